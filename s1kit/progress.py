@@ -1,0 +1,88 @@
+"""Progress: a bar on a terminal, plain lines otherwise, nothing when quiet."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import TypeVar
+
+T = TypeVar("T")
+
+_quiet = False
+_SECONDS_BETWEEN_LINES = 10.0
+
+
+def set_quiet(quiet: bool) -> None:
+    """Silence progress and `say` for the whole process (the flag `--quiet`)."""
+    global _quiet
+    _quiet = quiet
+
+
+def say(text: str) -> None:
+    """One line about the work, on standard error, unless quiet."""
+    if not _quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+class Meter:
+    """Counts finished things and shows the count at a human pace."""
+
+    def __init__(self, name: str, total: int | None, unit: str) -> None:
+        self._name, self._total, self._unit = name, total, unit
+        self._done, self._note = 0, ""
+        self._start = self._shown = time.monotonic()
+        self._bar = None
+        if not _quiet and sys.stderr.isatty():
+            from tqdm import tqdm
+
+            self._bar = tqdm(total=total, desc=name, unit=f" {unit}", leave=True, dynamic_ncols=True)
+
+    def advance(self, num: int = 1, note: str = "") -> None:
+        """`num` more are done; `note` (loss, cost, failures) is shown beside the count."""
+        self._done += num
+        self._note = note or self._note
+        if self._bar is not None:
+            if note:
+                self._bar.set_postfix_str(note, refresh=False)
+            self._bar.update(num)
+        elif not _quiet and time.monotonic() - self._shown > _SECONDS_BETWEEN_LINES:
+            self._print()
+
+    def close(self) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        elif not _quiet:
+            self._print()
+
+    def _print(self) -> None:
+        self._shown = time.monotonic()
+        seconds = self._shown - self._start
+        of = f"/{self._total}" if self._total is not None else ""
+        note = f"  {self._note}" if self._note else ""
+        print(f"{self._name}: {self._done}{of} {self._unit} in {seconds:.1f} s{note}", file=sys.stderr, flush=True)
+
+
+@contextmanager
+def meter(name: str, total: int | None = None, unit: str = "rows") -> Iterator[Meter]:
+    """A meter that is closed whatever happens.
+
+    with meter("distill", total=len(questions), unit="questions") as m:
+        for question in questions:
+            ...
+            m.advance()
+    """
+    m = Meter(name, total, unit)
+    try:
+        yield m
+    finally:
+        m.close()
+
+
+def track(items: Iterable[T], name: str, total: int | None = None, unit: str = "rows") -> Iterator[T]:
+    """The items, metered."""
+    with meter(name, total, unit) as m:
+        for item in items:
+            yield item
+            m.advance()

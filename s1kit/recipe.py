@@ -1,0 +1,308 @@
+"""All settings of a run. A recipe is a TOML file, or the name of a built-in one, with `key=value` overrides on top.
+
+    [train]
+    learning_rate = 1e-5        # s1kit run my.toml train.learning_rate=2e-5
+
+A key that does not exist is an error that suggests the nearest: a setting is never ignored.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from s1kit.errors import InputError, nearest
+
+
+class Config(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(Config):
+    """Where questions come from: exactly one of `builtin`, `path` and `hub`."""
+
+    builtin: str = ""
+    """`tiny`: the question families that ship with s1kit."""
+    path: str = ""
+    """A .jsonl, .jsonl.gz, .csv or .parquet file; several with a glob such as `pool/*.jsonl.gz`."""
+    hub: str = ""
+    """A data set on the Hugging Face Hub."""
+    subset: str = ""
+    split: str = "train"
+    revision: str = ""
+    """Of the Hub data set; pin it to draw the same pool again."""
+    columns: dict[str, str] = Field(default_factory=dict)
+    """Our field to the source's column, e.g. `{ text = "problem" }`; those not given are guessed from the usual names."""
+    name: str = ""
+    """The `source` of its rows where they do not say it themselves."""
+    licence: str = ""
+    num: int | None = None
+    """At most so many rows, from the start."""
+    optional: bool = False
+    """Go on without it, and say so, when it cannot be read."""
+
+
+class Collect(Config):
+    """questions <- sources, less duplicates and what overlaps with evaluation sets."""
+
+    sources: list[Source] = Field(default_factory=list)
+    duplicates: Literal["none", "exact", "near"] = "near"
+    near_threshold: float = Field(default=0.9, gt=0, le=1)
+    """Jaccard similarity of word shingles from which on two questions are near duplicates."""
+    decontaminate: Literal["none", "s1", "strict", "semantic"] = "s1"
+    """`s1`: any shared lower-cased word 8-gram drops the question, as in the s1 release (data/collect_data.py)."""
+    against: list[str] = Field(default_factory=list)
+    """Evaluation sets: built-in names, or files like those of a source."""
+    allow_rejects: bool = False
+    """Go on with the good rows of a broken file; the others are written to rejects.jsonl with their line numbers."""
+
+
+class Distill(Config):
+    """traces <- the teacher, asked once a question."""
+
+    teacher: str = "tiny"
+    """`tiny`, `recorded:<file>`, `solutions` (each question's published solution is its trace), or a model reference."""
+    num_traces: int = Field(default=1, ge=1)
+    """Replies a question."""
+    max_cost_usd: float | None = Field(default=None, ge=0)
+    """Never spend more; None: no cap."""
+    max_output_tokens: int = Field(default=32768, ge=1)
+    temperature: float = Field(default=0.0, ge=0)
+    concurrency: int = Field(default=64, ge=1)
+    """Requests in flight at most."""
+    system: str = ""
+
+
+class Curate(Config):
+    """samples <- traces that pass quality and difficulty, then a seeded selection."""
+
+    quality: list[str] = Field(default_factory=lambda: ["s1"])
+    """Rules by name, or sets of rules: `s1`, `complete`."""
+    students: list[str] = Field(default_factory=list)
+    """Models that attempt each question; what they answer is dropped as too easy. None: no difficulty filter."""
+    num_attempts: int = Field(default=1, ge=1)
+    """Attempts a student and question."""
+    keep_band: tuple[float, float] = (0.0, 0.0)
+    """Keep questions whose share of correct attempts lies within, inclusive. s1: (0, 0), every student fails."""
+    attempt_tokens: int = Field(default=1024, ge=1)
+    domains: Literal["offline", "source"] | str = "source"
+    """How questions get a domain: `source` (the source's name), `offline` (keywords), or a model reference."""
+    selection: str = "s1"
+    """Preset: s1, s1-notebook, random, longest, diverse, full, limo, shortest-correct."""
+    num: int = Field(default=1000, ge=1)
+    """Samples to select."""
+
+
+class Train(Config):
+    """checkpoint <- samples. The defaults are the paper's (App. C, train/sft.sh)."""
+
+    base: str = "hf:Qwen/Qwen2.5-32B-Instruct"
+    """Model reference to fine-tune; `random:<folder>` initialises the folder's config.json at random."""
+    format: str = "s1"
+    """Thinking format to train."""
+    epochs: int = Field(default=5, ge=1)
+    max_steps: int | None = Field(default=None, ge=1)
+    """Stop after so many optimiser steps; None: all epochs."""
+    batch_size: int = Field(default=16, ge=1)
+    """Sequences an optimiser step, over all processes."""
+    learning_rate: float = Field(default=1e-5, gt=0)
+    warmup: float = Field(default=0.05, ge=0, lt=1)
+    """Share of the steps with a linear warm-up; then cosine to zero."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    weight_decay: float = Field(default=1e-4, ge=0)
+    max_grad_norm: float | None = 1.0
+    max_length: int = Field(default=32768, ge=8)
+    """Tokens a sample may have; a longer one is an error unless `drop_too_long`."""
+    drop_too_long: bool = False
+    loss_normalization: Literal["per_sequence", "per_token"] = "per_sequence"
+    """`per_sequence` is s1's: the mean over a sequence's tokens, then over sequences."""
+    micro_batch_tokens: int = Field(default=16384, ge=8)
+    """Tokens a forward pass; a batch is packed into as few as fit."""
+    dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    save_every: int = Field(default=50, ge=1)
+    """Optimiser steps between resumable checkpoints."""
+    acknowledge_terms: str = ""
+    """Why traces whose teacher's terms forbid training may be used here; recorded in the model card."""
+
+
+class Evaluate(Config):
+    """generations <- questions x settings x repeats, decoded, graded."""
+
+    model: str = ""
+    """Model reference; empty: the checkpoint this run trained."""
+    baseline: str = ""
+    """A model that answers directly, for comparison; empty: none."""
+    benchmarks: list[str] = Field(default_factory=list)
+    """Built-in names, or files of questions."""
+    num_questions: int | None = Field(default=None, ge=1)
+    """At most so many a benchmark, drawn with the seed."""
+    max_tokens: list[int] = Field(default_factory=list)
+    """Thinking budgets, each evaluated without waits and with the largest number of `num_waits`."""
+    num_waits: list[int] = Field(default_factory=lambda: [0])
+    """Numbers of Waits, each evaluated under the largest budget."""
+    wait: str | None = None
+    answer_tokens: int = Field(default=64, ge=1)
+    votes: list[int] = Field(default_factory=list)
+    """Sizes of the majority vote, the baseline at matched tokens."""
+    vote_temperature: float = Field(default=1.0, gt=0)
+    repeats: int = Field(default=1, ge=1)
+    batch_size: int = Field(default=256, ge=1)
+    processes: int = Field(default=1, ge=1)
+
+
+class Report(Config):
+    """What the report says about the run besides its figures."""
+
+    title: str = ""
+    caveat: str = ""
+    """A sentence printed at the top, e.g. what the run does not prove."""
+
+
+class Recipe(Config):
+    """A whole run: one section a stage."""
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    out: str = "runs"
+    """The folder that holds run folders."""
+    collect: Collect = Collect()
+    distill: Distill = Distill()
+    curate: Curate = Curate()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    report: Report = Report()
+    variables: dict[str, str] = Field(default_factory=dict)
+    """Values that the recipe's strings refer to as `{name}`, set as `name=value` on the command line."""
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.out) / self.name
+
+
+def builtin_recipes() -> list[str]:
+    return sorted(
+        p.name.removesuffix(".toml") for p in resources.files("s1kit.recipes").iterdir() if p.name.endswith(".toml")
+    )
+
+
+def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
+    """The recipe from a file or a built-in name, with `section.key=value` overrides.
+
+    Raises InputError for a missing file, an unknown key (naming the nearest), a wrong type, a malformed override.
+    """
+    text, where = _read(reference)
+    try:
+        data = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise InputError(f"the recipe is not TOML: {error}", where=where, fix="Mend that line.") from error
+    for override in overrides:
+        _apply(data, override)
+    data = _fill_variables(data, where)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise _explain(error, where) from error
+
+
+def _read(reference: str) -> tuple[str, str]:
+    if reference in builtin_recipes():
+        return (resources.files("s1kit.recipes") / f"{reference}.toml").read_text(
+            encoding="utf-8"
+        ), f"{reference} (built-in)"
+    path = Path(reference)
+    if not path.is_file():
+        raise InputError(
+            f"there is no recipe {reference!r}",
+            where="RECIPE",
+            fix="Give a TOML file, or a built-in name. " + nearest(reference, builtin_recipes()),
+        )
+    try:
+        return path.read_text(encoding="utf-8"), str(path)
+    except (PermissionError, UnicodeDecodeError) as error:
+        raise InputError(
+            f"the recipe cannot be read: {error}", where=str(path), fix="Give a UTF-8 text file."
+        ) from error
+
+
+def _apply(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key:
+        raise InputError(
+            f"{override!r} is not key=value", where="command line", fix="Write for example train.epochs=3."
+        )
+    *sections, last = key.strip().split(".")
+    if not sections and last in data.get("variables", {}):
+        sections = ["variables"]
+    for section in sections:
+        data = data.setdefault(section, {})
+        if not isinstance(data, dict):
+            raise InputError(
+                f"{section} in {key!r} is not a section", where="command line", fix="Name a section and a key."
+            )
+    data[last] = text if "variables" in sections else _parse_value(text)
+
+
+def _parse_value(text: str) -> Any:
+    """TOML where it parses (numbers, booleans, lists, quoted strings), else the text as it stands.
+
+    >>> _parse_value("1e-5"), _parse_value("[1, 2]"), _parse_value("hf:some/model")
+    (1e-05, [1, 2], 'hf:some/model')
+    """
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _fill_variables(data: dict[str, Any], where: str) -> dict[str, Any]:
+    variables: dict[str, str] = data.get("variables", {})
+
+    def fill(value: Any) -> Any:
+        if isinstance(value, str):
+            for name, text in variables.items():
+                if f"{{{name}}}" in value:
+                    if not text:
+                        raise InputError(
+                            f"{name} is not set", where=where, fix=f"Add {name}=<value> to the command line."
+                        )
+                    value = value.replace(f"{{{name}}}", text)
+            return value
+        if isinstance(value, list):
+            return [fill(v) for v in value]
+        if isinstance(value, dict):
+            return {k: fill(v) for k, v in value.items()}
+        return value
+
+    return {key: value if key == "variables" else fill(value) for key, value in data.items()}
+
+
+def _explain(error: ValidationError, where: str) -> InputError:
+    """The first complaint of a validation, as one paragraph."""
+    first = error.errors()[0]
+    place = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "extra_forbidden":
+        return InputError(
+            f"unknown key {place!r}", where=where, fix=nearest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
+        )
+    if first["type"] == "missing":
+        return InputError(f"{place} is missing", where=where, fix="Add it.")
+    given = json.dumps(first["input"], default=str)
+    return InputError(f"{place} is {given:.200}: {first['msg'].lower()}", where=where, fix="Give a value of that kind.")
+
+
+def _known_keys(location: Sequence[int | str]) -> list[str]:
+    model: Any = Recipe
+    for part in location:
+        if isinstance(part, int):
+            continue
+        model = model.model_fields[part].annotation
+        if getattr(model, "__origin__", None) is list:
+            model = model.__args__[0]
+    return list(model.model_fields)

@@ -1,0 +1,74 @@
+"""What is asked of an engine, for one question."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+from s1kit.errors import InputError
+from s1kit.forcing import ThinkingBudget
+from s1kit.records import Segment, Setting, question_id
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """Thinking that was done before, to continue from or to answer from.
+
+    One greedy pass under the largest budget holds every smaller one as a prefix: an evaluation asks only for the
+    answers that are missing.
+    """
+
+    segments: tuple[Segment, ...]
+    """Of kind `thinking` and `wait`, with token ids; they count against the budget."""
+    ending: Literal["closed", "cut_off"] | None = None
+    """None: go on thinking. Otherwise thinking is over in this way and only the answer is decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One question to one engine under one thinking budget."""
+
+    question: str
+    """The text asked; the engine's thinking format puts it into the chat template."""
+    budget: ThinkingBudget | None = None
+    """None: as much thinking as there is room for."""
+    answer_tokens: int = 256
+    """Room reserved for the answer before thinking starts; the closing phrase counts."""
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0: no limit."""
+    seed: int = 0
+    """Of this request alone: neighbours in a batch do not change what is drawn."""
+    wait: str | tuple[str, ...] | None = None
+    """What replaces a stop: a string, or several used in turn (cyclically); None: the thinking format's own."""
+    closing_phrase: str | None = None
+    """What follows the end delimiter after a cutoff; None: the thinking format's own."""
+    stop: tuple[str, ...] = ()
+    """Strings that end the answer; never looked for in the thinking."""
+    system: str | None = None
+    """A system message; None: none."""
+    messages: tuple[dict[str, str], ...] = ()
+    """Earlier turns (`role`, `content`) before the question."""
+    prefix: Prefix | None = None
+    setting: Setting | None = None
+    """Carried into the generation."""
+    repeat: int = 0
+    """Carried into the generation."""
+    question_id: str = field(default="")
+    """Carried into the generation; derived from the question when empty."""
+
+    def __post_init__(self) -> None:
+        if not self.question_id:
+            object.__setattr__(self, "question_id", question_id(self.question))
+        if type(self.answer_tokens) is not int or self.answer_tokens < 1:
+            raise InputError(
+                f"answer_tokens is {self.answer_tokens!r}", where="request.answer_tokens", fix="Give 1 or more."
+            )
+        if not 0.0 <= self.temperature <= 100.0:
+            raise InputError(f"temperature is {self.temperature}", where="request.temperature", fix="Give 0 or more.")
+        if not 0.0 < self.top_p <= 1.0:
+            raise InputError(f"top_p is {self.top_p}", where="request.top_p", fix="Give a number above 0, at most 1.")
+        if self.top_k < 0:
+            raise InputError(f"top_k is {self.top_k}", where="request.top_k", fix="Give 0 (no limit) or more.")

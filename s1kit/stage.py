@@ -1,0 +1,250 @@
+"""A stage's folder: rows in, rows out, and a receipt that says how. A killed stage goes on where it was.
+
+runs/tiny/                       a run: one recipe, one version
+  run.json                       the recipe as resolved
+  distill/                       a stage
+    traces-00000.parquet ...     rows, one shard a `write`
+    dropped-00000.parquet ...    rows that did not survive, each with its reason
+    receipt.json                 written last: a stage without one is not finished
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from s1kit.errors import InputError, WorkFailed
+from s1kit.records import Dropped, Record, arrow_schema, from_arrow, to_arrow
+
+R = TypeVar("R", bound=Record)
+
+FORMAT_VERSION = 1
+"""Of the run folder's layout and records. A run made with another one is refused."""
+
+RECEIPT = "receipt.json"
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Have `write` fill a temporary neighbour of `path`, then move it into place: no reader sees half a file."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        write(temporary)
+        with temporary.open("rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except PermissionError as error:
+        raise InputError(
+            f"no permission to write {path.name}", where=str(path.parent), fix="Choose another folder."
+        ) from error
+    except OSError as error:
+        raise WorkFailed(
+            f"could not write {path.name}: {error.strerror}",
+            where=str(path.parent),
+            fix="Free space and run the same command again; what is written is kept.",
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: object) -> None:
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
+    write_atomically(path, lambda p: p.write_text(text, encoding="utf-8"))
+
+
+def hash_file(path: Path) -> str:
+    """The SHA-256 of a file, in hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> None:
+    """One Parquet shard, zstd, with the record's schema."""
+    table = pa.Table.from_pylist([to_arrow(row) for row in rows], schema=arrow_schema(record))
+    write_atomically(path, lambda p: pq.write_table(table, p, compression="zstd"))
+
+
+def read_rows(paths: Iterable[Path], record: type[R]) -> Iterator[R]:
+    """The rows of Parquet shards, a batch in memory at a time."""
+    for path in paths:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for row in batch.to_pylist():
+                    yield from_arrow(record, row)
+
+
+@dataclass
+class Stage:
+    """One stage of one run, open for work."""
+
+    folder: Path
+    name: str
+    config: Mapping[str, Any]
+    seed: int
+    inputs: dict[str, str] = field(default_factory=dict)
+    """Path below the run folder, or a source's name, to a hash."""
+    counts: Counter[str] = field(default_factory=Counter)
+    """`in`, `out`, `dropped:<reason>`, and whatever else the stage counts."""
+    figures: dict[str, Any] = field(default_factory=dict)
+    """Tokens, cost in dollars and so on, for the receipt."""
+    _started: float = field(default_factory=time.monotonic)
+
+    @property
+    def receipt_path(self) -> Path:
+        return self.folder / RECEIPT
+
+    @property
+    def is_done(self) -> bool:
+        return self.receipt_path.exists()
+
+    def shards(self, name: str) -> list[Path]:
+        return sorted(self.folder.glob(f"{name}-?????.parquet"))
+
+    def write(self, name: str, record: type[Record], rows: Iterable[Record], shard: int | None = None) -> Path:
+        """One more shard of `name`; a given number is overwritten, so that redone work replaces itself."""
+        number = len(self.shards(name)) if shard is None else shard
+        path = self.folder / f"{name}-{number:05d}.parquet"
+        write_rows(path, record, rows)
+        return path
+
+    def rows(self, name: str, record: type[R]) -> Iterator[R]:
+        return read_rows(self.shards(name), record)
+
+    def drop(self, row: Record, id: str, reason: str, evidence: str = "") -> Dropped:
+        """A dropped row with its reason, counted."""
+        self.counts[f"dropped:{reason}"] += 1
+        return Dropped(id=id, stage=self.name, reason=reason, evidence=evidence, row=row.model_dump_json())
+
+    def finish(self) -> None:
+        """Write the receipt: from now on the stage is done."""
+        from s1kit import __version__
+
+        write_json(
+            self.receipt_path,
+            {
+                "stage": self.name,
+                "s1kit": __version__,
+                "format_version": FORMAT_VERSION,
+                "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+                "seconds": round(time.monotonic() - self._started, 2),
+                "seed": self.seed,
+                "config": self.config,
+                "inputs": self.inputs,
+                "counts": dict(sorted(self.counts.items())),
+                **self.figures,
+            },
+        )
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder. `open_run` makes or reopens one."""
+
+    folder: Path
+
+    def open(
+        self, name: str, config: Mapping[str, Any], seed: int, inputs: Iterable[Path | tuple[str, str]] = ()
+    ) -> Stage:
+        """The stage's folder, fresh, half done or done (`Stage.is_done`).
+
+        Raises InputError when the folder was made with another configuration or from other inputs.
+        """
+        folder = self.folder / name
+        _make_folder(folder)
+        hashes = dict(self._hashed(given) for given in inputs)
+        plain = json.loads(json.dumps(config, default=str))
+        stage = Stage(folder, name, plain, seed, hashes)
+        started_path = folder / "started.json"
+        now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain, "inputs": hashes}
+        if started_path.exists():
+            _refuse_other(json.loads(started_path.read_text(encoding="utf-8")), now, folder)
+        else:
+            write_json(started_path, now)
+        return stage
+
+    def _hashed(self, given: Path | tuple[str, str]) -> tuple[str, str]:
+        if isinstance(given, tuple):
+            return given
+        name = given.relative_to(self.folder) if given.is_relative_to(self.folder) else given
+        return str(name), hash_file(given)
+
+    def shards(self, stage: str, name: str) -> list[Path]:
+        """The shards a finished stage left; InputError when it has not finished."""
+        if not (self.folder / stage / RECEIPT).exists():
+            raise InputError(
+                f"stage {stage} has not finished", where=str(self.folder), fix=f"Run it first: s1kit {stage} RECIPE"
+            )
+        return sorted((self.folder / stage).glob(f"{name}-?????.parquet"))
+
+    def rows(self, stage: str, name: str, record: type[R]) -> Iterator[R]:
+        return read_rows(self.shards(stage, name), record)
+
+    def receipt(self, stage: str) -> dict[str, Any]:
+        self.shards(stage, "")
+        receipt: dict[str, Any] = json.loads((self.folder / stage / RECEIPT).read_text(encoding="utf-8"))
+        return receipt
+
+
+def open_run(folder: Path, recipe_name: str, resolved: Mapping[str, Any]) -> Run:
+    """Make a run folder, or reopen the one that the same recipe made."""
+    _make_folder(folder)
+    path = folder / "run.json"
+    plain = json.loads(json.dumps(resolved, default=str))
+    if path.exists():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if before.get("format_version") != FORMAT_VERSION:
+            raise InputError(
+                f"the run was made by another version, of format {before.get('format_version')}, not {FORMAT_VERSION}",
+                where=str(folder),
+                fix="Delete the folder, or give another with name=...",
+            )
+        if before.get("recipe") != recipe_name:
+            raise InputError(
+                f"the folder holds a run of recipe {before.get('recipe')!r}, not {recipe_name!r}",
+                where=str(folder),
+                fix="Give another folder with name=..., or delete this one.",
+            )
+    elif any(folder.iterdir()):
+        raise InputError(
+            "the folder is not empty and holds no run", where=str(folder), fix="Give another with name=..."
+        )
+    write_json(path, {"recipe": recipe_name, "format_version": FORMAT_VERSION, "resolved": plain})
+    return Run(folder)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+        raise InputError(
+            "cannot make the folder", where=str(folder), fix="Choose another place with out=..."
+        ) from error
+
+
+def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    for what in ("format_version", "seed", "config", "inputs"):
+        if before.get(what) != now[what]:
+            changed = _first_difference(before.get(what), now[what])
+            raise InputError(
+                f"this stage was started with other settings: {what}{changed}",
+                where=str(folder),
+                fix=f"Delete {folder} (and the stages after it) to do it again, or give another run with name=...",
+            )
+
+
+def _first_difference(before: Any, now: Any) -> str:
+    if isinstance(before, dict) and isinstance(now, dict):
+        for key in sorted(before.keys() | now.keys()):
+            if before.get(key) != now.get(key):
+                return f".{key}{_first_difference(before.get(key), now.get(key))}"
+    return f" was {before!r:.80} and is now {now!r:.80}"

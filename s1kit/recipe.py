@@ -38,7 +38,7 @@ class Source(Config):
     revision: str = ""
     """Of the Hub data set; pin it to draw the same pool again."""
     columns: dict[str, str] = Field(default_factory=dict)
-    """Our field to the source's column, e.g. `{ text = "problem" }`; those not given are guessed from the usual names."""
+    """Our field to the source's column, e.g. `{ text = "problem" }`; the rest is guessed from the usual names."""
     name: str = ""
     """The `source` of its rows where they do not say it themselves."""
     licence: str = ""
@@ -67,7 +67,7 @@ class Distill(Config):
     """traces <- the teacher, asked once a question."""
 
     teacher: str = "tiny"
-    """`tiny`, `recorded:<file>`, `solutions` (each question's published solution is its trace), or a model reference."""
+    """`tiny`, `recorded:<file>`, `solutions` (a question's published solution is its trace), or a model reference."""
     num_traces: int = Field(default=1, ge=1)
     """Replies a question."""
     max_cost_usd: float | None = Field(default=None, ge=0)

@@ -103,7 +103,10 @@ class Train(Config):
     """checkpoint <- samples. The defaults are the paper's (App. C, train/sft.sh)."""
 
     base: str = "hf:Qwen/Qwen2.5-32B-Instruct"
-    """Model reference to fine-tune; `random:<folder>` initialises the folder's config.json at random."""
+    """Model reference to fine-tune; `random:<folder>` initialises the folder's config.json at random, `random:qwen2-small`
+    a small one that ships here."""
+    tokenizer: str = ""
+    """A folder, or a tokenizer.json(.gz) file, where it is not the base's own."""
     format: str = "s1"
     """Thinking format to train."""
     epochs: int = Field(default=5, ge=1)

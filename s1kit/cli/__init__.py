@@ -1,0 +1,47 @@
+"""The command `s1kit`: reads arguments, calls one function, prints. No logic; heavy imports wait until needed."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from importlib import import_module
+
+from s1kit.cli.arguments import make_parser
+
+EXIT_FAILED, EXIT_USER, EXIT_INTERRUPTED = 1, 2, 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit status is 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
+    from s1kit.errors import InputError, S1kitError
+
+    parser = make_parser()
+    given = parser.parse_args(arguments)
+    # A polite kill is an interrupt: what is under way is written down, and the next call goes on from there.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        return _dispatch(given)
+    except KeyboardInterrupt:
+        print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except InputError as error:
+        print(f"s1kit {given.command}: {error}", file=sys.stderr)
+        return EXIT_USER
+    except S1kitError as error:
+        print(f"s1kit {given.command}: {error}", file=sys.stderr)
+        return EXIT_FAILED
+    except BrokenPipeError:  # `s1kit show ... | head` is not a failure
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+
+
+def _dispatch(given: argparse.Namespace) -> int:
+    from s1kit.progress import set_quiet
+
+    set_quiet(given.quiet)
+    command = import_module(f"s1kit.cli.{given.module}")
+    status: int = command.main(given)
+    return status

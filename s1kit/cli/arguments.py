@@ -1,0 +1,110 @@
+"""The arguments of every command, with their help texts."""
+
+from __future__ import annotations
+
+import argparse
+
+STAGES = ("collect", "distill", "curate", "train", "evaluate", "report")
+
+MODELS = (
+    "hf:<dir or Hub id>, vllm:<...>, llama.cpp:<file.gguf>, completions:<base URL>#<model>, "
+    "chat:<provider>/<model>, or tiny"
+)
+
+
+def make_parser() -> argparse.ArgumentParser:
+    from s1kit import __version__
+
+    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere.add_argument("--quiet", action="store_true", help="no progress, no remarks; only results and errors")
+
+    parser = argparse.ArgumentParser(
+        prog="s1kit",
+        description="From a pool of questions to a small open model that reasons, "
+        "and an exact dial on how long any model thinks.",
+        epilog="Exit status: 0 done, 1 the work failed, 2 a mistake in what was given, 130 interrupted, nothing lost.",
+    )
+    parser.add_argument("--version", action="version", version=f"s1kit {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, module: str, help: str) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=help, description=help, parents=[everywhere])
+        command.set_defaults(module=module)
+        return command
+
+    run = add("run", "run", "every stage of a recipe, from the pool to the report; resumable")
+    _add_recipe(run)
+    helps = {
+        "collect": "questions from sources, less duplicates and what overlaps with evaluation sets",
+        "distill": "traces from a teacher, asked once, paid once",
+        "curate": "samples: traces that pass quality and difficulty, then a seeded selection",
+        "train": "fine-tune the base on the samples",
+        "evaluate": "ask the model under many thinking budgets, and grade",
+        "report": "figures and an HTML report",
+    }
+    for stage in STAGES:
+        _add_recipe(add(stage, "run", f"one stage: {helps[stage]}"))
+    _add_recipe(add("estimate", "estimate", "tokens, dollars and GPU hours of each stage, before spending anything"))
+
+    ask = add("ask", "ask", "ask one question under a thinking budget")
+    ask.add_argument("question", metavar="QUESTION", help="the question; - reads it from standard input")
+    ask.add_argument("--model", default="tiny", metavar="M", help=f"{MODELS} (default: %(default)s)")
+    ask.add_argument(
+        "--max-thinking", type=int, metavar="N", help="thinking tokens at most; 0: none (default: the room there is)"
+    )
+    ask.add_argument(
+        "--min-thinking", type=int, default=0, metavar="N", help="thinking tokens at least (default: %(default)s)"
+    )
+    ask.add_argument(
+        "--waits", type=int, default=0, metavar="N", help="attempts to stop that become a wait (default: %(default)s)"
+    )
+    ask.add_argument(
+        "--wait", action="append", metavar="TEXT", help="what replaces a stop; repeat it to use several in turn"
+    )
+    ask.add_argument(
+        "--answer-tokens", type=int, default=256, metavar="N", help="room kept for the answer (default: %(default)s)"
+    )
+    ask.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy (default: %(default)s)")
+    ask.add_argument("--seed", type=int, default=0, metavar="N", help="for sampling (default: %(default)s)")
+    ask.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="ends the answer; never acts on thinking"
+    )
+    ask.add_argument("--json", action="store_true", help="print the generation as one JSON object")
+
+    serve = add("serve", "serve", "an OpenAI-compatible server with a thinking dial, and a playground")
+    what = serve.add_mutually_exclusive_group()
+    what.add_argument("--model", default="tiny", metavar="M", help=f"{MODELS} (default: %(default)s)")
+    what.add_argument("--upstream", metavar="URL", help="put the dial in front of a completions server")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+
+    grade = add("grade", "grade", "grade answers against solutions; JSONL out, a summary on standard error")
+    grade.add_argument(
+        "file",
+        metavar="FILE",
+        help="JSONL or Parquet with solution (or gold), answer (or pred), optionally kind; or generations",
+    )
+
+    show = add("show", "show", "a stage file, a run folder or a journal, for people")
+    show.add_argument("path", metavar="PATH")
+    show.add_argument("--num", type=int, default=5, metavar="N", help="rows to print (default: %(default)s)")
+    show.add_argument("--id", metavar="ID", help="only the rows of this question")
+
+    export = add("export", "export", "rows as JSONL or as training data of other tools; a checkpoint as GGUF")
+    export.add_argument("path", metavar="PATH", help="a stage file or folder, or a checkpoint folder")
+    export.add_argument(
+        "--to", required=True, metavar="FILE", help="where to write; the ending .gguf converts a checkpoint"
+    )
+    export.add_argument(
+        "--format", default="rows", metavar="F", help="rows, trl, axolotl or llama-factory (default: %(default)s)"
+    )
+
+    add("doctor", "doctor", "what is installed: versions, devices, engines, keys present (never their values)")
+    return parser
+
+
+def _add_recipe(command: argparse.ArgumentParser) -> None:
+    command.add_argument("recipe", metavar="RECIPE", help="a TOML file, or a built-in name")
+    command.add_argument(
+        "overrides", nargs="*", metavar="key=value", help="settings on top, e.g. train.epochs=3 or name=mine"
+    )

@@ -1,0 +1,83 @@
+"""`s1kit ask`: one question, its thinking streamed, forced text marked."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+
+from s1kit.engines import load_engine
+from s1kit.errors import InputError, WorkFailed
+from s1kit.forcing import ThinkingBudget
+from s1kit.records import Generation, Segment
+from s1kit.request import Request
+
+_DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
+
+
+def main(given: argparse.Namespace) -> int:
+    engine = load_engine(given.model)
+    show = None if given.json else _Printer(colour=sys.stdout.isatty())
+    (generation,) = engine.generate([_request(given)], on_segment=show)
+    if generation.ending == "failed":
+        raise WorkFailed("the engine failed", where=given.model, fix=generation.note)
+    if show is None:
+        print(json.dumps(_as_json(generation), ensure_ascii=False))
+    else:
+        show.finish(generation)
+    return 0
+
+
+def _request(given: argparse.Namespace) -> Request:
+    question = sys.stdin.read().strip() if given.question == "-" else given.question
+    if not question.strip():
+        raise InputError("the question is empty", where="QUESTION", fix="Ask something.")
+    budget = None
+    if given.max_thinking is not None or given.min_thinking or given.waits:
+        budget = _budget(given)
+    return Request(
+        question=question,
+        budget=budget,
+        answer_tokens=given.answer_tokens,
+        temperature=given.temperature,
+        seed=given.seed,
+        wait=tuple(given.wait) if given.wait else None,
+        stop=tuple(given.stop),
+    )
+
+
+def _budget(given: argparse.Namespace) -> ThinkingBudget:
+    try:
+        return ThinkingBudget(given.max_thinking, given.min_thinking, given.waits)
+    except ValueError as error:
+        raise InputError(str(error), where="--max-thinking, --min-thinking, --waits") from error
+
+
+def _as_json(generation: Generation) -> dict[str, object]:
+    derived = ("thinking", "answer", "thinking_tokens", "answer_tokens", "forced_tokens", "num_waits", "was_cut_off")
+    return {name: getattr(generation, name) for name in derived} | generation.model_dump(mode="json")
+
+
+class _Printer:
+    """Prints segments as they come: thinking dim, forced text reversed (in brackets where there is no colour)."""
+
+    def __init__(self, colour: bool) -> None:
+        self._colour = colour
+
+    def __call__(self, request: int, segment: Segment) -> None:
+        text = segment.text
+        if segment.origin == "forced":
+            text = f"{_FORCED}{text}{_PLAIN}" if self._colour else f"[{text}]"
+        elif segment.kind == "thinking" and self._colour:
+            text = f"{_DIM}{text}{_PLAIN}"
+        print(text, end="", flush=True)
+
+    def finish(self, generation: Generation) -> None:
+        print()
+        how = {"closed": "stopped by itself", "cut_off": "cut off at the budget", "loop": "ended in a loop"}
+        print(
+            f"\n{generation.thinking_tokens} thinking tokens ({how.get(generation.ending, generation.ending)}), "
+            f"{generation.num_waits} waits, {generation.forced_tokens} forced tokens, "
+            f"{generation.answer_tokens} answer tokens",
+            file=sys.stderr,
+        )

@@ -1,0 +1,40 @@
+"""`s1kit export`: nobody is locked in."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+
+from s1kit.cli.show import read_any
+from s1kit.errors import InputError
+from s1kit.progress import say
+from s1kit.stage import write_atomically
+
+
+def main(given: argparse.Namespace) -> int:
+    path, to = Path(given.path), Path(given.to)
+    if not path.exists():
+        raise InputError(f"there is no {path}", where="PATH", fix="Give a stage file, a stage folder or a checkpoint.")
+    if to.suffix == ".gguf":
+        from s1kit.engines.gguf import write_gguf
+
+        write_gguf(path, to)
+    elif given.format == "rows":
+        num = 0
+
+        def write(file: Path) -> None:
+            nonlocal num
+            with file.open("w", encoding="utf-8") as lines:
+                for row in read_any(path):
+                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                    num += 1
+
+        write_atomically(to, write)
+        say(f"{num:,} rows written to {to}")
+    else:
+        from s1kit.train.export import export_samples
+
+        num = export_samples(path, to, given.format)
+        say(f"{num:,} samples written to {to} for {given.format}")
+    return 0

@@ -1,0 +1,63 @@
+"""`s1kit run` and its single stages. Read `STAGES` downwards: it is the whole road."""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import time
+from collections.abc import Callable
+from importlib import import_module
+
+from s1kit.errors import InputError, WorkFailed
+from s1kit.progress import say
+from s1kit.recipe import Recipe, load_recipe
+from s1kit.stage import Run, Stage, open_run
+
+STAGES = {
+    "collect": "s1kit.pool.collect",
+    "distill": "s1kit.distill.distill",
+    "curate": "s1kit.curate.curate",
+    "train": "s1kit.train.train",
+    "evaluate": "s1kit.evaluate.evaluate",
+    "report": "s1kit.evaluate.report",
+}
+"""A stage, and the module whose function of the same name does it."""
+
+
+def main(given: argparse.Namespace) -> int:
+    recipe = load_recipe(given.recipe, given.overrides)
+    run = open_run(recipe.folder, recipe.name, recipe.model_dump(mode="json"))
+    again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
+    for name in STAGES if given.command == "run" else [given.command]:
+        _do(name, recipe, run, again)
+    if given.command in ("run", "evaluate", "report"):
+        from s1kit.evaluate.report import summary
+
+        print(summary(run))
+    return 0
+
+
+def _do(name: str, recipe: Recipe, run: Run, again: str) -> None:
+    do: Callable[[Recipe, Run], Stage] = getattr(import_module(STAGES[name]), name)
+    started = time.monotonic()
+    try:
+        stage = do(recipe, run)
+    except KeyboardInterrupt:
+        say(f"{name}: interrupted; to go on: {again}")
+        raise
+    except WorkFailed as error:
+        raise WorkFailed(error.what, where=error.where, fix=f"{error.fix} To go on: {again}".strip()) from error
+    except FileNotFoundError as error:
+        raise InputError("a file is missing", where=str(error.filename), fix="Check the path in the recipe.") from error
+    counts = ", ".join(f"{count:,} {what}" for what, count in _main_counts(stage).items())
+    say(f"{name}: done in {time.monotonic() - started:.1f} s{': ' + counts if counts else ''}")
+
+
+def _main_counts(stage: Stage) -> dict[str, int]:
+    """What went in and came out; from the receipt where the stage was done before."""
+    import json
+
+    counts: dict[str, int] = json.loads(stage.receipt_path.read_text(encoding="utf-8"))["counts"]
+    main = {what: count for what, count in counts.items() if not what.startswith("dropped:")}
+    dropped = sum(count for what, count in counts.items() if what.startswith("dropped:"))
+    return main | ({"dropped": dropped} if dropped else {})

@@ -1,0 +1,13 @@
+"""`s1kit serve`."""
+
+from __future__ import annotations
+
+import argparse
+
+
+def main(given: argparse.Namespace) -> int:
+    from s1kit.serve import serve
+
+    options = {name: value for name, value in vars(given).items() if name not in ("command", "module", "quiet")}
+    serve(**options)
+    return 0

@@ -1,0 +1,114 @@
+"""`s1kit show`: what a file or folder holds, for people."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from s1kit.errors import InputError
+
+
+def main(given: argparse.Namespace) -> int:
+    path = Path(given.path)
+    if not path.exists():
+        raise InputError(f"there is no {path}", where="PATH", fix="Give a stage file, a stage folder or a run folder.")
+    if path.suffix in (".sqlite", ".db"):
+        from s1kit.journal import describe
+
+        print(describe(path))
+        return 0
+    if path.is_dir() and not list(path.glob("*.parquet")):
+        _show_run(path)
+        return 0
+    if (path / "receipt.json").exists():
+        _show_receipt(path / "receipt.json")
+    rows = (row for row in read_any(path) if given.id is None or given.id in _ids(row))
+    for row in islice(rows, given.num):
+        _show_row(row)
+    return 0
+
+
+def read_any(path: Path) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet or JSONL file, or of the main shards of a stage folder, as plain dictionaries."""
+    import gzip
+
+    import pyarrow.parquet as pq
+
+    if path.is_dir():
+        shards = sorted(p for p in path.glob("*-?????.parquet") if not p.name.startswith("dropped-"))
+        if not shards:
+            raise InputError(
+                "the folder holds no rows", where=str(path), fix="Give a stage folder, or one of its files."
+            )
+        for shard in shards:
+            yield from read_any(shard)
+    elif path.suffix == ".parquet":
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=256):
+                yield from batch.to_pylist()
+    elif path.name.endswith((".jsonl", ".jsonl.gz")):
+        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+            for number, line in enumerate(lines, start=1):
+                try:
+                    yield json.loads(line)
+                except json.JSONDecodeError as error:
+                    raise InputError(
+                        f"not JSON: {error.msg}", where=f"{path}:{number}", fix="Mend that line."
+                    ) from error
+    else:
+        raise InputError(
+            f"cannot read {path.suffix or 'this'} files", where=str(path), fix="Give .parquet, .jsonl or .jsonl.gz."
+        )
+
+
+def _show_run(folder: Path) -> None:
+    receipts = sorted(
+        folder.glob("*/receipt.json"), key=lambda p: json.loads(p.read_text(encoding="utf-8"))["finished"]
+    )
+    if not receipts and (folder / "receipt.json").exists():
+        receipts = [folder / "receipt.json"]
+    if not receipts:
+        raise InputError(
+            "nothing here was made by s1kit", where=str(folder), fix="Give a run folder such as runs/tiny."
+        )
+    for receipt in receipts:
+        _show_receipt(receipt)
+
+
+def _show_receipt(path: Path) -> None:
+    receipt = json.loads(path.read_text(encoding="utf-8"))
+    print(f"{receipt['stage']}: finished {receipt['finished']} in {receipt['seconds']} s, seed {receipt['seed']}")
+    for what, count in receipt["counts"].items():
+        print(f"  {count:>9,}  {what}")
+
+
+def _ids(row: dict[str, Any]) -> set[str]:
+    """Every question id a row carries, nested ones included."""
+    ids = {str(row[key]) for key in ("id", "question_id") if key in row}
+    for value in row.values():
+        if isinstance(value, dict):
+            ids |= _ids(value)
+    return ids
+
+
+def _show_row(row: dict[str, Any], indent: str = "") -> None:
+    for name, value in row.items():
+        if name == "segments":
+            print(f"{indent}{name}:")
+            for segment in value:
+                mark = "forced " if segment["origin"] == "forced" else "sampled"
+                print(f"{indent}  {mark} {segment['kind']:>14}  {segment['num_tokens']:>5}  {segment['text']!r}")
+        elif isinstance(value, dict):
+            print(f"{indent}{name}:")
+            _show_row(value, indent + "  ")
+        elif isinstance(value, str) and "\n" in value:
+            print(f"{indent}{name}:")
+            print("\n".join(f"{indent}  | {line}" for line in value.splitlines()))
+        else:
+            print(f"{indent}{name}: {value}")
+    if not indent:
+        print("-" * 40)

@@ -1,0 +1,51 @@
+"""The picture of the architecture, enforced over the import statements."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1] / "s1kit"
+LAYERS = [
+    {"forcing"},
+    {"errors", "records", "request", "formats", "stage", "journal", "recipe", "recipes", "progress"},
+    {"rows", "flow", "providers", "grade", "tiny"},
+    {"engines", "executors"},
+    {"pool", "distill", "curate", "train", "evaluate", "serve"},
+    {"cli"},
+]
+LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}
+STAGES = LAYERS[4]
+
+
+def imported_parts(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module] + ([f"s1kit.{a.name}" for a in node.names] if node.module == "s1kit" else [])
+        found |= {n.split(".")[1] for n in names if n.startswith("s1kit.")}
+    return found & LEVEL.keys()
+
+
+def test_every_part_of_the_package_has_its_place_in_the_picture() -> None:
+    parts = {p.stem if p.suffix == ".py" else p.name for p in PACKAGE.iterdir() if not p.name.startswith("_")}
+    assert {p for p in parts if "." not in p} <= LEVEL.keys()
+
+
+def test_an_import_only_goes_down_and_stages_never_import_each_other() -> None:
+    wrong = []
+    for path in PACKAGE.rglob("*.py"):
+        part = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+        if part not in LEVEL:
+            continue
+        for other in imported_parts(path) - {part}:
+            if LEVEL[other] > LEVEL[part] or (part in STAGES and other in STAGES):
+                wrong.append(f"{path.relative_to(PACKAGE)} imports {other}")
+    assert not wrong
+
+
+def test_forcing_uses_the_standard_library_only() -> None:
+    tree = ast.parse((PACKAGE / "forcing.py").read_text(encoding="utf-8"))
+    modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
+    assert modules == {"__future__", "dataclasses", "enum"}

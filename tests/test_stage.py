@@ -1,0 +1,125 @@
+"""Stage folders: shards, receipts, resuming, and what is refused."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from s1kit.errors import InputError, WorkFailed
+from s1kit.records import (
+    Dropped,
+    Generation,
+    Question,
+    Sample,
+    Segment,
+    Setting,
+    Trace,
+    arrow_schema,
+    from_arrow,
+    to_arrow,
+)
+from s1kit.stage import open_run, write_atomically
+
+QUESTION = Question(text="What is 1 + 1?", solution="2", metadata={"level": 1, "tags": ["sum"]})
+
+
+def test_rows_survive_the_trip_through_parquet(tmp_path: Path) -> None:
+    stage = open_run(tmp_path / "r", "r", {}).open("collect", {}, seed=0)
+    rows = [QUESTION, Question(text="And 2 + 2?")]
+    stage.write("questions", Question, rows)
+    assert list(stage.rows("questions", Question)) == rows
+
+
+def test_nested_records_survive_the_trip_through_arrow() -> None:
+    segments = (Segment.of_ids("sampled", "thinking", "hm", (1, 2)), Segment.of_ids("forced", "wait", "Wait", (3,)))
+    generation = Generation(question_id=QUESTION.id, setting=Setting(num_waits=1), segments=segments, ending="closed")
+    trace = Trace(question=QUESTION, teacher="t", thinking="a", answer="b", thinking_tokens=1)
+    for row in (generation, Generation(question_id="x", ending="failed"), Sample(trace=trace, picked_by="random")):
+        assert arrow_schema(type(row)).names == list(to_arrow(row))
+        assert from_arrow(type(row), to_arrow(row)) == row
+
+
+def test_a_receipt_is_written_last_and_tells_the_counts(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    stage = run.open("collect", {"a": 1}, seed=7)
+    dropped = stage.drop(QUESTION, QUESTION.id, "duplicate:exact", "same as x")
+    stage.write("dropped", Dropped, [dropped])
+    assert not stage.is_done
+    stage.finish()
+    receipt = run.receipt("collect")
+    assert receipt["counts"] == {"dropped:duplicate:exact": 1}
+    assert (receipt["seed"], receipt["config"]) == (7, {"a": 1})
+    assert Question.model_validate_json(dropped.row) == QUESTION
+
+
+def test_an_unfinished_stage_gives_no_rows_to_the_next(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    run.open("collect", {}, seed=0)
+    with pytest.raises(InputError, match="collect has not finished"):
+        run.shards("collect", "questions")
+
+
+def test_a_stage_started_with_other_settings_is_refused(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    run.open("train", {"epochs": 5}, seed=0)
+    run.open("train", {"epochs": 5}, seed=0)
+    with pytest.raises(InputError, match=r"config\.epochs was 5 and is now 6.*Delete"):
+        run.open("train", {"epochs": 6}, seed=0)
+
+
+def test_a_stage_whose_input_changed_is_refused(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("{}")
+    run.open("collect", {}, seed=0, inputs=[pool])
+    pool.write_text("{ }")
+    with pytest.raises(InputError, match="inputs"):
+        run.open("collect", {}, seed=0, inputs=[pool])
+
+
+def test_a_run_of_another_recipe_or_version_is_refused(tmp_path: Path) -> None:
+    open_run(tmp_path / "r", "tiny", {})
+    with pytest.raises(InputError, match="recipe 'tiny', not 's1k'"):
+        open_run(tmp_path / "r", "s1k", {})
+    record = json.loads((tmp_path / "r/run.json").read_text())
+    (tmp_path / "r/run.json").write_text(json.dumps(record | {"format_version": 99}))
+    with pytest.raises(InputError, match="another version"):
+        open_run(tmp_path / "r", "tiny", {})
+
+
+def test_a_folder_that_holds_something_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(InputError, match="holds no run"):
+        open_run(tmp_path, "tiny", {})
+    assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_a_folder_where_a_file_is_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot make the folder"):
+        open_run(tmp_path / "file" / "r", "tiny", {})
+
+
+def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    path.write_text("old")
+
+    def fail(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise OSError(28, os.strerror(28))
+
+    with pytest.raises(WorkFailed, match="No space left"):
+        write_atomically(path, fail)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_question_id_is_that_of_the_s1_release() -> None:
+    import hashlib
+
+    assert QUESTION.id == hashlib.sha256(QUESTION.text.encode()).hexdigest()[:16]
+    with pytest.raises(ValueError, match="is not that of the text"):
+        Question(text="a", id="0123456789abcdef")

@@ -1,0 +1,95 @@
+"""The command line: what it prints, what it refuses and with which status."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from s1kit.cli import main
+from s1kit.records import Question
+from s1kit.stage import open_run
+
+HEAVY = {"torch", "transformers", "numpy", "pyarrow", "pydantic", "matplotlib", "httpx", "starlette", "math_verify"}
+
+
+def test_help_imports_nothing_heavy() -> None:
+    code = "import sys; from s1kit.cli.arguments import make_parser; make_parser().format_help(); print(*sys.modules)"
+    modules = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert not HEAVY & set(modules)
+
+
+def test_all_verbs_of_the_contract_exist(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    printed = capsys.readouterr().out
+    verbs = "run collect distill curate train evaluate report estimate ask serve grade show export doctor"
+    assert [verb for verb in verbs.split() if f"\n    {verb} " not in printed] == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["run", "nowhere.toml"], "there is no recipe 'nowhere.toml'"),
+        (["run", "tiny", "train.epoch=2"], "unknown key 'train.epoch'"),
+        (["run", "tiny", "seed"], "is not key=value"),
+        (["show", "nowhere"], "there is no nowhere"),
+        (["grade", "nowhere.jsonl"], "there is no nowhere.jsonl"),
+        (["export", "nowhere", "--to", "x.jsonl"], "there is no nowhere"),
+    ],
+)
+def test_a_mistake_is_one_paragraph_and_status_2(
+    arguments: list[str], complaint: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    assert main([*arguments, *([f"out={tmp_path}"] if arguments[0] == "run" else [])]) == 2
+    printed = capsys.readouterr().err
+    assert complaint in printed
+    assert printed.count("\n") == 1
+
+
+def test_a_folder_without_permission_or_place_is_the_users_mistake(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    assert main(["run", "tiny", f"out={tmp_path / 'file'}"]) == 2
+    assert "cannot make the folder" in capsys.readouterr().err
+
+
+def test_show_prints_rows_and_receipts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stage = open_run(tmp_path / "r", "r", {}).open("collect", {}, seed=0)
+    stage.write("questions", Question, [Question(text="What is 1 + 1?\nThink.", solution="2")])
+    stage.counts["out"] += 1
+    stage.finish()
+    assert main(["show", str(tmp_path / "r" / "collect")]) == 0
+    assert "  | Think." in capsys.readouterr().out
+    assert main(["show", str(tmp_path / "r")]) == 0
+    assert "1  out" in capsys.readouterr().out
+
+
+def test_a_broken_line_is_named_with_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text('{"a": 1}\n{"a": \n')
+    assert main(["show", str(path)]) == 2
+    assert f"{path}:2" in capsys.readouterr().err
+
+
+def test_export_writes_rows_as_json_lines(tmp_path: Path) -> None:
+    stage = open_run(tmp_path / "r", "r", {}).open("collect", {}, seed=0)
+    stage.write("questions", Question, [Question(text="q", solution="é")])
+    assert main(["export", str(stage.folder), "--to", str(tmp_path / "out.jsonl"), "--quiet"]) == 0
+    (row,) = map(json.loads, (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines())
+    assert (row["text"], row["solution"]) == ("q", "é")
+
+
+def test_an_interrupt_is_status_130_and_says_that_nothing_is_lost(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupted(_: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("s1kit.cli.doctor.main", interrupted)
+    assert main(["doctor"]) == 130
+    assert "kept" in capsys.readouterr().err

@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -99,6 +99,48 @@ class Curate(Config):
     """Samples to select."""
 
 
+class Lora(Config):
+    """Low-rank adapters on every linear layer, merged into the base when the checkpoint is written."""
+
+    rank: int = Field(default=256, ge=1)
+    """Schulman et al., "LoRA Without Regret" (2025): 256 on all linear layers, with ten times the learning rate."""
+    alpha: float = Field(default=512, gt=0)
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    quantize: bool = False
+    """QLoRA: the frozen base in 4 bits (NF4); needs bitsandbytes and a CUDA card."""
+
+
+class Layout(Config):
+    """How training lies on the hardware. It changes speed and memory, never the objective or the order of the data."""
+
+    context_parallel: int = Field(default=1, ge=1)
+    """Processes that share each sequence (Ulysses); must divide the number of processes and the attention heads."""
+    shard: Literal["full", "node"] = "full"
+    """FSDP2 over all processes, or within a node with copies across nodes (HSDP) where the network is slow."""
+    reshard_after_forward: bool = True
+    """Free a layer's gathered weights after its forward pass; False costs memory and saves one gather a layer."""
+    prefetch: int = Field(default=1, ge=0)
+    """Layers whose weights are gathered ahead of their use."""
+    activation_checkpointing: Literal["none", "selective", "full"] = "none"
+    """What is recomputed in the backward pass: nothing, all but attention and every other matrix product, or all."""
+    attention: Literal["auto", "sdpa", "varlen", "flash"] = "auto"
+    """`sdpa`: document by document, any device; `varlen`: torch's own kernel; `flash`: the flash-attn package."""
+    loss_chunk_tokens: int = Field(default=2048, ge=1)
+    """Tokens whose logits exist at a time."""
+    compile: bool = False
+    """torch.compile each layer."""
+    fp8: bool = False
+    """Matrix products in float8; needs torchao and a card that has it (H100, H200, B200)."""
+    master_dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights that the optimiser holds. bfloat16 halves memory, and rounds small steps away."""
+    trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list)
+    """Besides log.jsonl."""
+    dollars_per_gpu_hour: float = Field(default=2.0, ge=0)
+    """For the dollars in the log and in `s1kit estimate`; 0 on a machine that is your own. No dollars without a GPU."""
+    peak_tflops: float = Field(default=0.0, ge=0)
+    """Dense bf16 peak of one card, against which MFU is stated; 0: the data sheet's, by the card's name."""
+
+
 class Train(Config):
     """checkpoint <- samples. The defaults are the paper's (App. C, train/sft.sh)."""
 
@@ -130,6 +172,9 @@ class Train(Config):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     save_every: int = Field(default=50, ge=1)
     """Optimiser steps between resumable checkpoints."""
+    lora: Lora | None = None
+    """None: all weights are trained."""
+    layout: Layout = Layout()
     acknowledge_terms: str = ""
     """Why traces whose teacher's terms forbid training may be used here; recorded in the model card."""
 
@@ -306,6 +351,5 @@ def _known_keys(location: Sequence[int | str]) -> list[str]:
         if isinstance(part, int):
             continue
         model = model.model_fields[part].annotation
-        if getattr(model, "__origin__", None) is list:
-            model = model.__args__[0]
+        model = next((a for a in get_args(model) if hasattr(a, "model_fields")), model)
     return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Turn questions into traces: ask a teacher, once, within a budget."""

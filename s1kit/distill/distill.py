@@ -1,0 +1,197 @@
+"""traces <- the teacher, asked once a question.
+
+Questions are asked concurrently, and their traces written in blocks of fixed places, so that a killed run goes on where
+it was and the files come out the same. Replies that cost money are in the journal before they get here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from s1kit.distill.open_teacher import Asked, open_teacher
+from s1kit.distill.student_tokens import Count, student_counter
+from s1kit.errors import S1kitError, WorkFailed
+from s1kit.progress import Meter, meter, say
+from s1kit.recipe import Recipe
+from s1kit.records import Question, Trace
+from s1kit.stage import Run, Stage
+
+BLOCK = 1024
+"""Traces a shard. A trace of 5,000 tokens is some 20 KB, so an open block is some 20 MB."""
+
+NOT_PART_OF_THE_RESULT = {"max_cost_usd", "concurrency"}
+"""Settings that may change between two runs of one stage: they decide how and when, not what is asked."""
+
+
+@dataclass
+class _Block:
+    """A shard being filled."""
+
+    number: int
+    traces: list[Trace | None]
+    missing: int = 0
+
+    @property
+    def is_settled(self) -> bool:
+        return self.missing + sum(t is not None for t in self.traces) == len(self.traces)
+
+
+@dataclass
+class _Work:
+    """One pass over the questions."""
+
+    asked: Asked
+    stage: Stage
+    count: Count | None
+    bar: Meter
+    failures: list[tuple[Question, int, str]] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    stopping: bool = False
+
+
+def distill(recipe: Recipe, run: Run) -> Stage:
+    """Ask `distill.teacher` every question `distill.num_traces` times.
+
+    Raises WorkFailed when replies are missing at the end, naming how many and why; running the stage again asks only
+    those. KeyboardInterrupt after Ctrl-C: the first finishes what is in flight, the second stops at once.
+    """
+    asked = open_teacher(recipe)
+    inputs: list[Path | tuple[str, str]] = [*run.shards("collect", "questions"), *asked.inputs]
+    config = recipe.distill.model_dump(exclude=NOT_PART_OF_THE_RESULT)
+    stage = run.open("distill", config=config, seed=recipe.seed, inputs=inputs)
+    if stage.is_done:
+        return stage
+    total = sum(1 for _ in run.rows("collect", "questions", Question)) * recipe.distill.num_traces
+    with meter("distill", total=total, unit="traces") as bar:
+        work = _Work(asked, stage, student_counter(recipe.train.base), bar)
+        questions = _places(run.rows("collect", "questions", Question), recipe.distill.num_traces)
+        asyncio.run(_run(work, questions, recipe.distill.concurrency))
+    if work.stopping:
+        say("distill: stopped; run the same command again to go on.")
+        raise KeyboardInterrupt
+    _refuse_missing(work, total)
+    _sum_up(work)
+    stage.finish()
+    return stage
+
+
+def _places(questions: Iterable[Question], num_traces: int) -> Iterator[tuple[Question, int]]:
+    for question in questions:
+        for draw in range(num_traces):
+            yield question, draw
+
+
+async def _run(work: _Work, places: Iterator[tuple[Question, int]], concurrency: int) -> None:
+    """Workers draw places from one iterator; a block that is settled becomes a shard."""
+    pending = _open_blocks(work, places)
+    tasks: list[asyncio.Task[None]] = []
+    _finish_on_ctrl_c(work, tasks)
+    async with work.asked:
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks += [group.create_task(_worker(work, pending)) for _ in range(concurrency)]
+        except* S1kitError as problems:
+            problem = problems.exceptions[0]
+            raise problem from problem.__cause__
+
+
+def _open_blocks(work: _Work, places: Iterator[tuple[Question, int]]) -> Iterator[tuple[_Block, int, Question, int]]:
+    """The places still to ask, with their blocks. A block whose shard is there is done."""
+    number = 0
+    done = {int(path.stem[-5:]) for path in work.stage.shards("traces")}
+    while some := list(_take(places, BLOCK)):
+        if number in done:
+            work.bar.advance(len(some))
+        else:
+            block = _Block(number, [None] * len(some))
+            for index, (question, draw) in enumerate(some):
+                yield block, index, question, draw
+        number += 1
+
+
+def _take(items: Iterator[tuple[Question, int]], num: int) -> Iterator[tuple[Question, int]]:
+    for _ in range(num):
+        try:
+            yield next(items)
+        except StopIteration:
+            return
+
+
+async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Question, int]]) -> None:
+    for block, index, question, draw in pending:
+        try:
+            block.traces[index] = await work.asked.teacher.ask(question, draw)
+        except WorkFailed as error:
+            block.missing += 1
+            work.failures.append((question, draw, str(error)))
+            work.kinds[error.what] += 1
+        work.bar.advance(1, note=work.asked.note())
+        if block.is_settled:
+            await asyncio.to_thread(_write, work, block)
+        await asyncio.sleep(0)  # a teacher that never waits would keep Ctrl-C waiting
+        if work.stopping:
+            return
+
+
+def _write(work: _Work, block: _Block) -> None:
+    """A settled block as a shard; one with replies missing is left to the next run, which finds the rest journalled."""
+    traces = [trace for trace in block.traces if trace is not None]
+    block.traces = []
+    if block.missing:
+        return
+    if work.count is not None:
+        counts = work.count([trace.thinking for trace in traces])
+        traces = [t.model_copy(update={"thinking_tokens": n}) for t, n in zip(traces, counts, strict=True)]
+    work.stage.write("traces", Trace, traces, shard=block.number)
+
+
+def _finish_on_ctrl_c(work: _Work, tasks: list[asyncio.Task[None]]) -> None:
+    def on_interrupt() -> None:
+        if work.stopping:
+            for task in tasks:
+                task.cancel()
+            return
+        work.stopping = True
+        say("distill: finishing what is in flight; Ctrl-C again to stop at once.")
+
+    with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not in the main thread
+        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, on_interrupt)
+
+
+def _refuse_missing(work: _Work, total: int) -> None:
+    if not work.failures:
+        return
+    path = work.stage.folder / "failures.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for question, draw, reason in work.failures:
+            file.write(json.dumps({"question_id": question.id, "draw": draw, "reason": reason}) + "\n")
+    kinds = ", ".join(f"{num} {kind}" for kind, num in work.kinds.most_common(4))
+    raise WorkFailed(
+        f"{len(work.failures)} of {total} replies are missing: {kinds}",
+        where=str(path),
+        fix="Run the same command again: it asks only for those.",
+    )
+
+
+def _sum_up(work: _Work) -> None:
+    """Counts and figures for the receipt, from the shards, so that a resumed run says the same."""
+    stage, tokens, cost = work.stage, Counter[str](), 0.0
+    for trace in stage.rows("traces", Trace):
+        stage.counts["out"] += 1
+        stage.counts[f"finish:{trace.finish_reason}"] += 1
+        stage.counts[f"terms:{trace.terms}"] += 1
+        tokens["thinking"] += trace.thinking_tokens
+        tokens["input"] += trace.usage.input_tokens
+        tokens["output"] += trace.usage.output_tokens
+        cost += trace.cost_usd
+    stage.counts["in"] = stage.counts["out"]
+    stage.figures |= {"tokens": dict(tokens), "cost_usd": round(cost, 6)}
+    stage.figures["thinking_tokens_counted_in"] = "student tokens" if work.count else "the teacher's own count"
+    (stage.folder / "failures.jsonl").unlink(missing_ok=True)

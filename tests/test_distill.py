@@ -1,0 +1,160 @@
+"""The stage distill with the teachers that cost nothing."""
+
+from __future__ import annotations
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from s1kit.distill.distill import distill
+from s1kit.distill.student_tokens import student_counter
+from s1kit.distill.teachers import final_answer
+from s1kit.errors import InputError
+from s1kit.recipe import Recipe
+from s1kit.records import Question, Trace
+from s1kit.stage import Run, Stage, open_run
+
+
+def run_of(tmp_path: Path, questions: list[Question], name: str = "r") -> Run:
+    run = open_run(tmp_path / name, name, {})
+    stage = run.open("collect", config={}, seed=0)
+    stage.write("questions", Question, questions)
+    stage.finish()
+    return run
+
+
+def recipe_of(tmp_path: Path, **settings: object) -> Recipe:
+    return Recipe.model_validate(
+        {"name": "r", "out": str(tmp_path), "distill": settings, "train": {"base": "hf:nowhere"}}
+    )
+
+
+def traces_of(stage: Stage) -> list[Trace]:
+    return list(stage.rows("traces", Trace))
+
+
+SOLVED = [
+    Question(text="2+2?", solution="Two and two are counted together to make four, so #### 4"),
+    Question(text="1+1?", solution="2"),
+    Question(text="3+3?"),
+]
+
+
+def test_published_solutions_become_traces_that_say_what_they_are(tmp_path: Path) -> None:
+    traces = traces_of(distill(recipe_of(tmp_path, teacher="solutions"), run_of(tmp_path, SOLVED)))
+    assert [t.finish_reason for t in traces] == ["stop", "empty", "empty"]
+    assert traces[0].answer == "Final Answer: $\\boxed{4}$"
+    assert traces[0].thinking == SOLVED[0].solution
+    assert "not a model's thinking" in traces[0].note
+    assert "no worked solution" in traces[1].note
+
+
+@pytest.mark.parametrize("suffix", [".jsonl", ".jsonl.gz"])
+def test_recorded_traces_come_back_in_the_order_of_the_file(tmp_path: Path, suffix: str) -> None:
+    rows = [
+        {"question": "2+2?", "thinking": "first", "answer": "4"},
+        {"question": "2+2?", "thinking_trajectories": ["second"], "attempt": "4"},
+    ]
+    path = tmp_path / f"traces{suffix}"
+    text = "".join(json.dumps(row) + "\n" for row in rows)
+    path.write_bytes(gzip.compress(text.encode()) if suffix.endswith("gz") else text.encode())
+    recipe = recipe_of(tmp_path, teacher=f"recorded:{path}", num_traces=2)
+    traces = traces_of(distill(recipe, run_of(tmp_path, SOLVED[:2])))
+    assert [(t.thinking, t.draw, t.finish_reason) for t in traces] == [
+        ("first", 0, "stop"),
+        ("second", 1, "stop"),
+        ("", 0, "failed"),
+        ("", 1, "failed"),
+    ]
+
+
+def test_a_stage_s_own_shards_serve_as_recorded_traces(tmp_path: Path) -> None:
+    first = distill(recipe_of(tmp_path, teacher="solutions"), run_of(tmp_path, SOLVED))
+    recipe = recipe_of(tmp_path, teacher=f"recorded:{first.shards('traces')[0]}")
+    again = distill(recipe, run_of(tmp_path, SOLVED, name="again"))
+    assert traces_of(again) == traces_of(first)
+
+
+def test_a_broken_line_of_recorded_traces_is_named(tmp_path: Path) -> None:
+    (tmp_path / "t.jsonl").write_text('{"question": "q", "thinking": "t", "answer": "a"}\n{"question": 3}\n')
+    with pytest.raises(InputError, match=r"t\.jsonl:2"):
+        distill(recipe_of(tmp_path, teacher=f"recorded:{tmp_path / 't.jsonl'}"), run_of(tmp_path, SOLVED))
+
+
+def test_an_unknown_teacher_is_refused_with_those_that_exist(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no teacher is called 'gpt'.*chat:<provider>/<model>"):
+        distill(recipe_of(tmp_path, teacher="gpt"), run_of(tmp_path, SOLVED))
+
+
+def test_a_killed_run_goes_on_with_the_blocks_that_are_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("s1kit.distill.distill.BLOCK", 4)
+    questions = [
+        Question(text=f"q{n}", solution=f"{n} is what one finds after some work, so #### {n}") for n in range(10)
+    ]
+    recipe = recipe_of(tmp_path, teacher="solutions")
+    run = run_of(tmp_path, questions)
+    stage = distill(recipe, run)
+    before, shards = traces_of(stage), stage.shards("traces")
+    assert len(shards) == 3
+    stage.receipt_path.unlink()
+    shards[1].unlink()
+    kept = shards[0].stat().st_mtime_ns
+    again = distill(recipe, run)
+    assert traces_of(again) == before
+    assert shards[0].stat().st_mtime_ns == kept
+
+
+def test_the_built_in_teacher_answers_the_built_in_questions(tmp_path: Path) -> None:
+    from s1kit.tiny.questions import tiny_questions
+
+    questions = list({q.id: q for q in tiny_questions(60, seed=3)}.values())
+    stage = distill(recipe_of(tmp_path, teacher="tiny", num_traces=2), run_of(tmp_path, questions))
+    traces = traces_of(stage)
+    assert [(t.question.id, t.draw) for t in traces] == [(q.id, d) for q in questions for d in (0, 1)]
+    assert {t.terms for t in traces} == {"permits"}
+    assert any("Wait" in t.thinking for t in traces)
+
+
+def test_a_finished_stage_is_left_alone(tmp_path: Path) -> None:
+    recipe, run = recipe_of(tmp_path, teacher="solutions"), run_of(tmp_path, SOLVED)
+    stamp = distill(recipe, run).receipt_path.stat().st_mtime_ns
+    assert distill(recipe, run).receipt_path.stat().st_mtime_ns == stamp
+
+
+def test_thinking_is_counted_in_the_student_s_tokens(tmp_path: Path) -> None:
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordLevel({"a": 0, "?": 1}, unk_token="?"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split("", "isolated")
+    (tmp_path / "student").mkdir()
+    tokenizer.save(str(tmp_path / "student" / "tokenizer.json"))
+    count = student_counter(f"hf:{tmp_path / 'student'}")
+    assert count is not None
+    assert count(["aaa", ""]) == [3, 0]
+    recipe = recipe_of(tmp_path, teacher="solutions").model_copy(
+        update={"train": Recipe(name="x").train.model_copy(update={"base": f"random:{tmp_path / 'student'}"})}
+    )
+    stage = distill(recipe, run_of(tmp_path, SOLVED))
+    assert traces_of(stage)[0].thinking_tokens == len(SOLVED[0].solution or "")
+    assert stage.figures["thinking_tokens_counted_in"] == "student tokens"
+
+
+def test_a_student_whose_tokenizer_is_not_here_is_no_error() -> None:
+    assert student_counter("hf:no/such-model") is None
+
+
+@pytest.mark.parametrize(
+    ("question", "answer"),
+    [
+        (Question(text="q", solution="so $\\boxed{\\frac{1}{2}}$, done"), "\\frac{1}{2}"),
+        (Question(text="q", solution="a \\boxed{1} then \\boxed{x_{12}}"), "x_{12}"),
+        (Question(text="q", solution="steps\n#### 18"), "18"),
+        (Question(text="q", solution="18", metadata={"answer": 19}), "19"),
+        (Question(text="q", solution="\\boxed{unclosed"), "\\boxed{unclosed"),
+        (Question(text="q"), ""),
+    ],
+)
+def test_the_final_answer_of_a_reference(question: Question, answer: str) -> None:
+    assert final_answer(question) == answer

@@ -8,7 +8,7 @@ import sys
 
 from s1kit.engines import load_engine
 from s1kit.errors import InputError, WorkFailed
-from s1kit.forcing import ThinkingBudget
+from s1kit.forcing import UNLIMITED, ThinkingBudget
 from s1kit.records import Generation, Segment
 from s1kit.request import Request
 
@@ -32,12 +32,9 @@ def _request(given: argparse.Namespace) -> Request:
     question = sys.stdin.read().strip() if given.question == "-" else given.question
     if not question.strip():
         raise InputError("the question is empty", where="QUESTION", fix="Ask something.")
-    budget = None
-    if given.max_thinking is not None or given.min_thinking or given.waits:
-        budget = _budget(given)
     return Request(
         question=question,
-        budget=budget,
+        budget=_budget(given),
         answer_tokens=given.answer_tokens,
         temperature=given.temperature,
         seed=given.seed,
@@ -48,7 +45,8 @@ def _request(given: argparse.Namespace) -> Request:
 
 def _budget(given: argparse.Namespace) -> ThinkingBudget:
     try:
-        return ThinkingBudget(given.max_thinking, given.min_thinking, given.waits)
+        most = UNLIMITED if given.max_thinking is None else given.max_thinking
+        return ThinkingBudget(most, given.min_thinking, given.waits)
     except ValueError as error:
         raise InputError(str(error), where="--max-thinking, --min-thinking, --waits") from error
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Callable
 from functools import cache
 from types import UnionType
 from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
@@ -17,8 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 Origin = Literal["sampled", "forced"]
 """Whether the model chose a token or the machine put it there."""
 
-SegmentKind = Literal["thinking", "wait", "close", "closing_phrase", "answer"]
-"""What a segment is for. `close` is the end-of-thinking delimiter; `closing_phrase` follows it after a cutoff."""
+SegmentKind = Literal["thinking", "wait", "close", "closing_phrase", "answer", "open"]
+"""What a segment is for. `close` is the end-of-thinking delimiter; `closing_phrase` follows it after a cutoff; `open`
+is the opening delimiter of a model that begins to think again inside its answer."""
 
 Ending = Literal["closed", "cut_off", "loop", "failed"]
 """How thinking ended: the model stopped, the budget was spent, it repeated itself, or the engine failed."""
@@ -142,6 +144,8 @@ class Setting(Record):
     temperature: float = 0.0
     num_votes: int = 1
     """Answers drawn for one majority vote."""
+    model: str = ""
+    """A model other than the one under evaluation, e.g. the baseline; empty: that one."""
 
     @property
     def label(self) -> str:
@@ -158,6 +162,7 @@ class Setting(Record):
             ("wait", self.wait, None),
             ("T", self.temperature, 0.0),
             ("votes", self.num_votes, 1),
+            ("model", self.model, ""),
         ]:
             if value != default:
                 parts.append(f"{name}={value}")
@@ -180,6 +185,8 @@ class Generation(Record):
     """Why it failed, or what a reader must know."""
     verdict: Verdict | None = None
     evidence: str = ""
+    final_answer: str = ""
+    """What the grader extracted from the answer, in the form that votes are counted on; empty: nothing, or ungraded."""
 
     @property
     def thinking(self) -> str:
@@ -246,7 +253,8 @@ def to_arrow(row: Record) -> dict[str, Any]:
 
 def from_arrow(record: type[R], row: dict[str, Any]) -> R:
     """The inverse of `to_arrow`."""
-    return record.model_validate(_parse_json_fields(record, row))
+    parse = _json_parser(record)
+    return record.model_validate(parse(row) if parse else row)
 
 
 def _arrow_value(value: Any) -> Any:
@@ -274,17 +282,27 @@ def _arrow_type(annotation: Any) -> pa.DataType:
     return {str: pa.string(), int: pa.int64(), float: pa.float64(), bool: pa.bool_()}[annotation]
 
 
-def _parse_json_fields(annotation: Any, value: Any) -> Any:
-    if value is None:
-        return None
+@cache
+def _json_parser(annotation: Any) -> Callable[[Any], Any] | None:
+    """What turns JSON text back into dictionaries within a value of this type; None where there are none."""
     if get_origin(annotation) in (Union, UnionType):
         (annotation,) = (a for a in get_args(annotation) if a is not type(None))
-    if get_origin(annotation) is dict and isinstance(value, str):
-        return json.loads(value)
+    if get_origin(annotation) is dict:
+        return lambda value: json.loads(value) if isinstance(value, str) else value
     if get_origin(annotation) in (tuple, list):
-        return [_parse_json_fields(get_args(annotation)[0], v) for v in value]
+        parse_item = _json_parser(get_args(annotation)[0])
+        return parse_item and (lambda values: values and [parse_item(v) for v in values])
     if isinstance(annotation, type) and issubclass(annotation, Record):
-        return {
-            n: _parse_json_fields(f.annotation, value.get(n)) for n, f in annotation.model_fields.items() if n in value
-        }
-    return value
+        return _record_parser(annotation)
+    return None
+
+
+def _record_parser(record: type[Record]) -> Callable[[Any], Any] | None:
+    parsers = [(n, p) for n, f in record.model_fields.items() if (p := _json_parser(f.annotation)) is not None]
+    if not parsers:
+        return None
+
+    def parse(row: Any) -> Any:
+        return row and row | {name: parser(row[name]) for name, parser in parsers if name in row}
+
+    return parse

@@ -1,0 +1,137 @@
+"""Fills cells (question x setting x repeat) with generations, thinking as little as possible. It does not grade.
+
+For each family of settings that differ only in budget and waits, a question thinks once, under the largest; what the
+smaller ones would have thought is replayed, and only answers that nobody gave yet are decoded.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+
+from s1kit.engines import Engine
+from s1kit.evaluate.settings import DIRECT, budget_of, families, trunk_of
+from s1kit.evaluate.sharing import Replayed, replay
+from s1kit.forcing import UNLIMITED, ThinkingBudget
+from s1kit.records import Generation, Question, Setting
+from s1kit.request import Request
+
+Cell = tuple[Question, Setting, int]
+"""Question, setting, repeat."""
+
+OnProgress = Callable[[int], None]
+"""Told how many more cells are filled."""
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What all cells of a run share."""
+
+    seed: int
+    answer_tokens: int
+
+
+def fill(engine: Engine, cells: Sequence[Cell], how: Decoding, on_progress: OnProgress) -> list[Generation]:
+    """A generation for each cell, in the order of the cells."""
+    done: dict[tuple[str, Setting, int], Generation] = {}
+    for family in families(dict.fromkeys(setting for _, setting, _ in cells)):
+        wanted = [cell for cell in cells if cell[1] in set(family)]
+        for generation in _fill_family(engine, wanted, trunk_of(family), how, on_progress):
+            assert generation.setting is not None
+            done[generation.question_id, generation.setting, generation.repeat] = generation
+    return [done[question.id, setting, repeat] for question, setting, repeat in cells]
+
+
+def _fill_family(
+    engine: Engine, cells: Sequence[Cell], trunk: Setting, how: Decoding, on_progress: OnProgress
+) -> list[Generation]:
+    trunk_cells = list(dict.fromkeys((question.id, repeat) for question, _, repeat in cells))
+    by_id = {question.id: question for question, _, _ in cells}
+    trunks = {
+        (g.question_id, g.repeat): g
+        for g in _generate(engine, [_request(by_id[i], trunk, repeat, how) for i, repeat in trunk_cells])
+    }
+    answers: dict[object, Generation] = {}
+    asked: dict[object, Request] = {}
+    filled: list[Generation] = []
+    open_cells: list[tuple[Cell, object, Replayed | None]] = []
+    for cell in cells:
+        question, setting, repeat = cell
+        whole = trunks[question.id, repeat]
+        if setting == trunk:
+            filled.append(whole)
+            continue
+        replayed = replay(whole, _budget(setting))
+        if replayed is not None and replayed.is_all:
+            filled.append(_as_cell(whole, setting, replayed))
+            continue
+        key = _context(question.id, repeat, setting, replayed)
+        if key not in asked:
+            asked[key] = _request(question, setting, repeat, how, replayed)
+        open_cells.append((cell, key, replayed))
+    on_progress(len(filled))
+    # Neighbours of similar length waste no padding.
+    order = sorted(asked, key=lambda k: _prefix_tokens(asked[k]))
+    keys = {(r.question_id, r.repeat, r.setting): k for k, r in asked.items()}
+    for generation in _generate(engine, [asked[k] for k in order]):
+        answers[keys[generation.question_id, generation.repeat, generation.setting]] = generation
+    for (_, setting, _), key, replayed in open_cells:
+        filled.append(_as_cell(answers[key], setting, replayed))
+    on_progress(len(open_cells))
+    return filled
+
+
+def _generate(engine: Engine, requests: Iterable[Request]) -> Iterable[Generation]:
+    batch = list(requests)
+    return engine.generate(batch) if batch else []
+
+
+def _budget(setting: Setting) -> ThinkingBudget:
+    return budget_of(setting) or ThinkingBudget(UNLIMITED, setting.min_tokens, setting.num_waits)
+
+
+def _request(
+    question: Question, setting: Setting, repeat: int, how: Decoding, replayed: Replayed | None = None
+) -> Request:
+    return Request(
+        question=question.text,
+        budget=ThinkingBudget(0) if setting.method == DIRECT else _budget(setting),
+        answer_tokens=how.answer_tokens,
+        temperature=setting.temperature,
+        seed=draw_seed(how.seed, question.id, repeat),
+        wait=setting.wait,
+        prefix=None if replayed is None else replayed.prefix,
+        setting=setting,
+        repeat=repeat,
+        question_id=question.id,
+    )
+
+
+def draw_seed(seed: int, question_id: str, repeat: int) -> int:
+    """The seed of one draw: the same whatever else is asked, below 2**31."""
+    text = f"{seed}:{question_id}:{repeat}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def _context(question_id: str, repeat: int, setting: Setting, replayed: Replayed | None) -> object:
+    """What the answer depends on: two settings with the same context get the same answer."""
+    if replayed is None:
+        return (question_id, repeat, setting)
+    # All prefixes of one trunk: the number of tokens says which it is.
+    num = replayed.prefix.num_tokens
+    total = sum(s.num_tokens for s in replayed.prefix.segments)
+    return (question_id, repeat, total if num is None else num, replayed.prefix.ending)
+
+
+def _prefix_tokens(request: Request) -> int:
+    if request.prefix is None:
+        return 0
+    if request.prefix.num_tokens is not None:
+        return request.prefix.num_tokens
+    return sum(s.num_tokens for s in request.prefix.segments)
+
+
+def _as_cell(generation: Generation, setting: Setting, replayed: Replayed | None) -> Generation:
+    ending = generation.ending if replayed is None or generation.ending == "failed" else replayed.ending
+    return generation.model_copy(update={"setting": setting, "ending": ending})

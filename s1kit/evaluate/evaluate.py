@@ -1,0 +1,150 @@
+"""Stage `evaluate`: questions x settings x repeats, decoded, graded, kept.
+
+The folder belongs to the questions and the model. Settings are not part of its identity: a run with more settings or
+repeats goes on in the same folder and computes only the cells that are missing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from s1kit.errors import InputError
+from s1kit.evaluate.benchmarks import load_benchmarks
+from s1kit.evaluate.decode import Cell, Decoding, fill
+from s1kit.evaluate.settings import DIRECT, grid
+from s1kit.evaluate.workers import in_processes
+from s1kit.progress import meter
+from s1kit.recipe import Recipe
+from s1kit.records import Generation, Question, Setting
+from s1kit.stage import RECEIPT, Run, Stage, write_rows
+
+IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens")
+"""The part of the configuration that a folder of generations stands for."""
+
+
+def evaluate(recipe: Recipe, run: Run) -> Stage:
+    """Fill all cells that the recipe asks for and that are not there yet."""
+    config = recipe.evaluate
+    model, inputs = _model(recipe, run)
+    identity = {name: getattr(config, name) for name in IDENTITY}
+    stage = run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs)
+    questions = _questions(stage, recipe)
+    cells = [(q, setting, repeat) for q in questions for setting, num in grid(config) for repeat in range(num)]
+    there = set(_keys(stage))
+    missing = [cell for cell in cells if _key(cell) not in there]
+    if stage.is_done and not missing:
+        return stage
+    stage.receipt_path.unlink(missing_ok=True)
+    jobs = _jobs(stage, questions, missing, _chunk_size(len(questions), config.batch_size, config.processes))
+    work = Work(model, config.baseline, config.batch_size, Decoding(recipe.seed, config.answer_tokens))
+    with meter("evaluate", total=len(missing), unit="cells") as m:
+        in_processes(work, jobs, config.processes, m.advance)
+    stage.counts.update({"questions": len(questions), "settings": len(grid(config)), "out": len(there) + len(missing)})
+    stage.figures["model"] = model
+    stage.figures["computed now"] = len(missing)
+    stage.finish()
+    return stage
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells of some questions, and the shard that will hold them."""
+
+    path: Path
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Work:
+    """Decode, grade and write jobs. It is sent to another process, so it carries references, not engines."""
+
+    model: str
+    baseline: str
+    batch_size: int
+    how: Decoding
+
+    def __call__(self, jobs: Sequence[Job], on_progress: Callable[[int], None]) -> None:
+        from s1kit.engines import load_engine
+        from s1kit.evaluate.grading import grade
+
+        engines: dict[str, Any] = {}
+        for job in jobs:
+            generations: list[Generation] = []
+            for model in dict.fromkeys(setting.model for _, setting, _ in job.cells):
+                cells = [cell for cell in job.cells if cell[1].model == model]
+                if model not in engines:
+                    options: dict[str, object] = {"batch_size": self.batch_size}
+                    if cells[0][1].method == DIRECT:
+                        options["format"] = "direct"
+                    engines[model] = load_engine(model or self.model, **options)
+                generations += fill(engines[model], cells, self.how, on_progress)
+            questions = {q.id: q for q, _, _ in job.cells}
+            write_rows(job.path, Generation, grade(generations, questions))
+
+
+def _model(recipe: Recipe, run: Run) -> tuple[str, list[Path | tuple[str, str]]]:
+    if recipe.evaluate.model:
+        return recipe.evaluate.model, []
+    checkpoint = run.folder / "train" / "checkpoint"
+    if not (run.folder / "train" / RECEIPT).exists():
+        raise InputError(
+            "no model to evaluate: stage train has not finished",
+            where=str(run.folder),
+            fix="Run `s1kit train` first, or name one with evaluate.model=...",
+        )
+    return f"hf:{checkpoint}", sorted(checkpoint.glob("*.safetensors"))
+
+
+def _questions(stage: Stage, recipe: Recipe) -> list[Question]:
+    if stage.shards("questions"):
+        return list(stage.rows("questions", Question))
+    config = recipe.evaluate
+    questions = load_benchmarks(config.benchmarks, config.num_questions, recipe.seed)
+    stage.write("questions", Question, questions, shard=0)
+    return questions
+
+
+def _chunk_size(num_questions: int, batch_size: int, processes: int) -> int:
+    """At least two chunks a process, so that a killed run keeps something; at most a batch."""
+    return max(1, min(batch_size, -(-num_questions // (2 * processes))))
+
+
+def _jobs(stage: Stage, questions: Sequence[Question], missing: Sequence[Cell], size: int) -> list[Job]:
+    # Chunks are cut from all questions, so that a resumed run batches together what an unbroken one does.
+    chunk_of = {q.id: i // size for i, q in enumerate(questions)}
+    chunks: dict[int, list[Cell]] = {}
+    for cell in missing:
+        chunks.setdefault(chunk_of[cell[0].id], []).append(cell)
+    free = _free_paths(stage)
+    return [Job(next(free), tuple(cells)) for _, cells in sorted(chunks.items())]
+
+
+def _free_paths(stage: Stage) -> Iterator[Path]:
+    taken = set(stage.shards("generations"))
+    number = 0
+    while True:
+        path = stage.folder / f"generations-{number:05d}.parquet"
+        if path not in taken:
+            yield path
+        number += 1
+
+
+def _key(cell: Cell) -> tuple[str, Setting, int]:
+    question, setting, repeat = cell
+    return (question.id, setting, repeat)
+
+
+def _keys(stage: Stage) -> Iterator[tuple[str, Setting, int]]:
+    """The cells that are filled, read without their texts."""
+    import pyarrow.parquet as pq
+
+    settings: dict[tuple[Any, ...], Setting] = {}
+    for path in stage.shards("generations"):
+        for row in pq.read_table(path, columns=["question_id", "setting", "repeat"]).to_pylist():
+            values = tuple(row["setting"].items())
+            if values not in settings:
+                settings[values] = Setting.model_validate(row["setting"])
+            yield row["question_id"], settings[values], row["repeat"]

@@ -1,0 +1,193 @@
+"""The generations of a run as arrays, questions x repeats for each setting; texts stay on disk until one is shown.
+
+Eighty thousand generations fit in memory because only counts, verdicts and final answers are read. It knows rows; never
+statistics or pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s1kit.records import Generation, Question, Setting, from_arrow
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+ROW_COLUMNS = ["question_id", "setting", "repeat", "ending", "answer_finish", "verdict", "final_answer"]
+SEGMENT_COLUMNS = ["segments.list.element.kind", "segments.list.element.origin", "segments.list.element.num_tokens"]
+
+THINKING = ("thinking", "wait")
+ANSWER = ("closing_phrase", "answer")
+
+
+@dataclass
+class Draws:
+    """All generations of one setting: matrices, questions x repeats."""
+
+    setting: Setting
+    question_ids: list[str]
+    """One a row of the matrices."""
+    correct: Matrix
+    """1 where the verdict is `correct`, 0 otherwise."""
+    abstained: Matrix
+    thinking_tokens: Matrix
+    answer_tokens: Matrix
+    forced_tokens: Matrix
+    waits: Matrix
+    ending: NDArray[np.object_]
+    answered: Matrix
+    """1 where an answer has text beyond the closing phrase."""
+    truncated: Matrix
+    """1 where the answer ran into its token room."""
+    final_answer: NDArray[np.object_]
+
+    @property
+    def repeats(self) -> int:
+        return int(self.correct.shape[1])
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.mean())
+
+    @property
+    def mean_thinking(self) -> float:
+        return float(self.thinking_tokens.mean())
+
+    def on(self, question_ids: Sequence[str]) -> Draws:
+        """The same for some of the questions, in the given order."""
+        import numpy as np
+
+        row = {question_id: i for i, question_id in enumerate(self.question_ids)}
+        index = np.array([row[q] for q in question_ids], dtype=int)
+        picked = {name: value[index] for name, value in vars(self).items() if name not in ("setting", "question_ids")}
+        return Draws(self.setting, list(question_ids), **picked)
+
+
+@dataclass
+class Results:
+    """What a run's evaluation found."""
+
+    questions: list[Question]
+    draws: dict[Setting, Draws]
+    shards: list[Path] = field(default_factory=list)
+
+    def find(self, setting: Setting) -> Draws | None:
+        return self.draws.get(setting)
+
+    def texts(self, question_ids: Iterable[str], settings: Iterable[Setting]) -> Iterator[Generation]:
+        """The whole generations of a few questions and settings, read from disk."""
+        import pyarrow.parquet as pq
+
+        wanted, kept = list(set(question_ids)), set(settings)
+        for shard in self.shards:
+            table = pq.read_table(shard, filters=[("question_id", "in", wanted)])
+            for row in table.to_pylist():
+                if Setting.model_validate(row["setting"]) in kept:
+                    yield from_arrow(Generation, row)
+
+
+def read_results(questions: Sequence[Question], shards: Sequence[Path]) -> Results:
+    """The rows of all shards. A question without a row in some setting is left out of that setting."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    place = {question.id: i for i, question in enumerate(questions)}
+    parts: dict[Setting, list[_Part]] = {}
+    for shard in shards:
+        table = pq.read_table(shard, columns=ROW_COLUMNS + SEGMENT_COLUMNS)
+        for setting, rows, columns in _by_setting(table):
+            known = [i for i, q in zip(rows, columns["question_id"][rows], strict=True) if q in place]
+            parts.setdefault(setting, []).append({n: c[np.array(known, dtype=int)] for n, c in columns.items()})
+    draws = {setting: _matrices(setting, _joined(found), place) for setting, found in parts.items()}
+    return Results(list(questions), draws, list(shards))
+
+
+_Part = dict[str, Any]
+
+
+def _by_setting(table: pa.Table) -> Iterator[tuple[Setting, NDArray[np.int64], _Part]]:
+    import numpy as np
+
+    columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in ROW_COLUMNS if name != "setting"}
+    columns |= _token_columns(table)
+    codes: dict[tuple[Any, ...], int] = {}
+    settings: list[Setting] = []
+    code = np.empty(table.num_rows, dtype=int)
+    for i, row in enumerate(table["setting"].to_pylist()):
+        values = tuple(row.values())
+        if values not in codes:
+            codes[values] = len(settings)
+            settings.append(Setting.model_validate(row))
+        code[i] = codes[values]
+    for number, setting in enumerate(settings):
+        yield setting, np.flatnonzero(code == number), columns
+
+
+def _token_columns(table: pa.Table) -> _Part:
+    """Token counts a row, summed over its segments."""
+    import numpy as np
+
+    segments = table["segments"].combine_chunks()
+    parent = np.asarray(segments.value_parent_indices())
+    flat = segments.flatten()
+    kind = np.array(flat.field("kind").to_pylist(), dtype=object)
+    forced = np.array(flat.field("origin").to_pylist(), dtype=object) == "forced"
+    num = np.asarray(flat.field("num_tokens"), dtype=float)
+
+    def total(mask: Any, weights: Any = None) -> Any:
+        counted = mask if weights is None else weights * mask
+        return np.bincount(parent, weights=np.asarray(counted, dtype=float), minlength=table.num_rows)
+
+    return {
+        "thinking_tokens": total(np.isin(kind, THINKING), num),
+        "answer_tokens": total(np.isin(kind, ANSWER), num),
+        "forced_tokens": total(forced, num),
+        "waits": total(kind == "wait"),
+        "answered": (total((kind == "answer") & (num > 0)) > 0).astype(float),
+    }
+
+
+def _joined(parts: list[_Part]) -> _Part:
+    import numpy as np
+
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _matrices(setting: Setting, rows: _Part, place: dict[str, int]) -> Draws:
+    """Rows sorted by question and repeat. With a different number of repeats, the fewest that all questions have."""
+    import numpy as np
+
+    question = np.array([place[q] for q in rows["question_id"]], dtype=int)
+    repeat = rows["repeat"].astype(int)
+    # The last row of a cell wins, as a redone shard replaces an older one.
+    cell = {(int(q), int(r)): i for i, (q, r) in enumerate(zip(question, repeat, strict=True))}
+    per_question: dict[int, int] = {}
+    for q, _ in cell:
+        per_question[q] = per_question.get(q, 0) + 1
+    fewest = min(per_question.values())
+    order: dict[int, list[int]] = {}
+    for q, r in sorted(cell):
+        order.setdefault(q, []).append(cell[q, r])
+    index = np.array([found[:fewest] for found in order.values()], dtype=int)
+    verdict = rows["verdict"][index]
+    return Draws(
+        setting=setting,
+        question_ids=[str(rows["question_id"][i[0]]) for i in index],
+        correct=(verdict == "correct").astype(float),
+        abstained=(verdict == "abstain").astype(float),
+        thinking_tokens=rows["thinking_tokens"][index],
+        answer_tokens=rows["answer_tokens"][index],
+        forced_tokens=rows["forced_tokens"][index],
+        waits=rows["waits"][index],
+        ending=rows["ending"][index],
+        answered=rows["answered"][index],
+        truncated=(rows["answer_finish"][index] == "length").astype(float),
+        final_answer=rows["final_answer"][index],
+    )

@@ -1,0 +1,66 @@
+"""One thinking pass serves every smaller setting: a transcript, replayed under another budget.
+
+Thinking to 512 tokens is the first half of thinking to 1,024, and thinking with one Wait is thinking with four up to
+the second stop. So a transcript is replayed through `forcing`, event by event; where the smaller budget would have
+stopped, the prefix ends. It knows segments and counts; never engines.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from s1kit.forcing import Insert, Sampled, StopAttempt, ThinkingBudget, advance, begin
+from s1kit.records import Ending, Generation, Segment
+from s1kit.request import Prefix
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What the same model would have thought under a smaller budget."""
+
+    prefix: Prefix
+    """Its thinking, and whether it was closed or cut off: an engine needs only to decode the answer."""
+    ending: Ending
+    """As the generation records it; `loop` is answered like a cutoff."""
+    is_all: bool
+    """Whether it is the trunk's whole thinking with the trunk's ending, whose answer is then the same."""
+
+
+def replay(trunk: Generation, budget: ThinkingBudget) -> Replayed | None:
+    """The trunk's thinking under `budget`; None when the trunk does not hold it.
+
+    It does not when it failed, when it closed where this budget asks for a wait, or when its own budget was spent and
+    this one is not.
+    """
+    if trunk.ending == "failed":
+        return None
+    thinking = tuple(s for s in trunk.segments if s.kind in ("thinking", "wait"))
+    state, move = begin(budget)
+    wait_tokens = 1
+    for segment in thinking:
+        if state.closed:
+            break
+        if segment.kind == "wait":
+            wait_tokens = segment.num_tokens
+            state, move = advance(budget, wait_tokens, state, StopAttempt())
+        else:
+            state, move = advance(budget, 1, state, Sampled(min(segment.num_tokens, move.room)))
+    if state.closed:
+        ending: Ending = "cut_off" if move.insert is Insert.CUTOFF else "closed"
+    elif trunk.ending == "closed":
+        after, _ = advance(budget, wait_tokens, state, StopAttempt())
+        if not after.closed:
+            return None
+        ending = "closed"
+    elif trunk.ending == "loop":
+        ending = "loop"
+    else:
+        return None
+    is_all = state.spent == trunk.thinking_tokens and ending == trunk.ending
+    return Replayed(_prefix(thinking, state.spent, ending), ending, is_all)
+
+
+def _prefix(thinking: tuple[Segment, ...], spent: int, ending: Ending) -> Prefix:
+    total = sum(s.num_tokens for s in thinking)
+    prefix_ending = "closed" if ending == "closed" else "cut_off"
+    return Prefix(thinking, prefix_ending, num_tokens=spent if spent < total else None)

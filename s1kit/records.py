@@ -290,7 +290,8 @@ def _json_parser(annotation: Any) -> Callable[[Any], Any] | None:
     if get_origin(annotation) is dict:
         return lambda value: json.loads(value) if isinstance(value, str) else value
     if get_origin(annotation) in (tuple, list):
-        parse_item = _json_parser(get_args(annotation)[0])
+        item: Any = get_args(annotation)[0]
+        parse_item = _json_parser(item)
         return parse_item and (lambda values: values and [parse_item(v) for v in values])
     if isinstance(annotation, type) and issubclass(annotation, Record):
         return _record_parser(annotation)

@@ -15,6 +15,8 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow.parquet as pq
+
 from s1kit.distill.open_teacher import Asked, open_teacher
 from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.errors import S1kitError, WorkFailed
@@ -36,11 +38,8 @@ class _Block:
 
     number: int
     traces: list[Trace | None]
-    missing: int = 0
-
-    @property
-    def is_settled(self) -> bool:
-        return self.missing + sum(t is not None for t in self.traces) == len(self.traces)
+    to_come: int
+    is_complete: bool = True
 
 
 @dataclass
@@ -68,7 +67,7 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     stage = run.open("distill", config=config, seed=recipe.seed, inputs=inputs)
     if stage.is_done:
         return stage
-    total = sum(1 for _ in run.rows("collect", "questions", Question)) * recipe.distill.num_traces
+    total = sum(pq.read_metadata(p).num_rows for p in run.shards("collect", "questions")) * recipe.distill.num_traces
     with meter("distill", total=total, unit="traces") as bar:
         work = _Work(asked, stage, student_counter(recipe.train.base), bar)
         questions = _places(run.rows("collect", "questions", Question), recipe.distill.num_traces)
@@ -110,7 +109,7 @@ def _open_blocks(work: _Work, places: Iterator[tuple[Question, int]]) -> Iterato
         if number in done:
             work.bar.advance(len(some))
         else:
-            block = _Block(number, [None] * len(some))
+            block = _Block(number, [None] * len(some), to_come=len(some))
             for index, (question, draw) in enumerate(some):
                 yield block, index, question, draw
         number += 1
@@ -129,11 +128,12 @@ async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Question, in
         try:
             block.traces[index] = await work.asked.teacher.ask(question, draw)
         except WorkFailed as error:
-            block.missing += 1
+            block.is_complete = False
             work.failures.append((question, draw, str(error)))
             work.kinds[error.what] += 1
         work.bar.advance(1, note=work.asked.note())
-        if block.is_settled:
+        block.to_come -= 1
+        if not block.to_come:
             await asyncio.to_thread(_write, work, block)
         await asyncio.sleep(0)  # a teacher that never waits would keep Ctrl-C waiting
         if work.stopping:
@@ -144,7 +144,7 @@ def _write(work: _Work, block: _Block) -> None:
     """A settled block as a shard; one with replies missing is left to the next run, which finds the rest journalled."""
     traces = [trace for trace in block.traces if trace is not None]
     block.traces = []
-    if block.missing:
+    if not block.is_complete:
         return
     if work.count is not None:
         counts = work.count([trace.thinking for trace in traces])
@@ -183,14 +183,16 @@ def _refuse_missing(work: _Work, total: int) -> None:
 def _sum_up(work: _Work) -> None:
     """Counts and figures for the receipt, from the shards, so that a resumed run says the same."""
     stage, tokens, cost = work.stage, Counter[str](), 0.0
-    for trace in stage.rows("traces", Trace):
-        stage.counts["out"] += 1
-        stage.counts[f"finish:{trace.finish_reason}"] += 1
-        stage.counts[f"terms:{trace.terms}"] += 1
-        tokens["thinking"] += trace.thinking_tokens
-        tokens["input"] += trace.usage.input_tokens
-        tokens["output"] += trace.usage.output_tokens
-        cost += trace.cost_usd
+    for path in stage.shards("traces"):
+        columns = ["thinking_tokens", "finish_reason", "terms", "cost_usd", "usage"]
+        for row in pq.read_table(path, columns=columns).to_pylist():
+            stage.counts["out"] += 1
+            stage.counts[f"finish:{row['finish_reason']}"] += 1
+            stage.counts[f"terms:{row['terms']}"] += 1
+            tokens["thinking"] += row["thinking_tokens"]
+            tokens["input"] += row["usage"]["input_tokens"]
+            tokens["output"] += row["usage"]["output_tokens"]
+            cost += row["cost_usd"]
     stage.counts["in"] = stage.counts["out"]
     stage.figures |= {"tokens": dict(tokens), "cost_usd": round(cost, 6)}
     stage.figures["thinking_tokens_counted_in"] = "student tokens" if work.count else "the teacher's own count"

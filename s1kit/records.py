@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, Self, TypeVar, Union, cast, get_args, get_origin
+from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -290,8 +290,7 @@ def _json_parser(annotation: Any) -> Callable[[Any], Any] | None:
     if get_origin(annotation) is dict:
         return lambda value: json.loads(value) if isinstance(value, str) else value
     if get_origin(annotation) in (tuple, list):
-        item = cast("Any", get_args(annotation)[0])
-        parse_item = _json_parser(item)
+        parse_item = _json_parser(get_args(annotation)[0])
         return parse_item and (lambda values: values and [parse_item(v) for v in values])
     if isinstance(annotation, type) and issubclass(annotation, Record):
         return _record_parser(annotation)
@@ -299,7 +298,8 @@ def _json_parser(annotation: Any) -> Callable[[Any], Any] | None:
 
 
 def _record_parser(record: type[Record]) -> Callable[[Any], Any] | None:
-    parsers = [(n, p) for n, f in record.model_fields.items() if (p := _json_parser(f.annotation)) is not None]
+    types: list[tuple[str, Any]] = [(name, field.annotation) for name, field in record.model_fields.items()]
+    parsers = [(name, parser) for name, type_ in types if (parser := _json_parser(type_)) is not None]
     if not parsers:
         return None
 

@@ -59,6 +59,8 @@ class Collect(Config):
     """`s1`: any shared lower-cased word 8-gram drops the question, as in the s1 release (data/collect_data.py)."""
     against: list[str] = Field(default_factory=list)
     """Evaluation sets: built-in names, or files like those of a source."""
+    coverage: float = Field(default=0.5, gt=0, le=1)
+    """Share of an evaluation question's informative n-grams from which on `strict` and `semantic` drop a question."""
     allow_rejects: bool = False
     """Go on with the good rows of a broken file; the others are written to rejects.jsonl with their line numbers."""
 

@@ -1,0 +1,1 @@
+"""Questions from their sources, less duplicates and what overlaps with evaluation sets."""

@@ -1,0 +1,129 @@
+"""Evaluation sets as hashes of their n-grams: enough to find overlaps, not enough to read a question.
+
+The shipped ones are in `hashes/<name>.parquet`, written by `write_hashes` from the texts; any file of questions makes
+another one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, get_args
+
+from s1kit.errors import InputError, nearest
+from s1kit.pool.ngrams import Tier, hash_ngrams
+from s1kit.questions import find_files, read_questions
+from s1kit.records import question_id
+from s1kit.stage import write_atomically
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+NUM_HELD_OUT = 1000
+"""Held-out questions of the built-in families to stay clear of: those of a smaller evaluation are the first of them."""
+
+_BATCH = 1024
+
+
+@dataclass(frozen=True)
+class HashedSet:
+    """One evaluation set in one tier."""
+
+    name: str
+    ids: tuple[str, ...]
+    """`question_id` of each question."""
+    hashes: NDArray[np.uint64]
+    """Distinct within a question."""
+    owners: NDArray[np.int64]
+    """Position in `ids` of the question each hash is of; rises."""
+
+
+def builtin_sets() -> list[str]:
+    """Names of the sets that ship as hashes, and `tiny`."""
+    folder = resources.files("s1kit.pool") / "hashes"
+    shipped = [p.name.removesuffix(".parquet") for p in folder.iterdir()] if folder.is_dir() else []
+    return sorted([*(name for name in shipped if not name.startswith((".", "_"))), "tiny"])
+
+
+def load_set(name: str, tier: Tier, seed: int = 0) -> HashedSet:
+    """An evaluation set by built-in name, or from a file of questions or of hashes.
+
+    Raises InputError for a name that is neither.
+    """
+    if name == "tiny":
+        from s1kit.tiny.questions import held_out_questions
+
+        return hash_texts(name, [q.text for q in held_out_questions(NUM_HELD_OUT, seed)], tier)
+    if name in builtin_sets():
+        with resources.as_file(resources.files("s1kit.pool") / "hashes" / f"{name}.parquet") as path:
+            return read_hashes(path, name, tier)
+    try:
+        files = find_files(name)
+    except InputError as error:
+        raise InputError(
+            f"there is no evaluation set {name!r}",
+            where="collect.against",
+            fix="Give a file of questions, or a built-in name. " + nearest(name, builtin_sets()),
+        ) from error
+    if len(files) == 1 and files[0].suffix == ".parquet" and _holds_hashes(files[0]):
+        return read_hashes(files[0], files[0].stem, tier)
+    return hash_texts(Path(name).name.split(".")[0], [q.text for q in read_questions(name)], tier)
+
+
+def hash_texts(name: str, texts: Sequence[str], tier: Tier) -> HashedSet:
+    """The hashes of an evaluation set given as texts."""
+    import numpy as np
+
+    hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
+    for first in range(0, len(texts), _BATCH):
+        ngrams = hash_ngrams(texts[first : first + _BATCH], tier)
+        pairs = np.unique(np.stack([ngrams.texts.astype(np.uint64) + np.uint64(first), ngrams.hashes]), axis=1)
+        owners.append(pairs[0].astype(np.int64))
+        hashes.append(pairs[1])
+    ids = tuple(question_id(text) for text in texts)
+    return HashedSet(name, ids, np.concatenate(hashes), np.concatenate(owners))
+
+
+def write_hashes(path: Path, name: str, texts: Sequence[str]) -> None:
+    """A file of hashes of both tiers, to ship or to share in place of the questions."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    tables = []
+    for tier in get_args(Tier):
+        hashed = hash_texts(name, texts, tier)
+        tables.append(
+            pa.table(
+                {
+                    "tier": pa.array([tier] * len(hashed.hashes)).dictionary_encode(),
+                    "question": pa.array([hashed.ids[o] for o in hashed.owners.tolist()], pa.string()),
+                    "hash": pa.array(hashed.hashes, pa.uint64()),
+                }
+            )
+        )
+    table = pa.concat_tables(tables, promote_options="default").replace_schema_metadata({"name": name})
+    write_atomically(path, lambda p: pq.write_table(table.unify_dictionaries(), p, compression="zstd"))
+
+
+def read_hashes(path: Path, name: str, tier: Tier) -> HashedSet:
+    """One tier of a file of hashes."""
+    import numpy as np
+    import pyarrow.parquet as pq
+
+    table = pq.read_table(path, filters=[("tier", "=", tier)])
+    column = table.column("question").to_pylist()
+    ids = list(dict.fromkeys(column))
+    position = {id: number for number, id in enumerate(ids)}
+    owners = np.array([position[id] for id in column], np.int64)
+    order = np.argsort(owners, kind="stable")
+    hashes = table.column("hash").to_numpy().astype(np.uint64)
+    return HashedSet(name, tuple(ids), hashes[order], owners[order])
+
+
+def _holds_hashes(path: Path) -> bool:
+    import pyarrow.parquet as pq
+
+    return {"tier", "question", "hash"} <= set(pq.read_schema(path).names)

@@ -15,6 +15,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from typing import Final
+
+UNLIMITED: Final = 2**31 - 1
+"""As `max_tokens`: as much thinking as there is room for. An engine resolves it to that number before it begins."""
 
 
 class Insert(StrEnum):

@@ -22,6 +22,8 @@ class Prefix:
     """Of kind `thinking` and `wait`, with token ids; they count against the budget."""
     ending: Literal["closed", "cut_off"] | None = None
     """None: go on thinking. Otherwise thinking is over in this way and only the answer is decoded."""
+    num_tokens: int | None = None
+    """Use only the first tokens of the segments; None: all. The engine decodes the text of a cut segment anew."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +48,9 @@ class Request:
     closing_phrase: str | None = None
     """What follows the end delimiter after a cutoff; None: the thinking format's own."""
     stop: tuple[str, ...] = ()
-    """Strings that end the answer; never looked for in the thinking."""
+    """Strings that end the answer; never looked for in the thinking. The answer's text ends before them."""
+    loop_guard: bool = True
+    """End thinking, not the request, when thinking repeats itself. Never before `budget.min_tokens`."""
     system: str | None = None
     """A system message; None: none."""
     messages: tuple[dict[str, str], ...] = ()
@@ -70,5 +74,7 @@ class Request:
             raise InputError(f"temperature is {self.temperature}", where="request.temperature", fix="Give 0 or more.")
         if not 0.0 < self.top_p <= 1.0:
             raise InputError(f"top_p is {self.top_p}", where="request.top_p", fix="Give a number above 0, at most 1.")
+        if self.stop and not all(self.stop):
+            raise InputError("an empty stop string", where="request.stop", fix="Leave it out.")
         if self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}", where="request.top_k", fix="Give 0 (no limit) or more.")

@@ -8,8 +8,8 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "s1kit"
 LAYERS = [
     {"forcing"},
-    {"errors", "records", "request", "formats", "stage", "journal", "recipe", "recipes", "progress"},
-    {"rows", "flow", "providers", "grade", "tiny"},
+    {"errors", "records", "request", "formats", "tokens", "stage", "journal", "recipe", "recipes", "progress"},
+    {"plan", "loops", "transcript", "rows", "flow", "providers", "grade", "tiny"},
     {"engines", "executors"},
     {"pool", "distill", "curate", "train", "evaluate", "serve"},
     {"cli"},
@@ -48,4 +48,4 @@ def test_an_import_only_goes_down_and_stages_never_import_each_other() -> None:
 def test_forcing_uses_the_standard_library_only() -> None:
     tree = ast.parse((PACKAGE / "forcing.py").read_text(encoding="utf-8"))
     modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
-    assert modules == {"__future__", "dataclasses", "enum"}
+    assert modules == {"__future__", "dataclasses", "enum", "typing"}

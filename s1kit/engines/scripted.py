@@ -1,0 +1,167 @@
+"""A fake engine that obeys forcing without a model: words are tokens, and a script says what would be thought.
+
+    engine = ScriptedEngine({"1+1?": [Step("one and one is three .", "3"), Step(" no , it is two .", "2")]})
+
+After each step the model tries to stop. If it may, it gives that step's answer; if it is told to wait, it takes the
+next step. A cutoff gives the answer of the last step that was finished ("?" when none was).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s1kit.engines import OnSegment
+from s1kit.errors import InputError
+from s1kit.formats import FORMATS, ThinkingFormat, find_format
+from s1kit.plan import Plan, make_plan
+from s1kit.records import Generation
+from s1kit.request import Request
+from s1kit.rows import Row
+from s1kit.tokens import TokenFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What the model would think before it next tries to stop, and what it would then answer."""
+
+    thinking: str
+    answer: str
+
+
+Script = Callable[[str], Sequence[Step]] | Mapping[str, Sequence[Step]]
+
+ECHO = (Step("The question is what it is .", "I do not know"),)
+"""What a question without a script gets."""
+
+
+class WordTokenizer:
+    """Words with the whitespace before them, newlines and delimiters: one id each, in the order of appearance."""
+
+    chat_template = None
+    _PIECES = re.compile(r"<\|[^|]*\|>|</?\w+>|\n| ?[^\s<]+|\s|<")
+
+    def __init__(self) -> None:
+        self._ids: dict[str, int] = {}
+        self._words: list[str] = []
+
+    @property
+    def eos_token_id(self) -> None:
+        return None
+
+    @property
+    def added_tokens_decoder(self) -> dict[int, str]:
+        return {i: w for i, w in enumerate(self._words) if w.startswith("<") and w.endswith(">")}
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        return [self._id(piece) for piece in self._PIECES.findall(text)]
+
+    def decode(self, ids: Iterable[int], *, skip_special_tokens: bool = False) -> str:
+        return "".join(self._words[i] for i in ids)
+
+    def get_vocab(self) -> dict[str, int]:
+        return dict(self._ids)
+
+    def apply_chat_template(
+        self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, **kwargs: Any
+    ) -> str:
+        turns = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in conversation)
+        return f"{turns}<|im_start|>assistant\n"
+
+    def _id(self, word: str) -> int:
+        if word not in self._ids:
+            self._ids[word] = len(self._words)
+            self._words.append(word)
+        return self._ids[word]
+
+
+@dataclass
+class ScriptedEngine:
+    """Decodes what a script says, under the same forcing as every engine."""
+
+    script: Script = field(default_factory=dict)
+    format: ThinkingFormat = FORMATS["s1"]
+    context_tokens: int = 4096
+    tokens: TokenFormat = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.tokens = TokenFormat(self.format, WordTokenizer())
+
+    @property
+    def tokenizer(self) -> WordTokenizer:
+        assert isinstance(self.tokens.tokenizer, WordTokenizer)
+        return self.tokens.tokenizer
+
+    def plan(self, request: Request) -> Plan:
+        """The request, resolved; InputError when it cannot be honoured."""
+        return make_plan(request, self.tokens, self.context_tokens)
+
+    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
+        """Yields generations in the order of the requests."""
+        for index, plan in enumerate([self.plan(r) for r in requests]):
+            row = Row(plan)
+            row.start()
+            model = _Model(self._steps(plan.request.question), self.tokens)
+            while not row.is_done:
+                row.push(model.sample(row))
+                for segment in row.new_segments() if on_segment else ():
+                    on_segment(index, segment)  # type: ignore[misc]
+            yield row.generation()
+
+    def _steps(self, question: str) -> Sequence[Step]:
+        if callable(self.script):
+            return self.script(question)
+        return self.script.get(question, ECHO)
+
+
+class _Model:
+    """Samples the next word of a script; what it has thought is read off the row, so a given prefix counts too."""
+
+    def __init__(self, steps: Sequence[Step], tokens: TokenFormat) -> None:
+        self._tokens = tokens
+        self._steps = [tuple(tokens.tokenizer.encode(s.thinking, add_special_tokens=False)) for s in steps]
+        self._answers = [s.answer for s in steps]
+        self._answer: list[int] | None = None
+
+    def sample(self, row: Row) -> int:
+        segments = row.generation().segments
+        num_words = sum(s.num_tokens for s in segments if s.kind == "thinking")
+        if row.is_thinking:
+            num_waits = sum(s.kind == "wait" for s in segments)
+            words = [w for step in self._steps[: num_waits + 1] for w in step]
+            if num_words < len(words):
+                return words[num_words]
+            stop = self._tokens.trigger_id
+            return stop if stop is not None else min(self._tokens.eos_ids)
+        if self._answer is None:
+            self._answer = self._answer_after(num_words)
+        return self._answer.pop(0)
+
+    def _answer_after(self, num_words: int) -> list[int]:
+        """The answer of the last finished step, then the end of the answer."""
+        total, text = 0, "?"
+        for words, answer in zip(self._steps, self._answers, strict=True):
+            total += len(words)
+            if num_words >= total:
+                text = answer
+        encode = self._tokens.tokenizer.encode
+        ending = self._tokens.format.answer_end
+        return [*encode(text, add_special_tokens=False), *encode(ending, add_special_tokens=False)]
+
+
+def load(path: str, format: str | ThinkingFormat | None = None, context_tokens: int = 4096) -> ScriptedEngine:
+    """The scripted engine; `path` is a JSON file of `{question: [[thinking, answer], ...]}`, or empty for an echo."""
+    script: dict[str, list[Step]] = {}
+    if path:
+        try:
+            raw = json.loads(Path(path).read_text(encoding="utf-8"))
+            script = {q: [Step(str(t), str(a)) for t, a in steps] for q, steps in raw.items()}
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            fix = 'Write {"question": [["thinking", "answer"], ...]}.'
+            raise InputError(f"not a script: {error}", where=path, fix=fix) from error
+    own = format if isinstance(format, ThinkingFormat) else find_format(format or "s1")
+    return ScriptedEngine(script, own, context_tokens)

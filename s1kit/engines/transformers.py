@@ -1,0 +1,183 @@
+"""The engine `hf:`: any causal transformers model, decoded by our own batched loop with exact budget forcing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s1kit.engines import OnSegment
+from s1kit.errors import InputError, MissingExtra
+from s1kit.formats import ThinkingFormat, detect_format, load_format
+from s1kit.plan import Plan, make_plan
+from s1kit.records import Generation
+from s1kit.request import Request
+from s1kit.tokens import TokenFormat
+
+try:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers.utils import logging as transformers_logging
+except ImportError as error:
+    raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
+
+from s1kit.engines.decoder import Decoder, unsupported_layers
+
+_SMALL_MODEL = 20_000_000
+"""Parameters below which threads cost more than they bring."""
+
+
+@dataclass(frozen=True)
+class TransformersEngine:
+    """A loaded model. `generate` decodes a list of requests; `decoder` lets a server add requests as they come."""
+
+    model: Any
+    tokens: TokenFormat
+    context_tokens: int
+    max_batch: int = 256
+    """Rows that decode together, where memory allows it."""
+    memory_bytes: int = 2**31
+    """Most that the keys and values of running rows may take."""
+    vocabulary_size: int = field(default=0)
+
+    @property
+    def tokenizer(self) -> Any:
+        return self.tokens.tokenizer
+
+    @property
+    def format(self) -> ThinkingFormat:
+        return self.tokens.format
+
+    def plan(self, request: Request) -> Plan:
+        """The request, resolved; InputError when it cannot be honoured."""
+        return make_plan(request, self.tokens, self.context_tokens)
+
+    def decoder(self, longest: int | None = None) -> Decoder:
+        """An empty running batch for contexts of up to `longest` tokens (None: the model's whole context)."""
+        row_bytes = (longest or self.context_tokens) * _bytes_per_token(self.model)
+        return Decoder(self.model, self.vocabulary_size, max(1, min(self.max_batch, self.memory_bytes // row_bytes)))
+
+    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
+        """Yields generations as they finish. All requests are checked before any is decoded."""
+        plans = [self.plan(r) for r in requests]
+        if not plans:
+            return
+        decoder = self.decoder(max(p.total_tokens for p in plans))
+        for plan in sorted(plans, key=lambda p: -p.total_tokens) if on_segment is None else plans:
+            decoder.admit(plan, is_streamed=on_segment is not None)
+        while not decoder.is_idle:
+            try:
+                events = decoder.step()
+            except RuntimeError as error:
+                events = decoder.fail(f"{type(error).__name__}: {error}"[:500])
+            for event in events:
+                for segment in event.segments if on_segment else ():
+                    on_segment(event.ticket, segment)  # type: ignore[misc]
+                if event.generation is not None:
+                    yield event.generation
+
+
+def load(
+    model: str,
+    format: str | ThinkingFormat | None = None,
+    device: str | None = None,
+    dtype: str | None = None,
+    max_batch: int = 256,
+    context_tokens: int | None = None,
+) -> TransformersEngine:
+    """Load a checkpoint folder, or a model of the Hugging Face Hub, in float32 on a CPU and bfloat16 on a GPU.
+
+    The thinking format is the given one, else that of the folder's `thinking_format.json`, else the one that the
+    tokenizer's own tokens point to. Raises InputError.
+    """
+    transformers_logging.disable_progress_bar()
+    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    kind = getattr(torch, dtype or ("bfloat16" if place.startswith("cuda") else "float32"))
+    check_folder(model)
+    tokenizer = load_tokenizer(model)
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=kind).to(place).eval()
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"cannot load a causal language model: {_first_line(error)}", where=f"hf:{model}", fix=_FOLDER
+        ) from error
+    return of_model(loaded, tokenizer, resolve_format(model, tokenizer, format), max_batch, context_tokens)
+
+
+def of_model(
+    model: Any, tokenizer: Any, format: ThinkingFormat, max_batch: int = 256, context_tokens: int | None = None
+) -> TransformersEngine:
+    """An engine around a model that is already in memory. Raises InputError where its layers cannot be served."""
+    if strange := unsupported_layers(model.config):
+        raise InputError(
+            f"layers of kind {', '.join(strange)} keep a state that this engine cannot hold",
+            where=type(model).__name__,
+            fix="Use vllm: or a completions: server for this model.",
+        )
+    if model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) < _SMALL_MODEL:
+        torch.set_num_threads(1)
+    eos = model.generation_config.eos_token_id if model.generation_config is not None else None
+    more = tuple(eos) if isinstance(eos, list) else (eos,) if isinstance(eos, int) else ()
+    size = min(max(tokenizer.get_vocab().values()) + 1, model.get_output_embeddings().weight.shape[0])
+    memory = 2**31
+    if model.device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(model.device)
+        memory = int(free * 0.7)
+    context = context_tokens or model.config.max_position_embeddings
+    return TransformersEngine(model, TokenFormat(format, tokenizer, more), context, max_batch, memory, size)
+
+
+_FOLDER = "Give a checkpoint folder (config.json, *.safetensors, tokenizer.json), or the id of a model on the Hub."
+
+
+def check_folder(model: str) -> None:
+    """InputError when `model` means a folder and is not a checkpoint."""
+    path = Path(model)
+    looks_local = path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
+    if not model or (looks_local and not path.is_dir()):
+        raise InputError(f"no folder {model!r}", where=f"hf:{model}", fix=_FOLDER)
+    if looks_local and not (path / "config.json").is_file():
+        raise InputError("the folder holds no config.json", where=f"hf:{model}", fix=_FOLDER)
+    if looks_local and not any(
+        (path / n).is_file() for n in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
+    ):
+        raise InputError(
+            "the checkpoint has no tokenizer", where=f"hf:{model}", fix="Copy its base model's tokenizer files there."
+        )
+
+
+def load_tokenizer(model: str) -> Any:
+    """The tokenizer of a checkpoint; InputError when there is none."""
+    try:
+        return AutoTokenizer.from_pretrained(model)
+    except (OSError, ValueError) as error:
+        fix = "Copy tokenizer.json and tokenizer_config.json of its base model there."
+        if os.environ.get("HF_HUB_OFFLINE"):
+            fix += " HF_HUB_OFFLINE is set, so the Hub was not asked."
+        raise InputError(f"cannot load a tokenizer: {_first_line(error)}", where=f"hf:{model}", fix=fix) from error
+
+
+def resolve_format(model: str, tokenizer: Any, format: str | ThinkingFormat | None) -> ThinkingFormat:
+    """The given format, else the checkpoint folder's own, else the one its tokenizer points to."""
+    from s1kit.formats import find_format
+
+    if isinstance(format, ThinkingFormat):
+        return format
+    if format is not None:
+        return find_format(format)
+    own = load_format(Path(model)) if Path(model).is_dir() else None
+    return own or detect_format(tokenizer)
+
+
+def _bytes_per_token(model: Any) -> int:
+    """Of keys and values, all layers."""
+    config = model.config
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -1,0 +1,269 @@
+"""Thinking formats: one object owns how a model family's thinking is rendered for training, prompted for, and parsed.
+
+The s1 format, with the question "1+1?", the thinking "two" and the answer "2" (the paper's delimiters):
+
+    <|im_start|>user\\n1+1?<|im_end|>\\n<|im_start|>assistant\\n      the chat template's prompt
+    <|im_start|>think\\n                                            `open`
+    two                                                            thinking
+    \\n                                                             `lead`, left out where thinking already ends with it
+    <|im_start|>answer\\n                                           `end`
+    2<|im_end|>                                                    answer, `answer_end`
+
+Each piece is tokenised by itself and the ids are concatenated, in training and in decoding: a newline can then never
+merge with its neighbour in one of them and not in the other.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from s1kit.errors import InputError, nearest
+
+FORMAT_FILE = "thinking_format.json"
+
+CHATML = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+"""A chat template for tokenizers that bring none; it adds no system message."""
+
+
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used; any object with it will do."""
+
+    @property
+    def eos_token_id(self) -> Any: ...
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+    def decode(self, ids: Any, *, skip_special_tokens: bool) -> Any: ...
+    def get_vocab(self) -> dict[str, int]: ...
+    def apply_chat_template(
+        self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, **kwargs: Any
+    ) -> Any: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A model's text, taken apart."""
+
+    thinking: str
+    answer: str
+    is_closed: bool
+    """False when the end delimiter never came; everything is then thinking."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingIds:
+    """One rendered sample. The loss covers the thinking, the end delimiter, the answer and the token that ends it."""
+
+    ids: list[int]
+    loss_mask: list[bool]
+    """As long as `ids`; False on the prompt and on the opening delimiter, which are given when decoding."""
+    thinking_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ThinkingFormat:
+    """Delimiters, wait and closing phrase of one model family."""
+
+    name: str
+    open: str
+    """What begins thinking. Left out where the chat template's prompt already ends with it."""
+    end: str
+    """What ends thinking and begins the answer. Its first token is the stop attempt when it is a token of its own."""
+    lead: str = "\n"
+    """Put before `end` unless thinking already ends with it; may be empty."""
+    wait: str = "Wait"
+    """What replaces a stop (s1 paper, table 4: the best of those tried)."""
+    closing_phrase: str = "Final Answer:"
+    """What follows `end` when the budget ended thinking (s1, eval)."""
+    answer_end: str = "<|im_end|>"
+    """The token that ends an answer; the tokenizer's own end of sequence counts too."""
+    answer_stops: tuple[str, ...] = ()
+    """Further tokens that end an answer, e.g. the marker of a next turn."""
+    chat_template: str | None = None
+    """Used where the tokenizer brings none; None: such a tokenizer is refused."""
+
+    def __post_init__(self) -> None:
+        for name in ("open", "end", "wait", "answer_end"):
+            if not getattr(self, name):
+                raise InputError(
+                    f"{name} is empty", where=f"thinking format {self.name!r}", fix=f"Give {name} some text."
+                )
+
+    def prompt_text(
+        self, tokenizer: Tokenizer, question: str, system: str | None = None, messages: Sequence[Mapping[str, str]] = ()
+    ) -> str:
+        """The chat up to, not including, the opening delimiter."""
+        chat = [{"role": "system", "content": system}] if system is not None else []
+        chat += [dict(m) for m in messages]
+        chat.append({"role": "user", "content": question})
+        options = {} if getattr(tokenizer, "chat_template", None) else {"chat_template": self.chat_template}
+        if options == {"chat_template": None}:
+            raise InputError(
+                "the tokenizer has no chat template",
+                where=f"thinking format {self.name!r}",
+                fix="Add one to tokenizer_config.json, or chat_template to thinking_format.json.",
+            )
+        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
+        return str(text).removesuffix(self.open)
+
+    def prompt_ids(
+        self,
+        tokenizer: Tokenizer,
+        question: str,
+        system: str | None = None,
+        messages: Sequence[Mapping[str, str]] = (),
+    ) -> list[int]:
+        """The ids of everything before the first thinking token, the opening delimiter included."""
+        prompt = self.prompt_text(tokenizer, question, system, messages)
+        return encode(tokenizer, prompt) + encode(tokenizer, self.open)
+
+    def training_ids(
+        self, tokenizer: Tokenizer, question: str, thinking: str, answer: str, system: str | None = None
+    ) -> TrainingIds:
+        """One sample for fine-tuning: the ids that decoding would see. Outer whitespace of the texts is dropped."""
+        prompt = self.prompt_ids(tokenizer, question, system)
+        thought = encode(tokenizer, thinking.strip())
+        rest = [
+            *encode(tokenizer, self.lead),
+            *encode(tokenizer, self.end),
+            *encode(tokenizer, answer.strip()),
+            self.token_id(tokenizer, self.answer_end),
+        ]
+        num_learned = len(thought) + len(rest)
+        mask = [False] * len(prompt) + [True] * num_learned
+        return TrainingIds([*prompt, *thought, *rest], mask, len(thought))
+
+    def training_text(
+        self, tokenizer: Tokenizer, question: str, thinking: str, answer: str, system: str | None = None
+    ) -> str:
+        """The sample as text, for people and for other trainers."""
+        prompt = self.prompt_text(tokenizer, question, system)
+        return f"{prompt}{self.open}{thinking.strip()}{self.lead}{self.end}{answer.strip()}{self.answer_end}"
+
+    def parse(self, text: str) -> Parsed:
+        """Take apart what a model wrote after the prompt, with or without the opening delimiter.
+
+        >>> FORMATS["qwen3"].parse("<think>\\nhm\\n</think>\\n\\n4<|im_end|>")
+        Parsed(thinking='hm', answer='4', is_closed=True)
+        """
+        body = text.removeprefix(self.open)
+        thinking, found, answer = body.partition(self.end.strip())
+        return Parsed(thinking.strip(), answer.partition(self.answer_end)[0].strip(), bool(found))
+
+    def token_id(self, tokenizer: Tokenizer, token: str) -> int:
+        """The id of a text that must be one token; InputError when it is not."""
+        ids = encode(tokenizer, token)
+        if len(ids) != 1:
+            raise InputError(
+                f"{token!r} is {len(ids)} tokens, not one",
+                where=f"thinking format {self.name!r}",
+                fix="This tokenizer is of another family: choose another thinking format, or add the token to it.",
+            )
+        return ids[0]
+
+    def save(self, folder: Path) -> None:
+        """Write `thinking_format.json` beside a checkpoint."""
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        (folder / FORMAT_FILE).write_text(text, encoding="utf-8")
+
+    @classmethod
+    def from_mapping(cls, values: Mapping[str, Any], where: str) -> Self:
+        """A format from JSON values; `extends` names a known one to start from. Raises InputError."""
+        known = {f.name for f in fields(cls)} | {"extends"}
+        for key in values:
+            if key not in known:
+                raise InputError(f"unknown field {key!r}", where=where, fix=nearest(key, known))
+        for key, value in values.items():
+            if key != "answer_stops" and not isinstance(value, str) and not (key == "chat_template" and value is None):
+                raise InputError(f"{key} is {value!r}, not a text", where=where, fix="Give a string.")
+        own = {k: tuple(v) if k == "answer_stops" else v for k, v in values.items() if k != "extends"}
+        if "extends" in values:
+            start: Any = find_format(values["extends"])
+            return replace(start, **own)  # type: ignore[no-any-return]
+        missing = sorted({"name", "open", "end"} - own.keys())
+        if missing:
+            fix = f"Give it, or extend a known format: {', '.join(FORMATS)}."
+            raise InputError(f"field {missing[0]!r} is missing", where=where, fix=fix)
+        return cls(**own)
+
+
+_THINK = {"open": "<think>\n", "end": "</think>\n\n"}
+
+FORMATS: dict[str, ThinkingFormat] = {
+    f.name: f
+    for f in (
+        ThinkingFormat(
+            name="s1",
+            open="<|im_start|>think\n",
+            end="<|im_start|>answer\n",
+            # A turn marker inside an answer begins something that is not the answer.
+            answer_stops=("<|im_start|>",),
+            chat_template=CHATML,
+        ),
+        ThinkingFormat(name="qwen3", **_THINK),
+        ThinkingFormat(name="qwq", **_THINK),
+        ThinkingFormat(name="deepseek-r1", answer_end="<｜end▁of▁sentence｜>", **_THINK),
+        ThinkingFormat(
+            name="gpt-oss",
+            open="<|channel|>analysis<|message|>",
+            lead="",
+            end="<|end|><|start|>assistant<|channel|>final<|message|>",
+            answer_end="<|return|>",
+            answer_stops=("<|end|>",),
+        ),
+        ThinkingFormat(name="magistral", open="[THINK]", lead="", end="[/THINK]", answer_end="</s>"),
+    )
+}
+"""The families that are known; a `thinking_format.json` in a checkpoint's folder adds one."""
+
+
+def encode(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of one piece, nothing added."""
+    return list(tokenizer.encode(text, add_special_tokens=False)) if text else []
+
+
+def find_format(name: str) -> ThinkingFormat:
+    """The format of that name; InputError, listing the known, when there is none."""
+    if name in FORMATS:
+        return FORMATS[name]
+    raise InputError(f"unknown thinking format {name!r}", where="thinking format", fix=nearest(name, FORMATS))
+
+
+def load_format(folder: Path) -> ThinkingFormat | None:
+    """The format that a checkpoint's folder carries, or None."""
+    path = folder / FORMAT_FILE
+    if not path.is_file():
+        return None
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise InputError(
+            f"not JSON: {error.msg}", where=f"{path}:{error.lineno}", fix="Repair or delete it."
+        ) from error
+    if not isinstance(values, dict):
+        raise InputError("not a JSON object", where=str(path), fix="Write an object with the format's fields.")
+    return ThinkingFormat.from_mapping(values, where=str(path))
+
+
+def detect_format(tokenizer: Tokenizer) -> ThinkingFormat:
+    """The format that a tokenizer's own tokens point to; InputError, listing the known, when none does."""
+    vocabulary = tokenizer.get_vocab()
+    for tokens, name in (
+        (("</think>", "<｜end▁of▁sentence｜>"), "deepseek-r1"),
+        (("</think>", "<|im_end|>"), "qwen3"),
+        (("<|channel|>", "<|return|>"), "gpt-oss"),
+        (("[THINK]", "[/THINK]"), "magistral"),
+        (("<|im_start|>", "<|im_end|>"), "s1"),
+    ):
+        if all(token in vocabulary for token in tokens):
+            return FORMATS[name]
+    raise InputError(
+        "the tokenizer has the delimiters of no known thinking format",
+        where="thinking format",
+        fix=f"Put a {FORMAT_FILE} into the checkpoint's folder. Known: {', '.join(FORMATS)}.",
+    )

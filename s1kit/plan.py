@@ -1,0 +1,150 @@
+"""A request resolved against a tokenizer and a context: what both drivers of forcing follow. All refusals are here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from s1kit.errors import InputError
+from s1kit.forcing import UNLIMITED, ThinkingBudget
+from s1kit.records import Segment
+from s1kit.request import Request
+from s1kit.tokens import TokenFormat
+
+
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    """Text that may be forced, and its ids."""
+
+    text: str
+    ids: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One request, ready to be decoded."""
+
+    request: Request
+    tokens: TokenFormat
+    prompt_ids: tuple[int, ...]
+    """Everything before the first thinking token, the opening delimiter included."""
+    budget: ThinkingBudget
+    waits: tuple[Phrase, ...]
+    """Used in turn."""
+    closing: Phrase
+    prefix: tuple[Segment, ...]
+    """Thinking that is given, already cut to its length."""
+
+    @property
+    def total_tokens(self) -> int:
+        """The most tokens the context can grow to."""
+        tokens = self.tokens
+        delimiter = len(tokens.lead_ids) + len(tokens.end_ids)
+        return len(self.prompt_ids) + self.budget.max_tokens + delimiter + self.request.answer_tokens
+
+
+def make_plan(request: Request, tokens: TokenFormat, context_tokens: int) -> Plan:
+    """Resolve and check a request for an engine whose context holds `context_tokens`.
+
+    Raises InputError, naming the field, its value and the repair, on whatever could not be honoured exactly.
+    """
+    prompt = tokens.format.prompt_ids(tokens.tokenizer, request.question, request.system, request.messages)
+    waits = _waits(request, tokens)
+    phrase = tokens.format.closing_phrase if request.closing_phrase is None else request.closing_phrase
+    closing = Phrase(phrase, tokens.phrase_ids(phrase, "request.closing_phrase"))
+    if len(closing.ids) >= request.answer_tokens:
+        raise InputError(
+            f"answer_tokens is {request.answer_tokens}, and the closing phrase {phrase!r} takes {len(closing.ids)}",
+            where="request.answer_tokens",
+            fix=f"Give {len(closing.ids) + 1} or more.",
+        )
+    budget = _budget(request, tokens, len(prompt), context_tokens)
+    longest = max(len(w.ids) for w in waits)
+    if budget.min_tokens and budget.max_tokens < budget.min_tokens + longest:
+        raise InputError(
+            f"min_tokens is {budget.min_tokens} and max_tokens {budget.max_tokens}: no room for a wait of {longest}",
+            where="budget.max_tokens",
+            fix=f"Give a max_tokens of {budget.min_tokens + longest} or more, or lower min_tokens.",
+        )
+    return Plan(request, tokens, tuple(prompt), budget, waits, closing, _prefix(request, tokens, budget))
+
+
+def _waits(request: Request, tokens: TokenFormat) -> tuple[Phrase, ...]:
+    texts = tokens.format.wait if request.wait is None else request.wait
+    phrases = []
+    for text in (texts,) if isinstance(texts, str) else texts:
+        ids = tokens.phrase_ids(text, "request.wait")
+        if not ids:
+            what = "an empty wait" if not text else f"the tokenizer turns the wait {text!r} into nothing"
+            raise InputError(what, where="request.wait", fix="Give a text such as 'Wait'.")
+        phrases.append(Phrase(text, ids))
+    if not phrases:
+        raise InputError("an empty list of waits", where="request.wait", fix="Give at least one text such as 'Wait'.")
+    return tuple(phrases)
+
+
+def _budget(request: Request, tokens: TokenFormat, prompt_tokens: int, context_tokens: int) -> ThinkingBudget:
+    """The request's budget, or the room there is."""
+    delimiter = len(tokens.lead_ids) + len(tokens.end_ids)
+    room = context_tokens - prompt_tokens - delimiter - request.answer_tokens
+    if prompt_tokens >= context_tokens:
+        raise InputError(
+            f"the prompt is {prompt_tokens} tokens long and the context {context_tokens}",
+            where="request.question",
+            fix=f"Shorten it by at least {prompt_tokens - context_tokens + delimiter + request.answer_tokens} tokens.",
+        )
+    if room < 0:
+        raise InputError(
+            f"answer_tokens is {request.answer_tokens}, but after a prompt of {prompt_tokens} of {context_tokens} "
+            f"tokens and the delimiter there is room for {room + request.answer_tokens}",
+            where="request.answer_tokens",
+            fix=f"Give {room + request.answer_tokens} or fewer."
+            if room + request.answer_tokens > 0
+            else "Shorten the prompt.",
+        )
+    if request.budget is None:
+        return ThinkingBudget(room)
+    if request.budget.min_tokens > room:
+        raise InputError(
+            f"min_tokens is {request.budget.min_tokens}, and there is room for {room} thinking tokens",
+            where="budget.min_tokens",
+            fix=f"Give {room} or less, or fewer answer_tokens.",
+        )
+    if request.budget.max_tokens == UNLIMITED:
+        return replace(request.budget, max_tokens=room)
+    if request.budget.max_tokens > room:
+        raise InputError(
+            f"max_tokens is {request.budget.max_tokens}, which leaves no room for an answer of "
+            f"{request.answer_tokens} tokens: the context holds {context_tokens}, the prompt takes {prompt_tokens}",
+            where="budget.max_tokens",
+            fix=f"Give {room} or less, or fewer answer_tokens.",
+        )
+    return request.budget
+
+
+def _prefix(request: Request, tokens: TokenFormat, budget: ThinkingBudget) -> tuple[Segment, ...]:
+    """The given thinking, cut to its length."""
+    if request.prefix is None:
+        return ()
+    left = request.prefix.num_tokens
+    out = []
+    for segment in request.prefix.segments:
+        if segment.kind not in ("thinking", "wait") or len(segment.token_ids) != segment.num_tokens:
+            raise InputError(
+                f"a segment of kind {segment.kind!r} with {len(segment.token_ids)} of {segment.num_tokens} token ids",
+                where="request.prefix",
+                fix="Give segments of kind thinking or wait, with their token ids.",
+            )
+        if left is not None and left < segment.num_tokens:
+            ids = segment.token_ids[:left]
+            segment = Segment.of_ids(segment.origin, segment.kind, tokens.decode(ids), ids)
+        left = None if left is None else left - segment.num_tokens
+        if segment.num_tokens:
+            out.append(segment)
+    total = sum(s.num_tokens for s in out)
+    if total > budget.max_tokens:
+        raise InputError(
+            f"the prefix holds {total} thinking tokens, above max_tokens, which is {budget.max_tokens}",
+            where="request.prefix",
+            fix=f"Cut it with num_tokens={budget.max_tokens}, or raise max_tokens.",
+        )
+    return tuple(out)

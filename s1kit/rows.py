@@ -1,0 +1,160 @@
+"""The token-level driver of forcing: one row of a batch, told of each token that the model samples.
+
+    row = Row(plan)
+    context = row.start()                    # feed these, then sample
+    ids = row.push(token)                    # the model sampled this: append `ids` instead (often just the token)
+    row.is_done, row.generation()
+
+The model's token is looked at before it enters the context, so a stop attempt never does: what is sampled is exact
+under any sampling. An engine that cannot look first uses `masks`, or refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from s1kit.loops import CHECK_EVERY, is_looping
+from s1kit.plan import Plan
+from s1kit.records import Generation, Segment
+from s1kit.transcript import Transcript
+
+
+class Row:
+    """Drives one request token by token."""
+
+    __slots__ = (
+        "_answer_stops",
+        "_match",
+        "_reopen",
+        "_room",
+        "_run",
+        "_stops",
+        "_stream",
+        "_transcript",
+        "drop",
+        "plan",
+    )
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        tokens = plan.tokens
+        self.drop = 0
+        """After `push`: how many ids already in the context must be taken out again before the returned ones come in.
+
+        More than 0 only where the end delimiter has to be matched over several tokens.
+        """
+        self._transcript = Transcript(plan)
+        self._stops = tokens.thinking_stop_ids
+        self._answer_stops = tokens.answer_stop_ids
+        self._match = () if tokens.trigger_id is not None else tokens.match_ids
+        self._reopen = tokens.reopen_id
+        self._run: list[int] = []
+        self._room = 0
+
+    @property
+    def is_done(self) -> bool:
+        return self._transcript.phase == "done"
+
+    @property
+    def is_thinking(self) -> bool:
+        return self._transcript.phase == "thinking"
+
+    @property
+    def thinking_tokens(self) -> int:
+        """So far, inserted ones included."""
+        return len(self._transcript.thinking_ids) + (len(self._run) if self.is_thinking else 0)
+
+    def start(self) -> tuple[int, ...]:
+        """The context before the first sampled token: prompt, given prefix, and what is forced at once."""
+        context = self._transcript.begin()
+        self._room = self._transcript.room
+        return context
+
+    def push(self, token: int) -> tuple[int, ...]:
+        """The model sampled `token`; returns the ids to append to the context in its place, in order.
+
+        They are the token itself, the token and forced ids after it, or forced ids alone. Afterwards the model samples
+        again, unless `is_done`.
+        """
+        self.drop = 0
+        if self._transcript.phase == "thinking":
+            return self._think(token)
+        if self._transcript.phase == "answer":
+            return self._answer(token)
+        raise ValueError(f"the row is done and takes no token, but got {token}.")
+
+    def generation(self) -> Generation:
+        """The record so far; complete when `is_done`."""
+        self._report()
+        return self._transcript.generation()
+
+    def new_segments(self) -> Iterator[Segment]:
+        """What is new since the last call, whole characters only."""
+        held = self._num_held() if self._match else 0
+        self._report(keep=held)
+        return self._transcript.new_segments(stop=self.plan.request.stop if not self.is_thinking else ())
+
+    def _think(self, token: int) -> tuple[int, ...]:
+        run = self._run
+        if token in self._stops:
+            return self._stop((token,) if token == self.plan.tokens.trigger_id else ())
+        run.append(token)
+        if self._match and token == self._match[-1] and tuple(run[-len(self._match) :]) == self._match:
+            del run[-len(self._match) :]
+            self.drop = len(self._match) - 1
+            return self._stop(self._match)
+        if len(run) == self._room:
+            return (token, *self._report())
+        if self._is_looping():
+            self._report()
+            forced = self._transcript.break_loop()
+            return (token, *self._settle(forced))
+        return (token,)
+
+    def _stop(self, matched: tuple[int, ...]) -> tuple[int, ...]:
+        self._report()
+        return self._settle(self._transcript.stop_thinking(matched))
+
+    def _answer(self, token: int) -> tuple[int, ...]:
+        transcript = self._transcript
+        if token in self._answer_stops:
+            transcript.finish("stop")
+            return ()
+        if token == self._reopen:
+            return (token, *self._settle(transcript.reopen()))
+        transcript.add_answer((token,))
+        if self.plan.request.stop:
+            text = transcript.plan.tokens.decode(transcript.parts[-1].ids)
+            if (cut := first_stop(text, self.plan.request.stop)) is not None:
+                transcript.finish("stop_string", text[:cut])
+        return (token,)
+
+    def _report(self, keep: int = 0) -> tuple[int, ...]:
+        """Tell the transcript of the tokens sampled since the last time; returns what is forced after them."""
+        if len(self._run) <= keep or not self.is_thinking:
+            return ()
+        ids = self._run[: len(self._run) - keep]
+        del self._run[: len(ids)]
+        return self._settle(self._transcript.add_thinking(ids))
+
+    def _settle(self, forced: tuple[int, ...]) -> tuple[int, ...]:
+        self._room = self._transcript.room
+        return forced
+
+    def _is_looping(self) -> bool:
+        if not self.plan.request.loop_guard or self.thinking_tokens % CHECK_EVERY:
+            return False
+        if self.thinking_tokens < self.plan.budget.min_tokens:
+            return False
+        return is_looping(self._transcript.thinking_ids + self._run)
+
+    def _num_held(self) -> int:
+        """How many of the last sampled ids may be the beginning of the end delimiter."""
+        longest = min(len(self._match) - 1, len(self._run))
+        return next((n for n in range(longest, 0, -1) if tuple(self._run[-n:]) == self._match[:n]), 0)
+
+
+def first_stop(text: str, stop: tuple[str, ...]) -> int | None:
+    """Where the first of the stop strings begins in an answer; None when none is there."""
+    found = [at for s in stop if (at := text.find(s)) >= 0]
+    return min(found) if found else None

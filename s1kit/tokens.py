@@ -1,0 +1,100 @@
+"""A thinking format in the ids of one tokenizer: what stops thinking, what is put in, what ends an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from s1kit.errors import InputError
+from s1kit.formats import ThinkingFormat, Tokenizer, encode
+
+
+@dataclass(frozen=True)
+class TokenFormat:
+    """A thinking format in one tokenizer's ids. Raises InputError where they do not fit together."""
+
+    format: ThinkingFormat
+    tokenizer: Tokenizer
+    more_eos_ids: tuple[int, ...] = ()
+    """End-of-sequence ids that the model's generation settings name."""
+
+    @cached_property
+    def open_ids(self) -> tuple[int, ...]:
+        return tuple(encode(self.tokenizer, self.format.open))
+
+    @cached_property
+    def lead_ids(self) -> tuple[int, ...]:
+        return tuple(encode(self.tokenizer, self.format.lead))
+
+    @cached_property
+    def end_ids(self) -> tuple[int, ...]:
+        return tuple(encode(self.tokenizer, self.format.end))
+
+    @cached_property
+    def eos_ids(self) -> frozenset[int]:
+        """What ends a sequence; while thinking, a stop attempt."""
+        ids = {self.format.token_id(self.tokenizer, self.format.answer_end), *self.more_eos_ids}
+        if isinstance(self.tokenizer.eos_token_id, int):
+            ids.add(self.tokenizer.eos_token_id)
+        return frozenset(ids)
+
+    @cached_property
+    def answer_stop_ids(self) -> frozenset[int]:
+        """What ends an answer."""
+        return self.eos_ids | {self.format.token_id(self.tokenizer, t) for t in self.format.answer_stops}
+
+    @cached_property
+    def trigger_id(self) -> int | None:
+        """The one id whose appearance in thinking is the stop attempt; None when the whole of `end` must be matched.
+
+        The first id of `end`, if it is a token of its own there: one that ordinary text cannot produce, such as
+        `<|im_start|>` or `</think>`. `</` of a tokenizer that knows no `</think>` is not.
+        """
+        first = self.end_ids[0]
+        own = self._is_token_of_its_own(first)
+        return first if own else None
+
+    @cached_property
+    def match_ids(self) -> tuple[int, ...]:
+        """What must appear in thinking to be a stop attempt: the trigger, or `end` without its trailing whitespace."""
+        if self.trigger_id is not None:
+            return (self.trigger_id,)
+        return tuple(encode(self.tokenizer, self.format.end.rstrip()))
+
+    @cached_property
+    def reopen_id(self) -> int | None:
+        """The id that begins thinking again inside an answer, where that is one token and not a turn marker."""
+        first = self.open_ids[0]
+        if first in self.answer_stop_ids or first in self.end_ids:
+            return None
+        return first if self._is_token_of_its_own(first) else None
+
+    @cached_property
+    def thinking_stop_ids(self) -> frozenset[int]:
+        """Single ids that are stop attempts while thinking."""
+        return self.eos_ids | ({self.trigger_id} if self.trigger_id is not None else set())
+
+    def needs_lead(self, last_id: int | None) -> bool:
+        """Whether `lead` must be put before `end` when `last_id` was the last thinking token (None: no thinking)."""
+        if not self.lead_ids:
+            return False
+        return last_id is None or not self.decode((last_id,)).endswith(self.format.lead)
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text of ids, delimiters shown, without a character cut in two at the end."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=False)
+        return str(text).rstrip("\ufffd")
+
+    def phrase_ids(self, text: str, field: str) -> tuple[int, ...]:
+        """The ids of a wait or a closing phrase; InputError when they contain what would end thinking or the answer."""
+        ids = tuple(encode(self.tokenizer, text))
+        if self.answer_stop_ids.union(self.thinking_stop_ids).intersection(ids):
+            fix = "Give a text without the delimiters."
+            raise InputError(f"{text!r} contains a delimiter of format {self.format.name!r}", where=field, fix=fix)
+        return ids
+
+    def _is_token_of_its_own(self, token_id: int) -> bool:
+        text = str(self.tokenizer.decode([token_id], skip_special_tokens=False))
+        added = getattr(self.tokenizer, "added_tokens_decoder", {})
+        return token_id in added or (len(self.end_ids) == 1 and text.strip() == self.format.end.strip())

@@ -1,0 +1,213 @@
+"""What has been decoded of one request, and what must be put in next. Both drivers of forcing write into it.
+
+A transcript carries out the machine's moves: it knows which ids a wait, a close or a cutoff is, labels every token as
+sampled or forced, and keeps the room of the phase it is in. It does not know where tokens come from.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from s1kit.forcing import Insert, Move, Sampled, StopAttempt, Thinking, ThinkingBudget, advance, begin
+from s1kit.plan import Plan
+from s1kit.records import Ending, Generation, Origin, Segment, SegmentKind
+
+Phase = Literal["thinking", "answer", "done"]
+AnswerFinish = Literal["stop", "length", "stop_string", "none"]
+
+
+@dataclass(slots=True)
+class Part:
+    """A run of tokens of one origin and kind that may still grow."""
+
+    origin: Origin
+    kind: SegmentKind
+    ids: list[int] = field(default_factory=list)
+
+
+class Transcript:
+    """One request's tokens and where it stands."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.parts: list[Part] = []
+        self.phase: Phase = "thinking"
+        self.room = 0
+        """Tokens that may be sampled in this phase before it ends."""
+        self.thinking_ids: list[int] = []
+        """All thinking so far, inserted waits included."""
+        self.ending: Ending = "closed"
+        self.answer_finish: AnswerFinish = "none"
+        self._budget = plan.budget
+        self._state = Thinking()
+        self._waits_before = 0
+        self._answer_room = plan.request.answer_tokens
+        self._block_start = 0
+        self._text_cut: str | None = None
+        self._shown = (0, 0)
+
+    def begin(self) -> tuple[int, ...]:
+        """Take in the given prefix; returns the whole context to decode from."""
+        self._state, move = begin(self._budget)
+        for segment in self.plan.prefix:
+            self.parts.append(Part(segment.origin, segment.kind, list(segment.token_ids)))
+            self.thinking_ids += segment.token_ids
+            is_wait = segment.kind == "wait"
+            self._state = Thinking(self._state.spent + segment.num_tokens, self._state.waits + is_wait)
+        if self.plan.prefix:
+            self._state, move = advance(self._budget, 1, self._state, Sampled(0))
+        given = self.plan.request.prefix
+        if given is not None and given.ending is not None and move.insert is Insert.NOTHING:
+            forced = self._close(has_phrase=given.ending == "cut_off", ending=given.ending, matched_ids=())
+        elif given is not None and given.ending == "closed":
+            forced = self._close(has_phrase=False, ending="closed", matched_ids=())
+        else:
+            forced = self._carry_out(move)
+        return (*self.plan.prompt_ids, *self._prefix_ids(), *forced)
+
+    def add_thinking(self, ids: Sequence[int]) -> tuple[int, ...]:
+        """The model sampled thinking tokens, at most `room`; returns what is forced after them."""
+        self._extend("thinking", ids)
+        self.thinking_ids += ids
+        self._state, move = advance(self._budget, 1, self._state, Sampled(len(ids)))
+        return self._carry_out(move)
+
+    def stop_thinking(self, matched_ids: Sequence[int] = ()) -> tuple[int, ...]:
+        """The model tried to stop, by sampling the ids of the end delimiter or (none given) end of sequence.
+
+        Returns what is put in its place. The ids must not have been added as thinking.
+        """
+        wait = self.plan.waits[(self._waits_before + self._state.waits) % len(self.plan.waits)]
+        self._state, move = advance(self._budget, len(wait.ids), self._state, StopAttempt())
+        if move.insert is Insert.WAIT:
+            self.parts.append(Part("forced", "wait", list(wait.ids)))
+            self.thinking_ids += wait.ids
+            self.room = move.room
+            return wait.ids
+        return self._close(has_phrase=False, ending="closed", matched_ids=matched_ids)
+
+    def break_loop(self) -> tuple[int, ...]:
+        """Thinking repeats itself: end it as a cutoff does."""
+        return self._close(has_phrase=True, ending="loop", matched_ids=())
+
+    def add_answer(self, ids: Sequence[int]) -> None:
+        """The model sampled answer tokens, at most `room`. With no room left the request is done."""
+        self._extend("answer", ids)
+        self.room -= len(ids)
+        if not self.room:
+            self.finish("length")
+
+    def reopen(self) -> tuple[int, ...]:
+        """The model began to think again inside its answer: what is left of the one budget is what it gets.
+
+        The delimiters come out of the answer's room. Returns what is forced after the sampled opening id.
+        """
+        tokens = self.plan.tokens
+        opening = tokens.open_ids
+        cost = len(opening) + len(tokens.lead_ids) + len(tokens.end_ids) + len(self.plan.closing.ids)
+        if self.room <= cost:
+            self.finish("length")
+            return ()
+        self._answer_room = self.room - len(opening) - len(tokens.lead_ids) - len(tokens.end_ids)
+        self.parts.append(Part("sampled", "open", [opening[0]]))
+        self._force("open", opening[1:])
+        self._waits_before += self._state.waits
+        self._budget = ThinkingBudget(self._budget.max_tokens - self._state.spent)
+        self._block_start = len(self.thinking_ids)
+        self.phase = "thinking"
+        self._state, move = begin(self._budget)
+        return (*opening[1:], *self._carry_out(move))
+
+    def finish(self, reason: AnswerFinish, answer_text: str | None = None) -> None:
+        """The answer is over. `answer_text`: the text of its last run, where a stop string cut it."""
+        self.phase, self.room = "done", 0
+        self.answer_finish = reason
+        self._text_cut = answer_text
+
+    def generation(self) -> Generation:
+        """The record of it."""
+        request = self.plan.request
+        return Generation(
+            question_id=request.question_id,
+            setting=request.setting,
+            repeat=request.repeat,
+            segments=tuple(self._segment(p, p.ids) for p in self.parts if p.ids),
+            ending=self.ending,
+            answer_finish=self.answer_finish,
+        )
+
+    def new_segments(self, hold: int = 0, stop: Sequence[str] = ()) -> Iterator[Segment]:
+        """What is new since the last call, for streaming.
+
+        Held back until it is certain: the last `hold` ids, a character of which only some bytes are there, and text
+        that may turn out to begin a stop string.
+        """
+        part, done = self._shown
+        while part < len(self.parts):
+            current = self.parts[part]
+            is_last = part == len(self.parts) - 1 and self.phase != "done"
+            ids = current.ids[done : len(current.ids) - hold if is_last else None]
+            if is_last and current.origin == "sampled" and self._is_uncertain(ids, stop):
+                break
+            if ids:
+                is_cut = self._text_cut is not None and part == len(self.parts) - 1
+                text = self._cut_text(current, done) if is_cut else self.plan.tokens.decode(ids)
+                yield Segment.of_ids(current.origin, current.kind, text, tuple(ids))
+            if is_last:
+                done += len(ids)
+                break
+            part, done = part + 1, 0
+        self._shown = (part, done)
+
+    def _carry_out(self, move: Move) -> tuple[int, ...]:
+        """What the machine orders after sampled tokens: nothing, or the cutoff."""
+        if move.insert is Insert.CUTOFF:
+            return self._close(has_phrase=True, ending="cut_off", matched_ids=())
+        self.room = move.room
+        return ()
+
+    def _close(self, has_phrase: bool, ending: Ending, matched_ids: Sequence[int]) -> tuple[int, ...]:
+        tokens, phrase = self.plan.tokens, self.plan.closing.ids if has_phrase else ()
+        last = self.thinking_ids[-1] if len(self.thinking_ids) > self._block_start else None
+        lead = tokens.lead_ids if tokens.needs_lead(last) else ()
+        if matched_ids:
+            self._force("close", lead)
+            self.parts.append(Part("sampled", "close", list(matched_ids)))
+            self._force("close", tokens.end_ids[len(matched_ids) :])
+        else:
+            self._force("close", (*lead, *tokens.end_ids))
+        self._force("closing_phrase", phrase)
+        self.phase, self.ending = "answer", ending
+        self.room = self._answer_room - len(phrase)
+        return (*lead, *tokens.end_ids, *phrase)
+
+    def _force(self, kind: SegmentKind, ids: Sequence[int]) -> None:
+        if ids:
+            self.parts.append(Part("forced", kind, list(ids)))
+
+    def _extend(self, kind: SegmentKind, ids: Sequence[int]) -> None:
+        if not ids:
+            return
+        if not self.parts or self.parts[-1].kind != kind or self.parts[-1].origin != "sampled":
+            self.parts.append(Part("sampled", kind))
+        self.parts[-1].ids += ids
+
+    def _prefix_ids(self) -> list[int]:
+        return [i for s in self.plan.prefix for i in s.token_ids]
+
+    def _segment(self, part: Part, ids: list[int]) -> Segment:
+        is_cut = self._text_cut is not None and part is self.parts[-1]
+        text = self._text_cut if is_cut and self._text_cut is not None else self.plan.tokens.decode(ids)
+        return Segment.of_ids(part.origin, part.kind, text, tuple(ids))
+
+    def _cut_text(self, part: Part, done: int) -> str:
+        return (self._text_cut or "")[len(self.plan.tokens.decode(part.ids[:done])) :]
+
+    def _is_uncertain(self, ids: list[int], stop: Sequence[str]) -> bool:
+        raw = str(self.plan.tokens.tokenizer.decode(ids, skip_special_tokens=False))
+        # A character has at most four bytes; more than that held back would never become one.
+        if raw.endswith("\ufffd") and len(ids) < 4:
+            return True
+        return any(raw.endswith(s[:n]) for s in stop for n in range(1, len(s)))

@@ -1,0 +1,90 @@
+"""A tiny random Qwen2 with a byte-level tokenizer, made on the spot: enough to drive engines, knows nothing."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
+CHAT_TEMPLATE = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+)
+WORDS = ("think", "answer", "user", "assistant", "Wait", "Final", " Answer", ":", "\n\n")
+
+
+def write_tokenizer(folder: Path, specials: tuple[str, ...] = SPECIALS) -> None:
+    """A byte-level BPE tokenizer whose merges make a few words one token each."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    symbols = sorted(ByteLevel.alphabet())
+    vocabulary = {s: i for i, s in enumerate(symbols)}
+    merges: list[tuple[str, str]] = []
+    for word in WORDS:
+        piece = ByteLevel(add_prefix_space=False, use_regex=False).pre_tokenize_str(word)[0][0]
+        for end in range(2, len(piece) + 1):
+            pair = (piece[: end - 1], piece[end - 1])
+            if pair not in merges:
+                merges.append(pair)
+                vocabulary.setdefault(piece[:end], len(vocabulary))
+    tokenizer = Tokenizer(models.BPE(vocab=vocabulary, merges=merges))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=True)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens(list(specials))
+    folder.mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {
+        "tokenizer_class": "PreTrainedTokenizerFast",
+        "eos_token": "<|im_end|>",
+        "pad_token": "<|endoftext|>",
+        "chat_template": CHAT_TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+    }
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+
+
+def write_random_checkpoint(
+    folder: Path, context: int = 512, seed: int = 0, specials: tuple[str, ...] = SPECIALS, scale: float = 0.6
+) -> Path:
+    """A Hugging Face Qwen2 folder: 2 layers of width 32, random weights, large enough to make lively logits."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    write_tokenizer(folder, specials)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    torch.manual_seed(seed)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=context,
+        initializer_range=scale,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    model = Qwen2ForCausalLM(config)
+    with torch.no_grad():
+        # Long output rows win often: the model tries to stop every few tokens, which is what tests of forcing need.
+        model.lm_head.weight[-len(specials) :] *= 4.0
+    model.save_pretrained(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_random_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder as `hf:` takes it."""
+    return write_random_checkpoint(tmp_path_factory.mktemp("tiny_random"))
+
+
+@pytest.fixture(scope="session")
+def think_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with `<think>` and `</think>` as tokens."""
+    specials = (*SPECIALS, "<think>", "</think>")
+    return write_random_checkpoint(tmp_path_factory.mktemp("tiny_think"), specials=specials, seed=1)

@@ -1,0 +1,158 @@
+"""From `train.base` to a tokenizer, a config and weights."""
+
+from __future__ import annotations
+
+import gzip
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s1kit.errors import InputError, MissingExtra
+from s1kit.formats import ThinkingFormat
+from s1kit.train import attention
+from s1kit.train.shapes import SHAPES
+
+
+def base_folder(base: str) -> tuple[str, str]:
+    """The kind of a reference ("hf" or "random") and its folder, Hub id or shape.
+
+    Raises InputError for an unknown kind or a folder that is not a model.
+
+    >>> base_folder("random:qwen2-small")
+    ('random', 'qwen2-small')
+    """
+    if base in ("tiny-base", "tiny"):
+        folder = Path(str(resources.files("s1kit.tiny"))) / "base"
+        return "hf", str(_checked(folder, base, need_weights=True))
+    kind, colon, name = base.partition(":")
+    if not colon:
+        kind, name = "hf", base
+    if kind not in ("hf", "random") or not name:
+        raise InputError(
+            f"{base!r} is not a model to train",
+            where="train.base",
+            fix="Give hf:<folder or Hub id>, random:<folder or shape>, or tiny-base.",
+        )
+    looks_local = Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
+    if looks_local:
+        return kind, str(_checked(Path(name).expanduser(), base, need_weights=kind == "hf"))
+    if kind == "random" and name not in SHAPES:
+        raise InputError(
+            f"there is no folder and no shape {name!r}", where="train.base", fix=f"Known shapes: {', '.join(SHAPES)}."
+        )
+    return kind, name
+
+
+def _checked(folder: Path, base: str, need_weights: bool) -> Path:
+    weights = any(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or (need_weights and not weights):
+        missing = "config.json" if not (folder / "config.json").is_file() else "*.safetensors"
+        raise InputError(
+            f"{base!r} is not a model folder: it has no {missing}",
+            where=str(folder),
+            fix="Give a Hugging Face folder with config.json, *.safetensors and a tokenizer.",
+        )
+    return folder
+
+
+def load_tokenizer(base: str, own: str, fmt: ThinkingFormat) -> Any:
+    """The base's tokenizer, or the one of folder or file `own`, with a chat template."""
+    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+    kind, folder = base_folder(base)
+    source = own or folder
+    path = Path(source).expanduser()
+    if kind == "random" and not own and not path.is_dir():
+        raise InputError(
+            f"shape {folder!r} has no tokenizer", where="train.tokenizer", fix="Give a folder or a tokenizer.json."
+        )
+    if own and not path.exists():
+        raise InputError(f"there is no {own}", where="train.tokenizer", fix="Give a folder or a tokenizer.json(.gz).")
+    if path.is_file():
+        from tokenizers import Tokenizer
+
+        raw = path.read_bytes()
+        parsed = Tokenizer.from_str((gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8"))
+        tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=parsed, eos_token=fmt.answer_end)
+    else:
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(source)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot load a tokenizer: {str(error).splitlines()[0]}",
+                where=source,
+                fix="Check the folder or Hub id.",
+            ) from error
+    if not getattr(tokenizer, "chat_template", None) and fmt.chat_template:
+        tokenizer.chat_template = fmt.chat_template
+    return tokenizer
+
+
+def load_config(base: str, tokenizer: Any) -> Any:
+    """The transformers config of the base. Raises InputError for what the trainer cannot do."""
+    from transformers import AutoConfig, Qwen2Config
+
+    kind, folder = base_folder(base)
+    if kind == "random" and folder in SHAPES:
+        config: Any = Qwen2Config(**SHAPES[folder].qwen2_config())
+        config.eos_token_id = tokenizer.eos_token_id
+    else:
+        try:
+            config = AutoConfig.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise InputError(
+                f"cannot load a model: {str(error).splitlines()[0]}", where=folder, fix="Check the folder or Hub id."
+            ) from error
+    if len(tokenizer) > config.vocab_size:
+        raise InputError(
+            f"the tokenizer has {len(tokenizer)} tokens and the model {config.vocab_size}",
+            where="train.tokenizer",
+            fix="Take the model's own tokenizer.",
+        )
+    for name in ("final_logit_softcapping", "attn_logit_softcapping"):
+        if getattr(config, name, None):
+            raise InputError(
+                f"the model uses {name}", where="train.base", fix="Train it with another tool: see s1kit export."
+            )
+    return config
+
+
+def build(config: Any) -> Any:
+    """A model of that config with this package's attention, without weights where the default device is `meta`."""
+    from transformers import AutoModelForCausalLM
+
+    attention.register()
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+    return model.train()
+
+
+def load_weights(base: str, config: Any, dtype: torch.dtype, seed: int) -> Any:
+    """The whole base in main memory: read, or drawn with the seed."""
+    from transformers import AutoModelForCausalLM
+
+    kind, folder = base_folder(base)
+    torch.manual_seed(seed)
+    if kind == "random":
+        return build(config).to(dtype)
+    attention.register()
+    try:
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, config=config, dtype=dtype, attn_implementation=attention.NAME, use_safetensors=True
+        )
+    except OSError as error:
+        raise InputError(
+            f"cannot load the model: {str(error).splitlines()[0]}", where=folder, fix="Check the folder or Hub id."
+        ) from error
+    return model.train()
+
+
+def require_torch() -> None:
+    """Raises MissingExtra before anything else is done; silences the library's own progress bars."""
+    try:
+        import torch  # noqa: F401
+        from transformers.utils import logging
+    except ImportError as error:
+        raise MissingExtra("fine-tuning", "transformers", extra="train") from error
+    logging.disable_progress_bar()

@@ -1,0 +1,128 @@
+"""The final folder: an ordinary Hugging Face one, with its thinking format and a model card."""
+
+from __future__ import annotations
+
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s1kit.formats import ThinkingFormat
+from s1kit.recipe import Train
+from s1kit.records import Sample
+from s1kit.train import adapters
+from s1kit.train.base import load_weights
+from s1kit.train.loop import Fitted
+from s1kit.train.meter import read_log
+from s1kit.train.prepare import plain_name
+from s1kit.train.world import World
+
+
+def write_checkpoint(
+    folder: Path,
+    fitted: Fitted,
+    model_config: Any,
+    tokenizer: Any,
+    fmt: ThinkingFormat,
+    train: Train,
+    seed: int,
+    world: World,
+) -> None:
+    """Write weights (in the training dtype), config, tokenizer, chat template and thinking format, all or nothing."""
+    weights = whole_weights(fitted, model_config, train, seed, world)
+    if not world.is_main:
+        return
+    from transformers import AutoModelForCausalLM
+
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    dtype = getattr(torch, train.dtype)
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(model_config, dtype=dtype)
+    # The model knows which weights are tied and what its architecture calls them on disk; it needs none of its own.
+    model.save_pretrained(part, state_dict={n: w.to(dtype) for n, w in weights.items()}, max_shard_size="5GB")
+    tokenizer.save_pretrained(part)
+    fmt.save(part)
+    if folder.exists():
+        shutil.rmtree(folder)
+    part.rename(folder)
+
+
+def whole_weights(fitted: Fitted, model_config: Any, train: Train, seed: int, world: World) -> dict[str, torch.Tensor]:
+    """All weights in main memory, adapters merged; empty on all but the main process."""
+    trained: dict[str, torch.Tensor] = {}
+    for name, parameter in fitted.objective.model.named_parameters():
+        value: Any = parameter.detach()
+        if hasattr(value, "full_tensor"):
+            value = value.full_tensor()
+        if world.is_main and (train.lora is None or "lora_" in name):
+            trained[plain_name(name)] = value.cpu()
+    if not world.is_main or train.lora is None:
+        return trained
+    base = load_weights(train.base, model_config, torch.float32, seed)
+    return adapters.merge(trained, dict(base.named_parameters()), train.lora)
+
+
+def model_card(
+    samples: Sequence[Sample], fmt: ThinkingFormat, train: Train, seed: int, figures: dict[str, Any], log_path: Path
+) -> str:
+    """The card: data, teacher and its terms, settings, the loss, the cost."""
+    log = read_log(log_path)
+    teachers = Counter((s.trace.teacher, s.trace.terms) for s in samples)
+    sources = Counter(s.trace.question.source or "unknown" for s in samples)
+    licences = Counter(s.trace.question.licence or "unknown" for s in samples)
+    settings = train.model_dump(mode="json", exclude={"layout", "acknowledge_terms"}, exclude_none=True)
+    lines = [
+        "---",
+        f"base_model: {train.base}",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [s1kit, reasoning, test-time-scaling]",
+        "---",
+        "",
+        "# A model that thinks before it answers",
+        "",
+        f"Fine-tuned from `{train.base}` on {len(samples)} samples with [s1kit](https://github.com/s1kit/s1kit), "
+        "after s1: Simple test-time scaling (arXiv 2501.19393).",
+        f"It thinks between `{fmt.open.strip()}` and `{fmt.end.strip()}` (thinking format `{fmt.name}`, in "
+        "`thinking_format.json`); how long is up to whoever decodes: `s1kit ask --model hf:<folder> --max-thinking N`.",
+        "",
+        "## Data",
+        "",
+        "| teacher | may its output train a model? | samples |",
+        "|---|---|---|",
+        *[f"| {teacher} | {terms} | {num} |" for (teacher, terms), num in teachers.most_common()],
+        "",
+        *([f"Used nevertheless because: {train.acknowledge_terms}", ""] if train.acknowledge_terms else []),
+        "| source of the questions | samples |",
+        "|---|---|",
+        *[f"| {source} | {num} |" for source, num in sources.most_common(20)],
+        "",
+        "Licences of the questions: " + ", ".join(f"{name} ({num})" for name, num in licences.most_common()) + ".",
+        "",
+        "## Training",
+        "",
+        f"{len(log)} steps, {figures['tokens']:,} tokens, {figures['training_seconds']:,.0f} s on "
+        f"{figures['processes']} process(es), ${figures['dollars']:.2f}. Loss on the trace and the answer only.",
+        "",
+        "| setting | value |",
+        "|---|---|",
+        *[f"| {name} | {value} |" for name, value in (settings | {"seed": seed}).items()],
+        "",
+        "| step | loss | learning rate |",
+        "|---|---|---|",
+        *[f"| {row['step']} | {row['loss']:.4f} | {row['learning_rate']:.3g} |" for row in _spread(log, 12)],
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _spread(log: list[dict[str, Any]], num: int) -> list[dict[str, Any]]:
+    """At most `num` lines, the first and the last among them."""
+    if len(log) <= num:
+        return log
+    return [log[round(i * (len(log) - 1) / (num - 1))] for i in range(num)]

@@ -1,0 +1,154 @@
+"""The loop. Read `fit` downwards: order, rows, loss, gradients, step, log, checkpoint."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s1kit.errors import InputError, WorkFailed
+from s1kit.progress import meter as progress
+from s1kit.progress import say
+from s1kit.recipe import Train
+from s1kit.train import packing
+from s1kit.train.attention import Kernel, Packing, choose_kernel
+from s1kit.train.checkpoints import Checkpoints
+from s1kit.train.encoded import Encoded
+from s1kit.train.meter import TrainingMeter
+from s1kit.train.objective import Objective
+from s1kit.train.optimizer import learning_rate, make_optimizer, set_learning_rate
+from s1kit.train.prepare import autocast, prepare
+from s1kit.train.row import Row, make_row, token_weights
+from s1kit.train.shapes import Shape
+from s1kit.train.world import World
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A trained model, and what training it took."""
+
+    objective: Objective
+    steps: int
+    first_step: int
+    """Steps that an earlier, interrupted call had done."""
+    figures: dict[str, Any]
+
+
+def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, folder: Path, world: World) -> Fitted:
+    """Train from the base, or on from the newest whole checkpoint in `folder`, which also gets log.jsonl.
+
+    The same seed, samples and settings give the same weights bit for bit on one kind of machine, interrupted or not.
+    Raises WorkFailed when the loss stops being a number; the weights before that step are kept as a checkpoint.
+    """
+    steps = packing.batches(len(samples), train.batch_size, train.epochs, train.max_steps, seed)
+    if len(samples) < world.num_rows:
+        raise InputError(
+            f"{len(samples)} samples for {world.num_rows} processes",
+            where="samples",
+            fix="Start fewer processes with torchrun, or raise train.layout.context_parallel.",
+        )
+    torch.manual_seed(seed)
+    checkpoints = Checkpoints(folder / "resume", fingerprint(samples, train, seed), world)
+    objective = prepare(train, model_config, seed, world)
+    optimizer = make_optimizer(objective, train)
+    first = checkpoints.load(objective, optimizer)
+    meter = TrainingMeter(folder / "log.jsonl", train, Shape.of_config(model_config), world)
+    meter.resume(first)
+    if first and world.is_main:
+        say(f"train: goes on after step {first} of {len(steps)}")
+    kernel = choose_kernel(train.layout.attention, world.device, getattr(torch, train.dtype))
+    per_epoch = -(-len(samples) // train.batch_size)
+    with progress("train", total=len(steps), unit="steps") as bar:
+        bar.advance(first)
+        for step, members in enumerate(steps[first:], start=first):
+            batch = [samples[i] for i in members]
+            rate = learning_rate(step, len(steps), train.learning_rate, train.warmup)
+            set_learning_rate(optimizer, rate)
+            loss = backward(objective, batch, train, kernel, world)
+            norm = clip(objective, train.max_grad_norm)
+            if not (math.isfinite(loss) and math.isfinite(norm)):
+                checkpoints.save(step, objective, optimizer)
+                checkpoints.wait()
+                raise _not_a_number(step, loss, norm, batch, folder)
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            row = meter.step(
+                [len(s) for s in batch],
+                step=step + 1,
+                epoch=step // per_epoch + 1,
+                loss=loss,
+                learning_rate=rate,
+                grad_norm=norm,
+            )
+            if (step + 1) % train.save_every == 0 and step + 1 < len(steps):
+                checkpoints.save(step + 1, objective, optimizer)
+            checkpoints.poll()
+            if world.is_main:
+                bar.advance(1, note=_note(row))
+    checkpoints.wait()
+    return Fitted(objective, len(steps), first, meter.summary())
+
+
+def backward(objective: Objective, batch: Sequence[Encoded], train: Train, kernel: Kernel, world: World) -> float:
+    """Add the batch's gradients, row by row; the batch's loss, the same on every process."""
+    weights = token_weights(batch, train.loss_normalization)
+    layout = packing.pack([len(s) for s in batch], world.num_rows, train.micro_batch_tokens * world.row_size)
+    total = torch.zeros((), device=world.device)
+    # FSDP averages gradients over processes; the loss is a sum over them.
+    share = world.size if world.mesh is not None else 1
+    for rows in layout:
+        mine = rows[world.row_rank]
+        whole = make_row([batch[i] for i in mine], [weights[i] for i in mine], world.row_size, world.device)
+        row, told = whole.part(world.part, world.row_size), _packing(whole, kernel, world)
+        with autocast(train, world, objective):
+            loss = objective(row, told)
+        (loss * share).backward()
+        total += loss.detach()
+    return world.total(total)
+
+
+def clip(objective: torch.nn.Module, max_norm: float | None) -> float:
+    """Scale the gradients down to a norm of `max_norm`, if any; the norm before that."""
+    trained = [p for p in objective.parameters() if p.grad is not None]
+    norm: Any = torch.nn.utils.clip_grad_norm_(trained, math.inf if max_norm is None else max_norm)
+    if hasattr(norm, "full_tensor"):
+        norm = norm.full_tensor()
+    return float(norm)
+
+
+def fingerprint(samples: Sequence[Encoded], train: Train, seed: int) -> str:
+    """What a checkpoint belongs to: the samples' ids and every setting that bears on the weights."""
+    settings = train.model_dump(mode="json", exclude={"layout", "save_every", "acknowledge_terms"})
+    digest = hashlib.sha256(json.dumps([settings, seed], sort_keys=True).encode())
+    for sample in samples:
+        digest.update(repr((sample.ids, sample.num_prompt)).encode())
+    return digest.hexdigest()
+
+
+def _packing(row: Row, kernel: Kernel, world: World) -> Packing:
+    ends = torch.tensor([0, *row.lengths]).cumsum(0).to(torch.int32).to(world.device)
+    return Packing(row.lengths, ends, kernel, world.row_group)
+
+
+def _note(row: dict[str, float]) -> str:
+    parts = [f"loss {row['loss']:.4f}", f"{row['tokens_per_second']:,.0f} tokens/s"]
+    if "mfu" in row:
+        parts.append(f"MFU {row['mfu']:.0%}")
+    if "dollars" in row:
+        parts.append(f"${row['dollars']:.2f}")
+    return ", ".join(parts)
+
+
+def _not_a_number(step: int, loss: float, norm: float, batch: Sequence[Encoded], folder: Path) -> WorkFailed:
+    questions = ", ".join(s.id for s in batch)
+    return WorkFailed(
+        f"step {step + 1}: the loss is {loss}, the gradient's norm {norm}, on questions {questions}",
+        where=str(folder / "resume"),
+        fix="The weights before this step are kept there. Look at these samples, or lower train.learning_rate.",
+    )

@@ -1,0 +1,132 @@
+"""What training costs while it runs: tokens a second, MFU, memory, dollars. log.jsonl always, trackers on demand."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s1kit.errors import MissingExtra
+from s1kit.recipe import Train
+from s1kit.stage import write_atomically
+from s1kit.train.flops import peak_tflops, training_flops
+from s1kit.train.shapes import Shape
+from s1kit.train.world import World
+
+
+@dataclass
+class TrainingMeter:
+    """Writes one line a step. The main process's alone is real; the others' writes nothing."""
+
+    log_path: Path
+    train: Train
+    shape: Shape
+    world: World
+    seconds: float = 0.0
+    """Of all steps, those before an interruption included."""
+    tokens: int = 0
+    flops: float = 0.0
+    _step_started: float = field(default_factory=time.monotonic)
+    _trackers: list[Any] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        cuda = self.world.device.type == "cuda"
+        name = torch.cuda.get_device_name() if cuda else ""
+        self._peak = 1e12 * (self.train.layout.peak_tflops or peak_tflops(name))
+        self._dollars_per_second = self.train.layout.dollars_per_gpu_hour / 3600 * self.world.size if cuda else 0.0
+        if self.world.is_main:
+            self._trackers = [_tracker(name, self.log_path.parent, self.train) for name in self.train.layout.trackers]
+
+    def resume(self, step: int) -> None:
+        """Keep the lines of the first `step` steps; later ones were lost with the weights they describe."""
+        rows = [row for row in read_log(self.log_path) if row["step"] <= step]
+        if self.world.is_main:
+            text = "".join(json.dumps(row) + "\n" for row in rows)
+            write_atomically(self.log_path, lambda p: p.write_text(text, encoding="utf-8"))
+        for row in rows:
+            self.seconds += row["seconds"]
+            self.tokens += row["tokens"]
+        self._step_started = time.monotonic()
+
+    def step(self, lengths: Sequence[int], **values: float) -> dict[str, float]:
+        """Account for one optimiser step over samples of these lengths, and write its line."""
+        now = time.monotonic()
+        seconds, self._step_started = now - self._step_started, now
+        flops = training_flops(self.shape, lengths, self.train.lora is not None)
+        self.seconds += seconds
+        self.tokens += sum(lengths)
+        self.flops += flops
+        row = {
+            **values,
+            "tokens": sum(lengths),
+            "seconds": round(seconds, 4),
+            "tokens_per_second": round(sum(lengths) / seconds, 1),
+            "memory_gib": round(_peak_memory(self.world.device), 3),
+        }
+        if self._peak:
+            row["mfu"] = round(flops / seconds / (self._peak * self.world.size), 4)
+        if self._dollars_per_second:
+            row["dollars"] = round(self.seconds * self._dollars_per_second, 4)
+        if self.world.is_main:
+            with self.log_path.open("a", encoding="utf-8") as log:
+                log.write(json.dumps(row) + "\n")
+            for tracker in self._trackers:
+                tracker(row)
+        return row
+
+    def summary(self) -> dict[str, float]:
+        """For the receipt and the model card."""
+        out = {"tokens": self.tokens, "training_seconds": round(self.seconds, 2)}
+        if self.seconds:
+            out["tokens_per_second"] = round(self.tokens / self.seconds, 1)
+        out["memory_gib"] = round(_peak_memory(self.world.device), 3)
+        out["processes"] = self.world.size
+        out["dollars"] = round(self.seconds * self._dollars_per_second, 4)
+        return out
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The lines of a log.jsonl; a half-written last line, left by a kill, is not one."""
+    rows = []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+            if line.endswith("\n"):
+                rows.append(json.loads(line))
+    return rows
+
+
+def _peak_memory(device: torch.device) -> float:
+    """GiB: allocated on the card, or resident in main memory."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+def _tracker(name: str, folder: Path, train: Train) -> Any:
+    """A function that takes a line of the log."""
+    if name == "tensorboard":
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            raise MissingExtra("train.layout.trackers", "tensorboard", extra="tensorboard") from error
+        writer: Any = SummaryWriter(folder / "tensorboard")
+
+        def to_tensorboard(row: dict[str, float]) -> None:
+            for key in row.keys() - {"step"}:
+                writer.add_scalar(f"train/{key}", row[key], row["step"])
+            writer.flush()
+
+        return to_tensorboard
+    try:
+        import wandb
+    except ImportError as error:
+        raise MissingExtra("train.layout.trackers", "wandb", extra="wandb") from error
+    run = wandb.init(project="s1kit", config=train.model_dump(mode="json"), dir=str(folder))
+    return lambda row: run.log(row, step=int(row["step"]))

@@ -1,0 +1,84 @@
+"""The loss: a weighted sum of next-token negative log-likelihoods, without ever holding all logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from s1kit.train.attention import Packing
+from s1kit.train.row import Row
+
+
+class Objective(nn.Module):
+    """A causal language model together with its loss: a row in, this row's share of the batch's loss out.
+
+    The loss is inside the module so that FSDP holds the output matrix while its chunks are multiplied.
+    """
+
+    def __init__(self, model: Any, loss_chunk_tokens: int) -> None:
+        super().__init__()
+        self.model = model
+        self.loss_chunk_tokens = loss_chunk_tokens
+
+    def forward(self, row: Row, packing: Packing) -> Tensor:
+        hidden = self.model.base_model(
+            input_ids=row.ids[None], position_ids=row.positions[None], use_cache=False, packing=packing
+        ).last_hidden_state[0]
+        learned = row.weights.nonzero()[:, 0]
+        head = self.model.get_output_embeddings()
+        loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
+            hidden.index_select(0, learned),
+            head.weight,
+            row.targets.index_select(0, learned),
+            row.weights.index_select(0, learned),
+            self.loss_chunk_tokens,
+        )
+        return loss
+
+
+class _ChunkedLoss(torch.autograd.Function):
+    """sum_t weights[t] * -log softmax(head @ hidden[t])[targets[t]], and its gradients, chunk by chunk.
+
+    The gradients are made in the forward pass, when a chunk's logits are there: 32K x 152K logits in float32 and their
+    gradient would take 40 GB; 2,048 tokens of them take 2.5.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, hidden: Tensor, head: Tensor, targets: Tensor, weights: Tensor, chunk: int) -> Tensor:
+        total = hidden.new_zeros((), dtype=torch.float32)
+        grad_hidden = torch.empty_like(hidden)
+        # Accumulated in float32 over chunks; where one chunk is all, the product can stay in its own type.
+        several = len(hidden) > chunk
+        grad_head = torch.zeros_like(head, dtype=torch.float32) if head.requires_grad and several else None
+        for start in range(0, len(hidden), chunk):
+            cut = slice(start, start + chunk)
+            logits = (hidden[cut] @ head.T).float()
+            log_sum = logits.logsumexp(1, keepdim=True)
+            picked = logits.gather(1, targets[cut, None])
+            total += ((log_sum - picked)[:, 0] * weights[cut]).sum()
+            probabilities = logits.sub_(log_sum).exp_()
+            probabilities.scatter_add_(1, targets[cut, None], torch.full_like(picked, -1.0))
+            grad_logits = probabilities.mul_(weights[cut, None]).to(hidden.dtype)
+            grad_hidden[cut] = grad_logits @ head
+            if grad_head is not None:
+                grad_head += grad_logits.T @ hidden[cut]
+            elif head.requires_grad:
+                grad_head = grad_logits.T @ hidden[cut]
+        if head.requires_grad and grad_head is None:  # a row without a learned token
+            grad_head = torch.zeros_like(head)
+        ctx.save_for_backward(grad_hidden, grad_head.to(head.dtype) if grad_head is not None else None)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, Tensor | None, None, None, None]:
+        grad_hidden, grad_head = ctx.saved_tensors
+        scaled = grads[0]
+        return (
+            grad_hidden * scaled.to(grad_hidden.dtype),
+            None if grad_head is None else grad_head * scaled.to(grad_head.dtype),
+            None,
+            None,
+            None,
+        )

@@ -1,0 +1,190 @@
+"""A base becomes something to train: adapters, checkpointing, compilation, sharding, in the order they need."""
+
+from __future__ import annotations
+
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+
+from s1kit.errors import InputError, MissingExtra
+from s1kit.recipe import Layout, Train
+from s1kit.train import adapters, base
+from s1kit.train.objective import Objective
+from s1kit.train.world import World
+
+_WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
+
+
+def prepare(train: Train, model_config: Any, seed: int, world: World) -> Objective:
+    """The model to train with its loss, on this process's device, sharded when there is a mesh."""
+    check_layout(train, model_config, world)
+    master = getattr(torch, train.layout.master_dtype)
+    if world.mesh is None or (train.lora is not None and train.lora.quantize):
+        model = adapters.add(load(train, model_config, master, seed, world), train.lora, seed)
+        objective = Objective(model, train.layout.loss_chunk_tokens).to(world.device)
+        _wrap_layers(objective, train.layout)
+        return objective
+    return _prepare_sharded(train, model_config, seed, world, master)
+
+
+def check_layout(train: Train, model_config: Any, world: World) -> None:
+    """Raises InputError for what this model or these processes cannot do, before any weight is read."""
+    heads = model_config.num_attention_heads
+    if heads % world.row_size:
+        raise InputError(
+            f"context_parallel is {world.row_size}, which does not divide the model's {heads} attention heads",
+            where="train.layout.context_parallel",
+            fix="Give a divisor of both the heads and the processes.",
+        )
+    window = (
+        getattr(model_config, "sliding_window", None) if getattr(model_config, "use_sliding_window", True) else None
+    )
+    if window and window < train.max_length:
+        raise InputError(
+            f"the model's attention window is {window}, below max_length, which is {train.max_length}",
+            where="train.max_length",
+            fix=f"Give {window} or less.",
+        )
+    if train.lora is not None and train.lora.quantize and (world.size > 1 or world.device.type != "cuda"):
+        raise InputError(
+            "quantize trains on exactly one CUDA card",
+            where="train.lora.quantize",
+            fix="Leave it out, or use one card.",
+        )
+    if train.layout.fp8 and (world.device.type != "cuda" or torch.cuda.get_device_capability() < (8, 9)):
+        raise InputError(
+            "fp8 needs a card that has it (H100, H200, B200)", where="train.layout.fp8", fix="Leave it out."
+        )
+
+
+def load(train: Train, model_config: Any, dtype: torch.dtype, seed: int, world: World) -> Any:
+    """The whole base on this process."""
+    if train.lora is not None and train.lora.quantize:
+        return adapters.load_quantized(train.base, model_config, world.device)
+    return base.load_weights(train.base, model_config, dtype, seed)
+
+
+def layers_of(model: Any) -> list[nn.Module]:
+    """The decoder's layers, the unit of sharding, checkpointing and compilation."""
+    return list(model.base_model.layers)
+
+
+def plain_name(name: str) -> str:
+    """A parameter's name without what wrapping added."""
+    for part in _WRAPPERS:
+        name = name.replace(part, "")
+    return name
+
+
+def autocast(train: Train, world: World, objective: nn.Module) -> Any:
+    """bfloat16 for a model that FSDP does not cast."""
+    if train.dtype == "float32" or (world.mesh is not None and hasattr(objective, "unshard")):
+        return nullcontext()
+    return torch.autocast(world.device.type, torch.bfloat16)
+
+
+def _wrap_layers(objective: Objective, layout: Layout) -> None:
+    layers = objective.model.base_model.layers
+    if layout.fp8:
+        _to_fp8(layers)
+    for i, layer in enumerate(layers):
+        if layout.activation_checkpointing != "none":
+            layers[i] = _recomputed(layer, layout.activation_checkpointing == "selective")
+        if layout.compile:
+            layers[i].compile()
+
+
+def _recomputed(layer: nn.Module, selective: bool) -> nn.Module:
+    from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
+    from torch.utils.checkpoint import create_selective_checkpoint_contexts
+
+    if not selective:
+        return checkpoint_wrapper(layer, preserve_rng_state=False)
+    return checkpoint_wrapper(
+        layer,
+        preserve_rng_state=False,
+        context_fn=lambda: create_selective_checkpoint_contexts(_SavePolicy()),  # type: ignore[no-untyped-call]
+    )
+
+
+class _SavePolicy:
+    """Keep attention and every other matrix product, recompute the rest: as torchtitan's selective checkpointing."""
+
+    def __init__(self) -> None:
+        self.products = {False: 0, True: 0}
+
+    def __call__(self, ctx: Any, op: Any, *args: Any, **kwargs: Any) -> Any:
+        from torch.utils.checkpoint import CheckpointPolicy
+
+        name = str(op)
+        keep = "scaled_dot_product" in name or "varlen_attn" in name or "flash_attn" in name
+        if name in ("aten.mm.default", "aten.addmm.default"):
+            self.products[ctx.is_recompute] += 1
+            keep = self.products[ctx.is_recompute] % 2 == 1
+        return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
+
+
+def _to_fp8(layers: nn.ModuleList) -> None:
+    try:
+        from torchao.float8 import convert_to_float8_training
+    except ImportError as error:
+        raise MissingExtra("train.layout.fp8", "torchao", extra="fp8") from error
+    convert_to_float8_training(layers)
+
+
+def _prepare_sharded(train: Train, model_config: Any, seed: int, world: World, master: torch.dtype) -> Objective:
+    """Only the main process reads the weights; the others get their shards from it, a parameter at a time."""
+    from accelerate import init_empty_weights
+
+    with init_empty_weights(include_buffers=False):
+        model = adapters.add(base.build(model_config).to(master), train.lora, seed)
+    model.tie_weights()
+    objective = Objective(model, train.layout.loss_chunk_tokens)
+    _wrap_layers(objective, train.layout)
+    _shard(objective, train, world)
+    buffers = {name: b.clone() for name, b in objective.named_buffers()}
+    objective.to_empty(device=world.device)
+    for name, buffer in objective.named_buffers():
+        buffer.copy_(buffers[name])
+    source: dict[str, torch.Tensor] = {}
+    if world.is_main:
+        whole = adapters.add(load(train, model_config, master, seed, world), train.lora, seed)
+        source = dict(Objective(whole, 1).named_parameters())
+    for name, parameter in objective.named_parameters():
+        _scatter(parameter, source.get(plain_name(name)), world)
+    return objective
+
+
+def _shard(objective: Objective, train: Train, world: World) -> None:
+    from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+
+    half = torch.bfloat16 if train.dtype == "bfloat16" else None
+    # Inputs are not cast: a row's weights must stay float32.
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    options: dict[str, Any] = {"mesh": world.mesh, "mp_policy": policy}
+    layers = layers_of(objective.model)
+    for layer in layers:
+        fully_shard(layer, reshard_after_forward=train.layout.reshard_after_forward, **options)
+    fully_shard(objective, reshard_after_forward=False, **options)
+    ahead = train.layout.prefetch
+    sharded = [m for m in layers if isinstance(m, FSDPModule)]
+    for i, module in enumerate(sharded):
+        module.set_modules_to_forward_prefetch(list[FSDPModule](sharded[i + 1 : i + 1 + ahead]))
+        module.set_modules_to_backward_prefetch(list[FSDPModule](sharded[max(0, i - ahead) : i][::-1]))
+
+
+def _scatter(parameter: nn.Parameter, whole: torch.Tensor | None, world: World) -> None:
+    """Fill this process's shard from the main process's whole tensor."""
+    from torch.distributed.tensor import DTensor, distribute_tensor
+
+    assert isinstance(parameter, DTensor)
+    shape, dtype = parameter.shape, parameter.dtype
+    value = torch.empty(shape, dtype=dtype) if whole is None else whole.detach().to(dtype)
+    value = value.to(world.device).contiguous()
+    dist.broadcast(value, src=0)
+    mine = distribute_tensor(value, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    with torch.no_grad():
+        parameter.to_local().copy_(mine.to_local())

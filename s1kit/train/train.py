@@ -1,0 +1,121 @@
+"""Stage `train`: a checkpoint from samples. The base learns to think in the teacher's way, with s1's objective."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s1kit.errors import InputError
+from s1kit.formats import find_format
+from s1kit.progress import say
+from s1kit.recipe import Recipe, Train
+from s1kit.records import Dropped, Sample
+from s1kit.stage import Run, Stage, write_atomically
+from s1kit.train.encoded import TOO_LONG, check_terms, encode_samples
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from s1kit.train.world import World
+
+CHECKPOINT = "checkpoint"
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train_samples` leaves."""
+
+    checkpoint: Path
+    figures: dict[str, Any]
+    """Steps, last loss, tokens, seconds, dollars."""
+    too_long: list[tuple[Sample, str]]
+    """Samples that were left out under `drop_too_long`, and their lengths."""
+
+
+def train(recipe: Recipe, run: Run) -> Stage:
+    """Fine-tune `recipe.train.base` on the run's samples; a killed call goes on from its last checkpoint.
+
+    Under torchrun every process calls this; the main one writes.
+    """
+    settings = recipe.train.model_dump(mode="json", exclude={"layout"})
+    is_main = int(os.environ.get("RANK", 0)) == 0
+    stage = run.open("train", settings, recipe.seed, run.shards("curate", "samples"))
+    if stage.is_done:
+        return stage
+    samples = list(run.rows("curate", "samples", Sample))
+    trained = train_samples(samples, stage.folder, recipe.train, recipe.seed)
+    if is_main:
+        dropped = [stage.drop(s, s.trace.question.id, TOO_LONG, why) for s, why in trained.too_long]
+        if dropped:
+            stage.write("dropped", Dropped, dropped, shard=0)
+        stage.counts.update({"in": len(samples), "out": len(samples) - len(dropped), "steps": trained.figures["steps"]})
+        stage.figures |= trained.figures
+        stage.finish()
+        shutil.rmtree(stage.folder / "resume", ignore_errors=True)
+    return stage
+
+
+def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: int = 0) -> Trained:
+    """Fine-tune without a run: writes `folder`/checkpoint, log.jsonl, and resumable state in `folder`/resume.
+
+    Raises InputError for whatever can be known beforehand, and WorkFailed when the loss stops being a number.
+
+        train_samples(samples, Path("mine"), Train(base="hf:Qwen/Qwen2.5-1.5B-Instruct", layout=Layout(...)))
+    """
+    check_terms(samples, train.acknowledge_terms)
+    from s1kit.train.base import load_config, load_tokenizer, require_torch
+
+    require_torch()
+    from s1kit.train.folder import model_card, write_checkpoint
+    from s1kit.train.loop import fit
+    from s1kit.train.meter import read_log
+    from s1kit.train.world import open_world
+
+    fmt = find_format(train.format)
+    tokenizer = load_tokenizer(train.base, train.tokenizer, fmt)
+    model_config = load_config(train.base, tokenizer)
+    encoded, too_long = encode_samples(samples, fmt, tokenizer, train.max_length, train.drop_too_long)
+    if model_config.max_position_embeddings < max(map(len, encoded)):
+        raise InputError(
+            f"a sample has {max(map(len, encoded))} tokens, the model {model_config.max_position_embeddings} positions",
+            where="train.base",
+            fix="Set train.max_length and train.drop_too_long, or take a model with a longer context.",
+        )
+    with open_world(train.layout) as world, _threads(world, model_config):
+        if world.is_main:
+            folder.mkdir(parents=True, exist_ok=True)
+            num = sum(map(len, encoded))
+            say(f"train: {len(encoded)} samples of {num:,} tokens, {num // len(encoded)} on average, {train.base}")
+        fitted = fit(encoded, model_config, train, seed, folder, world)
+        write_checkpoint(folder / CHECKPOINT, fitted, model_config, tokenizer, fmt, train, seed, world)
+        log = read_log(folder / "log.jsonl")
+        figures = {"steps": fitted.steps, "loss": log[-1]["loss"] if log else None, **fitted.figures}
+        if world.is_main:
+            dropped = {id(sample) for sample, _ in too_long}
+            kept = [s for s in samples if id(s) not in dropped]
+            card = model_card(kept, fmt, train, seed, figures, folder / "log.jsonl")
+            write_atomically(folder / CHECKPOINT / "README.md", lambda p: p.write_text(card, encoding="utf-8"))
+        world.barrier()
+    return Trained(folder / CHECKPOINT, figures, too_long)
+
+
+@contextmanager
+def _threads(world: World, model_config: Any) -> Iterator[None]:
+    """One thread for a tiny model on a CPU, where two spend their time waiting for each other."""
+    import torch
+
+    from s1kit.train.shapes import Shape
+
+    before = torch.get_num_threads()
+    tiny = world.device.type == "cpu" and Shape.of_config(model_config).layer_parameters < 1_000_000
+    if tiny:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

@@ -1,0 +1,113 @@
+"""The processes that train together: one on a laptop, sixteen under torchrun. Nothing else asks who it is."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+
+from s1kit.errors import InputError
+from s1kit.recipe import Layout
+
+
+@dataclass(frozen=True)
+class World:
+    """This process's place. Ranks that share a row (context parallelism) are neighbours."""
+
+    device: torch.device
+    rank: int = 0
+    size: int = 1
+    row_size: int = 1
+    """Processes that share a row."""
+    mesh: DeviceMesh | None = None
+    """For FSDP: one dimension, or (nodes, cards of a node). None: one process on a CPU, which needs no FSDP."""
+    row_group: dist.ProcessGroup | None = None
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def num_rows(self) -> int:
+        """Rows that are worked on at a time."""
+        return self.size // self.row_size
+
+    @property
+    def row_rank(self) -> int:
+        """Which row this process works on."""
+        return self.rank // self.row_size
+
+    @property
+    def part(self) -> int:
+        """Which part of its row."""
+        return self.rank % self.row_size
+
+    def total(self, value: torch.Tensor) -> float:
+        """The sum over all processes."""
+        if self.size > 1:
+            value = value.clone()
+            dist.all_reduce(value)
+        return value.item()
+
+    def barrier(self) -> None:
+        if self.size > 1:
+            dist.barrier()
+
+    def same(self, value: Any) -> Any:
+        """The main process's value, on every process."""
+        if self.size == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]
+
+
+@contextmanager
+def open_world(layout: Layout) -> Iterator[World]:
+    """Join the processes that torchrun started, or be alone. Raises InputError when the layout does not fit them."""
+    size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
+    local = int(os.environ.get("LOCAL_RANK", 0))
+    cuda = torch.cuda.is_available()
+    if size % layout.context_parallel:
+        raise InputError(
+            f"context_parallel is {layout.context_parallel}, which does not divide the {size} processes",
+            where="train.layout.context_parallel",
+            fix="Give a divisor, or start another number of processes with torchrun.",
+        )
+    if size == 1 and not cuda:
+        yield World(torch.device("cpu"))
+        return
+    device = torch.device("cuda", local) if cuda else torch.device("cpu")
+    if cuda:
+        torch.cuda.set_device(device)
+    joined_here = not dist.is_initialized()
+    if joined_here:
+        # gloo beside nccl: asynchronous checkpoints are written from copies in main memory.
+        backend = "cpu:gloo,cuda:nccl" if cuda else "gloo"
+        store = torch._C._distributed_c10d.HashStore() if size == 1 else None
+        dist.init_process_group(backend, rank=rank, world_size=size, store=store, timeout=timedelta(minutes=30))
+    try:
+        yield _place(layout, device, rank, size)
+    finally:
+        if joined_here:
+            dist.destroy_process_group()
+
+
+def _place(layout: Layout, device: torch.device, rank: int, size: int) -> World:
+    node = int(os.environ.get("LOCAL_WORLD_SIZE", size))
+    if layout.shard == "node" and size > node:
+        mesh = init_device_mesh(device.type, (size // node, node), mesh_dim_names=("nodes", "cards"))
+    else:
+        mesh = init_device_mesh(device.type, (size,))
+    group = None
+    if layout.context_parallel > 1:
+        rows = init_device_mesh(device.type, (size // layout.context_parallel, layout.context_parallel))
+        group = rows.get_group(1)
+    return World(device, rank, size, layout.context_parallel, mesh, group)

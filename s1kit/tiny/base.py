@@ -1,0 +1,240 @@
+"""Pre-trains the tiny base model: copying, then single steps; `python -m s1kit.tiny.base FOLDER` writes a checkpoint.
+
+It is an ordinary Qwen2ForCausalLM of about a million parameters, so that the same loaders, trainer and engines serve it
+and Qwen2.5-32B. What it reads is in `corpus`; what it can then do is examined skill by skill and written beside it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+from s1kit.tiny.corpus import Document, Skill, conversation, copying_document, draw_base_question, draw_turn, repeated_list
+from s1kit.tiny.families import FAMILIES
+from s1kit.tiny.tokenizer import END, PAD, START, build_tokenizer, save_tokenizer
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a base model is made of."""
+
+    seed: int = 0
+    repeating_steps: int = 600
+    copying_steps: int = 1400
+    """Steps of the curriculum: lists in order, then lines in any order; lookup by number forms here."""
+    question_steps: int = 4500
+    copying_batch: int = 8
+    question_batch: int = 4
+    """Small batches learn faster per token here; a conversation is three times as long as a copying document."""
+    learning_rate: float = 1e-3
+    layers: int = 4
+    width: int = 128
+    inner_width: int = 256
+    heads: int = 4
+
+
+@dataclass
+class Seen:
+    """What the model has read so far."""
+
+    documents: int = 0
+    tokens: int = 0
+    learnt_tokens: int = 0
+    """The part of `tokens` whose prediction counted."""
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """Step and mean loss since the entry before."""
+
+
+def new_model(plan: Plan, tokenizer: Tokenizer) -> Any:
+    """A randomly initialised model for the tokenizer's vocabulary."""
+    torch.manual_seed(plan.seed)
+    config = Qwen2Config(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=plan.width,
+        intermediate_size=plan.inner_width,
+        num_hidden_layers=plan.layers,
+        num_attention_heads=plan.heads,
+        num_key_value_heads=plan.heads,
+        max_position_embeddings=1024,
+        tie_word_embeddings=True,
+        initializer_range=0.08,
+        use_cache=True,
+        eos_token_id=tokenizer.token_to_id(END),
+        pad_token_id=tokenizer.token_to_id(PAD),
+        bos_token_id=None,
+    )
+    config.architectures = ["Qwen2ForCausalLM"]
+    model = Qwen2ForCausalLM(config)
+    # With Qwen's zero biases no head can attend by position alone at first, and copying takes several times as long.
+    for name, parameter in model.named_parameters():
+        if name.endswith(("q_proj.bias", "k_proj.bias")):
+            torch.nn.init.normal_(parameter, std=1.0)
+    return model
+
+
+def encode(document: Document, tokenizer: Tokenizer) -> tuple[list[int], list[int]]:
+    """Token ids and labels of a document; part by part, which is safe because no token reaches over a newline."""
+    ids: list[int] = []
+    labels: list[int] = []
+    for text, is_learnt in document.parts:
+        part = tokenizer.encode(text).ids
+        ids += part
+        labels += part if is_learnt else [IGNORED] * len(part)
+    return ids, labels
+
+
+def batches(
+    write: Callable[[Random], Document], random: Random, tokenizer: Tokenizer, batch_size: int
+) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Right-padded batches without end; neighbours in length share a batch, so that little is padding."""
+    while True:
+        rows = [encode(write(random), tokenizer) for _ in range(16 * batch_size)]
+        rows.sort(key=lambda row: len(row[0]))
+        groups = [rows[at : at + batch_size] for at in range(0, len(rows), batch_size)]
+        random.shuffle(groups)
+        for group in groups:
+            width = max(len(ids) for ids, _ in group)
+            ids = torch.tensor([ids + [0] * (width - len(ids)) for ids, _ in group])
+            labels = torch.tensor([labels + [IGNORED] * (width - len(labels)) for _, labels in group])
+            yield ids, labels
+
+
+def pretrain(plan: Plan, report: Callable[[str], None] = print) -> tuple[Any, Tokenizer, dict[str, Seen]]:
+    """Trains a base model; the same plan gives the same model on the same machine."""
+    tokenizer = build_tokenizer()
+    model = new_model(plan, tokenizer)
+    random = Random(plan.seed)
+    optimizer = torch.optim.AdamW(
+        model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
+    )
+    total = plan.repeating_steps + plan.copying_steps + plan.question_steps
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step, total))
+    seen: dict[str, Seen] = {}
+    for stage, write, steps, batch_size in (
+        ("repeating", repeated_list, plan.repeating_steps, plan.copying_batch),
+        ("copying", copying_document, plan.copying_steps, plan.copying_batch),
+        ("questions", conversation, plan.question_steps, plan.question_batch),
+    ):
+        seen[stage] = Seen()
+        source = batches(write, random, tokenizer, batch_size)
+        _train(model, optimizer, schedule, source, steps, seen[stage], lambda line, stage=stage: report(f"{stage} {line}"))
+    return model, tokenizer, seen
+
+
+def _train(
+    model: Any,
+    optimizer: torch.optim.Optimizer,
+    schedule: torch.optim.lr_scheduler.LambdaLR,
+    source: Iterator[tuple[torch.Tensor, torch.Tensor]],
+    steps: int,
+    seen: Seen,
+    report: Callable[[str], None],
+) -> None:
+    model.train()
+    began, recent = time.monotonic(), []
+    for step in range(1, steps + 1):
+        ids, labels = next(source)
+        # Right padding after the last learnt token cannot reach it, so no attention mask is needed.
+        loss = model(input_ids=ids, labels=labels, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        schedule.step()
+        seen.documents += len(ids)
+        seen.tokens += int((ids != 0).sum())
+        seen.learnt_tokens += int((labels != IGNORED).sum())
+        recent.append(loss.detach())
+        if step % 200 == 0 or step == steps:
+            mean = float(torch.stack(recent).mean())
+            recent.clear()
+            seen.losses.append((step, round(mean, 4)))
+            speed = seen.tokens / (time.monotonic() - began)
+            report(f"step {step}/{steps} loss {mean:.4f} tokens {seen.tokens:,} at {speed:,.0f}/s")
+
+
+def _share_of_rate(step: int, total: int) -> float:
+    warm_up = 100
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
+
+
+@torch.inference_mode()
+def examine(model: Any, tokenizer: Tokenizer, num: int = 50, seed: int = 1) -> dict[str, dict[str, float]]:
+    """Share of exact greedy replies by skill and family, on questions drawn afresh."""
+    random = Random(f"exam:{seed}")
+    model.eval()
+    skills: tuple[Skill, ...] = ("lookup", "step", "walk", "direct")
+    table: dict[str, dict[str, float]] = {skill: {} for skill in skills}
+    for skill in skills:
+        for family in FAMILIES:
+            prompts, replies = [], []
+            while len(prompts) < num:
+                puzzle, text = draw_base_question(random)
+                if puzzle.family != family or len(puzzle.items) < 4:
+                    continue
+                turn = draw_turn(random, puzzle, skill)
+                user = "\n".join(filter(None, [text, turn.ask]))
+                prompts.append(f"{START}user\n{user}{END}\n{START}assistant\n")
+                replies.append(turn.reply)
+            table[skill][family] = _share_exact(model, tokenizer, prompts, replies)
+    return table
+
+
+def _share_exact(model: Any, tokenizer: Tokenizer, prompts: list[str], replies: list[str]) -> float:
+    end = tokenizer.token_to_id(END)
+    rows = [tokenizer.encode(prompt).ids for prompt in prompts]
+    width = max(map(len, rows))
+    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
+    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
+    out = model.generate(
+        input_ids=ids, attention_mask=mask, max_new_tokens=180, do_sample=False, eos_token_id=end, pad_token_id=0
+    )
+    texts = [tokenizer.decode(row, skip_special_tokens=False) for row in out[:, width:].tolist()]
+    return sum(text.split(END)[0] == reply for text, reply in zip(texts, replies, strict=True)) / len(prompts)
+
+
+def save_checkpoint(folder: Path, model: Any, plan: Plan, seen: dict[str, Seen], exam: Any) -> None:
+    """Writes the model, its tokenizer, and `pretraining.json` with what it read and what it can do."""
+    folder.mkdir(parents=True, exist_ok=True)
+    model.save_pretrained(folder, safe_serialization=True)
+    save_tokenizer(folder)
+    told = {"plan": asdict(plan), "seen": {stage: asdict(s) for stage, s in seen.items()}, "exact_replies": exam}
+    (folder / "pretraining.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
+
+
+def main() -> None:
+    """Trains, examines and writes a base model."""
+    parser = argparse.ArgumentParser(description="Pre-train the tiny base model.")
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--copying-steps", type=int, default=Plan.copying_steps)
+    parser.add_argument("--question-steps", type=int, default=Plan.question_steps)
+    parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate)
+    args = parser.parse_args()
+    torch.set_num_threads(1)  # two threads on a model this small spin against each other
+    torch.use_deterministic_algorithms(True)
+    plan = Plan(args.seed, args.copying_steps, args.question_steps, learning_rate=args.learning_rate)
+    model, tokenizer, seen = pretrain(plan, report=lambda line: print(line, flush=True))
+    exam = examine(model, tokenizer)
+    for skill, row in exam.items():
+        print(skill, " ".join(f"{family} {share:.2f}" for family, share in row.items()))
+    save_checkpoint(args.folder, model, plan, seen, exam)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,131 @@
+"""What the base model reads: copying first, then the single steps and short answers of the four families.
+
+It never reads a trace: no "Maybe", no "Wait", no conclusion, no thinking delimiter. And it never reads a question of
+the test or the development split. Lookup by number does not form from questions in this budget; a few minutes of plain
+copying, in the very shape of the lists, form it, and everything else is built on it (`docs/tiny_model.md`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Literal
+
+from s1kit.tiny.families import FAMILIES, LETTERS, MAX_ITEMS, Puzzle, as_question, read_puzzle, solve, step_line
+from s1kit.tiny.questions import split_of
+
+Skill = Literal["lookup", "step", "walk", "direct"]
+"""Copy an item by its number; one step; several steps in a row, to the end item too; the answer without a word."""
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text in parts, each with whether the model is to learn it."""
+
+    parts: tuple[tuple[str, bool], ...]
+
+    @property
+    def text(self) -> str:
+        return "".join(part for part, _ in self.parts)
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One exchange about a question."""
+
+    skill: Skill
+    ask: str
+    reply: str
+
+
+def repeated_list(random: Random) -> Document:
+    """A short list three times over: the easiest copying, which makes the first lookups form."""
+    num_items = random.randint(3, 10)
+    family = random.choice([*FAMILIES, "words", "words"])
+    items = _random_words(random, num_items) if family == "words" else FAMILIES[family].draw(random, num_items).items
+    text = "".join(f"#{number} {item}\n" for number, item in enumerate((*items, "end"), start=1))
+    return Document(((text, False), (text, True), (text, True)))
+
+
+def copying_document(random: Random) -> Document:
+    """A list in the shape of some family, or of random words, then its lines again, in order or in any order."""
+    num_items = random.randint(3, MAX_ITEMS)
+    family = random.choice([*FAMILIES, "words"])
+    items = _random_words(random, num_items) if family == "words" else FAMILIES[family].draw(random, num_items).items
+    first = 1 if random.random() < 0.7 else random.randint(1, MAX_ITEMS - num_items + 1)
+    lines = [f"#{number} {item}" for number, item in enumerate((*items, "end"), start=first)]
+    tail = random.choice(["\n", ":\n"])
+    parts = [("\n".join(lines) + "\n", False)]
+    if random.random() < 0.3:
+        parts += [(line + tail, True) for line in lines]
+    else:
+        for _ in range(random.randint(10, 24)):
+            number, _, item = random.choice(lines).partition(" ")
+            parts += [(number, False), (f" {item}{tail}", True)]  # which number comes next cannot be known
+    return Document(tuple(parts))
+
+
+def conversation(random: Random, num_chars: int = 800) -> Document:
+    """A question and several exchanges about it, in the chat layout, until it is about so long."""
+    puzzle, text = draw_base_question(random)
+    parts: list[tuple[str, bool]] = []
+    length = 0
+    skill: Skill = "direct" if random.random() < 0.25 else random.choice(["lookup", "step", "walk", "walk"])
+    while length < num_chars:
+        turn = draw_turn(random, puzzle, skill)
+        user = "\n".join(filter(None, [text if not parts else "", turn.ask]))
+        parts += [(f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n", False), (turn.reply, True)]
+        parts += [("<|im_end|>", True), ("\n", False)]
+        length = sum(len(part) for part, _ in parts)
+        skill = random.choice(["lookup", "step", "walk", "walk", "walk", "walk"])
+    return Document(tuple(parts))
+
+
+def draw_base_question(random: Random) -> tuple[Puzzle, str]:
+    """A puzzle and its text, never of a held-out split; short ones are frequent, for direct answers."""
+    while True:
+        family = FAMILIES[random.choice(list(FAMILIES))]
+        num_items = random.randint(1, 3) if random.random() < 0.25 else random.randint(4, MAX_ITEMS)
+        puzzle = family.draw(random, num_items)
+        question = as_question(puzzle, wording=random.randrange(len(family.wordings)))
+        if split_of(question) == "pool":
+            return read_puzzle(question.text), question.text
+
+
+def draw_turn(random: Random, puzzle: Puzzle, skill: Skill) -> Turn:
+    """An exchange that trains or examines one skill; a step or walk starts anywhere, from any value."""
+    last = len(puzzle.items) + 1
+    number = random.randint(1, last)
+    value = random.choice(FAMILIES[puzzle.family].values)
+    if puzzle.family == "letters":
+        value = min(value, MAX_ITEMS - len(puzzle.items) + number - 1)
+    match skill:
+        case "lookup":
+            item = (*puzzle.items, "end")[number - 1]
+            return Turn(skill, f"#{number}", f"#{number} {item}")
+        case "direct":
+            return Turn(skill, "", f"Final Answer: {solve(puzzle)}")
+        case "step":
+            return Turn(skill, f"#{number} at {value}", step_line(puzzle, number, value)[0])
+        case "walk":
+            if random.random() < 0.3:
+                number, value = 1, puzzle.start
+            upto = number + (random.randint(1, 6) if random.random() < 0.75 else MAX_ITEMS)
+            ask = f"#{number} at {value} until #{upto}"
+            return Turn(skill, ask, "\n".join(recite(puzzle, number, value, upto)))
+
+
+def recite(puzzle: Puzzle, number: int, value: int, upto: int) -> Sequence[str]:
+    """The lines of the steps from `number` to `upto`, both inclusive, or to the end item."""
+    lines = []
+    for current in range(number, min(upto, len(puzzle.items) + 1) + 1):
+        line, value = step_line(puzzle, current, value)
+        lines.append(line)
+    return lines
+
+
+def _random_words(random: Random, num_items: int) -> tuple[str, ...]:
+    turns = (f"{sign}{hours}" for sign in "+-" for hours in range(1, 6))
+    words = [*LETTERS, *map(str, range(MAX_ITEMS + 1)), "yes", "no", "in", "out", *turns]
+    return tuple(" ".join(random.choices(words, k=random.randint(1, 2))) for _ in range(num_items))

@@ -1,0 +1,210 @@
+"""The real grader, cheapest rule first: spelling, numbers, options, then math-verify with a numeric second opinion.
+
+It abstains where it cannot know: a solution without a final answer, a comparison that does not end, two opinions that
+disagree and no judge to ask.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from fractions import Fraction
+
+from s1kit.errors import MissingExtra
+from s1kit.grade import Case, Judgement
+from s1kit.grade.choice import is_letter, letter, options
+from s1kit.grade.extract import final_answer
+from s1kit.grade.normalise import as_number, is_decimal, is_integer, normalise
+from s1kit.grade.workers import SECONDS, WorkerPool
+from s1kit.records import Verdict
+
+Judge = Callable[[Sequence[Case]], Sequence[Judgement]]
+"""Asked only where the rules disagree."""
+
+MAX_SOLUTION = 300
+"""Characters of a solution that is taken whole when nothing marks its final answer."""
+
+MAX_SYMBOLIC = 600
+"""Characters of an answer that is compared symbolically."""
+
+MAX_DEPTH = 40
+"""Brackets within brackets, at most, of an answer that is compared symbolically."""
+
+
+class Cascade:
+    """Grades cases; see the module. Workers start when the first case needs them."""
+
+    def __init__(self, processes: int = 2, seconds: float = SECONDS, judge: Judge | None = None) -> None:
+        self._pool = WorkerPool(processes, seconds)
+        self._judge = judge
+
+    def __call__(self, answer: str, solution: str, kind: str = "", question: str = "") -> Judgement:
+        return self.grade([Case(answer, solution, kind, question)])[0]
+
+    def close(self) -> None:
+        """End the worker processes; they end with the grader, too."""
+        self._pool.close()
+
+    def grade(self, cases: Sequence[Case]) -> list[Judgement]:
+        """Judge each case, in order. Nothing in a case can make it raise or hang."""
+        judgements: list[Judgement | None] = []
+        pairs: dict[tuple[str, str], list[int]] = {}
+        for number, case in enumerate(cases):
+            ruled = judge_by_rules(case)
+            if isinstance(ruled, Judgement):
+                judgements.append(ruled)
+            else:
+                judgements.append(None)
+                pairs.setdefault(ruled, []).append(number)
+        if pairs:
+            _require_math_verify()
+        for (pair, numbers), found in zip(pairs.items(), self._pool.run(list(pairs)) if pairs else (), strict=True):
+            for number in numbers:
+                judgements[number] = _symbolic_judgement(pair, found)
+        done = [judgement for judgement in judgements if judgement is not None]
+        return self._ask_judge(cases, done) if self._judge else done
+
+    def _ask_judge(self, cases: Sequence[Case], judgements: list[Judgement]) -> list[Judgement]:
+        open_ones = [n for n, j in enumerate(judgements) if j.verdict == "abstain" and j.final_answer]
+        if open_ones and self._judge is not None:
+            for number, judged in zip(open_ones, self._judge([cases[n] for n in open_ones]), strict=True):
+                before = judgements[number]
+                evidence = f"{before.evidence}; {judged.evidence}"
+                judgements[number] = Judgement(judged.verdict, evidence, before.final_answer)
+        return judgements
+
+
+def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
+    """The verdict where spelling, numbers or options decide; else the pair to compare symbolically."""
+    answer, solution, kind, question = case
+    if kind == "exact":
+        same = answer.strip() == solution.strip()
+        return Judgement("correct" if same else "wrong", "exact text", answer.strip())
+    if kind == "choice" or (not kind and is_letter(solution)):
+        return _judge_choice(answer, solution, question)
+    theirs = solution_answer(solution)
+    if not theirs:
+        return Judgement("abstain", "the solution states no final answer")
+    found = final_answer(answer, question)
+    if found is None:
+        return Judgement("wrong", "no final answer")
+    mine, right = normalise(found.text), normalise(theirs)
+    verdict, rule = _compare(mine, right, found.text, theirs)
+    shown = f"{_short(found.text)} ({found.how}) and {_short(theirs)}"
+    if verdict is not None:
+        return Judgement(verdict, f"{rule}: {shown}", canonical(mine))
+    if max(len(mine), len(right)) > MAX_SYMBOLIC or max(_depth(mine), _depth(right)) > MAX_DEPTH:
+        return Judgement("abstain", f"too long or deep to compare: {shown}", canonical(mine))
+    return _for_symbols(found.text), _for_symbols(theirs)
+
+
+def solution_answer(solution: str) -> str:
+    """The final answer of a reference: what it marks as one, or all of a short one; empty when neither."""
+    if len(solution) > MAX_SOLUTION or "\n" in solution.strip() or re.search(r"\\boxed|####", solution):
+        found = final_answer(solution)
+        return found.text if found and found.how in ("boxed", "####", "stated") else ""
+    return solution.strip()
+
+
+def canonical(normalised: str) -> str:
+    """One spelling for equal answers, as far as spelling and numbers go: what a majority vote counts."""
+    number = as_number(normalised)
+    return str(number) if number is not None else normalised
+
+
+def _compare(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple[Verdict | None, str]:
+    if not mine:
+        return "wrong", "empty answer"
+    if mine == right:
+        return "correct", "same text"
+    my_number, right_number = as_number(mine), as_number(right)
+    if my_number is not None and right_number is not None:
+        same = my_number == right_number or _rounds_to(my_number, right_number, right, mine)
+        same = same or ("%" in raw_mine + raw_right and my_number in (right_number * 100, right_number / 100))
+        return ("correct" if same else "wrong"), "integers" if is_integer(mine) and is_integer(right) else "numbers"
+    if _BASE.fullmatch(mine) or _BASE.fullmatch(right):
+        bases = [_BASE.fullmatch(text) for text in (mine, right)]
+        digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
+        stated = {match[2] for match in bases if match}
+        return ("correct" if digits[0] == digits[1] and len(stated) == 1 else "wrong"), "digits and base"
+    if _is_word(mine) and _is_word(right):
+        return ("correct" if mine.casefold() == right.casefold() else "wrong"), "words"
+    return None, ""
+
+
+_BASE = re.compile(r"(\d+)_\{?(?:\\text)?\{?(\d+)\}*")
+
+
+def _rounds_to(mine: Fraction, right: Fraction, right_text: str, my_text: str) -> bool:
+    """A decimal solution is a rounded value: an exact answer that rounds to it is right, and 6 digits always do."""
+    if abs(mine - right) <= Fraction(1, 10**6) * max(abs(mine), abs(right)) and is_decimal(my_text) | is_decimal(
+        right_text
+    ):
+        return True
+    if is_decimal(right_text) and not is_decimal(my_text) and not is_integer(my_text):
+        places = len(right_text.rpartition(".")[2])
+        return places >= 2 and abs(mine - right) <= Fraction(1, 2 * 10**places)
+    return False
+
+
+def _is_word(text: str) -> bool:
+    return len(text) > 2 and re.fullmatch(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", text) is not None
+
+
+def _judge_choice(answer: str, solution: str, question: str) -> Judgement:
+    choices = options(question)
+    right = letter(solution, choices)
+    if not right:
+        return Judgement("abstain", f"the solution {_short(solution)} is no option")
+    mine = letter(answer.replace(question.strip(), " ") if len(question) > 20 else answer, choices)
+    if not mine:
+        return Judgement("wrong", "no option chosen")
+    return Judgement("correct" if mine == right else "wrong", f"options: {mine} and {right}", mine)
+
+
+def _symbolic_judgement(pair: tuple[str, str], found: dict[str, object]) -> Judgement:
+    mine, right = pair
+    shown, final = f"{_short(mine)} and {_short(right)}", canonical(normalise(mine))
+    if failure := found.get("failure"):
+        return Judgement("abstain", f"{failure}: {shown}", final)
+    verified, numeric = found["verified"], found["numeric"]
+    if verified is None:
+        unread = "answer" if not found["read_answer"] else "solution"
+        verdict: Verdict = "wrong" if unread == "answer" and found["read_solution"] else "abstain"
+        return Judgement(verdict, f"math-verify cannot read the {unread}: {shown}", final)
+    if (verified and numeric == "different") or (not verified and numeric == "same"):
+        says = "equal" if verified else "different"
+        return Judgement("abstain", f"math-verify says {says}, numbers say {numeric}: {shown}", final)
+    support = "" if numeric == "unknown" else ", and so do numbers"
+    if verified:
+        return Judgement("correct", f"math-verify says equal{support}: {shown}", final)
+    return Judgement("wrong", f"math-verify says different{support}: {shown}", final)
+
+
+def _for_symbols(text: str) -> str:
+    """Without the delimiters that would end the formula that a worker wraps around it."""
+    text = re.sub(r"(?<!\\)\$|\\[()\[\]]", " ", text).strip().rstrip(".")
+    return text[:MAX_SYMBOLIC]
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        if character in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in ")]}":
+            depth -= 1
+    return deepest
+
+
+def _short(text: str) -> str:
+    text = " ".join(text.split())
+    return repr(text if len(text) <= 80 else text[:60] + " ... " + text[-15:])
+
+
+def _require_math_verify() -> None:
+    from importlib.util import find_spec
+
+    if find_spec("math_verify") is None:
+        raise MissingExtra("comparing formulas", "math-verify", extra="grade")

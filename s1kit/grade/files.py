@@ -1,0 +1,62 @@
+"""Grading the rows of a file: pairs of answer and solution, or an evaluation's generations."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from itertools import islice
+from pathlib import Path
+from typing import Any, TextIO
+
+from s1kit.errors import InputError
+from s1kit.grade import BatchGrader, Case, load_grader
+from s1kit.questions import RawRow, read_rows_of
+
+BATCH = 512
+
+ANSWER_COLUMNS = ("answer", "pred")
+SOLUTION_COLUMNS = ("solution", "gold")
+KINDS = ("", "math", "choice", "exact")
+
+
+def grade_file(path: Path, out: TextIO, grader: BatchGrader | None = None) -> Counter[str]:
+    """Write each row back as a JSON line with `verdict` and `evidence`; count the verdicts.
+
+    A row holds `solution` (or `gold`), `answer` (or `pred`), perhaps `kind` and `question`. Raises InputError naming
+    the line of the first row that does not.
+    """
+    grader = grader or load_grader()
+    counts: Counter[str] = Counter()
+    rows = read_rows_of(path)
+    while batch := list(islice(rows, BATCH)):
+        read = [_case(raw) for raw in batch]
+        for (row, _), judged in zip(read, grader.grade([case for _, case in read]), strict=True):
+            counts[judged.verdict] += 1
+            graded = row | {"verdict": judged.verdict, "evidence": judged.evidence}
+            out.write(json.dumps(graded, ensure_ascii=False, default=str) + "\n")
+    return counts
+
+
+def _case(raw: RawRow) -> tuple[dict[str, Any], Case]:
+    row = raw.row
+    if row is None:
+        raise InputError(raw.complaint, where=raw.where, fix="Mend or delete the line.")
+    answer, solution = (_field(raw.where, row, columns) for columns in (ANSWER_COLUMNS, SOLUTION_COLUMNS))
+    kind = row.get("kind") or ""
+    if kind not in KINDS:
+        raise InputError(f"kind is {kind!r}", where=raw.where, fix="Known: math, choice, exact.")
+    return row, Case(answer, solution, kind, str(row.get("question") or ""))
+
+
+def _field(where: str, row: dict[str, Any], columns: tuple[str, ...]) -> str:
+    if "segments" in row and columns == ANSWER_COLUMNS:
+        segments = row["segments"] or []
+        return "".join(s["text"] for s in segments if s["kind"] in ("closing_phrase", "answer"))
+    for column in columns:
+        if column in row and row[column] is not None:
+            return str(row[column])
+    raise InputError(
+        f"the row has no {columns[0]}; its columns are {', '.join(row) or 'none'}",
+        where=where,
+        fix=f"Call the column {' or '.join(columns)}.",
+    )

@@ -1,0 +1,278 @@
+"""From a request to its reply, one object a request.
+
+read and check the body   fields, dial        400, 401, 404, 413, 415
+render and fit            jobs                400
+find a place              admission           429, 503 while shutting down
+decode                    a backend           499 when the client leaves; 502, 504 from an upstream
+reply                     replies             whole, or as events
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Any
+
+from pydantic import ValidationError
+
+from s1kit.serve import logs
+from s1kit.serve.decoding import End, Job
+from s1kit.serve.fields import ChatBody, CompletionBody
+from s1kit.serve.http import (
+    ClientLeft,
+    Receive,
+    Scope,
+    Send,
+    header,
+    read_body,
+    send_events,
+    send_json,
+    send_whole,
+    while_connected,
+)
+from s1kit.serve.jobs import Asked, ask_chat, ask_completion
+from s1kit.serve.refusals import Refusal, from_validation
+from s1kit.serve.replies import PING, Choice, Endpoint, Reply
+from s1kit.serve.state import Server, check_caller, check_model
+from s1kit.serve.tools import ToolCallReader
+
+
+class Generate:
+    """`POST /v1/chat/completions` or `/v1/completions`, as an ASGI application of its own: it watches its client."""
+
+    def __init__(self, server: Server, endpoint: Endpoint) -> None:
+        self._server = server
+        self._endpoint = endpoint
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        one = _OneRequest(self._server, self._endpoint, scope, receive, send)
+        await one.run()
+
+
+class _OneRequest:
+    """The way of one request. Nothing of it is shared with another."""
+
+    def __init__(self, server: Server, endpoint: Endpoint, scope: Scope, receive: Receive, send: Send) -> None:
+        self._server, self._endpoint = server, endpoint
+        self._scope, self._receive, self._raw_send = scope, receive, send
+        self._id = secrets.token_hex(12)
+        self._started = time.monotonic()
+        self._has_begun = False
+        self._is_stream = False
+        self._status = 200
+        self._reply: Reply | None = None
+        self._log: dict[str, Any] = {}
+        self._saw_thinking = self._saw_answer = False
+
+    async def run(self) -> None:
+        """Answer, whatever happens; then count and log it."""
+        try:
+            await self._answer()
+        except Refusal as refusal:
+            await self._refuse(refusal)
+        except ClientLeft:
+            self._status = 499
+            self._server.metrics.cancelled.add()
+        except asyncio.CancelledError:
+            if not self._server.is_aborting:
+                raise
+            await self._refuse(_shutting_down())
+        finally:
+            self._account()
+
+    async def _answer(self) -> None:
+        server = self._server
+        check_caller(server, self._scope, needs_key=True)
+        if server.is_draining:
+            raise _shutting_down()
+        kind = header(self._scope, b"content-type").partition(";")[0].strip().lower()
+        if kind != "application/json":
+            # A web page of somebody else can send other types without asking first.
+            raise Refusal(415, f"the body is of type {kind or 'nothing'}. Send content-type: application/json.")
+        body = await read_body(self._scope, self._receive, server.limits.max_body_bytes)
+        asked, parsed = self._parse(body)
+        server.admission.check(len(asked.jobs))
+        server.metrics.prompt_tokens.add(asked.prompt_tokens)
+        self._is_stream = bool(parsed.stream)
+        self._reply = self._new_reply(asked, parsed)
+        work = self._stream(asked.jobs) if self._is_stream else self._whole(asked.jobs)
+        task = asyncio.ensure_future(while_connected(work, self._receive))
+        server.streams.add(task)
+        try:
+            await task
+        finally:
+            server.streams.discard(task)
+
+    def _parse(self, raw: bytes) -> tuple[Asked, ChatBody | CompletionBody]:
+        server = self._server
+        kind = ChatBody if self._endpoint == "chat" else CompletionBody
+        try:
+            body = kind.model_validate_json(raw)
+        except ValidationError as error:
+            raise from_validation(error, _names(kind)) from error
+        check_model(server, body.model)
+        if body.stream_options is not None and not body.stream:
+            what = "stream_options needs stream to be true."
+            raise Refusal(400, what, param="stream_options", code="fields_disagree")
+        self._log = {"user": logs.hashed(body.user), "n": body.n}
+        default = server.limits.default_budget
+        if isinstance(body, ChatBody):
+            return ask_chat(body, server.backend, server.efforts, default), body
+        return ask_completion(body, server.backend, server.efforts, default), body
+
+    def _new_reply(self, asked: Asked, body: ChatBody | CompletionBody) -> Reply:
+        choices = [
+            Choice(i, asked.dial.shows_thinking, ToolCallReader() if asked.wants_tools else None, asked.wants_logprobs)
+            for i in range(len(asked.jobs))
+        ]
+        usage = body.stream_options is not None and body.stream_options.include_usage
+        return Reply(self._endpoint, self._server.backend.model, choices, asked.prompt_tokens, usage, self._id)
+
+    async def _whole(self, jobs: list[Job]) -> None:
+        reply = self._reply
+        assert reply is not None
+
+        async def one(job: Job, choice: Choice) -> None:
+            async with aclosing(self._decode(job, choice)) as news:
+                async for _ in news:
+                    pass
+
+        await _together([one(job, choice) for job, choice in zip(jobs, reply.choices, strict=True)])
+        self._has_begun = True
+        await send_json(self._raw_send, 200, reply.whole(), self._headers)
+
+    async def _stream(self, jobs: list[Job]) -> None:
+        limits = self._server.limits
+        events = self._events(jobs)
+        async with aclosing(events):
+            await send_events(self._send, events, self._headers, PING, limits.ping_seconds)
+
+    async def _send(self, message: Any) -> None:
+        self._has_begun = True
+        await self._raw_send(message)
+
+    async def _events(self, jobs: list[Job]) -> AsyncGenerator[bytes, None]:
+        reply = self._reply
+        assert reply is not None
+        if len(jobs) == 1:
+            async with aclosing(self._decode(jobs[0], reply.choices[0], reply)) as news:
+                async for event in news:
+                    yield event
+        else:
+            async with aclosing(self._interleaved(jobs, reply)) as news:
+                async for event in news:
+                    yield event
+        yield reply.tail()
+
+    async def _interleaved(self, jobs: list[Job], reply: Reply) -> AsyncGenerator[bytes, None]:
+        """The events of several choices, each as it comes."""
+        queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4 * len(jobs))
+
+        async def one(job: Job, choice: Choice) -> None:
+            async with aclosing(self._decode(job, choice, reply)) as news:
+                async for event in news:
+                    await queue.put(event)
+
+        async def everyone() -> None:
+            try:
+                await _together([one(job, choice) for job, choice in zip(jobs, reply.choices, strict=True)])
+            finally:
+                await queue.put(None)
+
+        task = asyncio.ensure_future(everyone())
+        try:
+            while (event := await queue.get()) is not None:
+                yield event
+            await task
+        finally:
+            task.cancel()
+
+    async def _decode(self, job: Job, choice: Choice, reply: Reply | None = None) -> AsyncGenerator[bytes, None]:
+        """Decode one choice in its place; yields its events where a streamed reply is given."""
+        async with self._server.admission.place(), aclosing(self._server.backend.decode(job)) as news:
+            async for new in news:
+                if isinstance(new, End):
+                    event = reply.last_chunk(choice, new) if reply else choice.finish(new) and ""
+                    self._server.metrics.count_choice(choice.tally)
+                elif reply is None:
+                    for delta in new:
+                        choice.take(delta)
+                    event = ""
+                else:
+                    event = "".join([reply.chunk(choice, delta) for delta in new])
+                self._note_first(choice)
+                if event:
+                    yield event.encode()
+
+    def _note_first(self, choice: Choice) -> None:
+        if not self._saw_thinking and choice.tally.thinking_tokens:
+            self._saw_thinking = True
+            self._server.metrics.first_thinking.observe(time.monotonic() - self._started)
+        if not self._saw_answer and choice.tally.answer_tokens:
+            self._saw_answer = True
+            self._server.metrics.first_answer.observe(time.monotonic() - self._started)
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"x-request-id": self._id}
+
+    async def _refuse(self, refusal: Refusal) -> None:
+        """An error reply, or, when the stream has begun, an error as its last event."""
+        self._status = refusal.status
+        self._log |= {"param": refusal.param, "code": refusal.code}
+        if refusal.status in (502, 504) or (refusal.code or "").startswith("upstream"):
+            self._server.metrics.upstream_errors.add(kind=refusal.code or "upstream")
+        if not self._has_begun:
+            await send_whole(
+                self._raw_send, refusal.status, refusal.encoded(), "application/json", refusal.headers | self._headers
+            )
+            return
+        event = b"data: " + refusal.encoded() + b"\n\ndata: [DONE]\n\n"
+        await self._raw_send({"type": "http.response.body", "body": event, "more_body": False})
+
+    def _account(self) -> None:
+        seconds = time.monotonic() - self._started
+        metrics = self._server.metrics
+        metrics.requests.add(endpoint=self._endpoint, status=str(self._status))
+        metrics.request_seconds.observe(seconds)
+        tallies = [c.tally for c in self._reply.choices] if self._reply is not None else []
+        logs.log(
+            "request",
+            id=self._id,
+            endpoint=self._endpoint,
+            status=self._status,
+            seconds=round(seconds, 4),
+            stream=self._is_stream,
+            prompt_tokens=self._reply.prompt_tokens if self._reply is not None else None,
+            thinking_tokens=sum(t.thinking_tokens for t in tallies),
+            answer_tokens=sum(t.answer_tokens for t in tallies),
+            num_waits=sum(t.num_waits for t in tallies),
+            forced_tokens=sum(t.forced_tokens for t in tallies),
+            ending=",".join(str(t.end.ending) for t in tallies if t.end is not None) or None,
+            **self._log,
+        )
+
+
+def _shutting_down() -> Refusal:
+    return Refusal(503, "the server is shutting down.", code="shutting_down", headers={"Retry-After": "5"})
+
+
+async def _together(works: Sequence[Any]) -> None:
+    """All of them; the first failure cancels the others."""
+    if len(works) == 1:
+        await works[0]
+        return
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _names(kind: type[ChatBody] | type[CompletionBody]) -> list[str]:
+    return list(kind.model_fields)

@@ -1,0 +1,136 @@
+"""The application: its routes. What happens between a request for tokens and its reply is in `answering`."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from s1kit.serve import page
+from s1kit.serve.answering import Generate
+from s1kit.serve.decoding import Backend
+from s1kit.serve.dial import EFFORTS
+from s1kit.serve.openapi import document
+from s1kit.serve.refusals import Refusal
+from s1kit.serve.state import Limits, Server, check_caller, check_model
+
+
+def make_app(
+    backend: Backend,
+    limits: Limits | None = None,
+    efforts: Mapping[str, int] | None = None,
+    api_keys: Sequence[str] = (),
+) -> Starlette:
+    """The ASGI application around a backend. `app.state.server` holds its state; it closes the backend at its end."""
+    server = Server(backend, limits or Limits(), dict(efforts or EFFORTS), tuple(api_keys))
+
+    @asynccontextmanager
+    async def lifespan(_: Starlette) -> AsyncIterator[None]:
+        yield
+        server.abort()
+        if server.streams:
+            await asyncio.wait(server.streams, timeout=5)
+        await backend.close()
+
+    def answer(handler: Callable[[Server, Request], Any], needs_key: bool = True) -> Any:
+        return _guarded(server, handler, needs_key)
+
+    routes = [
+        Route("/v1/chat/completions", Generate(server, "chat"), methods=["POST"]),
+        Route("/v1/completions", Generate(server, "completions"), methods=["POST"]),
+        Route("/v1/models", answer(_models), methods=["GET"]),
+        Route("/v1/models/{model:path}", answer(_model), methods=["GET"]),
+        Route("/health", answer(_health, needs_key=False), methods=["GET"]),
+        Route("/metrics", answer(_metrics), methods=["GET"]),
+        Route("/openapi.json", answer(_openapi, needs_key=False), methods=["GET"]),
+        Route("/", answer(_page, needs_key=False), methods=["GET"]),
+        Route("/page/{name}", answer(_page_part, needs_key=False), methods=["GET"]),
+    ]
+    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _not_found, 405: _wrong_method})
+    app.state.server = server
+    return app
+
+
+def _guarded(server: Server, handler: Callable[[Server, Request], Any], needs_key: bool) -> Any:
+    async def endpoint(request: Request) -> Response:
+        try:
+            check_caller(server, request.scope, needs_key)
+            result = handler(server, request)
+            response: Response = await result if asyncio.iscoroutine(result) else result
+        except Refusal as refusal:
+            return JSONResponse(refusal.body(), refusal.status, refusal.headers)
+        return response
+
+    return endpoint
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    paths = "/v1/chat/completions, /v1/completions, /v1/models, /health, /metrics"
+    refusal = Refusal(404, f"there is no {request.url.path} here. There are: {paths}.", code="unknown_path")
+    return JSONResponse(refusal.body(), refusal.status)
+
+
+async def _wrong_method(request: Request, error: Exception) -> Response:
+    refusal = Refusal(405, f"{request.url.path} does not take {request.method}.", code="wrong_method")
+    return JSONResponse(refusal.body(), 405, getattr(error, "headers", None))
+
+
+def _model_card(server: Server) -> dict[str, Any]:
+    return {
+        "id": server.backend.model,
+        "object": "model",
+        "created": server.created,
+        "owned_by": "s1kit",
+        "max_model_len": server.backend.context_tokens,
+        "s1kit": {
+            "thinking_format": server.backend.tokens.format.name,
+            "wait": server.backend.tokens.format.wait,
+            "closing_phrase": server.backend.tokens.format.closing_phrase,
+            "reasoning_effort": dict(server.efforts),
+            "default_thinking_token_budget": server.limits.default_budget,
+            "features": sorted(server.backend.features),
+        },
+    }
+
+
+def _models(server: Server, _: Request) -> Response:
+    return JSONResponse({"object": "list", "data": [_model_card(server)]})
+
+
+def _model(server: Server, request: Request) -> Response:
+    check_model(server, request.path_params["model"])
+    return JSONResponse(_model_card(server))
+
+
+async def _health(server: Server, _: Request) -> Response:
+    if server.is_draining:
+        return JSONResponse({"status": "shutting down"}, 503)
+    trouble = await server.backend.check()
+    return JSONResponse({"status": trouble or "ok", "model": server.backend.model}, 503 if trouble else 200)
+
+
+def _metrics(server: Server, _: Request) -> Response:
+    server.metrics.in_flight.set(server.admission.running)
+    server.metrics.waiting.set(server.admission.waiting)
+    return PlainTextResponse(server.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+def _openapi(_: Server, __: Request) -> Response:
+    return JSONResponse(document())
+
+
+def _page(_: Server, __: Request) -> Response:
+    return page.part("index.html")
+
+
+def _page_part(_: Server, request: Request) -> Response:
+    found = page.part(request.path_params["name"])
+    if found.status_code == 404:
+        raise Refusal(404, "there is no such part of the page.", code="unknown_path")
+    return found

@@ -1,0 +1,126 @@
+"""What the HTTP layer and whatever decodes say to each other: jobs go down, deltas come up, one end closes each job.
+
+Knows nothing of HTTP bodies and nothing of models.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from s1kit.plan import Plan
+from s1kit.records import Ending, Origin, SegmentKind
+from s1kit.tokens import TokenFormat
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The log probability of one token of the answer, and of its rivals."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Delta:
+    """New tokens of one kind and origin. Joined, the deltas of a job are its transcript."""
+
+    kind: SegmentKind
+    origin: Origin
+    text: str
+    """Whole characters only; may be empty where tokens are there and their character is not complete."""
+    num_tokens: int
+    logprobs: tuple[TokenLogprob, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class End:
+    """A job's last word."""
+
+    ending: Ending | None
+    """How thinking ended; None where there was none to end."""
+    finish: Literal["stop", "length"]
+    """Why the answer ended."""
+    seam: Literal["ids", "text"] = "ids"
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One choice of one request, ready to be decoded."""
+
+    plan: Plan
+    thinks: bool = True
+    """False: the prompt is continued as it is, with no thinking and no delimiters."""
+    logprobs: int | None = None
+    """How many rivals of each answer token to report; None: no log probabilities."""
+    sampling: Mapping[str, float] = field(default_factory=dict)
+    """What the request stated of temperature, top_p, top_k, min_p and seed, to hand on as it is."""
+    response_format: Mapping[str, Any] | None = None
+    """OpenAI's object, for the answer only."""
+
+
+class Backend(Protocol):
+    """Whatever decodes jobs: an engine in this process, or another server."""
+
+    model: str
+    """The name on the wire."""
+    tokens: TokenFormat
+    context_tokens: int
+    features: frozenset[str]
+    """Of `logprobs`, `min_p`, `response_format`: what a job may ask for."""
+
+    def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
+        """Deltas as they are decoded, then one End. Closing the iterator cancels the work.
+
+        Raises Refusal for what cannot be honoured or for a failure behind it.
+        """
+        ...
+
+    async def check(self) -> str:
+        """Empty when work can be done, else what is wrong."""
+        ...
+
+    async def close(self) -> None:
+        """Give up everything that is held."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What has been decoded so far, in counts. Fed with every delta of a job."""
+
+    thinking_tokens: int = 0
+    answer_tokens: int = 0
+    delimiter_tokens: int = 0
+    forced_tokens: int = 0
+    num_waits: int = 0
+    end: End | None = None
+    answered: bool = field(default=False)
+    """Whether any sampled answer text was not whitespace."""
+    in_wait: bool = False
+
+    def add(self, delta: Delta) -> None:
+        kind, count = delta.kind, delta.num_tokens
+        if kind == "thinking":
+            self.thinking_tokens += count
+        elif kind == "answer":
+            self.answer_tokens += count
+            if not self.answered and delta.text and not delta.text.isspace():
+                self.answered = True
+        elif kind == "wait":
+            self.thinking_tokens += count
+            self.num_waits += not self.in_wait
+        elif kind in ("close", "open"):
+            self.delimiter_tokens += count
+        else:
+            self.answer_tokens += count
+        # A wait may arrive in several deltas; two waits in a row cannot happen, as each leaves room to think.
+        self.in_wait = kind == "wait"
+        if delta.origin == "forced":
+            self.forced_tokens += count
+
+    @property
+    def completion_tokens(self) -> int:
+        return self.thinking_tokens + self.delimiter_tokens + self.answer_tokens

@@ -1,0 +1,252 @@
+"""From the thinking fields of a request to one budget, or to an error that names the field.
+
+Pure: knows fields and numbers, nothing of engines or sockets.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_args
+
+from s1kit.errors import InputError
+from s1kit.forcing import ThinkingBudget
+from s1kit.serve.fields import Effort, ThinkingFields
+from s1kit.serve.refusals import Refusal
+
+EFFORTS: Mapping[str, int] = {
+    "none": 0,
+    "minimal": 128,
+    "low": 1024,
+    "medium": 2048,
+    "high": 4096,
+    "xhigh": 8192,
+    "max": -1,
+}
+"""Thinking tokens by `reasoning_effort`; -1: the room there is. The finite ones are those of LiteLLM 1.109."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dial:
+    """What one request says about its thinking."""
+
+    max_tokens: int | None
+    """None: the room there is."""
+    min_tokens: int
+    num_waits: int
+    wait: str | tuple[str, ...] | None
+    closing_phrase: str | None
+    answer_tokens: int | None
+    """None: decided by the room there is."""
+    shows_thinking: bool
+    """Whether the reply carries the thinking text."""
+    is_stated: bool
+    """Whether any field asked for thinking or for none; otherwise the server's default holds."""
+    budget_field: str = "thinking_token_budget"
+    """The field that set the maximum, for errors found later."""
+
+    def fitted(
+        self, room: int, close_tokens: int, closing_tokens: int, total: int | None
+    ) -> tuple[ThinkingBudget, int]:
+        """The budget, and the tokens that the answer may take, within `room` tokens of context after the prompt.
+
+        `total` bounds thinking, delimiters and answer together. An answer needs the closing phrase and one token.
+        Raises Refusal, naming the field and the number to use, when no room for an answer is left.
+        """
+        limit = room if total is None else min(room, total)
+        least_answer = max(self.answer_tokens or 1, closing_tokens + 1)
+        most_thinking = limit - close_tokens - least_answer
+        limit_name = "the context" if total is None or room < total else "max_tokens"
+        if most_thinking < 0:
+            field = "max_tokens" if limit_name == "max_tokens" else "messages"
+            if self.answer_tokens and limit - close_tokens > closing_tokens:
+                field = "answer_tokens"
+            need = close_tokens + least_answer
+            raise Refusal(
+                400,
+                f"{limit_name} leaves {limit} tokens, and an answer needs {need}: the end of thinking takes "
+                f"{close_tokens}, the answer {least_answer}. "
+                + (f"Give at least {need}." if limit_name == "max_tokens" else "Shorten the prompt."),
+                param=field,
+                code="context_length_exceeded" if limit_name == "the context" else "no_room_for_answer",
+            )
+        if self.max_tokens is not None and self.max_tokens > most_thinking:
+            raise Refusal(
+                400,
+                f"{self.budget_field} is {self.max_tokens}, which leaves no room for an answer: {limit_name} leaves "
+                f"{limit} tokens, of which the answer needs {least_answer} and the end of thinking {close_tokens}. "
+                f"Give at most {most_thinking}.",
+                param=self.budget_field,
+                code="no_room_for_answer",
+            )
+        if self.max_tokens is not None:
+            most = self.max_tokens
+        else:
+            reserve = max(least_answer, min(limit // 4, 1024) if self.answer_tokens is None else 0)
+            most = max(limit - close_tokens - reserve, self.min_tokens if self.min_tokens <= most_thinking else 0)
+        if self.min_tokens > most:
+            raise Refusal(
+                400,
+                f"min_thinking_tokens is {self.min_tokens}, and there is room for {most} thinking tokens. "
+                f"Give at most {most}, or raise the maximum.",
+                param="min_thinking_tokens",
+                code="invalid_value",
+            )
+        answer = limit - close_tokens - most
+        if self.answer_tokens is not None:
+            answer = min(answer, self.answer_tokens)
+        return ThinkingBudget(most, min_tokens=self.min_tokens, num_waits=self.num_waits), answer
+
+
+def read_dial(fields: ThinkingFields, efforts: Mapping[str, int], default: int | None = None) -> Dial:
+    """One budget from all the names for it. `default` is the server's maximum where a request states none.
+
+    Raises Refusal when two fields disagree, when a minimum is above the maximum, or when a field could have no effect.
+    """
+    stated = _stated_budgets(fields, efforts)
+    for name, value in stated[1:]:
+        if value != stated[0][1]:
+            raise Refusal(
+                400,
+                f"{stated[0][0]} asks for {_spoken(stated[0][1])}, {name} for {_spoken(value)}. Give only one of them.",
+                param=name,
+                code="fields_disagree",
+            )
+    maximum = stated[0][1] if stated else (-1 if default is None else default)
+    budget_field = stated[0][0] if stated else "thinking_token_budget"
+    minimum, waits = fields.min_thinking_tokens or 0, fields.num_waits or 0
+    if 0 <= maximum < minimum:
+        raise Refusal(
+            400,
+            f"min_thinking_tokens is {minimum}, above {budget_field}, which is {maximum}. "
+            "Lower the minimum or raise the maximum.",
+            param="min_thinking_tokens",
+            code="fields_disagree",
+        )
+    if fields.wait is not None and not (minimum or waits):
+        raise Refusal(
+            400,
+            "wait would never be used: num_waits and min_thinking_tokens are 0. Give one of them, or leave wait out.",
+            param="wait",
+            code="no_effect",
+        )
+    if waits and maximum == 0:
+        raise Refusal(
+            400,
+            f"num_waits is {waits}, but {budget_field} is 0, so there is no thinking to prolong. Raise the budget.",
+            param="num_waits",
+            code="fields_disagree",
+        )
+    return Dial(
+        max_tokens=None if maximum < 0 else maximum,
+        min_tokens=minimum,
+        num_waits=waits,
+        wait=tuple(fields.wait) if isinstance(fields.wait, list) else fields.wait,
+        closing_phrase=fields.closing_phrase,
+        answer_tokens=fields.answer_tokens,
+        shows_thinking=_shows_thinking(fields),
+        is_stated=bool(stated or minimum or waits or fields.closing_phrase is not None),
+        budget_field=budget_field,
+    )
+
+
+def _stated_budgets(fields: ThinkingFields, efforts: Mapping[str, int]) -> list[tuple[str, int]]:
+    """Every field that states a maximum, with it; -1 is unlimited."""
+    stated: list[tuple[str, int | None]] = [
+        ("thinking_token_budget", fields.thinking_token_budget),
+        ("max_thinking_tokens", fields.max_thinking_tokens),
+        ("thinking_budget_tokens", fields.thinking_budget_tokens),
+    ]
+    if fields.thinking is not None:
+        if fields.thinking.type == "disabled":
+            stated.append(("thinking.type", 0))
+        stated.append(("thinking.budget_tokens", fields.thinking.budget_tokens))
+    if fields.reasoning is not None:
+        if fields.reasoning.enabled is False:
+            stated.append(("reasoning.enabled", 0))
+        stated.append(("reasoning.max_tokens", fields.reasoning.max_tokens))
+        if fields.reasoning.effort is not None:
+            stated.append(("reasoning.effort", _effort(efforts, fields.reasoning.effort, "reasoning.effort")))
+    if fields.reasoning_effort is not None:
+        stated.append(("reasoning_effort", _effort(efforts, fields.reasoning_effort, "reasoning_effort")))
+    found = [(name, value) for name, value in stated if value is not None]
+    if not found and fields.thinking is not None:
+        return [("thinking.type", -1)]
+    if not found and fields.reasoning is not None and fields.reasoning.enabled:
+        return [("reasoning.enabled", -1)]
+    return found
+
+
+def _effort(efforts: Mapping[str, int], effort: Effort, field: str) -> int:
+    if effort not in efforts:
+        raise Refusal(
+            400,
+            f"{field} is {effort!r}, which this server does not map to a budget. Known: {', '.join(efforts)}.",
+            param=field,
+            code="invalid_value",
+        )
+    return efforts[effort]
+
+
+def _shows_thinking(fields: ThinkingFields) -> bool:
+    stated = [("include_reasoning", fields.include_reasoning)]
+    if fields.reasoning is not None and fields.reasoning.exclude is not None:
+        stated.append(("reasoning.exclude", not fields.reasoning.exclude))
+    said = [(name, value) for name, value in stated if value is not None]
+    if len({value for _, value in said}) > 1:
+        raise Refusal(
+            400,
+            "include_reasoning and reasoning.exclude disagree. Give only one of them.",
+            param="reasoning.exclude",
+            code="fields_disagree",
+        )
+    return said[0][1] if said else True
+
+
+def _spoken(budget: int) -> str:
+    return "unlimited thinking" if budget < 0 else f"{budget} thinking tokens"
+
+
+def read_efforts(path: Path | None = None, entries: tuple[str, ...] = ()) -> dict[str, int]:
+    """The effort map: the built-in one, then a TOML or JSON file of `name = tokens`, then `name=tokens` entries.
+
+    A file replaces the whole map; entries change single names. Raises InputError on an unknown name or a bad number.
+
+    >>> read_efforts(entries=("low=512",))["low"]
+    512
+    """
+    efforts = dict(EFFORTS)
+    if path is not None:
+        efforts = _checked(_load(path), where=str(path))
+    for entry in entries:
+        name, _, value = entry.partition("=")
+        number = int(value) if value.lstrip("-").isdigit() else value
+        efforts |= _checked({name: number}, where=f"--effort {entry}")
+    return efforts
+
+
+def _load(path: Path) -> object:
+    try:
+        text = path.read_text(encoding="utf-8")
+        return json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the effort map cannot be read: {error}", where=str(path), fix="Give lines such as: low = 1024"
+        ) from error
+
+
+def _checked(found: object, where: str) -> dict[str, int]:
+    names = get_args(Effort)
+    if not isinstance(found, dict):
+        raise InputError("the effort map is not a table of names and numbers", where=where, fix="Give: low = 1024")
+    for name, value in found.items():
+        if name not in names:
+            raise InputError(f"{name!r} is not an effort", where=where, fix=f"Known: {', '.join(names)}.")
+        if type(value) is not int or value < -1:
+            raise InputError(
+                f"the budget of {name} is {value!r}", where=where, fix="Give a number of tokens, or -1 for no limit."
+            )
+    return dict(found)

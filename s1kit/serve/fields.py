@@ -1,0 +1,216 @@
+"""The bodies of `/v1/chat/completions` and `/v1/completions`: every field that is understood, and no other.
+
+An unknown field, a wrong type or a number out of range is an error that names the field; nothing is ever ignored.
+What the thinking fields mean together is decided in `dial`.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MOST_CHOICES = 64
+"""Upper bound of `n`, and of `n` times the number of prompts."""
+MOST_TOKENS = 1 << 30
+"""Upper bound of every number of tokens; a context is smaller, this only keeps numbers sane."""
+
+Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
+
+TokenCount = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
+BudgetCount = Annotated[int, Field(ge=-1, le=MOST_TOKENS)]
+PositiveCount = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+TokenId = Annotated[int, Field(ge=0, le=1 << 31)]
+StopString = Annotated[str, Field(min_length=1, max_length=1000)]
+WaitString = Annotated[str, Field(min_length=1, max_length=1000)]
+
+
+class Wire(BaseModel):
+    """A part of a body; an unknown field is an error and `"5"` is not a number."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class TextPart(Wire):
+    type: Literal["text"]
+    text: str
+
+
+class FunctionCall(Wire):
+    name: str
+    arguments: str
+    """JSON text."""
+
+
+class ToolCall(Wire):
+    id: str
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+
+class Message(Wire):
+    """One turn. The nullable fields that a client echoes from an earlier reply are accepted where they are empty."""
+
+    role: Literal["system", "developer", "user", "assistant", "tool"]
+    content: str | list[TextPart] | None = None
+    reasoning: str | None = None
+    """An assistant's earlier thinking; whether it is shown to the model again is up to the chat template."""
+    reasoning_content: str | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: str | None = None
+    name: None = None
+    refusal: None = None
+    annotations: None = None
+    audio: None = None
+    function_call: None = None
+
+    @model_validator(mode="after")
+    def _is_complete(self) -> Self:
+        if self.content is None and not self.tool_calls:
+            raise ValueError("content is missing; give a string")
+        if self.tool_calls and self.role != "assistant":
+            raise ValueError(f"tool_calls belong to an assistant, not to role {self.role}")
+        if (self.tool_call_id is None) == (self.role == "tool"):
+            raise ValueError("tool_call_id belongs to a message of role tool, and every such message has one")
+        return self
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+
+class FunctionSpec(Wire):
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    description: str | None = None
+    parameters: dict[str, Any] | None = None
+    strict: Literal[False] | None = None
+    """Arguments are not constrained while decoding, so `true` is refused."""
+
+
+class Tool(Wire):
+    type: Literal["function"]
+    function: FunctionSpec
+
+
+class JsonSchema(Wire):
+    name: str
+    schema_: dict[str, Any] | None = Field(default=None, alias="schema")
+    description: str | None = None
+    strict: bool | None = None
+
+
+class ResponseFormat(Wire):
+    type: Literal["text", "json_object", "json_schema"]
+    json_schema: JsonSchema | None = None
+
+
+class StreamOptions(Wire):
+    include_usage: bool = False
+    include_obfuscation: Literal[False] = False
+
+
+class ThinkingSwitch(Wire):
+    """Anthropic's form."""
+
+    type: Literal["enabled", "disabled", "adaptive"]
+    budget_tokens: BudgetCount | None = None
+
+
+class ReasoningSwitch(Wire):
+    """OpenRouter's form."""
+
+    max_tokens: BudgetCount | None = None
+    effort: Effort | None = None
+    enabled: bool | None = None
+    exclude: bool | None = None
+    """True: the reply leaves the thinking text out; it is still done and counted."""
+
+
+class ThinkingFields(Wire):
+    """What is said about thinking; several names for one number must agree."""
+
+    thinking_token_budget: BudgetCount | None = None
+    """Upper bound on thinking tokens; -1 as much as there is room for, 0 none."""
+    max_thinking_tokens: BudgetCount | None = None
+    """The same."""
+    thinking_budget_tokens: BudgetCount | None = None
+    """The same."""
+    thinking: ThinkingSwitch | None = None
+    """The same as `budget_tokens`; type `disabled` is 0."""
+    reasoning: ReasoningSwitch | None = None
+    """The same as `max_tokens` or `effort`."""
+    reasoning_effort: Effort | None = None
+    """A name for a budget; `/v1/models` shows the map."""
+    min_thinking_tokens: TokenCount | None = None
+    """Lower bound: stops before it become waits."""
+    num_waits: Annotated[int, Field(ge=0, le=10_000)] | None = None
+    """How many stops become waits."""
+    wait: WaitString | Annotated[list[WaitString], Field(min_length=1, max_length=64)] | None = None
+    """What a stop becomes: a string, or several used in turn; the model's own when left out."""
+    closing_phrase: Annotated[str, Field(max_length=1000)] | None = None
+    """What follows the end of thinking when the budget ended it; the model's own when left out."""
+    answer_tokens: PositiveCount | None = None
+    """Room kept for the answer before thinking starts."""
+    include_reasoning: bool | None = None
+    """False: the reply leaves the thinking text out; it is still done and counted."""
+
+
+class SamplingFields(Wire):
+    """What both endpoints share."""
+
+    model: str | None = None
+    """As listed at `/v1/models`; the one that is served when left out."""
+    max_tokens: PositiveCount | None = None
+    """Upper bound on thinking, delimiters and answer together."""
+    temperature: Annotated[float, Field(ge=0, le=2)] | None = None
+    top_p: Annotated[float, Field(gt=0, le=1)] | None = None
+    top_k: Annotated[int, Field(ge=-1, le=MOST_TOKENS)] | None = None
+    """0 and -1: no limit."""
+    min_p: Annotated[float, Field(ge=0, le=1)] | None = None
+    seed: Annotated[int, Field(ge=-(1 << 63), lt=1 << 63)] | None = None
+    n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    stop: StopString | Annotated[list[StopString], Field(max_length=64)] | None = None
+    """Strings that end the answer; they are not looked for in the thinking."""
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    user: Annotated[str, Field(max_length=1000)] | None = None
+    """Appears in the log as a short hash, to tell users apart."""
+    # Accepted only at the value that changes nothing: these would act on thinking and answer as if they were one text.
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+
+class ChatBody(SamplingFields, ThinkingFields):
+    """The body of `POST /v1/chat/completions`."""
+
+    messages: Annotated[list[Message], Field(min_length=1)]
+    max_completion_tokens: PositiveCount | None = None
+    """The same as `max_tokens`."""
+    logprobs: bool | None = None
+    top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    tools: list[Tool] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    response_format: ResponseFormat | None = None
+    store: Literal[False] | None = None
+    parallel_tool_calls: Literal[True] | None = None
+
+
+class CompletionBody(SamplingFields, ThinkingFields):
+    """The body of `POST /v1/completions`. The prompt is used as it is: no chat template.
+
+    Thinking happens when the prompt ends inside an open thinking block or a thinking field is given.
+    """
+
+    prompt: (
+        str
+        | Annotated[list[str], Field(min_length=1, max_length=MOST_CHOICES)]
+        | Annotated[list[TokenId], Field(min_length=1)]
+        | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
+    )
+    logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
+    echo: Literal[False] | None = None
+    best_of: Annotated[int, Field(ge=1, le=1)] | None = None
+    suffix: None = None

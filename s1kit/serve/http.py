@@ -1,0 +1,127 @@
+"""The bytes between an ASGI server and the endpoints: bodies in, replies and events out, and noticing who leaves."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from contextlib import suppress
+from typing import Any
+
+from s1kit.serve.refusals import Refusal
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+
+
+class ClientLeft(Exception):
+    """The client closed its connection before the reply was finished."""
+
+
+def header(scope: Scope, name: bytes) -> str:
+    """The value of a request header, or empty."""
+    return next((v.decode("latin-1") for k, v in scope["headers"] if k == name), "")
+
+
+async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
+    """The whole body. Raises Refusal (413) as soon as it is too large, ClientLeft when it never ends."""
+    too_large = Refusal(413, f"the body is larger than {most_bytes} bytes. Send less.", code="body_too_large")
+    declared = header(scope, b"content-length")
+    if declared.isdigit() and int(declared) > most_bytes:
+        raise too_large
+    parts, size = [], 0
+    while True:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientLeft
+        part = message.get("body", b"")
+        parts.append(part)
+        size += len(part)
+        if size > most_bytes:
+            raise too_large
+        if not message.get("more_body", False):
+            return b"".join(parts)
+
+
+async def send_whole(
+    send: Send, status: int, body: bytes, media: str, headers: Mapping[str, str] | None = None
+) -> None:
+    """A reply of known length."""
+    fields = {"content-type": media, "content-length": str(len(body)), **(headers or {})}
+    await send({"type": "http.response.start", "status": status, "headers": _encoded(fields)})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def send_json(send: Send, status: int, value: object, headers: Mapping[str, str] | None = None) -> None:
+    await send_whole(send, status, json.dumps(value).encode(), "application/json", headers)
+
+
+async def send_events(
+    send: Send, events: AsyncIterator[bytes], headers: Mapping[str, str], ping: bytes, every: float
+) -> None:
+    """An event stream. Its headers go out with the first event, so that a failure before it still gets its status.
+
+    While nothing comes for `every` seconds after that, a ping is sent. `send` waits when the client reads slowly.
+    """
+    first = await anext(events)
+    fields = {
+        "content-type": "text/event-stream; charset=utf-8",
+        "cache-control": "no-cache",
+        # Asks nginx not to collect the events.
+        "x-accel-buffering": "no",
+        **headers,
+    }
+    await send({"type": "http.response.start", "status": 200, "headers": _encoded(fields)})
+    await send({"type": "http.response.body", "body": first, "more_body": True})
+    loop = asyncio.get_running_loop()
+    state = {"last": loop.time()}
+    pinger = loop.create_task(_ping(send, ping, every, state))
+    try:
+        async for event in events:
+            await send({"type": "http.response.body", "body": event, "more_body": True})
+            state["last"] = loop.time()
+    finally:
+        pinger.cancel()
+    await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+
+async def _ping(send: Send, ping: bytes, every: float, state: dict[str, float]) -> None:
+    loop = asyncio.get_running_loop()
+    while True:
+        silent = loop.time() - state["last"]
+        if silent >= every:
+            await send({"type": "http.response.body", "body": ping, "more_body": True})
+            state["last"] = loop.time()
+            silent = 0.0
+        await asyncio.sleep(every - silent)
+
+
+async def while_connected(work: Awaitable[None], receive: Receive) -> None:
+    """Run `work`; cancel it and raise ClientLeft as soon as the client leaves."""
+    task = asyncio.ensure_future(work)
+    watcher = asyncio.ensure_future(_left(receive))
+    try:
+        await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+            raise ClientLeft
+        await task
+    finally:
+        watcher.cancel()
+        if not task.done():
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+
+
+async def _left(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+def _encoded(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
+    return [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers.items()]

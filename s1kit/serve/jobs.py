@@ -1,0 +1,275 @@
+"""From a checked body to jobs: renders the prompt, fits the budget into the context, refuses what cannot be honoured.
+
+Prompts are rendered here and cross to the engine as token ids, so that thinking can be continued token-exactly.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from jinja2 import TemplateError
+
+from s1kit.errors import InputError
+from s1kit.forcing import ThinkingBudget
+from s1kit.formats import encode
+from s1kit.plan import Plan, make_plan
+from s1kit.request import Request
+from s1kit.serve.decoding import Backend, Job
+from s1kit.serve.dial import Dial, read_dial
+from s1kit.serve.fields import MOST_CHOICES, ChatBody, CompletionBody, Message, SamplingFields
+from s1kit.serve.refusals import Refusal, from_input_error
+from s1kit.serve.tools import speaks_tools
+from s1kit.tokens import TokenFormat
+
+_ANY_CONTEXT = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request, as jobs: the choices of each prompt after one another."""
+
+    jobs: list[Job]
+    dial: Dial
+    prompt_tokens: int
+    wants_tools: bool
+    wants_logprobs: bool
+
+
+def ask_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], default: int | None) -> Asked:
+    """The jobs of a chat request. Raises Refusal."""
+    dial = read_dial(body, efforts, default)
+    total = _agreed_total(body)
+    wants_tools = bool(body.tools) and body.tool_choice != "none"
+    if body.tools and not speaks_tools(_template(backend.tokens)):
+        raise Refusal(
+            400,
+            f"tools: the chat template of {backend.model} does not show tools to the model. "
+            "Leave tools out, or serve a model whose template has <tool_call>.",
+            param="tools",
+            code="unsupported",
+        )
+    if body.top_logprobs is not None and not body.logprobs:
+        raise Refusal(400, "top_logprobs needs logprobs to be true.", param="top_logprobs", code="fields_disagree")
+    if body.tool_choice == "auto" and not body.tools:
+        raise Refusal(400, "tool_choice is auto, but there are no tools.", param="tool_choice", code="fields_disagree")
+    response_format = _response_format(body, backend)
+    logprobs = (body.top_logprobs or 0) if body.logprobs else None
+    if body.messages[-1].role not in ("user", "tool"):
+        raise Refusal(
+            400,
+            f"the last message is of role {body.messages[-1].role}; the model can only answer a user or a tool.",
+            param=f"messages.{len(body.messages) - 1}.role",
+            code="invalid_value",
+        )
+    tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if wants_tools else None
+    prompt = _render(backend.tokens, body.messages, tools)
+    question = next((m.text for m in reversed(body.messages) if m.role == "user"), "")
+    jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks=True, response_format=response_format)
+    return Asked(jobs, dial, len(prompt), wants_tools, logprobs is not None)
+
+
+def ask_completion(body: CompletionBody, backend: Backend, efforts: Mapping[str, int], default: int | None) -> Asked:
+    """The jobs of a completion request: for each prompt, `n` of them. Raises Refusal."""
+    dial = read_dial(body, efforts, default)
+    prompts = [_prompt_ids(backend.tokens, p) for p in _prompts(body)]
+    if len(prompts) * (body.n or 1) > MOST_CHOICES:
+        raise Refusal(
+            400,
+            f"{len(prompts)} prompts times n={body.n} make {len(prompts) * (body.n or 1)} choices. "
+            f"Give at most {MOST_CHOICES}.",
+            param="n",
+            code="invalid_value",
+        )
+    jobs = []
+    for prompt in prompts:
+        thinks = dial.is_stated or _is_thinking_open(backend.tokens, prompt)
+        if thinks and not _is_thinking_open(backend.tokens, prompt):
+            prompt = [*prompt, *backend.tokens.open_ids]
+        total = body.max_tokens if thinks or body.max_tokens is not None else 16  # OpenAI's default for completions
+        jobs += _jobs(body, backend, dial, prompt, "", total, body.logprobs, thinks)
+    num_prompt_tokens = sum(len(j.plan.prompt_ids) for j in jobs[:: body.n or 1])
+    return Asked(jobs, dial, num_prompt_tokens, wants_tools=False, wants_logprobs=body.logprobs is not None)
+
+
+def _jobs(
+    body: SamplingFields,
+    backend: Backend,
+    dial: Dial,
+    prompt: list[int],
+    question: str,
+    total: int | None,
+    logprobs: int | None,
+    thinks: bool,
+    response_format: Mapping[str, Any] | None = None,
+) -> list[Job]:
+    if logprobs is not None and "logprobs" not in backend.features:
+        raise _unsupported("logprobs", backend)
+    if body.min_p and "min_p" not in backend.features:
+        raise _unsupported("min_p", backend)
+    stated = body.model_dump(include={"temperature", "top_p", "top_k", "min_p", "seed"}, exclude_none=True)
+    if stated.get("top_k") == -1:
+        stated["top_k"] = 0
+    # Drawing without a seed must differ from request to request, as OpenAI's does.
+    seed = stated.get("seed", secrets.randbits(31) if stated.get("temperature") else 0)
+    jobs = []
+    for i in range(body.n or 1):
+        plan = _plan(body, backend, dial, prompt, question, total, thinks, stated | {"seed": seed + i})
+        sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
+        jobs.append(Job(plan, thinks, logprobs, sampling, response_format))
+    return jobs
+
+
+def _plan(
+    body: SamplingFields,
+    backend: Backend,
+    dial: Dial,
+    prompt: list[int],
+    question: str,
+    total: int | None,
+    thinks: bool,
+    stated: Mapping[str, Any],
+) -> Plan:
+    tokens = backend.tokens
+    room = backend.context_tokens - len(prompt)
+    if thinks:
+        closing = tokens.format.closing_phrase if dial.closing_phrase is None else dial.closing_phrase
+        close_tokens = len(tokens.lead_ids) + len(tokens.end_ids)
+        budget, answer_tokens = dial.fitted(room, close_tokens, len(encode(tokens.tokenizer, closing)), total)
+    else:
+        if room < 1:
+            raise Refusal(
+                400,
+                f"the prompt takes {len(prompt)} tokens and the context holds {backend.context_tokens}. Shorten it.",
+                param="prompt",
+                code="context_length_exceeded",
+            )
+        budget, answer_tokens = ThinkingBudget(0), min(room, total or room)
+    try:
+        request = Request(
+            question=question,
+            budget=budget,
+            answer_tokens=answer_tokens,
+            temperature=stated.get("temperature", 0.0),
+            top_p=stated.get("top_p", 1.0),
+            top_k=stated.get("top_k", 0),
+            seed=stated["seed"] & 0x7FFFFFFFFFFFFFFF,
+            wait=dial.wait,
+            closing_phrase=dial.closing_phrase if thinks else "",
+            stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
+        )
+        # The room was checked above, against the prompt that is really used.
+        return replace(make_plan(request, tokens, _ANY_CONTEXT), prompt_ids=tuple(prompt))
+    except InputError as error:
+        raise from_input_error(error) from error
+
+
+def _agreed_total(body: ChatBody) -> int | None:
+    if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
+        raise Refusal(
+            400,
+            f"max_tokens is {body.max_tokens} and max_completion_tokens {body.max_completion_tokens}. Give only one.",
+            param="max_completion_tokens",
+            code="fields_disagree",
+        )
+    return body.max_tokens if body.max_tokens is not None else body.max_completion_tokens
+
+
+def _response_format(body: ChatBody, backend: Backend) -> Mapping[str, Any] | None:
+    asked = body.response_format
+    if asked is None or asked.type == "text":
+        return None
+    if (asked.type == "json_schema") != (asked.json_schema is not None):
+        raise Refusal(
+            400,
+            "response_format: json_schema belongs to type json_schema, and that type needs it.",
+            param="response_format.json_schema",
+            code="fields_disagree",
+        )
+    if "response_format" not in backend.features:
+        raise _unsupported("response_format", backend)
+    return asked.model_dump(by_alias=True, exclude_none=True)
+
+
+def _unsupported(field: str, backend: Backend) -> Refusal:
+    return Refusal(
+        400,
+        f"{field}: the engine behind {backend.model} does not offer it. Leave it out.",
+        param=field,
+        code="unsupported",
+    )
+
+
+def _template(tokens: TokenFormat) -> str | None:
+    template = getattr(tokens.tokenizer, "chat_template", None)
+    return template if isinstance(template, str) else tokens.format.chat_template
+
+
+def _render(tokens: TokenFormat, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
+    """The ids of the chat, the opening delimiter included. Raises Refusal where the template does."""
+    options: dict[str, Any] = {"tools": tools} if tools else {}
+    if not getattr(tokens.tokenizer, "chat_template", None):
+        options["chat_template"] = tokens.format.chat_template
+    try:
+        text = tokens.tokenizer.apply_chat_template(
+            [_turn(m) for m in messages], tokenize=False, add_generation_prompt=True, **options
+        )
+    except TemplateError as error:
+        raise Refusal(
+            400, f"messages: the chat template refuses them: {error}.", param="messages", code="invalid_value"
+        ) from error
+    return [*encode(tokens.tokenizer, str(text).removesuffix(tokens.format.open)), *tokens.open_ids]
+
+
+def _turn(message: Message) -> dict[str, Any]:
+    turn: dict[str, Any] = {
+        # OpenAI's later name for the same thing; templates know only the first.
+        "role": "system" if message.role == "developer" else message.role,
+        "content": message.text,
+    }
+    thinking = message.reasoning_content or message.reasoning
+    if thinking:
+        turn["reasoning_content"] = thinking
+    if message.tool_calls:
+        turn["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn
+
+
+def _prompts(body: CompletionBody) -> list[str] | list[list[int]]:
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        return [prompt]
+    if prompt and isinstance(prompt[0], int):
+        return [[i for i in prompt if isinstance(i, int)]]
+    return prompt  # type: ignore[return-value]
+
+
+def _prompt_ids(tokens: TokenFormat, prompt: str | list[int]) -> list[int]:
+    if isinstance(prompt, str):
+        if not prompt:
+            raise Refusal(400, "prompt is empty. Give some text.", param="prompt", code="invalid_value")
+        return encode(tokens.tokenizer, prompt)
+    largest = max(tokens.tokenizer.get_vocab().values())
+    if max(prompt) > largest:
+        raise Refusal(
+            400, f"prompt holds the id {max(prompt)}; the largest is {largest}.", param="prompt", code="invalid_value"
+        )
+    return prompt
+
+
+def _is_thinking_open(tokens: TokenFormat, prompt: list[int]) -> bool:
+    """Whether the prompt ends inside a thinking block: its last opening delimiter is not followed by an end."""
+    opened, ended = (
+        _last(prompt, tokens.open_ids),
+        _last(prompt, tuple(encode(tokens.tokenizer, tokens.format.end.rstrip()))),
+    )
+    return opened is not None and (ended is None or ended < opened)
+
+
+def _last(ids: list[int], wanted: tuple[int, ...]) -> int | None:
+    size = len(wanted)
+    return next((i for i in range(len(ids) - size, -1, -1) if tuple(ids[i : i + size]) == wanted), None)

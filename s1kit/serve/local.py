@@ -1,0 +1,150 @@
+"""An engine in this process as a backend: one thread decodes a running batch that requests join and leave.
+
+The thread owns the engine; the event loop sends it commands and gets deltas back, one hand-over a step for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import AsyncGenerator, Callable, Iterable
+from typing import Protocol
+
+from s1kit.errors import InputError
+from s1kit.plan import Plan
+from s1kit.records import Generation, Segment
+from s1kit.serve.decoding import Delta, End, Job
+from s1kit.serve.logs import log
+from s1kit.serve.refusals import Refusal
+from s1kit.tokens import TokenFormat
+
+
+class Event(Protocol):
+    """News of one request in a running batch."""
+
+    @property
+    def ticket(self) -> int: ...
+    @property
+    def segments(self) -> tuple[Segment, ...]: ...
+    @property
+    def generation(self) -> Generation | None: ...
+
+
+class Batch(Protocol):
+    """A running batch, such as `s1kit.engines.decoder.Decoder`."""
+
+    @property
+    def is_idle(self) -> bool: ...
+    def admit(self, plan: Plan, is_streamed: bool = False) -> int: ...
+    def cancel(self, ticket: int) -> None: ...
+    def step(self) -> Iterable[Event]: ...
+    def fail(self, why: str) -> Iterable[Event]: ...
+
+
+News = Segment | Generation
+Inbox = asyncio.Queue[list[News]]
+
+
+class Local:
+    """Decodes jobs with an engine that has `tokens`, `context_tokens` and `decoder()`."""
+
+    features: frozenset[str] = frozenset({"top_k"})
+
+    def __init__(self, engine: object, model: str) -> None:
+        tokens, context = getattr(engine, "tokens", None), getattr(engine, "context_tokens", None)
+        make_batch: Callable[[], Batch] | None = getattr(engine, "decoder", None)
+        if not isinstance(tokens, TokenFormat) or not isinstance(context, int) or make_batch is None:
+            raise InputError(
+                f"the engine of {model} cannot take requests while others run",
+                where="--model",
+                fix="Start its own server and put the dial in front of that with --upstream, or serve hf:<dir>.",
+            )
+        self.model = model
+        self.tokens = tokens
+        self.context_tokens = context
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._inboxes: dict[int, tuple[asyncio.AbstractEventLoop, Inbox]] = {}
+        self._batch = make_batch()
+        self._thread = threading.Thread(target=self._work, name="s1kit-decode", daemon=True)
+        self._thread.start()
+
+    async def check(self) -> str:
+        return "" if self._thread.is_alive() else "the decoding thread has died"
+
+    async def close(self) -> None:
+        self._commands.put(None)
+        await asyncio.get_running_loop().run_in_executor(None, self._thread.join, 10)
+
+    async def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
+        inbox: Inbox = asyncio.Queue()
+        loop = asyncio.get_running_loop()
+        ticket: list[int] = []
+        self._commands.put(lambda: self._admit(job.plan, loop, inbox, ticket))
+        generation: Generation | None = None
+        try:
+            while generation is None:
+                deltas: list[Delta] = []
+                for news in await inbox.get():
+                    if isinstance(news, Generation):
+                        generation = news
+                    else:
+                        deltas.append(Delta(news.kind, news.origin, news.text, news.num_tokens))
+                if deltas:
+                    yield deltas
+            if generation.ending == "failed":
+                log("engine failed", level=40, note=generation.note)
+                raise Refusal(500, f"the engine failed: {generation.note}", code="engine_failed")
+            is_cut = generation.answer_finish in ("length", "none")
+            yield End(generation.ending if job.thinks else None, "length" if is_cut else "stop")
+        finally:
+            if generation is None:
+                self._commands.put(lambda: self._cancel(ticket))
+
+    def _admit(self, plan: Plan, loop: asyncio.AbstractEventLoop, inbox: Inbox, ticket: list[int]) -> None:
+        number = self._batch.admit(plan, is_streamed=True)
+        self._inboxes[number] = (loop, inbox)
+        ticket.append(number)
+
+    def _cancel(self, ticket: list[int]) -> None:
+        # Commands are carried out in order, so the job was admitted before it is cancelled.
+        if self._inboxes.pop(ticket[0], None) is not None:
+            self._batch.cancel(ticket[0])
+
+    def _work(self) -> None:
+        """The thread: commands first, then one step for every running row."""
+        while True:
+            try:
+                command = self._commands.get(block=self._batch.is_idle)
+            except queue.Empty:
+                pass
+            else:
+                if command is None:
+                    return
+                command()
+                continue
+            try:
+                events = list(self._batch.step())
+            except RuntimeError as error:
+                events = list(self._batch.fail(f"{type(error).__name__}: {error}"[:500]))
+            self._hand_over(events)
+
+    def _hand_over(self, events: list[Event]) -> None:
+        batches: dict[asyncio.AbstractEventLoop, list[tuple[Inbox, list[News]]]] = {}
+        for event in events:
+            found = self._inboxes.get(event.ticket)
+            if found is None:
+                continue
+            news: list[News] = [*event.segments]
+            if event.generation is not None:
+                del self._inboxes[event.ticket]
+                news.append(event.generation)
+            batches.setdefault(found[0], []).append((found[1], news))
+        for loop, batch in batches.items():
+            if not loop.is_closed():
+                loop.call_soon_threadsafe(_deliver, batch)
+
+
+def _deliver(batch: list[tuple[Inbox, list[News]]]) -> None:
+    for inbox, news in batch:
+        inbox.put_nowait(news)

@@ -1,0 +1,94 @@
+"""The OpenAPI document, made from the bodies themselves, so that it cannot drift from what is accepted."""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any
+
+from s1kit import __version__
+from s1kit.serve.fields import ChatBody, CompletionBody
+
+_ERROR = {
+    "type": "object",
+    "required": ["error"],
+    "properties": {
+        "error": {
+            "type": "object",
+            "required": ["message", "type", "param", "code"],
+            "properties": {
+                "message": {"type": "string"},
+                "type": {"type": "string"},
+                "param": {"type": ["string", "null"], "description": "The field at fault."},
+                "code": {"type": ["string", "null"]},
+            },
+        }
+    },
+}
+_USAGE = {
+    "type": "object",
+    "required": ["prompt_tokens", "completion_tokens", "total_tokens", "completion_tokens_details"],
+}
+_REPLY = {
+    "type": "object",
+    "required": ["id", "object", "created", "model", "choices", "usage", "s1kit"],
+    "properties": {"choices": {"type": "array"}, "usage": _USAGE, "s1kit": {"type": "object"}},
+}
+_REFUSALS = {
+    "400": "a field is wrong, unknown, or disagrees with another",
+    "401": "a missing or wrong API key",
+    "403": "a host name that this server does not answer to",
+    "404": "a model that is not served",
+    "413": "a body that is too large",
+    "415": "a body that is not JSON by its content type",
+    "429": "the server, or the one behind it, is full",
+    "502": "the server behind this one is down, died or talks nonsense",
+    "503": "the server is shutting down",
+    "504": "the server behind this one is silent",
+}
+
+
+@cache
+def document() -> dict[str, Any]:
+    """OpenAPI 3.1, served at `/openapi.json`."""
+    schemas: dict[str, Any] = {"Error": _ERROR, "Reply": _REPLY}
+    for body in (ChatBody, CompletionBody):
+        schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas |= schema.pop("$defs", {})
+        schemas[body.__name__] = schema
+    return {
+        "openapi": "3.1.0",
+        "info": {"title": "s1kit serve", "version": __version__},
+        "paths": {
+            "/v1/chat/completions": {"post": _post("ChatBody")},
+            "/v1/completions": {"post": _post("CompletionBody")},
+            "/v1/models": {"get": _get("the model that is served, and its effort map")},
+            "/health": {"get": _get("whether work can be done", "503")},
+        },
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"key": {"type": "http", "scheme": "bearer"}},
+        },
+        "security": [{}, {"key": []}],
+    }
+
+
+def _post(body: str) -> dict[str, Any]:
+    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Reply"}}, "text/event-stream": {}}
+    error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    return {
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},
+        },
+        "responses": {
+            "200": {"description": "the reply; events where stream is true", "content": content},
+            **{status: {"description": why, "content": error} for status, why in _REFUSALS.items()},
+        },
+    }
+
+
+def _get(what: str, *others: str) -> dict[str, Any]:
+    found = {"200": {"description": what, "content": {"application/json": {}}}}
+    for status in ("401", "403", *others):
+        found[status] = {"description": _REFUSALS.get(status, "not now"), "content": {"application/json": {}}}
+    return {"responses": found}

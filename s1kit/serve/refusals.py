@@ -1,0 +1,133 @@
+"""Saying no over HTTP: OpenAI's error object, with `param` naming the field.
+
+Knows nothing about engines. A refusal is raised anywhere below a handler and becomes one JSON reply, or one last event
+of a stream whose headers have already gone out.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from s1kit.errors import InputError, nearest
+
+# OpenAI's own names for the classes of error, by status.
+_TYPES = {
+    401: "authentication_error",
+    404: "not_found_error",
+    429: "rate_limit_error",
+}
+
+
+class Refusal(Exception):
+    """A request that gets an error instead of a reply.
+
+    >>> Refusal(400, "num_waits is -1. Give 0 or more.", param="num_waits").body()["error"]["param"]
+    'num_waits'
+    """
+
+    def __init__(
+        self,
+        status: int,
+        message: str,
+        *,
+        param: str | None = None,
+        code: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(message)
+        self.status = status
+        self.message = message
+        self.param = param
+        """The field at fault, dotted, e.g. `messages.0.content`; None when no field is."""
+        self.code = code
+        """A stable name for programs, e.g. `unknown_field`."""
+        self.headers = dict(headers or {})
+
+    def body(self) -> dict[str, Any]:
+        kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
+        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+
+    def encoded(self) -> bytes:
+        return json.dumps(self.body(), ensure_ascii=False).encode("utf-8", "replace")
+
+
+def from_input_error(error: InputError) -> Refusal:
+    """A user's mistake found below the server; its `where`, such as `request.stop`, names the field."""
+    return Refusal(400, str(error), param=_PARAMS.get(error.where, error.where or None), code="invalid_value")
+
+
+# Where the layers below say what is wrong, in the names of the wire.
+_PARAMS = {
+    "budget.max_tokens": "thinking_token_budget",
+    "budget.min_tokens": "min_thinking_tokens",
+    "budget.num_waits": "num_waits",
+    "request.budget": "thinking_token_budget",
+    "request.budget.max_tokens": "thinking_token_budget",
+    "request.budget.min_tokens": "min_thinking_tokens",
+    "request.budget.num_waits": "num_waits",
+    "request.answer_tokens": "answer_tokens",
+    "request.wait": "wait",
+    "request.closing_phrase": "closing_phrase",
+    "request.stop": "stop",
+    "request.system": "messages",
+    "request.messages": "messages",
+    "request.question": "messages",
+    "request.prompt": "prompt",
+    "request.temperature": "temperature",
+    "request.top_p": "top_p",
+    "request.top_k": "top_k",
+}
+
+_HINTS = {
+    "extra_body": "It is an argument of the Python client, which moves what is inside to the top level before sending. "
+    "Put the fields inside it at the top level of the JSON.",
+    "chat_template_kwargs": "Turn thinking off with thinking_token_budget 0, or on with a number.",
+    "nvext": "Use max_thinking_tokens at the top level.",
+    "think": "Use reasoning_effort, or thinking_token_budget.",
+    "functions": "Use tools.",
+    "function_call": "Use tool_choice.",
+    "output_config": "Use reasoning_effort.",
+}
+
+
+def from_validation(error: ValidationError, known: Sequence[str]) -> Refusal:
+    """The first complaint of a failed validation; `known` are the fields of the body, for advice on unknown ones.
+
+    Unknown fields come first: a misspelt field explains the complaints that follow from it.
+    """
+    problems = error.errors(include_url=False, include_context=False, include_input=True)
+    problem = next(
+        (p for p in problems if p["type"] == "extra_forbidden"),
+        # Of the branches of a union, the one that got furthest is the one that was meant.
+        max(problems, key=lambda p: len(p["loc"])),
+    )
+    param = _path(problem)
+    if problem["type"] == "json_invalid":
+        return Refusal(400, f"the body is not JSON: {problem['msg']}.", code="invalid_json")
+    if problem["type"] == "extra_forbidden":
+        name = str(problem["loc"][-1])
+        advice = _HINTS.get(name) if len(problem["loc"]) == 1 else None
+        if advice is None and len(problem["loc"]) == 1:
+            advice = nearest(name, known)
+        elif advice is None:
+            advice = "Leave it out."
+        return Refusal(400, f"{param} is not a field of this request. {advice}", param=param, code="unknown_field")
+    said = dict.fromkeys(p["msg"] for p in problems if len(p["loc"]) == len(problem["loc"]) and _path(p) == param)
+    return Refusal(400, f"{param or 'the body'}: {', or: '.join(said)}.", param=param, code="invalid_value")
+
+
+def _path(problem: ErrorDetails) -> str | None:
+    return ".".join(str(part) for part in problem["loc"] if not _is_branch(part)) or None
+
+
+def _is_branch(part: object) -> bool:
+    # pydantic names the branch of a union ("str", "list[str]", "function-after[...]") as if it were a field.
+    return isinstance(part, str) and (part in _BRANCHES or "[" in part)
+
+
+_BRANCHES = frozenset({"str", "int", "float", "bool", "TextPart", "UnsupportedPart", "NamedTool", "Message"})

@@ -1,0 +1,267 @@
+"""OpenAI's response shapes, whole and in chunks. Pure: deltas in, JSON out.
+
+A streamed chunk with the thinking token "so":
+
+    data: {"id":"chatcmpl-…","object":"chat.completion.chunk",…,"choices":[{"index":0,
+           "delta":{"reasoning":"so","reasoning_content":"so"},"finish_reason":null,
+           "s1kit":{"kind":"thinking","origin":"sampled","num_tokens":1}}]}
+
+The chunks' texts joined are the text of the reply that is not streamed.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from s1kit import __version__
+from s1kit.serve.decoding import Delta, End, Tally, TokenLogprob
+from s1kit.serve.tools import ToolCallReader
+
+Endpoint = Literal["chat", "completions"]
+
+_IDS = {"chat": "chatcmpl-", "completions": "cmpl-"}
+_WHOLE = {"chat": "chat.completion", "completions": "text_completion"}
+_CHUNK = {"chat": "chat.completion.chunk", "completions": "text_completion"}
+
+DONE = b"data: [DONE]\n\n"
+PING = b": ping\n\n"
+"""A comment, which clients skip: it keeps idle connections open."""
+
+
+@dataclass(slots=True)
+class Choice:
+    """One choice while it is being made."""
+
+    index: int
+    shows_thinking: bool = True
+    tools: ToolCallReader | None = None
+    wants_logprobs: bool = False
+    thinking: list[str] = field(default_factory=list)
+    content: list[str] = field(default_factory=list)
+    tool_calls: list[dict[str, Any]] = field(default_factory=list)
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    tally: Tally = field(default_factory=Tally)
+
+    def take(self, delta: Delta) -> tuple[str, str, list[dict[str, Any]]]:
+        """Account for a delta; what of it is new to the client: thinking text, answer text, tool calls."""
+        self.tally.add(delta)
+        if delta.kind in ("thinking", "wait"):
+            text = delta.text if self.shows_thinking else ""
+            self.thinking.append(text)
+            return text, "", []
+        if delta.kind in ("close", "open"):
+            return "", "", []
+        self.logprobs.extend(delta.logprobs)
+        if self.tools is None:
+            self.content.append(delta.text)
+            return "", delta.text, []
+        return "", *self._kept(*self.tools.feed(delta.text))
+
+    def finish(self, end: End) -> tuple[str, list[dict[str, Any]]]:
+        """Account for the end; the answer text and tool calls that were held back until now."""
+        self.tally.end = end
+        return self._kept(*self.tools.finish()) if self.tools is not None else ("", [])
+
+    def _kept(self, text: str, calls: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+        numbered = [{"index": len(self.tool_calls) + i} | call for i, call in enumerate(calls)]
+        self.content.append(text)
+        self.tool_calls.extend(calls)
+        return text, numbered
+
+    @property
+    def finish_reason(self) -> str:
+        end = self.tally.end
+        if self.tool_calls and end is not None and end.finish == "stop":
+            return "tool_calls"
+        return end.finish if end is not None else "length"
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """The `s1kit` object of this choice."""
+        end = self.tally.end
+        return {
+            "ending": end.ending if end is not None else None,
+            "num_waits": self.tally.num_waits,
+            "forced_tokens": self.tally.forced_tokens,
+            "seam": end.seam if end is not None else "ids",
+        }
+
+
+@dataclass(slots=True)
+class Reply:
+    """One reply: its id, its choices, and their two ways onto the wire."""
+
+    endpoint: Endpoint
+    model: str
+    choices: list[Choice]
+    prompt_tokens: int
+    """Of all prompts together; each prompt is counted once, however many choices it has."""
+    includes_usage: bool = False
+    """Whether a stream ends with a chunk of usage."""
+    id: str = ""
+    created: int = field(default_factory=lambda: int(time.time()))
+    _head: str = ""
+    _begun: set[int] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        if not self.id.startswith(_IDS[self.endpoint]):
+            self.id = _IDS[self.endpoint] + self.id
+        head = self._outline(_CHUNK[self.endpoint])
+        usage = {"usage": None} if self.includes_usage else {}
+        self._head = "data: " + json.dumps(head | usage, separators=(",", ":"))[:-1] + ',"choices":[{"index":'
+
+    def _outline(self, kind: str) -> dict[str, Any]:
+        return {
+            "id": self.id,
+            "object": kind,
+            "created": self.created,
+            "model": self.model,
+            "system_fingerprint": f"s1kit-{__version__}",
+        }
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        completion = sum(c.tally.completion_tokens for c in self.choices)
+        return {
+            "prompt_tokens": self.prompt_tokens,
+            "completion_tokens": completion,
+            "total_tokens": self.prompt_tokens + completion,
+            "completion_tokens_details": {"reasoning_tokens": sum(c.tally.thinking_tokens for c in self.choices)},
+        }
+
+    @property
+    def account(self) -> dict[str, Any]:
+        """The `s1kit` object of the reply: that of its only choice, or sums; `ending` is null where they differ."""
+        accounts = [c.account for c in self.choices]
+        if len(accounts) == 1:
+            return accounts[0]
+        return {
+            "ending": accounts[0]["ending"] if len({a["ending"] for a in accounts}) == 1 else None,
+            "num_waits": sum(a["num_waits"] for a in accounts),
+            "forced_tokens": sum(a["forced_tokens"] for a in accounts),
+            "seam": "ids" if all(a["seam"] == "ids" for a in accounts) else "text",
+        }
+
+    def whole(self) -> dict[str, Any]:
+        """The reply that is not streamed."""
+        make = self._whole_chat if self.endpoint == "chat" else self._whole_completion
+        return self._outline(_WHOLE[self.endpoint]) | {
+            "choices": [make(choice) for choice in self.choices],
+            "usage": self.usage,
+            "s1kit": self.account,
+        }
+
+    def _whole_chat(self, choice: Choice) -> dict[str, Any]:
+        thinking, content = "".join(choice.thinking) or None, "".join(choice.content)
+        message: dict[str, Any] = {
+            "role": "assistant",
+            "content": content if content or not choice.tool_calls else None,
+            "reasoning": thinking,
+            "reasoning_content": thinking,
+        }
+        if choice.tool_calls:
+            message["tool_calls"] = choice.tool_calls
+        return {
+            "index": choice.index,
+            "message": message,
+            "logprobs": chat_logprobs(choice.logprobs) if choice.wants_logprobs else None,
+            "finish_reason": choice.finish_reason,
+            "s1kit": choice.account,
+        }
+
+    def _whole_completion(self, choice: Choice) -> dict[str, Any]:
+        thinking = "".join(choice.thinking) or None
+        return {
+            "index": choice.index,
+            "text": "".join(choice.content),
+            "reasoning": thinking,
+            "reasoning_content": thinking,
+            "logprobs": completion_logprobs(choice.logprobs) if choice.wants_logprobs else None,
+            "finish_reason": choice.finish_reason,
+            "s1kit": choice.account,
+        }
+
+    def chunk(self, choice: Choice, delta: Delta) -> str:
+        """One event for one delta."""
+        thinking, text, calls = choice.take(delta)
+        logprobs = self._logprobs(choice, delta.logprobs, text) if choice.wants_logprobs and delta.logprobs else "null"
+        # Written by hand: this runs for every token of every stream.
+        return (
+            f'{self._head}{choice.index},{self._piece(choice, thinking, text, calls)},"logprobs":{logprobs},'
+            f'"finish_reason":null,"s1kit":{{"kind":"{delta.kind}","origin":"{delta.origin}",'
+            f'"num_tokens":{delta.num_tokens}}}}}]}}\n\n'
+        )
+
+    def _piece(self, choice: Choice, thinking: str, text: str, calls: list[dict[str, Any]]) -> str:
+        if self.endpoint == "completions":
+            quoted = json.dumps(thinking)
+            more = f',"reasoning":{quoted},"reasoning_content":{quoted}' if thinking else ""
+            return f'"text":{json.dumps(text)}{more}'
+        parts = []
+        if choice.index not in self._begun:
+            self._begun.add(choice.index)
+            parts.append('"role":"assistant","content":""' if not text else '"role":"assistant"')
+        if thinking:
+            quoted = json.dumps(thinking)
+            parts.append(f'"reasoning":{quoted},"reasoning_content":{quoted}')
+        if text:
+            parts.append(f'"content":{json.dumps(text)}')
+        if calls:
+            parts.append(f'"tool_calls":{json.dumps(calls)}')
+        return '"delta":{' + ",".join(parts) + "}"
+
+    def _logprobs(self, choice: Choice, new: Sequence[TokenLogprob], text: str) -> str:
+        if self.endpoint == "chat":
+            return json.dumps(chat_logprobs(new))
+        start = sum(map(len, choice.content)) - len(text)
+        return json.dumps(completion_logprobs(new, start))
+
+    def last_chunk(self, choice: Choice, end: End) -> str:
+        """A choice's last event, with `finish_reason` and its account; what was held back comes in one before it."""
+        text, calls = choice.finish(end)
+        held = ""
+        if text or calls:
+            held = f'{self._head}{choice.index},{self._piece(choice, "", text, calls)},"finish_reason":null}}]}}\n\n'
+        account = json.dumps(choice.account)
+        whole = f',"s1kit":{json.dumps(self.account)}' if all(c.tally.end is not None for c in self.choices) else ""
+        return (
+            f'{held}{self._head}{choice.index},{self._piece(choice, "", "", [])},"logprobs":null,'
+            f'"finish_reason":"{choice.finish_reason}","s1kit":{account}}}]{whole}}}\n\n'
+        )
+
+    def tail(self) -> bytes:
+        """What follows the last choice: usage where it was asked for, and the end of the stream."""
+        if not self.includes_usage:
+            return DONE
+        event = self._outline(_CHUNK[self.endpoint]) | {"choices": [], "usage": self.usage, "s1kit": self.account}
+        return b"data: " + json.dumps(event, separators=(",", ":")).encode() + b"\n\n" + DONE
+
+
+def chat_logprobs(tokens: Sequence[TokenLogprob]) -> dict[str, Any]:
+    """OpenAI's chat form. Only tokens of the answer are listed."""
+
+    def entry(token: str, logprob: float) -> dict[str, Any]:
+        return {"token": token, "logprob": logprob, "bytes": list(token.encode("utf-8", "replace"))}
+
+    return {
+        "content": [entry(t.token, t.logprob) | {"top_logprobs": [entry(*rival) for rival in t.top]} for t in tokens],
+        "refusal": None,
+    }
+
+
+def completion_logprobs(tokens: Sequence[TokenLogprob], start: int = 0) -> dict[str, Any]:
+    """OpenAI's older form; offsets count characters of the text from `start`."""
+    offsets = []
+    for token in tokens:
+        offsets.append(start)
+        start += len(token.token)
+    return {
+        "tokens": [t.token for t in tokens],
+        "token_logprobs": [t.logprob for t in tokens],
+        "top_logprobs": [dict(t.top) for t in tokens],
+        "text_offset": offsets,
+    }

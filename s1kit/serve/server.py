@@ -1,0 +1,166 @@
+"""Starting and stopping: options to a backend and an application, uvicorn around it, and a shutdown that is polite.
+
+On the first signal nothing new begins and streams may finish within `grace` seconds; then what still runs is failed,
+each with an error of its own. A second signal does that at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from s1kit.errors import InputError
+from s1kit.serve import logs
+from s1kit.serve.app import make_app
+from s1kit.serve.decoding import Backend
+from s1kit.serve.dial import read_efforts
+from s1kit.serve.state import Limits, Server
+
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that `s1kit serve` can be told."""
+
+    model: str = "tiny"
+    upstream: str | None = None
+    """Base URL of a completions server; the model is then decoded there."""
+    upstream_model: str | None = None
+    """The model's name there; None: the only one it lists."""
+    upstream_kind: str = "auto"
+    upstream_key_env: str | None = None
+    """Name of the environment variable that holds the upstream's key."""
+    upstream_timeout: float = 60.0
+    """Longest silence of the upstream, in seconds."""
+    tokenizer: str | None = None
+    """Folder or Hub id; None: the upstream model's name is one."""
+    format: str | None = None
+    """Thinking format; None: found from the model's folder or tokenizer."""
+    name: str | None = None
+    """The model's name on the wire; None: the model reference, or the upstream's name for it."""
+    context: int | None = None
+    """Tokens that prompt, thinking and answer may take together; None: what the model or the upstream says."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: Sequence[str] = ()
+    """Accepted keys; empty: that of S1KIT_API_KEY, else none is asked for."""
+    effort: Sequence[str] = ()
+    """`name=tokens`."""
+    effort_map: str | None = None
+    default_budget: int | None = None
+    max_running: int = 256
+    max_waiting: int = 512
+    max_body: int = 8 << 20
+    grace: float = 30.0
+    log: logs.LogFormat = "text"
+
+
+def run(options: Options) -> None:
+    """Serve until a signal. Raises InputError for options that cannot be, and where the port is taken."""
+    logs.set_up(options.log)
+    efforts = read_efforts(Path(options.effort_map) if options.effort_map else None, tuple(options.effort))
+    limits = _limits(options)
+    keys = tuple(options.api_key) or tuple(k for k in (os.environ.get("S1KIT_API_KEY"),) if k)
+    listener = _listen(options.host, options.port)
+    with listener:
+        asyncio_run = asyncio.run
+        if sys.platform != "win32":
+            import uvloop
+
+            asyncio_run = uvloop.run
+        asyncio_run(_serve(options, limits, efforts, keys, listener))
+
+
+async def _serve(
+    options: Options, limits: Limits, efforts: dict[str, int], keys: Sequence[str], listener: socket.socket
+) -> None:
+    backend = await make_backend(options)
+    app = make_app(backend, limits, efforts, keys)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        lifespan="on",
+        server_header=False,
+        date_header=False,
+        h11_max_incomplete_event_size=1 << 16,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=int(options.grace) + 10,
+    )
+    server = _PoliteServer(config, app.state.server, options.grace)
+    address, port = listener.getsockname()[:2]
+    shown = f"[{address}]" if ":" in address else address
+    logs.log("serving", url=f"http://{shown}:{port}/", model=backend.model, upstream=options.upstream)
+    await server.serve(sockets=[listener])
+
+
+class _PoliteServer(uvicorn.Server):
+    """Uvicorn, with time to finish and a clean failure for what does not."""
+
+    def __init__(self, config: uvicorn.Config, state: Server, grace: float) -> None:
+        super().__init__(config)
+        self._state, self._grace = state, grace
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        loop = asyncio.get_running_loop()
+        if self._state.is_draining:
+            loop.call_soon_threadsafe(self._state.abort)
+        else:
+            self._state.drain()
+            logs.log("shutting down", running=len(self._state.streams), grace_seconds=self._grace)
+            loop.call_soon_threadsafe(loop.call_later, self._grace, self._state.abort)
+        self.should_exit = True
+
+
+async def make_backend(options: Options) -> Backend:
+    """The engine or the upstream that the options name. Raises InputError and MissingExtra."""
+    if options.upstream:
+        from s1kit.serve.connect import connect
+
+        return await connect(options)
+    from s1kit.engines import Engine, load_engine
+    from s1kit.serve.local import Local
+
+    given = {"format": options.format, "context_tokens": options.context}
+    engine: Engine = load_engine(options.model, **{k: v for k, v in given.items() if v is not None})
+    return Local(engine, options.name or options.model)
+
+
+def _limits(options: Options) -> Limits:
+    return Limits(
+        max_running=options.max_running,
+        max_waiting=options.max_waiting,
+        max_body_bytes=options.max_body,
+        default_budget=options.default_budget,
+        allowed_hosts=LOOPBACK if options.host in LOOPBACK else None,
+    )
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A listening socket; InputError where there is none to be had."""
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
+        listener = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind(address)
+            listener.listen(2048)
+        except OSError:
+            listener.close()
+            raise
+    except (OSError, OverflowError) as error:
+        raise InputError(
+            f"cannot listen on {host}:{port}: {error}",
+            where="--host, --port",
+            fix="Choose another, or stop who has it.",
+        ) from error
+    return listener

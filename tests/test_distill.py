@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from pathlib import Path
@@ -10,7 +11,7 @@ import pytest
 
 from s1kit.distill.distill import distill
 from s1kit.distill.student_tokens import student_counter
-from s1kit.distill.teachers import final_answer
+from s1kit.distill.teachers import SolutionsTeacher
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
@@ -36,7 +37,7 @@ def traces_of(stage: Stage) -> list[Trace]:
 
 
 SOLVED = [
-    Question(text="2+2?", solution="Two and two are counted together to make four, so #### 4"),
+    Question(text="2+2?", solution="Two and two are counted together to make four.\n#### 4"),
     Question(text="1+1?", solution="2"),
     Question(text="3+3?"),
 ]
@@ -145,16 +146,9 @@ def test_a_student_whose_tokenizer_is_not_here_is_no_error() -> None:
     assert student_counter("hf:no/such-model") is None
 
 
-@pytest.mark.parametrize(
-    ("question", "answer"),
-    [
-        (Question(text="q", solution="so $\\boxed{\\frac{1}{2}}$, done"), "\\frac{1}{2}"),
-        (Question(text="q", solution="a \\boxed{1} then \\boxed{x_{12}}"), "x_{12}"),
-        (Question(text="q", solution="steps\n#### 18"), "18"),
-        (Question(text="q", solution="18", metadata={"answer": 19}), "19"),
-        (Question(text="q", solution="\\boxed{unclosed"), "\\boxed{unclosed"),
-        (Question(text="q"), ""),
-    ],
-)
-def test_the_final_answer_of_a_reference(question: Question, answer: str) -> None:
-    assert final_answer(question) == answer
+def test_a_published_solution_becomes_a_trace_with_its_final_answer() -> None:
+    worked = "Adding the two halves of the cake gives one whole cake, so the answer is $\\boxed{1}$."
+    trace = asyncio.run(SolutionsTeacher().ask(Question(text="q", solution=worked), 0))
+    assert (trace.thinking, trace.answer) == (worked, "Final Answer: $\\boxed{1}$")
+    bare = asyncio.run(SolutionsTeacher().ask(Question(text="q", solution="18"), 0))
+    assert (bare.thinking, bare.finish_reason) == ("", "empty")

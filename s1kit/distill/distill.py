@@ -17,10 +17,13 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from s1kit.distill.open_teacher import Asked, open_teacher
+from s1kit.distill.batched import ask_in_batches
+from s1kit.distill.open_teacher import Asked, open_teacher, say_what_it_means, started_at
 from s1kit.distill.student_tokens import Count, student_counter
-from s1kit.errors import S1kitError, WorkFailed
+from s1kit.errors import WorkFailed
 from s1kit.progress import Meter, meter, say
+from s1kit.providers.chat import Problem, Stopped
+from s1kit.providers.many import in_parallel
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
 from s1kit.stage import Run, Stage
@@ -28,7 +31,20 @@ from s1kit.stage import Run, Stage
 BLOCK = 1024
 """Traces a shard. A trace of 5,000 tokens is some 20 KB, so an open block is some 20 MB."""
 
-NOT_PART_OF_THE_RESULT = {"max_cost_usd", "concurrency"}
+NOT_PART_OF_THE_RESULT = {
+    "max_cost_usd",
+    "mode",
+    "concurrency",
+    "requests_per_minute",
+    "tokens_per_minute",
+    "timeout_seconds",
+    "poll_seconds",
+    "price",
+    "prices",
+    "base_url",
+    "key_file",
+    "journal",
+}
 """Settings that may change between two runs of one stage: they decide how and when, not what is asked."""
 
 
@@ -50,9 +66,12 @@ class _Work:
     stage: Stage
     count: Count | None
     bar: Meter
+    total: int
+    num_done: int = 0
     failures: list[tuple[Question, int, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
-    stopping: bool = False
+    is_stopping: bool = False
+    stopped_by: Stopped | None = None
 
 
 def distill(recipe: Recipe, run: Run) -> Stage:
@@ -61,24 +80,39 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     Raises WorkFailed when replies are missing at the end, naming how many and why; running the stage again asks only
     those. KeyboardInterrupt after Ctrl-C: the first finishes what is in flight, the second stops at once.
     """
-    asked = open_teacher(recipe)
-    inputs: list[Path | tuple[str, str]] = [*run.shards("collect", "questions"), *asked.inputs]
+    questions = run.shards("collect", "questions")
+    reference = recipe.distill.teacher
+    recorded = [Path(reference.removeprefix("recorded:"))] if reference.startswith("recorded:") else []
     config = recipe.distill.model_dump(exclude=NOT_PART_OF_THE_RESULT)
+    inputs = [*questions, *(path for path in recorded if path.is_file())]
     stage = run.open("distill", config=config, seed=recipe.seed, inputs=inputs)
     if stage.is_done:
         return stage
-    total = sum(pq.read_metadata(p).num_rows for p in run.shards("collect", "questions")) * recipe.distill.num_traces
-    with meter("distill", total=total, unit="traces") as bar:
-        work = _Work(asked, stage, student_counter(recipe.train.base), bar)
-        questions = _places(run.rows("collect", "questions", Question), recipe.distill.num_traces)
-        asyncio.run(_run(work, questions, recipe.distill.concurrency))
-    if work.stopping:
+    asked = open_teacher(recipe, spent_since=started_at(stage.folder))
+    try:
+        say_what_it_means(recipe, asked)
+        work = _ask_all(recipe, run, stage, asked)
+    finally:
+        asked.close()
+    if work.is_stopping:
         say("distill: stopped; run the same command again to go on.")
         raise KeyboardInterrupt
-    _refuse_missing(work, total)
+    _refuse_missing(work)
     _sum_up(work)
     stage.finish()
     return stage
+
+
+def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked) -> _Work:
+    num_traces = recipe.distill.num_traces
+    total = sum(pq.read_metadata(path).num_rows for path in run.shards("collect", "questions")) * num_traces
+    if recipe.distill.mode == "batch":
+        ask_in_batches(recipe, asked, _places(run.rows("collect", "questions", Question), num_traces), total)
+    with meter("distill", total=total, unit="traces") as bar:
+        work = _Work(asked, stage, student_counter(recipe.train.base), bar, total)
+        places = _places(run.rows("collect", "questions", Question), num_traces)
+        asyncio.run(_run(work, places, recipe.distill.concurrency))
+    return work
 
 
 def _places(questions: Iterable[Question], num_traces: int) -> Iterator[tuple[Question, int]]:
@@ -94,11 +128,10 @@ async def _run(work: _Work, places: Iterator[tuple[Question, int]], concurrency:
     _finish_on_ctrl_c(work, tasks)
     async with work.asked:
         try:
-            async with asyncio.TaskGroup() as group:
-                tasks += [group.create_task(_worker(work, pending)) for _ in range(concurrency)]
-        except* S1kitError as problems:
-            problem = problems.exceptions[0]
-            raise problem from problem.__cause__
+            await in_parallel(lambda: _worker(work, pending), concurrency, tasks)
+        except asyncio.CancelledError:
+            if not work.is_stopping:
+                raise
 
 
 def _open_blocks(work: _Work, places: Iterator[tuple[Question, int]]) -> Iterator[tuple[_Block, int, Question, int]]:
@@ -107,6 +140,7 @@ def _open_blocks(work: _Work, places: Iterator[tuple[Question, int]]) -> Iterato
     done = {int(path.stem[-5:]) for path in work.stage.shards("traces")}
     while some := list(_take(places, BLOCK)):
         if number in done:
+            work.num_done += len(some)
             work.bar.advance(len(some))
         else:
             block = _Block(number, [None] * len(some), to_come=len(some))
@@ -127,16 +161,20 @@ async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Question, in
     for block, index, question, draw in pending:
         try:
             block.traces[index] = await work.asked.teacher.ask(question, draw)
-        except WorkFailed as error:
+        except Stopped as error:
+            work.stopped_by = work.stopped_by or error
+            return
+        except Problem as problem:
             block.is_complete = False
-            work.failures.append((question, draw, str(error)))
-            work.kinds[error.what] += 1
-        work.bar.advance(1, note=work.asked.note())
+            work.failures.append((question, draw, str(problem)))
+            work.kinds[problem.kind] += 1
+        work.num_done += 1
+        work.bar.advance(1, note=work.asked.note(work.total - work.num_done))
         block.to_come -= 1
         if not block.to_come:
             await asyncio.to_thread(_write, work, block)
         await asyncio.sleep(0)  # a teacher that never waits would keep Ctrl-C waiting
-        if work.stopping:
+        if work.is_stopping or work.stopped_by is not None:
             return
 
 
@@ -154,18 +192,24 @@ def _write(work: _Work, block: _Block) -> None:
 
 def _finish_on_ctrl_c(work: _Work, tasks: list[asyncio.Task[None]]) -> None:
     def on_interrupt() -> None:
-        if work.stopping:
+        if work.is_stopping:
             for task in tasks:
                 task.cancel()
             return
-        work.stopping = True
+        work.is_stopping = True
         say("distill: finishing what is in flight; Ctrl-C again to stop at once.")
 
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not in the main thread
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, on_interrupt)
 
 
-def _refuse_missing(work: _Work, total: int) -> None:
+def _refuse_missing(work: _Work) -> None:
+    """Raise what stopped the run, or say how many replies are missing and why, naming them in a file."""
+    if work.stopped_by is not None:
+        stop = work.stopped_by
+        raise type(stop)(
+            f"distill stopped with {work.num_done} of {work.total} replies: {stop.what}", where=stop.where, fix=stop.fix
+        ) from stop
     if not work.failures:
         return
     path = work.stage.folder / "failures.jsonl"
@@ -174,7 +218,7 @@ def _refuse_missing(work: _Work, total: int) -> None:
             file.write(json.dumps({"question_id": question.id, "draw": draw, "reason": reason}) + "\n")
     kinds = ", ".join(f"{num} {kind}" for kind, num in work.kinds.most_common(4))
     raise WorkFailed(
-        f"{len(work.failures)} of {total} replies are missing: {kinds}",
+        f"{len(work.failures)} of {work.total} replies are missing: {kinds}",
         where=str(path),
         fix="Run the same command again: it asks only for those.",
     )
@@ -196,4 +240,12 @@ def _sum_up(work: _Work) -> None:
     stage.counts["in"] = stage.counts["out"]
     stage.figures |= {"tokens": dict(tokens), "cost_usd": round(cost, 6)}
     stage.figures["thinking_tokens_counted_in"] = "student tokens" if work.count else "the teacher's own count"
+    if work.asked.client is not None:
+        client = work.asked.client
+        stage.figures["requests"] = {
+            "sent": client.tally.sent,
+            "from_journal": client.tally.from_journal,
+            "problems": dict(client.tally.problems),
+            "lost_on_the_way": client.purse.num_lost,
+        }
     (stage.folder / "failures.jsonl").unlink(missing_ok=True)

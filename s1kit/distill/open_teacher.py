@@ -2,40 +2,73 @@
 
 from __future__ import annotations
 
+import time
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
-from types import TracebackType
 
+from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.teachers import RecordedTeacher, SolutionsTeacher, TinyTeacher
 from s1kit.errors import InputError
+from s1kit.journal import Journal
+from s1kit.progress import say
 from s1kit.providers import Teacher
-from s1kit.recipe import Recipe
+from s1kit.providers.chat import Parameters
+from s1kit.providers.client import Client, open_client
+from s1kit.providers.local import LocalChat
+from s1kit.providers.terms import terms_of
+from s1kit.providers.throttle import ThrottleSettings
+from s1kit.recipe import Distill, Recipe
+
+ENGINES = ("hf", "vllm", "llama.cpp", "completions")
 
 
 @dataclass
 class Asked:
-    """A teacher, and what the stage must know about asking it."""
+    """A teacher, and what the stage must know about asking it. An async context manager."""
 
     teacher: Teacher
     inputs: list[Path] = field(default_factory=list)
     """Files that the traces come from."""
+    client: Client | None = None
+    journal: Journal | None = None
+    _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
+    _opened: float = field(default_factory=time.monotonic)
 
     async def __aenter__(self) -> Asked:
+        if self.client is not None:
+            await self._stack.enter_async_context(self.client)
         return self
 
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        return None
+    async def __aexit__(self, *_: object) -> None:
+        await self._stack.aclose()
 
-    def note(self) -> str:
-        """What to show beside the count: cost, failures."""
-        return ""
+    def close(self) -> None:
+        if self.journal is not None:
+            self.journal.close()
+
+    def note(self, num_to_come: int) -> str:
+        """What to show beside the count: cost, rate, time to come, failures by kind."""
+        if self.client is None:
+            return ""
+        tally, purse = self.client.tally, self.client.purse
+        rate = (tally.paid + tally.from_journal) / max(1e-3, time.monotonic() - self._opened)
+        parts = [f"${purse.spent:.4f}" if self.client.price is not None else "cost unknown", f"{rate:.1f}/s"]
+        if rate > 0:
+            parts.append(f"{_human(num_to_come / rate)} to go")
+        odd = tally.problems + tally.finishes
+        del odd["stop"]
+        return ", ".join(parts + [f"{num} {kind}" for kind, num in odd.most_common(4)])
 
 
-def open_teacher(recipe: Recipe) -> Asked:
-    """The teacher that `distill.teacher` names. Raises InputError for a reference that names none."""
-    reference = recipe.distill.teacher
+def open_teacher(recipe: Recipe, spent_since: datetime | None = None) -> Asked:
+    """The teacher that `distill.teacher` names. Raises InputError for a reference that names none.
+
+    `spent_since` is when the stage began: what this model cost from then on counts against the cap.
+    """
+    settings = recipe.distill
+    reference = settings.teacher
     match reference.partition(":"):
         case ("tiny", "", ""):
             return Asked(TinyTeacher())
@@ -43,9 +76,92 @@ def open_teacher(recipe: Recipe) -> Asked:
             return Asked(SolutionsTeacher())
         case ("recorded", ":", path) if path:
             return Asked(RecordedTeacher(Path(path)), inputs=[Path(path)])
+        case ("chat", ":", model) if model:
+            return _open_chat(recipe, spent_since)
+        case (scheme, ":", model) if scheme in ENGINES and model:
+            from s1kit.engines import load_engine
+
+            journal = Journal(journal_path(recipe))
+            chat = LocalChat(load_engine(reference), reference, journal, parameters(settings))
+            return Asked(_teacher(chat, settings), journal=journal)
         case _:
             raise InputError(
                 f"no teacher is called {reference!r}",
                 where="distill.teacher",
                 fix="Give tiny, solutions, recorded:<file>, chat:<provider>/<model>, or an engine's model reference.",
             )
+
+
+def _open_chat(recipe: Recipe, spent_since: datetime | None) -> Asked:
+    settings = recipe.distill
+    journal = Journal(journal_path(recipe))
+    try:
+        client = open_client(
+            settings.teacher,
+            journal,
+            parameters=parameters(settings),
+            base_url=settings.base_url,
+            key_file=settings.key_file,
+            price=settings.price,
+            prices_path=settings.prices,
+            cap_usd=settings.max_cost_usd,
+            throttle=ThrottleSettings(
+                max_in_flight=settings.concurrency,
+                requests_per_minute=settings.requests_per_minute,
+                tokens_per_minute=settings.tokens_per_minute,
+            ),
+            timeout_seconds=settings.timeout_seconds,
+        )
+    except InputError:
+        journal.close()
+        raise
+    if spent_since is not None:
+        client.purse.spent = journal.spent_since(client.model.provider, client.model.name, spent_since)
+    return Asked(_teacher(client, settings), client=client, journal=journal)
+
+
+def say_what_it_means(recipe: Recipe, asked: Asked) -> None:
+    """Before anything is spent: the price, the cap, and what the output may be used for."""
+    if asked.client is None:
+        return
+    price, settings = asked.client.price, recipe.distill
+    if price is None:
+        say("distill: the price is unknown; cost is not counted.")
+    else:
+        cap = f"at most ${settings.max_cost_usd:,.2f}" if settings.max_cost_usd is not None else "no cap"
+        dated = f" ({price.source}{f', {price.date}' if price.date else ''})" if price.source else ""
+        say(f"distill: ${price.input:g} / ${price.output:g} per million tokens in / out{dated}; {cap}.")
+    entry = terms_of(settings.teacher)
+    say(f"distill: {entry.sentence}.")
+    if entry.terms == "forbids":
+        say("distill: `train` will refuse these traces unless train.acknowledge_terms names the reason.")
+
+
+def parameters(settings: Distill) -> Parameters:
+    return Parameters(
+        max_output_tokens=settings.max_output_tokens,
+        temperature=settings.temperature,
+        top_p=settings.top_p,
+        thinking_budget=settings.thinking_budget,
+        reasoning_effort=settings.reasoning_effort,
+        extra=settings.extra,
+    )
+
+
+def journal_path(recipe: Recipe) -> Path:
+    return Path(recipe.distill.journal) if recipe.distill.journal else Path(recipe.out) / "journal.sqlite"
+
+
+def started_at(folder: Path) -> datetime:
+    """When a stage's folder was begun."""
+    return datetime.fromtimestamp((folder / "started.json").stat().st_mtime, UTC)
+
+
+def _teacher(chat: Client | LocalChat, settings: Distill) -> ChatTeacher:
+    return ChatTeacher(chat, settings.teacher, prompt=settings.prompt, system=settings.system)
+
+
+def _human(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -12,6 +12,8 @@ from typing import Any
 from pydantic import ValidationError
 
 from s1kit.errors import InputError
+from s1kit.grade import reference
+from s1kit.grade.cascade import solution_answer
 from s1kit.records import Question, Trace, Usage, from_arrow
 
 
@@ -41,7 +43,7 @@ class SolutionsTeacher:
 
     async def ask(self, question: Question, draw: int) -> Trace:
         solution = question.solution or ""
-        final = final_answer(question)
+        final = solution_answer(reference(question) or "")
         # A bare final answer shows no work to learn from.
         has_work = len(solution.split()) > len(final.split()) + 3
         return Trace(
@@ -86,39 +88,6 @@ class RecordedTeacher:
             draw=draw,
             note=f"{self._path.name} holds {len(recorded)} traces of this question",
         )
-
-
-def final_answer(question: Question) -> str:
-    """What a question's reference says is right: its `answer` metadata, the last box, GSM8K's mark, or all of it.
-
-    >>> final_answer(Question(text="q", solution="So $x = \\\\boxed{\\\\frac{1}{2}}$."))
-    '\\\\frac{1}{2}'
-    >>> final_answer(Question(text="q", solution="2 + 2 = 4\\n#### 4"))
-    '4'
-    """
-    if isinstance(answer := question.metadata.get("answer"), str | int | float) and str(answer).strip():
-        return str(answer).strip()
-    solution = (question.solution or "").strip()
-    if (boxed := _last_box(solution)) is not None:
-        return boxed
-    if "####" in solution:
-        return solution.rpartition("####")[2].strip()
-    return solution if len(solution.split()) <= 12 else ""
-
-
-def _last_box(text: str) -> str | None:
-    start = text.rfind("\\boxed{")
-    if start < 0:
-        return None
-    depth, begin = 0, start + len("\\boxed{")
-    for position in range(begin, len(text)):
-        if text[position] == "{":
-            depth += 1
-        elif text[position] == "}":
-            if depth == 0:
-                return text[begin:position].strip()
-            depth -= 1
-    return None
 
 
 def _read(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:

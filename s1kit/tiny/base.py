@@ -20,9 +20,10 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from s1kit.tiny.corpus import Document, Skill, conversation, copying_document, draw_base_question, draw_turn, repeated_list
-from s1kit.tiny.families import FAMILIES
-from s1kit.tiny.tokenizer import END, PAD, START, build_tokenizer, save_tokenizer
+from s1kit.tiny.corpus import Document, conversation, copying_document, repeated_list
+from s1kit.tiny.exam import examine
+from s1kit.tiny.model_card import model_card
+from s1kit.tiny.tokenizer import END, PAD, build_tokenizer, save_tokenizer
 
 IGNORED = -100
 
@@ -130,7 +131,7 @@ def pretrain(plan: Plan, report: Callable[[str], None] = print) -> tuple[Any, To
     ):
         seen[stage] = Seen()
         source = batches(write, random, tokenizer, batch_size)
-        _train(model, optimizer, schedule, source, steps, seen[stage], lambda line, stage=stage: report(f"{stage} {line}"))
+        _train(model, optimizer, schedule, source, steps, seen[stage], stage, report)
     return model, tokenizer, seen
 
 
@@ -141,6 +142,7 @@ def _train(
     source: Iterator[tuple[torch.Tensor, torch.Tensor]],
     steps: int,
     seen: Seen,
+    stage: str,
     report: Callable[[str], None],
 ) -> None:
     model.train()
@@ -163,7 +165,7 @@ def _train(
             recent.clear()
             seen.losses.append((step, round(mean, 4)))
             speed = seen.tokens / (time.monotonic() - began)
-            report(f"step {step}/{steps} loss {mean:.4f} tokens {seen.tokens:,} at {speed:,.0f}/s")
+            report(f"{stage} step {step}/{steps} loss {mean:.4f} tokens {seen.tokens:,} at {speed:,.0f}/s")
 
 
 def _share_of_rate(step: int, total: int) -> float:
@@ -173,47 +175,16 @@ def _share_of_rate(step: int, total: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-@torch.inference_mode()
-def examine(model: Any, tokenizer: Tokenizer, num: int = 50, seed: int = 1) -> dict[str, dict[str, float]]:
-    """Share of exact greedy replies by skill and family, on questions drawn afresh."""
-    random = Random(f"exam:{seed}")
-    model.eval()
-    skills: tuple[Skill, ...] = ("lookup", "step", "walk", "direct")
-    table: dict[str, dict[str, float]] = {skill: {} for skill in skills}
-    for skill in skills:
-        for family in FAMILIES:
-            prompts, replies = [], []
-            while len(prompts) < num:
-                puzzle, text = draw_base_question(random)
-                if puzzle.family != family or len(puzzle.items) < 4:
-                    continue
-                turn = draw_turn(random, puzzle, skill)
-                user = "\n".join(filter(None, [text, turn.ask]))
-                prompts.append(f"{START}user\n{user}{END}\n{START}assistant\n")
-                replies.append(turn.reply)
-            table[skill][family] = _share_exact(model, tokenizer, prompts, replies)
-    return table
-
-
-def _share_exact(model: Any, tokenizer: Tokenizer, prompts: list[str], replies: list[str]) -> float:
-    end = tokenizer.token_to_id(END)
-    rows = [tokenizer.encode(prompt).ids for prompt in prompts]
-    width = max(map(len, rows))
-    ids = torch.tensor([[0] * (width - len(row)) + row for row in rows])
-    mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows])
-    out = model.generate(
-        input_ids=ids, attention_mask=mask, max_new_tokens=180, do_sample=False, eos_token_id=end, pad_token_id=0
-    )
-    texts = [tokenizer.decode(row, skip_special_tokens=False) for row in out[:, width:].tolist()]
-    return sum(text.split(END)[0] == reply for text, reply in zip(texts, replies, strict=True)) / len(prompts)
-
-
 def save_checkpoint(folder: Path, model: Any, plan: Plan, seen: dict[str, Seen], exam: Any) -> None:
     """Writes the model, its tokenizer, and `pretraining.json` with what it read and what it can do."""
     folder.mkdir(parents=True, exist_ok=True)
-    model.save_pretrained(folder, safe_serialization=True)
+    model.generation_config.update(do_sample=False)
+    model.save_pretrained(folder)
     save_tokenizer(folder)
     told = {"plan": asdict(plan), "seen": {stage: asdict(s) for stage, s in seen.items()}, "exact_replies": exam}
+    read = {stage: (s.documents, s.tokens, s.learnt_tokens) for stage, s in seen.items()}
+    card = model_card(model.num_parameters(), plan.seed, read, exam)
+    (folder / "README.md").write_text(card, encoding="utf-8")
     (folder / "pretraining.json").write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
@@ -222,13 +193,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Pre-train the tiny base model.")
     parser.add_argument("folder", type=Path)
     parser.add_argument("--seed", type=int, default=Plan.seed)
-    parser.add_argument("--copying-steps", type=int, default=Plan.copying_steps)
-    parser.add_argument("--question-steps", type=int, default=Plan.question_steps)
-    parser.add_argument("--learning-rate", type=float, default=Plan.learning_rate)
     args = parser.parse_args()
     torch.set_num_threads(1)  # two threads on a model this small spin against each other
     torch.use_deterministic_algorithms(True)
-    plan = Plan(args.seed, args.copying_steps, args.question_steps, learning_rate=args.learning_rate)
+    plan = Plan(seed=args.seed)
     model, tokenizer, seen = pretrain(plan, report=lambda line: print(line, flush=True))
     exam = examine(model, tokenizer)
     for skill, row in exam.items():

@@ -16,6 +16,7 @@ from s1kit.tiny.families import FAMILIES, LETTERS, MAX_ITEMS, Puzzle, as_questio
 from s1kit.tiny.questions import split_of
 
 Skill = Literal["lookup", "step", "walk", "direct"]
+SKILLS: tuple[Skill, ...] = ("lookup", "step", "walk", "direct")
 """Copy an item by its number; one step; several steps in a row, to the end item too; the answer without a word."""
 
 

@@ -74,11 +74,40 @@ class Distill(Config):
     """Replies a question."""
     max_cost_usd: float | None = Field(default=None, ge=0)
     """Never spend more; None: no cap."""
+    mode: Literal["online", "batch"] = "online"
+    """`batch`: through the provider's batch API, at half the price, within a day."""
+    prompt: str = "{question}"
+    """What is asked; `{question}` stands for the question's text."""
+    system: str = ""
     max_output_tokens: int = Field(default=32768, ge=1)
-    temperature: float = Field(default=0.0, ge=0)
+    """Thinking and answer together."""
+    temperature: float | None = Field(default=None, ge=0)
+    """None: the provider's own."""
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    thinking_budget: int | None = Field(default=None, ge=0)
+    """Tokens of thinking at most, where the provider takes such a limit."""
+    reasoning_effort: str | None = None
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Further fields of the provider's request body."""
     concurrency: int = Field(default=64, ge=1)
     """Requests in flight at most."""
-    system: str = ""
+    requests_per_minute: float | None = Field(default=None, gt=0)
+    """None: as the provider's headers say, else as fast as it accepts."""
+    tokens_per_minute: float | None = Field(default=None, gt=0)
+    timeout_seconds: float = Field(default=1800.0, gt=0)
+    """For one reply."""
+    poll_seconds: float = Field(default=60.0, gt=0)
+    """Between two looks at a batch job."""
+    price: str | dict[str, float] = ""
+    """`{ input = 0.55, output = 2.19 }` in dollars per million tokens, "unknown" or "free"; empty: from the table."""
+    prices: str = ""
+    """A file of prices that goes before the built-in table (s1kit/providers/prices.toml shows its form)."""
+    base_url: str = ""
+    """Where the provider listens, if not at its own address."""
+    key_file: str = ""
+    """A file that holds the key; empty: the environment, e.g. GEMINI_API_KEY."""
+    journal: str = ""
+    """Where replies are kept; empty: `journal.sqlite` beside the run folders, shared by all runs."""
 
 
 class Curate(Config):
@@ -93,6 +122,11 @@ class Curate(Config):
     keep_band: tuple[float, float] = (0.0, 0.0)
     """Keep questions whose share of correct attempts lies within, inclusive. s1: (0, 0), every student fails."""
     attempt_tokens: int = Field(default=1024, ge=1)
+    """Room of an attempt's answer."""
+    attempt_temperature: float | None = Field(default=None, ge=0)
+    """None: greedy for one attempt, 0.7 for several."""
+    attempt_batch: int = Field(default=256, ge=1)
+    """Attempts decoded together."""
     domains: Literal["offline", "source"] | str = "source"
     """How questions get a domain: `source` (the source's name), `offline` (keywords), or a model reference."""
     selection: str = "s1"

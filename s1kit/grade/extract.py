@@ -46,8 +46,9 @@ def final_answer(text: str, question: str = "") -> Found | None:
         text = text.replace(question.strip(), " ")
     if "\\" in text and (boxes := [box for box in find_boxes(text) if _says_something(box)]):
         return Found(boxes[-1].strip(), "boxed")
+    lowered = text.lower()
     for pattern, how, mark in ((_HASHES, "####", "####"), (_STATED, "stated", "nswer")):
-        if mark in text and (found := _last_stated(pattern, text)):
+        if mark in lowered and (found := _last_stated(pattern, text)):
             return Found(found, how)
     if len(text.strip()) <= SHORT and not _HEDGE.search(text):
         return _whole(text.strip())

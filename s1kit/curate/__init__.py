@@ -1,0 +1,1 @@
+"""samples <- traces that pass quality and difficulty, then a seeded selection over domains and lengths."""

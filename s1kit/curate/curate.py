@@ -1,0 +1,153 @@
+"""samples <- traces: quality, difficulty, domains, selection, in this order; every drop with its reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from random import Random
+
+from s1kit.curate.difficulty import attempt_all
+from s1kit.curate.domains import UNKNOWN, by_keywords, by_source
+from s1kit.curate.limo import limo_score
+from s1kit.curate.quality import first_reason, rules_of
+from s1kit.curate.selection import Candidate, find_selector, needs_verdict
+from s1kit.errors import InputError
+from s1kit.grade import BatchGrader, Case, load_grader, reference
+from s1kit.progress import say, track
+from s1kit.recipe import Recipe
+from s1kit.records import Dropped, Question, Sample, Trace
+from s1kit.stage import Run, Stage
+
+NOT_SELECTED = "not_selected"
+"""The reason of a trace that passed every filter and was not drawn."""
+
+
+def curate(recipe: Recipe, run: Run) -> Stage:
+    """Select `curate.num` samples from the traces of `distill`.
+
+    A selection that asks for more than there is gives what there is, says so and counts it. Raises InputError when no
+    trace passes, with the counts that explain it.
+    """
+    config = recipe.curate
+    inputs = run.shards("distill", "traces")
+    stage = run.open("curate", config=config.model_dump(), seed=recipe.seed, inputs=inputs)
+    if stage.is_done:
+        return stage
+    rules, selector = rules_of(config.quality), find_selector(config.selection)
+    grader = load_grader()
+    dropped: list[Dropped] = []
+    traces: list[Trace] = []
+    for trace in track(run.rows("distill", "traces", Trace), "curate: quality", unit="traces"):
+        stage.counts["in"] += 1
+        if drop := first_reason(rules, trace):
+            dropped.append(stage.drop(trace, trace.question.id, drop.reason, drop.evidence))
+        else:
+            traces.append(trace)
+    stage.counts["after_quality"] = len(traces)
+    traces, too_easy = _by_difficulty(stage, recipe, traces, grader)
+    dropped += too_easy
+    stage.counts["after_difficulty"] = len(traces)
+    if not traces:
+        raise InputError(
+            f"no trace is left of {stage.counts['in']:,}: {_reasons(stage)}",
+            where="curate",
+            fix="Loosen curate.quality or curate.keep_band, or collect more questions.",
+        )
+    traces = [t.model_copy(update={"question": _with_domain(t, config.domains)}) for t in traces]
+    candidates = as_candidates(traces, grader, config.selection)
+    picks = selector(candidates, config.num, Random(f"{recipe.seed}:selection"))
+    taken = {pick.candidate for pick in picks}
+    dropped += [
+        stage.drop(trace, trace.question.id, NOT_SELECTED, f"{config.selection}, seed {recipe.seed}")
+        for index, trace in enumerate(traces)
+        if index not in taken
+    ]
+    samples = [Sample(trace=traces[pick.candidate], picked_by=pick.picked_by) for pick in picks]
+    stage.write("samples", Sample, samples, shard=0)
+    stage.write("dropped", Dropped, dropped, shard=0)
+    _finish(stage, samples, config.num, config.selection)
+    return stage
+
+
+def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selection: str) -> list[Candidate]:
+    """What a selection may know of the traces; those whose verdict it needs are graded."""
+    longest = max((t.thinking_tokens for t in traces), default=0)
+    candidates = [
+        Candidate(
+            index=index,
+            question_id=trace.question.id,
+            source=trace.question.source,
+            domain=trace.question.domain,
+            thinking_tokens=trace.thinking_tokens,
+            draw=trace.draw,
+            score=limo_score(trace.thinking, trace.thinking_tokens, longest) if selection == "limo" else 0.0,
+        )
+        for index, trace in enumerate(traces)
+    ]
+    needed = [c for c in candidates if needs_verdict(selection)(c)]
+    cases = [_case(traces[c.index]) for c in needed]
+    for candidate, judged in zip(needed, grader.grade(cases), strict=True):
+        verdict = judged.verdict == "correct"
+        candidates[candidate.index] = Candidate(**{**vars(candidate), "is_correct": verdict})
+    return candidates
+
+
+def _case(trace: Trace) -> Case:
+    question = trace.question
+    return Case(trace.answer, reference(question) or "", str(question.metadata.get("kind", "")), question.text)
+
+
+def _by_difficulty(
+    stage: Stage, recipe: Recipe, traces: list[Trace], grader: BatchGrader
+) -> tuple[list[Trace], list[Dropped]]:
+    """The traces whose questions stay within the band, and the others as dropped."""
+    if not recipe.curate.students:
+        return traces, []
+    questions = list({t.question.id: t.question for t in traces}.values())
+    stage.counts["questions_without_solution"] = sum(reference(q) is None for q in questions)
+    drops = attempt_all(questions, recipe.curate, grader, stage, recipe.seed)
+    kept: list[Trace] = []
+    dropped: list[Dropped] = []
+    for trace in traces:
+        if drop := drops.get(trace.question.id):
+            dropped.append(stage.drop(trace, trace.question.id, drop.reason, drop.evidence))
+        else:
+            kept.append(trace)
+    return kept, dropped
+
+
+def _with_domain(trace: Trace, domains: str) -> Question:
+    match domains:
+        case "source":
+            domain = by_source(trace.question)
+        case "offline":
+            domain = by_keywords(trace.question)
+        case _:
+            raise InputError(f"domains is {domains!r}", where="curate.domains", fix="Known: source, offline.")
+    return trace.question.model_copy(update={"domain": domain or UNKNOWN})
+
+
+def _finish(stage: Stage, samples: Sequence[Sample], num: int, selection: str) -> None:
+    stage.counts["out"] = len(samples)
+    tokens = [s.trace.thinking_tokens for s in samples]
+    stage.figures["domains"] = _counted(s.trace.question.domain for s in samples)
+    stage.figures["sources"] = _counted(s.trace.question.source for s in samples)
+    stage.figures["picked_by"] = _counted(s.picked_by.partition(":")[0] for s in samples)
+    stage.figures["thinking_tokens"] = {"sum": sum(tokens), "mean": round(sum(tokens) / max(1, len(tokens)), 1)}
+    if len(samples) < num and selection != "full":
+        stage.figures["short"] = f"{num} samples were asked for and {len(samples)} are there: {_reasons(stage)}"
+        say(f"curate: {stage.figures['short']}")
+    say(
+        f"curate: {stage.counts['in']:,} traces, {stage.counts['after_quality']:,} after quality, "
+        f"{stage.counts['after_difficulty']:,} after difficulty, {len(samples):,} selected ({selection})"
+    )
+    stage.finish()
+
+
+def _counted(names: Iterable[str]) -> dict[str, int]:
+    return dict(Counter(names).most_common())
+
+
+def _reasons(stage: Stage) -> str:
+    drops = {k.removeprefix("dropped:"): n for k, n in sorted(stage.counts.items()) if k.startswith("dropped:")}
+    return ", ".join(f"{n:,} {reason}" for reason, n in drops.items()) or "nothing was dropped"

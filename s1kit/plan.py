@@ -36,10 +36,12 @@ class Plan:
 
     @property
     def total_tokens(self) -> int:
-        """The most tokens the context can grow to."""
-        tokens = self.tokens
+        """The most tokens the context can grow to, a re-opened thinking aside."""
+        tokens, given = self.tokens, self.request.prefix
+        is_over = given is not None and given.ending is not None
+        thinking = sum(s.num_tokens for s in self.prefix) if is_over else self.budget.max_tokens
         delimiter = len(tokens.lead_ids) + len(tokens.end_ids)
-        return len(self.prompt_ids) + self.budget.max_tokens + delimiter + self.request.answer_tokens
+        return len(self.prompt_ids) + thinking + delimiter + self.request.answer_tokens
 
 
 def make_plan(request: Request, tokens: TokenFormat, context_tokens: int) -> Plan:

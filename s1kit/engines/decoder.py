@@ -47,10 +47,61 @@ class _Active:
     """Ids that enter the context before the model samples again."""
 
 
+_SHORT_TAIL = 32
+"""A context that differs from another one only in so many last ids takes over its keys and values."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Guest:
+    """A request whose context begins like a host's: it brings only its tail."""
+
+    active: _Active
+    host: int
+    num_shared: int
+    tail: tuple[int, ...]
+
+
+@dataclass
+class _Group:
+    """Requests that one prefill pass serves: hosts pass through the model, guests share what hosts computed.
+
+    An evaluation that answers one question from many lengths of the same thinking is mostly guests.
+    """
+
+    hosts: list[_Active] = field(default_factory=list)
+    contexts: list[tuple[int, ...]] = field(default_factory=list)
+    guests: list[_Guest] = field(default_factory=list)
+    _host_of_prompt: dict[tuple[int, ...], int] = field(default_factory=dict)
+
+    def add_host(self, active: _Active, context: tuple[int, ...]) -> None:
+        self._host_of_prompt[active.row.plan.prompt_ids] = len(self.hosts)
+        self.hosts.append(active)
+        self.contexts.append(context)
+
+    def can_share(self, active: _Active, context: tuple[int, ...]) -> bool:
+        """Whether a host of the same prompt has nearly all of it; if so, it has become a guest."""
+        host = self._host_of_prompt.get(active.row.plan.prompt_ids)
+        if host is None:
+            return False
+        shared = min(_num_shared(self.contexts[host], context), len(context) - 1)
+        if len(context) - shared > _SHORT_TAIL:
+            return False
+        self.guests.append(_Guest(active, host, shared, context[shared:]))
+        return True
+
+
 class Decoder:
     """A running batch."""
 
-    def __init__(self, model: Any, vocabulary_size: int, max_batch: int = 256, prefill_tokens: int = 8192) -> None:
+    def __init__(
+        self,
+        model: Any,
+        vocabulary_size: int,
+        max_batch: int = 256,
+        prefill_tokens: int = 8192,
+        expected: tuple[int, int] = (0, 0),
+    ) -> None:
+        """`expected`: rows and tokens a row, where they are known beforehand; memory is then allocated once."""
         self._model = model
         self._device: torch.device = model.device
         self._vocabulary_size = vocabulary_size
@@ -58,7 +109,7 @@ class Decoder:
         self._max_batch = max_batch
         self._prefill_tokens = prefill_tokens
         """Most tokens, padding included, in one prefill pass."""
-        self._slots = Slots(self._device)
+        self._slots = Slots(self._device, *expected)
         self._waiting: deque[tuple[_Active, tuple[int, ...]]] = deque()
         self._active: list[_Active] = []
         self._num_admitted = 0
@@ -114,17 +165,35 @@ class Decoder:
         events = self._let_in()
         if not self._active:
             return events
-        tokens = [a.queue.popleft() for a in self._active]
-        cache, positions, mask = self._slots.prepare()
+        logits = self._extend([(a.queue.popleft(),) for a in self._active])
+        return events + self._take(logits, first=0)
+
+    def _extend(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
+        """Feed new ids to the last `len(ids)` rows; returns the logits `[row, vocabulary]` after each row's last."""
+        num_new = [len(i) for i in ids]
+        padded = torch.zeros((len(ids), max(num_new)), dtype=torch.long)
+        for row, new in enumerate(ids):
+            padded[row, : len(new)] = torch.tensor(new)
+        cache, positions, mask = self._slots.prepare(num_new)
+        ends = sorted({n - 1 for n in num_new})
         out = self._model(
-            input_ids=torch.tensor(tokens, device=self._device)[:, None],
+            input_ids=padded.to(self._device),
             attention_mask=self._masks(positions, mask),
             position_ids=positions,
             past_key_values=cache,
             use_cache=True,
+            logits_to_keep=torch.tensor(ends, device=self._device),
         )
-        self._slots.advance()
-        return events + self._take(out.logits[:, -1, : self._vocabulary_size], first=0)
+        self._slots.advance(num_new)
+        return self._last(out.logits, ends, num_new)
+
+    def _last(self, logits: torch.Tensor, ends: list[int], lengths: Sequence[int]) -> torch.Tensor:
+        """Of logits that were kept at positions `ends`, each row's own, without the padding of the output layer."""
+        logits = logits[:, :, : self._vocabulary_size]
+        if len(ends) == 1:
+            return logits[:, 0]
+        at = torch.tensor([ends.index(length - 1) for length in lengths], device=self._device)
+        return logits[torch.arange(len(lengths), device=self._device), at]
 
     def _let_in(self) -> list[Event]:
         """Prefill waiting requests into free slots, unless only a few are free while many wait."""
@@ -137,31 +206,39 @@ class Decoder:
             events += self._prefill(self._next_group(free))
         return events
 
-    def _next_group(self, most: int) -> list[tuple[_Active, tuple[int, ...]]]:
-        group: list[tuple[_Active, tuple[int, ...]]] = []
+    def _next_group(self, most: int) -> _Group:
+        """The next waiting requests that one prefill pass can serve."""
+        group = _Group()
         longest = 0
-        while self._waiting and len(group) < most:
-            longest = max(longest, len(self._waiting[0][1]))
-            if group and longest * (len(group) + 1) > self._prefill_tokens:
+        while self._waiting and len(group.hosts) + len(group.guests) < most:
+            active, context = self._waiting[0]
+            if group.can_share(active, context):
+                self._waiting.popleft()
+                continue
+            longest = max(longest, len(context))
+            if group.hosts and longest * (len(group.hosts) + 1) > self._prefill_tokens:
                 break
-            group.append(self._waiting.popleft())
+            group.add_host(active, context)
+            self._waiting.popleft()
         return group
 
-    def _prefill(self, group: list[tuple[_Active, tuple[int, ...]]]) -> list[Event]:
+    def _prefill(self, group: _Group) -> list[Event]:
         """One pass over several contexts, padded on the right, where causal attention does not see the padding."""
-        first = len(self._active)
-        self._active += [active for active, _ in group]
-        lengths = [len(context) for _, context in group]
-        ids = torch.zeros((len(group), max(lengths)), dtype=torch.long)
-        for i, (_, context) in enumerate(group):
+        first, contexts = len(self._active), group.contexts
+        self._active += group.hosts + [guest.active for guest in group.guests]
+        lengths = [len(context) for context in contexts]
+        ids = torch.zeros((len(contexts), max(lengths)), dtype=torch.long)
+        for i, context in enumerate(contexts):
             ids[i, : len(context)] = torch.tensor(context)
         ends = sorted({length - 1 for length in lengths})
         cache = DynamicCache()
         keep = torch.tensor(ends, device=self._device)
         out = self._model(input_ids=ids.to(self._device), past_key_values=cache, use_cache=True, logits_to_keep=keep)
-        self._slots.add(cache, lengths)
-        at = torch.tensor([ends.index(length - 1) for length in lengths], device=self._device)
-        logits = out.logits[torch.arange(len(group), device=self._device), at, : self._vocabulary_size]
+        sources = [*range(len(contexts)), *(guest.host for guest in group.guests)]
+        self._slots.add(cache, sources, [*lengths, *(guest.num_shared for guest in group.guests)])
+        logits = self._last(out.logits, ends, lengths)
+        if group.guests:
+            logits = torch.cat((logits, self._extend([guest.tail for guest in group.guests])))
         if not bool(torch.isfinite(logits).all()):
             raise RuntimeError("the model's logits are not finite numbers")
         return self._take(logits, first)
@@ -171,7 +248,7 @@ class Decoder:
         rows = self._active[first:]
         free = [i for i, a in enumerate(rows) if not a.queue]
         if free:
-            chosen = choose(logits if len(free) == len(rows) else logits[free], [rows[i].chooser for i in free])
+            chosen = choose(logits if len(free) == len(logits) else logits[free], [rows[i].chooser for i in free])
             for i, token in zip(free, chosen, strict=True):
                 active = rows[i]
                 active.queue.extend(active.row.push(token))
@@ -198,7 +275,7 @@ class Decoder:
         """The mask in the form the attention takes; one a kind of layer where some look back only so far."""
         if not self._window:
             return self._form(mask)
-        near = torch.arange(mask.shape[-1], device=self._device) > positions[:, :, None, None] - self._window
+        near = torch.arange(mask.shape[-1], device=self._device) > positions[:, None, :, None] - self._window
         return {"full_attention": self._form(mask), "sliding_attention": self._form(mask & near)}
 
     def _form(self, mask: torch.Tensor) -> torch.Tensor:
@@ -206,6 +283,18 @@ class Decoder:
             return mask
         dtype = self._model.dtype
         return torch.zeros(mask.shape, dtype=dtype, device=self._device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def _num_shared(a: Sequence[int], b: Sequence[int]) -> int:
+    """How many first ids two contexts share."""
+    low, high = 0, min(len(a), len(b))
+    while low < high:
+        middle = (low + high + 1) // 2
+        if a[low:middle] == b[low:middle]:
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def unsupported_layers(config: Any) -> Sequence[str]:

@@ -30,12 +30,13 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write one token for every running row; returns all keys and values up to the longest row."""
+        """Write the prepared rows' new tokens; returns all their keys and values up to the longest row."""
         slots = self._slots
         keys, values = slots.keys[self._index], slots.values[self._index]
-        keys[slots.rows, :, slots.positions] = key_states[:, :, 0]
-        values[slots.rows, :, slots.positions] = value_states[:, :, 0]
-        return keys[: slots.num_rows, :, : slots.width], values[: slots.num_rows, :, : slots.width]
+        keys[slots.rows, :, slots.positions] = key_states.transpose(1, 2)
+        values[slots.rows, :, slots.positions] = value_states.transpose(1, 2)
+        first = slots.num_rows - len(slots.rows)
+        return keys[first : slots.num_rows, :, : slots.width], values[first : slots.num_rows, :, : slots.width]
 
     def lazy_initialization(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the slots own the memory."""
@@ -44,7 +45,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         return self._slots.width, 0
 
     def get_seq_length(self) -> int:
-        return self._slots.width - 1
+        return self._slots.width - self._slots.positions.shape[-1]
 
     def get_max_length(self) -> int:
         return -1
@@ -56,8 +57,10 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
 class Slots:
     """Keys and values `[layer, row, head, position, width]` of the running rows, which are rows 0 to `num_rows - 1`."""
 
-    def __init__(self, device: torch.device) -> None:
+    def __init__(self, device: torch.device, expected_rows: int = 0, expected_width: int = 0) -> None:
+        """What is expected is allocated at once; more is allocated when it is needed."""
         self.device = device
+        self._expected = (expected_rows, expected_width)
         self.lengths: list[int] = []
         """Tokens in each running row's cache."""
         self.keys = self.values = torch.empty(0)
@@ -69,8 +72,8 @@ class Slots:
     def num_rows(self) -> int:
         return len(self.lengths)
 
-    def add(self, prefilled: DynamicCache, lengths: Sequence[int]) -> None:
-        """Take over the rows of a right-padded prefill, the first `lengths[i]` positions of row `i`."""
+    def add(self, prefilled: DynamicCache, sources: Sequence[int], lengths: Sequence[int]) -> None:
+        """Take over rows of a right-padded prefill: for each new one, `lengths[i]` positions of row `sources[i]`."""
         layers = [(layer.keys, layer.values) for layer in prefilled.layers]
         first, longest = self.num_rows, max(lengths)
         if self._cache is None:
@@ -78,10 +81,12 @@ class Slots:
             self.keys = keys.new_zeros((len(layers), 0, keys.shape[1], 0, keys.shape[3]))
             self.values = values.new_zeros((len(layers), 0, values.shape[1], 0, values.shape[3]))
             self._cache = Cache(layers=[_SlotLayer(self, i) for i in range(len(layers))])
+            self._reserve(*self._expected)
         self._reserve(first + len(lengths), longest)
+        taken = torch.tensor(sources, device=self.device)
         for index, (keys, values) in enumerate(layers):
-            self.keys[index, first : first + len(lengths), :, :longest] = keys[:, :, :longest]
-            self.values[index, first : first + len(lengths), :, :longest] = values[:, :, :longest]
+            self.keys[index, first : first + len(lengths), :, :longest] = keys[taken, :, :longest]
+            self.values[index, first : first + len(lengths), :, :longest] = values[taken, :, :longest]
         self.lengths += lengths
 
     def remove(self, row: int) -> None:
@@ -94,23 +99,27 @@ class Slots:
             self.lengths[row] = length
         self.lengths.pop()
 
-    def prepare(self) -> tuple[Cache, torch.Tensor, torch.Tensor]:
-        """Make room for one token in every row; returns cache, positions `[row, 1]`, mask `[row, 1, 1, width]`.
+    def prepare(self, num_new: Sequence[int]) -> tuple[Cache, torch.Tensor, torch.Tensor]:
+        """Make room for new tokens in the last `len(num_new)` rows, right-padded to the most of them.
 
-        The mask is True where a row may look.
+        Returns the cache, positions `[row, token]`, and a mask `[row, 1, token, width]`, True where a token may look.
         """
-        self.width = max(self.lengths) + 1
+        first, most = self.num_rows - len(num_new), max(num_new)
+        self.width = max(self.lengths[first:]) + most
         self._reserve(self.num_rows, self.width)
-        self.positions = torch.tensor(self.lengths, device=self.device)
-        if self.rows.shape[0] != self.num_rows:
-            self.rows = torch.arange(self.num_rows, device=self.device)
-        mask = torch.arange(self.width, device=self.device)[None, :] <= self.positions[:, None]
+        starts = torch.tensor(self.lengths[first:], device=self.device)
+        self.positions = starts[:, None] + torch.arange(most, device=self.device)
+        if self.rows.shape[0] != len(num_new) or first:
+            self.rows = torch.arange(first, self.num_rows, device=self.device)[:, None]
+        mask = torch.arange(self.width, device=self.device) <= self.positions[:, :, None]
         assert self._cache is not None, "rows are added before they are advanced"
-        return self._cache, self.positions[:, None], mask[:, None, None, :]
+        return self._cache, self.positions, mask[:, None]
 
-    def advance(self) -> None:
-        """The prepared token is in every row's cache."""
-        self.lengths = [length + 1 for length in self.lengths]
+    def advance(self, num_new: Sequence[int]) -> None:
+        """The prepared tokens are in the cache. What was padding is beyond the rows' lengths and is never looked at."""
+        first = self.num_rows - len(num_new)
+        for row, new in enumerate(num_new, first):
+            self.lengths[row] += new
 
     def _reserve(self, num_rows: int, width: int) -> None:
         """Make the tensors large enough, and keep what they hold."""
@@ -119,6 +128,8 @@ class Slots:
             return
         if width > capacity:
             capacity = -(-max(width, capacity * 3 // 2) // _GROWTH) * _GROWTH
+        if num_rows > rows:
+            num_rows = max(num_rows, rows * 2)
         shape = (layers, max(num_rows, rows), heads, capacity, size)
         for name in ("keys", "values"):
             old: torch.Tensor = getattr(self, name)

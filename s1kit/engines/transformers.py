@@ -54,18 +54,23 @@ class TransformersEngine:
         """The request, resolved; InputError when it cannot be honoured."""
         return make_plan(request, self.tokens, self.context_tokens)
 
-    def decoder(self, longest: int | None = None) -> Decoder:
-        """An empty running batch for contexts of up to `longest` tokens (None: the model's whole context)."""
+    def decoder(self, longest: int | None = None, num_requests: int = 0) -> Decoder:
+        """An empty running batch for contexts of up to `longest` tokens (None: the model's whole context).
+
+        Where the number of requests is known, its memory is allocated at once.
+        """
         row_bytes = (longest or self.context_tokens) * _bytes_per_token(self.model)
-        return Decoder(self.model, self.vocabulary_size, max(1, min(self.max_batch, self.memory_bytes // row_bytes)))
+        max_batch = max(1, min(self.max_batch, self.memory_bytes // row_bytes))
+        expected = (min(num_requests, max_batch), longest or 0) if num_requests else (0, 0)
+        return Decoder(self.model, self.vocabulary_size, max_batch, expected=expected)
 
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations as they finish. All requests are checked before any is decoded."""
         plans = [self.plan(r) for r in requests]
         if not plans:
             return
-        decoder = self.decoder(max(p.total_tokens for p in plans))
-        for plan in sorted(plans, key=lambda p: -p.total_tokens) if on_segment is None else plans:
+        decoder = self.decoder(max(p.total_tokens for p in plans), len(plans))
+        for plan in _in_good_order(plans) if on_segment is None else plans:
             decoder.admit(plan, is_streamed=on_segment is not None)
         while not decoder.is_idle:
             try:
@@ -169,6 +174,14 @@ def resolve_format(model: str, tokenizer: Any, format: str | ThinkingFormat | No
         return find_format(format)
     own = load_format(Path(model)) if Path(model).is_dir() else None
     return own or detect_format(tokenizer)
+
+
+def _in_good_order(plans: list[Plan]) -> list[Plan]:
+    """The longest first, so that the batch stays full to the end; the same prompt together, so that it is shared."""
+    longest: dict[tuple[int, ...], int] = {}
+    for plan in plans:
+        longest[plan.prompt_ids] = max(longest.get(plan.prompt_ids, 0), plan.total_tokens)
+    return sorted(plans, key=lambda p: (-longest[p.prompt_ids], p.prompt_ids, -sum(s.num_tokens for s in p.prefix)))
 
 
 def _bytes_per_token(model: Any) -> int:

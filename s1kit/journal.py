@@ -23,6 +23,7 @@ import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -122,6 +123,16 @@ class Job(Record):
     """The requests it holds, in their order."""
 
 
+@dataclass(frozen=True)
+class _Pending:
+    """An entry on its way to the writer thread."""
+
+    entry: Entry
+    raw: bytes | None
+    written: asyncio.Future[None]
+    loop: asyncio.AbstractEventLoop
+
+
 class Journal:
     """An open journal. Safe to use from several tasks, threads and processes."""
 
@@ -129,8 +140,7 @@ class Journal:
         """Opens or makes the file. Raises InputError when it may not, or when the file is no journal of this format."""
         self.path = path
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[tuple[Entry, asyncio.Future[None], asyncio.AbstractEventLoop] | None]
-        self._queue = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
         self._writer: threading.Thread | None = None
         self._claims: int | None = None
         self._claimed: set[str] = set()
@@ -200,14 +210,17 @@ class Journal:
         """Commit entries in one transaction; a key that is there already keeps its first reply."""
         self._write([_row(entry) for entry in entries])
 
-    async def commit(self, entry: Entry) -> None:
-        """Commit one entry. Returns when it is on disk; entries that arrive together share one transaction."""
+    async def commit(self, entry: Entry, raw: bytes | None = None) -> None:
+        """Commit one entry. Returns when it is on disk; entries that arrive together share one transaction.
+
+        `raw` is the reply as JSON in UTF-8, as it came; it saves writing `entry.reply` out again.
+        """
         if self._writer is None:
             self._writer = threading.Thread(target=self._write_groups, name="journal", daemon=True)
             self._writer.start()
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
-        self._queue.put((entry, written, loop))
+        self._queue.put(_Pending(entry, raw, written, loop))
         # A reply that has arrived is written down even when whoever asked for it is cancelled.
         await asyncio.shield(written)
 
@@ -243,10 +256,11 @@ class Journal:
         )
 
     def jobs(self, provider: str, model: str, state: str = "open") -> list[Job]:
+        """Batch jobs in the order they were submitted; an empty state means any."""
         with self._lock:
             rows = self._db.execute(
-                "SELECT id, provider, model, created, state, keys FROM jobs WHERE provider=? AND model=? AND state=?"
-                " ORDER BY rowid",
+                "SELECT id, provider, model, created, state, keys FROM jobs"
+                " WHERE provider = ? AND model = ? AND ? IN ('', state) ORDER BY rowid",
                 (provider, model, state),
             ).fetchall()
         return [
@@ -278,6 +292,15 @@ class Journal:
             )
             names = [column[0] for column in cursor.description]
             return [dict(zip(names, row, strict=True)) for row in cursor]
+
+    def spent_since(self, provider: str, model: str, moment: datetime) -> float:
+        """Dollars that replies of a model cost from a moment on."""
+        with self._lock:
+            (dollars,) = self._db.execute(
+                "SELECT coalesce(sum(cost_usd), 0) FROM replies WHERE provider = ? AND model = ? AND created >= ?",
+                (provider, model, moment.astimezone(UTC).isoformat(timespec="milliseconds")),
+            ).fetchone()
+        return float(dollars)
 
     def _refuse_when_full(self) -> None:
         if self._is_full:
@@ -315,11 +338,11 @@ class Journal:
                 group.append(item)
             problem: S1kitError | None = None
             try:
-                self._write([_row(entry) for entry, _, _ in group])
+                self._write([_row(pending.entry, pending.raw) for pending in group])
             except S1kitError as error:
                 problem = error
-            for loop in {loop for _, _, loop in group}:
-                futures = [future for _, future, its in group if its is loop]
+            for loop in {pending.loop for pending in group}:
+                futures = [pending.written for pending in group if pending.loop is loop]
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     loop.call_soon_threadsafe(_resolve, futures, problem)
 
@@ -391,8 +414,8 @@ def _explain(error: Exception, path: Path) -> S1kitError:
     )
 
 
-def _row(entry: Entry) -> tuple[Any, ...]:
-    request, reply = _canonical(entry.request), _canonical(entry.reply)
+def _row(entry: Entry, raw: bytes | None = None) -> tuple[Any, ...]:
+    request, reply = _canonical(entry.request), _canonical(entry.reply) if raw is None else raw
     return (
         entry.key,
         entry.provider,

@@ -1,4 +1,14 @@
-"""Talking to a chat model: teachers, students, labellers and judges, over each provider's own wire format."""
+"""Talking to a chat model: teachers, students, labellers and judges, over each provider's own wire format.
+
+chat.py              what is asked and what comes back
+*_wire.py            a provider's JSON, to and fro, pure
+catalog.py keys.py   from a model reference to an address and a key
+money.py terms.py    what it costs, and what its output may be used for
+throttle.py http.py  how fast, and how
+client.py            one call: journal, purse, throttle, retries
+batch.py             the same through a batch API
+local.py many.py     a local engine behind the same call; many calls from code that is not async
+"""
 
 from __future__ import annotations
 

@@ -1,0 +1,94 @@
+"""The wire format of Anthropic's Messages. Source: platform.claude.com/docs/en/api/messages.
+
+Thinking comes as `thinking` blocks, which today's models fill with a summary, and as `redacted_thinking`, which cannot
+be read; the note says so. All output, thinking included, is in `output_tokens`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s1kit.errors import InputError
+from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
+from s1kit.records import FinishReason, Usage
+
+VERSION = "2023-06-01"
+
+_FINISH: dict[str | None, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "refusal": "refused",
+}
+
+
+@dataclass(frozen=True)
+class AnthropicWire:
+    name: str = "anthropic"
+
+    def headers(self, key: str) -> dict[str, str]:
+        return {"x-api-key": key, "anthropic-version": VERSION}
+
+    def call(self, request: ChatRequest) -> Call:
+        return Call("/messages", message_parameters(request))
+
+    def read(self, body: Mapping[str, Any]) -> Reply:
+        usage, thinking_tokens = _usage(body.get("usage"))
+        blocks = body.get("content")
+        if body.get("type") != "message" or not isinstance(blocks, list):
+            return Reply(finish_reason="malformed", usage=usage, note="the reply is not a message")
+        known = [block for block in blocks if isinstance(block, dict)]
+        thinking = "".join(str(b.get("thinking", "")) for b in known if b.get("type") == "thinking")
+        answer = "".join(str(b.get("text", "")) for b in known if b.get("type") == "text")
+        finish = _FINISH.get(body.get("stop_reason"), "malformed")
+        notes = [] if finish != "malformed" else [f"stop_reason is {body.get('stop_reason')!r}"]
+        if any(b.get("type") == "redacted_thinking" for b in known):
+            notes.append("part of the thinking is redacted")
+        if not thinking and (thinking_tokens or any(b.get("type") == "thinking" for b in known)):
+            notes.append(f"the server dropped the thinking ({thinking_tokens or 'unknown'} tokens)")
+        return Reply(thinking, answer, settle_finish(finish, answer), usage, thinking_tokens, "; ".join(notes))
+
+
+def message_parameters(request: ChatRequest) -> dict[str, Any]:
+    """The body of one message; the same object stands in a batch."""
+    p = request.parameters
+    if p.seed is not None:
+        raise InputError("Anthropic takes no seed", where="seed", fix="Leave it out.")
+    body: dict[str, Any] = {
+        "model": request.model,
+        "max_tokens": p.max_output_tokens,
+        "messages": [dict(m) for m in request.messages if m["role"] != "system"],
+    }
+    if system := "\n\n".join(m["content"] for m in request.messages if m["role"] == "system"):
+        body["system"] = system
+    for field, value in [("temperature", p.temperature), ("top_p", p.top_p)]:
+        if value is not None:
+            body[field] = value
+    if p.thinking_budget is not None:
+        body["thinking"] = {"type": "enabled", "budget_tokens": p.thinking_budget}
+    elif p.thinking:
+        # Without `display`, the newest models think and send the text of it empty.
+        body["thinking"] = {"type": "adaptive", "display": "summarized"}
+    if p.reasoning_effort is not None:
+        body["output_config"] = {"effort": p.reasoning_effort}
+    return body | p.extra
+
+
+def _usage(usage: Any) -> tuple[Usage, int | None]:
+    if not isinstance(usage, dict):
+        return Usage(), None
+    cached = usage.get("cache_read_input_tokens") or 0
+    written = usage.get("cache_creation_input_tokens") or 0
+    details = usage.get("output_tokens_details")
+    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
+    return (
+        Usage(
+            input_tokens=(usage.get("input_tokens") or 0) + cached + written,
+            output_tokens=usage.get("output_tokens") or 0,
+            cached_input_tokens=cached,
+        ),
+        thinking,
+    )

@@ -1,0 +1,109 @@
+"""From a model reference to a provider: where it listens, how it speaks, where its key comes from.
+
+chat:gemini/gemini-2.5-flash        chat:deepseek/deepseek-v4-pro      chat:openai/o3
+chat:anthropic/claude-opus-5-5      chat:openrouter/deepseek/deepseek-r1
+chat:compatible/Qwen3-32B           with base_url, or S1KIT_BASE_URL
+chat:http://localhost:8000/v1#Qwen3-32B
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from s1kit.errors import InputError, nearest
+from s1kit.providers.anthropic_wire import AnthropicWire
+from s1kit.providers.chat import Wire
+from s1kit.providers.gemini_wire import GeminiWire
+from s1kit.providers.openai_wire import OpenAIWire
+
+BASE_URLS = {
+    "gemini": "https://generativelanguage.googleapis.com/v1beta",
+    "deepseek": "https://api.deepseek.com/v1",
+    "openai": "https://api.openai.com/v1",
+    "anthropic": "https://api.anthropic.com/v1",
+    "openrouter": "https://openrouter.ai/api/v1",
+    "compatible": "",
+}
+
+KEY_VARIABLES = {
+    "gemini": ("GEMINI_API_KEY", "GOOGLE_API_KEY"),
+    "deepseek": ("DEEPSEEK_API_KEY",),
+    "openai": ("OPENAI_API_KEY",),
+    "anthropic": ("ANTHROPIC_API_KEY",),
+    "openrouter": ("OPENROUTER_API_KEY",),
+    "compatible": ("S1KIT_API_KEY",),
+}
+"""Environment variables that hold a provider's key, the first that is set counts."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A model of a provider."""
+
+    provider: str
+    """In the journal's keys and on traces; for a bare URL the URL itself, since nothing else says which model it is."""
+    name: str
+    wire: Wire
+    base_url: str
+    needs_key: bool
+
+    @property
+    def reference(self) -> str:
+        return f"chat:{self.provider}#{self.name}" if "://" in self.provider else f"chat:{self.provider}/{self.name}"
+
+    @property
+    def kind(self) -> str:
+        """The provider's name in the price, terms and key tables."""
+        return "compatible" if "://" in self.provider else self.provider
+
+
+def find_model(reference: str, base_url: str = "") -> Model:
+    """The model that `chat:<provider>/<model>` names; `base_url` replaces the provider's own.
+
+    Raises InputError for an unknown provider, a missing model or URL, and a URL with a password in it.
+    """
+    rest = reference.removeprefix("chat:")
+    if rest.startswith(("http://", "https://")):
+        url, _, name = rest.partition("#")
+        url = url.rstrip("/")
+        _check_url(url, reference)
+        if not name:
+            raise InputError(f"{reference!r} names no model", where="model", fix="Write chat:<base URL>#<model>.")
+        return Model(url, name, OpenAIWire("compatible"), url, needs_key=False)
+    provider, _, name = rest.partition("/")
+    if provider not in BASE_URLS:
+        raise InputError(f"no provider is called {provider!r}", where=reference, fix=nearest(provider, BASE_URLS))
+    if not name:
+        raise InputError(f"{reference!r} names no model", where="model", fix=f"Write chat:{provider}/<model>.")
+    url = (base_url or os.environ.get("S1KIT_BASE_URL", "") if provider == "compatible" else base_url).rstrip("/")
+    if not (url := url or BASE_URLS[provider]):
+        raise InputError(
+            "a compatible server needs its address",
+            where=reference,
+            fix="Set distill.base_url, or S1KIT_BASE_URL, to its URL up to and including /v1.",
+        )
+    _check_url(url, "base_url")
+    is_own = url == BASE_URLS[provider]
+    return Model(provider, name, _wire(provider), url, needs_key=is_own)
+
+
+def _wire(provider: str) -> Wire:
+    match provider:
+        case "gemini":
+            return GeminiWire()
+        case "anthropic":
+            return AnthropicWire()
+        case "openai" | "deepseek" | "openrouter":
+            return OpenAIWire(provider)
+        case _:
+            return OpenAIWire("compatible")
+
+
+def _check_url(url: str, where: str) -> None:
+    parts = urlsplit(url)
+    if parts.username or parts.password:
+        raise InputError("the URL holds a password", where=where, fix="Put the key into the environment or a key file.")
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InputError(f"{url!r} is not a URL", where=where, fix="Write for example http://localhost:8000/v1.")

@@ -1,0 +1,174 @@
+"""What is asked of a chat model and what comes back, the same for every provider.
+
+Nothing here knows a wire format, a socket or a price.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol
+
+from pydantic import Field
+
+from s1kit.errors import InputError, S1kitError, WorkFailed
+from s1kit.journal import request_key
+from s1kit.records import FinishReason, Record, Usage
+
+Message = Mapping[str, str]
+"""`{"role": "system" | "user" | "assistant", "content": text}`"""
+
+
+class Parameters(Record):
+    """How to answer. None: the provider's own default. A parameter a provider lacks is refused, never ignored."""
+
+    max_output_tokens: int = Field(default=32768, ge=1)
+    """Thinking and answer together."""
+    temperature: float | None = Field(default=None, ge=0)
+    top_p: float | None = Field(default=None, gt=0, le=1)
+    thinking: bool = True
+    """Ask for the thinking to be shown, where that is a choice (Gemini, Anthropic)."""
+    thinking_budget: int | None = Field(default=None, ge=0)
+    """Tokens of thinking at most."""
+    reasoning_effort: str | None = None
+    """`low`, `medium`, `high` and whatever else the provider takes."""
+    seed: int | None = None
+    """OpenAI-compatible servers and Gemini; best effort on their side."""
+    extra: dict[str, Any] = Field(default_factory=dict)
+    """Fields merged into the request's body as they stand."""
+
+
+@dataclass(frozen=True)
+class ChatRequest:
+    """One request; `key` addresses its reply in the journal."""
+
+    provider: str
+    model: str
+    messages: tuple[Message, ...]
+    parameters: Parameters
+    draw: int = 0
+    """Which of several replies to the same messages, from 0."""
+
+    def __post_init__(self) -> None:
+        if not any(message.get("content", "").strip() for message in self.messages if message["role"] == "user"):
+            raise InputError("the question is empty", where="messages", fix="Give a text to ask.")
+
+    @property
+    def content(self) -> dict[str, Any]:
+        """What the key is the hash of. Parameters at their default are left out: a new one moves no old key."""
+        return {
+            "provider": self.provider,
+            "model": self.model,
+            "messages": [dict(message) for message in self.messages],
+            "parameters": self.parameters.model_dump(exclude_defaults=True)
+            | {"max_output_tokens": self.parameters.max_output_tokens},
+            "draw": self.draw,
+        }
+
+    @property
+    def key(self) -> str:
+        return request_key(self.content)
+
+    @property
+    def max_input_tokens(self) -> int:
+        """An upper bound: a token is at least one byte, and each message has a little markup around it."""
+        return sum(len(m["content"].encode("utf-8", "surrogatepass")) + 16 for m in self.messages) + 16
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A reply as data: whatever came back, including nothing."""
+
+    thinking: str = ""
+    answer: str = ""
+    finish_reason: FinishReason = "stop"
+    usage: Usage = field(default_factory=Usage)
+    thinking_tokens: int | None = None
+    """As the provider counted; None where it does not say."""
+    note: str = ""
+    cost_usd: float = 0.0
+    was_paid_before: bool = False
+    """Whether it came from the journal."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """An HTTP request without its host and key."""
+
+    path: str
+    body: dict[str, Any]
+
+
+class Wire(Protocol):
+    """One provider's wire format: pure functions between our terms and its JSON."""
+
+    def headers(self, key: str) -> dict[str, str]: ...
+
+    def call(self, request: ChatRequest) -> Call: ...
+
+    def read(self, body: Mapping[str, Any]) -> Reply: ...
+
+
+ProblemKind = Literal["key", "model", "credit", "request", "rate", "server", "timeout", "connection"]
+
+
+class Chat(Protocol):
+    """A chat model that can be asked: a provider's, or a local engine."""
+
+    async def chat(self, messages: Sequence[Message], *, draw: int = 0) -> Reply:
+        """The reply to a conversation. Raises Problem for this request alone, Stopped when none can be asked."""
+        ...
+
+
+class Stopped(WorkFailed):
+    """Nothing more can be asked: the key, the model, the account, the cap or an outage stops every request."""
+
+
+class Problem(S1kitError):
+    """A request that got no reply. `retriable` ones are worth another attempt."""
+
+    def __init__(self, kind: ProblemKind, text: str, *, status: int = 0, retry_after: float | None = None) -> None:
+        self.kind: ProblemKind = kind
+        self.text = text
+        self.status = status
+        self.retry_after = retry_after
+        """Seconds the server asked to wait."""
+        super().__init__(f"{kind}: {text}" if not status else f"{kind} (HTTP {status}): {text}")
+
+    @property
+    def retriable(self) -> bool:
+        return self.kind in ("rate", "server", "timeout", "connection")
+
+
+def split_thinking(text: str) -> tuple[str, str, bool]:
+    """Thinking and answer of a text with `<think>` in it, and whether thinking was closed.
+
+    Templates that open the tag in the prompt leave only the closing one in the reply.
+
+    >>> split_thinking("<think>hm</think>4")
+    ('hm', '4', True)
+    >>> split_thinking("hm</think>4")
+    ('hm', '4', True)
+    >>> split_thinking("<think>hm")
+    ('hm', '', False)
+    >>> split_thinking("4")
+    ('', '4', True)
+    """
+    if (match := re.match(r"\s*(?:<think>)?(.*?)</think>(.*)\Z", text, re.DOTALL)) is not None:
+        return match[1].strip("\n"), match[2].lstrip("\n"), True
+    if text.lstrip().startswith("<think>"):
+        return text.lstrip()[len("<think>") :].strip("\n"), "", False
+    return "", text, True
+
+
+def settle_finish(finish: FinishReason, answer: str) -> FinishReason:
+    """An answer without text is `empty`, however politely it ended."""
+    return "empty" if finish == "stop" and not answer.strip() else finish
+
+
+def rough_usage(request_text: Sequence[Message], reply_text: str) -> Usage:
+    """Where a server reports no usage: four bytes a token."""
+    return Usage(
+        input_tokens=sum(len(m["content"]) for m in request_text) // 4 + 1, output_tokens=len(reply_text) // 4 + 1
+    )

@@ -1,0 +1,229 @@
+"""One HTTP request to a provider: a reply, or a `Problem` that says whether asking again can help.
+
+It does not retry, wait, journal or count money; `client` does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import ssl
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any
+
+from s1kit.providers.chat import Problem, ProblemKind
+from s1kit.providers.keys import Secret
+from s1kit.providers.throttle import seconds_in
+
+if TYPE_CHECKING:
+    import aiohttp
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply with status 2xx."""
+
+    body: dict[str, Any] | None
+    """None when the body is no JSON object."""
+    raw: bytes
+    headers: Mapping[str, str]
+    """Names in lower case."""
+
+
+class Http:
+    """Connections to one provider, kept open. An async context manager."""
+
+    def __init__(self, base_url: str, headers: Mapping[str, str], secret: Secret, timeout_seconds: float) -> None:
+        self._base_url = base_url
+        self._headers = dict(headers)
+        self._secret = secret
+        self._timeout_seconds = timeout_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Http:
+        import aiohttp
+
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=0, ssl=_tls() if self._base_url.startswith("https") else True),
+            headers=self._headers,
+            # A model thinks for minutes without a byte; only the whole has a limit.
+            timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, sock_connect=30.0),
+            trust_env=True,
+            auto_decompress=True,
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    @property
+    def root(self) -> str:
+        """Scheme and host, without the path."""
+        scheme, _, rest = self._base_url.partition("://")
+        return f"{scheme}://{rest.partition('/')[0]}"
+
+    async def upload(self, path: str, fields: Mapping[str, str], name: str, data: bytes) -> Answer:
+        """A file and fields as multipart/form-data."""
+        import aiohttp
+
+        form = aiohttp.FormData()
+        for field, value in fields.items():
+            form.add_field(field, value)
+        form.add_field("file", data, filename=name, content_type="application/jsonl")
+        return await self.send("POST", path, form, {})
+
+    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
+        """A JSON body to a path below the base URL."""
+        return await self.send("POST", path, to_json(body), {"Content-Type": "application/json"})
+
+    async def get(self, path: str) -> Answer:
+        return await self.send("GET", path, None, {})
+
+    async def send(self, method: str, path: str, data: Any, headers: Mapping[str, str]) -> Answer:
+        """Raises Problem for everything that is not a whole reply with status 2xx."""
+        import aiohttp
+
+        assert self._session is not None, "an Http is used as an async context manager"
+        url = path if "://" in path else self._base_url + path
+        try:
+            async with self._session.request(
+                method, url, data=data, headers=headers, allow_redirects=method == "GET"
+            ) as response:
+                raw = await response.read()
+                status, seen = response.status, response.headers
+        except TimeoutError as error:
+            raise Problem("timeout", f"no reply within {self._timeout_seconds:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
+        parsed = _parse(raw)
+        if 200 <= status < 300:
+            return Answer(parsed, raw, {name.lower(): value for name, value in seen.items()})
+        raise self._problem(status, parsed, raw, {name.lower(): value for name, value in seen.items()})
+
+    async def lines(self, path: str) -> AsyncIterator[bytes]:
+        """The lines of a large body, a piece in memory at a time. Raises Problem as `send` does."""
+        import aiohttp
+
+        assert self._session is not None, "an Http is used as an async context manager"
+        url = path if "://" in path else self._base_url + path
+        rest = b""
+        try:
+            async with self._session.get(url) as response:
+                if not 200 <= response.status < 300:
+                    raw = await response.read()
+                    headers = {name.lower(): value for name, value in response.headers.items()}
+                    raise self._problem(response.status, _parse(raw), raw, headers)
+                async for piece in response.content.iter_any():
+                    *whole, rest = (rest + piece).split(b"\n")
+                    for line in whole:
+                        yield line
+        except TimeoutError as error:
+            raise Problem("timeout", f"the download took more than {self._timeout_seconds:g} s") from error
+        except (aiohttp.ClientError, OSError) as error:
+            raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
+        if rest.strip():
+            yield rest
+
+    def _problem(self, status: int, body: Any, raw: bytes, headers: Mapping[str, str]) -> Problem:
+        text = _message(body) or " ".join(raw[:300].decode("utf-8", "replace").split()) or "no explanation"
+        return Problem(
+            problem_kind(status, body), self._hide(text)[:500], status=status, retry_after=retry_after(headers, body)
+        )
+
+    def _hide(self, text: str) -> str:
+        return self._secret.hide_in(text)
+
+
+def to_json(value: Any) -> bytes:
+    """JSON in UTF-8; a text with lone surrogates, which UTF-8 cannot hold, is escaped instead."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value).encode("ascii")
+
+
+def problem_kind(status: int, body: Any) -> ProblemKind:
+    """What a status says about asking again.
+
+    Retriable: 408, 409, 425, 429 and 5xx. An empty account is told by OpenAI as 429 and cannot be waited out; a wrong
+    key is told by Gemini as 400.
+    """
+    code = json.dumps(body)[:4000] if body is not None else ""
+    match status:
+        case 403 if "flagged" in code:  # OpenRouter: this question, not this key
+            return "request"
+        case 401 | 403 | 407:
+            return "key"
+        case 402:
+            return "credit"
+        case 404:
+            return "model"
+        case 429:
+            return "credit" if "insufficient_quota" in code else "rate"
+        case 408:
+            return "timeout"
+        case 409 | 425:
+            return "server"
+        case 400 if "API_KEY_INVALID" in code or "API key not valid" in code:
+            return "key"
+        case _ if status >= 500:
+            return "server"
+        case _ if 300 <= status < 400:
+            return "model"
+        case _:
+            return "request"
+
+
+def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
+    """Seconds a server asks to wait: `retry-after-ms`, `Retry-After` (seconds or a date), or Gemini's RetryInfo."""
+    if (text := headers.get("retry-after-ms")) and (milliseconds := seconds_in(text)) is not None:
+        return milliseconds / 1000.0
+    if text := headers.get("retry-after", "").strip():
+        if (seconds := seconds_in(text)) is not None:
+            return seconds
+        try:
+            return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+        except (ValueError, TypeError):
+            return None
+    error = body.get("error") if isinstance(body, dict) else None
+    for detail in (error.get("details") or []) if isinstance(error, dict) else []:
+        if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
+            return seconds_in(detail["retryDelay"])
+    return None
+
+
+def _parse(raw: bytes) -> Any:
+    try:
+        value = json.loads(raw)
+    except (ValueError, RecursionError):
+        return None
+    # Gemini and some gateways wrap an error into a list of one.
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    return value if isinstance(value, dict) else None
+
+
+def _message(body: Any) -> str:
+    error = body.get("error", body) if isinstance(body, dict) else None
+    if isinstance(error, str):
+        return error
+    if isinstance(error, dict):
+        for name in ("message", "detail", "msg"):
+            if isinstance(error.get(name), str):
+                return str(error[name])
+    return ""
+
+
+def _tls() -> ssl.SSLContext:
+    # Some Pythons come without certificates; certifi is there wherever httpx is.
+    if find_spec("certifi") is not None and "SSL_CERT_FILE" not in os.environ:
+        import certifi
+
+        return ssl.create_default_context(cafile=certifi.where())
+    return ssl.create_default_context()

@@ -1,0 +1,158 @@
+"""A local engine as a chat model: questions gathered into batches, replies in the journal like anybody's.
+
+It costs electricity and time, so a reply is not computed twice either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from s1kit.errors import InputError
+from s1kit.forcing import ThinkingBudget
+from s1kit.journal import Entry, Journal
+from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, settle_finish
+from s1kit.records import FinishReason, Generation, Usage
+from s1kit.request import Request
+
+ANSWER_SHARE = 4
+"""One part in so many of the output limit is kept for the answer."""
+SECONDS_TO_GATHER = 0.05
+
+
+class Decoder(Protocol):
+    """The part of an engine that is needed here."""
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]: ...
+
+
+@dataclass
+class _Waiting:
+    request: ChatRequest
+    done: asyncio.Future[Reply]
+
+
+class LocalChat:
+    """An engine behind the call that reaches the providers. `model` is its reference, e.g. `hf:models/r1-distill`."""
+
+    def __init__(
+        self,
+        engine: Decoder,
+        model: str,
+        journal: Journal,
+        parameters: Parameters | None = None,
+        *,
+        batch_size: int = 64,
+    ) -> None:
+        self._engine, self._model, self._journal = engine, model, journal
+        self._parameters = parameters or Parameters()
+        self._batch_size = batch_size
+        self._waiting: list[_Waiting] = []
+        self._worker: asyncio.Task[None] | None = None
+
+    async def chat(self, messages: Sequence[Message], *, draw: int = 0) -> Reply:
+        request = ChatRequest("local", self._model, tuple(messages), self._parameters, draw)
+        if (entry := self._journal.get(request.key)) is not None:
+            return read_local(entry.reply)
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        self._waiting.append(waiting)
+        if self._worker is None or self._worker.done():
+            self._worker = asyncio.create_task(self._work())
+        return await waiting.done
+
+    async def _work(self) -> None:
+        while self._waiting:
+            if len(self._waiting) < self._batch_size:
+                await asyncio.sleep(SECONDS_TO_GATHER)
+            batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
+            requests = [_engine_request(w.request, number) for number, w in enumerate(batch)]
+            try:
+                generations = await asyncio.to_thread(self._decode, requests)
+            except Exception as error:  # noqa: BLE001 - handed to whoever asked, with its traceback
+                for waiting in batch:
+                    waiting.done.set_exception(error)
+                continue
+            for generation in generations:
+                await self._keep(batch[generation.repeat], generation)
+            for waiting in batch:
+                if not waiting.done.done():
+                    waiting.done.set_exception(Problem("server", "the engine gave no generation for this question"))
+
+    def _decode(self, requests: list[Request]) -> list[Generation]:
+        return list(self._engine.generate(requests))
+
+    async def _keep(self, waiting: _Waiting, generation: Generation) -> None:
+        body = _body(generation)
+        reply = read_local(body)
+        entry = Entry.model_construct(
+            key=waiting.request.key,
+            provider="local",
+            model=self._model,
+            via="local",
+            created="",
+            finish_reason=reply.finish_reason,
+            input_tokens=0,
+            output_tokens=reply.usage.output_tokens,
+            cost_usd=0.0,
+            request=waiting.request.content,
+            reply=body,
+        )
+        await self._journal.commit(entry)
+        waiting.done.set_result(reply)
+
+
+def _engine_request(request: ChatRequest, number: int) -> Request:
+    p = request.parameters
+    if p.extra or p.reasoning_effort:
+        raise InputError(
+            "a local engine takes no extra fields and no reasoning effort",
+            where="distill.extra",
+            fix="Use thinking_budget.",
+        )
+    *before, last = (m for m in request.messages if m["role"] != "system")
+    system = "\n\n".join(m["content"] for m in request.messages if m["role"] == "system")
+    answer = max(1, p.max_output_tokens // ANSWER_SHARE)
+    return Request(
+        question=last["content"],
+        budget=ThinkingBudget(
+            max_tokens=p.max_output_tokens - answer if p.thinking_budget is None else p.thinking_budget
+        ),
+        answer_tokens=answer,
+        temperature=p.temperature or 0.0,
+        top_p=p.top_p or 1.0,
+        seed=(p.seed or 0) + request.draw,
+        system=system or None,
+        messages=tuple(dict(m) for m in before),
+        repeat=number,
+    )
+
+
+def _body(generation: Generation) -> dict[str, Any]:
+    finish: FinishReason = "stop"
+    if generation.ending == "failed":
+        finish = "failed"
+    elif generation.answer_finish == "length" or generation.ending == "cut_off":
+        finish = "length"
+    return {
+        "thinking": generation.thinking,
+        "answer": generation.answer,
+        "finish_reason": finish,
+        "thinking_tokens": generation.thinking_tokens,
+        "output_tokens": generation.thinking_tokens + generation.answer_tokens,
+        "ending": generation.ending,
+        "note": generation.note,
+    }
+
+
+def read_local(body: Mapping[str, Any]) -> Reply:
+    """The inverse of what is journalled."""
+    return Reply(
+        thinking=body["thinking"],
+        answer=body["answer"],
+        finish_reason=settle_finish(body["finish_reason"], body["answer"]),
+        usage=Usage(output_tokens=body["output_tokens"]),
+        thinking_tokens=body["thinking_tokens"],
+        note=body["note"],
+    )

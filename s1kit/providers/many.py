@@ -1,0 +1,83 @@
+"""Many conversations with one model, from code that is not async: labellers, judges, students.
+
+with Journal(path) as journal:
+    for index, reply in chat_many("chat:openai/o3", conversations, journal):
+        ...
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable, Sequence
+from typing import Any
+
+from s1kit.journal import Journal
+from s1kit.providers.chat import Chat, Message, Problem, Reply
+from s1kit.providers.client import Client, open_client
+
+
+def chat_many(
+    model: str | Chat,
+    conversations: Iterable[Sequence[Message]],
+    journal: Journal,
+    *,
+    concurrency: int = 64,
+    on_reply: Callable[[int, Reply], None] | None = None,
+    **options: Any,
+) -> list[Reply]:
+    """The replies, in the order of the conversations, each asked at most once ever.
+
+    `options` are those of `open_client`. A request that failed for good is a reply with finish reason `failed` and a
+    note. Raises Stopped when nothing more can be asked; what was answered until then is in the journal.
+    """
+
+    async def run() -> list[Reply]:
+        if isinstance(model, str):
+            async with open_client(model, journal, **options) as client:
+                return await _ask_all(client, conversations, concurrency, on_reply)
+        if isinstance(model, Client):
+            async with model as client:
+                return await _ask_all(client, conversations, concurrency, on_reply)
+        return await _ask_all(model, conversations, concurrency, on_reply)
+
+    return asyncio.run(run())
+
+
+async def _ask_all(
+    chat: Chat,
+    conversations: Iterable[Sequence[Message]],
+    concurrency: int,
+    on_reply: Callable[[int, Reply], None] | None,
+) -> list[Reply]:
+    replies: dict[int, Reply] = {}
+    pending = enumerate(conversations)
+
+    async def work() -> None:
+        for index, messages in pending:
+            try:
+                reply = await chat.chat(messages)
+            except Problem as problem:
+                reply = Reply(finish_reason="failed", note=str(problem))
+            replies[index] = reply
+            if on_reply is not None:
+                on_reply(index, reply)
+
+    await in_parallel(work, concurrency)
+    return [replies[index] for index in range(len(replies))]
+
+
+async def in_parallel(
+    work: Callable[[], Coroutine[Any, Any, None]], num: int, tasks: list[asyncio.Task[None]] | None = None
+) -> None:
+    """Run `num` workers to their end. The first exception stops the others and is raised as it is.
+
+    `tasks`, where given, is filled with the workers, for whoever wants to cancel them.
+    """
+    tasks = [] if tasks is None else tasks
+    tasks += [asyncio.create_task(work()) for _ in range(num)]
+    try:
+        await asyncio.gather(*tasks)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

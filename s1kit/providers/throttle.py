@@ -1,0 +1,371 @@
+"""How fast one (provider, model, key) may be asked: learned from how it answers.
+
+Four limits hold at once; a request goes out when all of them let it.
+
+- in flight: doubled every round of replies until something complains, then one more a round; halved on overload (503,
+  529, timeouts), and taken back when more in flight brought slower replies and no more of them;
+- pace: requests a minute, from the setting, the provider's headers, or what it accepted before it first said 429; a
+  429 multiplies it down, quiet adds to it;
+- tokens a minute, from the setting or the headers, in the tokens that replies really took;
+- the breaker: after many failures in a row nothing is sent for a while, then one request tries; in the end it gives up.
+
+It knows no sockets and no prices. The clock is a parameter, so tests need not wait.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from s1kit.providers.chat import Stopped
+
+
+@dataclass(frozen=True)
+class ThrottleSettings:
+    max_in_flight: int = 64
+    requests_per_minute: float | None = None
+    """None: as the provider's headers say, else as fast as it lets us."""
+    tokens_per_minute: float | None = None
+    first_in_flight: int = 32
+    breaker_failures: int = 12
+    """Failures in a row that open the breaker."""
+    breaker_seconds: float = 10.0
+    """How long it stays open the first time; doubled each time, up to eight times as long."""
+    breaker_trials: int = 6
+    """Trials that may fail before the run gives up."""
+
+
+@dataclass
+class Throttle:
+    """One gate for all requests to one model under one key."""
+
+    settings: ThrottleSettings = field(default_factory=ThrottleSettings)
+    now: Callable[[], float] = time.monotonic
+
+    def __post_init__(self) -> None:
+        s = self.settings
+        self.in_flight = 0
+        self.limit = float(min(s.first_in_flight, s.max_in_flight))
+        self.pace: float | None = s.requests_per_minute and s.requests_per_minute / 60.0
+        self.num_refused = 0
+        """Replies 429."""
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+        self._is_slow_start = True
+        self._next_slot = 0.0
+        self._closed_until = 0.0
+        self._last_cut = -1e9
+        self._last_pace_cut = -1e9
+        self._last_rise = 0.0
+        self._first_sent: float | None = None
+        self._accepted: deque[float] = deque()
+        self._tokens = _TokenBucket(s.tokens_per_minute)
+        self._failures = 0
+        self._trials_failed = 0
+        self._is_trying = False
+        self._last_failure = ""
+        self._epoch = _Epoch(self.now())
+
+    async def enter(self) -> float:
+        """Returns when a request may go out; what it returns goes to `leave`."""
+        if self._waiting or self._seconds_to_wait() > 0:
+            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            self._pump()
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter.done() and not waiter.cancelled():
+                    self.in_flight -= 1
+                    self._pump()
+                raise
+        else:
+            self._take()
+        return self.now()
+
+    def succeeded(self, sent: float, tokens: int, headers: Mapping[str, str]) -> None:
+        """A reply came."""
+        now = self.now()
+        self.in_flight -= 1
+        self._failures = self._trials_failed = 0
+        self._is_trying = False
+        self._accepted.append(now)
+        while self._accepted and self._accepted[0] < now - 60.0:
+            self._accepted.popleft()
+        self._tokens.spend(tokens, now)
+        self._learn_from_headers(headers, now)
+        if self.limit < self.settings.max_in_flight:
+            self.limit = min(
+                float(self.settings.max_in_flight), self.limit + (1.0 if self._is_slow_start else 1.0 / self.limit)
+            )
+        self._raise_pace(now)
+        self._judge_epoch(now, now - sent, tokens)
+        self._pump()
+
+    def refused(self, sent: float, retry_after: float | None) -> None:
+        """HTTP 429: too fast. Raises nothing; the request is worth asking again."""
+        now = self.now()
+        self.in_flight -= 1
+        self.num_refused += 1
+        self._is_slow_start = False
+        if retry_after is not None:
+            self._closed_until = max(self._closed_until, now + retry_after)
+        # Requests sent before the last cut complain about the same crowd.
+        if sent >= self._last_pace_cut:
+            self._cut_pace(now, retry_after)
+        self._pump()
+
+    def failed(self, sent: float, reason: str, retry_after: float | None = None) -> None:
+        """A 5xx, a timeout or a cut connection. Raises Stopped when the breaker has tried often enough."""
+        now = self.now()
+        self.in_flight -= 1
+        self._is_slow_start = False
+        self._last_failure = reason
+        if sent > self._last_cut:
+            self.limit, self._last_cut = max(1.0, self.limit / 2), now
+        if retry_after is not None:
+            self._closed_until = max(self._closed_until, now + retry_after)
+        self._failures += 1
+        if self._failures >= self.settings.breaker_failures and (self._is_trying or self._closed_until <= now):
+            self._open_breaker(now)
+        self._pump()
+
+    def forget(self) -> None:
+        """The request ended in a way that says nothing about speed: a bad request, a cancellation."""
+        self.in_flight -= 1
+        self._is_trying = False
+        self._pump()
+
+    def queue_seen(self, waiting: int, running: int) -> None:
+        """vLLM's own queue: requests that wait there gain nothing."""
+        if waiting > max(4, running // 4):
+            self._is_slow_start = False
+            self.limit = max(1.0, min(self.limit, float(self.in_flight)) * 0.9)
+
+    def _seconds_to_wait(self) -> float:
+        """0: go now; positive: not before; infinite: only a reply can open the gate."""
+        now = self.now()
+        if self._is_trying or self.in_flight >= int(self.limit):
+            return float("inf")
+        wait = max(0.0, self._closed_until - now, self._tokens.seconds_to_wait(now))
+        if self.pace is not None:
+            wait = max(wait, self._next_slot - now)
+        return wait if wait > 1e-4 else 0.0
+
+    def _take(self) -> None:
+        now = self.now()
+        self.in_flight += 1
+        if self._first_sent is None:
+            self._first_sent = now
+        if self._failures >= self.settings.breaker_failures:
+            self._is_trying = True
+        if self.pace is not None:
+            # Slots missed by more than a moment are gone: no bursts after a pause.
+            self._next_slot = max(self._next_slot, now - 0.05) + 1.0 / self.pace
+
+    def _pump(self) -> None:
+        """Let waiters in as far as the limits go; come back when time opens the gate again."""
+        while self._waiting:
+            wait = self._seconds_to_wait()
+            if wait > 0:
+                if wait != float("inf"):
+                    self._come_back(wait)
+                return
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._take()
+                waiter.set_result(None)
+
+    def _come_back(self, seconds: float) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._pump)
+
+    def _cut_pace(self, now: float, retry_after: float | None) -> None:
+        """Down to just below what was accepted lately: over a minute where the limit is by the minute."""
+        self._last_pace_cut = self._last_rise = now
+        span = now - (self._first_sent if self._first_sent is not None else now)
+        if span >= 60.0 or (retry_after or 0.0) > 2.0:
+            accepted = len(self._accepted) / 60.0
+        else:
+            recent = sum(1 for moment in self._accepted if moment > now - 5.0)
+            accepted = recent / max(0.5, min(5.0, span))
+        fallen = accepted * 0.985 if self.pace is None else min(accepted * 0.99, self.pace * 0.99)
+        # A window without successes says nothing: halve instead of falling to zero.
+        self.pace = max(fallen, (self.pace or 1.0) / 2, 1.0 / 60.0)
+        self._next_slot = max(self._next_slot, now + 1.0 / self.pace, self._closed_until)
+
+    def _raise_pace(self, now: float) -> None:
+        given = self.settings.requests_per_minute
+        if self.pace is None or (given is not None and self.pace >= given / 60.0):
+            return
+        quiet = now - self._last_rise
+        if quiet >= 5.0:
+            self._last_rise = now
+            # Gently while a minute's window may still hold the last complaint, then ever faster.
+            step = 0.003 if now - self._last_pace_cut < 60.0 else 0.02
+            self.pace *= 1.0 + step
+            if given is not None:
+                self.pace = min(self.pace, given / 60.0)
+
+    def _learn_from_headers(self, headers: Mapping[str, str], now: float) -> None:
+        requests = limit_in_headers(headers, "requests")
+        if requests is not None and self.settings.requests_per_minute is None:
+            if requests.limit is not None and (self.pace is None or self.pace > requests.limit / 60.0 * 0.995):
+                self.pace = requests.limit / 60.0 * 0.995
+                self._next_slot = max(self._next_slot, now)
+            if requests.remaining == 0 and requests.reset_seconds is not None:
+                self._closed_until = max(self._closed_until, now + min(requests.reset_seconds, 60.0))
+        tokens = limit_in_headers(headers, "tokens")
+        if tokens is not None and self.settings.tokens_per_minute is None:
+            self._tokens.learn(tokens, now)
+
+    def _judge_epoch(self, now: float, seconds: float, tokens: int) -> None:
+        verdict = self._epoch.add(now, seconds, tokens, self.limit)
+        if verdict == "worse":
+            self._is_slow_start = False
+            self.limit = max(1.0, self.limit * 0.85)
+
+    def _open_breaker(self, now: float) -> None:
+        s = self.settings
+        if self._is_trying:
+            self._trials_failed += 1
+        self._is_trying = False
+        if self._trials_failed >= s.breaker_trials:
+            raise Stopped(
+                f"the provider failed {self._failures} times in a row: {self._last_failure}",
+                fix="Run the same command again when it is back; what arrived is kept.",
+            )
+        self._closed_until = now + s.breaker_seconds * min(8.0, 2.0**self._trials_failed)
+
+
+@dataclass
+class _TokenBucket:
+    """Tokens a minute; what replies take is known only afterwards, so it may run a debt and waits it out."""
+
+    per_minute: float | None
+
+    def __post_init__(self) -> None:
+        self._level = self.per_minute or 0.0
+        self._at: float | None = None
+
+    def spend(self, tokens: int, now: float) -> None:
+        if self.per_minute is not None:
+            self._refill(now)
+            self._level -= tokens
+
+    def seconds_to_wait(self, now: float) -> float:
+        if self.per_minute is None:
+            return 0.0
+        self._refill(now)
+        return max(0.0, -self._level * 60.0 / self.per_minute)
+
+    def learn(self, seen: SeenLimit, now: float) -> None:
+        if seen.limit:
+            if self.per_minute is None:
+                self._level, self._at = seen.limit, now
+            self.per_minute = seen.limit
+        if seen.remaining is not None and self.per_minute is not None:
+            self._level, self._at = min(self._level, float(seen.remaining)), now
+
+    def _refill(self, now: float) -> None:
+        assert self.per_minute is not None
+        if self._at is not None:
+            self._level = min(self.per_minute, self._level + (now - self._at) * self.per_minute / 60.0)
+        self._at = now
+
+
+class _Epoch:
+    """Compares rounds of replies: did more in flight bring more, or only slower ones?"""
+
+    def __init__(self, now: float) -> None:
+        self._start, self._count, self._tokens, self._seconds = now, 0, 0, 0.0
+        self._before: tuple[float, float, float] | None = None
+
+    def add(self, now: float, seconds: float, tokens: int, limit: float) -> str:
+        self._count += 1
+        self._tokens += max(1, tokens)
+        self._seconds += seconds
+        span = now - self._start
+        if self._count < max(20.0, 2 * limit) or span < 2.0:
+            return ""
+        rate, slowness = self._tokens / span, self._seconds / self._tokens
+        verdict = ""
+        if self._before is not None:
+            old_limit, old_rate, old_slowness = self._before
+            if limit > old_limit * 1.1 and rate < old_rate * 1.03 and slowness > old_slowness * 1.1:
+                verdict = "worse"
+        self._before = (limit, rate, slowness)
+        self._start, self._count, self._tokens, self._seconds = now, 0, 0, 0.0
+        return verdict
+
+
+@dataclass(frozen=True)
+class SeenLimit:
+    """A provider's limit as its headers tell it; None where they do not."""
+
+    limit: float | None
+    remaining: int | None
+    reset_seconds: float | None
+
+
+def limit_in_headers(headers: Mapping[str, str], what: str) -> SeenLimit | None:
+    """OpenAI's `x-ratelimit-limit-requests` and Anthropic's `anthropic-ratelimit-requests-limit`, and the like for
+    tokens, all by the minute.
+
+    >>> limit_in_headers({"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "1m2.5s"}, "requests")
+    SeenLimit(limit=60.0, remaining=None, reset_seconds=62.5)
+    """
+    for limit, remaining, reset in (
+        (f"x-ratelimit-limit-{what}", f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}"),
+        (
+            f"anthropic-ratelimit-{what}-limit",
+            f"anthropic-ratelimit-{what}-remaining",
+            f"anthropic-ratelimit-{what}-reset",
+        ),
+    ):
+        if limit in headers or remaining in headers:
+            left = _float(headers.get(remaining, ""))
+            return SeenLimit(
+                _float(headers.get(limit, "")), None if left is None else int(left), seconds_in(headers.get(reset, ""))
+            )
+    return None
+
+
+def seconds_in(text: str) -> float | None:
+    """A duration such as `6m0s`, `250ms` or `1.5`, or the time until an RFC 3339 moment.
+
+    >>> seconds_in("6m0s"), seconds_in("250ms"), seconds_in("1.5"), seconds_in("soon")
+    (360.0, 0.25, 1.5, None)
+    """
+    text = text.strip()
+    if (plain := _float(text)) is not None:
+        return max(0.0, plain)
+    if "T" in text:
+        try:
+            return max(0.0, (datetime.fromisoformat(text) - datetime.now(UTC)).total_seconds())
+        except (ValueError, TypeError):
+            return None
+    seconds, number = 0.0, ""
+    rest = text.replace("ms", "u")
+    for sign in rest:
+        if sign.isdigit() or sign == ".":
+            number += sign
+        elif sign in "hmsu" and number:
+            seconds += float(number) * {"h": 3600.0, "m": 60.0, "s": 1.0, "u": 0.001}[sign]
+            number = ""
+        else:
+            return None
+    return seconds if rest and not number else None
+
+
+def _float(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if value == value and value not in (float("inf"), float("-inf")) else None

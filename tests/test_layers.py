@@ -8,7 +8,19 @@ from pathlib import Path
 PACKAGE = Path(__file__).parents[1] / "s1kit"
 LAYERS = [
     {"forcing"},
-    {"errors", "records", "request", "formats", "tokens", "stage", "journal", "recipe", "recipes", "progress"},
+    {
+        "errors",
+        "records",
+        "request",
+        "formats",
+        "tokens",
+        "stage",
+        "journal",
+        "questions",
+        "recipe",
+        "recipes",
+        "progress",
+    },
     {"plan", "loops", "transcript", "rows", "flow", "providers", "grade", "tiny"},
     {"engines", "executors"},
     {"pool", "distill", "curate", "train", "evaluate", "serve"},

@@ -20,7 +20,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from s1kit.tiny.corpus import Document, conversation, copying_document, repeated_list
+from s1kit.tiny.corpus import Document, copying_document, lesson, repeated_list
 from s1kit.tiny.exam import examine
 from s1kit.tiny.model_card import model_card
 from s1kit.tiny.tokenizer import END, PAD, build_tokenizer, save_tokenizer
@@ -36,7 +36,7 @@ class Plan:
     repeating_steps: int = 600
     copying_steps: int = 1400
     """Steps of the curriculum: lists in order, then lines in any order; lookup by number forms here."""
-    question_steps: int = 4500
+    question_steps: int = 4200
     copying_batch: int = 8
     question_batch: int = 4
     """Small batches learn faster per token here; a conversation is three times as long as a copying document."""
@@ -127,7 +127,7 @@ def pretrain(plan: Plan, report: Callable[[str], None] = print) -> tuple[Any, To
     for stage, write, steps, batch_size in (
         ("repeating", repeated_list, plan.repeating_steps, plan.copying_batch),
         ("copying", copying_document, plan.copying_steps, plan.copying_batch),
-        ("questions", conversation, plan.question_steps, plan.question_batch),
+        ("questions", lesson, plan.question_steps, plan.question_batch),
     ):
         seen[stage] = Seen()
         source = batches(write, random, tokenizer, batch_size)

@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-from s1kit.tiny.families import FAMILIES, LETTERS, MAX_ITEMS, Puzzle, as_question, read_puzzle, solve, step_line
-from s1kit.tiny.questions import split_of
+from s1kit.tiny.families import FAMILIES, LETTERS, MAX_ITEMS, Puzzle, as_question, solve, step_line
+from s1kit.tiny.questions import MIN_ITEMS, split_of
 
 Skill = Literal["lookup", "step", "walk", "direct"]
 SKILLS: tuple[Skill, ...] = ("lookup", "step", "walk", "direct")
 """Copy an item by its number; one step; several steps in a row, to the end item too; the answer without a word."""
+
+SHARE_SHORT = 0.15
 
 
 @dataclass(frozen=True)
@@ -67,31 +69,43 @@ def copying_document(random: Random) -> Document:
     return Document(tuple(parts))
 
 
-def conversation(random: Random, num_chars: int = 800) -> Document:
+def conversation(random: Random, num_chars: int = 720) -> Document:
     """A question and several exchanges about it, in the chat layout, until it is about so long."""
-    puzzle, text = draw_base_question(random)
-    parts: list[tuple[str, bool]] = []
-    length = 0
-    skill: Skill = "direct" if random.random() < 0.25 else random.choice(["lookup", "step", "walk", "walk"])
-    while length < num_chars:
-        turn = draw_turn(random, puzzle, skill)
-        user = "\n".join(filter(None, [text if not parts else "", turn.ask]))
-        parts += [(f"<|im_start|>user\n{user}<|im_end|>\n<|im_start|>assistant\n", False), (turn.reply, True)]
-        parts += [("<|im_end|>", True), ("\n", False)]
-        length = sum(len(part) for part, _ in parts)
-        skill = random.choice(["lookup", "step", "walk", "walk", "walk", "walk"])
-    return Document(tuple(parts))
+    puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS))
+    turns: list[Turn] = []
+    while sum(len(turn.reply) + 60 for turn in turns) < num_chars - len(text):
+        skill: Skill = random.choice(["lookup", "step", "walk", "walk", "walk", "walk"])
+        if not turns and random.random() < 0.2:
+            skill = "direct"
+        turns.append(draw_turn(random, puzzle, skill))
+    asks = [turn.ask for turn in turns]
+    asks[0] = "\n".join(filter(None, [text, asks[0]]))
+    return _chat(asks, [turn.reply for turn in turns])
 
 
-def draw_base_question(random: Random) -> tuple[Puzzle, str]:
-    """A puzzle and its text, never of a held-out split; short ones are frequent, for direct answers."""
+def short_questions(random: Random, num: int = 8) -> Document:
+    """Questions of one to three items, each answered directly: what the base can do without thinking."""
+    asks, replies = [], []
+    for _ in range(num):
+        puzzle, text = draw_base_question(random, random.randint(1, 3))
+        asks.append(text)
+        replies.append(draw_turn(random, puzzle, "direct").reply)
+    return _chat(asks, replies)
+
+
+def lesson(random: Random) -> Document:
+    """A document of the last stage: mostly conversations about one question."""
+    return short_questions(random) if random.random() < SHARE_SHORT else conversation(random)
+
+
+def draw_base_question(random: Random, num_items: int) -> tuple[Puzzle, str]:
+    """A puzzle and its text, never of a held-out split."""
     while True:
         family = FAMILIES[random.choice(list(FAMILIES))]
-        num_items = random.randint(1, 3) if random.random() < 0.25 else random.randint(4, MAX_ITEMS)
         puzzle = family.draw(random, num_items)
         question = as_question(puzzle, wording=random.randrange(len(family.wordings)))
         if split_of(question) == "pool":
-            return read_puzzle(question.text), question.text
+            return puzzle, question.text
 
 
 def draw_turn(random: Random, puzzle: Puzzle, skill: Skill) -> Turn:
@@ -117,6 +131,14 @@ def draw_turn(random: Random, puzzle: Puzzle, skill: Skill) -> Turn:
             return Turn(skill, ask, "\n".join(recite(puzzle, number, value, upto)))
 
 
+def _chat(asks: Sequence[str], replies: Sequence[str]) -> Document:
+    parts = []
+    for ask, reply in zip(asks, replies, strict=True):
+        parts += [(f"<|im_start|>user\n{ask}<|im_end|>\n<|im_start|>assistant\n", False)]
+        parts += [(reply, True), ("<|im_end|>", True), ("\n", False)]
+    return Document(tuple(parts))
+
+
 def recite(puzzle: Puzzle, number: int, value: int, upto: int) -> Sequence[str]:
     """The lines of the steps from `number` to `upto`, both inclusive, or to the end item."""
     lines = []
@@ -129,4 +151,4 @@ def recite(puzzle: Puzzle, number: int, value: int, upto: int) -> Sequence[str]:
 def _random_words(random: Random, num_items: int) -> tuple[str, ...]:
     turns = (f"{sign}{hours}" for sign in "+-" for hours in range(1, 6))
     words = [*LETTERS, *map(str, range(MAX_ITEMS + 1)), "yes", "no", "in", "out", *turns]
-    return tuple(" ".join(random.choices(words, k=random.randint(1, 2))) for _ in range(num_items))
+    return tuple(random.choices(words, k=num_items))

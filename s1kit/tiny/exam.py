@@ -12,10 +12,9 @@ import torch
 from tokenizers import Tokenizer
 
 from s1kit.tiny.corpus import SKILLS, Skill, draw_base_question, draw_turn
-from s1kit.tiny.families import FAMILIES
+from s1kit.tiny.families import FAMILIES, MAX_ITEMS
+from s1kit.tiny.questions import MIN_ITEMS
 from s1kit.tiny.tokenizer import END, START
-
-MIN_ITEMS = 4
 
 
 def examine(
@@ -34,8 +33,8 @@ def examine(
             prompts: list[str] = []
             replies: list[str] = []
             while len(prompts) < num:
-                puzzle, text = draw_base_question(random)
-                if puzzle.family != family or len(puzzle.items) < MIN_ITEMS:
+                puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS))
+                if puzzle.family != family:
                     continue
                 turn = draw_turn(random, puzzle, skill)
                 user = "\n".join(filter(None, [text, turn.ask]))

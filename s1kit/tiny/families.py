@@ -99,17 +99,15 @@ def _draw_cups(random: Random, num_items: int) -> Puzzle:
         others = [cup for cup in range(1, NUM_CUPS + 1) if cup != coin]
         if random.random() < 0.5:
             other = random.choice(others)
-            pair = [coin, other]
-            random.shuffle(pair)
-            coin = other
+            pair, coin = [coin, other], other
         else:
             pair = random.sample(others, 2)
-        swaps.append(f"{pair[0]} {pair[1]}")
+        swaps.append("&".join(str(cup) for cup in sorted(pair)))
     return Puzzle("cups", str(start), tuple(swaps))
 
 
 def _work_cups(_: Puzzle, item: str, value: int) -> tuple[str, int]:
-    left, right = map(int, item.split())
+    left, right = map(int, item.split("&"))
     if value not in (left, right):
         return f"{value} out", value
     return f"{value} in", right if value == left else left

@@ -12,12 +12,13 @@ from random import Random
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
-from s1kit.tiny.families import FAMILIES, LETTERS, MAX_ITEMS, write_puzzle
+from s1kit.tiny.families import FAMILIES, LETTERS, MAX_ITEMS, NUM_CUPS, write_puzzle
 from s1kit.tiny.teacher import ALL_DONE, CORRECTION, GO_ON
 
 PAD, START, END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
-# A word may carry one space and one sign before it; other signs go together; a newline always stands alone.
-WORDS = r" ?[#+-]?\w+| ?[^\s\w]+|\s"
+# A word may carry one space and one sign before it, and a pair such as 2&5 is one word; other signs go together; a
+# newline always stands alone.
+WORDS = r" ?[#+-]?\w+(?:&\w+)?| ?[^\s\w]+|\s"
 # Qwen2.5's template without its default system message, which would cost a third of the context here.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
@@ -55,6 +56,7 @@ def world_lines() -> list[str]:
     numbers = range(MAX_ITEMS + 2)
     lines += [f"#{n} {n} #{n}" for n in numbers] + [f"{n}" for n in numbers]
     lines += [f"{letter} {letter}?" for letter in LETTERS] + [f" +{n} -{n}" for n in range(1, 6)]
+    lines += [f"#1 {left}&{right}" for left in range(1, NUM_CUPS) for right in range(left + 1, NUM_CUPS + 1)]
     random = Random(0)
     for family in FAMILIES.values():
         for wording in range(len(family.wordings)):

@@ -11,7 +11,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import warnings
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -60,7 +63,8 @@ class Checkpoints:
             saving: Any = writer.async_save(state, checkpoint_id=part)
             self._pending = (step, part, saving)
         else:
-            writer.save(state, checkpoint_id=part, no_dist=True)
+            with _one_process_is_meant():
+                writer.save(state, checkpoint_id=part, no_dist=True)
             self._complete(step, part)
 
     def poll(self) -> None:
@@ -103,7 +107,8 @@ class Checkpoints:
         if step == 0:
             return 0
         state = _state(model, optimizer)
-        reader.load(state, checkpoint_id=self.folder / f"step-{step:08d}", no_dist=not dist.is_initialized())
+        with _one_process_is_meant():
+            reader.load(state, checkpoint_id=self.folder / f"step-{step:08d}", no_dist=not dist.is_initialized())
         set_model_state_dict(model, state["model"], options=StateDictOptions(strict=False))
         set_optimizer_state_dict(model, optimizer, state["optimizer"], options=_ONLY_TRAINED)
         return int(step)
@@ -123,6 +128,14 @@ class Checkpoints:
                 )
             return int(told["step"])
         return 0
+
+
+@contextmanager
+def _one_process_is_meant() -> Iterator[None]:
+    """Without the warning that torch.distributed is not in use."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="torch.distributed is disabled")
+        yield
 
 
 def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -70,7 +70,8 @@ def flow(plan: Plan, show: Callable[[Segment], None] | None = None) -> Steps:
             stop_ids = tokens.thinking_stop_ids
             stop_texts: tuple[str, ...] = () if tokens.trigger_id is not None else (tokens.format.end.rstrip(),)
         else:
-            stop_ids = tokens.answer_stop_ids | ({tokens.reopen_id} if tokens.reopen_id is not None else set())
+            reopen_id = tokens.reopen_id if plan.thinks else None
+            stop_ids = tokens.answer_stop_ids | ({reopen_id} if reopen_id is not None else set())
             stop_texts = request.stop
         seed = (request.seed + 7919 * num_asked) % 2**31
         reply = yield Complete(tuple(context), transcript.room, stop_ids, stop_texts, seed, is_thinking)
@@ -113,7 +114,7 @@ def _answer(transcript: Transcript, reply: Completed) -> list[int]:
         if (cut := first_stop(text, plan.request.stop)) is not None:
             transcript.finish("stop_string", text[:cut])
         return list(reply.ids)
-    if reply.stop_id is not None and reply.stop_id == plan.tokens.reopen_id:
+    if plan.thinks and reply.stop_id is not None and reply.stop_id == plan.tokens.reopen_id:
         return [*reply.ids, reply.stop_id, *transcript.reopen()]
     if reply.stop_text is not None:
         text = plan.tokens.decode(transcript.parts[-1].ids) if transcript.parts[-1].kind == "answer" else ""

@@ -25,6 +25,9 @@ from s1kit.errors import InputError, nearest
 
 FORMAT_FILE = "thinking_format.json"
 
+DIRECT = "direct"
+"""The format of a model that does not think: no delimiters, all of its reply is answer."""
+
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -87,8 +90,13 @@ class ThinkingFormat:
     chat_template: str | None = None
     """Used where the tokenizer brings none; None: such a tokenizer is refused."""
 
+    @property
+    def thinks(self) -> bool:
+        """False for the format `direct`: a model without delimiters, which answers in plain chat."""
+        return self.name != DIRECT
+
     def __post_init__(self) -> None:
-        for name in ("open", "end", "wait", "answer_end"):
+        for name in ("open", "end", "wait", "answer_end") if self.thinks else ():
             if not getattr(self, name):
                 raise InputError(
                     f"{name} is empty", where=f"thinking format {self.name!r}", fix=f"Give {name} some text."
@@ -109,7 +117,7 @@ class ThinkingFormat:
                 fix="Add one to tokenizer_config.json, or chat_template to thinking_format.json.",
             )
         text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
-        return str(text).removesuffix(self.open)
+        return str(text).removesuffix(self.open) if self.thinks else str(text)
 
     def prompt_ids(
         self,
@@ -217,6 +225,8 @@ FORMATS: dict[str, ThinkingFormat] = {
             answer_stops=("<|end|>",),
         ),
         ThinkingFormat(name="magistral", open="[THINK]", lead="", end="[/THINK]", answer_end="</s>"),
+        # What ends its answer is the tokenizer's own end of sequence.
+        ThinkingFormat(name=DIRECT, open="", lead="", end="", closing_phrase="", answer_end="", chat_template=CHATML),
     )
 }
 """The families that are known; a `thinking_format.json` in a checkpoint's folder adds one."""

@@ -33,11 +33,20 @@ class Plan:
     closing: Phrase
     prefix: tuple[Segment, ...]
     """Thinking that is given, already cut to its length."""
+    thinks: bool = True
+    """False: the prompt is continued as it is, with no thinking and no delimiters; all of it is answer."""
+    max_tokens: int | None = None
+    """Bounds thinking, delimiters and answer together: what thinking leaves, the answer may take. None: `answer_tokens`
+    alone bounds the answer."""
 
     @property
     def total_tokens(self) -> int:
         """The most tokens the context can grow to, a re-opened thinking aside."""
         tokens, given = self.tokens, self.request.prefix
+        if not self.thinks:
+            return len(self.prompt_ids) + self.request.answer_tokens
+        if self.max_tokens is not None:
+            return len(self.prompt_ids) + self.max_tokens
         is_over = given is not None and given.ending is not None
         thinking = sum(s.num_tokens for s in self.prefix) if is_over else self.budget.max_tokens
         delimiter = len(tokens.lead_ids) + len(tokens.end_ids)
@@ -50,6 +59,8 @@ def make_plan(request: Request, tokens: TokenFormat, context_tokens: int) -> Pla
     Raises InputError, naming the field, its value and the repair, on whatever could not be honoured exactly.
     """
     prompt = tokens.format.prompt_ids(tokens.tokenizer, request.question, request.system, request.messages)
+    if not tokens.format.thinks:
+        return _plan_direct(request, tokens, tuple(prompt), context_tokens)
     waits = _waits(request, tokens)
     phrase = tokens.format.closing_phrase if request.closing_phrase is None else request.closing_phrase
     closing = Phrase(phrase, tokens.phrase_ids(phrase, "request.closing_phrase"))
@@ -68,6 +79,25 @@ def make_plan(request: Request, tokens: TokenFormat, context_tokens: int) -> Pla
             fix=f"Give a max_tokens of {budget.min_tokens + longest} or more, or lower min_tokens.",
         )
     return Plan(request, tokens, tuple(prompt), budget, waits, closing, _prefix(request, tokens, budget))
+
+
+def _plan_direct(request: Request, tokens: TokenFormat, prompt: tuple[int, ...], context_tokens: int) -> Plan:
+    """A plan for a model that does not think, which can be asked for no thinking, but not for some."""
+    asked = request.budget
+    if request.prefix is not None or (asked is not None and (asked.min_tokens or asked.num_waits)):
+        raise InputError(
+            "a minimum, waits or a prefix for a model that does not think",
+            where="request.budget",
+            fix="Leave them out, or load the model with a thinking format.",
+        )
+    if len(prompt) + request.answer_tokens > context_tokens:
+        raise InputError(
+            f"answer_tokens is {request.answer_tokens}, and after a prompt of {len(prompt)} of {context_tokens} tokens "
+            f"there is room for {max(0, context_tokens - len(prompt))}",
+            where="request.answer_tokens",
+            fix="Give fewer, or shorten the prompt.",
+        )
+    return Plan(request, tokens, prompt, ThinkingBudget(0), (), Phrase("", ()), (), thinks=False)
 
 
 def _waits(request: Request, tokens: TokenFormat) -> tuple[Phrase, ...]:

@@ -47,7 +47,7 @@ class Row:
         self._stops = tokens.thinking_stop_ids
         self._answer_stops = tokens.answer_stop_ids
         self._match = () if tokens.trigger_id is not None else tokens.match_ids
-        self._reopen = tokens.reopen_id
+        self._reopen = tokens.reopen_id if plan.thinks else None
         self._run: list[int] = []
         self._room = 0
 

@@ -34,7 +34,9 @@ class TokenFormat:
     @cached_property
     def eos_ids(self) -> frozenset[int]:
         """What ends a sequence; while thinking, a stop attempt."""
-        ids = {self.format.token_id(self.tokenizer, self.format.answer_end), *self.more_eos_ids}
+        ids = set(self.more_eos_ids)
+        if self.format.answer_end:
+            ids.add(self.format.token_id(self.tokenizer, self.format.answer_end))
         if isinstance(self.tokenizer.eos_token_id, int):
             ids.add(self.tokenizer.eos_token_id)
         return frozenset(ids)
@@ -51,9 +53,10 @@ class TokenFormat:
         The first id of `end`, if it is a token of its own there: one that ordinary text cannot produce, such as
         `<|im_start|>` or `</think>`. `</` of a tokenizer that knows no `</think>` is not.
         """
+        if not self.format.thinks:
+            return None
         first = self.end_ids[0]
-        own = self._is_token_of_its_own(first)
-        return first if own else None
+        return first if self._is_token_of_its_own(first) else None
 
     @cached_property
     def match_ids(self) -> tuple[int, ...]:
@@ -65,6 +68,8 @@ class TokenFormat:
     @cached_property
     def reopen_id(self) -> int | None:
         """The id that begins thinking again inside an answer, where that is one token and not a turn marker."""
+        if not self.format.thinks:
+            return None
         first = self.open_ids[0]
         if first in self.answer_stop_ids or first in self.end_ids:
             return None

@@ -50,6 +50,9 @@ class Transcript:
 
     def begin(self) -> tuple[int, ...]:
         """Take in the given prefix; returns the whole context to decode from."""
+        if not self.plan.thinks:
+            self.phase, self.room = "answer", self._answer_room
+            return self.plan.prompt_ids
         self._state, move = begin(self._budget)
         for segment in self.plan.prefix:
             self.parts.append(Part(segment.origin, segment.kind, list(segment.token_ids)))
@@ -114,7 +117,11 @@ class Transcript:
         self.parts.append(Part("sampled", "open", [opening[0]]))
         self._force("open", opening[1:])
         self._waits_before += self._state.waits
-        self._budget = ThinkingBudget(self._budget.max_tokens - self._state.spent)
+        left = self._budget.max_tokens - self._state.spent
+        if self.plan.max_tokens is not None:
+            # The answer may have taken what thinking had left.
+            left = min(left, self.room - cost - 1)
+        self._budget = ThinkingBudget(left)
         self._block_start = len(self.thinking_ids)
         self.phase = "thinking"
         self._state, move = begin(self._budget)
@@ -181,6 +188,8 @@ class Transcript:
         self._force("closing_phrase", phrase)
         self.phase, self.ending = "answer", ending
         self.room = self._answer_room - len(phrase)
+        if self.plan.max_tokens is not None:
+            self.room = self.plan.max_tokens - sum(len(part.ids) for part in self.parts)
         return (*lead, *tokens.end_ids, *phrase)
 
     def _force(self, kind: SegmentKind, ids: Sequence[int]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from s1kit.serve.refusals import Refusal
@@ -16,20 +18,25 @@ class Admission:
         self.max_running = max_running
         self.max_waiting = max_waiting
         self.running = 0
+        self._admitted = 0
         self._waiters: deque[asyncio.Future[None]] = deque()
 
     @property
     def waiting(self) -> int:
         return len(self._waiters)
 
-    def check(self, wanted: int) -> None:
-        """Raises Refusal (429, Retry-After in seconds) when `wanted` more choices would not even find room to wait."""
+    @contextmanager
+    def admit(self, wanted: int) -> Iterator[None]:
+        """Take in a request of `wanted` choices until it is answered.
+
+        Raises Refusal (429, Retry-After in seconds) where they would not even find room to wait.
+        """
         places = self.max_running + self.max_waiting
         if wanted > places:
             raise Refusal(
                 400, f"{wanted} choices at once, and this server takes {places}. Give a smaller n.", param="n"
             )
-        if self.running + self.waiting + wanted > places:
+        if self._admitted + wanted > places:
             seconds = min(60, 1 + self.waiting // max(self.max_running, 1))
             raise Refusal(
                 429,
@@ -37,6 +44,11 @@ class Admission:
                 code="server_full",
                 headers={"Retry-After": str(seconds)},
             )
+        self._admitted += wanted
+        try:
+            yield
+        finally:
+            self._admitted -= wanted
 
     def place(self) -> Place:
         """A place to run, waited for on entry and given back on exit."""

@@ -94,7 +94,11 @@ class _OneRequest:
             raise Refusal(415, f"the body is of type {kind or 'nothing'}. Send content-type: application/json.")
         body = await read_body(self._scope, self._receive, server.limits.max_body_bytes)
         asked, parsed = self._parse(body)
-        server.admission.check(len(asked.jobs))
+        with server.admission.admit(len(asked.jobs)):
+            await self._work(asked, parsed)
+
+    async def _work(self, asked: Asked, parsed: ChatBody | CompletionBody) -> None:
+        server = self._server
         server.metrics.prompt_tokens.add(asked.prompt_tokens)
         self._is_stream = bool(parsed.stream)
         self._reply = self._new_reply(asked, parsed)

@@ -51,8 +51,6 @@ class Job:
     """One choice of one request, ready to be decoded."""
 
     plan: Plan
-    thinks: bool = True
-    """False: the prompt is continued as it is, with no thinking and no delimiters."""
     logprobs: int | None = None
     """How many rivals of each answer token to report; None: no log probabilities."""
     sampling: Mapping[str, float] = field(default_factory=dict)
@@ -99,7 +97,6 @@ class Tally:
     end: End | None = None
     answered: bool = field(default=False)
     """Whether any sampled answer text was not whitespace."""
-    in_wait: bool = False
 
     def add(self, delta: Delta) -> None:
         kind, count = delta.kind, delta.num_tokens
@@ -111,13 +108,12 @@ class Tally:
                 self.answered = True
         elif kind == "wait":
             self.thinking_tokens += count
-            self.num_waits += not self.in_wait
+            # A wait is put in at once, so it is one delta.
+            self.num_waits += 1
         elif kind in ("close", "open"):
             self.delimiter_tokens += count
         else:
             self.answer_tokens += count
-        # A wait may arrive in several deltas; two waits in a row cannot happen, as each leaves room to think.
-        self.in_wait = kind == "wait"
         if delta.origin == "forced":
             self.forced_tokens += count
 

@@ -10,7 +10,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import get_args
+from typing import NamedTuple, get_args
 
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
@@ -27,6 +27,16 @@ EFFORTS: Mapping[str, int] = {
     "max": -1,
 }
 """Thinking tokens by `reasoning_effort`; -1: the room there is. The finite ones are those of LiteLLM 1.109."""
+
+
+class Fit(NamedTuple):
+    """A budget in the room there is."""
+
+    budget: ThinkingBudget
+    answer_tokens: int
+    """Kept for the answer."""
+    max_tokens: int | None
+    """Bounds thinking, delimiters and answer together: the answer gets what thinking leaves. None: it does not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +58,20 @@ class Dial:
     budget_field: str = "thinking_token_budget"
     """The field that set the maximum, for errors found later."""
 
-    def fitted(
-        self, room: int, close_tokens: int, closing_tokens: int, total: int | None
-    ) -> tuple[ThinkingBudget, int]:
-        """The budget, and the tokens that the answer may take, within `room` tokens of context after the prompt.
+    def fitted(self, room: int, close_tokens: int, closing_tokens: int, total: int | None) -> Fit:
+        """The budget, and what the answer may take, within `room` tokens of context after the prompt.
 
         `total` bounds thinking, delimiters and answer together. An answer needs the closing phrase and one token.
         Raises Refusal, naming the field and the number to use, when no room for an answer is left.
         """
+        if self.answer_tokens is not None and self.answer_tokens <= closing_tokens:
+            raise Refusal(
+                400,
+                f"answer_tokens is {self.answer_tokens}, and the closing phrase alone takes {closing_tokens}. "
+                f"Give at least {closing_tokens + 1}.",
+                param="answer_tokens",
+                code="no_room_for_answer",
+            )
         limit = room if total is None else min(room, total)
         least_answer = max(self.answer_tokens or 1, closing_tokens + 1)
         most_thinking = limit - close_tokens - least_answer
@@ -95,10 +111,10 @@ class Dial:
                 param="min_thinking_tokens",
                 code="invalid_value",
             )
-        answer = limit - close_tokens - most
+        budget = ThinkingBudget(most, min_tokens=self.min_tokens, num_waits=self.num_waits)
         if self.answer_tokens is not None:
-            answer = min(answer, self.answer_tokens)
-        return ThinkingBudget(most, min_tokens=self.min_tokens, num_waits=self.num_waits), answer
+            return Fit(budget, self.answer_tokens, None)
+        return Fit(budget, limit - close_tokens - most, limit)
 
 
 def read_dial(fields: ThinkingFields, efforts: Mapping[str, int], default: int | None = None) -> Dial:

@@ -18,7 +18,7 @@ from s1kit.formats import encode
 from s1kit.plan import Plan, make_plan
 from s1kit.request import Request
 from s1kit.serve.decoding import Backend, Job
-from s1kit.serve.dial import Dial, read_dial
+from s1kit.serve.dial import Dial, Fit, read_dial
 from s1kit.serve.fields import MOST_CHOICES, ChatBody, CompletionBody, Message, SamplingFields
 from s1kit.serve.refusals import Refusal, from_input_error
 from s1kit.serve.tools import speaks_tools
@@ -118,7 +118,7 @@ def _jobs(
     for i in range(body.n or 1):
         plan = _plan(body, backend, dial, prompt, question, total, thinks, stated | {"seed": seed + i})
         sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
-        jobs.append(Job(plan, thinks, logprobs, sampling, response_format))
+        jobs.append(Job(plan, logprobs, sampling, response_format))
     return jobs
 
 
@@ -137,7 +137,7 @@ def _plan(
     if thinks:
         closing = tokens.format.closing_phrase if dial.closing_phrase is None else dial.closing_phrase
         close_tokens = len(tokens.lead_ids) + len(tokens.end_ids)
-        budget, answer_tokens = dial.fitted(room, close_tokens, len(encode(tokens.tokenizer, closing)), total)
+        fit = dial.fitted(room, close_tokens, len(encode(tokens.tokenizer, closing)), total)
     else:
         if room < 1:
             raise Refusal(
@@ -146,12 +146,12 @@ def _plan(
                 param="prompt",
                 code="context_length_exceeded",
             )
-        budget, answer_tokens = ThinkingBudget(0), min(room, total or room)
+        fit = Fit(ThinkingBudget(0), min(room, total or room), None)
     try:
         request = Request(
             question=question,
-            budget=budget,
-            answer_tokens=answer_tokens,
+            budget=fit.budget,
+            answer_tokens=fit.answer_tokens,
             temperature=stated.get("temperature", 0.0),
             top_p=stated.get("top_p", 1.0),
             top_k=stated.get("top_k", 0),
@@ -161,7 +161,8 @@ def _plan(
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         )
         # The room was checked above, against the prompt that is really used.
-        return replace(make_plan(request, tokens, _ANY_CONTEXT), prompt_ids=tuple(prompt))
+        plan = make_plan(request, tokens, _ANY_CONTEXT)
+        return replace(plan, prompt_ids=tuple(prompt), thinks=thinks, max_tokens=fit.max_tokens)
     except InputError as error:
         raise from_input_error(error) from error
 

@@ -96,7 +96,7 @@ class Local:
                 log("engine failed", level=40, note=generation.note)
                 raise Refusal(500, f"the engine failed: {generation.note}", code="engine_failed")
             is_cut = generation.answer_finish in ("length", "none")
-            yield End(generation.ending if job.thinks else None, "length" if is_cut else "stop")
+            yield End(generation.ending if job.plan.thinks else None, "length" if is_cut else "stop")
         finally:
             if generation is None:
                 self._commands.put(lambda: self._cancel(ticket))

@@ -127,7 +127,7 @@ def _path(problem: ErrorDetails) -> str | None:
 
 def _is_branch(part: object) -> bool:
     # pydantic names the branch of a union ("str", "list[str]", "function-after[...]") as if it were a field.
-    return isinstance(part, str) and (part in _BRANCHES or "[" in part)
+    return isinstance(part, str) and (part in _BRANCHES or "[" in part or "-" in part)
 
 
 _BRANCHES = frozenset({"str", "int", "float", "bool", "TextPart", "UnsupportedPart", "NamedTool", "Message"})

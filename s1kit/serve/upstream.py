@@ -80,24 +80,6 @@ class Upstream:
         await self.server.close()
 
     async def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
-        runs = self._continued(job) if not job.thinks else self._thought(job)
-        async with aclosing(runs) as deltas:
-            async for delta in deltas:
-                yield delta
-
-    async def _continued(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
-        """A prompt continued as it is."""
-        plan = job.plan
-        stop_ids = self.tokens.eos_ids
-        ask = Complete(plan.prompt_ids, plan.request.answer_tokens, stop_ids, plan.request.stop, plan.request.seed)
-        run = _Run(self, job, ask)
-        async with aclosing(run.deltas()) as deltas:
-            async for delta in deltas:
-                yield [delta]
-        yield End(None, "length" if run.is_full else "stop", self.seam)
-
-    async def _thought(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
-        """A prompt thought about, then answered."""
         shown: list[Segment] = []
         thought: list[int] = []
         steps = flow(job.plan, show=shown.append)
@@ -110,7 +92,7 @@ class Upstream:
                 if forced := _forced(shown):
                     yield forced
                 is_cut = generation.answer_finish in ("length", "none")
-                yield End(generation.ending, "length" if is_cut else "stop", self.seam)
+                yield End(generation.ending if job.plan.thinks else None, "length" if is_cut else "stop", self.seam)
                 return
             if forced := _forced(shown):
                 yield forced
@@ -142,6 +124,9 @@ class _Run:
         self._guards = ask.is_thinking and job.plan.request.loop_guard
         self._next_look = _next_look(len(self._before))
         self._is_over = False
+        self._stop_texts = ask.stop_texts
+        if ask.is_thinking and not upstream.dialect.takes_ids:
+            self._stop_texts = (upstream.tokens.format.end.rstrip(),)
 
     @property
     def is_full(self) -> bool:
@@ -174,8 +159,8 @@ class _Run:
         }
         if "seed" in body:
             body["seed"] = ask.request_seed
-        if ask.stop_texts:
-            body["stop"] = list(ask.stop_texts)
+        if self._stop_texts:
+            body["stop"] = list(self._stop_texts)
         context = [*ask.context, *self._ids]
         if upstream.dialect.takes_ids:
             body |= {"prompt": context, "stop_token_ids": sorted(ask.stop_ids)}
@@ -242,9 +227,9 @@ class _Run:
             self._stop_id = piece.stop_reason
         elif isinstance(piece.stop_reason, str):
             self._stop_text = piece.stop_reason
-        elif self._ask.stop_texts:
-            # Which of the two it was is not said; while thinking both are an attempt to stop.
-            self._stop_text = self._ask.stop_texts[0]
+        elif self._stop_texts:
+            # Whether it was this or the end of the sequence is not said; while thinking both are an attempt to stop.
+            self._stop_text = self._stop_texts[0]
         else:
             self._stop_id = min(self._upstream.tokens.eos_ids)
 
@@ -261,12 +246,8 @@ class _Run:
     def _whole(self, text: str) -> str:
         """`text` up to its last complete character; the rest waits for what comes next, and is lost at the end."""
         whole = text.rstrip("\ufffd")
-        self._held = text[len(whole) :] if len(text) - len(whole) < _MOST_BYTES else ""
-        return whole if self._held or whole == text else text
-
-
-_MOST_BYTES = 4
-"""A character has at most four bytes; more replacement characters than that are the text itself."""
+        self._held = text[len(whole) :]
+        return whole
 
 
 def _next_look(num_tokens: int) -> int:

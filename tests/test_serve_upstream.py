@@ -1,0 +1,382 @@
+"""The dial in front of another server: exact forcing over HTTP, as it streams, and every way an upstream fails."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from servers.scripted_upstream import ScriptedUpstream
+from serving import CLIENT, Running, ask, joined, post, read_events, serving
+
+from s1kit.formats import detect_format
+from s1kit.plan import Plan
+from s1kit.rows import Row
+from s1kit.serve.fields import ChatBody
+from s1kit.serve.jobs import ask_chat
+from s1kit.serve.tokenizer import FileTokenizer
+from s1kit.serve.upstream import DIALECTS, Upstream
+from s1kit.serve.wire import CompletionsServer
+from s1kit.tokens import TokenFormat
+
+
+@dataclass
+class HashModel:
+    """A model that is a function of its context: bytes of text, now and then an attempt to stop."""
+
+    tokens: TokenFormat
+    stops_in: int = 12
+    alphabet: Sequence[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        text = "abcdefg é€😀\n"
+        self.alphabet = sorted({i for c in text for i in self.tokens.tokenizer.encode(c, add_special_tokens=False)})
+
+    def __call__(self, context: Sequence[int]) -> int:
+        digest = hashlib.sha256(repr(list(context)[-40:]).encode()).digest()
+        if digest[0] % self.stops_in == 0:
+            return min(self.tokens.eos_ids) if digest[1] % 3 == 0 else self.tokens.end_ids[0]
+        return self.alphabet[int.from_bytes(digest[2:6], "big") % len(self.alphabet)]
+
+
+@dataclass
+class Proxied:
+    running: Running
+    upstream: ScriptedUpstream
+    backend: Upstream
+    model: HashModel
+
+    @property
+    def url(self) -> str:
+        return self.running.url
+
+
+@contextmanager
+def proxied(folder: Path, kind: str = "vllm", silent_seconds: float = 5, **more: Any) -> Iterator[Proxied]:
+    tokenizer = FileTokenizer(folder)
+    tokens = TokenFormat(detect_format(tokenizer), tokenizer)
+    model = HashModel(tokens)
+    upstream = ScriptedUpstream(tokenizer, model, owned_by=kind)
+    made: list[Upstream] = []
+
+    async def backend(stack: AsyncExitStack) -> Upstream:
+        url = await stack.enter_async_context(upstream.running())
+        made.append(Upstream(CompletionsServer(url, "key", silent_seconds), "scripted", tokens, 2048, DIALECTS[kind]))
+        return made[0]
+
+    with serving(backend, **more) as running:
+        yield Proxied(running, upstream, made[0], model)
+
+
+@pytest.fixture(scope="module")
+def server(tokenizer_folder: Path) -> Iterator[Proxied]:
+    with proxied(tokenizer_folder) as found:
+        yield found
+
+
+@pytest.fixture(autouse=True)
+def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    if "server" in request.fixturenames:
+        upstream = request.getfixturevalue("server").upstream
+        upstream.fault, upstream.interval, upstream.tokens_per_event = "", 0.0, 1
+
+
+@pytest.fixture(scope="module")
+def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    from fixtures_models import SPECIALS, write_tokenizer
+
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
+    # As in Qwen3: the delimiters are tokens of their own but not special, so a server shows them in text.
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    for token in content["added_tokens"]:
+        token["special"] = "think" not in token["content"]
+    path.write_text(json.dumps(content))
+    return folder
+
+
+def expected(server: Proxied, text: str, **fields: Any) -> Row:
+    """What the token-level driver makes of the same model: the truth that the proxy must tell."""
+    body = ChatBody.model_validate_json(json.dumps({"messages": [{"role": "user", "content": text}]} | fields))
+    plan: Plan = ask_chat(body, server.backend, {}, None).jobs[0].plan
+    row = Row(plan)
+    context = list(row.start())
+    while not row.is_done:
+        new = row.push(server.model(context))
+        if row.drop:
+            del context[-row.drop :]
+        context += new
+    return row
+
+
+def long_question(server: Proxied) -> str:
+    """A question whose first run of thinking is not over after a few tokens."""
+    for i in range(100):
+        if expected(server, f"long {i}", thinking_token_budget=100).thinking_tokens > 8:
+            return f"long {i}"
+    raise AssertionError("the model stops too early on every question")
+
+
+@pytest.mark.parametrize("tokens_per_event", [1, 3])
+@pytest.mark.parametrize("stream", [True, False])
+def test_the_proxy_says_token_for_token_what_the_engine_would(
+    server: Proxied, stream: bool, tokens_per_event: int
+) -> None:
+    server.upstream.tokens_per_event = tokens_per_event
+    for i in range(30):
+        fields = {
+            "thinking_token_budget": [0, 1, 7, 40, 200][i % 5],
+            "num_waits": i % 3 if i % 5 else 0,
+            "answer_tokens": 8 + i,
+        }
+        truth = expected(server, f"question {i}", **fields).generation()
+        reply = ask(server.url, f"question {i}", stream=stream, **fields)
+        assert reply.status_code == 200, reply.text
+        if stream:
+            got = joined(read_events(reply.text))[0]
+            thinking, answer, account = got["thinking"], got["answer"], got["s1kit"]
+        else:
+            (choice,) = reply.json()["choices"]
+            thinking, answer = choice["message"]["reasoning"] or "", choice["message"]["content"]
+            account = choice["s1kit"]
+            assert reply.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == truth.thinking_tokens
+        assert thinking == truth.thinking
+        assert answer == truth.answer
+        assert account == {
+            "ending": truth.ending,
+            "num_waits": truth.num_waits,
+            "forced_tokens": truth.forced_tokens,
+            "seam": "ids",
+        }
+
+
+def test_a_wait_continues_on_token_ids_and_asks_only_for_what_is_left(server: Proxied) -> None:
+    server.upstream.bodies.clear()
+    ask(server.url, "question 3", thinking_token_budget=30, num_waits=2, answer_tokens=9)
+    first, second = server.upstream.bodies[:2]
+    assert first["max_tokens"] == 30
+    assert second["prompt"][: len(first["prompt"])] == first["prompt"]
+    grown = len(second["prompt"]) - len(first["prompt"])
+    assert second["max_tokens"] == 30 - grown
+    assert set(first["stop_token_ids"]) == set(server.backend.tokens.thinking_stop_ids)
+    assert server.upstream.headers[0]["authorization"] == "Bearer key"
+    assert "temperature" not in first
+
+
+def test_sampling_fields_reach_the_upstream_and_choices_get_seeds_of_their_own(server: Proxied) -> None:
+    server.upstream.bodies.clear()
+    ask(server.url, n=2, seed=5, temperature=0.7, top_p=0.9, top_k=4, min_p=0.1, thinking_token_budget=0)
+    first, second = server.upstream.bodies
+    assert {"temperature": 0.7, "top_p": 0.9, "top_k": 4, "min_p": 0.1}.items() <= first.items()
+    assert {first["seed"], second["seed"]} == {5, 6}
+
+
+def test_stop_strings_are_sent_for_the_answer_only(server: Proxied) -> None:
+    server.upstream.bodies.clear()
+    reply = ask(server.url, "question 1", thinking_token_budget=20, stop=["b"], answer_tokens=40).json()
+    assert all("stop" not in body for body in server.upstream.bodies[:-1])
+    assert server.upstream.bodies[-1]["stop"] == ["b"]
+    assert "b" not in reply["choices"][0]["message"]["content"].removeprefix("Final Answer:")
+
+
+def test_log_probabilities_of_the_answer_are_passed_on(server: Proxied) -> None:
+    reply = ask(server.url, thinking_token_budget=2, logprobs=True, top_logprobs=1, answer_tokens=12).json()
+    content = reply["choices"][0]["logprobs"]["content"]
+    assert len(content) == len(joined_tokens(content))
+    assert all(len(entry["top_logprobs"]) == 2 for entry in content)
+    streamed = ask(server.url, thinking_token_budget=2, logprobs=True, top_logprobs=1, answer_tokens=12, stream=True)
+    pieces = [c["logprobs"]["content"] for e in read_events(streamed.text) for c in e["choices"] if c.get("logprobs")]
+    assert [entry for piece in pieces for entry in piece] == content
+
+
+def joined_tokens(content: list[dict[str, Any]]) -> list[str]:
+    return [entry["token"] for entry in content]
+
+
+def test_the_format_of_the_answer_is_asked_for_in_the_answer_only(server: Proxied) -> None:
+    server.upstream.bodies.clear()
+    ask(server.url, response_format={"type": "json_object"}, thinking_token_budget=3)
+    assert "response_format" not in server.upstream.bodies[0]
+    assert server.upstream.bodies[-1]["response_format"] == {"type": "json_object"}
+
+
+def test_completions_go_through_as_they_are_or_think_when_asked(server: Proxied) -> None:
+    server.upstream.bodies.clear()
+    plain = post(server.url, {"prompt": "abc", "max_tokens": 9}, "/v1/completions").json()
+    (body,) = server.upstream.bodies
+    assert server.backend.tokens.tokenizer.decode(body["prompt"], skip_special_tokens=False) == "abc"
+    assert plain["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
+    assert plain["s1kit"]["ending"] is None
+    ids = {"prompt": [[65, 66], [67]], "max_tokens": 60, "thinking_token_budget": 5, "n": 2}
+    several = post(server.url, ids, "/v1/completions").json()
+    assert [c["index"] for c in several["choices"]] == [0, 1, 2, 3]
+    assert several["choices"][0]["text"] == several["choices"][1]["text"]
+    assert post(server.url, {"prompt": [10**6]}, "/v1/completions").json()["error"]["param"] == "prompt"
+    assert post(server.url, {"prompt": ""}, "/v1/completions").json()["error"]["param"] == "prompt"
+
+
+def test_events_cut_inside_a_character_do_not_matter(server: Proxied) -> None:
+    server.upstream.fault = "split"
+    seen = ""
+    for i in range(8):
+        truth = expected(server, f"question {i}", thinking_token_budget=60).generation()
+        split = joined(read_events(ask(server.url, f"question {i}", thinking_token_budget=60, stream=True).text))[0]
+        assert (split["thinking"], split["answer"]) == (truth.thinking, truth.answer)
+        seen += truth.thinking + truth.answer
+    assert any(ord(c) > 0x7FF for c in seen)
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "said"),
+    [
+        ("500", 502, "500"),
+        ("400", 400, "asked to fail"),
+        ("429", 429, "full"),
+        ("wrong_type", 502, "text/html"),
+        ("bad_utf8", 502, "cannot be read"),
+        ("garbage", 502, "cannot be read"),
+        ("error_event", 502, "on fire"),
+        ("too_many", 502, "tokens"),
+        ("die", 502, "127.0.0.1"),
+    ],
+)
+def test_a_faulty_upstream_is_an_error_that_says_which(server: Proxied, fault: str, status: int, said: str) -> None:
+    server.upstream.fault, server.upstream.fault_after = fault, 0
+    reply = ask(server.url, "question 4", thinking_token_budget=50)
+    assert reply.status_code == status, reply.text
+    assert said in reply.json()["error"]["message"]
+    if fault == "429":
+        assert reply.headers["retry-after"] == "7"
+    server.upstream.fault = ""
+    assert ask(server.url, "question 4", thinking_token_budget=5).status_code == 200
+
+
+def test_an_upstream_that_dies_in_mid_stream_ends_the_stream_with_an_error(server: Proxied) -> None:
+    server.upstream.fault, server.upstream.fault_after = "die", 3
+    reply = ask(server.url, long_question(server), thinking_token_budget=100, stream=True)
+    assert reply.status_code == 200
+    events = read_events(reply.text)
+    assert joined(events[:-1])[0]["tokens"] == 3
+    assert events[-1]["error"]["code"] == "upstream_died"
+
+
+def test_an_upstream_that_is_down_is_a_502_with_its_address(tokenizer_folder: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"
+    with proxied(tokenizer_folder) as found:
+        found.backend.server.url = address
+        reply = ask(found.url)
+        assert reply.status_code == 502
+        assert address in reply.json()["error"]["message"]
+        assert CLIENT.get(found.url + "/health").status_code == 503
+
+
+@pytest.mark.parametrize("fault", ["silent", "stall"])
+def test_a_silent_upstream_is_a_504(tokenizer_folder: Path, fault: str) -> None:
+    with proxied(tokenizer_folder, silent_seconds=0.4) as found:
+        found.upstream.fault, found.upstream.fault_after = fault, 2
+        started = time.monotonic()
+        reply = ask(found.url, long_question(found), thinking_token_budget=100)
+        assert reply.status_code == 504
+        assert time.monotonic() - started < 3
+        found.running.wait_until(lambda: found.upstream.num_open == 0)
+        metrics = CLIENT.get(found.url + "/metrics").text
+        assert 's1kit_upstream_errors_total{kind="upstream_silent"} 1' in metrics
+
+
+def test_a_kept_connection_that_the_upstream_closed_is_replaced(server: Proxied) -> None:
+    for _ in range(3):
+        assert ask(server.url, thinking_token_budget=3).status_code == 200
+
+        async def close_all() -> None:
+            for task in list(server.upstream._tasks):
+                task.cancel()
+
+        server.running.run(close_all())
+        server.running.wait_until(lambda: server.upstream.num_open == 0)
+
+
+def test_a_client_that_leaves_ends_the_work_upstream_within_a_second(server: Proxied) -> None:
+    server.upstream.interval = 0.02
+    before = server.upstream.num_abandoned
+    body = {"messages": [{"role": "user", "content": "question 0"}], "stream": True, "num_waits": 50}
+    with CLIENT.stream("POST", server.url + "/v1/chat/completions", json=body) as reply:
+        next(reply.iter_raw())
+    left = time.monotonic()
+    server.running.wait_until(lambda: server.upstream.num_abandoned == before + 1, seconds=2)
+    assert server.upstream.last_abandoned - left < 1
+
+
+def test_many_cancelled_streams_leave_nothing_behind(server: Proxied) -> None:
+    server.upstream.interval = 0.01
+    body = json.dumps({"messages": [{"role": "user", "content": "q"}], "stream": True, "num_waits": 99}).encode()
+    head = "POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\n"
+    port = int(server.url.rsplit(":", 1)[1])
+    request = f"{head}content-length: {len(body)}\r\n\r\n".encode() + body
+    num_tasks = server.running.run(count_tasks())
+
+    def begin_and_leave(_: int) -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(request)
+            client.recv(100)
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(begin_and_leave, range(100)))
+    server.running.wait_until(lambda: server.upstream.num_streaming == 0, seconds=10)
+    server.running.wait_until(lambda: server.running.state.admission.running == 0)
+    assert not server.running.state.streams
+    server.running.wait_until(lambda: server.running.run(count_tasks()) <= num_tasks + 2)
+    assert ask(server.url, thinking_token_budget=3).status_code == 200
+
+
+async def count_tasks() -> int:
+    return len(asyncio.all_tasks())
+
+
+def test_thinking_that_repeats_itself_is_ended_while_it_streams(server: Proxied) -> None:
+    letter = server.backend.tokens.tokenizer.encode("a")[0]
+    end = server.backend.tokens.end_ids[0]
+
+    def stuck(context: Sequence[int]) -> int:
+        return min(server.backend.tokens.eos_ids) if end in context else letter
+
+    model, server.upstream.next_id = server.upstream.next_id, stuck
+    try:
+        for stream in (False, True):
+            reply = ask(server.url, "q", stream=stream, thinking_token_budget=400)
+            account = joined(read_events(reply.text))[0]["s1kit"] if stream else reply.json()["s1kit"]
+            assert account["ending"] == "loop"
+        counts = [c["s1kit"] for e in read_events(reply.text) for c in e["choices"]]
+        assert sum(c["num_tokens"] for c in counts if c.get("kind") == "thinking") == 192
+    finally:
+        server.upstream.next_id = model
+
+
+@pytest.mark.parametrize("kind", ["sglang", "llama.cpp"])
+def test_servers_that_answer_in_text_are_forced_too_and_the_reply_says_so(tokenizer_folder: Path, kind: str) -> None:
+    with proxied(tokenizer_folder, kind) as found:
+        for i in range(12):
+            fields = {"thinking_token_budget": 25, "num_waits": i % 3, "answer_tokens": 12}
+            reply = ask(found.url, f"question {i}", **fields).json()
+            assert reply["s1kit"]["seam"] == "text"
+            assert reply["usage"]["completion_tokens_details"]["reasoning_tokens"] <= 25
+            streamed = joined(read_events(ask(found.url, f"question {i}", stream=True, **fields).text))[0]
+            assert streamed["thinking"] == (reply["choices"][0]["message"]["reasoning"] or "")
+            assert streamed["answer"] == reply["choices"][0]["message"]["content"]
+        sent = found.upstream.bodies[0]
+        assert isinstance(sent["prompt"], list) == (kind == "sglang")
+        assert "return_token_ids" not in sent

@@ -11,23 +11,52 @@ import tomllib
 from collections import Counter
 from functools import cache
 from importlib import resources
+from itertools import pairwise
+from typing import NamedTuple
 
 from s1kit.records import Question
 
 UNKNOWN = "unknown"
 
 
+class _Keywords(NamedTuple):
+    """Keyword to the numbers of its domains."""
+
+    words: dict[str, list[int]]
+    phrases: dict[tuple[str, str], list[int]]
+    beginnings: dict[str, list[int]]
+    lengths: tuple[int, ...]
+    """Of the beginnings."""
+
+
+_WORD = re.compile(r"\\?[a-z]+(?:['/-][a-z]+)*")
+_FORMULA = re.compile(r"\$[^$]*\w[^$]*\$|\w\s*[-+*/=^]\s*\w")
+
+
 @cache
-def _patterns() -> dict[str, re.Pattern[str]]:
-    """One expression a domain, from `keywords.toml`, the more general domains first."""
+def _table() -> dict[str, list[str]]:
     text = (resources.files("s1kit.curate") / "keywords.toml").read_text(encoding="utf-8")
-    words: dict[str, list[str]] = tomllib.loads(text)
-    return {domain: re.compile("|".join(alternatives), re.IGNORECASE) for domain, alternatives in words.items()}
+    return tomllib.loads(text)
+
+
+@cache
+def _keywords() -> _Keywords:
+    found = _Keywords({}, {}, {}, ())
+    for number, keywords in enumerate(_table().values()):
+        for keyword in keywords:
+            words = tuple(keyword.split()[-2:])
+            if len(words) == 2:
+                found.phrases.setdefault((words[0], words[1].rstrip("*")), []).append(number)
+            elif keyword.endswith("*"):
+                found.beginnings.setdefault(keyword[:-1], []).append(number)
+            else:
+                found.words.setdefault(keyword, []).append(number)
+    return found._replace(lengths=tuple(sorted({len(b) for b in found.beginnings})))
 
 
 def domains() -> list[str]:
     """The labels: MSC2020 two-digit classes as far as the paper uses them, with their numbers, and the sciences."""
-    return list(_patterns())
+    return list(_table())
 
 
 def by_source(question: Question) -> str:
@@ -41,15 +70,29 @@ def by_source(question: Question) -> str:
 
 
 def by_keywords(question: Question) -> str:
-    """The domain whose keywords a question has most kinds of; `unknown` when it has none.
+    """The domain of which a question has most different keywords; without any, algebra for a formula, else `unknown`.
 
     Ties go to the domain with more hits in all, then to the later one, which is the more special one.
 
     >>> by_keywords(Question(text="A triangle has angles in the ratio 1:2:3. Find its area."))
     '51 Geometry'
     """
-    scores: list[tuple[int, int, int]] = []
-    for number, pattern in enumerate(_patterns().values()):
-        if hits := Counter(hit.lower() for hit in pattern.findall(question.text)):
-            scores.append((len(hits), hits.total(), number))
-    return domains()[max(scores)[2]] if scores else UNKNOWN
+    table = _keywords()
+    kinds: Counter[int] = Counter()
+    hits: Counter[int] = Counter()
+    spoken = _WORD.findall(question.text.lower())
+    for word, times in Counter(spoken).items():
+        for number in table.words.get(word, ()):
+            kinds[number] += 1
+            hits[number] += times
+        for length in table.lengths:
+            for number in table.beginnings.get(word[:length], ()) if length <= len(word) else ():
+                kinds[number] += 1
+                hits[number] += times
+    for pair in set(pairwise(spoken)):
+        for number in table.phrases.get(pair, ()):
+            kinds[number] += 1
+            hits[number] += 1
+    if kinds:
+        return domains()[max(kinds, key=lambda number: (kinds[number], hits[number], number))]
+    return "08 Algebraic systems" if _FORMULA.search(question.text) else UNKNOWN

@@ -18,7 +18,7 @@ from s1kit.pool.decontaminate import Matches, Overlap, OverlapIndex
 from s1kit.pool.duplicates import Duplicate, NearIndex, Rows, exact_duplicates, near_duplicates
 from s1kit.pool.evaluation_sets import builtin_sets, load_set
 from s1kit.pool.ngrams import Tier
-from s1kit.pool.sources import label, read_source
+from s1kit.pool.sources import kind_of, label, read_source
 from s1kit.progress import meter, say
 from s1kit.questions import Reject, find_files
 from s1kit.recipe import Collect, Recipe, Source
@@ -60,8 +60,6 @@ class Pool:
     """The sources of a recipe, read as often as needed."""
 
     def __init__(self, config: Collect, seed: int) -> None:
-        if not config.sources:
-            raise InputError("the recipe names no source", where="collect.sources", fix="Add one, e.g. a path.")
         self.config, self.seed = config, seed
         self.rejects: list[Reject] = []
         self.missing: dict[str, str] = {}
@@ -207,6 +205,8 @@ def _check(stage: Stage, pool: Pool) -> None:
 
 def _inputs(config: Collect) -> Iterator[Path | tuple[str, str]]:
     """Every file that is read, so that a changed one is noticed; for the Hub, the revision."""
+    if not config.sources:
+        raise InputError("the recipe names no source", where="collect.sources", fix="Add one, e.g. a path.")
     for source in config.sources:
         yield from _files(source)
     for name in config.against:
@@ -215,7 +215,7 @@ def _inputs(config: Collect) -> Iterator[Path | tuple[str, str]]:
 
 
 def _files(source: Source) -> Iterator[Path | tuple[str, str]]:
-    if source.hub:
+    if kind_of(source) == "hub":
         yield (label(source), source.revision or "newest")
     elif source.path and (glob(source.path) or not source.optional):
         yield from find_files(source.path)

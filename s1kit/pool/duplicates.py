@@ -159,7 +159,7 @@ def near_duplicates(pairs: Iterable[tuple[int, int, float]], rows: Rows) -> dict
     """Rows to drop for being nearly a better row. Pairs are chained: near a near duplicate is near."""
     import numpy as np
 
-    merits = np.concatenate(rows.merits)
+    merits = np.concatenate([np.zeros(0, np.int64), *rows.merits])
     group: dict[int, int] = {}
     similarity: dict[int, float] = {}
 

@@ -20,14 +20,7 @@ def read_source(source: Source, seed: int, rejects: list[Reject] | None = None) 
 
     A broken row is an InputError that names its place, or lands in `rejects` where that is given.
     """
-    given = [name for name in ("builtin", "path", "hub") if getattr(source, name)]
-    if len(given) != 1:
-        raise InputError(
-            f"a source names {' and '.join(given) or 'nothing'}",
-            where="collect.sources",
-            fix="Give exactly one of builtin, path and hub.",
-        )
-    match given[0]:
+    match kind_of(source):
         case "builtin":
             questions = _read_builtin(source, seed)
         case "path":
@@ -35,6 +28,18 @@ def read_source(source: Source, seed: int, rejects: list[Reject] | None = None) 
         case _:
             questions = _read_hub(source, rejects)
     return islice(questions, source.num)
+
+
+def kind_of(source: Source) -> str:
+    """`builtin`, `path` or `hub`; InputError when a source gives none or several of them."""
+    given = [name for name in ("builtin", "path", "hub") if getattr(source, name)]
+    if len(given) != 1:
+        raise InputError(
+            f"a source names {' and '.join(given) or 'nothing'}",
+            where="collect.sources",
+            fix="Give exactly one of builtin, path and hub.",
+        )
+    return given[0]
 
 
 def label(source: Source) -> str:

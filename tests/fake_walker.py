@@ -1,8 +1,8 @@
 """A fake engine whose accuracy curve is known in advance: a question asks for so many steps, a model walks them.
 
-It stops of its own accord every `stride` steps, like a model that stops too early; told to wait, it walks on. Its answer
-is right exactly if it has walked far enough. Every token is a step, so budgets and steps are the same number. It counts
-the tokens it was made to decode.
+It stops of its own accord every `stride` steps, like a model that stops too early; told to wait, it walks on. Its
+answer is right exactly if it has walked far enough. Every token is a step, so budgets and steps are the same number. It
+counts the tokens it was made to decode.
 """
 
 from __future__ import annotations

@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks
 from s1kit.evaluate.decode import Cell, Decoding, fill
+from s1kit.evaluate.grading import grade
 from s1kit.evaluate.settings import DIRECT, grid
 from s1kit.evaluate.workers import in_processes
+from s1kit.grade import load_grader
 from s1kit.progress import meter
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Setting
@@ -67,22 +70,23 @@ class Work:
     how: Decoding
 
     def __call__(self, jobs: Sequence[Job], on_progress: Callable[[int], None]) -> None:
-        from s1kit.engines import load_engine
-        from s1kit.evaluate.grading import grade
-
-        engines: dict[str, Any] = {}
+        grader = load_grader()
+        engines: dict[str, Engine] = {}
         for job in jobs:
             generations: list[Generation] = []
             for model in dict.fromkeys(setting.model for _, setting, _ in job.cells):
                 cells = [cell for cell in job.cells if cell[1].model == model]
                 if model not in engines:
-                    options: dict[str, object] = {"batch_size": self.batch_size}
-                    if cells[0][1].method == DIRECT:
-                        options["format"] = "direct"
-                    engines[model] = load_engine(model or self.model, **options)
+                    engines[model] = self._engine(model or self.model, cells[0][1].method)
                 generations += fill(engines[model], cells, self.how, on_progress)
             questions = {q.id: q for q, _, _ in job.cells}
-            write_rows(job.path, Generation, grade(generations, questions))
+            write_rows(job.path, Generation, grade(generations, questions, grader))
+
+    def _engine(self, reference: str, method: str) -> Engine:
+        options: dict[str, object] = {"format": "direct"} if method == DIRECT else {}
+        if reference.partition(":")[0] in ("hf", "tiny", "tiny-base"):
+            options["max_batch"] = self.batch_size
+        return load_engine(reference, **options)
 
 
 def _model(recipe: Recipe, run: Run) -> tuple[str, list[Path | tuple[str, str]]]:

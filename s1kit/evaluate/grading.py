@@ -4,26 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from s1kit.grade import BatchGrader, Case, reference
 from s1kit.records import Generation, Question
 
 
-def grade(generations: Iterable[Generation], questions: Mapping[str, Question]) -> list[Generation]:
+def grade(
+    generations: Iterable[Generation], questions: Mapping[str, Question], grader: BatchGrader
+) -> list[Generation]:
     """The generations with verdict, evidence and final answer. A generation without an answer is wrong, and says so."""
-    from s1kit.grade import Case, load_grader, reference
-
     rows = list(generations)
     answers = list(dict.fromkeys((row.question_id, row.answer) for row in rows if row.answer.strip()))
     cases = []
     for question_id, answer in answers:
         question = questions[question_id]
         cases.append(Case(answer, reference(question) or "", str(question.metadata.get("kind", "")), question.text))
-    judged = dict(zip(answers, load_grader().grade(cases), strict=True))
+    judged = dict(zip(answers, grader.grade(cases), strict=True))
     graded = []
     for row in rows:
         judgement = judged.get((row.question_id, row.answer))
         if judgement is None:
             update = {"verdict": "wrong", "evidence": row.note or "no answer", "final_answer": ""}
         else:
-            update = {"verdict": judgement.verdict, "evidence": judgement.evidence, "final_answer": ""}
+            update = judgement._asdict()
         graded.append(row.model_copy(update=update))
     return graded

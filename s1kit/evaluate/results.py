@@ -86,7 +86,7 @@ class Results:
         import pyarrow.parquet as pq
 
         wanted, kept = list(set(question_ids)), set(settings)
-        for shard in self.shards:
+        for shard in self.shards if wanted else ():
             table = pq.read_table(shard, filters=[("question_id", "in", wanted)])
             for row in table.to_pylist():
                 if Setting.model_validate(row["setting"]) in kept:
@@ -101,7 +101,9 @@ def read_results(questions: Sequence[Question], shards: Sequence[Path]) -> Resul
     place = {question.id: i for i, question in enumerate(questions)}
     parts: dict[Setting, list[_Part]] = {}
     for shard in shards:
-        table = pq.read_table(shard, columns=ROW_COLUMNS + SEGMENT_COLUMNS)
+        # Not `read_table`: only a ParquetFile reads some fields of a struct and leaves the texts on disk.
+        with pq.ParquetFile(shard) as file:
+            table = file.read(columns=ROW_COLUMNS + SEGMENT_COLUMNS)
         for setting, rows, columns in _by_setting(table):
             known = [i for i, q in zip(rows, columns["question_id"][rows], strict=True) if q in place]
             parts.setdefault(setting, []).append({n: c[np.array(known, dtype=int)] for n, c in columns.items()})

@@ -23,7 +23,7 @@ def grid(config: Evaluate) -> list[tuple[Setting, int]]:
     """
     _check(config)
     largest = max(config.max_tokens, default=None)
-    budgets = sorted(set(config.max_tokens)) or [None]
+    budgets: list[int | None] = [*sorted(set(config.max_tokens))] or [None]
     waits = sorted(set(config.num_waits)) or [0]
     sequential = [
         Setting(max_tokens=budget, num_waits=num, wait=config.wait)
@@ -31,7 +31,7 @@ def grid(config: Evaluate) -> list[tuple[Setting, int]]:
         for num in dict.fromkeys([0, waits[-1]])
     ]
     sequential += [Setting(max_tokens=largest, num_waits=num, wait=config.wait) for num in waits]
-    cells = {setting: config.repeats for setting in sequential}
+    cells = dict.fromkeys(sequential, config.repeats)
     if config.votes:
         draw = Setting(max_tokens=largest, wait=config.wait, temperature=config.vote_temperature)
         cells[draw] = max(max(config.votes), cells.get(draw, 0))

@@ -62,5 +62,4 @@ def replay(trunk: Generation, budget: ThinkingBudget) -> Replayed | None:
 
 def _prefix(thinking: tuple[Segment, ...], spent: int, ending: Ending) -> Prefix:
     total = sum(s.num_tokens for s in thinking)
-    prefix_ending = "closed" if ending == "closed" else "cut_off"
-    return Prefix(thinking, prefix_ending, num_tokens=spent if spent < total else None)
+    return Prefix(thinking, "closed" if ending == "closed" else "cut_off", spent if spent < total else None)

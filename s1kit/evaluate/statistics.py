@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from math import comb, sqrt
+from math import comb, pow, sqrt
 from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
@@ -181,7 +181,8 @@ def clopper_pearson(successes: int, n: int, alpha: float = 0.05) -> tuple[float,
     """
 
     def tail(share: float, at_least: int) -> float:
-        return sum(comb(n, i) * share**i * (1 - share) ** (n - i) for i in range(at_least, n + 1))
+        terms = (comb(n, i) * pow(share, i) * pow(1 - share, n - i) for i in range(at_least, n + 1))
+        return float(sum(terms))
 
     low = 0.0 if successes == 0 else _bisect(lambda p: tail(p, successes) - alpha / 2)
     high = 1.0 if successes == n else _bisect(lambda p: tail(p, successes + 1) - (1 - alpha / 2))
@@ -211,7 +212,7 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 
 def student_quantile(df: int) -> float:
-    """The 97.5 % quantile of Student's t: the normal one with the first three Cornish-Fisher terms; exact to 0.01 from 4 on.
+    """The 97.5 % quantile of Student's t: the normal one with three Cornish-Fisher terms; exact to 0.01 from 4 on.
 
     >>> round(student_quantile(29), 2)
     2.05

@@ -38,7 +38,7 @@ def in_processes(work: Work[T], chunks: Sequence[T], processes: int, on_progress
     try:
         for i in range(min(processes, len(chunks))):
             here, there = context.Pipe(duplex=False)
-            process = context.Process(target=_run, args=(work, chunks[i::processes], there), daemon=True)
+            process: BaseProcess = context.Process(target=_run, args=(work, chunks[i::processes], there))
             process.start()
             there.close()
             running[here] = process

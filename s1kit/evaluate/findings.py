@@ -1,0 +1,288 @@
+"""What the generations of a run say, as numbers with intervals and plain sentences. Pure; it draws and writes nothing.
+
+No sentence here claims that one setting beats another unless the paired interval excludes zero, and intervals of a
+setting that was picked as the best of several are widened for the picking.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from s1kit.evaluate.metrics import control, majority_at_k, performance, scaling
+from s1kit.evaluate.results import Draws, Results
+from s1kit.evaluate.settings import DIRECT, FORCING
+from s1kit.evaluate.statistics import Estimate, Flips, accuracy, bootstrap, flips, holm, paired_difference, wilson
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting on the curve."""
+
+    name: str
+    """As a reader would say it, e.g. `2 Waits`."""
+    tokens: float
+    """Average thinking tokens a question; of all votes together, where there are several."""
+    estimate: Estimate
+    draws: Draws
+    votes: int = 1
+    per_question: Matrix | None = None
+    """Chance of a right answer, one row a question; None: the draws' own verdicts."""
+
+    @property
+    def outcomes(self) -> Matrix:
+        return self.draws.correct if self.per_question is None else self.per_question
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one more step of Waits did to the same questions."""
+
+    before: Point
+    after: Point
+    flips: Flips
+    p_adjusted: float
+    """McNemar's exact p, adjusted (Holm) for the number of steps looked at."""
+    difference: Estimate
+
+    @property
+    def is_noise(self) -> bool:
+        return not self.difference.excludes_zero or self.p_adjusted > 0.05
+
+
+@dataclass(frozen=True)
+class Method:
+    """The paper's three metrics of one way to spend test-time compute."""
+
+    name: str
+    points: tuple[Point, ...]
+    control: float
+    scaling: float | None
+    """Percentage points per doubling of thinking tokens; None with fewer than two different lengths."""
+    performance: float
+
+
+@dataclass(frozen=True)
+class Rates:
+    """How often something went other than planned in one setting, as shares of its generations."""
+
+    cut_off: float
+    no_answer: float
+    truncated: float
+    loop: float
+    abstain: float
+    failed: float
+
+
+@dataclass
+class Findings:
+    results: Results
+    votes: Sequence[int] = field(default_factory=tuple)
+
+    @cached_property
+    def _sequential(self) -> list[Draws]:
+        found = [d for s, d in self.results.draws.items() if s.method == FORCING and s.temperature == 0 and not s.model]
+        return sorted(found, key=lambda d: (_budget(d), d.setting.num_waits))
+
+    @cached_property
+    def by_budget(self) -> list[Point]:
+        """Thinking budgets, the model stopping when it wants."""
+        return [_point(d, _budget_name(d)) for d in self._sequential if d.setting.num_waits == 0]
+
+    @cached_property
+    def by_budget_with_waits(self) -> list[Point]:
+        """Thinking budgets, with the most Waits; empty when no Waits were asked for."""
+        most = max((d.setting.num_waits for d in self._sequential), default=0)
+        found = [d for d in self._sequential if d.setting.num_waits == most > 0]
+        return [_point(d, f"{_budget_name(d)}, up to {_waits_name(most)}") for d in found] if len(found) > 1 else []
+
+    @cached_property
+    def by_waits(self) -> list[Point]:
+        """Numbers of Waits under the largest budget; the first is none. Empty when only one number was asked for."""
+        largest = max((_budget(d) for d in self._sequential), default=0)
+        found = [d for d in self._sequential if _budget(d) == largest]
+        return [_point(d, _waits_name(d.setting.num_waits)) for d in found] if len(found) > 1 else []
+
+    @cached_property
+    def by_votes(self) -> list[Point]:
+        """Majority votes over sampled generations, each at the price of all its draws."""
+        import numpy as np
+
+        sampled = [d for s, d in self.results.draws.items() if s.method == FORCING and s.temperature > 0]
+        points = []
+        for draws in sampled[:1]:
+            answers = [[a or None for a in row] for row in draws.final_answer]
+            for k in sorted(v for v in self.votes if v <= draws.repeats):
+                chance = np.array(
+                    [
+                        [majority_at_k(a, [bool(c) for c in row], k)]
+                        for a, row in zip(answers, draws.correct, strict=True)
+                    ]
+                )
+                estimate = bootstrap(lambda means: means[:, 0], chance)
+                name = "1 sample" if k == 1 else f"vote of {k}"
+                points.append(Point(name, k * draws.mean_thinking, estimate, draws, k, chance))
+        return points
+
+    @cached_property
+    def baseline(self) -> Point | None:
+        """The base model answering directly."""
+        for setting, draws in self.results.draws.items():
+            if setting.method == DIRECT:
+                return Point(f"{setting.model}, answering directly", 0.0, accuracy(draws.correct), draws)
+        return None
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """From each number of Waits to the next."""
+        pairs = list(zip(self.by_waits, self.by_waits[1:], strict=False))
+        tables = [_flips(a, b) for a, b in pairs]
+        adjusted = holm([t.p_value for t in tables])
+        return [Step(a, b, t, p, compare(a, b)) for (a, b), t, p in zip(pairs, tables, adjusted, strict=True)]
+
+    @cached_property
+    def best_waits(self) -> Step | None:
+        """From no Wait to the number of Waits with the best accuracy, its interval widened for the picking."""
+        if len(self.by_waits) < 2:
+            return None
+        none, *some = self.by_waits
+        best = max(some, key=lambda p: p.estimate.value)
+        table = _flips(none, best)
+        p = min(1.0, table.p_value * len(some))
+        return Step(none, best, table, p, compare(none, best, comparisons=len(some)))
+
+    @cached_property
+    def matched_vote(self) -> tuple[Point, Point, Estimate] | None:
+        """The best Waits beside the vote that costs the nearest number of thinking tokens, and their difference."""
+        import math
+
+        if self.best_waits is None or not self.by_votes:
+            return None
+        waits = self.best_waits.after
+        vote = min(self.by_votes, key=lambda p: abs(math.log(max(p.tokens, 1)) - math.log(max(waits.tokens, 1))))
+        return waits, vote, compare(vote, waits)
+
+    @cached_property
+    def methods(self) -> list[Method]:
+        named = [
+            ("thinking budget, no Waits", self.by_budget),
+            ("thinking budget, most Waits", self.by_budget_with_waits),
+            ("Waits, largest budget", self.by_waits),
+            ("majority vote", self.by_votes),
+        ]
+        return [_method(name, points) for name, points in named if len(points) > 1]
+
+    @cached_property
+    def oscillating(self) -> list[str]:
+        """Questions whose verdict changed more than once along the numbers of Waits."""
+        if len(self.by_waits) < 3:
+            return []
+        ids = _shared_ids([p.draws for p in self.by_waits])
+        rows = [p.draws.on(ids).correct[:, 0] for p in self.by_waits]
+        return [
+            question
+            for i, question in enumerate(ids)
+            if sum(rows[j][i] != rows[j + 1][i] for j in range(len(rows) - 1)) > 1
+        ]
+
+    @cached_property
+    def sources(self) -> list[str]:
+        return list(dict.fromkeys(q.source for q in self.results.questions))
+
+    def by_source(self, point: Point) -> dict[str, Estimate]:
+        """A point's accuracy for each source of questions."""
+        source = {q.id: q.source for q in self.results.questions}
+        out = {}
+        for name in self.sources:
+            rows = [i for i, q in enumerate(point.draws.question_ids) if source[q] == name]
+            if rows:
+                outcomes = point.outcomes[rows]
+                whole = point.per_question is None
+                out[name] = accuracy(outcomes) if whole else wilson(float(outcomes.sum()), len(rows))
+        return out
+
+
+def compare(before: Point, after: Point, comparisons: int = 1) -> Estimate:
+    """How much better `after` is on the questions that both answered."""
+    ids = _shared_ids([before.draws, after.draws])
+    return paired_difference(_rows(before, ids), _rows(after, ids), comparisons=comparisons)
+
+
+def rates(draws: Draws) -> Rates:
+    ending = draws.ending
+    return Rates(
+        cut_off=float((ending == "cut_off").mean()),
+        no_answer=float((draws.answered == 0).mean()),
+        truncated=float(draws.truncated.mean()),
+        loop=float((ending == "loop").mean()),
+        abstain=float(draws.abstained.mean()),
+        failed=float((ending == "failed").mean()),
+    )
+
+
+def thinking_by_correctness(draws: Draws) -> tuple[float, float]:
+    """Average thinking tokens of right and of wrong generations; nan where there are none."""
+    right = draws.correct == 1
+    tokens = draws.thinking_tokens
+    return (
+        float(tokens[right].mean()) if right.any() else float("nan"),
+        float(tokens[~right].mean()) if (~right).any() else float("nan"),
+    )
+
+
+def _point(draws: Draws, name: str) -> Point:
+    return Point(name, draws.mean_thinking, accuracy(draws.correct), draws)
+
+
+def _budget(draws: Draws) -> float:
+    return float("inf") if draws.setting.max_tokens is None else draws.setting.max_tokens
+
+
+def _budget_name(draws: Draws) -> str:
+    limit = draws.setting.max_tokens
+    return "no limit" if limit is None else f"{limit:,} tokens"
+
+
+def _waits_name(num: int) -> str:
+    return "no Wait" if num == 0 else f"{num} Wait{'s' if num > 1 else ''}"
+
+
+def _shared_ids(draws: Sequence[Draws]) -> list[str]:
+    everywhere = set.intersection(*(set(d.question_ids) for d in draws))
+    return [q for q in draws[0].question_ids if q in everywhere]
+
+
+def _rows(point: Point, ids: Sequence[str]) -> Matrix:
+    row = {question_id: i for i, question_id in enumerate(point.draws.question_ids)}
+    return point.outcomes[[row[q] for q in ids]]
+
+
+def _flips(before: Point, after: Point) -> Flips:
+    ids = _shared_ids([before.draws, after.draws])
+    a, b = _rows(before, ids)[:, 0], _rows(after, ids)[:, 0]
+    return flips([bool(x) for x in a], [bool(x) for x in b])
+
+
+def _method(name: str, points: Sequence[Point]) -> Method:
+    pairs = [(p.tokens, p.estimate.value) for p in points]
+    thinking = [(t, a) for t, a in pairs if t > 0]
+    within = []
+    for p in points:
+        limit = p.draws.setting.max_tokens
+        high = float("inf") if limit is None else limit
+        within.append(control(p.draws.thinking_tokens.ravel().tolist(), 0, high))
+    return Method(
+        name,
+        tuple(points),
+        control=sum(within) / len(within),
+        scaling=scaling(thinking) if len({t for t, _ in thinking}) > 1 else None,
+        performance=performance(pairs),
+    )

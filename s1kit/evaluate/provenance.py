@@ -1,0 +1,114 @@
+"""What the stages before left behind, for the report: receipts, the funnel, what was dropped and why, the losses.
+
+It reads whatever exists; a run that begins with a finished model has less to show.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from s1kit.records import Dropped, Question, from_arrow
+from s1kit.stage import RECEIPT, Run
+
+STAGES = ("collect", "distill", "curate", "train", "evaluate")
+EXAMPLES_PER_REASON = 1
+PAGES = (("collect", "decontamination.html"), ("curate", "funnel.html"))
+"""Pages that stages write of their own."""
+
+
+@dataclass(frozen=True)
+class Drop:
+    """A reason to drop, how often it applied, and an example."""
+
+    stage: str
+    reason: str
+    count: int
+    example: str = ""
+    evidence: str = ""
+
+
+@dataclass
+class Provenance:
+    receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """Of the finished stages, in order."""
+    drops: list[Drop] = field(default_factory=list)
+    losses: list[tuple[int, float]] = field(default_factory=list)
+    """Optimiser step, training loss."""
+    pages: list[str] = field(default_factory=list)
+    """Paths below the run folder of the stages' own pages."""
+
+
+def read_provenance(run: Run) -> Provenance:
+    found = Provenance()
+    for stage in STAGES:
+        path = run.folder / stage / RECEIPT
+        if path.exists():
+            found.receipts[stage] = json.loads(path.read_text(encoding="utf-8"))
+            found.drops += _drops(run.folder / stage, stage, found.receipts[stage]["counts"])
+    found.losses = list(_losses(run.folder / "train" / "log.jsonl"))
+    found.pages = [f"{stage}/{name}" for stage, name in PAGES if (run.folder / stage / name).exists()]
+    return found
+
+
+def _drops(folder: Path, stage: str, counts: dict[str, int]) -> list[Drop]:
+    reasons = {k.removeprefix("dropped:"): n for k, n in counts.items() if k.startswith("dropped:") and n}
+    examples = _examples(folder, set(reasons))
+    return [
+        Drop(stage, reason, n, *examples.get(reason, ("", "")))
+        for reason, n in sorted(reasons.items(), key=lambda item: -item[1])
+    ]
+
+
+def _examples(folder: Path, reasons: set[str]) -> dict[str, tuple[str, str]]:
+    """One question and its evidence for each reason: the first in the shards."""
+    import pyarrow.parquet as pq
+
+    examples: dict[str, tuple[str, str]] = {}
+    for path in sorted(folder.glob("dropped-?????.parquet")):
+        if reasons <= examples.keys():
+            break
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=512, columns=["id", "stage", "reason", "evidence", "row"]):
+                for row in batch.to_pylist():
+                    if row["reason"] not in examples:
+                        dropped = from_arrow(Dropped, row)
+                        examples[dropped.reason] = (_text(json.loads(dropped.row)), dropped.evidence)
+    return examples
+
+
+def _text(row: dict[str, Any]) -> str:
+    """The question's text, wherever the row keeps it."""
+    for _ in range(3):
+        if isinstance(row.get("text"), str):
+            return str(row["text"])
+        row = row.get("question") or row.get("trace") or {}
+    return ""
+
+
+def _losses(path: Path) -> Iterator[tuple[int, float]]:
+    if not path.exists():
+        return
+    with path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines):
+            try:
+                row = json.loads(line)
+            except json.JSONDecodeError:
+                continue  # a line that a killed process left half written
+            if isinstance(row, dict) and isinstance(row.get("loss"), int | float):
+                yield int(row.get("step", number)), float(row["loss"])
+
+
+def overlap_with_training(run: Run, questions: list[Question]) -> list[str]:
+    """Ids of benchmark questions whose very text is among the training samples."""
+    import pyarrow.parquet as pq
+
+    ids = {q.id for q in questions}
+    seen: set[str] = set()
+    for path in sorted((run.folder / "curate").glob("samples-?????.parquet")):
+        for batch in pq.ParquetFile(path).iter_batches(columns=["trace.question.id"]):
+            seen |= {row["trace"]["question"]["id"] for row in batch.to_pylist()}
+    return sorted(ids & seen)

@@ -1,0 +1,151 @@
+"""Stage `report`: one HTML file and the curve, from the files of the other stages. It computes nothing by chance."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from s1kit.evaluate import page
+from s1kit.evaluate.figures import draw_curve, draw_loss, draw_panels, inline, save
+from s1kit.evaluate.findings import Findings
+from s1kit.evaluate.provenance import overlap_with_training, read_provenance
+from s1kit.evaluate.results import read_results
+from s1kit.evaluate.words import headline, text_curve
+from s1kit.recipe import Recipe
+from s1kit.records import Generation, Question, Setting
+from s1kit.stage import Run, Stage, hash_file, write_atomically
+
+MAX_PANELS = 6
+
+
+def report(recipe: Recipe, run: Run) -> Stage:
+    """Write report/report.html, curve.svg and curve.png. It is made anew whenever its inputs have changed."""
+    stage = run.open("report", config={}, seed=0)
+    shards = run.shards("evaluate", "generations")
+    inputs = {str(p.relative_to(run.folder)): hash_file(p) for p in [*run.shards("evaluate", "questions"), *shards]}
+    findings = _findings(run, recipe.evaluate.votes)
+    found = read_provenance(run)
+    with draw_curve(findings)() as drawn:
+        save(drawn, stage.folder / "curve")
+        curve = inline(drawn, "accuracy against thinking tokens")
+    sections = [
+        page.head(
+            recipe.report.title or recipe.name, recipe.description, recipe.report.caveat, findings, _is_tiny(recipe)
+        ),
+        page.warning(overlap_with_training(run, findings.results.questions)),
+        page.figure(curve, _caption(findings)),
+        page.settings_table(findings),
+        page.waits_section(findings),
+        page.methods_section(findings),
+        page.sources_section(findings, _panels(findings)),
+        page.traces_section(_traces(findings), {q.id: q for q in findings.results.questions}),
+        page.funnel_section(found),
+        page.training_section(found, _loss(found.losses)),
+        page.receipts_section(found, recipe.model_dump(mode="json")),
+    ]
+    html = page.page(f"{recipe.name}: s1kit report", sections)
+    write_atomically(stage.folder / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
+    stage.inputs = inputs
+    stage.counts["questions"] = len(findings.results.questions)
+    stage.counts["settings"] = len(findings.results.draws)
+    stage.figures["headline"] = [str(sentence) for sentence in headline(findings)]
+    stage.finish()
+    return stage
+
+
+def summary(run: Run) -> str:
+    """The curve as text and where the report lies, for the terminal."""
+    votes = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["resolved"]["evaluate"]["votes"]
+    findings = _findings(run, votes)
+    groups = [
+        ("thinking budget", findings.by_budget),
+        ("Waits", findings.by_waits),
+        ("majority vote", findings.by_votes),
+        ("baseline", [findings.baseline] if findings.baseline else []),
+    ]
+    lines = [f"\n{run.folder.name}: accuracy in % with 95 % intervals, by thinking tokens a question"]
+    for name, points in groups:
+        if points:
+            lines += [f" {name}", *text_curve(points)]
+    lines += ["", *map(str, headline(findings)), ""]
+    for name in ("curve.png", "report.html"):
+        path = run.folder / "report" / name
+        if path.exists():
+            lines.append(f"{name.split('.')[0]:>7}: {path}")
+    return "\n".join(lines)
+
+
+def _findings(run: Run, votes: Sequence[int]) -> Findings:
+    questions = list(run.rows("evaluate", "questions", Question))
+    return Findings(read_results(questions, run.shards("evaluate", "generations")), votes)
+
+
+def _is_tiny(recipe: Recipe) -> bool:
+    return recipe.distill.teacher == "tiny" and not recipe.evaluate.model
+
+
+def _caption(findings: Findings) -> str:
+    parts = [f"{len(findings.results.questions):,} questions; bands are 95 % intervals of each point by itself."]
+    if findings.by_waits:
+        parts.append("Numbers at the orange points count Waits.")
+    if findings.by_votes:
+        parts.append("A vote is drawn at the tokens of all its samples together; numbers below the points count them.")
+    return " ".join(parts)
+
+
+def _panels(findings: Findings) -> str:
+    if not 2 <= len(findings.sources) <= MAX_PANELS:
+        return ""
+    with draw_panels(findings)() as drawn:
+        return inline(drawn, "accuracy against thinking tokens by kind of question")
+
+
+def _loss(losses: Sequence[tuple[int, float]]) -> str:
+    if not losses:
+        return ""
+    with draw_loss(losses)() as drawn:
+        return inline(drawn, "training loss by optimiser step")
+
+
+def _traces(findings: Findings) -> list[tuple[str, Generation]]:
+    """Up to three transcripts that show what Waits and cutoffs do, the shortest of their kind."""
+    wanted: list[tuple[str, str, Setting]] = []
+    if findings.best_waits:
+        none, best = findings.best_waits.before, findings.best_waits.after
+        fixed = _first_change(none.draws, best.draws, 0.0, 1.0)
+        if fixed:
+            wanted.append(("Fixed by waiting: wrong without a Wait, right with", fixed, best.draws.setting))
+        most = findings.by_waits[-1]
+        broken = _first_change(none.draws, most.draws, 1.0, 0.0)
+        if broken:
+            wanted.append(("Broken by waiting: right without a Wait, wrong with", broken, most.draws.setting))
+    cut = _cut_off(findings)
+    if cut:
+        wanted.append(("Cut off: the budget was spent, an answer was forced", *cut))
+    texts = {
+        (g.question_id, g.setting): g
+        for g in findings.results.texts([q for _, q, _ in wanted], [s for _, _, s in wanted])
+    }
+    chosen = [(why, texts[q, s]) for why, q, s in wanted if (q, s) in texts]
+    if not chosen and findings.by_budget:
+        draws = findings.by_budget[-1].draws
+        some = findings.results.texts(draws.question_ids[:2], [draws.setting])
+        chosen = [("An answer", g) for g in some][:2]
+    return chosen
+
+
+def _first_change(before: Any, after: Any, was: float, now: float) -> str | None:
+    ids = [q for q in before.question_ids if q in set(after.question_ids)]
+    a, b = before.on(ids), after.on(ids)
+    hits = [i for i in range(len(ids)) if a.correct[i, 0] == was and b.correct[i, 0] == now and b.waits[i, 0] > 0]
+    return ids[min(hits, key=lambda i: (b.waits[i, 0], b.thinking_tokens[i, 0]))] if hits else None
+
+
+def _cut_off(findings: Findings) -> tuple[str, Setting] | None:
+    for point in findings.by_budget[len(findings.by_budget) // 2 :]:
+        draws = point.draws
+        for i, question in enumerate(draws.question_ids):
+            if draws.ending[i, 0] == "cut_off" and draws.thinking_tokens[i, 0] > 0:
+                return question, draws.setting
+    return None

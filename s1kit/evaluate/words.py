@@ -1,0 +1,139 @@
+"""The findings as sentences, for the page and the terminal. They never claim what the intervals do not carry."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from s1kit.evaluate.findings import Findings, Point, Step, compare
+from s1kit.evaluate.statistics import Estimate
+
+WITHIN_NOISE = "within noise"
+
+
+def percent(estimate: Estimate) -> str:
+    """`52.0 [46.4, 57.6]`: a share in percent with its 95 % interval."""
+    return f"{100 * estimate.value:.1f} [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def points(difference: Estimate) -> str:
+    """`+28.0 points [22.1, 33.9]`: a difference of shares."""
+    # Adding zero turns a rounded minus zero into zero.
+    value, low, high = (round(100 * x, 1) + 0.0 for x in difference)
+    return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+class Sentence(NamedTuple):
+    """A claim with its interval, and what it rests on."""
+
+    claim: str
+    detail: str
+
+    def __str__(self) -> str:
+        return f"{self.claim} {self.detail}"
+
+
+def headline(findings: Findings) -> list[Sentence]:
+    """What a reader should take away, most important first; each comparison with its paired interval."""
+    sentences = [
+        *_budget_sentence(findings.by_budget),
+        *_waits_sentence(findings.best_waits, len(findings.by_waits) - 1),
+        *_vote_sentence(findings.matched_vote),
+    ]
+    if findings.baseline:
+        sentences.append(_baseline_sentence(findings.baseline, [*findings.by_budget, *findings.by_waits]))
+    return sentences or [
+        Sentence(f"{setting.label}: {100 * draws.accuracy:.1f} %", f"of {len(draws.question_ids)} questions.")
+        for setting, draws in findings.results.draws.items()
+    ]
+
+
+def _budget_sentence(by_budget: Sequence[Point]) -> list[Sentence]:
+    if not by_budget:
+        return []
+    first, last = by_budget[0], by_budget[-1]
+    if first is last:
+        return [Sentence(f"{percent(last.estimate)} % are right", f"with {last.name} of thinking.")]
+    claim = _claim("More thinking", compare(first, last))
+    return [
+        Sentence(
+            claim,
+            f"Allowed {last.name} instead of {first.name}, accuracy goes from {percent(first.estimate)} to "
+            f"{percent(last.estimate)} %.",
+        )
+    ]
+
+
+def _waits_sentence(step: Step | None, num_tried: int) -> list[Sentence]:
+    if step is None:
+        return []
+    picked = f" (the best of {num_tried} numbers tried; the interval is widened for that)" if num_tried > 1 else ""
+    return [
+        Sentence(
+            _claim("Waiting", step.difference, is_noise=step.is_noise),
+            f"Told to wait where it would have stopped, it goes from {percent(step.before.estimate)} to "
+            f"{percent(step.after.estimate)} % with {step.after.name}{picked}: {step.flips.fixed} questions fixed, "
+            f"{step.flips.broken} broken, exact p {p_value(step.p_adjusted)}.",
+        )
+    ]
+
+
+def _vote_sentence(matched: tuple[Point, Point, Estimate] | None) -> list[Sentence]:
+    if matched is None:
+        return []
+    waits, vote, difference = matched
+    if not difference.excludes_zero:
+        claim = f"Waits against votes: {WITHIN_NOISE}, {points(difference)}."
+    else:
+        claim = f"{'Waits do better' if difference.value > 0 else 'Votes do better'}: {points(abs_of(difference))}."
+    return [
+        Sentence(
+            claim,
+            f"A {vote.name} at about the same cost, {vote.tokens:,.0f} against {waits.tokens:,.0f} thinking tokens, is "
+            f"right on {percent(vote.estimate)} % where {waits.name} reach {percent(waits.estimate)} %.",
+        )
+    ]
+
+
+def _baseline_sentence(baseline: Point, others: Sequence[Point]) -> Sentence:
+    said = f"The base model, answering directly, is right on {percent(baseline.estimate)} %"
+    if not others:
+        return Sentence(f"{said}.", "")
+    top = max(others, key=lambda p: p.estimate.value)
+    difference = compare(baseline, top, comparisons=len(others))
+    return Sentence(
+        _claim("Learning to think", difference),
+        f"{said}; the trained model with {top.name}, the best of {len(others)} settings, on {percent(top.estimate)} %.",
+    )
+
+
+def abs_of(difference: Estimate) -> Estimate:
+    """The difference turned so that its value is positive."""
+    if difference.value >= 0:
+        return difference
+    return Estimate(-difference.value, -difference.high, -difference.low)
+
+
+def _claim(what: str, difference: Estimate, is_noise: bool | None = None) -> str:
+    noise = not difference.excludes_zero if is_noise is None else is_noise
+    if noise:
+        return f"{what}: {WITHIN_NOISE}, {points(difference)}."
+    return f"{what} {'helps' if difference.value > 0 else 'hurts'}: {points(difference)}."
+
+
+def p_value(p: float) -> str:
+    """As text: `0.032`, or `< 0.001`."""
+    return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 1 else "= 1"
+
+
+def text_curve(points_: Sequence[Point], width: int = 40) -> list[str]:
+    """The curve as lines of text: name, tokens, a bar with the interval marked, the numbers."""
+    lines = []
+    longest = max((len(p.name) for p in points_), default=0)
+    for p in points_:
+        low, value, high = (round(x * width) for x in (p.estimate.low, p.estimate.value, p.estimate.high))
+        bar = "".join(
+            "█" if i < min(low, value) else "▓" if i < value else "░" if i < high else " " for i in range(width)
+        )
+        lines.append(f"  {p.name:<{longest}} {p.tokens:7,.0f} |{bar}| {percent(p.estimate)}")
+    return lines

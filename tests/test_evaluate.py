@@ -1,0 +1,149 @@
+"""The stage: a grid filled over a scripted model, resumed, enlarged, and reported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s1kit.errors import InputError
+from s1kit.evaluate.evaluate import evaluate
+from s1kit.evaluate.findings import Findings
+from s1kit.evaluate.results import read_results
+from s1kit.recipe import Recipe
+from s1kit.records import Generation, Question
+from s1kit.stage import Run, Stage, open_run
+
+
+def write_script(folder: Path, num: int) -> tuple[Path, Path]:
+    """Questions whose first thought is wrong for two thirds of them; a Wait mends half of those."""
+    script, rows = {}, []
+    for i in range(num):
+        text = f"What is {i} and one?"
+        answer = str(i + 1)
+        first, second = [(answer, answer), ("0", answer), ("0", "0")][i % 3]
+        script[text] = [
+            ["let me think of it .", first],
+            [" no , once more .", second],
+        ]
+        rows.append({"question": text, "answer": answer, "source": f"set {i % 2}", "kind": "exact"})
+    (folder / "script.json").write_text(json.dumps(script))
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return folder / "script.json", folder / "questions.jsonl"
+
+
+def recipe_of(folder: Path, **changes: Any) -> Recipe:
+    script, questions = write_script(folder, 12)
+    settings = {
+        "model": f"scripted:{script}",
+        "benchmarks": [str(questions)],
+        "max_tokens": [0, 3, 64],
+        "num_waits": [0, 1],
+        "answer_tokens": 24,
+        "batch_size": 3,
+    } | changes
+    return Recipe.model_validate({"name": "small", "out": str(folder), "evaluate": settings})
+
+
+def run_of(recipe: Recipe) -> Run:
+    return open_run(recipe.folder, recipe.name, recipe.model_dump(mode="json"))
+
+
+def rows_of(stage: Stage) -> list[Generation]:
+    """All rows, sorted, without token ids: a scripted engine numbers words as it meets them."""
+    key = lambda g: (g.question_id, g.setting.label, g.repeat)  # noqa: E731
+    bare = lambda s: s.model_copy(update={"token_ids": ()})  # noqa: E731
+    rows = stage.rows("generations", Generation)
+    return sorted((g.model_copy(update={"segments": tuple(map(bare, g.segments))}) for g in rows), key=key)
+
+
+def test_the_grid_is_filled_and_graded_and_waits_fix_what_they_fix(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    run = run_of(recipe)
+    stage = evaluate(recipe, run)
+    assert stage.counts["out"] == 12 * 6
+    findings = Findings(read_results(list(stage.rows("questions", Question)), stage.shards("generations")))
+    assert [p.estimate.value for p in findings.by_waits] == pytest.approx([4 / 12, 8 / 12])
+    (step,) = findings.steps
+    assert (step.flips.fixed, step.flips.broken) == (4, 0)
+    assert step.is_noise  # four of four: p = 0.125, and the report must say so
+    assert findings.by_budget[0].estimate.value == 0
+
+
+def test_evaluating_again_changes_nothing_and_computes_nothing(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    run = run_of(recipe)
+    before = {p.name: p.read_bytes() for p in evaluate(recipe, run).folder.iterdir()}
+    after = {p.name: p.read_bytes() for p in evaluate(recipe, run).folder.iterdir()}
+    assert before == after
+
+
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_rows(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    run = run_of(recipe)
+    stage = evaluate(recipe, run)
+    whole = rows_of(stage)
+    kept = stage.shards("generations")[0].stat().st_mtime_ns
+    stage.receipt_path.unlink()
+    for shard in stage.shards("generations")[1:3]:
+        shard.unlink()
+    again = evaluate(recipe, run)
+    assert rows_of(again) == whole
+    assert again.shards("generations")[0].stat().st_mtime_ns == kept
+
+
+def test_another_setting_computes_only_the_missing_cells(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    run = run_of(recipe)
+    first = rows_of(evaluate(recipe, run))
+    more = recipe_of(tmp_path, num_waits=[0, 1, 2])
+    stage = evaluate(more, run)
+    assert stage.figures["computed now"] == 12 * 3  # each budget with two waits
+    rows = rows_of(stage)
+    assert [r for r in rows if r in first] == first
+    assert len(rows) == 12 * 9
+
+
+def test_two_processes_fill_the_same_cells_as_one(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    one = recipe_of(tmp_path / "a")
+    two = recipe_of(tmp_path / "b", processes=2)
+    assert rows_of(evaluate(one, run_of(one))) == rows_of(evaluate(two, run_of(two)))
+
+
+def test_a_fault_in_a_process_is_told_in_the_words_of_the_fault(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, processes=2, model=f"hf:{tmp_path}/nowhere")
+    with pytest.raises(InputError, match="nowhere"):
+        evaluate(recipe, run_of(recipe))
+
+
+def test_without_a_model_the_error_says_to_train_one(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, model="")
+    with pytest.raises(InputError, match="stage train has not finished"):
+        evaluate(recipe, run_of(recipe))
+
+
+@pytest.mark.parametrize(
+    ("rows", "complaint"),
+    [
+        (
+            [{"question": "a?"}, {"question": "b?", "answer": "1"}],
+            "1 of 2 questions have no answer, the first is number 1",
+        ),
+        ([{"question": "a?", "answer": "1"}] * 2, "'a\\?' appears twice"),
+    ],
+)
+def test_a_bad_benchmark_is_refused(tmp_path: Path, rows: list[dict[str, str]], complaint: str) -> None:
+    recipe = recipe_of(tmp_path)
+    (tmp_path / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with pytest.raises(InputError, match=complaint):
+        evaluate(recipe, run_of(recipe))
+
+
+def test_an_unknown_benchmark_names_the_known_ones(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, benchmarks=["tinny"])
+    with pytest.raises(InputError, match="Did you mean tiny"):
+        evaluate(recipe, run_of(recipe))

@@ -1,0 +1,134 @@
+"""Intervals and tests against tables, other methods and simulation."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from s1kit.evaluate.statistics import (
+    accuracy,
+    bootstrap,
+    clopper_pearson,
+    decoding_noise,
+    flips,
+    holm,
+    paired_difference,
+    sign_test,
+    student_quantile,
+    wilson,
+)
+
+
+def test_wilson_gives_published_values() -> None:
+    # Newcombe 1998, Table I: 81 of 263 and 15 of 148, method 3.
+    assert [round(x, 4) for x in wilson(81, 263)[1:]] == [0.2553, 0.3662]
+    assert [round(x, 4) for x in wilson(15, 148)[1:]] == [0.0624, 0.1605]
+
+
+def test_an_interval_holds_its_value_at_the_ends() -> None:
+    for successes in (0, 50):
+        share, low, high = wilson(successes, 50)
+        assert 0 <= low <= share <= high <= 1
+
+
+def test_the_sign_test_is_the_binomial_tail() -> None:
+    assert sign_test(5, 0) == 2 / 32
+    assert sign_test(3, 3) == 1.0
+    assert sign_test(0, 0) == 1.0
+
+
+def test_clopper_pearson_gives_the_values_of_tables() -> None:
+    assert [round(x, 4) for x in clopper_pearson(2, 10)] == [0.0252, 0.5561]
+    assert clopper_pearson(0, 0) == (0.0, 1.0)
+
+
+def test_holm_adjusts_in_order_and_never_above_one() -> None:
+    assert holm([0.5, 0.001, 0.6]) == [1.0, 0.003, 1.0]
+
+
+def test_student_quantiles_match_the_table() -> None:
+    for df, value in [(4, 2.776), (9, 2.262), (29, 2.045), (99, 1.984)]:
+        assert student_quantile(df) == pytest.approx(value, abs=0.012)
+
+
+def test_flips_are_counted_from_the_same_questions() -> None:
+    table = flips([True, True, False, False], [True, False, True, False])
+    assert (table.fixed, table.broken, table.kept_right, table.kept_wrong) == (1, 1, 1, 1)
+    assert table.p_value == 1.0
+
+
+def test_few_changes_get_an_exact_interval_and_many_a_bootstrap() -> None:
+    before = np.zeros((100, 1))
+    after = before.copy()
+    after[:5] = 1
+    low, _ = clopper_pearson(5, 5)
+    difference = paired_difference(before, after)
+    assert difference.value == 0.05
+    assert difference.low == pytest.approx((2 * low - 1) * 0.05)
+    assert not difference.excludes_zero  # five of five: p = 0.0625
+    after[:60] = 1
+    assert paired_difference(before, after).excludes_zero
+
+
+def test_more_comparisons_widen_the_interval() -> None:
+    rng = np.random.default_rng(0)
+    before = rng.integers(0, 2, (200, 1)).astype(float)
+    after = rng.integers(0, 2, (200, 1)).astype(float)
+    one, ten = paired_difference(before, after), paired_difference(before, after, comparisons=10)
+    assert ten.low < one.low < one.high < ten.high
+
+
+def test_repeats_of_one_question_are_worth_less_than_new_questions() -> None:
+    same = np.repeat(np.array([[1.0], [0.0]] * 20), 8, axis=1)
+    new = np.array([[1.0], [0.0]] * 160)
+    width = lambda e: e.high - e.low  # noqa: E731
+    assert width(accuracy(same)) > 2 * width(accuracy(new))
+
+
+def test_decoding_noise_is_that_of_the_draws_alone() -> None:
+    outcomes = np.array([[1.0, 0.0], [1.0, 1.0]])
+    assert decoding_noise(outcomes) == pytest.approx(np.sqrt(0.25) / 2)
+    assert np.isnan(decoding_noise(outcomes[:, :1]))
+
+
+def _drawn(rng: np.random.Generator, questions: int, repeats: int, mean: float, spread: float) -> np.ndarray:
+    chance = rng.beta(mean * spread, (1 - mean) * spread, questions)
+    return (rng.random((questions, repeats)) < chance[:, None]).astype(float)
+
+
+@pytest.mark.parametrize(("questions", "repeats"), [(30, 1), (30, 8), (100, 4), (300, 1)])
+@pytest.mark.parametrize("mean", [0.2, 0.5, 0.8])
+def test_the_interval_of_an_accuracy_covers_the_truth_as_often_as_it_says(
+    questions: int, repeats: int, mean: float
+) -> None:
+    rng = np.random.default_rng(1)
+    runs = 1000
+    hits = sum(
+        low <= mean <= high
+        for _, low, high in (accuracy(_drawn(rng, questions, repeats, mean, 1.5)) for _ in range(runs))
+    )
+    assert 0.93 <= hits / runs <= 0.975
+
+
+@pytest.mark.parametrize(("questions", "repeats", "lift"), [(30, 4, 0.1), (100, 1, 0.1), (300, 1, 0.1)])
+def test_the_paired_interval_covers_the_true_difference_as_often_as_it_says(
+    questions: int, repeats: int, lift: float
+) -> None:
+    rng = np.random.default_rng(2)
+    hits, runs = 0, 400
+    for _ in range(runs):
+        chance = rng.beta(1.0, 1.0, questions) * (1 - lift)
+        before = (rng.random((questions, repeats)) < chance[:, None]).astype(float)
+        after = (rng.random((questions, repeats)) < chance[:, None] + lift).astype(float)
+        _, low, high = paired_difference(before, after)
+        hits += low <= lift <= high
+    assert 0.92 <= hits / runs <= 0.98
+
+
+def test_the_bootstrap_covers_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(3)
+    hits, runs = 0, 300
+    for _ in range(runs):
+        _, low, high = bootstrap(lambda means: means[:, 0], rng.random((60, 1)), resamples=800)
+        hits += low <= 0.5 <= high
+    assert 0.92 <= hits / runs <= 0.98

@@ -85,7 +85,7 @@ def test_the_base_never_reads_a_held_out_question() -> None:
 def test_what_the_base_recites_are_the_steps_that_a_right_trace_writes() -> None:
     puzzle = read_puzzle("A coin is under cup 3. Swap the cups:\n#1 3&5\n#2 1&2\n#3 end")
     replies = {draw_turn(Random(seed), puzzle, "walk").reply for seed in range(200)}
-    assert "#1 3&5: 3 in -> 5\n#2 1&2: 5 out -> 5\n#3 end" in replies
+    assert "#1 3&5: 3 in -> 5\n#2 1&2: 5 out -> 5\n#3 end: 5" in replies
 
 
 def test_the_same_seed_writes_the_same_corpus() -> None:

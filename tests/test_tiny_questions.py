@@ -131,4 +131,4 @@ def test_steps_lead_to_the_solution_and_the_end_item_is_the_last_line() -> None:
     value = puzzle.start
     for number in range(1, 6):
         line, value = step_line(puzzle, number, value)
-    assert (line, value, solve(puzzle)) == ("#5 end", 2, 2)
+    assert (line, value, solve(puzzle)) == ("#5 end: 2", 2, 2)

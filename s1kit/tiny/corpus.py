@@ -15,9 +15,10 @@ from typing import Literal
 from s1kit.tiny.families import FAMILIES, LETTERS, MAX_ITEMS, Puzzle, as_question, solve, step_line
 from s1kit.tiny.questions import MIN_ITEMS, split_of
 
-Skill = Literal["lookup", "step", "walk", "direct"]
-SKILLS: tuple[Skill, ...] = ("lookup", "step", "walk", "direct")
-"""Copy an item by its number; one step; several steps in a row, to the end item too; the answer without a word."""
+Skill = Literal["lookup", "step", "walk", "resume", "now", "direct"]
+SKILLS: tuple[Skill, ...] = ("lookup", "step", "walk", "resume", "now", "direct")
+"""Copy an item by its number; one step; several steps in a row, to the end item too; more steps from where the last
+exchange ended; the value there; the answer without a word."""
 
 SHARE_SHORT = 0.15
 
@@ -40,6 +41,10 @@ class Turn:
     skill: Skill
     ask: str
     reply: str
+    number: int = 0
+    """The last item walked; 0 where none was."""
+    value: int = 0
+    """The value after it."""
 
 
 def repeated_list(random: Random) -> Document:
@@ -74,10 +79,13 @@ def conversation(random: Random, num_chars: int = 720) -> Document:
     puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS))
     turns: list[Turn] = []
     while sum(len(turn.reply) + 60 for turn in turns) < num_chars - len(text):
-        skill: Skill = random.choice(["lookup", "step", "walk", "walk", "walk", "walk"])
         if not turns and random.random() < 0.2:
-            skill = "direct"
-        turns.append(draw_turn(random, puzzle, skill))
+            skill: Skill = "direct"
+        elif turns and 0 < turns[-1].number <= len(puzzle.items) and random.random() < 0.5:
+            skill = random.choice(["resume", "resume", "now"])
+        else:
+            skill = random.choice(["lookup", "step", "walk", "walk", "walk"])
+        turns.append(draw_turn(random, puzzle, skill, turns[-1] if turns else None))
     asks = [turn.ask for turn in turns]
     asks[0] = "\n".join(filter(None, [text, asks[0]]))
     return _chat(asks, [turn.reply for turn in turns])
@@ -108,13 +116,16 @@ def draw_base_question(random: Random, num_items: int) -> tuple[Puzzle, str]:
             return puzzle, question.text
 
 
-def draw_turn(random: Random, puzzle: Puzzle, skill: Skill) -> Turn:
-    """An exchange that trains or examines one skill; a step or walk starts anywhere, from any value."""
-    last = len(puzzle.items) + 1
-    number = random.randint(1, last)
+def draw_turn(random: Random, puzzle: Puzzle, skill: Skill, before: Turn | None = None) -> Turn:
+    """An exchange that trains or examines one skill; a step or walk starts anywhere, from any value.
+
+    `resume` and `now` need the exchange `before`, which walked and did not reach the end item.
+    """
+    number = random.randint(1, len(puzzle.items) + 1)
     value = random.choice(FAMILIES[puzzle.family].values)
     if puzzle.family == "letters":
         value = min(value, MAX_ITEMS - len(puzzle.items) + number - 1)
+    upto = number + (random.randint(1, 6) if random.random() < 0.75 else MAX_ITEMS)
     match skill:
         case "lookup":
             item = (*puzzle.items, "end")[number - 1]
@@ -122,13 +133,23 @@ def draw_turn(random: Random, puzzle: Puzzle, skill: Skill) -> Turn:
         case "direct":
             return Turn(skill, "", f"Final Answer: {solve(puzzle)}")
         case "step":
-            return Turn(skill, f"#{number} at {value}", step_line(puzzle, number, value)[0])
+            return _recite(skill, f"#{number} at {value}", puzzle, number, value, number)
         case "walk":
             if random.random() < 0.3:
                 number, value = 1, puzzle.start
-            upto = number + (random.randint(1, 6) if random.random() < 0.75 else MAX_ITEMS)
-            ask = f"#{number} at {value} until #{upto}"
-            return Turn(skill, ask, "\n".join(recite(puzzle, number, value, upto)))
+            return _recite(skill, f"#{number} at {value} until #{upto}", puzzle, number, value, upto)
+        case "resume":
+            assert before is not None
+            upto = before.number + random.randint(1, 4)
+            return _recite(skill, f"until #{upto}", puzzle, before.number + 1, before.value, upto)
+        case "now":
+            assert before is not None
+            return Turn(skill, "now", f"at {before.value}", before.number, before.value)
+
+
+def chat_prompt(asks: Sequence[str], replies: Sequence[str]) -> str:
+    """The chat up to the reply that is wanted: one more ask than replies."""
+    return "".join(part for part, _ in _chat(asks, [*replies, ""]).parts[:-3])
 
 
 def _chat(asks: Sequence[str], replies: Sequence[str]) -> Document:
@@ -139,13 +160,14 @@ def _chat(asks: Sequence[str], replies: Sequence[str]) -> Document:
     return Document(tuple(parts))
 
 
-def recite(puzzle: Puzzle, number: int, value: int, upto: int) -> Sequence[str]:
+def _recite(skill: Skill, ask: str, puzzle: Puzzle, number: int, value: int, upto: int) -> Turn:
     """The lines of the steps from `number` to `upto`, both inclusive, or to the end item."""
     lines = []
-    for current in range(number, min(upto, len(puzzle.items) + 1) + 1):
+    upto = min(upto, len(puzzle.items) + 1)
+    for current in range(number, upto + 1):
         line, value = step_line(puzzle, current, value)
         lines.append(line)
-    return lines
+    return Turn(skill, ask, "\n".join(lines), upto, value)
 
 
 def _random_words(random: Random, num_items: int) -> tuple[str, ...]:

@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from tokenizers import Tokenizer
 
-from s1kit.tiny.corpus import SKILLS, Skill, draw_base_question, draw_turn
+from s1kit.tiny.corpus import SKILLS, Skill, chat_prompt, draw_base_question, draw_turn
 from s1kit.tiny.families import FAMILIES, MAX_ITEMS
 from s1kit.tiny.questions import MIN_ITEMS
-from s1kit.tiny.tokenizer import END, START
+from s1kit.tiny.tokenizer import END
 
 
 def examine(
@@ -36,10 +36,14 @@ def examine(
                 puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS))
                 if puzzle.family != family:
                     continue
-                turn = draw_turn(random, puzzle, skill)
-                user = "\n".join(filter(None, [text, turn.ask]))
-                prompts.append(f"{START}user\n{user}{END}\n{START}assistant\n")
-                replies.append(turn.reply)
+                before = [draw_turn(random, puzzle, "walk")] if skill in ("resume", "now") else []
+                if before and before[0].number > len(puzzle.items):
+                    continue
+                turns = [*before, draw_turn(random, puzzle, skill, before[0] if before else None)]
+                asks = [turn.ask for turn in turns]
+                asks[0] = "\n".join(filter(None, [text, asks[0]]))
+                prompts.append(chat_prompt(asks, [turn.reply for turn in before]))
+                replies.append(turns[-1].reply)
             table[skill][family] = share_exact(model, tokenizer, prompts, replies)
     return table
 

@@ -8,7 +8,7 @@ It does not know how a teacher thinks, how text is tokenised, or which questions
     >>> step_line(puzzle, 2, value=7)
     ('#2 6: 7 + 6 -> 3', 3)
     >>> step_line(puzzle, 3, value=3)
-    ('#3 end', 3)
+    ('#3 end: 3', 3)
 """
 
 from __future__ import annotations
@@ -188,9 +188,12 @@ def read_puzzle(text: str) -> Puzzle:
 
 
 def step_line(puzzle: Puzzle, number: int, value: int) -> tuple[str, int]:
-    """The line that walks item `number` (from 1) from `value`, and the value after it; the end item changes nothing."""
+    """The line that walks item `number` (from 1) from `value`, and the value after it.
+
+    The end item repeats the value: carried to where the walk is left, it is not forgotten in what follows.
+    """
     if number > len(puzzle.items):
-        return f"#{number} end", value
+        return f"#{number} end: {value}", value
     item = puzzle.items[number - 1]
     work, new = FAMILIES[puzzle.family].work(puzzle, item, value)
     return f"#{number} {item}: {work} -> {new}", new

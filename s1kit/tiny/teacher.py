@@ -91,7 +91,7 @@ def _walk(puzzle: Puzzle, number: int, value: int, random: Random) -> tuple[list
     dice = random.random()
     if dice >= SHARE_SLIP_NOTICED + SHARE_SLIP_UNNOTICED:
         return [line], right
-    wrong = random.choice([other for other in FAMILIES[puzzle.family].values if other != right])
+    wrong = random.choice([other for other in (right - 1, right + 1) if other in FAMILIES[puzzle.family].values])
     slipped = line.rpartition(" ")[0] + f" {wrong}"
     if dice < SHARE_SLIP_NOTICED:
         return [slipped, CORRECTION, line], right

@@ -52,7 +52,7 @@ def build_tokenizer() -> Tokenizer:
 def world_lines() -> list[str]:
     """Lines that contain every word of the questions, the teacher and the base corpus, spaced as they are there."""
     lines = ["system", "user", "assistant", "think", "answer", "Final Answer: 0", "I am not sure.", "Maybe 0.", "So 0."]
-    lines += [GO_ON, ALL_DONE, CORRECTION, "#1 at 0 until #2", "#1 end"]
+    lines += [GO_ON, ALL_DONE, CORRECTION, "#1 at 0 until #2", "until #2", "now", "at 0", "#1 end", "#1 end: 0"]
     numbers = range(MAX_ITEMS + 2)
     lines += [f"#{n} {n} #{n}" for n in numbers] + [f"{n}" for n in numbers]
     lines += [f"{letter} {letter}?" for letter in LETTERS] + [f" +{n} -{n}" for n in range(1, 6)]
@@ -68,8 +68,11 @@ def save_tokenizer(folder: Path) -> None:
     """Writes `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`, as transformers reads them."""
     build_tokenizer().save(str(folder / "tokenizer.json"))
     config = {
-        # Not Qwen2Tokenizer, which would put Qwen's own splitting in the place of ours.
+        # For a Qwen2 model transformers 5 takes Qwen2Tokenizer whatever stands here, and with it Qwen's own splitting,
+        # unless code of the folder's own is named too. That code does not exist and is never looked for: without
+        # `trust_remote_code` transformers falls back to the class that is named first.
         "tokenizer_class": "PreTrainedTokenizerFast",
+        "auto_map": {"AutoTokenizer": [None, "tokenization.PreTrainedTokenizerFast"]},
         "eos_token": END,
         "pad_token": PAD,
         "additional_special_tokens": [START],

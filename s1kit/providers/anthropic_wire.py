@@ -68,7 +68,7 @@ def message_parameters(request: ChatRequest) -> dict[str, Any]:
         if value is not None:
             body[field] = value
     if p.thinking_budget is not None:
-        body["thinking"] = {"type": "enabled", "budget_tokens": p.thinking_budget}
+        body["thinking"] = {"type": "enabled", "budget_tokens": p.thinking_budget, "display": "summarized"}
     elif p.thinking:
         # Without `display`, the newest models think and send the text of it empty.
         body["thinking"] = {"type": "adaptive", "display": "summarized"}

@@ -51,6 +51,9 @@ class Throttle:
         self.in_flight = 0
         self.limit = float(min(s.first_in_flight, s.max_in_flight))
         self.pace: float | None = s.requests_per_minute and s.requests_per_minute / 60.0
+        """Requests a second; None: as fast as the other limits let them."""
+        self._ceiling = self.pace
+        """What the setting or the headers allow, where they say."""
         self.num_refused = 0
         """Replies 429."""
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -65,7 +68,7 @@ class Throttle:
         self._accepted: deque[float] = deque()
         self._tokens = _TokenBucket(s.tokens_per_minute)
         self._failures = 0
-        self._trials_failed = 0
+        self._trials_failed = self._refusals_in_a_row = 0
         self._is_trying = False
         self._last_failure = ""
         self._epoch = _Epoch(self.now())
@@ -91,7 +94,7 @@ class Throttle:
         """A reply came."""
         now = self.now()
         self.in_flight -= 1
-        self._failures = self._trials_failed = 0
+        self._failures = self._trials_failed = self._refusals_in_a_row = 0
         self._is_trying = False
         self._accepted.append(now)
         while self._accepted and self._accepted[0] < now - 60.0:
@@ -99,9 +102,8 @@ class Throttle:
         self._tokens.spend(tokens, now)
         self._learn_from_headers(headers, now)
         if self.limit < self.settings.max_in_flight:
-            self.limit = min(
-                float(self.settings.max_in_flight), self.limit + (1.0 if self._is_slow_start else 1.0 / self.limit)
-            )
+            step = 1.0 if self._is_slow_start else 1.0 / self.limit
+            self.limit = min(float(self.settings.max_in_flight), self.limit + step)
         self._raise_pace(now)
         self._judge_epoch(now, now - sent, tokens)
         self._pump()
@@ -188,36 +190,39 @@ class Throttle:
     def _cut_pace(self, now: float, retry_after: float | None) -> None:
         """Down to just below what was accepted lately: over a minute where the limit is by the minute."""
         self._last_pace_cut = self._last_rise = now
+        self._refusals_in_a_row += 1
+        if len(self._accepted) < 5:  # too few to tell a pace from: wait, longer each time
+            if retry_after is None:
+                wait = min(30.0, 0.1 * 2.0**self._refusals_in_a_row)
+                self._closed_until = max(self._closed_until, now + wait)
+            return
         span = now - (self._first_sent if self._first_sent is not None else now)
         if span >= 60.0 or (retry_after or 0.0) > 2.0:
             accepted = len(self._accepted) / 60.0
         else:
             recent = sum(1 for moment in self._accepted if moment > now - 5.0)
             accepted = recent / max(0.5, min(5.0, span))
-        fallen = accepted * 0.985 if self.pace is None else min(accepted * 0.99, self.pace * 0.99)
+        fallen = accepted * 0.985 if self.pace is None else min(accepted, self.pace) * 0.99
         # A window without successes says nothing: halve instead of falling to zero.
         self.pace = max(fallen, (self.pace or 1.0) / 2, 1.0 / 60.0)
         self._next_slot = max(self._next_slot, now + 1.0 / self.pace, self._closed_until)
 
     def _raise_pace(self, now: float) -> None:
-        given = self.settings.requests_per_minute
-        if self.pace is None or (given is not None and self.pace >= given / 60.0):
+        if self.pace is None or now - self._last_rise < 5.0:
             return
-        quiet = now - self._last_rise
-        if quiet >= 5.0:
-            self._last_rise = now
-            # Gently while a minute's window may still hold the last complaint, then ever faster.
-            step = 0.003 if now - self._last_pace_cut < 60.0 else 0.02
-            self.pace *= 1.0 + step
-            if given is not None:
-                self.pace = min(self.pace, given / 60.0)
+        self._last_rise = now
+        # Gently while a minute's window may still hold the last complaint, then faster.
+        self.pace *= 1.003 if now - self._last_pace_cut < 60.0 else 1.05
+        if self._ceiling is not None:
+            self.pace = min(self.pace, self._ceiling)
 
     def _learn_from_headers(self, headers: Mapping[str, str], now: float) -> None:
         requests = limit_in_headers(headers, "requests")
         if requests is not None and self.settings.requests_per_minute is None:
-            if requests.limit is not None and (self.pace is None or self.pace > requests.limit / 60.0 * 0.995):
-                self.pace = requests.limit / 60.0 * 0.995
-                self._next_slot = max(self._next_slot, now)
+            if requests.limit:
+                self._ceiling = requests.limit / 60.0 * 0.995
+                if self.pace is None or self.pace > self._ceiling:
+                    self.pace, self._next_slot = self._ceiling, max(self._next_slot, now)
             if requests.remaining == 0 and requests.reset_seconds is not None:
                 self._closed_until = max(self._closed_until, now + min(requests.reset_seconds, 60.0))
         tokens = limit_in_headers(headers, "tokens")

@@ -146,6 +146,19 @@ class Lora(Config):
     """QLoRA: the frozen base in 4 bits (NF4); needs bitsandbytes and a CUDA card."""
 
 
+class Cluster(Config):
+    """The machines that `s1kit estimate` reckons with. Training itself takes what it finds."""
+
+    card: str = "H100"
+    """A name that s1kit/train/flops.py knows."""
+    num_cards: int = Field(default=16, ge=1)
+    cards_per_node: int = Field(default=8, ge=1)
+    network_gbps: float = Field(default=400.0, gt=0)
+    """Between nodes, of each card."""
+    efficiency: float | None = Field(default=None, gt=0, le=1)
+    """Operations done, over the peak, while a card is busy; None: from the table in s1kit/train/measured.py."""
+
+
 class Layout(Config):
     """How training lies on the hardware. It changes speed and memory, never the objective or the order of the data."""
 
@@ -175,14 +188,15 @@ class Layout(Config):
     """For the dollars in the log and in `s1kit estimate`; 0 on a machine that is your own. No dollars without a GPU."""
     peak_tflops: float = Field(default=0.0, ge=0)
     """Dense bf16 peak of one card, against which MFU is stated; 0: the data sheet's, by the card's name."""
+    cluster: Cluster = Cluster()
 
 
 class Train(Config):
     """checkpoint <- samples. The defaults are the paper's (App. C, train/sft.sh)."""
 
     base: str = "hf:Qwen/Qwen2.5-32B-Instruct"
-    """Model reference to fine-tune; `random:<folder>` initialises the folder's config.json at random, `random:qwen2-small`
-    a small one that ships here."""
+    """Model reference to fine-tune; `random:<folder>` initialises the folder's config.json at random, and
+    `random:<shape>` one of s1kit/train/shapes.py."""
     tokenizer: str = ""
     """A folder, or a tokenizer.json(.gz) file, where it is not the base's own."""
     format: str = "s1"

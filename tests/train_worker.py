@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 
 from s1kit.recipe import Train
@@ -50,13 +52,17 @@ def main() -> None:
     given = json.loads((folder / "cases.json").read_text())
     samples = [Encoded(s["id"], tuple(s["ids"]), s["num_prompt"]) for s in given["samples"]]
     torch.set_num_threads(1)
+    # Once for all cases; also makes a single process use FSDP.
+    dist.init_process_group("gloo")
     for name, settings in given["cases"].items():
         train = Train.model_validate(settings)
+        os.environ["LOCAL_WORLD_SIZE"] = "2" if train.layout.shard == "node" else os.environ["WORLD_SIZE"]
         with open_world(train.layout) as world:
             losses, gradients = first_steps(train, samples, world)
             if world.is_main:
                 save_file(gradients, folder / f"{name}.safetensors")
                 (folder / f"{name}.json").write_text(json.dumps(losses))
+    dist.destroy_process_group()
 
 
 if __name__ == "__main__":

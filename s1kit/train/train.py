@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Sequence
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from s1kit.errors import InputError
 from s1kit.formats import find_format
-from s1kit.progress import say
+from s1kit.progress import say, set_quiet
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Dropped, Sample
 from s1kit.stage import Run, Stage, write_atomically
@@ -40,24 +39,38 @@ class Trained:
 def train(recipe: Recipe, run: Run) -> Stage:
     """Fine-tune `recipe.train.base` on the run's samples; a killed call goes on from its last checkpoint.
 
-    Under torchrun every process calls this; the main one writes.
+    Under torchrun every process calls this; the main one writes. The layout is no part of the stage's settings: a
+    training may go on with another one, or on another number of processes.
     """
     settings = recipe.train.model_dump(mode="json", exclude={"layout"})
-    is_main = int(os.environ.get("RANK", 0)) == 0
     stage = run.open("train", settings, recipe.seed, run.shards("curate", "samples"))
     if stage.is_done:
         return stage
     samples = list(run.rows("curate", "samples", Sample))
-    trained = train_samples(samples, stage.folder, recipe.train, recipe.seed)
-    if is_main:
-        dropped = [stage.drop(s, s.trace.question.id, TOO_LONG, why) for s, why in trained.too_long]
-        if dropped:
-            stage.write("dropped", Dropped, dropped, shard=0)
-        stage.counts.update({"in": len(samples), "out": len(samples) - len(dropped), "steps": trained.figures["steps"]})
-        stage.figures |= trained.figures
-        stage.finish()
-        shutil.rmtree(stage.folder / "resume", ignore_errors=True)
+    check_terms(samples, recipe.train.acknowledge_terms)
+    from s1kit.train.base import require_torch
+
+    require_torch()
+    from s1kit.train.world import open_world
+
+    with open_world(recipe.train.layout) as world:
+        if not world.is_main:
+            set_quiet(True)
+        trained = train_samples(samples, stage.folder, recipe.train, recipe.seed)
+        if world.is_main:
+            _finish(stage, samples, trained)
+        world.barrier()
     return stage
+
+
+def _finish(stage: Stage, samples: Sequence[Sample], trained: Trained) -> None:
+    dropped = [stage.drop(s, s.trace.question.id, TOO_LONG, why) for s, why in trained.too_long]
+    if dropped:
+        stage.write("dropped", Dropped, dropped, shard=0)
+    stage.counts.update({"in": len(samples), "out": len(samples) - len(dropped), "steps": trained.figures["steps"]})
+    stage.figures |= trained.figures
+    stage.finish()
+    shutil.rmtree(stage.folder / "resume", ignore_errors=True)
 
 
 def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: int = 0) -> Trained:
@@ -71,9 +84,11 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     from s1kit.train.base import load_config, load_tokenizer, require_torch
 
     require_torch()
+    from s1kit.train.estimate import check_card
     from s1kit.train.folder import model_card, write_checkpoint
     from s1kit.train.loop import fit
     from s1kit.train.meter import read_log
+    from s1kit.train.shapes import Shape
     from s1kit.train.world import open_world
 
     fmt = find_format(train.format)
@@ -91,6 +106,8 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
             folder.mkdir(parents=True, exist_ok=True)
             num = sum(map(len, encoded))
             say(f"train: {len(encoded)} samples of {num:,} tokens, {num // len(encoded)} on average, {train.base}")
+        if world.device.type == "cuda":
+            check_card(Shape.of_config(model_config), list(map(len, encoded)), train, world.size)
         fitted = fit(encoded, model_config, train, seed, folder, world)
         write_checkpoint(folder / CHECKPOINT, fitted, model_config, tokenizer, fmt, train, seed, world)
         log = read_log(folder / "log.jsonl")

@@ -81,7 +81,7 @@ def open_world(layout: Layout) -> Iterator[World]:
             where="train.layout.context_parallel",
             fix="Give a divisor, or start another number of processes with torchrun.",
         )
-    if size == 1 and not cuda:
+    if size == 1 and not cuda and not dist.is_initialized():
         yield World(torch.device("cpu"))
         return
     device = torch.device("cuda", local) if cuda else torch.device("cpu")

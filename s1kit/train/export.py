@@ -1,0 +1,101 @@
+"""Samples in the data formats of other trainers, so that nobody is locked in.
+
+    trl              {"prompt": [user], "completion": [assistant]}         SFTTrainer, loss on the completion
+    axolotl          {"messages": [user, assistant]}                       type: chat_template
+    llama-factory    {"conversations": [human, gpt]}, and dataset_info.json beside it
+
+The assistant's text holds the delimiters of the thinking format; the other trainer's chat template adds the rest.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from s1kit.errors import InputError, nearest
+from s1kit.formats import ThinkingFormat, find_format
+from s1kit.records import Sample, arrow_schema
+from s1kit.stage import read_rows, write_atomically, write_json
+
+
+def export_samples(path: Path, to: Path, tool: str, thinking_format: str = "s1") -> int:
+    """Write the samples of a file, a stage folder or a run folder as JSONL for `tool`; how many there were.
+
+    Raises InputError for an unknown tool, or a path without samples.
+    """
+    if tool not in TOOLS:
+        raise InputError(f"no trainer {tool!r} is known", where="--format", fix=nearest(tool, TOOLS))
+    fmt = find_format(thinking_format)
+    num = 0
+
+    def write(file: Path) -> None:
+        nonlocal num
+        with file.open("w", encoding="utf-8") as lines:
+            for sample in read_samples(path):
+                lines.write(json.dumps(TOOLS[tool](sample, fmt), ensure_ascii=False) + "\n")
+                num += 1
+
+    write_atomically(to, write)
+    if tool == "llama-factory":
+        _add_dataset_info(to)
+    return num
+
+
+def read_samples(path: Path) -> Iterator[Sample]:
+    """The samples of a Parquet file, of a stage folder, or of the `curate` stage of a run folder."""
+    files = [path] if path.is_file() else sorted(path.glob("samples-*.parquet"))
+    files = files or sorted((path / "curate").glob("samples-*.parquet"))
+    if not files:
+        raise InputError("there are no samples", where=str(path), fix="Give a run folder whose curate stage is done.")
+    for file in files:
+        if file.suffix != ".parquet" or set(pq.read_schema(file).names) != set(arrow_schema(Sample).names):
+            raise InputError("this file holds no samples", where=str(file), fix="Give curate/samples-*.parquet.")
+    return read_rows(files, Sample)
+
+
+def assistant_text(sample: Sample, fmt: ThinkingFormat) -> str:
+    """What the model is to write: from the opening delimiter to the answer's last character."""
+    trace = sample.trace
+    return f"{fmt.open}{trace.thinking.strip()}{fmt.lead}{fmt.end}{trace.answer.strip()}"
+
+
+def _trl(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
+    user, assistant = _axolotl(sample, fmt)["messages"]
+    return {"prompt": [user], "completion": [assistant]}
+
+
+def _axolotl(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
+    return {
+        "messages": [
+            {"role": "user", "content": sample.trace.question.text},
+            {"role": "assistant", "content": assistant_text(sample, fmt)},
+        ]
+    }
+
+
+def _llama_factory(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
+    return {
+        "conversations": [
+            {"from": "human", "value": sample.trace.question.text},
+            {"from": "gpt", "value": assistant_text(sample, fmt)},
+        ]
+    }
+
+
+TOOLS: dict[str, Callable[[Sample, ThinkingFormat], dict[str, Any]]] = {
+    "trl": _trl,
+    "axolotl": _axolotl,
+    "llama-factory": _llama_factory,
+}
+
+
+def _add_dataset_info(to: Path) -> None:
+    """LLaMA-Factory finds data sets through this file; entries of others stay."""
+    path = to.with_name("dataset_info.json")
+    known = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    known[to.stem] = {"file_name": to.name, "formatting": "sharegpt", "columns": {"messages": "conversations"}}
+    write_json(path, known)

@@ -71,12 +71,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     ask.add_argument("--json", action="store_true", help="print the generation as one JSON object")
 
-    serve = add("serve", "serve", "an OpenAI-compatible server with a thinking dial, and a playground")
-    what = serve.add_mutually_exclusive_group()
-    what.add_argument("--model", default="tiny", metavar="M", help=f"{MODELS} (default: %(default)s)")
-    what.add_argument("--upstream", metavar="URL", help="put the dial in front of a completions server")
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8000, help="(default: %(default)s)")
+    _add_serve(add("serve", "serve", "an OpenAI-compatible server with a thinking dial, and a playground"))
 
     grade = add("grade", "grade", "grade answers against solutions; JSONL out, a summary on standard error")
     grade.add_argument(
@@ -108,3 +103,48 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings on top, e.g. train.epochs=3 or name=mine"
     )
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    what = serve.add_mutually_exclusive_group()
+    what.add_argument("--model", default="tiny", metavar="M", help=f"{MODELS} (default: %(default)s)")
+    what.add_argument("--upstream", metavar="URL", help="put the dial in front of a completions server")
+    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
+    serve.add_argument("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
+
+    names = serve.add_argument_group("the model")
+    names.add_argument("--name", metavar="NAME", help="its name on the wire (default: as given)")
+    names.add_argument("--format", metavar="F", help="thinking format (default: found from the model's files)")
+    names.add_argument("--context", type=int, metavar="N", help="tokens of its context (default: what the model says)")
+
+    dial = serve.add_argument_group("the dial")
+    dial.add_argument("--default-budget", type=int, metavar="N", help="thinking tokens where a request states none")
+    dial.add_argument(
+        "--effort", action="append", default=[], metavar="NAME=N", help="what reasoning_effort NAME means"
+    )
+    dial.add_argument("--effort-map", metavar="FILE", help="TOML or JSON of all efforts, for the built-in map")
+
+    upstream = serve.add_argument_group("the upstream")
+    upstream.add_argument("--upstream-model", metavar="NAME", help="which of its models (default: the only one)")
+    upstream.add_argument("--upstream-kind", default="auto", metavar="K", help="auto, vllm, sglang or llama.cpp")
+    upstream.add_argument("--upstream-key-env", metavar="VAR", help="environment variable that holds its key")
+    upstream.add_argument(
+        "--upstream-timeout", type=float, default=60.0, metavar="S", help="longest silence (default: %(default)s)"
+    )
+    upstream.add_argument("--tokenizer", metavar="DIR", help="folder or Hub id (default: the upstream model's name)")
+
+    limits = serve.add_argument_group("operations")
+    limits.add_argument(
+        "--api-key", action="append", default=[], metavar="KEY", help="accepted key (default: S1KIT_API_KEY, else none)"
+    )
+    limits.add_argument(
+        "--max-running", type=int, default=256, metavar="N", help="choices at once (default: %(default)s)"
+    )
+    limits.add_argument(
+        "--max-waiting", type=int, default=512, metavar="N", help="choices in line (default: %(default)s)"
+    )
+    limits.add_argument("--max-body", type=int, default=8 << 20, metavar="BYTES", help="(default: %(default)s)")
+    limits.add_argument(
+        "--grace", type=float, default=30.0, metavar="S", help="time to finish at shutdown (default: %(default)s)"
+    )
+    limits.add_argument("--log", default="text", choices=("text", "json", "none"), help="(default: %(default)s)")

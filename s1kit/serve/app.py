@@ -26,9 +26,13 @@ def make_app(
     limits: Limits | None = None,
     efforts: Mapping[str, int] | None = None,
     api_keys: Sequence[str] = (),
+    examples: Sequence[str] = (),
 ) -> Starlette:
-    """The ASGI application around a backend. `app.state.server` holds its state; it closes the backend at its end."""
-    server = Server(backend, limits or Limits(), dict(efforts or EFFORTS), tuple(api_keys))
+    """The ASGI application around a backend. `app.state.server` holds its state; it closes the backend at its end.
+
+    `examples` are questions that the playground offers.
+    """
+    server = Server(backend, limits or Limits(), dict(efforts or EFFORTS), tuple(api_keys), tuple(examples))
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -95,6 +99,7 @@ def _model_card(server: Server) -> dict[str, Any]:
             "reasoning_effort": dict(server.efforts),
             "default_thinking_token_budget": server.limits.default_budget,
             "features": sorted(server.backend.features),
+            "examples": list(server.examples),
         },
     }
 

@@ -66,6 +66,7 @@ class Options:
 
 def run(options: Options) -> None:
     """Serve until a signal. Raises InputError for options that cannot be, and where the port is taken."""
+    _check(options)
     logs.set_up(options.log)
     efforts = read_efforts(Path(options.effort_map) if options.effort_map else None, tuple(options.effort))
     limits = _limits(options)
@@ -84,7 +85,7 @@ async def _serve(
     options: Options, limits: Limits, efforts: dict[str, int], keys: Sequence[str], listener: socket.socket
 ) -> None:
     backend = await make_backend(options)
-    app = make_app(backend, limits, efforts, keys)
+    app = make_app(backend, limits, efforts, keys, examples=_examples(options))
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -111,6 +112,7 @@ class _PoliteServer(uvicorn.Server):
         self._state, self._grace = state, grace
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        # The signal is not noted for uvicorn to raise again: a server that was told to stop and did has not failed.
         loop = asyncio.get_running_loop()
         if self._state.is_draining:
             loop.call_soon_threadsafe(self._state.abort)
@@ -135,6 +137,15 @@ async def make_backend(options: Options) -> Backend:
     return Local(engine, options.name or options.model)
 
 
+def _examples(options: Options) -> tuple[str, ...]:
+    """Questions to try, for the models that ship with the package: they know only a small world."""
+    if options.upstream or options.model not in ("tiny", "tiny-base"):
+        return ()
+    from s1kit.tiny.questions import held_out_questions
+
+    return tuple(question.text for question in held_out_questions(8, seed=0, split="development"))
+
+
 def _limits(options: Options) -> Limits:
     return Limits(
         max_running=options.max_running,
@@ -143,6 +154,16 @@ def _limits(options: Options) -> Limits:
         default_budget=options.default_budget,
         allowed_hosts=LOOPBACK if options.host in LOOPBACK else None,
     )
+
+
+def _check(options: Options) -> None:
+    """Raises InputError on a number that cannot be."""
+    least = {"max_running": 1, "max_waiting": 0, "max_body": 1, "grace": 0, "upstream_timeout": 0.001, "context": 1}
+    for name, smallest in {**least, "default_budget": -1}.items():
+        value = getattr(options, name)
+        if value is not None and value < smallest:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag} is {value}", where=flag, fix=f"Give {smallest} or more.")
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -41,6 +41,8 @@ class Server:
     limits: Limits
     efforts: Mapping[str, int]
     api_keys: tuple[str, ...]
+    examples: tuple[str, ...] = ()
+    """Questions that the playground offers."""
     metrics: Metrics = field(default_factory=Metrics)
     streams: set[asyncio.Task[None]] = field(default_factory=set)
     """Requests being answered."""

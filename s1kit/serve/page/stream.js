@@ -1,0 +1,38 @@
+// One streamed chat completion: asks, reads the events, hands them on. Knows nothing of the page.
+
+export class Failed extends Error {
+  constructor(message, status, param) {
+    super(message);
+    this.status = status;
+    this.param = param;
+  }
+}
+
+// Calls `take(event)` with each JSON event; resolves when the stream is done, rejects with Failed.
+export async function stream(body, key, signal, take) {
+  const headers = { "content-type": "application/json" };
+  if (key) headers.authorization = `Bearer ${key}`;
+  const init = { method: "POST", headers, signal, body: JSON.stringify({ ...body, stream: true }) };
+  const reply = await fetch("/v1/chat/completions", init);
+  if (!reply.ok) throw failure(await reply.json().catch(() => ({})), reply.status);
+  const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+  let held = "";
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) throw new Failed("The connection broke before the end.", 0);
+    const lines = (held + value).split("\n");
+    held = lines.pop();
+    for (const line of lines) {
+      if (!line.startsWith("data: ")) continue;
+      if (line === "data: [DONE]") return;
+      const event = JSON.parse(line.slice(6));
+      if (event.error) throw failure(event, 0);
+      take(event);
+    }
+  }
+}
+
+function failure(body, status) {
+  const error = body.error ?? {};
+  return new Failed(error.message ?? `The server answered with status ${status}.`, status, error.param);
+}

@@ -11,7 +11,9 @@ import pytest
 from naive_forcing import Naive, naive_loop
 
 from s1kit import Generation, Request, ThinkingBudget, load_engine
+from s1kit.errors import InputError
 from s1kit.records import Segment
+from s1kit.request import Prefix
 
 torch = pytest.importorskip("torch")
 
@@ -83,3 +85,280 @@ def test_greedy_decoding_in_a_mixed_batch_is_token_for_token_the_naive_loop(engi
     assert sum(g.num_waits for g in found.values()) > 20
     for request in requests:
         assert as_naive(found[request.question_id]) == by_naive_loop(engine, request), request
+
+
+@pytest.mark.slow
+def test_greedy_decoding_is_the_naive_loop_over_five_hundred_random_budgets(engine: Any, think_engine: Any) -> None:
+    for which in (engine, think_engine):
+        requests = [random_request(Random(1000 + i), i) for i in range(250)]
+        for generation in which.generate(requests):
+            (request,) = [r for r in requests if r.question_id == generation.question_id]
+            assert as_naive(generation) == by_naive_loop(which, request), request
+
+
+def test_a_format_with_a_lead_and_single_token_delimiters_is_the_naive_loop_too(think_engine: Any) -> None:
+    requests = [random_request(Random(i), i) for i in range(30)]
+    found = {g.question_id: g for g in think_engine.generate(requests)}
+    for request in requests:
+        if any(s.kind == "open" for s in found[request.question_id].segments):
+            continue  # the naive loop does not know of thinking that is opened again
+        assert as_naive(found[request.question_id]) == by_naive_loop(think_engine, request), request
+
+
+def test_a_delimiter_that_must_be_matched_whole_is_taken_back_out_of_the_cache(engine: Any) -> None:
+    """The delimiter is two ordinary ids that the model does write; the reference recomputes all at each token."""
+    from dataclasses import replace
+    from itertools import pairwise
+
+    from s1kit.engines.transformers import of_model
+
+    requests = [
+        Request(question=f"{i}", budget=ThinkingBudget(60, 0, 3), answer_tokens=16, loop_guard=False) for i in range(40)
+    ]
+    written = {
+        g.question_id: [s.token_ids for s in g.segments if s.kind == "thinking"] for g in engine.generate(requests)
+    }
+    request, pair = next(
+        (r, p) for r in requests for ids in written[r.question_id] for p in pairwise(ids[4:]) if is_spelled(engine, p)
+    )
+    end = engine.tokens.decode(pair)
+    fmt = replace(engine.format, end=end, lead="", answer_stops=())
+    spelled = of_model(engine.model, engine.tokenizer, fmt)
+    assert spelled.tokens.trigger_id is None
+    assert spelled.tokens.match_ids == pair
+    (found,) = spelled.generate([request])
+    assert found.num_waits > 0
+    plan = spelled.plan(request)
+    thinking: list[int] = []
+    waits, matched = 0, list(pair)
+    start = 0
+    while len(thinking) < 60:
+        with torch.inference_mode():
+            token = int(engine.model(torch.tensor([[*plan.prompt_ids, *thinking]])).logits[0, -1].argmax())
+        is_end = [*thinking[start:], token][-2:] == matched
+        if not is_end and token not in spelled.tokens.eos_ids:
+            thinking.append(token)
+            continue
+        if is_end:
+            thinking.pop()
+        if waits < 3 and len(thinking) + len(plan.waits[0].ids) < 60:
+            thinking.extend(plan.waits[0].ids)
+            waits, start = waits + 1, len(thinking)
+            continue
+        break
+    assert as_naive(found).thinking == thinking
+    assert found.num_waits == waits
+
+
+def is_spelled(engine: Any, pair: tuple[int, int]) -> bool:
+    """Whether the text of two ids is tokenised into just them, and is no whitespace."""
+    text = engine.tokenizer.decode(list(pair))
+    ordinary = not set(pair) & set(engine.tokens.answer_stop_ids)
+    return (
+        ordinary
+        and "<" not in text
+        and text == text.strip()
+        and engine.tokenizer.encode(text, add_special_tokens=False) == list(pair)
+    )
+
+
+def test_what_a_request_gets_does_not_depend_on_its_neighbours(engine: Any) -> None:
+    requests = [random_request(Random(i), i, temperature=random_temperature(i), seed=i) for i in range(24)]
+    together = {g.question_id: g for g in engine.generate(requests)}
+    for request in requests[::3]:
+        (alone,) = engine.generate([request])
+        assert alone == together[request.question_id]
+
+
+def random_temperature(i: int) -> float:
+    return (0.0, 0.7, 1.5)[i % 3]
+
+
+def test_a_small_batch_and_a_large_one_give_the_same_and_requests_join_as_others_leave(engine: Any) -> None:
+    requests = [random_request(Random(i), i) for i in range(40)]
+    small = load_small(engine, 3)
+    assert {g.question_id: g for g in small.generate(requests)} == {g.question_id: g for g in engine.generate(requests)}
+
+
+def load_small(engine: Any, max_batch: int) -> Any:
+    from s1kit.engines.transformers import of_model
+
+    return of_model(engine.model, engine.tokenizer, engine.format, max_batch=max_batch)
+
+
+def test_the_same_seed_draws_the_same_and_another_seed_another(engine: Any) -> None:
+    def draw(seed: int) -> Generation:
+        request = Request(question="?", budget=ThinkingBudget(30), temperature=1.0, seed=seed, answer_tokens=16)
+        (generation,) = engine.generate([request])
+        return generation
+
+    assert draw(1) == draw(1)
+    assert draw(1) != draw(2)
+
+
+def test_top_k_one_and_a_tiny_top_p_are_greedy(engine: Any) -> None:
+    def draw(**fields: Any) -> Generation:
+        (g,) = engine.generate([Request(question="?", budget=ThinkingBudget(30), answer_tokens=16, **fields)])
+        return g
+
+    greedy = draw()
+    assert draw(temperature=2.0, top_k=1) == greedy
+    assert draw(temperature=2.0, top_p=1e-9) == greedy
+    assert draw(temperature=1e-6) == greedy
+
+
+def test_after_a_replaced_stop_the_next_token_is_distributed_as_in_the_naive_loop(engine: Any) -> None:
+    """Chi-squared over the token that follows a forced wait, at temperature 1, against the model's probabilities."""
+    num_draws, question = 3000, "Which?"
+    requests = [
+        Request(
+            question=question,
+            budget=ThinkingBudget(3, 0, 1),
+            temperature=1.0,
+            seed=s,
+            answer_tokens=10,
+            loop_guard=False,
+        )
+        for s in range(num_draws)
+    ]
+    plan = engine.plan(requests[0])
+    # All draws whose very first token was a stop: the wait comes first, then one sampled token.
+    observed: dict[int, int] = {}
+    num_stopped = 0
+    for generation in engine.generate(requests):
+        if generation.segments[0].kind == "wait":
+            num_stopped += 1
+            first = generation.segments[1]
+            token = first.token_ids[0] if first.kind == "thinking" else -1
+            observed[token] = observed.get(token, 0) + 1
+    with torch.inference_mode():
+        before = engine.model(torch.tensor([plan.prompt_ids])).logits[0, -1].softmax(-1)
+        after = engine.model(torch.tensor([[*plan.prompt_ids, *plan.waits[0].ids]])).logits[0, -1].softmax(-1)
+    stop_rate = float(sum(before[i] for i in engine.tokens.thinking_stop_ids))
+    expected_stops = num_draws * stop_rate
+    assert abs(num_stopped - expected_stops) < 5 * (expected_stops * (1 - stop_rate)) ** 0.5 + 1
+    assert num_stopped > 200
+    expected = {int(i): float(p) for i, p in enumerate(after) if i not in engine.tokens.thinking_stop_ids}
+    expected[-1] = 1 - sum(expected.values())
+    assert chi_squared_z(observed, expected, num_stopped) < 4.5
+
+
+def chi_squared_z(observed: dict[int, int], expected: dict[int, float], total: int) -> float:
+    """How many standard deviations Pearson's statistic is above its mean; rare cells are pooled."""
+    cells = [(observed.get(k, 0), p * total) for k, p in expected.items() if p * total >= 5]
+    rest_observed = total - sum(o for o, _ in cells)
+    rest_expected = total - sum(e for _, e in cells)
+    if rest_expected >= 5:
+        cells.append((rest_observed, rest_expected))
+    statistic = sum((o - e) ** 2 / e for o, e in cells)
+    freedom = len(cells) - 1
+    assert freedom >= 3
+    return (statistic - freedom) / (2 * freedom) ** 0.5
+
+
+def test_segments_are_streamed_as_they_come_and_add_up_to_the_record(engine: Any) -> None:
+    shown: dict[int, list[Segment]] = {}
+    requests = [random_request(Random(i), i) for i in range(6)]
+    found = {}
+    for g in engine.generate(requests, lambda i, s: shown.setdefault(i, []).append(s)):
+        found[g.question_id] = g
+    for i, request in enumerate(requests):
+        record = found[request.question_id]
+        assert [t for s in shown[i] for t in s.token_ids] == [t for s in record.segments for t in s.token_ids]
+        assert [s for s in shown[i] if s.origin == "forced"] == [s for s in record.segments if s.origin == "forced"]
+
+
+def test_answers_from_many_lengths_of_one_thinking_equal_decoding_each_budget(engine: Any) -> None:
+    whole = Request(question="How?", budget=ThinkingBudget(60, 0, 2), answer_tokens=16, loop_guard=False)
+    (generation,) = engine.generate([whole])
+    thinking = tuple(s for s in generation.segments if s.kind in ("thinking", "wait"))
+    lengths = [n for n in range(0, generation.thinking_tokens, 3) if not inside_wait(thinking, n)]
+    given = [
+        Request(question="How?", budget=whole.budget, answer_tokens=16, repeat=n, prefix=Prefix(thinking, "cut_off", n))
+        for n in lengths
+    ]
+    for answered in engine.generate(given):
+        direct = Request(
+            question="How?", budget=ThinkingBudget(answered.repeat, 0, 2), answer_tokens=16, loop_guard=False
+        )
+        (expected,) = engine.generate([direct])
+        if expected.was_cut_off:
+            assert (answered.thinking, answered.answer) == (expected.thinking, expected.answer)
+
+
+def inside_wait(segments: tuple[Segment, ...], length: int) -> bool:
+    """Whether a budget of that length would not have had room for a wait that the larger one had."""
+    total = 0
+    for s in segments:
+        if s.kind == "wait" and total < length <= total + s.num_tokens:
+            return True
+        total += s.num_tokens
+    return False
+
+
+def test_a_request_that_cannot_be_honoured_is_refused_before_anything_is_decoded(engine: Any) -> None:
+    good = Request(question="a", budget=ThinkingBudget(4))
+    bad = Request(question="b", budget=ThinkingBudget(9999))
+    with pytest.raises(InputError, match="max_tokens is 9999"):
+        next(iter(engine.generate([good, bad])))
+
+
+def test_an_engine_that_dies_keeps_what_was_done_and_says_why_of_the_rest(engine: Any, monkeypatch: Any) -> None:
+    short, long = ThinkingBudget(0), ThinkingBudget(60, 40)
+    requests = [Request(question=str(i), budget=long if i % 2 else short, answer_tokens=6) for i in range(6)]
+    forward, calls = type(engine.model).forward, []
+
+    def dies_later(self: Any, *args: Any, **kwargs: Any) -> Any:
+        calls.append(1)
+        if len(calls) > 12:
+            raise torch.OutOfMemoryError("no memory left")
+        return forward(self, *args, **kwargs)
+
+    monkeypatch.setattr(type(engine.model), "forward", dies_later)
+    found = list(engine.generate(requests))
+    assert len(found) == 6
+    failed = [g for g in found if g.ending == "failed"]
+    assert len(failed) == 3
+    assert all(g.note == "OutOfMemoryError: no memory left" and g.thinking_tokens > 0 for g in failed)
+
+
+def test_a_cancelled_request_leaves_the_others_as_they_were(engine: Any) -> None:
+    requests = [
+        Request(question=str(i), budget=ThinkingBudget(20), answer_tokens=8, loop_guard=False) for i in range(5)
+    ]
+    expected = {g.question_id: g for g in engine.generate(requests)}
+    decoder = engine.decoder()
+    tickets = [decoder.admit(engine.plan(r)) for r in requests[:4]]
+    for _ in range(5):
+        assert decoder.step() == []
+    decoder.cancel(tickets[1])
+    late = decoder.admit(engine.plan(requests[4]))
+    found = {}
+    while not decoder.is_idle:
+        found.update({e.ticket: e.generation for e in decoder.step()})
+    assert set(found) == {tickets[0], tickets[2], tickets[3], late}
+    for ticket, generation in found.items():
+        request = requests[4] if ticket == late else requests[tickets.index(ticket)]
+        assert generation == expected[request.question_id]
+
+
+@pytest.mark.parametrize(
+    ("reference", "complaint"),
+    [
+        ("hf:/no/such/folder", "no folder '/no/such/folder'"),
+        ("chat:openai/gpt-5", "a remote chat model cannot be forced"),
+        ("gguf:x", "no engine knows the model 'gguf:x'.*Known: tiny, "),
+        ("scripted:/no/such.json", "not a script"),
+    ],
+)
+def test_a_model_reference_that_means_nothing_is_refused(reference: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        load_engine(reference)
+
+
+def test_a_folder_without_a_model_or_a_tokenizer_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"holds no config.json"):
+        load_engine(f"hf:{tmp_path}")
+    (tmp_path / "config.json").write_text("{}", encoding="utf-8")
+    with pytest.raises(InputError, match="the checkpoint has no tokenizer"):
+        load_engine(f"hf:{tmp_path}")

@@ -137,6 +137,7 @@ class Decoder:
         self._waiting.append((_Active(ticket, row, Chooser.of(plan.request), is_streamed), context))
         return ticket
 
+    @torch.inference_mode()
     def cancel(self, ticket: int) -> None:
         """Forget a request, running or waiting; one that is already done is none."""
         self._waiting = deque(w for w in self._waiting if w[0].ticket != ticket)

@@ -42,7 +42,7 @@ ECHO = (Step("The question is what it is .", "I do not know"),)
 class WordTokenizer:
     """Words with the whitespace before them, newlines and delimiters: one id each, in the order of appearance."""
 
-    chat_template = None
+    chat_template: str | None = "built in"
     _PIECES = re.compile(r"<\|[^|]*\|>|</?\w+>|\n| ?[^\s<]+|\s|<")
 
     def __init__(self) -> None:

@@ -1,0 +1,315 @@
+"""The two drivers of forcing: the same transcript, and the laws of the machine in the text."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from fake_sampler import ONE_TOKEN, SEVERAL, SPECIALS, SPELLED, WITH_LEAD, LetterTokenizer, by_flow, by_rows, sampler
+
+from s1kit.errors import InputError
+from s1kit.flow import Completed, flow
+from s1kit.forcing import UNLIMITED, ThinkingBudget
+from s1kit.formats import ThinkingFormat
+from s1kit.loops import first_loop, is_looping
+from s1kit.plan import Plan, make_plan
+from s1kit.records import Segment
+from s1kit.request import Prefix, Request
+from s1kit.rows import Row
+from s1kit.tokens import TokenFormat
+
+FORMATS = (ONE_TOKEN, WITH_LEAD, SEVERAL, SPELLED)
+TOKENS = {f.name: TokenFormat(f, LetterTokenizer(SPECIALS[f.name])) for f in FORMATS}
+
+
+def plan_of(fmt: ThinkingFormat, request: Request, context: int = 4096) -> Plan:
+    return make_plan(request, TOKENS[fmt.name], context)
+
+
+def random_plan(seed: int, fmt: ThinkingFormat) -> Plan:
+    random = Random(seed)
+    wait = random.choice([None, "W", "W a", ("W", "T a", "A")])
+    longest = 4
+    most = random.choice([0, 1, 2, 3, 4, 5, 8, random.randint(0, 60)])
+    least = random.randint(1, most - longest) if most > longest and random.random() < 0.3 else 0
+    budget = ThinkingBudget(most, least, random.choice([0, 0, 1, 2, 9]))
+    stop = random.choice([(), (), ("b\n",), ("a", "ab")])
+    request = Request(
+        question="q",
+        budget=budget,
+        answer_tokens=random.randint(3, 25),
+        wait=wait,
+        stop=stop,
+        loop_guard=random.random() < 0.7,
+    )
+    return plan_of(fmt, request)
+
+
+def joined(segments: list[Segment]) -> list[tuple[str, str, str, tuple[int, ...]]]:
+    """Streamed segments with neighbours of one run put together; each wait stays one."""
+    out: list[tuple[str, str, str, tuple[int, ...]]] = []
+    for s in segments:
+        if out and out[-1][:2] == (s.origin, s.kind) and s.origin == "sampled" and s.kind in ("thinking", "answer"):
+            origin, kind, text, ids = out[-1]
+            out[-1] = (origin, kind, text + s.text, ids + s.token_ids)
+        else:
+            out.append((s.origin, s.kind, s.text, s.token_ids))
+    return out
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_rows_and_flow_give_the_same_transcript_over_a_thousand_random_budgets(fmt: ThinkingFormat) -> None:
+    endings = set()
+    for seed in range(1000):
+        plan = random_plan(seed, fmt)
+        spell = plan.tokens.match_ids if plan.tokens.trigger_id is None else ()
+        sample = sampler(seed, plan, Random(seed).choice([0.02, 0.1, 0.4]), spell)
+        one, other = by_rows(plan, sample), by_flow(plan, sample)
+        assert one == other, seed
+        endings.add((one.ending, one.answer_finish))
+        budget = plan.budget
+        assert one.thinking_tokens <= budget.max_tokens
+        assert one.thinking_tokens >= budget.min_tokens
+        assert one.answer_tokens <= plan.request.answer_tokens
+        assert one.answer_finish != "none"
+        assert not one.was_cut_off or one.thinking_tokens == budget.max_tokens
+        if not budget.min_tokens:
+            assert one.num_waits <= budget.num_waits
+    assert {e for e, _ in endings} >= {"closed", "cut_off"}
+    assert {f for _, f in endings} == {"stop", "length", "stop_string"}
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_what_is_streamed_is_what_the_record_says(fmt: ThinkingFormat) -> None:
+    for seed in range(300):
+        plan = random_plan(seed, fmt)
+        spell = plan.tokens.match_ids if plan.tokens.trigger_id is None else ()
+        sample = sampler(seed, plan, 0.1, spell)
+        for drive in (by_rows, by_flow):
+            shown: list[Segment] = []
+            generation = drive(plan, sample, shown)
+            assert joined(shown) == joined(list(generation.segments)), (seed, drive)
+
+
+def test_a_loop_ends_thinking_and_not_the_request_in_both_drivers_at_the_same_token() -> None:
+    plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(1000), answer_tokens=8))
+    a, b = plan.tokens.tokenizer.encode("ab", add_special_tokens=False)
+    thinking = [b] * 7 + [a, b, b] * 400
+
+    def sample(context: object) -> int:
+        done = len(context) - len(plan.prompt_ids)  # type: ignore[arg-type]
+        return thinking[done] if done < 300 and list(context)[-1] != a + 99 else b  # type: ignore[call-overload]
+
+    one, other = by_rows(plan, sample), by_flow(plan, sample)
+    assert one == other
+    assert one.ending == "loop"
+    assert one.thinking_tokens == 224
+    assert one.answer.startswith("F:")
+    assert one.answer_tokens == 8
+
+
+def test_the_loop_guard_never_breaks_the_minimum_and_can_be_switched_off() -> None:
+    for least, guard, expected in ((600, True, 608), (0, False, 1000)):
+        budget = ThinkingBudget(1000, least)
+        plan = plan_of(ONE_TOKEN, Request(question="q", budget=budget, answer_tokens=8, loop_guard=guard))
+        letter = plan.tokens.tokenizer.encode("a", add_special_tokens=False)[0]
+
+        def always(_: object, letter: int = letter) -> int:
+            return letter
+
+        assert by_rows(plan, always).thinking_tokens == expected
+        assert by_flow(plan, always).thinking_tokens == expected
+
+
+def test_a_loop_is_found_at_any_period_and_random_text_is_none() -> None:
+    random = Random(0)
+    for period in (1, 2, 3, 17, 64, 255, 256):
+        block = [random.randrange(50) for _ in range(period)]
+        text = [random.randrange(50) for _ in range(99)] + block * 300
+        assert is_looping(text[: 99 + max(4 * period, 192) + period])
+    assert not is_looping([random.randrange(3) for _ in range(5000)])
+    assert first_loop([random.randrange(3) for _ in range(2000)], 0, 0) is None
+
+
+def test_thinking_that_is_opened_again_shares_the_one_budget() -> None:
+    plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(10, 0, 3), answer_tokens=60, wait="W"))
+    tokens = plan.tokens
+    a = tokens.tokenizer.encode("a", add_special_tokens=False)[0]
+    opening, closing = tokens.reopen_id, tokens.trigger_id
+    assert opening is not None
+    assert closing is not None
+    script = [a, a, closing, a, closing, a, closing, a, closing, a, opening, a, a, a, a]
+
+    def sample(_: object) -> int:
+        return script.pop(0) if script else 0
+
+    generation = by_rows(plan, sample)
+    assert generation.thinking_tokens <= 10
+    assert [s.kind for s in generation.segments].count("open") == 1
+    assert generation.was_cut_off
+
+
+def test_thinking_cannot_be_opened_for_ever() -> None:
+    plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(4), answer_tokens=40))
+    opening = plan.tokens.reopen_id
+    assert opening is not None
+    generation = by_rows(plan, lambda _: opening)
+    assert generation.thinking_tokens <= 4
+    assert sum(s.num_tokens for s in generation.segments) < 60
+
+
+def test_a_stop_that_arrives_right_at_the_bound_is_still_a_stop() -> None:
+    plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(3, 0, 1), answer_tokens=8, wait="W"))
+    a, stop = plan.tokens.tokenizer.encode("a</think>", add_special_tokens=False)
+
+    def after(num: int):  # type: ignore[no-untyped-def]
+        return lambda context: a if len(context) - len(plan.prompt_ids) < num else stop
+
+    for drive in (by_rows, by_flow):
+        assert drive(plan, after(3)).ending == "cut_off"
+        late = drive(plan, after(2))
+        assert (late.ending, late.num_waits, late.thinking_tokens) == ("closed", 0, 2)
+        early = drive(plan, after(1))
+        assert (early.num_waits, early.thinking_tokens, early.ending) == (1, 2, "closed")
+
+
+def test_stop_strings_act_on_the_answer_only_and_are_not_part_of_it() -> None:
+    plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(4), answer_tokens=20, stop=("ba",)))
+    a, b = plan.tokens.tokenizer.encode("ab", add_special_tokens=False)
+    generation = by_rows(plan, lambda context: b if len(context) % 2 else a)
+    assert "ba" in generation.thinking
+    assert generation.answer_finish == "stop_string"
+    assert "ba" not in generation.answer
+    assert generation.answer in ("F:", "F:a")
+
+
+@pytest.mark.parametrize("ending", ["closed", "cut_off"])
+def test_a_given_thinking_of_any_length_is_answered_as_if_it_had_been_decoded(ending: str) -> None:
+    for seed in range(200):
+        whole = plan_of(
+            SEVERAL, Request(question="q", budget=ThinkingBudget(30, 0, 3), answer_tokens=9, loop_guard=False)
+        )
+        sample = sampler(seed, whole, 0.1)
+        generation = by_rows(whole, sample)
+        thinking = tuple(s for s in generation.segments if s.kind in ("thinking", "wait"))
+        if ending == "cut_off":
+            length = Random(seed).randint(0, generation.thinking_tokens)
+            direct = plan_of(SEVERAL, Request(question="q", budget=ThinkingBudget(length, 0, 3), answer_tokens=9))
+            expected = by_rows(direct, sample)
+            if not expected.was_cut_off or expected.num_waits != _waits_within(thinking, length):
+                continue
+        else:
+            length, expected = generation.thinking_tokens, generation
+            if generation.ending != "closed":
+                continue
+        prefix = Prefix(thinking, ending, num_tokens=length)  # type: ignore[arg-type]
+        given = Request(question="q", budget=ThinkingBudget(30, 0, 3), answer_tokens=9, prefix=prefix)
+        found = by_rows(plan_of(SEVERAL, given), sample)
+        assert found.answer == expected.answer
+        assert found.thinking_tokens == length
+        assert found.ending == ending
+
+
+def _waits_within(segments: tuple[Segment, ...], length: int) -> int:
+    total, waits = 0, 0
+    for s in segments:
+        if total < length and s.kind == "wait":
+            waits += 1
+        total += s.num_tokens
+    return waits
+
+
+def test_going_on_from_a_prefix_equals_not_having_stopped_in_between() -> None:
+    for seed in range(200):
+        request = Request(question="q", budget=ThinkingBudget(40, 0, 4), answer_tokens=9, loop_guard=False)
+        plan = plan_of(SEVERAL, request)
+        sample = sampler(seed, plan, 0.1)
+        whole = by_rows(plan, sample)
+        thinking = tuple(s for s in whole.segments if s.kind in ("thinking", "wait"))
+        ends = [0]
+        for s in thinking:
+            ends.append(ends[-1] + s.num_tokens)
+        length = Random(seed).choice(ends)
+        given = Request(
+            question="q",
+            budget=request.budget,
+            answer_tokens=9,
+            loop_guard=False,
+            prefix=Prefix(thinking, num_tokens=length),
+        )
+        on = by_rows(plan_of(SEVERAL, given), sample)
+        assert (on.thinking, on.answer, on.num_waits, on.ending) == (
+            whole.thinking,
+            whole.answer,
+            whole.num_waits,
+            whole.ending,
+        )
+
+
+def test_an_unlimited_maximum_is_the_room_there_is() -> None:
+    for budget in (None, ThinkingBudget(UNLIMITED, 0, 2)):
+        plan = plan_of(ONE_TOKEN, Request(question="q", budget=budget, answer_tokens=10), context=100)
+        assert plan.budget.max_tokens == 100 - len(plan.prompt_ids) - 1 - 10
+        assert plan.total_tokens == 100
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        (
+            {"budget": ThinkingBudget(90)},
+            r"max_tokens is 90, which leaves no room for an answer.*budget.max_tokens.*Give 87 or less",
+        ),
+        ({"budget": ThinkingBudget(9, 9)}, r"no room for a wait of 4 .*Give a max_tokens of 13 or more"),
+        ({"budget": ThinkingBudget(UNLIMITED, 99)}, r"min_tokens is 99, and there is room for 87.*Give 87 or less"),
+        ({"answer_tokens": 99}, r"answer_tokens is 99, .*room for 97.*Give 97 or fewer"),
+        ({"answer_tokens": 2}, r"closing phrase 'F:' takes 2.*Give 3 or more"),
+        ({"answer_tokens": 0}, r"answer_tokens is 0.*Give 1 or more"),
+        ({"question": "q" * 200}, r"prompt is 201 tokens long and the context 100.*Shorten it"),
+        ({"wait": ""}, r"an empty wait.*request.wait"),
+        ({"wait": ()}, r"an empty list of waits"),
+        ({"wait": ("W", "")}, r"an empty wait"),
+        ({"wait": "W</think>"}, r"'W</think>' contains a delimiter"),
+        ({"closing_phrase": "<eos>"}, r"contains a delimiter.*request.closing_phrase"),
+        ({"stop": ("",)}, r"an empty stop string"),
+        ({"temperature": -1.0}, r"temperature is -1"),
+        ({"top_p": 0.0}, r"top_p is 0"),
+        ({"top_k": -2}, r"top_k is -2"),
+        (
+            {"prefix": Prefix((Segment.of_ids("sampled", "thinking", "", (9,) * 20),))},
+            r"prefix holds 20 thinking tokens, above",
+        ),
+        ({"prefix": Prefix((Segment.of_ids("sampled", "answer", "", (9,)),))}, r"a segment of kind 'answer'"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_with_its_repair(fields: dict, complaint: str) -> None:
+    values = {"question": "q", "budget": ThinkingBudget(10), "answer_tokens": 10, "wait": "Wait"} | fields
+    with pytest.raises(InputError, match=complaint):
+        plan_of(ONE_TOKEN, Request(**values), context=100)
+
+
+def test_a_wait_that_the_tokenizer_turns_into_nothing_is_refused() -> None:
+    class Forgets(LetterTokenizer):
+        def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+            return [] if text == "?" else super().encode(text)
+
+    tokens = TokenFormat(ONE_TOKEN, Forgets(SPECIALS["one"]))
+    with pytest.raises(InputError, match=r"turns the wait '\?' into nothing"):
+        make_plan(Request(question="q", wait="?"), tokens, 1000)
+
+
+def test_a_row_that_is_done_takes_no_token() -> None:
+    row = Row(plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(0), answer_tokens=3)))
+    row.start()
+    row.push(9)
+    assert row.is_done
+    with pytest.raises(ValueError, match="takes no token"):
+        row.push(9)
+
+
+def test_a_server_that_returns_too_much_or_stops_without_a_reason_is_caught() -> None:
+    for reply, complaint in ((Completed((9,) * 9), "at most 5"), (Completed((9, 9)), "nothing says why")):
+        steps = flow(plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(5), answer_tokens=9)))
+        next(steps)
+        with pytest.raises(ValueError, match=complaint):
+            steps.send(reply)

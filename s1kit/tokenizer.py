@@ -1,0 +1,164 @@
+"""A tokenizer and its chat template, read from a checkpoint's files with `tokenizers` and `jinja2` alone.
+
+A server in front of another one needs no torch and no transformers, and starts in a blink.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Template, TemplateError
+from jinja2.ext import loopcontrols
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from tokenizers import Tokenizer
+
+from s1kit.errors import InputError
+
+
+class FileTokenizer:
+    """What `formats` needs of a tokenizer."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`. Raises InputError."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise InputError(
+                f"no tokenizer.json in {folder}",
+                where="--tokenizer",
+                fix="Give a checkpoint folder, or the Hub id of the model that the upstream serves.",
+            )
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        settings = _read_json(folder / "tokenizer_config.json")
+        self._names = {
+            name: _token_text(settings.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
+        }
+        self.chat_template = _template(folder, settings)
+        self.model_max_length = settings.get("model_max_length")
+        generation = _read_json(folder / "generation_config.json").get("eos_token_id")
+        self.more_eos_ids: tuple[int, ...] = tuple([generation] if isinstance(generation, int) else generation or ())
+        """End-of-sequence ids of `generation_config.json`."""
+
+    @cached_property
+    def eos_token_id(self) -> int | None:
+        name = self._names["eos_token"]
+        return None if name is None else self._tokenizer.token_to_id(name)
+
+    @cached_property
+    def added_tokens_decoder(self) -> dict[int, Any]:
+        return dict(self._tokenizer.get_added_tokens_decoder())
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def get_vocab(self) -> dict[str, int]:
+        return self._vocabulary
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        return dict(self._tokenizer.get_vocab())
+
+    def apply_chat_template(
+        self,
+        conversation: Any,
+        *,
+        tokenize: bool = False,
+        add_generation_prompt: bool = True,
+        tools: Any = None,
+        chat_template: str | None = None,
+        **more: Any,
+    ) -> str:
+        """The chat as text. Raises jinja2's TemplateError where the template refuses it."""
+        text = chat_template or self.chat_template
+        if text is None:
+            raise TemplateError("the tokenizer has no chat template")
+        return self._compiled(text).render(
+            messages=conversation,
+            tools=tools,
+            documents=None,
+            add_generation_prompt=add_generation_prompt,
+            **{name: value for name, value in self._names.items() if value is not None},
+            **more,
+        )
+
+    def _compiled(self, text: str) -> Template:
+        if text not in self._templates:
+            self._templates[text] = _environment().from_string(text)
+        return self._templates[text]
+
+    @cached_property
+    def _templates(self) -> dict[str, Template]:
+        return {}
+
+
+def find_folder(name: str) -> Path:
+    """The folder of a checkpoint's tokenizer: a local one, or the files of a Hub id. Raises InputError."""
+    path = Path(name).expanduser()
+    if path.is_dir():
+        return path
+    fix = "Give a folder with tokenizer.json, or the Hub id of the model that the upstream serves, with --tokenizer."
+    if name.startswith((".", "/", "~")) or name.count("/") != 1:
+        raise InputError(f"no tokenizer folder {name!r}", where="--tokenizer", fix=fix)
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    wanted = ["tokenizer*.json", "chat_template*", "generation_config.json", "thinking_format.json"]
+    try:
+        return Path(snapshot_download(name, allow_patterns=wanted))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise InputError(
+            f"cannot fetch the tokenizer of {name!r}: {str(error).splitlines()[0]}", where="--tokenizer", fix=fix
+        ) from error
+
+
+def _environment() -> ImmutableSandboxedEnvironment:
+    """As transformers sets it up, so that templates render the same."""
+
+    def raise_exception(message: str) -> None:
+        raise TemplateError(message)
+
+    def tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **more: Any) -> str:
+        return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **more)
+
+    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment.filters["tojson"] = tojson
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    return environment
+
+
+def _template(folder: Path, settings: dict[str, Any]) -> str | None:
+    path = folder / "chat_template.jinja"
+    if path.is_file():
+        return path.read_text(encoding="utf-8")
+    found = settings.get("chat_template")
+    if isinstance(found, list):
+        by_name = {entry["name"]: entry["template"] for entry in found}
+        found = by_name.get("default")
+    return found if isinstance(found, str) else None
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        return {}
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"not JSON: {error}", where=str(path), fix="Repair or delete it.") from error
+    return found if isinstance(found, dict) else {}
+
+
+def _token_text(found: Any) -> str | None:
+    """A special token is written as text or as an object with its content."""
+    if isinstance(found, dict):
+        found = found.get("content")
+    return found if isinstance(found, str) else None

@@ -33,8 +33,8 @@ class Plan:
     """What a base model is made of."""
 
     seed: int = 0
-    repeating_steps: int = 600
-    copying_steps: int = 1400
+    repeating_steps: int = 500
+    copying_steps: int = 1300
     """Steps of the curriculum: lists in order, then lines in any order; lookup by number forms here."""
     question_steps: int = 4200
     copying_batch: int = 8

@@ -85,7 +85,10 @@ def test_the_anthropic_client_runs_a_batch(server: ProviderServer) -> None:
     with anthropic.Anthropic(base_url=server.anthropic.removesuffix("/v1"), api_key=KEY) as client:
         batch = client.messages.batches.create(
             requests=[
-                {"custom_id": q, "params": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": q}]}}
+                {
+                    "custom_id": q,
+                    "params": {"model": "m", "max_tokens": 9, "messages": [{"role": "user", "content": q}]},
+                }
                 for q in ("now", "late")
             ]
         )

@@ -233,7 +233,7 @@ def test_a_bad_request_is_that_question_s_own_but_five_alike_stop_the_run(
     ]
     server.faults = lambda number, question: Fault(status=400, body="unknown parameter: temperature")
     client = client_of(server, Journal(journal.path.with_name("other.sqlite")))
-    with pytest.raises(Stopped, match="first five requests alike.*unknown parameter"):
+    with pytest.raises(Stopped, match=r"first five requests alike.*unknown parameter"):
         chat_many(client, [[{"role": "user", "content": str(n)}] for n in range(50)], journal)
     client.journal.close()
 
@@ -241,16 +241,14 @@ def test_a_bad_request_is_that_question_s_own_but_five_alike_stop_the_run(
 def test_the_breaker_gives_up_on_a_provider_that_is_down(server: ProviderServer, journal: Journal) -> None:
     server.faults = lambda number, question: Fault(status=503)
     client = client_of(server, journal)
-    with pytest.raises(Stopped, match="failed .* times in a row"):
+    with pytest.raises(Stopped, match=r"failed .* times in a row"):
         chat_many(client, [[{"role": "user", "content": str(n)}] for n in range(200)], journal)
     assert server.num_requests < 60
 
 
 def test_the_breaker_closes_again_when_the_provider_is_back(server: ProviderServer, journal: Journal) -> None:
     server.faults = fail_first(5, Fault(status=503))
-    replies = chat_many(
-        client_of(server, journal), [[{"role": "user", "content": str(n)}] for n in range(30)], journal
-    )
+    replies = chat_many(client_of(server, journal), [[{"role": "user", "content": str(n)}] for n in range(30)], journal)
     assert {r.finish_reason for r in replies} == {"stop"}
 
 
@@ -258,7 +256,12 @@ def test_the_cap_is_never_overshot_whatever_is_in_flight(server: ProviderServer,
     server.faults = lambda number, question: Fault(seconds=0.01)
     price = {"input": 1000.0, "output": 1000.0}
     client = client_of(
-        server, journal, price=price, cap_usd=1.0, parameters=Parameters(max_output_tokens=60), throttle=ThrottleSettings()
+        server,
+        journal,
+        price=price,
+        cap_usd=1.0,
+        parameters=Parameters(max_output_tokens=60),
+        throttle=ThrottleSettings(),
     )
     questions = [f"question number {n}" for n in range(300)]
     with pytest.raises(CapReached, match=r"cap of \$1\.00 is reached.*Raise it"):
@@ -291,7 +294,7 @@ def test_a_setting_that_a_provider_lacks_is_refused_not_ignored(server: Provider
 def test_a_missing_key_names_the_variable(journal: Journal, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("GEMINI_API_KEY")
     monkeypatch.delenv("GOOGLE_API_KEY", raising=False)
-    with pytest.raises(InputError, match="no key for gemini.*GEMINI_API_KEY or GOOGLE_API_KEY"):
+    with pytest.raises(InputError, match=r"no key for gemini.*GEMINI_API_KEY or GOOGLE_API_KEY"):
         open_client("chat:gemini/gemini-2.5-flash", journal)
 
 

@@ -132,7 +132,7 @@ def say_what_it_means(recipe: Recipe, asked: Asked) -> None:
         dated = f" ({price.source}{f', {price.date}' if price.date else ''})" if price.source else ""
         say(f"distill: ${price.input:g} / ${price.output:g} per million tokens in / out{dated}; {cap}.")
     entry = terms_of(settings.teacher)
-    say(f"distill: {entry.sentence}.")
+    say(f"distill: {entry.sentence}")
     if entry.terms == "forbids":
         say("distill: `train` will refuse these traces unless train.acknowledge_terms names the reason.")
 

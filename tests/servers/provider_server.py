@@ -481,8 +481,8 @@ def question_in(body: dict[str, Any]) -> str:
 
 
 def chat_completion(body: dict[str, Any], dialect: str) -> dict[str, Any]:
-    """A chat completion as OpenAI (no thinking), DeepSeek (`reasoning_content`), OpenRouter (`reasoning`) send it, or as
-    a plain server does (`<think>` in the text)."""
+    """A chat completion as OpenAI (no thinking), DeepSeek (`reasoning_content`), OpenRouter (`reasoning`) or a plain
+    server (`<think>` in the text) send it."""
     question = str(body["messages"][-1]["content"])
     thinking, answer = thinking_of(question), answer_of(question)
     msg: dict[str, Any] = {"role": "assistant", "content": answer}

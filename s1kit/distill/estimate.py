@@ -1,0 +1,187 @@
+"""What distillation will cost, from a probe of real requests: before the rest is spent.
+
+The probe's replies are journalled, so the run that follows does not buy them again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import statistics
+from collections.abc import Sequence
+from random import Random
+
+from s1kit.distill.chat_teacher import ChatTeacher
+from s1kit.distill.open_teacher import open_teacher
+from s1kit.providers.chat import Problem
+from s1kit.providers.many import in_parallel
+from s1kit.providers.terms import terms_of
+from s1kit.recipe import Recipe
+from s1kit.records import Question, Record, Terms, Trace
+from s1kit.stage import RECEIPT, Run
+
+NUM_PROBES = 20
+
+# Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom (any table); 1.96 beyond.
+_T = (
+    12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228,
+    2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086,
+    2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042,
+)  # fmt: skip
+
+
+class Estimate(Record):
+    """What is still to be bought, with the intervals in which it lies 95 times of 100."""
+
+    teacher: str
+    terms: Terms
+    num_requests: int
+    num_known: int
+    """Already in the journal, so free."""
+    num_probed: int
+    tokens: float
+    """Output tokens still to be bought, thinking included."""
+    tokens_low: float
+    tokens_high: float
+    cost_usd: float | None
+    """Still to be paid; None: the price is unknown."""
+    cost_low: float | None
+    cost_high: float | None
+    spent_usd: float
+    """What this probe cost."""
+    note: str = ""
+
+    @property
+    def lines(self) -> list[str]:
+        """For people."""
+        lines = [f"{self.num_requests:,} requests to {self.teacher}, {self.num_known:,} of them in the journal"]
+        if not self.num_probed:
+            return [*lines, self.note]
+        lines.append(f"{self.tokens:,.0f} output tokens to come [{self.tokens_low:,.0f}, {self.tokens_high:,.0f}]")
+        if self.cost_usd is None:
+            lines.append("the price is unknown")
+        else:
+            lines.append(f"${self.cost_usd:,.2f} to come [${self.cost_low:,.2f}, ${self.cost_high:,.2f}]")
+        lines.append(f"95 % intervals, from {self.num_probed} probes that cost ${self.spent_usd:,.4f}")
+        lines.append(f"terms: {self.terms}")
+        return [*lines, self.note] if self.note else lines
+
+
+def estimate_distill(recipe: Recipe) -> list[str]:
+    """Lines for `s1kit estimate`. A teacher that costs money is asked 20 questions, once the pool is collected."""
+    if not (recipe.folder / "collect" / RECEIPT).exists():
+        entry = terms_of(recipe.distill.teacher)
+        return [
+            f"teacher {recipe.distill.teacher}: {entry.sentence}",
+            f"the pool is not collected yet: run s1kit collect first, then {NUM_PROBES} requests probe the cost",
+        ]
+    return probe_cost(recipe, Run(recipe.folder)).lines
+
+
+def probe_cost(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> Estimate:
+    """Ask a seeded sample of the questions and extrapolate. Needs `collect` to have finished.
+
+    A teacher that costs nothing is not asked. The probe counts against `max_cost_usd`. Raises InputError as `distill`
+    does, Stopped when the provider refuses every request.
+    """
+    asked = open_teacher(recipe)
+    num_traces = recipe.distill.num_traces
+    questions = list(run.rows("collect", "questions", Question))
+    total, terms = len(questions) * num_traces, terms_of(recipe.distill.teacher).terms
+    try:
+        if asked.client is None or not isinstance(asked.teacher, ChatTeacher):
+            return _nothing(recipe, terms, total, 0, "it costs nothing but time")
+        client, teacher = asked.client, asked.teacher
+        places = [(question, draw) for question in questions for draw in range(num_traces)]
+        keys = [client.request(teacher.messages(question), draw).key for question, draw in places]
+        known = client.journal.known(keys)
+        unknown = [place for place, key in zip(places, keys, strict=True) if key not in known]
+        if not unknown:
+            return _nothing(recipe, terms, total, len(known), "nothing is left to ask")
+        probe = Random(f"{recipe.seed}:estimate").sample(unknown, min(num_probes, len(unknown)))
+        replies: list[Trace] = []
+
+        async def ask() -> None:
+            for question, draw in pending:
+                try:
+                    replies.append(await teacher.ask(question, draw))
+                except Problem:
+                    continue
+
+        async def ask_all() -> None:
+            async with client:
+                await in_parallel(ask, min(8, len(probe)))
+
+        pending = iter(probe)
+        asyncio.run(ask_all())
+        num_left = len(unknown) - len(replies)
+        tokens = total_interval([float(t.usage.output_tokens) for t in replies], num_left)
+        costs = total_interval([t.cost_usd for t in replies], num_left) if client.price is not None else None
+        factor = client.price.batch if client.price is not None and recipe.distill.mode == "batch" else 1.0
+        failed = len(probe) - len(replies)
+        return Estimate(
+            teacher=recipe.distill.teacher,
+            terms=terms,
+            num_requests=total,
+            num_known=len(known) + len(replies),
+            num_probed=len(replies),
+            tokens=tokens[0],
+            tokens_low=tokens[1],
+            tokens_high=tokens[2],
+            cost_usd=costs and costs[0] * factor,
+            cost_low=costs and costs[1] * factor,
+            cost_high=costs and costs[2] * factor,
+            spent_usd=sum(t.cost_usd for t in replies),
+            note=f"{failed} probes failed." if failed else "",
+        )
+    finally:
+        asked.close()
+
+
+def total_interval(probed: Sequence[float], num_left: int) -> tuple[float, float, float]:
+    """The sum over `num_left` further draws from where `probed` came from: estimate, low, high of a 95 % interval.
+
+    Student's interval is too low for costs, which are skewed to the right: with 20 log-normal probes it holds the sum
+    89 times of 100. So it is joined with Cox's interval for a log-normal mean (Zhou and Gao, Statistics in Medicine 16,
+    1997, 783), and both with the scatter of the sum itself.
+
+    >>> total_interval([1.0, 1.0, 1.0], 10)
+    (10.0, 10.0, 10.0)
+    """
+    num = len(probed)
+    if num == 0:
+        return 0.0, 0.0, math.inf if num_left else 0.0
+    mean = statistics.fmean(probed)
+    if num == 1:
+        return mean * num_left, 0.0, math.inf if num_left else mean
+    if num_left == 0:
+        return 0.0, 0.0, 0.0
+    t = _T[num - 2] if num - 2 < len(_T) else 1.96
+    variance = statistics.variance(probed)
+    half = t * math.sqrt(variance / num + variance / num_left)
+    low, high = mean - half, mean + half
+    if min(probed) > 0.0 and variance > 0.0:
+        logs = [math.log(x) for x in probed]
+        centre, spread = statistics.fmean(logs), statistics.variance(logs)
+        width = t * math.sqrt(spread / num + spread**2 / (2 * (num - 1)) + math.expm1(spread) / num_left)
+        low = min(low, math.exp(centre + spread / 2 - width))
+        high = max(high, math.exp(centre + spread / 2 + width))
+    return mean * num_left, max(0.0, low) * num_left, high * num_left
+
+
+def _nothing(recipe: Recipe, terms: Terms, total: int, known: int, note: str) -> Estimate:
+    return Estimate(
+        teacher=recipe.distill.teacher,
+        terms=terms,
+        num_requests=total,
+        num_known=known,
+        num_probed=0,
+        tokens=0.0,
+        tokens_low=0.0,
+        tokens_high=0.0,
+        cost_usd=0.0,
+        cost_low=0.0,
+        cost_high=0.0,
+        spent_usd=0.0,
+        note=note,
+    )

@@ -1,0 +1,336 @@
+"""The stage distill with teachers that cost money: nothing lost, nothing paid twice, nothing overspent."""
+
+from __future__ import annotations
+
+import math
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from s1kit.distill.distill import distill
+from s1kit.distill.estimate import estimate_distill, probe_cost, total_interval
+from s1kit.errors import WorkFailed
+from s1kit.journal import Journal
+from s1kit.providers.money import CapReached
+from s1kit.recipe import Recipe
+from s1kit.records import Question, Trace
+from s1kit.stage import Run, Stage, open_run
+from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, thinking_of
+
+
+@pytest.fixture
+def server() -> Iterator[ProviderServer]:
+    with ProviderServer() as running:
+        yield running
+
+
+def run_of(tmp_path: Path, num: int, name: str = "r") -> Run:
+    run = open_run(tmp_path / name, name, {})
+    stage = run.open("collect", config={}, seed=0)
+    stage.write("questions", Question, [Question(text=f"How much is {n} and {n}?") for n in range(num)])
+    stage.finish()
+    return run
+
+
+def recipe_of(tmp_path: Path, server: ProviderServer, **settings: object) -> Recipe:
+    teacher = {"teacher": f"chat:{server.compatible}#DeepSeek-R1", **settings}
+    return Recipe.model_validate({"name": "r", "out": str(tmp_path), "distill": teacher, "train": {"base": "hf:none"}})
+
+
+def traces_of(stage: Stage) -> list[Trace]:
+    return list(stage.rows("traces", Trace))
+
+
+def test_a_trace_carries_thinking_answer_usage_cost_and_terms(server: ProviderServer, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, server, price={"input": 1.0, "output": 2.0}, num_traces=2, prompt="Q: {question}")
+    stage = distill(recipe, run_of(tmp_path, 3))
+    traces = traces_of(stage)
+    asked = "Q: How much is 0 and 0?"
+    assert [(t.question.text[-3:], t.draw) for t in traces] == [(f" {n}?", d) for n in range(3) for d in (0, 1)]
+    assert (traces[0].thinking, traces[0].answer) == (thinking_of(asked), answer_of(asked))
+    assert traces[0].terms == "permits"
+    assert traces[0].cost_usd == pytest.approx((traces[0].usage.input_tokens + 2 * traces[0].usage.output_tokens) / 1e6)
+    assert stage.figures["cost_usd"] == pytest.approx(sum(t.cost_usd for t in traces))
+    assert stage.figures["requests"]["sent"] == 6
+
+
+def test_running_again_with_a_journal_sends_nothing(server: ProviderServer, tmp_path: Path) -> None:
+    first = traces_of(distill(recipe_of(tmp_path, server), run_of(tmp_path, 50)))
+    second = traces_of(distill(recipe_of(tmp_path, server), run_of(tmp_path, 50, "another")))
+    assert second == first
+    assert server.num_requests == 50
+
+
+def test_what_is_missing_is_named_and_only_that_is_asked_again(
+    server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe, run = recipe_of(tmp_path, server, concurrency=4), run_of(tmp_path, 20)
+    server.faults = lambda number, question: Fault(status=500) if question.endswith("7?") else None
+    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.01)
+    with pytest.raises(WorkFailed, match=r"2 of 20 replies are missing: 2 server.*failures\.jsonl"):
+        distill(recipe, run)
+    named = (run.folder / "distill" / "failures.jsonl").read_text().splitlines()
+    assert len(named) == 2
+    server.faults, server.num_requests = lambda number, question: None, 0
+    assert len(traces_of(distill(recipe, run))) == 20
+    assert server.num_requests == 2
+    assert not (run.folder / "distill" / "failures.jsonl").exists()
+
+
+def test_the_cap_stops_the_run_and_raising_it_goes_on(server: ProviderServer, tmp_path: Path) -> None:
+    price = {"input": 1000.0, "output": 1000.0}
+    settings = {"price": price, "max_output_tokens": 60}
+    run = run_of(tmp_path, 100)
+    with pytest.raises(CapReached, match=r"distill stopped with \d+ of 100 replies: the cap of \$1\.00 is reached"):
+        distill(recipe_of(tmp_path, server, max_cost_usd=1.0, **settings), run)
+    bought = server.num_requests
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert 0.8 < sum(e.cost_usd for e in journal.entries()) <= 1.0
+    # What the stage paid before counts against the cap of today.
+    with pytest.raises(CapReached):
+        distill(recipe_of(tmp_path, server, max_cost_usd=1.0, **settings), run)
+    assert server.num_requests == bought
+    assert len(traces_of(distill(recipe_of(tmp_path, server, max_cost_usd=50.0, **settings), run))) == 100
+    assert server.num_requests == 100
+
+
+@pytest.mark.parametrize("provider", ["openai", "gemini", "anthropic"])
+def test_batch_mode_gives_the_traces_that_online_mode_gives(
+    server: ProviderServer, tmp_path: Path, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{provider.upper()}_API_KEY", KEY)
+    teacher = {"openai": "o1", "gemini": "gemini-2.5-pro", "anthropic": "claude-opus-5-5"}[provider]
+    settings = {"teacher": f"chat:{provider}/{teacher}", "base_url": getattr(server, provider), "poll_seconds": 0.02}
+    batch = traces_of(distill(recipe_of(tmp_path / "b", server, mode="batch", **settings), run_of(tmp_path / "b", 30)))
+    assert server.num_requests == 0
+    online = traces_of(distill(recipe_of(tmp_path / "o", server, **settings), run_of(tmp_path / "o", 30)))
+    assert [t.model_copy(update={"cost_usd": t.cost_usd * 2}).model_dump_json() for t in batch] == [
+        t.model_dump_json() for t in online
+    ]
+    assert {t.terms for t in batch} == {"forbids"}
+
+
+def test_terms_and_price_are_said_before_anything_is_spent(
+    server: ProviderServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", KEY)
+    server.faults = lambda number, question: Fault(status=401)
+    recipe = recipe_of(tmp_path, server, teacher="chat:gemini/gemini-2.5-flash", base_url=server.gemini)
+    with pytest.raises(WorkFailed):
+        distill(recipe, run_of(tmp_path, 3))
+    said = capfd.readouterr().err
+    assert "$0.3 / $2.5 per million tokens in / out (https://ai.google.dev/gemini-api/docs/pricing, 2026-03-01)" in said
+    assert "gemini/gemini-2.5-flash forbids training on its output: You may not use the Services to develop" in said
+    assert KEY not in said
+
+
+def test_no_file_of_the_run_holds_the_key(
+    server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    recipe = recipe_of(tmp_path, server, teacher="chat:openai/o1", base_url=server.openai)
+    distill(recipe, run_of(tmp_path, 5))
+    for path in tmp_path.rglob("*"):
+        assert path.is_dir() or KEY.encode() not in path.read_bytes(), path
+
+
+# ---- interruption ---------------------------------------------------------------------------------------------------
+
+CHILD = """
+import sys
+from s1kit.distill.distill import distill
+from s1kit.recipe import Recipe
+from s1kit.stage import open_run
+import s1kit.distill.distill as module
+from pathlib import Path
+module.BLOCK = 200
+recipe = Recipe.model_validate_json(sys.argv[1])
+try:
+    distill(recipe, open_run(recipe.folder, "r", {}))
+except KeyboardInterrupt:
+    sys.exit(130)
+"""
+
+
+def start(recipe: Recipe) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", CHILD, recipe.model_dump_json()], stderr=subprocess.DEVNULL)
+
+
+def served(log: Path) -> list[str]:
+    return log.read_text().splitlines() if log.exists() else []
+
+
+def serve(log: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.servers.provider_server", "--log", str(log), *arguments],
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    )
+    assert process.stdout is not None
+    return process, process.stdout.readline().strip()
+
+
+def stop(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.communicate()
+
+
+def test_ctrl_c_finishes_what_is_in_flight_and_loses_nothing(tmp_path: Path) -> None:
+    process, root = serve(tmp_path / "log", "--seconds", "0.05")
+    try:
+        recipe = Recipe.model_validate(
+            {
+                "name": "r",
+                "out": str(tmp_path),
+                "distill": {"teacher": f"chat:{root}/vllm/v1#m", "concurrency": 16},
+                "train": {"base": "hf:none"},
+            }
+        )
+        run_of(tmp_path, 2000)
+        child = start(recipe)
+        while len(served(tmp_path / "log")) < 100:
+            time.sleep(0.02)
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 130
+        with Journal(tmp_path / "journal.sqlite") as journal:
+            assert len(journal) == len(served(tmp_path / "log"))
+    finally:
+        stop(process)
+
+
+def kill_and_compare(tmp_path: Path, num_questions: int, num_kills: int, seed: int = 0) -> None:
+    """Kill a run at random moments, then let it finish; compare with an undisturbed one."""
+    log, moments = tmp_path / "log", random.Random(seed)
+    process, root = serve(log, "--seconds", "0.01", "--fault-every", "17")
+    try:
+        settings = {"teacher": f"chat:{root}/vllm/v1#m", "concurrency": 8}
+        base = {"name": "r", "distill": settings, "train": {"base": "hf:none"}}
+        recipe = Recipe.model_validate({**base, "out": str(tmp_path / "killed")})
+        run_of(tmp_path / "killed", num_questions)
+        kills = 0
+        per_kill = num_questions / (num_kills + 1)
+        while kills < num_kills:
+            child, before = start(recipe), len(served(log))
+            # At a random moment after the child has come to the work that is this kill's share of it.
+            while child.poll() is None and len(served(log)) - before < moments.uniform(0, per_kill):
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0, 0.03))
+            child.kill()
+            child.wait()
+            kills += 1
+            with Journal(tmp_path / "killed" / "journal.sqlite") as journal:
+                assert journal._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert start(recipe).wait(300) == 0
+        asked = Counter(served(log))
+        # The server notes a question before it answers; only those in flight at a kill may be sent again.
+        assert sum(asked.values()) - num_questions <= num_kills * 8
+        assert len(asked) == num_questions
+        undisturbed = Recipe.model_validate({**base, "out": str(tmp_path / "undisturbed")})
+        run_of(tmp_path / "undisturbed", num_questions)
+        assert start(undisturbed).wait(300) == 0
+    finally:
+        stop(process)
+    killed, whole = (Run(tmp_path / name / "r") for name in ("killed", "undisturbed"))
+    assert list(killed.rows("distill", "traces", Trace)) == list(whole.rows("distill", "traces", Trace))
+
+
+def test_a_run_killed_a_few_times_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    kill_and_compare(tmp_path, num_questions=200, num_kills=3)
+
+
+@pytest.mark.slow
+def test_a_run_killed_a_hundred_times_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    kill_and_compare(tmp_path, num_questions=2000, num_kills=100)
+
+
+def test_every_reply_that_reached_the_client_is_in_the_journal_when_it_dies(tmp_path: Path) -> None:
+    process, root = serve(tmp_path / "log")
+    try:
+        # The child dies the moment its third reply is handed over, with others in flight.
+        code = (
+            "import os, sys; from pathlib import Path; from s1kit.journal import Journal;"
+            "from s1kit.providers.many import chat_many; num = [0]\n"
+            "def on_reply(index, reply):\n"
+            "    print(index, flush=True); num[0] += 1\n"
+            "    if num[0] == 3: os._exit(9)\n"
+            "j = Journal(Path(sys.argv[1]))\n"
+            f"chat_many('chat:{root}/vllm/v1#m', [[{{'role': 'user', 'content': f'q{{n}}'}}] for n in range(40)], j,"
+            " on_reply=on_reply)"
+        )
+        out = subprocess.run([sys.executable, "-c", code, str(tmp_path / "j.sqlite")], capture_output=True, text=True)
+        assert out.returncode == 9, out.stderr
+        used = {f"q{index}" for index in out.stdout.split()}
+        assert len(used) == 3
+        with Journal(tmp_path / "j.sqlite") as journal:
+            assert used <= {entry.request["messages"][0]["content"] for entry in journal.entries()}
+    finally:
+        stop(process)
+
+
+def test_a_journal_on_a_full_disk_stops_the_run_with_a_clear_error(
+    server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Journal.__init__
+
+    def small(self: Journal, path: Path, **options: bool) -> None:
+        opened(self, path, **options)
+        self._db.execute("PRAGMA max_page_count = 40")
+
+    run = run_of(tmp_path, 600)
+    with monkeypatch.context() as patch:
+        patch.setattr(Journal, "__init__", small)
+        with pytest.raises(WorkFailed, match=r"disk is full.*Free space and run the same command again"):
+            distill(recipe_of(tmp_path, server), run)
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        kept = len(journal)
+        assert journal._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    assert 0 < kept < 600
+    server.num_requests = 0
+    assert len(traces_of(distill(recipe_of(tmp_path, server), run))) == 600
+    assert server.num_requests == 600 - kept
+
+
+# ---- estimate -------------------------------------------------------------------------------------------------------
+
+
+def test_the_estimate_probes_twenty_questions_that_the_run_does_not_buy_again(
+    server: ProviderServer, tmp_path: Path
+) -> None:
+    recipe = recipe_of(tmp_path, server, price={"input": 1000.0, "output": 1000.0})
+    run = run_of(tmp_path, 200)
+    estimate = probe_cost(recipe, run)
+    assert (estimate.num_probed, estimate.num_requests, server.num_requests) == (20, 200, 20)
+    cost = distill(recipe, run).figures["cost_usd"]
+    assert server.num_requests == 200
+    assert estimate.cost_low is not None
+    assert estimate.cost_high is not None
+    assert estimate.cost_low <= cost - estimate.spent_usd <= estimate.cost_high
+    assert probe_cost(recipe, run).lines == [
+        f"200 requests to {recipe.distill.teacher}, 200 of them in the journal",
+        "nothing is left to ask",
+    ]
+
+
+def test_the_estimate_of_a_teacher_that_costs_nothing_asks_nobody(tmp_path: Path) -> None:
+    recipe = Recipe.model_validate({"name": "r", "out": str(tmp_path)})
+    assert "run s1kit collect first" in estimate_distill(recipe)[1]
+    run_of(tmp_path, 5)
+    assert estimate_distill(recipe) == ["5 requests to tiny, 0 of them in the journal", "it costs nothing but time"]
+
+
+def test_the_interval_holds_what_it_promises_for_the_skewed_costs_of_thinking() -> None:
+    """Lengths of thinking are about log-normal."""
+    dice, hits = random.Random(0), 0
+    for _ in range(400):
+        pool = [math.exp(dice.gauss(8.0, 0.7)) for _ in range(520)]
+        _, low, high = total_interval(pool[:20], 500)
+        hits += low <= sum(pool[20:]) <= high
+    assert 0.93 < hits / 400 < 0.98

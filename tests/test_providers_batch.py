@@ -1,0 +1,159 @@
+"""Batch APIs: half the price, any order, and nothing lost when the process dies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s1kit.journal import Journal
+from s1kit.providers.batch import Outcome, ask_batch
+from s1kit.providers.batch_wires import AnthropicBatch, GeminiBatch, OpenAIBatch
+from s1kit.providers.chat import Parameters
+from s1kit.providers.client import Client, open_client
+from s1kit.providers.money import CapReached
+from tests.servers.provider_server import KEY, ProviderServer, answer_of, thinking_of
+
+MODELS = {"openai": "o3", "gemini": "gemini-2.5-flash", "anthropic": "claude-opus-5-5"}
+PRICE = {"input": 1000.0, "output": 1000.0, "batch": 0.5}
+QUESTIONS = [f"How much is {n} + {n}?" for n in range(40)]
+
+pytestmark = pytest.mark.parametrize("provider", list(MODELS))
+
+
+@pytest.fixture
+def server() -> Iterator[ProviderServer]:
+    with ProviderServer() as running:
+        yield running
+
+
+@pytest.fixture
+def journal(tmp_path: Path) -> Iterator[Journal]:
+    with Journal(tmp_path / "journal.sqlite") as opened:
+        yield opened
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    for provider in MODELS:
+        monkeypatch.setenv(f"{provider.upper()}_API_KEY", KEY)
+
+
+def client_of(server: ProviderServer, journal: Journal, provider: str, **options: Any) -> Client:
+    options.setdefault("price", PRICE)
+    url = str(getattr(server, provider))
+    return open_client(f"chat:{provider}/{MODELS[provider]}", journal, base_url=url, **options)
+
+
+def run(client: Client, questions: list[str] = QUESTIONS) -> Outcome:
+    async def work() -> Outcome:
+        async with client:
+            requests = [client.request([{"role": "user", "content": q}]) for q in questions]
+            return await ask_batch(client, requests, poll_seconds=0.02)
+
+    return asyncio.run(work())
+
+
+def replies(journal: Journal) -> dict[str, str]:
+    return {e.request["messages"][-1]["content"]: e.via for e in journal.entries()}
+
+
+def test_all_replies_come_back_whole_at_half_the_price(server: ProviderServer, journal: Journal, provider: str) -> None:
+    client = client_of(server, journal, provider)
+    outcome = run(client)
+    assert (outcome.collected, outcome.jobs, outcome.lost) == (40, 1, {})
+    assert replies(journal) == dict.fromkeys(QUESTIONS, "batch")
+    assert client.purse.reserved == pytest.approx(0.0)
+
+    async def online() -> Any:
+        async with client:
+            return await client.chat([{"role": "user", "content": QUESTIONS[3]}])
+
+    reply = asyncio.run(online())  # the journal answers: batch and online share their keys
+    assert server.num_requests == 0
+    assert reply.was_paid_before
+    assert reply.answer == answer_of(QUESTIONS[3])
+    assert reply.thinking == ("" if provider == "openai" else thinking_of(QUESTIONS[3]))
+    tokens = reply.usage.input_tokens + reply.usage.output_tokens
+    assert reply.cost_usd == pytest.approx(tokens * 1000 / 1e6 * 0.5)
+
+
+def test_a_job_is_split_to_the_provider_s_limits(
+    server: ProviderServer, journal: Journal, provider: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wire = {"openai": OpenAIBatch, "gemini": GeminiBatch, "anthropic": AnthropicBatch}[provider](max_requests=15)
+    monkeypatch.setattr("s1kit.providers.batch.batch_wire", lambda client: wire)
+    assert run(client_of(server, journal, provider)).jobs == 3
+    assert [len(batch.requests) for batch in server.batches.values()] == [15, 15, 10]
+    assert len(journal) == 40
+    wire = {"openai": OpenAIBatch, "gemini": GeminiBatch, "anthropic": AnthropicBatch}[provider](max_bytes=3000)
+    more = [q + " please" for q in QUESTIONS]
+    run(client_of(server, journal, provider), more)
+    assert len(server.batches) > 4
+    assert len(journal) == 80
+
+
+def test_results_out_of_order_and_twice_are_taken_once(server: ProviderServer, journal: Journal, provider: str) -> None:
+    server.shuffle_results = True
+    client = client_of(server, journal, provider)
+    assert run(client).collected == 40
+    assert client.purse.spent == pytest.approx(sum(e.cost_usd for e in journal.entries()))
+
+
+def test_what_expired_is_asked_again_and_what_was_refused_is_not(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    server.expire = lambda number, question: number == 0 and question in QUESTIONS[:7]
+    server.bad = lambda question: question == QUESTIONS[9]
+    outcome = run(client_of(server, journal, provider))
+    assert len(journal) == 39
+    assert dict(outcome.lost) == {"Invalid request": 1}
+    assert [len(batch.requests) for batch in server.batches.values()] == [40, 7]
+
+
+def test_what_expires_again_and_again_is_left_missing_and_counted(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    server.expire = lambda number, question: question == QUESTIONS[0]
+    outcome = run(client_of(server, journal, provider))
+    assert (len(journal), sum(outcome.lost.values()), len(server.batches)) == (39, 1, 3)
+
+
+def test_a_killed_process_finds_its_job_again_and_pays_nothing_twice(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    server.polls_until_done = 10**6
+
+    async def killed() -> None:
+        client = client_of(server, journal, provider)
+        async with client:
+            requests = [client.request([{"role": "user", "content": q}]) for q in QUESTIONS]
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(ask_batch(client, requests, poll_seconds=0.02), 0.5)
+
+    asyncio.run(killed())
+    assert len(server.batches) == 1
+    server.polls_until_done = 1
+    assert run(client_of(server, journal, provider)).collected == 40
+    assert len(server.batches) == 1
+
+
+def test_a_job_whose_answer_was_lost_on_the_way_is_found_not_submitted_again(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    if provider == "gemini":
+        pytest.skip("the same code with another list; the server cuts only the other two")
+    server.lose_next_creation = True
+    assert run(client_of(server, journal, provider)).collected == 40
+    assert len(server.batches) == 1
+
+
+def test_the_cap_holds_for_batches(server: ProviderServer, journal: Journal, provider: str) -> None:
+    client = client_of(server, journal, provider, cap_usd=1.0, parameters=Parameters(max_output_tokens=60))
+    with pytest.raises(CapReached):
+        run(client, [f"question number {n}" for n in range(120)])
+    spent = sum(e.cost_usd for e in journal.entries())
+    assert 0.7 < spent <= 1.0

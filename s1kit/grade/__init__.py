@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Literal, NamedTuple, Protocol
 
 from s1kit.records import Question, Verdict
@@ -68,8 +69,23 @@ def reference(question: Question) -> str | None:
     return str(answer) if answer not in (None, "") else question.solution
 
 
-def load_grader(processes: int = 2) -> BatchGrader:
-    """The real grader: string, number and choice at once, math-verify in worker processes for the rest."""
+def load_grader(processes: int = 2, judge: str = "", journal_path: str = "") -> BatchGrader:
+    """The real grader: string, number and choice at once, math-verify in worker processes for the rest.
+
+    `judge` is a model reference such as `chat:deepseek/deepseek-chat`, asked where the rules disagree, each question
+    once ever through the journal at `journal_path`; empty: the grader abstains there.
+    """
     from s1kit.grade.cascade import Cascade
 
-    return Cascade(processes=processes)
+    if not judge:
+        return Cascade(processes=processes)
+    from s1kit.grade.judge import judge_with
+    from s1kit.journal import Journal
+    from s1kit.providers.many import chat_many
+
+    def ask(prompts: Sequence[str]) -> list[str]:
+        with Journal(Path(journal_path or "journal.sqlite")) as journal:
+            conversations = [[{"role": "user", "content": prompt}] for prompt in prompts]
+            return [reply.answer for reply in chat_many(judge, conversations, journal)]
+
+    return Cascade(processes=processes, judge=judge_with(ask, judge))

@@ -125,12 +125,18 @@ def _compare(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple[Verd
     if _BASE.fullmatch(mine) or _BASE.fullmatch(right):
         bases = [_BASE.fullmatch(text) for text in (mine, right)]
         digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
-        stated = {match[2] for match in bases if match}
-        return ("correct" if digits[0] == digits[1] and len(stated) == 1 else "wrong"), "digits and base"
+        named = {match[2] for match in bases if match}
+        return ("correct" if digits[0] == digits[1] and len(named) == 1 else "wrong"), "digits and base"
+    if right_number is not None and _NO_FORMULA.fullmatch(mine):
+        stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
+        return ("correct" if stated == [right_number] else "wrong"), "numbers in the text"
     if _is_word(mine) and _is_word(right):
         return ("correct" if mine.casefold() == right.casefold() else "wrong"), "words"
     return None, ""
 
+
+_NO_FORMULA = re.compile(r"[^\\+*/^=!(){}\[\]-]*")
+"""Nothing of which a value could be computed: only what it states as a number counts."""
 
 _BASE = re.compile(r"(\d+)_\{?(?:\\text)?\{?(\d+)\}*")
 

@@ -34,6 +34,13 @@ _REPLACED = [
     (re.compile(r"\\?%"), ""),
     (re.compile(r"(?<=\d)(?:\{,\}|,)\s?(?=\d{3}(?!\d))"), ""),
 ]
+_SPACED = re.compile(r"\d\s+\d")
+NUMBER_WORDS = {
+    word: str(number)
+    for number, word in enumerate(
+        ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve")
+    )
+}
 _UNIT_AT_END = re.compile(rf"(?<=[\d}})])\s+{_UNITS}(?:\s*\^\s*\{{?\d\}}?)?\s*$", re.IGNORECASE)
 _NAMED = re.compile(r"^\s*[a-zA-Z](?:\s*\([a-zA-Z]\))?\s*(?:=|\\in\b)\s*(?=[^=<>]+$)")
 _INTEGER = re.compile(r"[-+]?\d+")
@@ -45,13 +52,15 @@ def normalise(text: str) -> str:
     """The answer's spelling without markup, units, thousands separators, white space and the name before `=`."""
     text = text.strip().strip("*").strip()
     if text.isdecimal() or text.isalpha():
-        return text
+        return NUMBER_WORDS.get(text.casefold(), text)
     if len(text) < 20000:
         for pattern, spelling in _REPLACED:
             text = pattern.sub(spelling, text)
         text = _UNIT_AT_END.sub("", text.strip())
         text = _NAMED.sub("", text)
-    return re.sub(r"\s+", "", text.replace("−", "-").replace("–", "-")).rstrip(".,;:").removeprefix("+")
+    text = re.sub(r"(?<=\w)\s+(?=\w)", "_", text.replace("−", "-").replace("–", "-")) if _SPACED.search(text) else text
+    text = re.sub(r"\s+", "", text).rstrip(".,;:").removeprefix("+")
+    return NUMBER_WORDS.get(text.casefold(), text)
 
 
 def as_number(normalised: str) -> Fraction | None:

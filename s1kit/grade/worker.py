@@ -18,6 +18,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     from s1kit.grade.symbolic import compare
 
+    # The first parse builds tables; it should not count against the first comparison.
+    compare(r"\frac{x}{2} + \sqrt{3}", "0.5 x + 3")
     sys.stdout.write("ready\n")
     sys.stdout.flush()
     for line in sys.stdin:

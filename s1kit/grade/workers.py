@@ -15,13 +15,20 @@ import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 SECONDS = 3.0
-"""One comparison may take; the worker is killed then. math-verify's own default is 5, by a signal."""
+"""Of processor time a comparison may take; the worker is killed then. math-verify stops after 5, by a signal."""
 
-START_SECONDS = 60.0
+WALL_FACTOR = 10
+"""On a busy machine a comparison may take so many times longer by the clock: load must not change verdicts."""
+
+START_SECONDS = 120.0
 """A worker may take to import math-verify, on a busy machine."""
+
+SECONDS_BETWEEN_LOOKS = 0.25
+"""Between two looks at who is late, when nothing arrives."""
 
 
 class Worker:
@@ -38,6 +45,7 @@ class Worker:
         self.job: int | None = None
         self.is_ready = False
         self.deadline = time.monotonic() + START_SECONDS
+        self.cpu_deadline = float("inf")
         self._buffer = b""
 
     def fileno(self) -> int:
@@ -46,10 +54,27 @@ class Worker:
 
     def send(self, job: int, pair: tuple[str, str], seconds: float) -> None:
         assert self.process.stdin is not None
-        self.job, self.deadline = job, time.monotonic() + seconds
+        self.job = job
+        used = self.cpu_seconds()
+        self.cpu_deadline = used + seconds
+        self.deadline = time.monotonic() + seconds * (WALL_FACTOR if used else 1)
         with contextlib.suppress(BrokenPipeError):  # its death is seen when its output ends
             self.process.stdin.write(json.dumps({"answer": pair[0], "solution": pair[1]}).encode() + b"\n")
             self.process.stdin.flush()
+
+    def cpu_seconds(self) -> float:
+        """Processor time the process has used; 0.0 where the system does not tell (only Linux does, in this way)."""
+        try:
+            fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            return 0.0
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def is_late(self) -> bool:
+        """Whether it has had its time, for the job or for starting."""
+        if self.is_ready and self.job is None:
+            return False
+        return time.monotonic() > self.deadline or self.cpu_seconds() > self.cpu_deadline
 
     def receive(self) -> list[bytes] | None:
         """The lines that arrived; None when the process is gone."""
@@ -92,7 +117,7 @@ class WorkerPool:
                 while len(self._workers) < min(self._num, busy + len(waiting)):
                     self._start(selector)
                 self._feed(waiting, pairs)
-                for key, _ in selector.select(timeout=self._until_deadline()):
+                for key, _ in selector.select(timeout=SECONDS_BETWEEN_LOOKS):
                     worker: Worker = key.data
                     lines = worker.receive()
                     if lines is None:
@@ -103,7 +128,7 @@ class WorkerPool:
                         continue
                     for line in lines:
                         self._take(worker, line, answers)
-                for late in [w for w in self._workers if self._is_late(w)]:
+                for late in [w for w in self._workers if w.is_late()]:
                     self._drop(late, selector, answers, f"no result within {self._seconds:g} s")
         return [answer or {"failure": "no result"} for answer in answers]
 
@@ -117,13 +142,6 @@ class WorkerPool:
             if worker.is_ready and worker.job is None and waiting:
                 job = waiting.popleft()
                 worker.send(job, pairs[job], self._seconds)
-
-    def _until_deadline(self) -> float:
-        deadlines = [w.deadline for w in self._workers if w.job is not None or not w.is_ready]
-        return max(0.0, min(deadlines, default=time.monotonic()) - time.monotonic()) + 0.001
-
-    def _is_late(self, worker: Worker) -> bool:
-        return (worker.job is not None or not worker.is_ready) and time.monotonic() > worker.deadline
 
     def _take(self, worker: Worker, line: bytes, answers: list[dict[str, Any] | None]) -> None:
         if not worker.is_ready:

@@ -16,6 +16,7 @@ from s1kit.serve import page
 from s1kit.serve.answering import Generate
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import EFFORTS
+from s1kit.serve.logs import log
 from s1kit.serve.openapi import document
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.state import Limits, Server, check_caller, check_model
@@ -56,7 +57,9 @@ def make_app(
         Route("/", answer(_page, needs_key=False), methods=["GET"]),
         Route("/page/{name}", answer(_page_part, needs_key=False), methods=["GET"]),
     ]
-    app = Starlette(routes=routes, lifespan=lifespan, exception_handlers={404: _not_found, 405: _wrong_method})
+    app = Starlette(
+        routes=routes, lifespan=lifespan, exception_handlers={404: _not_found, 405: _wrong_method, 500: _bug}
+    )
     app.state.server = server
     return app
 
@@ -78,6 +81,12 @@ async def _not_found(request: Request, _: Exception) -> Response:
     paths = "/v1/chat/completions, /v1/completions, /v1/models, /health, /metrics"
     refusal = Refusal(404, f"there is no {request.url.path} here. There are: {paths}.", code="unknown_path")
     return JSONResponse(refusal.body(), refusal.status)
+
+
+async def _bug(request: Request, error: Exception) -> Response:
+    log("bug", level=40, path=request.url.path, error=type(error).__name__)
+    refusal = Refusal(500, "something is wrong in the server itself; its log says what.", code="bug")
+    return JSONResponse(refusal.body(), 500)
 
 
 async def _wrong_method(request: Request, error: Exception) -> Response:

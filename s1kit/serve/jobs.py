@@ -254,7 +254,7 @@ def _prompt_ids(tokens: TokenFormat, prompt: str | list[int]) -> list[int]:
         if not prompt:
             raise Refusal(400, "prompt is empty. Give some text.", param="prompt", code="invalid_value")
         return encode(tokens.tokenizer, prompt)
-    largest = max(tokens.tokenizer.get_vocab().values())
+    largest = max(tokens.tokenizer.get_vocab().values(), default=-1)
     if max(prompt) > largest:
         raise Refusal(
             400, f"prompt holds the id {max(prompt)}; the largest is {largest}.", param="prompt", code="invalid_value"

@@ -74,7 +74,7 @@ export class Run {
     for (const name of ["thinking", "answer", "ending", "figures"]) this.parts[name].replaceChildren();
     this.parts.answer.classList.remove("error");
     this.parts.ending.classList.remove("forced");
-    this.element.classList.remove("failed", "answering");
+    this.element.classList.remove("failed", "answering", "done");
     this.draw();
   }
 
@@ -168,12 +168,13 @@ export class Run {
 
   finish() {
     const { ending, finish, forced_tokens: forced } = this.account ?? {};
+    this.element.classList.add("done");
     this.parts.ending.textContent = ENDINGS[ending] ?? "";
     this.parts.ending.classList.toggle("forced", ending === "cut_off" || ending === "loop");
     const seconds = (performance.now() - this.began) / 1000;
     const total = this.tokens.thinking + this.tokens.answer;
     const figures = [
-      `${this.tokens.answer} answer tokens`,
+      `${this.tokens.answer} answer ${this.tokens.answer === 1 ? "token" : "tokens"}`,
       `${forced ?? 0} forced in all`,
       `first after ${Math.round(this.firstAt - this.began)} ms`,
       `${seconds.toFixed(1)} s, ${Math.round(total / seconds)} tokens/s`,

@@ -31,9 +31,22 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def torchrun(processes: int, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
     env = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TESTS)}
-    done = subprocess.run([*launcher, *command], capture_output=True, text=True, timeout=500, env=env)
-    assert done.returncode == 0 or not check, done.stderr[-6000:]
-    return done
+    # A session of its own: on a timeout the workers must go with their launcher.
+    process = subprocess.Popen(
+        [*launcher, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=env,
+        start_new_session=True,
+    )
+    try:
+        out, err = process.communicate(timeout=400)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        raise
+    assert process.returncode == 0 or not check, err[-6000:]
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
 def settings_for(base: Path, **more: Any) -> dict[str, Any]:

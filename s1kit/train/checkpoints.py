@@ -60,7 +60,7 @@ class Checkpoints:
         part = self.folder / f".step-{step:08d}.part"
         state = _state(model, optimizer)
         if dist.is_initialized():
-            saving: Any = writer.async_save(state, checkpoint_id=part)
+            saving: Any = writer.async_save(state, checkpoint_id=part, process_group=self.world.checkpoint_group)
             self._pending = (step, part, saving)
         else:
             with _one_process_is_meant():

@@ -29,6 +29,8 @@ class World:
     mesh: DeviceMesh | None = None
     """For FSDP: one dimension, or (nodes, cards of a node). None: one process on a CPU, which needs no FSDP."""
     row_group: dist.ProcessGroup | None = None
+    checkpoint_group: dist.ProcessGroup | None = None
+    """Of its own: a checkpoint is written from another thread, whose messages must not meet training's."""
 
     @property
     def is_main(self) -> bool:
@@ -110,4 +112,4 @@ def _place(layout: Layout, device: torch.device, rank: int, size: int) -> World:
     if layout.context_parallel > 1:
         rows = init_device_mesh(device.type, (size // layout.context_parallel, layout.context_parallel))
         group = rows.get_group(1)
-    return World(device, rank, size, layout.context_parallel, mesh, group)
+    return World(device, rank, size, layout.context_parallel, mesh, group, dist.new_group(backend="gloo"))

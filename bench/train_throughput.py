@@ -1,0 +1,249 @@
+"""Tokens a second of fine-tuning against TRL's SFTTrainer: same model, samples, order and settings, in one process.
+
+    python bench/train_throughput.py                  a model of 0.9M parameters on one CPU thread
+    python bench/train_throughput.py --model qwen2.5-1.5b --length 8192      on a GPU, random weights in real shapes
+
+Prints both losses (they must agree), both rates and their ratio. On a CPU the rate is per CPU second too, which a busy
+machine disturbs less.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from s1kit.progress import set_quiet
+from s1kit.recipe import Layout, Train
+from s1kit.train import base, loop, packing
+from s1kit.train.encoded import Encoded
+from s1kit.train.flops import peak_tflops, training_flops
+from s1kit.train.meter import read_log
+from s1kit.train.shapes import SHAPES, Shape
+from s1kit.train.world import open_world
+
+TINY = Shape(4, 128, 512, 4, 4, vocab_size=256, tie_word_embeddings=True, max_position_embeddings=1024)
+
+
+@dataclass
+class Run:
+    """One trainer's steps after the warm-up ones."""
+
+    losses: list[float]
+    tokens: int
+    seconds: float
+    cpu_seconds: float
+    memory_gib: float = 0.0
+
+    @property
+    def rate(self) -> float:
+        return self.tokens / self.seconds
+
+
+def make_samples(num: int, vocabulary: int, longest: int, shortest: int) -> list[Encoded]:
+    """Random tokens; lengths spread evenly in the logarithm, as reasoning traces are; a quarter is the question."""
+    draw = random.Random(0)
+    samples = []
+    for i in range(num):
+        length = int(shortest * (longest / shortest) ** draw.random())
+        ids = tuple(draw.randrange(vocabulary) for _ in range(length))
+        samples.append(Encoded(f"sample-{i}", ids, length // 4))
+    return samples
+
+
+def write_model(shape: Shape, folder: Path) -> None:
+    """Random weights in a Hugging Face folder, so that both trainers load the same."""
+    from transformers import AutoModelForCausalLM, Qwen2Config
+
+    torch.manual_seed(0)
+    dtype = torch.float32 if shape is TINY else torch.bfloat16
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForCausalLM.from_config(Qwen2Config(**shape.qwen2_config()), dtype=dtype)
+    model.save_pretrained(folder)
+
+
+def run_s1kit(train: Train, samples: list[Encoded], warmup: int) -> Run:
+    """This package's loop, measured between its own log lines."""
+    from transformers import AutoConfig
+
+    config = AutoConfig.from_pretrained(train.base.removeprefix("hf:"))
+    cpu: list[float] = []
+    before = loop.TrainingMeter.step
+
+    def step(self: Any, lengths: Any, **values: float) -> dict[str, float]:
+        cpu.append(time.process_time())
+        return before(self, lengths, **values)
+
+    loop.TrainingMeter.step = step  # type: ignore[method-assign]
+    try:
+        with tempfile.TemporaryDirectory() as folder, open_world(train.layout) as world:
+            loop.fit(samples, config, train, 0, Path(folder), world)
+            log = read_log(Path(folder) / "log.jsonl")
+    finally:
+        loop.TrainingMeter.step = before  # type: ignore[method-assign]
+    measured = log[warmup:]
+    return Run(
+        [row["loss"] for row in log],
+        int(sum(row["tokens"] for row in measured)),
+        sum(row["seconds"] for row in measured),
+        cpu[-1] - cpu[warmup - 1],
+        log[-1]["memory_gib"],
+    )
+
+
+def run_trl(train: Train, samples: list[Encoded], warmup: int, options: dict[str, Any]) -> Run:
+    """TRL's SFTTrainer on the same batches in the same order."""
+    from datasets import Dataset
+    from torch.utils.data import SequentialSampler
+    from transformers import PreTrainedTokenizerFast, TrainerCallback
+    from transformers.trainer_utils import set_seed
+    from trl import SFTConfig, SFTTrainer
+
+    set_seed(0)
+    order = [i for members in packing.batches(len(samples), train.batch_size, 1, train.max_steps, 0) for i in members]
+    rows = [samples[i] for i in order]
+    data = Dataset.from_dict(
+        {
+            "input_ids": [list(s.ids) for s in rows],
+            "completion_mask": [[0] * s.num_prompt + [1] * s.num_learned for s in rows],
+        }
+    )
+    marks: list[tuple[float, float]] = []
+    losses: list[float] = []
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, *args: Any, **kwargs: Any) -> None:
+            if torch.cuda.is_available():
+                torch.cuda.synchronize()
+            marks.append((time.perf_counter(), time.process_time()))
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
+            if logs and "loss" in logs:
+                losses.append(logs["loss"])
+
+    class InOrder(SFTTrainer):  # type: ignore[misc]
+        def _get_train_sampler(self, *args: Any) -> Any:
+            return SequentialSampler(data)
+
+    cuda = torch.cuda.is_available()
+    with tempfile.TemporaryDirectory() as folder:
+        config = SFTConfig(
+            output_dir=folder,
+            per_device_train_batch_size=options.pop("per_device", train.batch_size),
+            gradient_accumulation_steps=options.pop("accumulate", 1),
+            max_steps=train.max_steps or 1,
+            learning_rate=train.learning_rate,
+            lr_scheduler_type="cosine",
+            warmup_steps=-(-(train.max_steps or 1) * 5 // 100),
+            adam_beta1=train.betas[0],
+            adam_beta2=train.betas[1],
+            weight_decay=train.weight_decay,
+            max_grad_norm=train.max_grad_norm or 0.0,
+            optim="adamw_torch_fused",
+            bf16=train.dtype == "bfloat16",
+            use_cpu=not cuda,
+            gradient_checkpointing=train.layout.activation_checkpointing != "none",
+            max_length=None,
+            completion_only_loss=True,
+            logging_steps=1,
+            save_strategy="no",
+            report_to="none",
+            disable_tqdm=True,
+            dataloader_pin_memory=cuda,
+            model_init_kwargs={"dtype": train.layout.master_dtype} | options.pop("model_init_kwargs", {}),
+            **options,
+        )
+        trainer = InOrder(
+            model=train.base.removeprefix("hf:"),
+            args=config,
+            train_dataset=data,
+            processing_class=_any_tokenizer(PreTrainedTokenizerFast),
+            callbacks=[Clock()],
+        )
+        if cuda:
+            torch.cuda.reset_peak_memory_stats()
+        trainer.train()
+    seconds, cpu = (marks[-1][k] - marks[warmup - 1][k] for k in (0, 1))
+    tokens = sum(len(s) for s in rows[warmup * train.batch_size :])
+    memory = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
+    return Run(losses, tokens, seconds, cpu, memory)
+
+
+def _any_tokenizer(kind: Any) -> Any:
+    """SFTTrainer wants one although the data is tokenised."""
+    from tokenizers import Tokenizer, models
+
+    vocabulary = {"<pad>": 0, "<eos>": 1, "<unk>": 2}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+    return kind(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
+
+
+def compare(train: Train, shape: Shape, samples: list[Encoded], warmup: int, trl_options: dict[str, Any]) -> int:
+    """Run both, print the table; 1 when the losses disagree."""
+    ours = run_s1kit(train, samples, warmup)
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    theirs = run_trl(train, samples, warmup, dict(trl_options))
+    apart = max(abs(a - b) for a, b in zip(ours.losses, theirs.losses, strict=True))
+    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
+    peak = peak_tflops(name) * 1e12
+    for label, run in (("s1kit", ours), ("TRL", theirs)):
+        line = f"{label:6} {run.rate:10,.0f} tokens/s  {run.tokens / run.cpu_seconds:10,.0f} tokens/CPU s"
+        if peak:
+            flops = sum(training_flops(shape, [len(s)]) for s in samples) / sum(map(len, samples)) * run.rate
+            line += f"  MFU {flops / peak:.3f}  {run.memory_gib:.1f} GiB"
+        print(line)
+    print(f"losses: {ours.losses[0]:.4f} to {ours.losses[-1]:.4f}; furthest apart {apart:.1e}")
+    per_cpu = ours.tokens / ours.cpu_seconds / (theirs.tokens / theirs.cpu_seconds)
+    print(f"ratio  {ours.rate / theirs.rate:.2f} by the clock, {per_cpu:.2f} by CPU time")
+    return int(apart > (1e-3 if train.dtype == "float32" else 5e-2))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--model", default="tiny", choices=["tiny", *SHAPES])
+    parser.add_argument("--layers", type=int, help="keep only so many layers of the shape")
+    parser.add_argument("--length", type=int, default=320, help="tokens of the longest sample")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--warmup", type=int, default=3, help="steps that are not measured")
+    parser.add_argument("--batch-size", type=int, default=16)
+    parser.add_argument("--layout", default="{}", help="JSON of train.layout")
+    parser.add_argument("--micro-batch-tokens", type=int, default=2048)
+    parser.add_argument("--trl", default="{}", help="JSON of further SFTConfig options")
+    given = parser.parse_args()
+    set_quiet(True)
+    base.require_torch()
+    if not torch.cuda.is_available():
+        torch.set_num_threads(1)
+    shape = TINY if given.model == "tiny" else SHAPES[given.model]
+    if given.layers:
+        shape = Shape(**(vars(shape) | {"num_hidden_layers": given.layers}))
+    samples = make_samples(given.batch_size * given.steps, shape.vocab_size, given.length, max(8, given.length // 4))
+    with tempfile.TemporaryDirectory() as folder:
+        write_model(shape, Path(folder))
+        train = Train(
+            base=f"hf:{folder}",
+            batch_size=given.batch_size,
+            epochs=1,
+            max_steps=given.steps,
+            learning_rate=1e-3 if given.model == "tiny" else 1e-5,
+            loss_normalization="per_token",  # TRL's
+            dtype="float32" if given.model == "tiny" else "bfloat16",
+            micro_batch_tokens=given.micro_batch_tokens,
+            save_every=10_000,
+            layout=Layout.model_validate_json(given.layout),
+        )
+        return compare(train, shape, samples, given.warmup, json.loads(given.trl))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -13,6 +13,7 @@ LAYERS = [
         "records",
         "request",
         "formats",
+        "tokenizer",
         "tokens",
         "stage",
         "journal",

@@ -1,0 +1,103 @@
+"""A completions server over a pure function for a model: knows ids (as vLLM does) or only text (as llama.cpp's does).
+
+    with CompletionsServer(tokenizer, sample, knows_ids=True) as server: server.url
+
+Not streamed. Knows nothing about thinking.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
+from typing import Any, Self
+
+
+class CompletionsServer:
+    """One server in a thread."""
+
+    def __init__(
+        self,
+        tokenizer: Any,
+        sample: Callable[[Sequence[int]], int],
+        eos_id: int,
+        knows_ids: bool = True,
+        context: int = 4096,
+    ) -> None:
+        self.tokenizer, self.sample, self.eos_id, self.knows_ids, self.context = (
+            tokenizer,
+            sample,
+            eos_id,
+            knows_ids,
+            context,
+        )
+        self.bodies: list[dict[str, Any]] = []
+        self.failures: list[int] = []
+        """Statuses to answer with before anything is completed."""
+        owner = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self._send(200, {"data": [{"id": "fake", "max_model_len": owner.context}]})
+
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                status, reply = owner.complete(body)
+                self._send(status, reply)
+
+            def _send(self, status: int, reply: dict[str, Any]) -> None:
+                raw = json.dumps(reply).encode()
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(raw)))
+                self.end_headers()
+                self.wfile.write(raw)
+
+            def log_message(self, *args: Any) -> None:
+                """Quiet."""
+
+        class Server(ThreadingHTTPServer):
+            request_queue_size = 128
+
+        self._server = Server(("127.0.0.1", 0), Handler)
+        self._server.daemon_threads = True
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}/v1"
+
+    def __enter__(self) -> Self:
+        Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def complete(self, body: dict[str, Any]) -> tuple[int, dict[str, Any]]:
+        self.bodies.append(body)
+        if self.failures:
+            return self.failures.pop(0), {"error": {"message": "broken on purpose"}}
+        prompt = body["prompt"]
+        if not self.knows_ids and not isinstance(prompt, str):
+            return 422, {"error": {"message": "prompt must be a string"}}
+        context = prompt if not isinstance(prompt, str) else self.tokenizer.encode(prompt, add_special_tokens=False)
+        stop_ids = set(body.get("stop_token_ids", [])) if self.knows_ids else set()
+        ids: list[int] = []
+        text, reason, stopped = "", "length", None
+        while len(ids) < body["max_tokens"]:
+            token = self.sample([*context, *ids])
+            ids.append(token)
+            if token in stop_ids or token == self.eos_id:
+                reason, stopped = "stop", token if token != self.eos_id else None
+                break
+            text = self.tokenizer.decode(ids)
+            found = [(text.index(s), s) for s in body.get("stop", []) if s in text]
+            if found:
+                at, word = min(found)
+                text, reason, stopped = text[:at], "stop", word
+                break
+        choice: dict[str, Any] = {"text": text, "finish_reason": reason}
+        if self.knows_ids:
+            choice |= {"stop_reason": stopped, "token_ids": ids if body.get("return_token_ids") else None}
+        return 200, {"choices": [choice], "usage": {"completion_tokens": len(ids)}}

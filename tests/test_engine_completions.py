@@ -1,0 +1,170 @@
+"""The completions engine against the token-level driver, over real HTTP."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import httpx
+import pytest
+from fake_sampler import by_rows
+from fixtures_models import SPECIALS, write_tokenizer
+from servers.completions_server import CompletionsServer
+
+from s1kit import Request, ThinkingBudget, load_engine
+from s1kit.engines.completions import CompletionsEngine
+from s1kit.errors import InputError
+from s1kit.formats import FORMATS
+from s1kit.records import Generation, Segment
+from s1kit.tokenizer import FileTokenizer
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer folder in which `</think>` is a token that is shown, as in Qwen3's."""
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, SPECIALS)
+    raw = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
+    top = max(raw["model"]["vocab"].values()) + len(SPECIALS)
+    for i, content in enumerate(("<think>", "</think>"), 1):
+        shown = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": False}
+        raw["added_tokens"].append({"id": top + i, "content": content, **shown})
+    (folder / "tokenizer.json").write_text(json.dumps(raw), encoding="utf-8")
+    return folder
+
+
+def letters_and_stops(tokenizer: FileTokenizer, seed: int, stops: Sequence[int]) -> Any:
+    """Letters that never merge, and every eighth token or so one of the stops."""
+    letters = tokenizer.encode("xyzq")
+
+    def sample(context: Sequence[int]) -> int:
+        random = Random(f"{seed}:{list(context)}")
+        return random.choice(stops) if random.random() < 0.12 else random.choice(letters)
+
+    return sample
+
+
+def requests(num: int, **fields: Any) -> list[Request]:
+    out = []
+    for i in range(num):
+        random = Random(i)
+        most = random.choice([0, 1, 2, 7, 30])
+        budget = ThinkingBudget(most, 0, random.randint(0, 4))
+        out.append(Request(question=f"q{i}", budget=budget, answer_tokens=random.randint(4, 12), repeat=i, **fields))
+    return out
+
+
+@pytest.fixture
+def ids_server(folder: Path) -> Iterator[tuple[CompletionsServer, CompletionsEngine]]:
+    tokenizer = FileTokenizer(folder)
+    eos = tokenizer.eos_token_id
+    assert eos is not None
+    sample = letters_and_stops(tokenizer, 1, [eos, tokenizer.get_vocab()["<|im_start|>"]])
+    with CompletionsServer(tokenizer, sample, eos) as server:
+        engine = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format="s1")
+        assert isinstance(engine, CompletionsEngine)
+        yield server, engine
+        engine.close()
+
+
+def test_with_token_ids_the_transcript_is_that_of_the_token_level_driver(ids_server: tuple) -> None:
+    server, engine = ids_server
+    assert engine.wire.mode == "ids"
+    assert engine.context_tokens == 4096
+    asked = requests(120)
+    found = sorted(engine.generate(asked), key=lambda g: g.repeat)
+    for request, generation in zip(asked, found, strict=True):
+        assert generation == by_rows(engine.plan(request), server.sample)
+    assert sum(g.num_waits for g in found) > 30
+
+
+def test_over_text_the_transcript_is_the_same_where_no_tokens_merge_and_says_text(folder: Path) -> None:
+    tokenizer = FileTokenizer(folder)
+    eos, end = tokenizer.eos_token_id, tokenizer.get_vocab()["</think>"]
+    assert eos is not None
+    sample = letters_and_stops(tokenizer, 2, [eos, end])
+    with CompletionsServer(tokenizer, sample, eos, knows_ids=False) as server:
+        # Without a newline before the delimiter nothing merges with its neighbours when the text is tokenised again.
+        unmerged = replace(FORMATS["qwen3"], lead="", open="<think>", end="</think>")
+        engine = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format=unmerged)
+        assert isinstance(engine, CompletionsEngine)
+        assert engine.wire.mode == "text"
+        asked = requests(80)
+        for generation in engine.generate(asked):
+            expected = by_rows(engine.plan(asked[generation.repeat]), sample)
+            assert generation.seam == "text"
+            assert [s.token_ids for s in generation.segments if s.kind != "close"] == [
+                s.token_ids for s in expected.segments if s.kind != "close"
+            ]
+            assert (generation.ending, generation.num_waits) == (expected.ending, expected.num_waits)
+        engine.close()
+
+
+def test_over_text_a_special_delimiter_would_be_invisible_and_is_refused(folder: Path) -> None:
+    tokenizer = FileTokenizer(folder)
+    with (
+        CompletionsServer(tokenizer, lambda _: 1, 0, knows_ids=False) as server,
+        pytest.raises(InputError, match="does not show the end of thinking of format 's1'"),
+    ):
+        load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format=FORMATS["s1"])
+
+
+def test_what_is_streamed_adds_up_to_the_record(ids_server: tuple) -> None:
+    _, engine = ids_server
+    shown: dict[int, list[Segment]] = {}
+    asked = requests(10)
+    for generation in engine.generate(asked, lambda i, s: shown.setdefault(i, []).append(s)):
+        ids = [t for s in generation.segments for t in s.token_ids]
+        assert [t for s in shown[generation.repeat] for t in s.token_ids] == ids
+
+
+def test_each_completion_of_a_request_has_its_own_seed_and_the_request_its_sampling(ids_server: tuple) -> None:
+    server, engine = ids_server
+    server.bodies.clear()
+    request = Request(question="q", budget=ThinkingBudget(40, 30), temperature=0.7, top_p=0.9, top_k=5, seed=3)
+    list(engine.generate([request]))
+    assert len({b["seed"] for b in server.bodies}) == len(server.bodies) > 2
+    assert {(b["temperature"], b["top_p"], b["top_k"]) for b in server.bodies} == {(0.7, 0.9, 5)}
+
+
+def test_a_server_that_fails_for_good_fails_its_request_and_no_other(ids_server: tuple, monkeypatch: Any) -> None:
+    monkeypatch.setattr("s1kit.engines.completions_wire._RETRY_SECONDS", 0.0)
+    server, engine = ids_server
+    engine.num_parallel = 1
+    server.failures[:] = [503, 400]
+    found: list[Generation] = sorted(engine.generate(requests(3)), key=lambda g: g.repeat)
+    failed = [g for g in found if g.ending == "failed"]
+    assert len(failed) == 1
+    assert "HTTP 400" in failed[0].note
+
+
+def test_a_transient_refusal_is_tried_again(ids_server: tuple, monkeypatch: Any) -> None:
+    monkeypatch.setattr("s1kit.engines.completions_wire._RETRY_SECONDS", 0.0)
+    server, engine = ids_server
+    server.failures[:] = [503, 429]
+    assert all(g.ending != "failed" for g in engine.generate(requests(3)))
+
+
+def test_a_server_that_is_not_there_is_the_users_mistake(folder: Path) -> None:
+    with pytest.raises(InputError, match="the server does not answer"):
+        load_engine(f"completions:http://127.0.0.1:9/v1#m,tokenizer={folder}")
+
+
+@pytest.mark.parametrize("reference", ["localhost:8000#m", "http://x/v1", "http://x/v1#"])
+def test_a_reference_that_is_not_url_and_model_is_refused(reference: str) -> None:
+    with pytest.raises(InputError, match="is not <base URL>#<model>"):
+        load_engine(f"completions:{reference}")
+
+
+def test_a_reply_that_is_not_what_was_asked_fails_the_request(ids_server: tuple) -> None:
+    _, engine = ids_server
+    strange = httpx.MockTransport(lambda _: httpx.Response(200, json={"choices": [{"token_ids": [1] * 999}]}))
+    engine.wire.client = httpx.Client(transport=strange, base_url="http://strange")
+    (generation,) = engine.generate([Request(question="q", budget=ThinkingBudget(5))])
+    assert generation.ending == "failed"
+    assert "tokens came back" in generation.note or "length" in generation.note
+    engine.wire.client.close()

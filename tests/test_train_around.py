@@ -1,0 +1,161 @@
+"""What lies around training: the estimate, the export, the launchers."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from fixtures_train import make_samples
+
+from s1kit.errors import InputError
+from s1kit.recipe import Cluster, Layout, Recipe, load_recipe
+from s1kit.records import Sample
+from s1kit.stage import open_run
+from s1kit.train.estimate import PAPER, estimate, estimate_train, fastest, fits, sample_lengths, shape_of
+from s1kit.train.export import export_samples
+from s1kit.train.flops import peak_tflops
+from s1kit.train.shapes import SHAPES
+
+ROOT = Path(__file__).parents[1]
+B32 = SHAPES["qwen2.5-32b"]
+
+
+def lengths_of_s1k() -> list[int]:
+    return sample_lengths(load_recipe("s1k"))[0]
+
+
+def test_the_assumed_lengths_are_those_that_the_paper_tells() -> None:
+    lengths = lengths_of_s1k()
+    assert sum(n > 4096 for n in lengths) == pytest.approx(740, abs=2)
+    assert 4_700_000 < sum(lengths) < 6_100_000
+
+
+def test_the_estimate_reproduces_the_26_minutes_of_the_paper() -> None:
+    found = estimate(B32, lengths_of_s1k(), PAPER, Cluster(card="H100", num_cards=16))
+    assert found.seconds / 60 == pytest.approx(26, rel=0.1)
+    assert found.balance < 0.6
+
+
+def test_the_recipe_takes_less_than_half_of_the_papers_time_and_fits() -> None:
+    train = load_recipe("s1k").train
+    found = estimate(B32, lengths_of_s1k(), train, Cluster(card="H100", num_cards=16))
+    assert found.seconds / 60 < 13
+    assert fits(found, Cluster())
+    assert found.balance > 0.95
+
+
+def test_a_training_that_does_not_fit_says_what_would() -> None:
+    recipe = load_recipe("s1k", ["train.layout.activation_checkpointing=none", "train.layout.context_parallel=1"])
+    told = "\n".join(estimate_train(recipe))
+    found = re.search(r"will NOT fit: set train\.layout\.activation_checkpointing=(\w+)", told)
+    assert found, told
+    layout = recipe.train.layout.model_copy(update={"activation_checkpointing": found[1]})
+    mended = recipe.train.model_copy(update={"layout": layout})
+    assert fits(estimate(B32, lengths_of_s1k(), mended, Cluster()), Cluster())
+
+
+def test_a_slow_network_costs_minutes_that_sharding_within_a_node_saves() -> None:
+    train = load_recipe("s1k").train
+    slow = Cluster(network_gbps=12.5)
+    everywhere = estimate(B32, lengths_of_s1k(), train, slow)
+    within = train.model_copy(update={"layout": train.layout.model_copy(update={"shard": "node"})})
+    in_nodes = estimate(B32, lengths_of_s1k(), within, slow)
+    assert everywhere.exposed_seconds > in_nodes.exposed_seconds > 0
+    assert everywhere.exposed_seconds > everywhere.seconds / 2
+
+
+def test_the_fastest_layout_is_no_slower_than_the_recipes() -> None:
+    lengths = lengths_of_s1k()[::8]
+    train = load_recipe("s1k").train
+    best = fastest(B32, lengths, train, Cluster())
+    assert best is not None
+    assert best[1].seconds <= estimate(B32, lengths, train, Cluster()).seconds
+
+
+def test_a_tiny_model_is_reckoned_on_a_cpu(tmp_path: Path) -> None:
+    recipe = load_recipe("tiny", [f"out={tmp_path}", "train.base=random:qwen2-small"])
+    assert "on one CPU core" in estimate_train(recipe)[1]
+
+
+def test_the_estimate_uses_the_runs_own_samples_once_they_are_there(tmp_path: Path) -> None:
+    recipe = load_recipe("s1k", [f"out={tmp_path}"])
+    curate = open_run(recipe.folder, recipe.name, {}).open("curate", {}, 0)
+    curate.write("samples", Sample, make_samples(20))
+    assert "spread like s1K's" in estimate_train(recipe)[0]
+    curate.finish()
+    assert estimate_train(recipe)[0].startswith("20 samples")
+
+
+def test_unknown_cards_and_bases_are_refused_with_what_is_known() -> None:
+    recipe = load_recipe("s1k", ["train.layout.cluster.card=H1000"])
+    with pytest.raises(InputError, match="Did you mean H100"):
+        estimate_train(recipe)
+    with pytest.raises(InputError, match=r"shape of 'hf:some/model' is not known.*qwen2\.5-32b"):
+        shape_of("hf:some/model")
+
+
+def test_a_card_is_known_by_its_drivers_name() -> None:
+    assert peak_tflops("NVIDIA H200") == 989
+    assert peak_tflops("NVIDIA A100-SXM4-80GB") == 312
+    assert peak_tflops("Some Card") == 0
+
+
+@pytest.mark.parametrize(
+    ("tool", "expected"),
+    [
+        ("trl", {"prompt", "completion"}),
+        ("axolotl", {"messages"}),
+        ("llama-factory", {"conversations"}),
+    ],
+)
+def test_samples_are_exported_as_other_trainers_read_them(tmp_path: Path, tool: str, expected: set[str]) -> None:
+    samples = make_samples(3)
+    curate = open_run(tmp_path / "run", "test", {}).open("curate", {}, 0)
+    curate.write("samples", Sample, samples)
+    to = tmp_path / "out" / "data.jsonl"
+    to.parent.mkdir()
+    (to.parent / "dataset_info.json").write_text('{"other": {"file_name": "other.json"}}')
+    for path in (tmp_path / "run", curate.folder, curate.shards("samples")[0]):
+        assert export_samples(path, to, tool) == 3
+    rows = [json.loads(line) for line in to.read_text().splitlines()]
+    assert all(row.keys() == expected for row in rows)
+    text = json.dumps(rows[0], ensure_ascii=False)
+    assert "<|im_start|>think\\n" in text
+    assert "<|im_start|>answer\\nFinal Answer" in text
+    info = json.loads((to.parent / "dataset_info.json").read_text())
+    assert info.keys() == ({"other", "data"} if tool == "llama-factory" else {"other"})
+
+
+def test_an_unknown_trainer_or_a_folder_without_samples_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no trainer 'axolot'.*Did you mean axolotl"):
+        export_samples(tmp_path, tmp_path / "x.jsonl", "axolot")
+    with pytest.raises(InputError, match="there are no samples"):
+        export_samples(tmp_path, tmp_path / "x.jsonl", "trl")
+    assert not (tmp_path / "x.jsonl").exists()
+
+
+@pytest.mark.parametrize("name", ["train_node.sh", "train_two_nodes.sh", "train.sbatch"])
+def test_the_launchers_are_valid_shell(name: str) -> None:
+    assert subprocess.run(["bash", "-n", ROOT / "runs" / name]).returncode == 0
+
+
+def test_every_launcher_starts_the_same_command() -> None:
+    for name in ("train_node.sh", "train_two_nodes.sh"):
+        assert '-m s1kit train "$@"' in (ROOT / "runs" / name).read_text()
+    for name in ("train.sbatch", "train.sky.yaml"):
+        assert "runs/train_two_nodes.sh" in (ROOT / "runs" / name).read_text()
+
+
+def test_the_layout_is_no_part_of_what_is_trained(tmp_path: Path) -> None:
+    from s1kit.train.encoded import Encoded
+    from s1kit.train.loop import fingerprint
+
+    samples = [Encoded("a", (1, 2, 3), 1)]
+    train = Recipe(name="x").train
+    other = train.model_copy(update={"layout": Layout(context_parallel=4, compile=True)})
+    assert fingerprint(samples, train, 0) == fingerprint(samples, other, 0)
+    assert fingerprint(samples, train, 0) != fingerprint(samples, train, 1)
+    assert fingerprint(samples, train, 0) != fingerprint([Encoded("a", (1, 2, 4), 1)], train, 0)

@@ -229,6 +229,29 @@ class Train(Config):
     """Why traces whose teacher's terms forbid training may be used here; recorded in the model card."""
 
 
+class Comparator(Config):
+    """Another model beside the one under evaluation: asked now, read from a file, or quoted."""
+
+    model: str = ""
+    """A remote model, `chat:<provider>/<model>`, asked the same questions."""
+    effort: list[str] = Field(default_factory=lambda: [""])
+    """Levels of `reasoning_effort` to ask with; empty: the provider's own."""
+    max_output_tokens: int = Field(default=32768, ge=1)
+    base_url: str = ""
+    """Of a provider's server, where it is not the usual one."""
+    max_cost_usd: float | None = Field(default=None, ge=0)
+    file: str = ""
+    """Published outputs: sample files of lm-evaluation-harness, or rows with question, answer and thinking."""
+    name: str = ""
+    """What the report calls it; needed with `accuracy`."""
+    accuracy: float | None = Field(default=None, ge=0, le=1)
+    """A published number, drawn as such and not compared."""
+    thinking_tokens: float | None = None
+    """Published average of thinking tokens."""
+    reference: str = ""
+    """Where the number was published."""
+
+
 class Evaluate(Config):
     """generations <- questions x settings x repeats, decoded, graded."""
 
@@ -245,11 +268,30 @@ class Evaluate(Config):
     num_waits: list[int] = Field(default_factory=lambda: [0])
     """Numbers of Waits, each evaluated under the largest budget."""
     wait: str | None = None
+    """What replaces a stop; None: the thinking format's own."""
+    min_tokens: list[int] = Field(default_factory=list)
+    """Least thinking, each evaluated under the largest budget: stops below it become Waits."""
     answer_tokens: int = Field(default=64, ge=1)
     votes: list[int] = Field(default_factory=list)
     """Sizes of the majority vote, the baseline at matched tokens."""
     vote_temperature: float = Field(default=1.0, gt=0)
+    temperature: float = Field(default=0.0, ge=0)
+    """Of every setting but the votes; 0 is greedy, and then there is nothing to repeat."""
     repeats: int = Field(default=1, ge=1)
+    """Draws a question and setting, at a temperature above 0."""
+    token_control: list[int] = Field(default_factory=list)
+    """Numbers of tokens that the question asks to think for; each also with budget forcing."""
+    step_control: list[int] = Field(default_factory=list)
+    """Numbers of steps that the question asks to think for; with budget forcing a step counts as 100 tokens."""
+    class_control: list[Literal["short", "long"]] = Field(default_factory=list)
+    """Lengths in words that the question asks for; each also with the largest budget forced."""
+    rejection: list[int] = Field(default_factory=list)
+    """Limits in tokens: sample until thinking is no longer than that."""
+    rejection_tries: int = Field(default=16, ge=1)
+    probe_every: int | None = Field(default=None, ge=1)
+    """Ask for the answer after so many thinking tokens and every so many more; early exit is worked out from it."""
+    comparators: list[Comparator] = Field(default_factory=list)
+    """Other models on the same questions and grader."""
     batch_size: int = Field(default=256, ge=1)
     processes: int = Field(default=1, ge=1)
 

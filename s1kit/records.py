@@ -142,8 +142,8 @@ class Setting(Record):
     wait: str | None = None
     """None: the thinking format's own."""
     temperature: float = 0.0
-    num_votes: int = 1
-    """Answers drawn for one majority vote."""
+    target: str = ""
+    """What the question asked for beside the answer: `1024` tokens, `16` steps, `short`, or an effort level."""
     model: str = ""
     """A model other than the one under evaluation, e.g. the baseline; empty: that one."""
 
@@ -161,7 +161,7 @@ class Setting(Record):
             ("waits", self.num_waits, 0),
             ("wait", self.wait, None),
             ("T", self.temperature, 0.0),
-            ("votes", self.num_votes, 1),
+            ("target", self.target, ""),
             ("model", self.model, ""),
         ]:
             if value != default:
@@ -187,6 +187,8 @@ class Generation(Record):
     evidence: str = ""
     final_answer: str = ""
     """What the grader extracted from the answer, in the form that votes are counted on; empty: nothing, or ungraded."""
+    cost_usd: float = 0.0
+    """What a provider charged for it."""
 
     @property
     def thinking(self) -> str:

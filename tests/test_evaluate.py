@@ -115,8 +115,8 @@ def test_two_processes_fill_the_same_cells_as_one(tmp_path: Path) -> None:
 
 
 def test_a_fault_in_a_process_is_told_in_the_words_of_the_fault(tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, processes=2, model=f"hf:{tmp_path}/nowhere")
-    with pytest.raises(InputError, match="nowhere"):
+    recipe = recipe_of(tmp_path, processes=2, model="nonsense:x")
+    with pytest.raises(InputError, match="no engine knows the model 'nonsense:x'"):
         evaluate(recipe, run_of(recipe))
 
 

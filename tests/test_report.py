@@ -119,6 +119,8 @@ def _draws(setting: Setting, correct: np.ndarray) -> Draws:
         answered=zeros + 1,
         truncated=zeros,
         final_answer=np.full((n, 1), "1", dtype=object),
+        paid_tokens=zeros + 10 * (1 + setting.num_waits),
+        cost_usd=zeros,
     )
 
 

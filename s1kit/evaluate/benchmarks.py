@@ -1,27 +1,93 @@
-"""Questions to measure with: built-in sets by name, or any file of questions with answers."""
+"""Questions to measure with: built-in sets by name, or any file of questions with answers.
+
+A built-in set is read from the file `<name>.jsonl.gz` (or .jsonl, .csv, .parquet) in the folder that the environment
+variable S1KIT_BENCHMARKS names, else from the package, else from the Hub. What was read is held against the pinned hash
+of its questions; another text is evaluated all the same, and the receipt says so.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import hashlib
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
 from random import Random
+from typing import Any
 
-from s1kit.errors import InputError, nearest
-from s1kit.questions import read_questions
+from s1kit.errors import InputError, MissingExtra, nearest
+from s1kit.progress import say
+from s1kit.questions import question_from, read_rows_of
 from s1kit.records import Question
 
-BUILT_IN = ("tiny",)
+FOLDER = "S1KIT_BENCHMARKS"
 
 
-def load_benchmarks(names: Sequence[str], num: int | None, seed: int) -> list[Question]:
+@dataclass(frozen=True)
+class Benchmark:
+    """Where a set comes from and how to know it again."""
+
+    hub: str
+    """Data set on the Hub, with `/subset` after a colon where there are several."""
+    split: str
+    num: int
+    licence: str
+    ids_sha256: str = ""
+    """Of the sorted question ids, a line each; empty: no copy was at hand to pin."""
+    packaged: str = ""
+    """Its file in the package, where the licence lets us ship it."""
+    kind: str = ""
+    """How the grader compares; empty: guessed."""
+
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    "aime24": Benchmark(
+        "HuggingFaceH4/aime_2024",
+        "train",
+        30,
+        "text (c) MAA",
+        "aeedc8732da5a529",
+    ),
+    "aime25": Benchmark("math-ai/aime25", "test", 30, "text (c) MAA", "c03d8b5a266395ca"),
+    "aime26": Benchmark("MathArena/aime_2026", "train", 30, "CC BY-NC-SA 4.0; text (c) MAA"),
+    "math500": Benchmark("HuggingFaceH4/MATH-500", "test", 500, "MIT; text AoPS/MAA", "354242958e49962b"),
+    "gsm8k": Benchmark("openai/gsm8k:main", "test", 1319, "MIT", "5659fc2882067908", packaged="gsm8k_test.jsonl.gz"),
+    "olympiadbench": Benchmark(
+        "Hothan/OlympiadBench:OE_TO_maths_en_COMP",
+        "train",
+        674,
+        "Apache-2.0",
+    ),
+    "gpqa-diamond": Benchmark(
+        "Idavidrein/gpqa:gpqa_diamond", "train", 198, "CC BY 4.0; not to be republished in plain text", kind="choice"
+    ),
+}
+"""Pins are the first 16 hex digits. A Hub copy may differ from the pinned text in white space alone."""
+
+LETTERS = "ABCD"
+
+
+def names() -> list[str]:
+    """What can be evaluated by name."""
+    return sorted(["tiny", *BENCHMARKS])
+
+
+def load_benchmarks(given: Sequence[str], num: int | None, seed: int) -> list[Question]:
     """The questions of all benchmarks, at most `num` of each, drawn with the seed, in the benchmark's own order.
 
     Raises InputError for an unknown name, a question without an answer, and a question that appears twice.
     """
-    if not names:
+    if not given:
         raise InputError("no benchmark", where="evaluate.benchmarks", fix='Name one, for example ["tiny"].')
-    questions = [question for name in names for question in _load(name, num, seed)]
+    questions = [question for name in given for question in _load(name, num, seed)]
     _refuse_duplicates(questions)
     return questions
+
+
+def pin_of(questions: Iterable[Question]) -> str:
+    """The hash that a set of questions is known by, whatever their order."""
+    return hashlib.sha256("\n".join(sorted(q.id for q in questions)).encode()).hexdigest()[:16]
 
 
 def _load(name: str, num: int | None, seed: int) -> list[Question]:
@@ -29,13 +95,113 @@ def _load(name: str, num: int | None, seed: int) -> list[Question]:
         from s1kit.tiny.questions import held_out_questions
 
         return held_out_questions(num or 360, seed)
-    if "/" not in name and "." not in name:
-        raise InputError(
-            f"there is no benchmark {name!r}",
-            where="evaluate.benchmarks",
-            fix="Give a file of questions, or a built-in name. " + nearest(name, BUILT_IN),
-        )
-    questions = list(read_questions(name))
+    if name in BENCHMARKS:
+        questions = _built_in(name, BENCHMARKS[name], seed)
+    elif "/" in name or "." in name:
+        questions = [_question(raw.row, raw.where, Path(name).name.split(".")[0], "", seed) for raw in _rows_of(name)]
+    else:
+        fix = f"Give a file of questions, or a built-in name. {nearest(name, names())}"
+        raise InputError(f"there is no benchmark {name!r}", where="evaluate.benchmarks", fix=fix)
+    _refuse_unanswered(questions, name)
+    if num is None or num >= len(questions):
+        return questions
+    kept = set(Random(f"{seed}:benchmark:{name}").sample(range(len(questions)), num))
+    return [q for i, q in enumerate(questions) if i in kept]
+
+
+def _built_in(name: str, benchmark: Benchmark, seed: int) -> list[Question]:
+    path = _local(name, benchmark)
+    if path is not None:
+        rows = [(raw.row, raw.where) for raw in _rows_of(str(path))]
+    else:
+        rows = [(row, f"{benchmark.hub}, row {i}") for i, row in enumerate(_hub_rows(name, benchmark))]
+    questions = [_question(row, where, name, benchmark.kind, seed) for row, where in rows]
+    found = pin_of(questions)
+    if benchmark.ids_sha256 and found != benchmark.ids_sha256:
+        say(f"{name}: the questions hash to {found}, not to the pinned {benchmark.ids_sha256}: another text")
+    if len(questions) != benchmark.num:
+        say(f"{name}: {len(questions)} questions, not {benchmark.num}")
+    return questions
+
+
+def _local(name: str, benchmark: Benchmark) -> Path | None:
+    folder = os.environ.get(FOLDER, "")
+    for ending in (".jsonl.gz", ".jsonl", ".csv", ".parquet") if folder else ():
+        path = Path(folder) / f"{name}{ending}"
+        if path.is_file():
+            return path
+    if benchmark.packaged:
+        return Path(str(resources.files("s1kit.evaluate"))) / "data" / benchmark.packaged
+    return None
+
+
+def _hub_rows(name: str, benchmark: Benchmark) -> list[dict[str, Any]]:
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise MissingExtra(f"reading {name} from the Hub", "datasets", extra="hub") from error
+    repository, _, subset = benchmark.hub.partition(":")
+    try:
+        rows = load_dataset(repository, subset or None, split=benchmark.split)
+    except (OSError, ValueError) as error:
+        fix = f"Put it as {name}.jsonl into a folder and set {FOLDER} to that folder, or give its path."
+        raise InputError(f"{name} cannot be read from the Hub: {error}"[:300], where=benchmark.hub, fix=fix) from error
+    return [dict(row) for row in rows]
+
+
+def _rows_of(pattern: str) -> Iterable[Any]:
+    from s1kit.questions import find_files
+
+    for path in find_files(pattern):
+        for raw in read_rows_of(path):
+            if raw.row is None:
+                raise InputError(raw.complaint, where=raw.where, fix="Mend or delete that line.")
+            yield raw
+
+
+def _question(row: Mapping[str, Any], where: str, name: str, kind: str, seed: int) -> Question:
+    if "Correct Answer" in row and "Incorrect Answer 1" in row:
+        return permuted(row, seed, name)
+    try:
+        question = question_from(_without_lists(row), name=name)
+    except InputError as error:
+        raise InputError(error.what, where=where, fix=error.fix) from error
+    if not kind:
+        return question
+    return question.model_copy(update={"metadata": question.metadata | {"kind": kind}})
+
+
+def _without_lists(row: Mapping[str, Any]) -> dict[str, Any]:
+    """OlympiadBench keeps its one final answer, and its one solution, in lists."""
+    return {k: v[0] if k in ("final_answer", "solution") and isinstance(v, list) and v else v for k, v in row.items()}
+
+
+def permuted(row: Mapping[str, Any], seed: int, name: str = "gpqa-diamond") -> Question:
+    """A GPQA row as a question with its four options in an order drawn from the seed and the row, which is recorded.
+
+    `metadata["permutation"]` says for each letter which option stands there, 0 being the correct one.
+    """
+    options = [str(row["Correct Answer"]).strip(), *(str(row[f"Incorrect Answer {i}"]).strip() for i in (1, 2, 3))]
+    stem = str(row["Question"]).strip()
+    order = list(range(4))
+    Random(f"{seed}:options:{stem}").shuffle(order)
+    listed = "\n".join(f"{letter}) {options[i]}" for letter, i in zip(LETTERS, order, strict=True))
+    return Question(
+        text=f"{stem}\n\n{listed}\n\nAnswer with the letter of the correct option.",
+        solution=LETTERS[order.index(0)],
+        source=name,
+        licence=BENCHMARKS["gpqa-diamond"].licence,
+        domain=str(row.get("High-level domain") or ""),
+        metadata={
+            "kind": "choice",
+            "permutation": order,
+            "options": [options[i] for i in order],
+            "source_id": str(row.get("Record ID") or ""),
+        },
+    )
+
+
+def _refuse_unanswered(questions: Sequence[Question], name: str) -> None:
     without = [i for i, q in enumerate(questions, start=1) if not q.solution]
     if without:
         raise InputError(
@@ -43,10 +209,6 @@ def _load(name: str, num: int | None, seed: int) -> list[Question]:
             where=name,
             fix="Give each an answer in a column such as `answer`, or take those rows out.",
         )
-    if num is None or num >= len(questions):
-        return questions
-    kept = set(Random(f"{seed}:benchmark:{name}").sample(range(len(questions)), num))
-    return [q for i, q in enumerate(questions) if i in kept]
 
 
 def _refuse_duplicates(questions: Sequence[Question]) -> None:

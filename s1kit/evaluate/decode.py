@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from s1kit.engines import Engine
-from s1kit.evaluate.settings import DIRECT, budget_of, families, trunk_of
+from s1kit.evaluate.prompts import instructed
+from s1kit.evaluate.rejection import sample_until_short
+from s1kit.evaluate.settings import DIRECT, REJECTION, budget_of, families, trunk_of
 from s1kit.evaluate.sharing import Replayed, replay
-from s1kit.forcing import UNLIMITED, ThinkingBudget
+from s1kit.forcing import ThinkingBudget
 from s1kit.records import Generation, Question, Setting
 from s1kit.request import Request
 
@@ -30,17 +32,34 @@ class Decoding:
 
     seed: int
     answer_tokens: int
+    rejection_tries: int = 16
 
 
 def fill(engine: Engine, cells: Sequence[Cell], how: Decoding, on_progress: OnProgress) -> list[Generation]:
     """A generation for each cell, in the order of the cells."""
     done: dict[tuple[str, Setting, int], Generation] = {}
-    for family in families(dict.fromkeys(setting for _, setting, _ in cells)):
+    limited = [(question, setting) for question, setting, _ in cells if setting.method == REJECTION]
+    for generation in _sample_until_short(engine, limited, how):
+        assert generation.setting is not None
+        done[generation.question_id, generation.setting, 0] = generation
+        on_progress(1)
+    settings = dict.fromkeys(setting for _, setting, _ in cells if setting.method != REJECTION)
+    for family in families(settings):
         wanted = [cell for cell in cells if cell[1] in set(family)]
         for generation in _fill_family(engine, wanted, trunk_of(family), how, on_progress):
             assert generation.setting is not None
             done[generation.question_id, generation.setting, generation.repeat] = generation
     return [done[question.id, setting, repeat] for question, setting, repeat in cells]
+
+
+def _sample_until_short(engine: Engine, wanted: Sequence[tuple[Question, Setting]], how: Decoding) -> list[Generation]:
+    return sample_until_short(
+        engine,
+        wanted,
+        tries=how.rejection_tries,
+        answer_tokens=how.answer_tokens,
+        seed_of=lambda question_id, attempt: draw_seed(how.seed, question_id, attempt),
+    )
 
 
 def _fill_family(
@@ -62,7 +81,7 @@ def _fill_family(
         if setting == trunk:
             filled.append(whole)
             continue
-        replayed = replay(whole, _budget(setting))
+        replayed = replay(whole, budget_of(setting))
         if replayed is not None and replayed.is_all:
             filled.append(_as_cell(whole, setting, replayed))
             continue
@@ -87,16 +106,12 @@ def _generate(engine: Engine, requests: Iterable[Request]) -> Iterable[Generatio
     return engine.generate(batch) if batch else []
 
 
-def _budget(setting: Setting) -> ThinkingBudget:
-    return budget_of(setting) or ThinkingBudget(UNLIMITED, setting.min_tokens, setting.num_waits)
-
-
 def _request(
     question: Question, setting: Setting, repeat: int, how: Decoding, replayed: Replayed | None = None
 ) -> Request:
     return Request(
-        question=question.text,
-        budget=ThinkingBudget(0) if setting.method == DIRECT else _budget(setting),
+        question=instructed(question.text, setting),
+        budget=ThinkingBudget(0) if setting.method == DIRECT else budget_of(setting),
         answer_tokens=how.answer_tokens,
         temperature=setting.temperature,
         seed=draw_seed(how.seed, question.id, repeat),

@@ -14,13 +14,14 @@ from typing import Any
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks
+from s1kit.evaluate.comparators import ask, from_file, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, fill
 from s1kit.evaluate.grading import grade
 from s1kit.evaluate.settings import DIRECT, grid
 from s1kit.evaluate.workers import in_processes
 from s1kit.grade import load_grader
 from s1kit.progress import meter
-from s1kit.recipe import Recipe
+from s1kit.recipe import Comparator, Recipe
 from s1kit.records import Generation, Question, Setting
 from s1kit.stage import RECEIPT, Run, Stage, write_rows
 
@@ -35,21 +36,47 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     identity = {name: getattr(config, name) for name in IDENTITY}
     stage = run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs)
     questions = _questions(stage, recipe)
-    cells = [(q, setting, repeat) for q in questions for setting, num in grid(config) for repeat in range(num)]
+    settings = grid(config)
+    cells = [(q, setting, repeat) for q in questions for setting, num in settings for repeat in range(num)]
     there = set(_keys(stage))
     missing = [cell for cell in cells if _key(cell) not in there]
-    if stage.is_done and not missing:
+    others = [s for s in settings_of(config.comparators) if not any(key[1] == s for key in there)]
+    if stage.is_done and not missing and not others:
         return stage
     stage.receipt_path.unlink(missing_ok=True)
     jobs = _jobs(stage, questions, missing, _chunk_size(len(questions), config.batch_size, config.processes))
-    work = Work(model, config.baseline, config.batch_size, Decoding(recipe.seed, config.answer_tokens))
+    work = Work(
+        model, config.baseline, config.batch_size, Decoding(recipe.seed, config.answer_tokens, config.rejection_tries)
+    )
     with meter("evaluate", total=len(missing), unit="cells") as m:
         in_processes(work, jobs, config.processes, m.advance)
-    stage.counts.update({"questions": len(questions), "settings": len(grid(config)), "out": len(there) + len(missing)})
+    _add_comparators(stage, config.comparators, others, questions)
+    stage.counts["questions"] = len(questions)
+    stage.counts["settings"] = len(settings) + len(settings_of(config.comparators))
+    stage.counts["out"] = sum(1 for _ in _keys(stage))
     stage.figures["model"] = model
     stage.figures["computed now"] = len(missing)
     stage.finish()
     return stage
+
+
+def _add_comparators(
+    stage: Stage, comparators: Sequence[Comparator], settings: Sequence[Setting], questions: Sequence[Question]
+) -> None:
+    """Ask or read the other models; a shard each."""
+    by_id = {q.id: q for q in questions}
+    grader = load_grader() if settings else None
+    for comparator in comparators:
+        for setting in settings_of([comparator]):
+            if setting not in settings or grader is None:
+                continue
+            if comparator.file:
+                generations = from_file(comparator, questions)
+            else:
+                generations = ask(comparator, setting.target, questions, stage.folder / "journal.sqlite")
+                spent = sum(g.cost_usd for g in generations)
+                stage.figures["cost_usd"] = round(stage.figures.get("cost_usd", 0.0) + spent, 6)
+            stage.write("generations", Generation, grade(generations, by_id, grader))
 
 
 @dataclass(frozen=True)

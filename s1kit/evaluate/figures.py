@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1kit.errors import MissingExtra
-from s1kit.evaluate.findings import Findings, Point
+from s1kit.evaluate.findings import Findings
+from s1kit.evaluate.points import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -30,6 +31,12 @@ COLOURS = {
     "both": "#d99a6c",
     "votes": "#1f8a70",
     "baseline": "#7d838b",
+    "m1": "#7b4fb5",
+    "m2": "#b3407a",
+    "m3": "#8a6d1f",
+    "m4": "#3d7f8c",
+    "m5": "#5a6b2f",
+    "m6": "#9a5b3d",
 }
 """Name of a colour in the page's style (`--name`), and its value in a file that stands alone."""
 
@@ -84,24 +91,28 @@ def canvas(width: float, height: float, panels: int = 1) -> Iterator[tuple[Figur
             pyplot.close(figure)
 
 
-def save(figure: Figure, path: Path) -> None:
-    """As `path` with .svg and .png: the same picture, twice."""
-    figure.savefig(path.with_suffix(".png"), dpi=200)
-    figure.savefig(path.with_suffix(".svg"), metadata={"Date": None})
-
-
-def inline(figure: Figure, title: str) -> str:
-    """The figure as an SVG element whose colours are the page's and whose words are read aloud as `title`."""
+def as_svg(figure: Figure) -> str:
+    """The figure as SVG text, the same every time."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
-    svg = buffer.getvalue()[buffer.getvalue().index("<svg") :]
-    svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.S)
+    return buffer.getvalue()
+
+
+def save(figure: Figure, svg: str, path: Path) -> None:
+    """As `path` with .svg and .png: the same picture, twice."""
+    figure.savefig(path.with_suffix(".png"), dpi=200)
+    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
+
+
+def inline(svg: str, title: str) -> str:
+    """An SVG as an element whose colours are the page's and whose words are read aloud as `title`."""
+    svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
     for name, value in COLOURS.items():
         svg = svg.replace(value, f"var(--{name})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--sans)", svg)
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
-    # Ids of clip paths are numbered a figure; two figures on one page must not share them.
-    mark = f"f{abs(hash(title)) % 10**6}"
+    # Two figures on one page must not share the ids of their clip paths.
+    mark = re.sub(r"\W", "", title)[:40]
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{mark}-", svg)
     return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
 
@@ -134,6 +145,8 @@ def _curve_on(axes: Axes, findings: Findings) -> None:
         _line(axes, findings.by_waits, "waits", place)
     if findings.baseline:
         _baseline(axes, findings.baseline)
+    for i, point in enumerate(findings.comparators):
+        _other_model(axes, point, f"m{1 + i % 6}", place)
     _name_points(axes, findings, place)
     axes.set_ylim(0, 100)
     axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
@@ -142,7 +155,13 @@ def _curve_on(axes: Axes, findings: Findings) -> None:
 
 
 def _all_points(findings: Findings) -> list[Point]:
-    return [*findings.by_budget, *findings.by_budget_with_waits, *findings.by_waits, *findings.by_votes]
+    return [
+        *findings.by_budget,
+        *findings.by_budget_with_waits,
+        *findings.by_waits,
+        *findings.by_votes,
+        *findings.comparators,
+    ]
 
 
 def _token_axis(axes: Axes, tokens: Sequence[float]) -> Callable[[float], float]:
@@ -188,6 +207,17 @@ def _baseline(axes: Axes, point: Point) -> None:
     low, value, high = (100 * x for x in (point.estimate.low, point.estimate.value, point.estimate.high))
     axes.axhspan(low, high, color=COLOURS["baseline"], alpha=0.10, linewidth=0)
     axes.axhline(value, color=COLOURS["baseline"], linewidth=1.2, linestyle=(0, (4, 3)))
+
+
+def _other_model(axes: Axes, point: Point, colour: str, place: Callable[[float], float]) -> None:
+    x, y = place(point.tokens), 100 * point.estimate.value
+    low, high = 100 * point.estimate.low, 100 * point.estimate.high
+    axes.errorbar(
+        [x], [y], yerr=[[y - low], [high - y]], fmt="D", color=COLOURS[colour], markersize=5, elinewidth=1, zorder=4
+    )
+    axes.annotate(
+        point.name, (x, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9, color=COLOURS[colour]
+    )
 
 
 def _name_points(axes: Axes, findings: Findings, place: Callable[[float], float]) -> None:
@@ -238,6 +268,38 @@ def _legend(axes: Axes, findings: Findings) -> None:
         borderaxespad=0.2,
         labelspacing=0.45,
     )
+
+
+def draw_methods(findings: Findings) -> Callable[[], Any]:
+    """All methods, each as a line of its points with its name at the end."""
+    series = [
+        ("Waits", "waits", findings.by_waits),
+        ("thinking budget", "budget", findings.by_budget),
+        ("majority vote", "votes", findings.by_votes),
+        *((name, f"m{1 + i % 6}", points) for i, (name, points) in enumerate(findings.others.items())),
+    ]
+
+    @contextmanager
+    def draw() -> Iterator[Figure]:
+        from matplotlib.lines import Line2D
+
+        shown = [(n, c, p) for n, c, p in series if p]
+        with canvas(8.6, 5.2) as (figure, (axes,)):
+            place = _token_axis(axes, [p.tokens for _, _, points in shown for p in points if p.tokens > 0])
+            for _, colour, points in shown:
+                _line(axes, points, colour, place, band=False, style="-" if len(points) > 1 else "None")
+            axes.set_ylim(0, 100)
+            axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
+            axes.set_xlabel("thinking tokens a question, all draws together, average (log scale)")
+            handles = [Line2D([], [], color=COLOURS[c], linewidth=2.4) for _, c, _ in shown]
+            names = [n for n, _, _ in shown]
+            axes.legend(
+                handles, names, loc="upper left", frameon=False, fontsize=9, labelcolor=COLOURS["ink"], handlelength=1.4
+            )
+            figure.tight_layout(pad=0.8)
+            yield figure
+
+    return draw
 
 
 def draw_loss(losses: Sequence[tuple[int, float]]) -> Callable[[], Any]:

@@ -11,35 +11,18 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from s1kit.evaluate.metrics import control, majority_at_k, performance, scaling
+from s1kit.evaluate import methods
+from s1kit.evaluate.metrics import control, performance, scaling
+from s1kit.evaluate.points import Point
 from s1kit.evaluate.results import Draws, Results
-from s1kit.evaluate.settings import DIRECT, FORCING
-from s1kit.evaluate.statistics import Estimate, Flips, accuracy, bootstrap, flips, holm, paired_difference, wilson
+from s1kit.evaluate.settings import CLASS_CONTROL, DIRECT, FORCING, target_range
+from s1kit.evaluate.statistics import Estimate, Flips, accuracy, flips, holm, paired_difference, wilson
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Point:
-    """One setting on the curve."""
-
-    name: str
-    """As a reader would say it, e.g. `2 Waits`."""
-    tokens: float
-    """Average thinking tokens a question; of all votes together, where there are several."""
-    estimate: Estimate
-    draws: Draws
-    votes: int = 1
-    per_question: Matrix | None = None
-    """Chance of a right answer, one row a question; None: the draws' own verdicts."""
-
-    @property
-    def outcomes(self) -> Matrix:
-        return self.draws.correct if self.per_question is None else self.per_question
 
 
 @dataclass(frozen=True)
@@ -64,7 +47,8 @@ class Method:
 
     name: str
     points: tuple[Point, ...]
-    control: float
+    control: float | None
+    """Share of generations within what was asked; None where no number was asked for."""
     scaling: float | None
     """Percentage points per doubling of thinking tokens; None with fewer than two different lengths."""
     performance: float
@@ -88,9 +72,16 @@ class Findings:
     votes: Sequence[int] = field(default_factory=tuple)
 
     @cached_property
+    def _greedy(self) -> list[Draws]:
+        """Budget forcing at the evaluation's own temperature: all of it but the votes' draws."""
+        found = [d for s, d in self.results.draws.items() if s.method == FORCING]
+        lowest = min((d.setting.temperature for d in found), default=0.0)
+        kept = [d for d in found if d.setting.temperature == lowest]
+        return sorted(kept, key=lambda d: (_budget(d), d.setting.num_waits, d.setting.min_tokens))
+
+    @cached_property
     def _sequential(self) -> list[Draws]:
-        found = [d for s, d in self.results.draws.items() if s.method == FORCING and s.temperature == 0 and not s.model]
-        return sorted(found, key=lambda d: (_budget(d), d.setting.num_waits))
+        return [d for d in self._greedy if not d.setting.min_tokens]
 
     @cached_property
     def by_budget(self) -> list[Point]:
@@ -114,23 +105,37 @@ class Findings:
     @cached_property
     def by_votes(self) -> list[Point]:
         """Majority votes over sampled generations, each at the price of all its draws."""
-        import numpy as np
+        return methods.votes(self.results, self.votes)
 
-        sampled = [d for s, d in self.results.draws.items() if s.method == FORCING and s.temperature > 0]
-        points = []
-        for draws in sampled[:1]:
-            answers = [[a or None for a in row] for row in draws.final_answer]
-            for k in sorted(v for v in self.votes if v <= draws.repeats):
-                chance = np.array(
-                    [
-                        [majority_at_k(a, [bool(c) for c in row], k)]
-                        for a, row in zip(answers, draws.correct, strict=True)
-                    ]
-                )
-                estimate = bootstrap(lambda means: means[:, 0], chance)
-                name = "1 sample" if k == 1 else f"vote of {k}"
-                points.append(Point(name, k * draws.mean_thinking, estimate, draws, k, chance))
-        return points
+    @cached_property
+    def by_minimum(self) -> list[Point]:
+        """Least thinking demanded, under the largest budget."""
+        found = [d for d in self._greedy if d.setting.min_tokens]
+        return [_point(d, f"at least {d.setting.min_tokens:,} tokens") for d in found]
+
+    @cached_property
+    def others(self) -> dict[str, list[Point]]:
+        """Every other method that was run or can be worked out, by name."""
+        found = {
+            "least thinking demanded": self.by_minimum,
+            **methods.controlled(self.results),
+            "rejection sampling": methods.rejected(self.results),
+            "shortest of several": methods.shortest(self.results, self.votes),
+            "adaptive vote": methods.adaptive(self.results),
+        }
+        return {name: points for name, points in found.items() if points}
+
+    @cached_property
+    def comparators(self) -> list[Point]:
+        return methods.comparators(self.results)
+
+    @cached_property
+    def passes(self) -> list[Point]:
+        return methods.passes(self.results, self.votes)
+
+    @cached_property
+    def early_exits(self) -> list[methods.Calibration]:
+        return methods.calibration(self.results)
 
     @cached_property
     def baseline(self) -> Point | None:
@@ -172,13 +177,15 @@ class Findings:
 
     @cached_property
     def methods(self) -> list[Method]:
+        """All methods that were run, with the paper's metrics."""
         named = [
             ("thinking budget, no Waits", self.by_budget),
             ("thinking budget, most Waits", self.by_budget_with_waits),
             ("Waits, largest budget", self.by_waits),
             ("majority vote", self.by_votes),
+            *self.others.items(),
         ]
-        return [_method(name, points) for name, points in named if len(points) > 1]
+        return [_method(name, points) for name, points in named if len(points) > 1 or name in self.others]
 
     @cached_property
     def oscillating(self) -> list[str]:
@@ -276,13 +283,14 @@ def _method(name: str, points: Sequence[Point]) -> Method:
     thinking = [(t, a) for t, a in pairs if t > 0]
     within = []
     for p in points:
-        limit = p.draws.setting.max_tokens
-        high = float("inf") if limit is None else limit
-        within.append(control(p.draws.thinking_tokens.ravel().tolist(), 0, high))
+        if p.draws.setting.method == CLASS_CONTROL:
+            continue
+        low, high = target_range(p.draws.setting)
+        within.append(control(p.draws.thinking_tokens.ravel().tolist(), low, high))
     return Method(
         name,
         tuple(points),
-        control=sum(within) / len(within),
+        control=sum(within) / len(within) if within else None,
         scaling=scaling(thinking) if len({t for t, _ in thinking}) > 1 else None,
         performance=performance(pairs),
     )

@@ -11,7 +11,8 @@ from html import escape
 from importlib import resources
 from typing import Any
 
-from s1kit.evaluate.findings import Findings, Point, Step, rates, thinking_by_correctness
+from s1kit.evaluate.findings import Findings, Step, rates, thinking_by_correctness
+from s1kit.evaluate.points import Point
 from s1kit.evaluate.provenance import Drop, Provenance
 from s1kit.evaluate.statistics import Estimate
 from s1kit.evaluate.words import WITHIN_NOISE, headline, p_value, percent, points
@@ -72,28 +73,49 @@ def settings_table(findings: Findings) -> str:
         ("Waits under the largest budget", "waits", findings.by_waits),
         ("Thinking budget with the most Waits", "both", findings.by_budget_with_waits),
         ("Majority vote over samples", "votes", findings.by_votes),
+        *((name[0].upper() + name[1:], "", points_) for name, points_ in findings.others.items()),
+        ("Any of several samples (nobody tells which: a bound, not a method)", "", findings.passes[1:]),
+        ("Other models", "", findings.comparators),
         ("Baseline", "baseline", [findings.baseline] if findings.baseline else []),
     ]
     rows = []
     for name, colour, group in groups:
         if group:
-            swatch = f'<span class="swatch" style="background:var(--{colour})"></span>'
+            swatch = f'<span class="swatch" style="background:var(--{colour})"></span>' if colour else ""
             rows.append(f'<tr><td class="group" colspan="7">{swatch}{name}</td></tr>')
             rows += [_point_row(p) for p in group]
     return _section(
         "All settings",
         "<p>Each number can be recomputed from the rows in <code>evaluate/</code>. A budget that cuts thinking "
         "off forces an answer from what was thought so far.</p>"
-        + _table(["", "accuracy, %", "thinking tokens", "when right", "when wrong", "cut off", "no answer"], rows),
+        + _table(
+            ["", "accuracy, %", "thinking tokens", "per right answer", "when right", "when wrong", "cut off"], rows
+        )
+        + _rates_table([p for _, _, group in groups for p in group]),
     )
 
 
+def _rates_table(shown: Sequence[Point]) -> str:
+    """What went other than planned, for the settings where anything did."""
+    rows = []
+    for p in {p.draws.setting: p for p in reversed(shown)}.values():
+        r = rates(p.draws)
+        odd = (r.no_answer, r.truncated, r.loop, r.abstain, r.failed)
+        if any(odd):
+            cells = "".join(f"<td>{_share(x)}</td>" for x in odd)
+            rows.append(f"<tr><td>{escape(p.draws.setting.label)}</td>{cells}</tr>")
+    if not rows:
+        return '<p class="small">Every generation has an answer; none was truncated, looped or left ungraded.</p>'
+    columns = ["setting", "no answer", "answer truncated", "thinking looped", "not graded", "failed"]
+    return f"<details><summary>What went wrong, and how often</summary>{_table(columns, rows[::-1])}</details>"
+
+
 def _point_row(p: Point) -> str:
-    rate = rates(p.draws)
+    paid = "" if p.tokens == 0 else _tokens(p.cost_per_correct) if p.estimate.value else "none right"
     right, wrong = (_tokens(p.votes * x) for x in thinking_by_correctness(p.draws))
     return (
         f"<tr><td>{escape(p.name)}</td><td>{_with_interval(p.estimate)}</td><td>{_tokens(p.tokens)}</td>"
-        f"<td>{right}</td><td>{wrong}</td><td>{_share(rate.cut_off)}</td><td>{_share(rate.no_answer)}</td></tr>"
+        f"<td>{paid}</td><td>{right}</td><td>{wrong}</td><td>{_share(rates(p.draws).cut_off)}</td></tr>"
     )
 
 
@@ -153,7 +175,7 @@ def methods_section(findings: Findings) -> str:
     if not findings.methods:
         return ""
     rows = [
-        f"<tr><td>{escape(m.name)}</td><td>{_share(m.control)}</td>"
+        f"<tr><td>{escape(m.name)}</td><td>{'' if m.control is None else _share(m.control)}</td>"
         f"<td>{'' if m.scaling is None else f'{m.scaling:+.1f}'}</td><td>{100 * m.performance:.1f}</td>"
         f"<td>{len(m.points)}</td></tr>"
         for m in findings.methods
@@ -175,6 +197,31 @@ def methods_section(findings: Findings) -> str:
         + _table(["method", "control", "scaling", "performance, %", "points"], rows)
         + matched,
     )
+
+
+def early_exit_section(findings: Findings) -> str:
+    """What leaving when the answer is stable would have saved, and how far it can be trusted."""
+    if not findings.early_exits:
+        return ""
+    rows = [
+        f"<tr><td>{c.stable} in a row</td><td>{_share(c.left_early)}</td><td>{_maybe(c.right_when_left)}</td>"
+        f"<td>{_maybe(c.agrees_with_full)}</td><td>{_with_interval(c.accuracy)}</td><td>{_tokens(c.tokens)}</td>"
+        f"<td>{_tokens(c.probe_tokens)}</td></tr>"
+        for c in findings.early_exits
+    ]
+    full = findings.early_exits[0]
+    columns = ["equal probes", "left early", "right when left", "agrees with full", "accuracy", "tokens", "for probes"]
+    return _section(
+        "Leaving early",
+        "<p>The answer is asked for at regular points, and thinking is left when so many answers in a row agree. Full "
+        f"thinking takes {full.full_tokens:,.0f} tokens and is right on {percent(full.full_accuracy)} %. A stable "
+        "answer is not a right one: the second and third columns say how far it can be trusted.</p>"
+        + _table(columns, rows),
+    )
+
+
+def _maybe(estimate: Estimate | None) -> str:
+    return "" if estimate is None else _with_interval(estimate)
 
 
 def sources_section(findings: Findings, svg: str) -> str:
@@ -289,6 +336,43 @@ def _span(origin: str, kind: str, text: str) -> str:
 
 def _reference(question: Question) -> str:
     return str(question.metadata.get("final_answer") or question.solution or "")[:80]
+
+
+def questions_section(findings: Findings, thinking: dict[str, Generation], num_left_out: int) -> str:
+    """Every question with its verdicts and one whole transcript."""
+    shown = findings.by_waits or findings.by_budget
+    if not shown:
+        return ""
+    verdicts = {p.name: dict(zip(p.draws.question_ids, p.outcomes[:, 0].tolist(), strict=True)) for p in shown}
+    rows = []
+    for q in findings.results.questions:
+        marks = "".join(_mark(verdicts[p.name].get(q.id)) for p in shown)
+        whole = f"<details><summary>{escape(_short(q.text)[:70])}</summary>{_whole(thinking.get(q.id), q)}</details>"
+        rows.append(f'<tr><td class="text">{whole}</td><td class="text">{escape(q.source)}</td>{marks}</tr>')
+    columns = ["question", "", *(str(p.draws.setting.num_waits) if findings.by_waits else p.name for p in shown)]
+    left = (
+        f" The transcripts of {num_left_out} questions are left out for their size: see evaluate/."
+        if num_left_out
+        else ""
+    )
+    what = "numbers of Waits" if findings.by_waits else "budgets"
+    return _section(
+        "Question by question",
+        f"<p>Verdicts for the {what}; a question opens to its longest transcript.{left}</p>"
+        f"<details><summary>All {len(rows):,} questions</summary>{_table(columns, rows)}</details>",
+    )
+
+
+def _mark(value: float | None) -> str:
+    if value is None:
+        return "<td></td>"
+    return (
+        '<td class="good">✓</td>' if value == 1 else '<td class="bad">✗</td>' if value == 0 else f"<td>{value:.2f}</td>"
+    )
+
+
+def _whole(g: Generation | None, question: Question) -> str:
+    return "" if g is None else _trace(g.setting.label if g.setting else "", g, question)
 
 
 def receipts_section(found: Provenance, identity: dict[str, Any]) -> str:

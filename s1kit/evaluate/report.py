@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from s1kit.evaluate import page
-from s1kit.evaluate.figures import draw_curve, draw_loss, draw_panels, inline, save
+from s1kit.evaluate.figures import as_svg, draw_curve, draw_loss, draw_methods, draw_panels, inline, save
 from s1kit.evaluate.findings import Findings
 from s1kit.evaluate.provenance import overlap_with_training, read_provenance
 from s1kit.evaluate.results import read_results
@@ -17,6 +17,9 @@ from s1kit.records import Generation, Question, Setting
 from s1kit.stage import Run, Stage, hash_file, write_atomically
 
 MAX_PANELS = 6
+MAX_TRANSCRIPTS = 500
+MAX_TRANSCRIPT_TOKENS = 400_000
+"""About two megabytes of page."""
 
 
 def report(recipe: Recipe, run: Run) -> Stage:
@@ -27,8 +30,9 @@ def report(recipe: Recipe, run: Run) -> Stage:
     findings = _findings(run, recipe.evaluate.votes)
     found = read_provenance(run)
     with draw_curve(findings)() as drawn:
-        save(drawn, stage.folder / "curve")
-        curve = inline(drawn, "accuracy against thinking tokens")
+        svg = as_svg(drawn)
+        save(drawn, svg, stage.folder / "curve")
+        curve = inline(svg, "accuracy against thinking tokens")
     sections = [
         page.head(
             recipe.report.title or recipe.name, recipe.description, recipe.report.caveat, findings, _is_tiny(recipe)
@@ -38,8 +42,13 @@ def report(recipe: Recipe, run: Run) -> Stage:
         page.settings_table(findings),
         page.waits_section(findings),
         page.methods_section(findings),
+        page.figure(_methods(findings), "Every method on the same axes; each point costs all the draws it needed.")
+        if findings.others
+        else "",
         page.sources_section(findings, _panels(findings)),
+        page.early_exit_section(findings),
         page.traces_section(_traces(findings), {q.id: q for q in findings.results.questions}),
+        page.questions_section(findings, *_transcripts(findings)),
         page.funnel_section(found),
         page.training_section(found, _loss(found.losses)),
         page.receipts_section(found, recipe.model_dump(mode="json")),
@@ -98,14 +107,32 @@ def _panels(findings: Findings) -> str:
     if not 2 <= len(findings.sources) <= MAX_PANELS:
         return ""
     with draw_panels(findings)() as drawn:
-        return inline(drawn, "accuracy against thinking tokens by kind of question")
+        return inline(as_svg(drawn), "accuracy against thinking tokens by kind of question")
+
+
+def _methods(findings: Findings) -> str:
+    with draw_methods(findings)() as drawn:
+        return inline(as_svg(drawn), "accuracy against thinking tokens for every method")
+
+
+def _transcripts(findings: Findings) -> tuple[dict[str, Generation], int]:
+    """The transcript of the largest setting for each question, as many as the page can carry."""
+    shown = findings.by_waits or findings.by_budget
+    if not shown:
+        return {}, 0
+    draws = shown[-1].draws
+    mean = float((draws.thinking_tokens + draws.answer_tokens).mean())
+    fitting = max(0, min(MAX_TRANSCRIPTS, int(MAX_TRANSCRIPT_TOKENS / max(mean, 1.0))))
+    ids = draws.question_ids[:fitting]
+    found = {g.question_id: g for g in findings.results.texts(ids, [draws.setting]) if g.repeat == 0}
+    return found, len(draws.question_ids) - len(ids)
 
 
 def _loss(losses: Sequence[tuple[int, float]]) -> str:
     if not losses:
         return ""
     with draw_loss(losses)() as drawn:
-        return inline(drawn, "training loss by optimiser step")
+        return inline(as_svg(drawn), "training loss by optimiser step")
 
 
 def _traces(findings: Findings) -> list[tuple[str, Generation]]:

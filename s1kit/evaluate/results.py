@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s1kit.evaluate.rejection import spent_in_all
+from s1kit.evaluate.settings import REJECTION
 from s1kit.records import Generation, Question, Setting, from_arrow
 
 if TYPE_CHECKING:
@@ -20,7 +22,17 @@ if TYPE_CHECKING:
 
     Matrix = NDArray[np.float64]
 
-ROW_COLUMNS = ["question_id", "setting", "repeat", "ending", "answer_finish", "verdict", "final_answer"]
+ROW_COLUMNS = [
+    "question_id",
+    "setting",
+    "repeat",
+    "ending",
+    "answer_finish",
+    "verdict",
+    "final_answer",
+    "note",
+    "cost_usd",
+]
 SEGMENT_COLUMNS = ["segments.list.element.kind", "segments.list.element.origin", "segments.list.element.num_tokens"]
 
 THINKING = ("thinking", "wait")
@@ -47,6 +59,9 @@ class Draws:
     truncated: Matrix
     """1 where the answer ran into its token room."""
     final_answer: NDArray[np.object_]
+    paid_tokens: Matrix
+    """Thinking tokens with those of rejected draws."""
+    cost_usd: Matrix
 
     @property
     def repeats(self) -> int:
@@ -192,4 +207,14 @@ def _matrices(setting: Setting, rows: _Part, place: dict[str, int]) -> Draws:
         answered=rows["answered"][index],
         truncated=(rows["answer_finish"][index] == "length").astype(float),
         final_answer=rows["final_answer"][index],
+        paid_tokens=_paid(setting, rows)[index],
+        cost_usd=rows["cost_usd"][index].astype(float),
     )
+
+
+def _paid(setting: Setting, rows: _Part) -> Matrix:
+    import numpy as np
+
+    if setting.method != REJECTION:
+        return np.asarray(rows["thinking_tokens"], dtype=float)
+    return np.array([spent_in_all(note, n) for note, n in zip(rows["note"], rows["thinking_tokens"], strict=True)])

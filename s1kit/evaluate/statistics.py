@@ -96,12 +96,23 @@ def bootstrap(
     if n < 2:
         raise ValueError("a bootstrap needs at least two questions.")
     point = float(statistic(values.mean(axis=0, keepdims=True))[0])
-    rng = np.random.default_rng(seed)
-    counts = rng.multinomial(n, np.full(n, 1 / n), size=resamples)
-    draws = np.asarray(statistic(counts @ values / n), dtype=float)
+    draws = np.asarray(statistic(_resampled_means(values, resamples, seed)), dtype=float)
     low, high = np.nanquantile(draws, [0.025, 0.975])
     widen = sqrt(n / (n - 1)) * student_quantile(n - 1) / Z95
     return Estimate(point, point + (float(low) - point) * widen, point + (float(high) - point) * widen)
+
+
+def _resampled_means(rows: Matrix, resamples: int, seed: int) -> Matrix:
+    """Column means of rows drawn with replacement, one row a resample.
+
+    Equal rows are drawn together: how often each of the different ones comes up is all that matters, and there are few.
+    """
+    import numpy as np
+
+    different, counts = np.unique(rows, axis=0, return_counts=True)
+    n = len(rows)
+    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
+    return np.asarray(drawn @ different / n, dtype=float)
 
 
 @dataclass(frozen=True)
@@ -144,7 +155,7 @@ def sign_test(ups: int, downs: int) -> float:
     """
     n, most = ups + downs, max(ups, downs)
     tail = sum(comb(n, i) for i in range(most, n + 1))
-    return min(1.0, 2 * tail / 2**n)
+    return min(1.0, float(2 * tail / 2**n))
 
 
 def paired_difference(before: Matrix, after: Matrix, *, seed: int = 0, comparisons: int = 1) -> Estimate:
@@ -164,9 +175,7 @@ def paired_difference(before: Matrix, after: Matrix, *, seed: int = 0, compariso
         fixed = int((delta > 0).sum())
         low, high = clopper_pearson(fixed, changed, alpha)
         return Estimate(float(delta.mean()), (2 * low - 1) * changed / n, (2 * high - 1) * changed / n)
-    rng = np.random.default_rng(seed)
-    resamples = max(2000, round(200 / alpha))
-    draws = rng.multinomial(n, np.full(n, 1 / n), size=resamples) @ delta / n
+    draws = _resampled_means(delta.reshape(-1, 1), min(max(2000, round(200 / alpha)), 20_000), seed)[:, 0]
     low, high = np.quantile(draws, [alpha / 2, 1 - alpha / 2])
     widen = sqrt(n / (n - 1)) * student_quantile(n - 1) / Z95
     mean = float(delta.mean())

@@ -1,0 +1,113 @@
+"""Other models on the same questions, grader and statistics: asked through a provider, or read from published outputs.
+
+A provider's reply is paid once and kept in the journal of the run. Where the thinking is hidden only its tokens are
+known, from the usage that the provider reports, and the generation says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from s1kit.errors import InputError
+from s1kit.evaluate.published import read_published
+from s1kit.evaluate.settings import CHAT, FILE
+from s1kit.recipe import Comparator
+from s1kit.records import Generation, Question, Segment, Setting
+
+HIDDEN = "the provider hides the thinking; its tokens are from the reported usage"
+
+
+def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
+    """The settings that comparators fill, without repetition. Quoted numbers fill none."""
+    out: list[Setting] = []
+    for comparator in comparators:
+        _check(comparator)
+        if comparator.model:
+            out += [Setting(method=CHAT, model=comparator.model, target=effort) for effort in comparator.effort]
+        elif comparator.file:
+            out.append(Setting(method=FILE, model=comparator.name or Path(comparator.file).name))
+    return list(dict.fromkeys(out))
+
+
+def _check(comparator: Comparator) -> None:
+    given = [n for n in ("model", "file", "accuracy") if getattr(comparator, n) not in ("", None)]
+    if len(given) != 1:
+        found = ", ".join(given) or "none of them"
+        fix = "Give exactly one of model, file and accuracy."
+        raise InputError(f"a comparator has {found}", where="evaluate.comparators", fix=fix)
+    if comparator.accuracy is not None and not (comparator.name and comparator.reference):
+        fix = "Say whose number it is and where it was published."
+        raise InputError("a quoted accuracy has no name or reference", where="evaluate.comparators", fix=fix)
+    if comparator.model and not comparator.model.startswith("chat:"):
+        fix = "Give chat:<provider>/<model>; evaluate an open model as a run of its own and compare the runs."
+        raise InputError(f"{comparator.model!r} is not a remote model", where="evaluate.comparators", fix=fix)
+
+
+def ask(
+    comparator: Comparator, effort: str, questions: Sequence[Question], journal_path: Path, already_spent: float = 0.0
+) -> list[Generation]:
+    """A remote model's answers to the questions, in order."""
+    from s1kit.journal import Journal
+    from s1kit.providers.chat import Parameters
+    from s1kit.providers.many import chat_many
+
+    setting = Setting(method=CHAT, model=comparator.model, target=effort)
+    parameters = Parameters(max_output_tokens=comparator.max_output_tokens, reasoning_effort=effort or None)
+    conversations = [[{"role": "user", "content": question.text}] for question in questions]
+    with Journal(journal_path) as journal:
+        replies = chat_many(
+            comparator.model,
+            conversations,
+            journal,
+            parameters=parameters,
+            base_url=comparator.base_url,
+            cap_usd=comparator.max_cost_usd,
+            already_spent=already_spent,
+        )
+    return [_generation(reply, question.id, setting) for reply, question in zip(replies, questions, strict=True)]
+
+
+def _generation(reply: object, question_id: str, setting: Setting) -> Generation:
+    from s1kit.providers.chat import Reply
+
+    assert isinstance(reply, Reply)
+    answer_words = len(reply.answer.split())
+    thinking = reply.thinking_tokens
+    if thinking is None:
+        thinking = max(0, reply.usage.output_tokens - answer_words) if reply.thinking else 0
+    notes = [reply.note] if reply.note else []
+    if thinking and not reply.thinking:
+        notes.append(HIDDEN)
+    answer_tokens = max(0, reply.usage.output_tokens - thinking) or answer_words
+    failed = reply.finish_reason in ("failed", "refused", "malformed")
+    return Generation(
+        question_id=question_id,
+        setting=setting,
+        segments=(
+            Segment(origin="sampled", kind="thinking", text=reply.thinking, num_tokens=thinking),
+            Segment(origin="sampled", kind="answer", text=reply.answer, num_tokens=answer_tokens),
+        ),
+        ending="failed" if failed else "closed",
+        answer_finish="length" if reply.finish_reason == "length" else "stop" if reply.answer else "none",
+        seam="text",
+        note="; ".join(notes),
+        cost_usd=reply.cost_usd,
+    )
+
+
+def from_file(comparator: Comparator, questions: Sequence[Question]) -> list[Generation]:
+    """Published outputs to the questions of this run; what answers other questions is left aside.
+
+    Raises InputError when the file answers none of them.
+    """
+    wanted = {question.id for question in questions}
+    name = comparator.name or Path(comparator.file).name
+    found = [generation for question, generation in read_published(comparator.file, name) if question.id in wanted]
+    if not found:
+        raise InputError(
+            "the file answers none of the questions of this run",
+            where=comparator.file,
+            fix="Questions are joined by their very text: give outputs on the same benchmark.",
+        )
+    return found

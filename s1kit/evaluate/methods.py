@@ -1,0 +1,231 @@
+"""Every other way to spend test-time compute, as series of points on the same axes as budget forcing. Pure.
+
+What can be worked out from draws that exist is: votes, the shortest of several, adaptive voting, early exit. Each point
+costs the thinking tokens of all draws it needed, probes included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s1kit.evaluate.metrics import majority_at_k, pass_at_k
+from s1kit.evaluate.parallel import Outcome, adaptive_vote, early_exit, shortest_of
+from s1kit.evaluate.points import Point
+from s1kit.evaluate.results import Draws, Results
+from s1kit.evaluate.settings import (
+    CHAT,
+    CLASS_CONTROL,
+    FILE,
+    FORCING,
+    PROBE,
+    REJECTION,
+    STEP_CONTROL,
+    TOKEN_CONTROL,
+)
+from s1kit.evaluate.statistics import Estimate, accuracy, bootstrap, wilson
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+STABLE = (2, 3, 4)
+"""Probes in a row that must agree before thinking is left."""
+
+CONTROLS = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """How far an early exit can be trusted: one row for each number of agreeing probes."""
+
+    stable: int
+    left_early: float
+    """Share of questions that were left before thinking ended."""
+    right_when_left: Estimate | None
+    """Accuracy of the answers left with."""
+    agrees_with_full: Estimate | None
+    """How often the answer left with is the one that full thinking gives."""
+    tokens: float
+    """Thinking tokens, average over all questions."""
+    probe_tokens: float
+    full_tokens: float
+    accuracy: Estimate
+    full_accuracy: Estimate
+
+
+def vote_draws(results: Results) -> Draws | None:
+    """The sampled draws that votes are counted on: those of the largest budget."""
+    found = [d for s, d in results.draws.items() if s.method == FORCING and s.temperature > 0 and s.num_waits == 0]
+    return max(found, key=lambda d: (d.setting.max_tokens or 0, d.repeats), default=None)
+
+
+def votes(results: Results, sizes: Sequence[int]) -> list[Point]:
+    """Majority votes, each at the price of all its draws."""
+    return _parallel(results, sizes, lambda k: "1 sample" if k == 1 else f"vote of {k}", _vote)
+
+
+def shortest(results: Results, sizes: Sequence[int]) -> list[Point]:
+    """Of several draws the answer with the shortest thinking."""
+    return _parallel(results, [k for k in sizes if k > 1], lambda k: f"shortest of {k}", _shortest)
+
+
+def passes(results: Results, sizes: Sequence[int]) -> list[Point]:
+    """pass@k: whether any of k draws is right. Not a method, since nobody tells which: a bound on choosing."""
+    return _parallel(results, sizes, lambda k: f"any of {k}", _any)
+
+
+def adaptive(results: Results) -> list[Point]:
+    """Voting that stops when the leader would very likely stay ahead."""
+    draws = vote_draws(results)
+    if draws is None or draws.repeats < 2:
+        return []
+    return [_chosen(f"adaptive vote, up to {draws.repeats}", draws, [_adaptive(r) for r in _rows(draws)])]
+
+
+def _vote(row: _Row, k: int) -> Outcome:
+    return Outcome(majority_at_k(row.answers, row.correct, k), k * sum(row.tokens) / len(row.tokens))
+
+
+def _shortest(row: _Row, k: int) -> Outcome:
+    return shortest_of(row.tokens, row.correct, k)
+
+
+def _any(row: _Row, k: int) -> Outcome:
+    return Outcome(pass_at_k(len(row.correct), sum(row.correct), k), k * sum(row.tokens) / len(row.tokens))
+
+
+def _adaptive(row: _Row) -> Outcome:
+    return adaptive_vote(row.answers, row.correct, row.tokens)
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One question's draws."""
+
+    answers: list[str | None]
+    correct: list[bool]
+    tokens: list[float]
+
+
+def _rows(draws: Draws) -> list[_Row]:
+    return [
+        _Row([a or None for a in answers], [bool(c) for c in correct], [float(t) for t in tokens])
+        for answers, correct, tokens in zip(
+            draws.final_answer.tolist(), draws.correct.tolist(), draws.thinking_tokens.tolist(), strict=True
+        )
+    ]
+
+
+def _parallel(
+    results: Results, sizes: Sequence[int], name: Callable[[int], str], choose: Callable[[_Row, int], Outcome]
+) -> list[Point]:
+    draws = vote_draws(results)
+    if draws is None:
+        return []
+    rows = _rows(draws)
+    fitting = sorted({k for k in sizes if k <= draws.repeats})
+    return [_chosen(name(k), draws, [choose(row, k) for row in rows], votes=k) for k in fitting]
+
+
+def _chosen(name: str, draws: Draws, outcomes: Sequence[Outcome], votes: int = 1) -> Point:
+    import numpy as np
+
+    chance = np.array([[o.chance] for o in outcomes])
+    tokens = float(np.mean([o.tokens for o in outcomes]))
+    return Point(name, tokens, _interval(chance), draws, votes, chance)
+
+
+def _interval(chance: Matrix) -> Estimate:
+    import numpy as np
+
+    if len(chance) < 2 or np.isin(chance, (0.0, 1.0)).all():
+        return wilson(float(chance.sum()), len(chance))
+    return bootstrap(lambda means: means[:, 0], chance)
+
+
+def controlled(results: Results) -> dict[str, list[Point]]:
+    """Lengths asked for in the question, alone and with budget forcing."""
+    series: dict[str, list[Point]] = {}
+    for setting, draws in results.draws.items():
+        if setting.method in CONTROLS:
+            unit = CONTROLS[setting.method]
+            name = f"asked for {'so many ' if unit != 'thinking' else 'short or long '}{unit}"
+            name += " and forced" if setting.max_tokens is not None else ""
+            target = f"{setting.target} {unit}" + (", forced" if setting.max_tokens is not None else "")
+            series.setdefault(name, []).append(plain(draws, target))
+    return series
+
+
+def rejected(results: Results) -> list[Point]:
+    """Draws repeated until they are short enough; the tokens are those of all draws."""
+    found = [d for s, d in results.draws.items() if s.method == REJECTION]
+    ordered = sorted(found, key=lambda d: d.setting.max_tokens or 0)
+    return [
+        Point(f"until within {d.setting.max_tokens:,}", float(d.paid_tokens.mean()), accuracy(d.correct), d)
+        for d in ordered
+    ]
+
+
+def comparators(results: Results) -> list[Point]:
+    """Other models on the same questions."""
+    points = []
+    for setting, draws in results.draws.items():
+        if setting.method in (CHAT, FILE):
+            effort = f", effort {setting.target}" if setting.target else ""
+            points.append(plain(draws, f"{setting.model.removeprefix('chat:')}{effort}"))
+    return points
+
+
+def plain(draws: Draws, name: str) -> Point:
+    """A setting's own draws as a point."""
+    return Point(name, draws.mean_thinking, accuracy(draws.correct), draws)
+
+
+def calibration(results: Results) -> list[Calibration]:
+    """Early exit by answer convergence, worked out from the probes; empty without them."""
+    probes = sorted((d for s, d in results.draws.items() if s.method == PROBE), key=lambda d: d.setting.max_tokens or 0)
+    if len(probes) < max(STABLE):
+        return []
+    everywhere = set.intersection(*(set(p.question_ids) for p in probes))
+    ids = [q for q in probes[0].question_ids if q in everywhere]
+    aligned = [p.on(ids) for p in probes]
+    return [_calibrated(aligned, stable) for stable in STABLE]
+
+
+def _calibrated(probes: Sequence[Draws], stable: int) -> Calibration:
+    import numpy as np
+
+    full = probes[-1]
+    n = len(full.question_ids)
+    right, left, agrees, tokens, extra = np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n), np.zeros(n)
+    for i in range(n):
+        answers = [str(p.final_answer[i, 0]) or None for p in probes]
+        # Probes after the model has stopped by itself repeat it: they cost nothing and prove nothing.
+        own = next((j for j, p in enumerate(probes) if p.ending[i, 0] != "cut_off"), len(probes) - 1)
+        spent = [float(p.thinking_tokens[i, 0]) for p in probes[: own + 1]]
+        cost = [float(p.answer_tokens[i, 0]) for p in probes[: own + 1]]
+        at = early_exit(answers[: own + 1], spent, cost, stable)
+        left[i] = at.probe < own
+        right[i] = probes[at.probe].correct[i, 0]
+        agrees[i] = answers[at.probe] == answers[-1]
+        tokens[i], extra[i] = at.tokens, at.probe_tokens
+    early = left == 1
+
+    def share(hits: Matrix) -> Estimate | None:
+        return wilson(float(hits[early].sum()), int(early.sum())) if early.any() else None
+
+    return Calibration(
+        stable=stable,
+        left_early=float(left.mean()),
+        right_when_left=share(right),
+        agrees_with_full=share(agrees),
+        tokens=float(tokens.mean()),
+        probe_tokens=float(extra.mean()),
+        full_tokens=full.mean_thinking,
+        accuracy=accuracy(right.reshape(-1, 1)),
+        full_accuracy=accuracy(full.correct),
+    )

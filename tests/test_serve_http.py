@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pytest
@@ -19,6 +19,7 @@ pytest.importorskip("starlette")
 from serving import CLIENT, Running, ScriptedServing, ask, joined, post, read_events, serving
 
 from s1kit.engines.scripted import Step
+from s1kit.formats import FORMATS
 from s1kit.serve.local import Local
 from s1kit.serve.state import Limits
 
@@ -330,6 +331,17 @@ def test_a_failing_engine_is_an_error_and_the_next_request_works() -> None:
         assert ask(found.url).status_code == 200
 
 
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_bug_in_an_engine_leaves_nobody_waiting() -> None:
+    with scripted(seconds_a_step=0.01) as found, ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(ask, found.url, "long")
+        found.running.wait_until(lambda: bool(found.engine.batch.rows))
+        found.engine.batch.rows["bug"] = None  # type: ignore[index, assignment]
+        assert waiting.result(5).status_code == 500
+        assert ask(found.url).status_code == 500
+        assert CLIENT.get(found.url + "/health").status_code == 503
+
+
 def test_shutting_down_lets_streams_finish_then_fails_them_cleanly() -> None:
     with scripted(seconds_a_step=0.01) as found:
         state, texts = found.running.state, []
@@ -374,6 +386,20 @@ def test_completions_think_only_where_asked_to(server: Scripted) -> None:
     opened = post(server.url, {"prompt": prompt + "<|im_start|>think\n", "max_tokens": 60}, "/v1/completions").json()
     assert opened["usage"]["completion_tokens_details"]["reasoning_tokens"] > 0
     assert opened["usage"]["prompt_tokens"] == thought["usage"]["prompt_tokens"]
+
+
+def test_a_model_without_thinking_answers_at_once_and_refuses_a_budget() -> None:
+    engine = ScriptedServing({SUM: [Step("", "2")]}, format=replace(FORMATS["direct"], answer_end="<|im_end|>"))
+
+    async def backend(_: AsyncExitStack) -> Local:
+        return Local(engine, "direct")
+
+    with serving(backend) as found:
+        reply = ask(found.url, SUM).json()
+        assert reply["choices"][0]["message"]["content"] == "2"
+        assert reply["usage"]["completion_tokens_details"] == {"reasoning_tokens": 0}
+        assert ask(found.url, SUM, thinking_token_budget=0).status_code == 200
+        assert ask(found.url, SUM, thinking_token_budget=9).json()["error"]["param"] == "thinking_token_budget"
 
 
 def test_pages_and_documents_are_served_and_other_paths_are_404s(server: Scripted) -> None:

@@ -67,7 +67,10 @@ def ask_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], defau
     tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if wants_tools else None
     prompt = _render(backend.tokens, body.messages, tools)
     question = next((m.text for m in reversed(body.messages) if m.role == "user"), "")
-    jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks=True, response_format=response_format)
+    thinks = backend.tokens.format.thinks
+    if not thinks:
+        _check_no_thinking(dial, backend)
+    jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks, response_format)
     return Asked(jobs, dial, len(prompt), wants_tools, logprobs is not None)
 
 
@@ -86,6 +89,9 @@ def ask_completion(body: CompletionBody, backend: Backend, efforts: Mapping[str,
     jobs = []
     for prompt in prompts:
         thinks = dial.is_stated or _is_thinking_open(backend.tokens, prompt)
+        if not backend.tokens.format.thinks:
+            _check_no_thinking(dial, backend)
+            thinks = False
         if thinks and not _is_thinking_open(backend.tokens, prompt):
             prompt = [*prompt, *backend.tokens.open_ids]
         total = body.max_tokens if thinks or body.max_tokens is not None else 16  # OpenAI's default for completions
@@ -167,6 +173,18 @@ def _plan(
         raise from_input_error(error) from error
 
 
+def _check_no_thinking(dial: Dial, backend: Backend) -> None:
+    """Raises Refusal where thinking is asked of a model that is served without any."""
+    if dial.is_stated and (dial.max_tokens != 0 or dial.min_tokens or dial.num_waits):
+        raise Refusal(
+            400,
+            f"{dial.budget_field}: {backend.model} is served without thinking (format "
+            f"{backend.tokens.format.name}). Leave it out, or serve the model with another --format.",
+            param=dial.budget_field,
+            code="unsupported",
+        )
+
+
 def _agreed_total(body: ChatBody) -> int | None:
     if None not in (body.max_tokens, body.max_completion_tokens) and body.max_tokens != body.max_completion_tokens:
         raise Refusal(
@@ -221,6 +239,8 @@ def _render(tokens: TokenFormat, messages: list[Message], tools: list[dict[str, 
         raise Refusal(
             400, f"messages: the chat template refuses them: {error}.", param="messages", code="invalid_value"
         ) from error
+    if not tokens.format.thinks:
+        return encode(tokens.tokenizer, str(text))
     return [*encode(tokens.tokenizer, str(text).removesuffix(tokens.format.open)), *tokens.open_ids]
 
 
@@ -264,6 +284,8 @@ def _prompt_ids(tokens: TokenFormat, prompt: str | list[int]) -> list[int]:
 
 def _is_thinking_open(tokens: TokenFormat, prompt: list[int]) -> bool:
     """Whether the prompt ends inside a thinking block: its last opening delimiter is not followed by an end."""
+    if not tokens.format.thinks:
+        return False
     opened, ended = (
         _last(prompt, tokens.open_ids),
         _last(prompt, tuple(encode(tokens.tokenizer, tokens.format.end.rstrip()))),

@@ -65,6 +65,9 @@ class Local:
         self.context_tokens = context
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._inboxes: dict[int, tuple[asyncio.AbstractEventLoop, Inbox]] = {}
+        self._open: dict[int, tuple[asyncio.AbstractEventLoop, Inbox]] = {}
+        """The inbox of every job that waits for news, by identity: they are told when the thread dies of a bug."""
+        self._has_died = False
         self._batch = make_batch()
         self._thread = threading.Thread(target=self._work, name="s1kit-decode", daemon=True)
         self._thread.start()
@@ -80,10 +83,13 @@ class Local:
         inbox: Inbox = asyncio.Queue()
         loop = asyncio.get_running_loop()
         ticket: list[int] = []
+        self._open[id(inbox)] = (loop, inbox)
         self._commands.put(lambda: self._admit(job.plan, loop, inbox, ticket))
         generation: Generation | None = None
         try:
             while generation is None:
+                if self._has_died:
+                    raise Refusal(500, "the decoding thread has died; the log says why.", code="engine_failed")
                 deltas: list[Delta] = []
                 for news in await inbox.get():
                     if isinstance(news, Generation):
@@ -98,6 +104,7 @@ class Local:
             is_cut = generation.answer_finish in ("length", "none")
             yield End(generation.ending if job.plan.thinks else None, "length" if is_cut else "stop")
         finally:
+            del self._open[id(inbox)]
             if generation is None:
                 self._commands.put(lambda: self._cancel(ticket))
 
@@ -112,6 +119,16 @@ class Local:
             self._batch.cancel(ticket[0])
 
     def _work(self) -> None:
+        try:
+            self._decode_until_closed()
+        finally:
+            # Without this a bug in an engine would leave its clients waiting for ever.
+            self._has_died = True
+            for loop, inbox in list(self._open.values()):
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(inbox.put_nowait, [])
+
+    def _decode_until_closed(self) -> None:
         """The thread: commands first, then one step for every running row."""
         while True:
             try:

@@ -65,7 +65,8 @@ class CannedUpstream:
         events = self._chat_events() if is_chat else self._completion_events(asked)
         start_events(writer)
         for event in events:
-            writer.write(event)
+            # " so" gives way to the time, where there is time to: a client far away sees how long an event took.
+            writer.write(event.replace(b'" so"', b'"%11.4f"' % time.monotonic()) if self._interval else event)
             if self._interval:
                 await writer.drain()
                 await asyncio.sleep(self._interval)
@@ -74,12 +75,19 @@ class CannedUpstream:
         if not self._interval:
             await asyncio.sleep(0)
 
+    def _chunk(self, event: dict[str, Any]) -> bytes:
+        data = b"data: " + json.dumps(event).encode() + b"\n\n"
+        if b'" so"' in data and self._interval:
+            # The time is longer than the word it replaces, and the chunk's length is already written.
+            return b"%x\r\n%s\r\n" % (len(data) + 8, data)
+        return chunked(data)
+
     def _chat_events(self) -> list[bytes]:
         base = {"id": "chatcmpl-1", "object": "chat.completion.chunk", "created": 1, "model": "canned"}
 
         def event(delta: dict[str, Any], finish: str | None = None) -> bytes:
             choice = {"index": 0, "delta": delta, "finish_reason": finish}
-            return chunked(b"data: " + json.dumps(base | {"choices": [choice]}).encode() + b"\n\n")
+            return self._chunk(base | {"choices": [choice]})
 
         first = event({"role": "assistant", "content": ""})
         word = event({"content": " so"})
@@ -94,7 +102,7 @@ class CannedUpstream:
 
         def event(text: str, ids: list[int], finish: str | None = None, reason: int | None = None) -> bytes:
             choice = {"index": 0, "text": text, "token_ids": ids, "finish_reason": finish, "stop_reason": reason}
-            return chunked(b"data: " + json.dumps(base | {"choices": [choice]}).encode() + b"\n\n")
+            return self._chunk(base | {"choices": [choice]})
 
         return [*[event(" so", self._ids["so"])] * num, event("", [stop_id], "stop", stop_id)]
 

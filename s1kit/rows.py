@@ -6,7 +6,7 @@
     row.is_done, row.generation()
 
 The model's token is looked at before it enters the context, so a stop attempt never does: what is sampled is exact
-under any sampling. An engine that cannot look first uses `masks`, or refuses.
+under any sampling. An engine that cannot look first steers the logits instead (`engines.steering`), or refuses.
 """
 
 from __future__ import annotations
@@ -82,6 +82,11 @@ class Row:
         if self._transcript.phase == "answer":
             return self._answer(token)
         raise ValueError(f"the row is done and takes no token, but got {token}.")
+
+    def if_stopped(self) -> int:
+        """The first id that would come into the context if the model tried to stop now; only while thinking."""
+        self._report()
+        return self._transcript.if_stopped()
 
     def generation(self) -> Generation:
         """The record so far; complete when `is_done`."""

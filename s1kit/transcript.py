@@ -77,6 +77,16 @@ class Transcript:
         self._state, move = advance(self._budget, 1, self._state, Sampled(len(ids)))
         return self._carry_out(move)
 
+    def if_stopped(self) -> int:
+        """The first id that `stop_thinking` would put in now."""
+        wait = self.plan.waits[(self._waits_before + self._state.waits) % len(self.plan.waits)]
+        _, move = advance(self._budget, len(wait.ids), self._state, StopAttempt())
+        if move.insert is Insert.WAIT:
+            return wait.ids[0]
+        tokens = self.plan.tokens
+        last = self.thinking_ids[-1] if len(self.thinking_ids) > self._block_start else None
+        return tokens.lead_ids[0] if tokens.needs_lead(last) else tokens.end_ids[0]
+
     def stop_thinking(self, matched_ids: Sequence[int] = ()) -> tuple[int, ...]:
         """The model tried to stop, by sampling the ids of the end delimiter or (none given) end of sequence.
 

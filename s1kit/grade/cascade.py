@@ -82,6 +82,8 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement("correct" if same else "wrong", "exact text", answer.strip())
     if kind == "choice" or (not kind and is_letter(solution)):
         return _judge_choice(answer, solution, question)
+    if solution and answer.strip() == solution.strip():
+        return Judgement("correct", "same text", canonical(normalise(answer)))
     theirs = solution_answer(solution)
     if not theirs:
         return Judgement("abstain", "the solution states no final answer")

@@ -13,6 +13,15 @@ import re
 from s1kit.grade.extract import final_answer, find_boxes
 from s1kit.grade.normalise import normalise
 
+MAX_LETTER = 40
+"""Characters around a letter that is given as the whole solution."""
+
+MAX_OPTION = 1000
+"""Characters of an option's text."""
+
+MAX_READ = 20000
+"""Characters at an answer's end in which a letter is looked for."""
+
 _OPTION = re.compile(
     r"(?:^|\n|\s{2,}|(?<=\s)|\\q?quad)\s*(?:\\(?:textbf|mathrm|text)\s*\{\s*)?\(?([A-J])\s*(?:\)\s*\}|\)|[.:](?=\s)|\}\s*\))"
 )
@@ -41,13 +50,15 @@ def options(question: str) -> dict[str, str]:
 
 def is_letter(text: str) -> bool:
     """Whether a solution is the letter of an option and nothing else."""
-    match = _LETTER_ALONE.match(text)
+    match = _LETTER_ALONE.match(text) if len(text) <= MAX_LETTER else None
     return bool(match) and match[1].isupper() if match else False
 
 
 def letter(text: str, choices: dict[str, str]) -> str:
     """The letter that an answer chooses, or an empty string."""
     for candidate in _candidates(text):
+        if len(candidate) > MAX_OPTION:
+            continue
         if match := _LETTER_ALONE.match(candidate):
             return match[1].upper()
         if match := _LETTER_FIRST.match(candidate):
@@ -56,7 +67,7 @@ def letter(text: str, choices: dict[str, str]) -> str:
         same = [key for key, option in choices.items() if normalise(option).casefold() == spelled]
         if len(same) == 1:
             return same[0]
-    named = {a or b for a, b in _LETTER_ANYWHERE.findall(text)}
+    named = {a or b for a, b in _LETTER_ANYWHERE.findall(text[-MAX_READ:])}
     return named.pop() if len(named) == 1 else ""
 
 

@@ -135,4 +135,4 @@ def _whole(text: str) -> Found | None:
 
 
 def _looks_like_maths(text: str) -> bool:
-    return bool(re.search(r"[\\^_=<>+*/(]", text))
+    return bool(re.search(r"[\\^_=<>+*/(]|\s-\s|\d[a-zA-Z]\b", text))

@@ -17,7 +17,7 @@ _UNITS = (
     r"minutes?|hours?|days?|weeks?|years?|kg|g|grams?|pounds?|percent|points?|square\s+\w+|cubic\s+\w+)"
 )
 _REPLACED = [
-    (re.compile(r"\\[dt]frac\b"), r"\\frac"),
+    (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
@@ -25,16 +25,16 @@ _REPLACED = [
     (re.compile(r"\\(?:left|right|displaystyle|limits)(?![a-zA-Z])"), ""),
     (re.compile(r"\\(?:mathrm|text|textbf|mathbf|mbox|textrm|operatorname)\s*\{\s*([^{}]*?)\s*\}"), r" \1 "),
     (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°"), ""),
-    (re.compile(r"\\(?:ge|geq|geqslant)\b"), r"\\ge "),
-    (re.compile(r"\\(?:le|leq|leqslant)\b"), r"\\le "),
-    (re.compile(r"\\neq\b"), r"\\ne "),
-    (re.compile(r"\\(?:cdot|times)\b\s*(?=10\s*\^)"), "*"),
-    (re.compile(r"\\[ ,;:!]|\\q?quad\b|~"), " "),
+    (re.compile(r"\\(?:ge|geq|geqslant)(?![a-zA-Z])"), r"\\ge "),
+    (re.compile(r"\\(?:le|leq|leqslant)(?![a-zA-Z])"), r"\\le "),
+    (re.compile(r"\\neq(?![a-zA-Z])"), r"\\ne "),
+    (re.compile(r"\\(?:cdot|times)(?![a-zA-Z])\s*(?=10\s*\^)"), "*"),
+    (re.compile(r"\\[ ,;:!]|\\q?quad(?![a-zA-Z])|~"), " "),
     (re.compile(r"\\?\$|\\[()\[\]]"), ""),
     (re.compile(r"\\?%"), ""),
     (re.compile(r"(?<=\d)(?:\{,\}|,)\s?(?=\d{3}(?!\d))"), ""),
 ]
-_SPACED = re.compile(r"\d\s+\d")
+_SPACED = re.compile(r"(?<=\d)\s+(?=\d)")
 NUMBER_WORDS = {
     word: str(number)
     for number, word in enumerate(
@@ -58,7 +58,8 @@ def normalise(text: str) -> str:
             text = pattern.sub(spelling, text)
         text = _UNIT_AT_END.sub("", text.strip())
         text = _NAMED.sub("", text)
-    text = re.sub(r"(?<=\w)\s+(?=\w)", "_", text.replace("−", "-").replace("–", "-")) if _SPACED.search(text) else text
+    text = text.replace("−", "-").replace("–", "-").replace("->", " ")
+    text = _SPACED.sub("_", text)
     text = re.sub(r"\s+", "", text).rstrip(".,;:").removeprefix("+")
     return NUMBER_WORDS.get(text.casefold(), text)
 

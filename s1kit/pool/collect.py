@@ -16,7 +16,8 @@ from typing import NamedTuple
 from s1kit.errors import InputError
 from s1kit.pool.decontaminate import Matches, Overlap, OverlapIndex
 from s1kit.pool.duplicates import Duplicate, NearIndex, Rows, exact_duplicates, near_duplicates
-from s1kit.pool.evaluation_sets import builtin_sets, load_set
+from s1kit.pool.evaluation_names import builtin_sets
+from s1kit.pool.evaluation_sets import load_set
 from s1kit.pool.ngrams import Tier
 from s1kit.pool.sources import kind_of, label, read_source
 from s1kit.progress import meter, say

@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 from s1kit.errors import InputError, nearest
+from s1kit.pool.evaluation_names import ON_THE_HUB, builtin_sets, shipped_sets
 from s1kit.pool.ngrams import Tier, hash_ngrams
+from s1kit.pool.sources import read_source
 from s1kit.questions import find_files, read_questions
+from s1kit.recipe import Source
 from s1kit.records import question_id
 from s1kit.stage import write_atomically
 
@@ -41,13 +44,6 @@ class HashedSet:
     """Position in `ids` of the question each hash is of; rises."""
 
 
-def builtin_sets() -> list[str]:
-    """Names of the sets that ship as hashes, and `tiny`."""
-    folder = resources.files("s1kit.pool") / "hashes"
-    shipped = [p.name.removesuffix(".parquet") for p in folder.iterdir()] if folder.is_dir() else []
-    return sorted([*(name for name in shipped if not name.startswith((".", "_"))), "tiny"])
-
-
 def load_set(name: str, tier: Tier, seed: int = 0) -> HashedSet:
     """An evaluation set by built-in name, or from a file of questions or of hashes.
 
@@ -57,7 +53,12 @@ def load_set(name: str, tier: Tier, seed: int = 0) -> HashedSet:
         from s1kit.tiny.questions import held_out_questions
 
         return hash_texts(name, [q.text for q in held_out_questions(NUM_HELD_OUT, seed)], tier)
-    if name in builtin_sets():
+    if name in ON_THE_HUB:
+        there = ON_THE_HUB[name]
+        columns = {"text": there.column}
+        source = Source(hub=there.hub, subset=there.subset, split=there.split, columns=columns, name=name)
+        return hash_texts(name, [q.text for q in read_source(source, seed)], tier)
+    if name in shipped_sets():
         with resources.as_file(resources.files("s1kit.pool") / "hashes" / f"{name}.parquet") as path:
             return read_hashes(path, name, tier)
     try:

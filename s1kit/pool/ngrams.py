@@ -29,12 +29,12 @@ NGRAM = 8
 """Words an n-gram. The released util's default is 13; its caller passes 8."""
 
 _LATEX_SPELLING = [
-    (re.compile(r"\\[dt]frac\b"), r"\\frac"),
-    (re.compile(r"\\(?:geqslant|geq)\b"), r"\\ge"),
-    (re.compile(r"\\(?:leqslant|leq)\b"), r"\\le"),
-    (re.compile(r"\\neq\b"), r"\\ne"),
-    (re.compile(r"\\(?:left|right|big|Big|bigg|Bigg|displaystyle|limits|quad|qquad|hspace|vspace|n?space)\b\*?"), " "),
-    (re.compile(r"\\(?:text|mathrm|mathbf|textbf|textit|mathit|operatorname|mbox|rm|bf|emph)\b\*?"), " "),
+    (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
+    (re.compile(r"\\(?:geqslant|geq)(?![a-zA-Z])"), r"\\ge"),
+    (re.compile(r"\\(?:leqslant|leq)(?![a-zA-Z])"), r"\\le"),
+    (re.compile(r"\\neq(?![a-zA-Z])"), r"\\ne"),
+    (re.compile(r"\\(?:left|right|[bB]igg?|displaystyle|limits|q?quad|[hv]space|n?space)(?![a-zA-Z])\*?"), " "),
+    (re.compile(r"\\(?:text(?:bf|it)?|math(?:rm|bf|it)|operatorname|mbox|rm|bf|emph)(?![a-zA-Z])\*?"), " "),
     (re.compile(r"\\(?:begin|end)\s*\{[a-z*]+\}"), " "),
     (re.compile(r"\\[ ,;:!|\\()\[\]]"), " "),
     (re.compile(r"\\([%$#&_{}])"), r"\1"),

@@ -23,6 +23,14 @@ from datetime import UTC, datetime
 
 from s1kit.providers.chat import Stopped
 
+BELOW_LIMIT = 0.995
+"""A known limit is undercut by so much, for the clocks of two machines differ."""
+CUT = 0.975
+"""A 429 brings the pace down to so much of what was accepted."""
+RISES = ((120.0, 0.001), (300.0, 0.005), (float("inf"), 0.05))
+"""Within so many seconds of the last 429, every five seconds the pace rises by so much: a cut is made good in about two
+minutes, so one in a hundred requests or fewer is refused even at 60 a minute."""
+
 
 @dataclass(frozen=True)
 class ThrottleSettings:
@@ -50,7 +58,7 @@ class Throttle:
         s = self.settings
         self.in_flight = 0
         self.limit = float(min(s.first_in_flight, s.max_in_flight))
-        self.pace: float | None = s.requests_per_minute and s.requests_per_minute / 60.0
+        self.pace: float | None = s.requests_per_minute and s.requests_per_minute / 60.0 * BELOW_LIMIT
         """Requests a second; None: as fast as the other limits let them."""
         self._ceiling = self.pace
         """What the setting or the headers allow, where they say."""
@@ -65,13 +73,15 @@ class Throttle:
         self._last_pace_cut = -1e9
         self._last_rise = 0.0
         self._first_sent: float | None = None
-        self._accepted: deque[float] = deque()
+        self._sent: deque[float] = deque()
+        self._refused: deque[float] = deque()
+        """When requests of the last minute were sent, and which of those were refused."""
         self._tokens = _TokenBucket(s.tokens_per_minute)
         self._failures = 0
         self._trials_failed = self._refusals_in_a_row = 0
         self._is_trying = False
         self._last_failure = ""
-        self._epoch = _Epoch(self.now())
+        self._epoch = _Epoch(self.now(), self.limit)
 
     async def enter(self) -> float:
         """Returns when a request may go out; what it returns goes to `leave`."""
@@ -96,9 +106,6 @@ class Throttle:
         self.in_flight -= 1
         self._failures = self._trials_failed = self._refusals_in_a_row = 0
         self._is_trying = False
-        self._accepted.append(now)
-        while self._accepted and self._accepted[0] < now - 60.0:
-            self._accepted.popleft()
         self._tokens.spend(tokens, now)
         self._learn_from_headers(headers, now)
         if self.limit < self.settings.max_in_flight:
@@ -113,6 +120,7 @@ class Throttle:
         now = self.now()
         self.in_flight -= 1
         self.num_refused += 1
+        self._refused.append(sent)
         self._is_slow_start = False
         if retry_after is not None:
             self._closed_until = max(self._closed_until, now + retry_after)
@@ -163,6 +171,9 @@ class Throttle:
         self.in_flight += 1
         if self._first_sent is None:
             self._first_sent = now
+        self._sent.append(now)
+        if self._sent[0] < now - 120.0:
+            self._sent.popleft()
         if self._failures >= self.settings.breaker_failures:
             self._is_trying = True
         if self.pace is not None:
@@ -191,28 +202,40 @@ class Throttle:
         """Down to just below what was accepted lately: over a minute where the limit is by the minute."""
         self._last_pace_cut = self._last_rise = now
         self._refusals_in_a_row += 1
-        if len(self._accepted) < 5:  # too few to tell a pace from: wait, longer each time
+        # What was accepted in the last minute is allowed by any limit by the minute, so it is the floor; over a shorter
+        # time more may have been, where the limit is by the second.
+        floor = self._num_accepted(now, 60.0) / 60.0
+        if floor * 60.0 < 5:  # too few to tell a pace from: wait, longer each time
             if retry_after is None:
                 wait = min(30.0, 0.1 * 2.0**self._refusals_in_a_row)
                 self._closed_until = max(self._closed_until, now + wait)
             return
         span = now - (self._first_sent if self._first_sent is not None else now)
         if span >= 60.0 or (retry_after or 0.0) > 2.0:
-            accepted = len(self._accepted) / 60.0
+            found = floor
         else:
-            recent = sum(1 for moment in self._accepted if moment > now - 5.0)
-            accepted = recent / max(0.5, min(5.0, span))
-        fallen = accepted * 0.985 if self.pace is None else min(accepted, self.pace) * 0.99
-        # A window without successes says nothing: halve instead of falling to zero.
-        self.pace = max(fallen, (self.pace or 1.0) / 2, 1.0 / 60.0)
+            recent = self._num_accepted(now, 5.0)
+            found = max(floor, recent / max(0.5, min(5.0, span)))
+            if self.pace is not None:
+                found = max(floor, min(found, self.pace), self.pace / 2)
+        self.pace = max(found * CUT, 1.0 / 60.0)
         self._next_slot = max(self._next_slot, now + 1.0 / self.pace, self._closed_until)
+
+    def _num_accepted(self, now: float, seconds: float) -> int:
+        """Requests sent in the last so many seconds and not refused, or not yet."""
+        for times in (self._sent, self._refused):
+            while times and times[0] < now - 60.0:
+                times.popleft()
+        since = now - seconds
+        sent, refused = (sum(moment >= since for moment in times) for times in (self._sent, self._refused))
+        return sent - refused
 
     def _raise_pace(self, now: float) -> None:
         if self.pace is None or now - self._last_rise < 5.0:
             return
         self._last_rise = now
-        # Gently while a minute's window may still hold the last complaint, then faster.
-        self.pace *= 1.003 if now - self._last_pace_cut < 60.0 else 1.05
+        quiet = now - self._last_pace_cut
+        self.pace *= next(1.0 + step for until, step in RISES if quiet < until)
         if self._ceiling is not None:
             self.pace = min(self.pace, self._ceiling)
 
@@ -220,7 +243,7 @@ class Throttle:
         requests = limit_in_headers(headers, "requests")
         if requests is not None and self.settings.requests_per_minute is None:
             if requests.limit:
-                self._ceiling = requests.limit / 60.0 * 0.995
+                self._ceiling = requests.limit / 60.0 * BELOW_LIMIT
                 if self.pace is None or self.pace > self._ceiling:
                     self.pace, self._next_slot = self._ceiling, max(self._next_slot, now)
             if requests.remaining == 0 and requests.reset_seconds is not None:
@@ -230,10 +253,10 @@ class Throttle:
             self._tokens.learn(tokens, now)
 
     def _judge_epoch(self, now: float, seconds: float, tokens: int) -> None:
-        verdict = self._epoch.add(now, seconds, tokens, self.limit)
-        if verdict == "worse":
+        back = self._epoch.add(now, seconds, tokens, self.limit)
+        if back is not None:
             self._is_slow_start = False
-            self.limit = max(1.0, self.limit * 0.85)
+            self.limit = max(1.0, min(self.limit, back))
 
     def _open_breaker(self, now: float) -> None:
         s = self.settings
@@ -285,28 +308,39 @@ class _TokenBucket:
 
 
 class _Epoch:
-    """Compares rounds of replies: did more in flight bring more, or only slower ones?"""
+    """Compares rounds of replies: did more in flight bring more, or only slower ones?
 
-    def __init__(self, now: float) -> None:
-        self._start, self._count, self._tokens, self._seconds = now, 0, 0, 0.0
-        self._before: tuple[float, float, float] | None = None
+    Lengths of replies scatter widely, so a round is long and the thresholds are wide.
+    """
 
-    def add(self, now: float, seconds: float, tokens: int, limit: float) -> str:
+    def __init__(self, now: float, limit: float) -> None:
+        self._best: tuple[float, float, float] | None = None
+        """Limit, tokens a second and seconds a token of the round that all later ones are held against."""
+        self._age = 0
+        self._begin(now, limit)
+
+    def _begin(self, now: float, limit: float) -> None:
+        self._start, self._limit, self._count, self._tokens, self._seconds = now, limit, 0, 0, 0.0
+
+    def add(self, now: float, seconds: float, tokens: int, limit: float) -> float | None:
+        """The limit to go back to, when this reply ends a round that was no better for being larger."""
         self._count += 1
         self._tokens += max(1, tokens)
         self._seconds += seconds
         span = now - self._start
-        if self._count < max(20.0, 2 * limit) or span < 2.0:
-            return ""
+        if self._count < max(40.0, 2 * self._limit) or span < 2.0:
+            return None
         rate, slowness = self._tokens / span, self._seconds / self._tokens
-        verdict = ""
-        if self._before is not None:
-            old_limit, old_rate, old_slowness = self._before
-            if limit > old_limit * 1.1 and rate < old_rate * 1.03 and slowness > old_slowness * 1.1:
-                verdict = "worse"
-        self._before = (limit, rate, slowness)
-        self._start, self._count, self._tokens, self._seconds = now, 0, 0, 0.0
-        return verdict
+        back: float | None = None
+        self._age += 1
+        if self._best is not None:
+            best_limit, best_rate, best_slowness = self._best
+            if self._limit > best_limit * 1.3 and rate < best_rate * 1.1 and slowness > best_slowness * 1.25:
+                back = best_limit
+        if self._best is None or rate > self._best[1] * 1.05 or self._limit < self._best[0] or self._age > 30:
+            self._best, self._age = (self._limit, rate, slowness), 0
+        self._begin(now, back if back is not None else limit)
+        return back
 
 
 @dataclass(frozen=True)

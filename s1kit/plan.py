@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from s1kit.errors import InputError
@@ -53,12 +54,17 @@ class Plan:
         return len(self.prompt_ids) + thinking + delimiter + self.request.answer_tokens
 
 
-def make_plan(request: Request, tokens: TokenFormat, context_tokens: int) -> Plan:
+def make_plan(
+    request: Request, tokens: TokenFormat, context_tokens: int, prompt_ids: Sequence[int] | None = None
+) -> Plan:
     """Resolve and check a request for an engine whose context holds `context_tokens`.
 
+    `prompt_ids` is a prompt that was rendered before, the opening delimiter included; None: that of the question.
     Raises InputError, naming the field, its value and the repair, on whatever could not be honoured exactly.
     """
-    prompt = tokens.format.prompt_ids(tokens.tokenizer, request.question, request.system, request.messages)
+    prompt = prompt_ids
+    if prompt is None:
+        prompt = tokens.format.prompt_ids(tokens.tokenizer, request.question, request.system, request.messages)
     if not tokens.format.thinks:
         return _plan_direct(request, tokens, tuple(prompt), context_tokens)
     waits = _waits(request, tokens)

@@ -167,8 +167,8 @@ def _plan(
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         )
         # The room was checked above, against the prompt that is really used.
-        plan = make_plan(request, tokens, _ANY_CONTEXT)
-        return replace(plan, prompt_ids=tuple(prompt), thinks=thinks, max_tokens=fit.max_tokens)
+        plan = make_plan(request, tokens, _ANY_CONTEXT, prompt)
+        return replace(plan, thinks=thinks, max_tokens=fit.max_tokens)
     except InputError as error:
         raise from_input_error(error) from error
 

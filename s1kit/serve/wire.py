@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import aiohttp
+from pydantic_core import from_json
 
 from s1kit.serve.decoding import TokenLogprob
 from s1kit.serve.refusals import Refusal
@@ -141,7 +142,7 @@ class CompletionsServer:
         if data == b"[DONE]":
             return False
         try:
-            event = json.loads(data)
+            event = from_json(data)
             if "error" in event:
                 raise Refusal(502, f"the upstream {self.url} failed: {_message(data.decode())}", code="upstream")
             for choice in event["choices"]:

@@ -28,7 +28,7 @@ class Source(Config):
     """Where questions come from: exactly one of `builtin`, `path` and `hub`."""
 
     builtin: str = ""
-    """`tiny`: the question families that ship with s1kit."""
+    """`tiny`: the question families that ship with s1kit; `s1`: the paper's sixteen sources on the Hub."""
     path: str = ""
     """A .jsonl, .jsonl.gz, .csv or .parquet file; several with a glob such as `pool/*.jsonl.gz`."""
     hub: str = ""
@@ -39,6 +39,12 @@ class Source(Config):
     """Of the Hub data set; pin it to draw the same pool again."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field to the source's column, e.g. `{ text = "problem" }`; the rest is guessed from the usual names."""
+    template: str = ""
+    """Puts the question's text together from columns, e.g. `{passage}\\n\\n{question}`; a list has a line each."""
+    keep: dict[str, str | int] = Field(default_factory=dict)
+    """Column to the value that its rows must have; also `<=2021` and `not empty`. An empty string matches none."""
+    shuffle_options: bool = False
+    """The template's options `(A) ... (D)` are put in an order drawn from the question's text; the first is the right one."""
     name: str = ""
     """The `source` of its rows where they do not say it themselves."""
     licence: str = ""
@@ -318,6 +324,9 @@ class Recipe(Config):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
+    variants: dict[str, list[str]] = Field(default_factory=dict)
+    """Runs that differ from this recipe by `key=value`, each in a folder `<name>-<variant>`; the first is the control
+    that the others are compared with."""
     variables: dict[str, str] = Field(default_factory=dict)
     """Values that the recipe's strings refer to as `{name}`, set as `name=value` on the command line."""
 
@@ -402,6 +411,9 @@ def _parse_value(text: str) -> Any:
 
 
 def _fill_variables(data: dict[str, Any], where: str) -> dict[str, Any]:
+    variants: dict[str, list[str]] = Field(default_factory=dict)
+    """Runs that differ from this recipe by `key=value`, each in a folder `<name>-<variant>`; the first is the control
+    that the others are compared with."""
     variables: dict[str, str] = data.get("variables", {})
 
     def fill(value: Any) -> Any:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import json
 import shlex
 import time
 from collections.abc import Callable
 from importlib import import_module
+from pathlib import Path
 
 from s1kit.errors import InputError, WorkFailed
 from s1kit.progress import say
@@ -25,7 +27,11 @@ STAGES = {
 
 
 def main(given: argparse.Namespace) -> int:
+    if given.command == "report" and (Path(given.recipe) / "run.json").is_file():
+        return _report_runs([Path(given.recipe), *map(Path, given.overrides)])
     recipe = load_recipe(given.recipe, given.overrides)
+    if given.command == "run" and recipe.variants:
+        return _run_variants(given, recipe)
     run = open_run(recipe.folder, recipe.name, recipe.model_dump(mode="json"))
     again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
     for name in STAGES if given.command == "run" else [given.command]:
@@ -34,6 +40,36 @@ def main(given: argparse.Namespace) -> int:
         from s1kit.evaluate.report import summary
 
         print(summary(run))
+    return 0
+
+
+def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
+    """Each variant of a recipe as a run of its own, then all on one page."""
+    folders = []
+    for variant, changes in recipe.variants.items():
+        overrides = [*given.overrides, *changes, f"name={recipe.name}-{variant}"]
+        one = load_recipe(given.recipe, overrides)
+        say(f"{one.name}: {', '.join(changes) or 'as it stands'}")
+        run = open_run(one.folder, one.name, one.model_dump(mode="json"))
+        again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
+        for name in STAGES:
+            _do(name, one, run, again)
+        folders.append(one.folder)
+    return _report_runs(folders)
+
+
+def _report_runs(folders: list[Path]) -> int:
+    """The report of one run folder, or several runs on one page, the first being the control."""
+    from s1kit.evaluate.compare import compare, describe, load_runs
+    from s1kit.evaluate.report import report, summary
+
+    if len(folders) == 1:
+        resolved = json.loads((folders[0] / "run.json").read_text(encoding="utf-8"))["resolved"]
+        report(Recipe.model_validate(resolved), Run(folders[0]))
+        print(summary(Run(folders[0])))
+        return 0
+    path = compare(folders, folders[0].parent / "compare")
+    print("\n".join([*describe(load_runs(folders)), f"report: {path}"]))
     return 0
 
 
@@ -55,7 +91,6 @@ def _do(name: str, recipe: Recipe, run: Run, again: str) -> None:
 
 def _main_counts(stage: Stage) -> dict[str, int]:
     """What went in and came out; from the receipt where the stage was done before."""
-    import json
 
     counts: dict[str, int] = json.loads(stage.receipt_path.read_text(encoding="utf-8"))["counts"]
     main = {what: count for what, count in counts.items() if not what.startswith("dropped:")}

@@ -279,27 +279,34 @@ def draw_methods(findings: Findings) -> Callable[[], Any]:
         *((name, f"m{1 + i % 6}", points) for i, (name, points) in enumerate(findings.others.items())),
     ]
 
-    @contextmanager
-    def draw() -> Iterator[Figure]:
-        from matplotlib.lines import Line2D
+    return lambda: draw_lines([(name, colour, points, "-") for name, colour, points in series])
 
-        shown = [(n, c, p) for n, c, p in series if p]
-        with canvas(8.6, 5.2) as (figure, (axes,)):
-            place = _token_axis(axes, [p.tokens for _, _, points in shown for p in points if p.tokens > 0])
-            for _, colour, points in shown:
-                _line(axes, points, colour, place, band=False, style="-" if len(points) > 1 else "None")
-            axes.set_ylim(0, 100)
-            axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
-            axes.set_xlabel("thinking tokens a question, all draws together, average (log scale)")
-            handles = [Line2D([], [], color=COLOURS[c], linewidth=2.4) for _, c, _ in shown]
-            names = [n for n, _, _ in shown]
-            axes.legend(
-                handles, names, loc="upper left", frameon=False, fontsize=9, labelcolor=COLOURS["ink"], handlelength=1.4
-            )
-            figure.tight_layout(pad=0.8)
-            yield figure
 
-    return draw
+@contextmanager
+def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]]) -> Iterator[Figure]:
+    """Lines of points on common axes: name, colour, points, line style. A line without a name is not in the legend."""
+    from matplotlib.lines import Line2D
+
+    shown = [line for line in series if line[2]]
+    with canvas(8.6, 5.2) as (figure, (axes,)):
+        place = _token_axis(axes, [p.tokens for _, _, points, _ in shown for p in points if p.tokens > 0])
+        for _, colour, points, style in shown:
+            _line(axes, points, colour, place, band=False, style=style if len(points) > 1 else "None")
+        axes.set_ylim(0, 100)
+        axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
+        axes.set_xlabel("thinking tokens a question, all draws together, average (log scale)")
+        named = [(name, colour) for name, colour, _, _ in shown if name]
+        axes.legend(
+            [Line2D([], [], color=COLOURS[colour], linewidth=2.4) for _, colour in named],
+            [name for name, _ in named],
+            loc="upper left",
+            frameon=False,
+            fontsize=9,
+            labelcolor=COLOURS["ink"],
+            handlelength=1.4,
+        )
+        figure.tight_layout(pad=0.8)
+        yield figure
 
 
 def draw_loss(losses: Sequence[tuple[int, float]]) -> Callable[[], Any]:

@@ -38,7 +38,7 @@ def page(title: str, sections: Iterable[str]) -> str:
 
 def head(name: str, description: str, caveat: str, findings: Findings, is_tiny: bool) -> str:
     sentences = "".join(
-        f"<li><strong>{_mark_noise(escape(s.claim))}</strong> {escape(s.detail)}</li>" for s in headline(findings)
+        f"<li><strong>{mark_noise(escape(s.claim))}</strong> {escape(s.detail)}</li>" for s in headline(findings)
     )
     notes = [escape(text) for text in ([EARLY_STOPS] if is_tiny else []) + ([caveat] if caveat else [])]
     boxes = "".join(f'<p class="note">{text}</p>' for text in notes)
@@ -84,13 +84,11 @@ def settings_table(findings: Findings) -> str:
             swatch = f'<span class="swatch" style="background:var(--{colour})"></span>' if colour else ""
             rows.append(f'<tr><td class="group" colspan="7">{swatch}{name}</td></tr>')
             rows += [_point_row(p) for p in group]
-    return _section(
+    return section(
         "All settings",
         "<p>Each number can be recomputed from the rows in <code>evaluate/</code>. A budget that cuts thinking "
         "off forces an answer from what was thought so far.</p>"
-        + _table(
-            ["", "accuracy, %", "thinking tokens", "per right answer", "when right", "when wrong", "cut off"], rows
-        )
+        + table(["", "accuracy, %", "thinking tokens", "per right answer", "when right", "when wrong", "cut off"], rows)
         + _rates_table([p for _, _, group in groups for p in group]),
     )
 
@@ -107,14 +105,14 @@ def _rates_table(shown: Sequence[Point]) -> str:
     if not rows:
         return '<p class="small">Every generation has an answer; none was truncated, looped or left ungraded.</p>'
     columns = ["setting", "no answer", "answer truncated", "thinking looped", "not graded", "failed"]
-    return f"<details><summary>What went wrong, and how often</summary>{_table(columns, rows[::-1])}</details>"
+    return f"<details><summary>What went wrong, and how often</summary>{table(columns, rows[::-1])}</details>"
 
 
 def _point_row(p: Point) -> str:
     paid = "" if p.tokens == 0 else _tokens(p.cost_per_correct) if p.estimate.value else "none right"
     right, wrong = (_tokens(p.votes * x) for x in thinking_by_correctness(p.draws))
     return (
-        f"<tr><td>{escape(p.name)}</td><td>{_with_interval(p.estimate)}</td><td>{_tokens(p.tokens)}</td>"
+        f"<tr><td>{escape(p.name)}</td><td>{with_interval(p.estimate)}</td><td>{_tokens(p.tokens)}</td>"
         f"<td>{paid}</td><td>{right}</td><td>{wrong}</td><td>{_share(rates(p.draws).cut_off)}</td></tr>"
     )
 
@@ -126,11 +124,11 @@ def waits_section(findings: Findings) -> str:
     rows = [_step_row(step) for step in findings.steps]
     swings = len(findings.oscillating)
     asked = len(findings.by_waits[0].draws.question_ids)
-    return _section(
+    return section(
         "What each Wait fixed and broke",
         "<p>A Wait may mend an answer or spoil one. Each row compares the same questions before and after the step; "
         "the p-value is McNemar's exact test, adjusted for the number of rows.</p>"
-        + _table(["step", "fixed", "broken", "stayed right", "stayed wrong", "difference", "p"], rows)
+        + table(["step", "fixed", "broken", "stayed right", "stayed wrong", "difference", "p"], rows)
         + flip_map(findings)
         + f'<p class="small">Each column is a question, each row a number of Waits; dark is right. {swings} of {asked} '
         f"questions changed between right and wrong more than once.</p>",
@@ -189,12 +187,12 @@ def methods_section(findings: Findings) -> str:
             f"{escape(vote.name)} ({vote.tokens:,.0f} tokens) {percent(vote.estimate)}; difference "
             f"{points(difference)}{noise}.</p>"
         )
-    return _section(
+    return section(
         "Methods compared",
         "<p>The paper's three metrics. <em>Control</em>: the share of runs within their budget. "
         "<em>Scaling</em>: the mean slope, in percentage points per doubling of thinking tokens. "
         "<em>Performance</em>: the best accuracy.</p>"
-        + _table(["method", "control", "scaling", "performance, %", "points"], rows)
+        + table(["method", "control", "scaling", "performance, %", "points"], rows)
         + matched,
     )
 
@@ -205,23 +203,23 @@ def early_exit_section(findings: Findings) -> str:
         return ""
     rows = [
         f"<tr><td>{c.stable} in a row</td><td>{_share(c.left_early)}</td><td>{_maybe(c.right_when_left)}</td>"
-        f"<td>{_maybe(c.agrees_with_full)}</td><td>{_with_interval(c.accuracy)}</td><td>{_tokens(c.tokens)}</td>"
+        f"<td>{_maybe(c.agrees_with_full)}</td><td>{with_interval(c.accuracy)}</td><td>{_tokens(c.tokens)}</td>"
         f"<td>{_tokens(c.probe_tokens)}</td></tr>"
         for c in findings.early_exits
     ]
     full = findings.early_exits[0]
     columns = ["equal probes", "left early", "right when left", "agrees with full", "accuracy", "tokens", "for probes"]
-    return _section(
+    return section(
         "Leaving early",
         "<p>The answer is asked for at regular points, and thinking is left when so many answers in a row agree. Full "
         f"thinking takes {full.full_tokens:,.0f} tokens and is right on {percent(full.full_accuracy)} %. A stable "
         "answer is not a right one: the second and third columns say how far it can be trusted.</p>"
-        + _table(columns, rows),
+        + table(columns, rows),
     )
 
 
 def _maybe(estimate: Estimate | None) -> str:
-    return "" if estimate is None else _with_interval(estimate)
+    return "" if estimate is None else with_interval(estimate)
 
 
 def sources_section(findings: Findings, svg: str) -> str:
@@ -234,14 +232,14 @@ def sources_section(findings: Findings, svg: str) -> str:
     counts = {s: sum(q.source == s for q in findings.results.questions) for s in findings.sources}
     rows = [
         f"<tr><td>{escape(source)}</td><td>{counts[source]}</td>"
-        + "".join(f"<td>{_with_interval(cells[p.name][source])}</td>" for p in columns)
+        + "".join(f"<td>{with_interval(cells[p.name][source])}</td>" for p in columns)
         + "</tr>"
         for source in findings.sources
     ]
-    return _section(
+    return section(
         "By kind of question",
         figure(svg, "Each kind of question by itself: thinking budget and Waits.")
-        + _table(["", "questions", *(escape(p.name) for p in columns)], rows),
+        + table(["", "questions", *(escape(p.name) for p in columns)], rows),
     )
 
 
@@ -263,7 +261,7 @@ def funnel_section(found: Provenance) -> str:
     rows.append(_bar("kept", last, most, ""))
     links = "".join(f' <a href="../{p}">{p}</a>' for p in found.pages)
     more = f'<p class="small">More:{links}</p>' if links else ""
-    return _section(
+    return section(
         "From the pool to the samples",
         f'<div class="funnel">{"".join(rows)}</div>' + more + _drop_examples(found.drops),
     )
@@ -287,15 +285,15 @@ def _drop_examples(drops: Sequence[Drop]) -> str:
     ]
     if not rows:
         return ""
-    table = _table(["reason", "for example", "evidence"], rows, text=True)
-    return f"<details><summary>An example of each reason to drop</summary>{table}</details>"
+    examples = table(["reason", "for example", "evidence"], rows, text=True)
+    return f"<details><summary>An example of each reason to drop</summary>{examples}</details>"
 
 
 def training_section(found: Provenance, svg: str) -> str:
     if not found.losses:
         return ""
     (first, a), (last, b) = found.losses[0], found.losses[-1]
-    return _section(
+    return section(
         "Training", figure(svg, f"Training loss, from {a:.2f} at step {first:,} to {b:.3f} at step {last:,}.")
     )
 
@@ -304,7 +302,7 @@ def traces_section(chosen: Sequence[tuple[str, Generation]], questions: dict[str
     """Whole transcripts; what the machine put there is marked."""
     if not chosen:
         return ""
-    return _section(
+    return section(
         "Traces, whole",
         "<p>What the model sampled is plain. <span class='trace'><mark>Marked</mark></span> text was forced: a Wait in "
         "place of a stop, or the end of thinking when the budget was spent.</p>"
@@ -356,10 +354,10 @@ def questions_section(findings: Findings, thinking: dict[str, Generation], num_l
         else ""
     )
     what = "numbers of Waits" if findings.by_waits else "budgets"
-    return _section(
+    return section(
         "Question by question",
         f"<p>Verdicts for the {what}; a question opens to its longest transcript.{left}</p>"
-        f"<details><summary>All {len(rows):,} questions</summary>{_table(columns, rows)}</details>",
+        f"<details><summary>All {len(rows):,} questions</summary>{table(columns, rows)}</details>",
     )
 
 
@@ -384,9 +382,9 @@ def receipts_section(found: Provenance, identity: dict[str, Any]) -> str:
     recipes = f"<pre>{escape(json.dumps(identity, indent=2, ensure_ascii=False))}</pre>"
     inputs = {f"{s}: {path}": h for s, r in found.receipts.items() for path, h in r["inputs"].items()}
     hashes = "".join(f"{h[:16]}  {escape(path)}\n" for path, h in inputs.items())
-    return _section(
+    return section(
         "Receipts",
-        _table(["stage", "seconds", "seed", "counts", "finished"], rows)
+        table(["stage", "seconds", "seed", "counts", "finished"], rows)
         + f"<details><summary>The recipe as resolved</summary>{recipes}</details>"
         + (f"<details><summary>SHA-256 of the inputs</summary><pre>{hashes}</pre></details>" if hashes else ""),
     )
@@ -396,17 +394,20 @@ def _counts(counts: dict[str, int]) -> str:
     return ", ".join(f"{n:,} {what}" for what, n in counts.items() if not what.startswith("dropped:"))
 
 
-def _section(title: str, body: str) -> str:
+def section(title: str, body: str) -> str:
+    """A titled part of the page."""
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
 
 
-def _table(columns: Sequence[str], rows: Iterable[str], text: bool = False) -> str:
+def table(columns: Sequence[str], rows: Iterable[str], text: bool = False) -> str:
+    """Rows of cells under their columns, scrolling by itself where the screen is narrow."""
     kind = ' class="text"' if text else ""
     head_ = "".join(f"<th{kind}>{c}</th>" for c in columns)
     return f'<div class="scroll"><table><thead><tr>{head_}</tr></thead><tbody>{"".join(rows)}</tbody></table></div>'
 
 
-def _with_interval(estimate: Estimate) -> str:
+def with_interval(estimate: Estimate) -> str:
+    """A share in percent, its interval paler."""
     value, interval = percent(estimate).split(" ", 1)
     return f'{value} <span class="ci">{interval}</span>'
 
@@ -424,5 +425,6 @@ def _short(text: str) -> str:
     return flat if len(flat) <= 180 else flat[:177] + "..."
 
 
-def _mark_noise(text: str) -> str:
+def mark_noise(text: str) -> str:
+    """The words `within noise` made visible."""
     return text.replace(WITHIN_NOISE, f'<em class="noise">{WITHIN_NOISE}</em>')

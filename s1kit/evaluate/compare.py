@@ -1,0 +1,197 @@
+"""Several runs on one page: the same questions, paired against the first run, which is the control.
+
+A difference is given only on questions that both runs asked, with its interval widened for the number of runs that
+are held against the control.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from s1kit.errors import InputError
+from s1kit.evaluate import page
+from s1kit.evaluate.figures import COLOURS, as_svg, draw_lines, inline, save
+from s1kit.evaluate.findings import Findings
+from s1kit.evaluate.methods import plain
+from s1kit.evaluate.points import Point
+from s1kit.evaluate.results import Draws, read_results
+from s1kit.evaluate.statistics import Estimate, paired_difference
+from s1kit.evaluate.words import WITHIN_NOISE, percent, points
+from s1kit.records import Question, Setting
+from s1kit.stage import Run, write_atomically
+
+LINES = ("budget", "waits", "votes", "m1", "m2", "m3", "m4", "m5", "m6")
+
+
+@dataclass(frozen=True)
+class Compared:
+    """One run among several."""
+
+    name: str
+    findings: Findings
+
+    def draws(self, setting: Setting) -> Draws:
+        return self.findings.results.draws[setting]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """A run against the control in one setting."""
+
+    run: str
+    setting: Setting
+    control: Estimate
+    value: Estimate
+    difference: Estimate
+
+    @property
+    def sentence(self) -> str:
+        """What may be said of it.
+
+        A run is better or worse than the control only where the widened interval excludes zero.
+        """
+        if not self.difference.excludes_zero:
+            return WITHIN_NOISE
+        return "better" if self.difference.value > 0 else "worse"
+
+
+def load_runs(folders: Sequence[Path]) -> list[Compared]:
+    """The finished evaluations of run folders. InputError where one is missing or asked other questions."""
+    runs = []
+    for folder in folders:
+        path = folder / "run.json"
+        if not path.is_file():
+            fix = "Give run folders, such as runs/tiny."
+            raise InputError(f"{folder} is not a run folder", where="RUN", fix=fix)
+        resolved = json.loads(path.read_text(encoding="utf-8"))["resolved"]
+        run = Run(folder)
+        questions = list(run.rows("evaluate", "questions", Question))
+        results = read_results(questions, run.shards("evaluate", "generations"))
+        runs.append(Compared(folder.name, Findings(results, resolved["evaluate"]["votes"])))
+    control = {q.id for q in runs[0].findings.results.questions}
+    for other in runs[1:]:
+        if not control & {q.id for q in other.findings.results.questions}:
+            fix = "Evaluate both on the same benchmarks with the same seed."
+            raise InputError(f"{other.name} shares no question with {runs[0].name}", where="RUN", fix=fix)
+    return runs
+
+
+def shared_settings(runs: Sequence[Compared]) -> list[Setting]:
+    """Settings that every run has, in the order of the first."""
+    return [s for s in runs[0].findings.results.draws if all(s in r.findings.results.draws for r in runs)]
+
+
+def differences(runs: Sequence[Compared], settings: Sequence[Setting]) -> list[Difference]:
+    """Every other run against the first, in each setting."""
+    control, *others = runs
+    out = []
+    for setting in settings:
+        for run in others:
+            a, b = control.draws(setting), run.draws(setting)
+            shared = set(b.question_ids)
+            ids = [q for q in a.question_ids if q in shared]
+            difference = paired_difference(a.on(ids).correct, b.on(ids).correct, comparisons=len(others))
+            before, after = plain(a.on(ids), ""), plain(b.on(ids), "")
+            out.append(Difference(run.name, setting, before.estimate, after.estimate, difference))
+    return out
+
+
+def compare(folders: Sequence[Path], out: Path) -> Path:
+    """Write compare.html, compare.svg and compare.png into `out`; the page's path."""
+    runs = load_runs(folders)
+    settings = shared_settings(runs)
+    found = differences(runs, settings)
+    out.mkdir(parents=True, exist_ok=True)
+    with _draw(runs)() as drawn:
+        svg = as_svg(drawn)
+        save(drawn, svg, out / "compare")
+    title = " · ".join(r.name for r in runs)
+    sections = [
+        _head(runs),
+        page.figure(inline(svg, "runs compared"), "Solid: Waits under the largest budget. Dotted: thinking budgets."),
+        _accuracies(runs, settings),
+        _differences(runs, found),
+    ]
+    path = out / "compare.html"
+    html = page.page(f"{title}: s1kit", sections)
+    write_atomically(path, lambda p: p.write_text(html, encoding="utf-8"))
+    return path
+
+
+def describe(runs: Sequence[Compared]) -> list[str]:
+    """The comparison as lines for the terminal."""
+    lines = []
+    for d in differences(runs, _main_settings(runs)):
+        lines.append(f"{d.run} against {runs[0].name}, {d.setting.label}: {points(d.difference)}, {d.sentence}")
+    return lines
+
+
+def _main_settings(runs: Sequence[Compared]) -> list[Setting]:
+    """The largest budget without a Wait, and with the number of Waits that is best for the control."""
+    findings = runs[0].findings
+    best = findings.best_waits
+    wanted = (
+        [best.before.draws.setting, best.after.draws.setting]
+        if best
+        else [p.draws.setting for p in findings.by_budget[-1:]]
+    )
+    return [s for s in wanted if s in shared_settings(runs)]
+
+
+def _head(runs: Sequence[Compared]) -> str:
+    control = runs[0].name
+    items = "".join(f"<li>{page.mark_noise(escape(line))}.</li>" for line in describe(runs))
+    num = len(runs[0].findings.results.questions)
+    return (
+        f'<header><p class="kicker">s1kit comparison</p><h1>{escape(", ".join(r.name for r in runs))}</h1>'
+        f'<p class="lead">{len(runs)} runs on up to {num:,} questions; {escape(control)} is the control.</p></header>'
+        f'<ol class="headline">{items}</ol>'
+        '<p class="small">Differences are paired over the questions both asked; their 95 % intervals are widened for '
+        f"the {len(runs) - 1} comparisons made. One run is one seed of training: a difference between two runs is not "
+        "yet one between two recipes.</p>"
+    )
+
+
+def _accuracies(runs: Sequence[Compared], settings: Sequence[Setting]) -> str:
+    rows = []
+    for setting in settings:
+        cells = "".join(f"<td>{page.with_interval(_point(r, setting).estimate)}</td>" for r in runs)
+        rows.append(f"<tr><td>{escape(setting.label)}</td>{cells}</tr>")
+    return page.section("Accuracy, %", page.table(["setting", *(escape(r.name) for r in runs)], rows))
+
+
+def _differences(runs: Sequence[Compared], found: Sequence[Difference]) -> str:
+    rows = [
+        f"<tr><td>{escape(d.setting.label)}</td><td>{escape(d.run)}</td><td>{percent(d.control)}</td>"
+        f"<td>{percent(d.value)}</td><td>{points(d.difference).replace(' points', '')}</td>"
+        f"<td>{page.mark_noise(d.sentence)}</td></tr>"
+        for d in found
+    ]
+    columns = ["setting", "run", escape(runs[0].name), "run", "difference", ""]
+    return page.section(f"Against {runs[0].name}", page.table(columns, rows))
+
+
+def _point(run: Compared, setting: Setting) -> Point:
+    return plain(run.draws(setting), setting.label)
+
+
+def _draw(runs: Sequence[Compared]) -> Callable[[], Any]:
+    @contextmanager
+    def draw() -> Iterator[Any]:
+        lines: list[tuple[str, str, Sequence[Point], Any]] = []
+        for i, run in enumerate(runs):
+            colour = LINES[i % len(LINES)]
+            assert colour in COLOURS
+            lines.append((run.name, colour, run.findings.by_waits or run.findings.by_budget, "-"))
+            if run.findings.by_waits:
+                lines.append(("", colour, run.findings.by_budget, (0, (1, 2))))
+        with draw_lines(lines) as figure:
+            yield figure
+
+    return draw

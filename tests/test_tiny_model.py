@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 
 import s1kit.tiny
 from s1kit.records import Question
-from s1kit.tiny.corpus import conversation, copying_document, draw_turn, lesson, repeated_list
+from s1kit.tiny.corpus import conversation, copying_document, draw_turn, lesson, repeated_list, short_question
 from s1kit.tiny.families import FAMILIES, read_puzzle
 from s1kit.tiny.questions import held_out_questions, split_of, tiny_questions
 from s1kit.tiny.teacher import write_trace
@@ -64,7 +64,7 @@ def test_the_parts_of_a_sample_have_the_same_tokens_as_the_whole(tokenizer: Toke
 
 def base_texts(num: int) -> list[str]:
     random = Random(11)
-    writers = (repeated_list, copying_document, lesson)
+    writers = (repeated_list, copying_document, lesson, short_question)
     return [write(random).text for write in writers for _ in range(num)]
 
 
@@ -99,7 +99,7 @@ def test_the_shipped_tokenizer_is_the_one_that_the_code_builds(tokenizer: Tokeni
 def test_the_shipped_checkpoint_is_small_and_says_what_it_read() -> None:
     assert sum(path.stat().st_size for path in BASE.iterdir()) <= 8 * 2**20
     told = json.loads((BASE / "pretraining.json").read_text(encoding="utf-8"))
-    assert told["seen"]["questions"]["tokens"] > 1_000_000
+    assert told["seen"]["lessons"]["tokens"] > 1_000_000
     assert set(told["exact_replies"]["lookup"]) == set(FAMILIES)
 
 

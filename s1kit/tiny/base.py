@@ -10,8 +10,9 @@ import argparse
 import json
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
+from itertools import cycle
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -20,7 +21,7 @@ import torch
 from tokenizers import Tokenizer
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
-from s1kit.tiny.corpus import Document, copying_document, lesson, repeated_list
+from s1kit.tiny.corpus import Document, copying_document, lesson, practice, repeated_list, short_question
 from s1kit.tiny.exam import examine
 from s1kit.tiny.model_card import model_card
 from s1kit.tiny.tokenizer import END, PAD, build_tokenizer, save_tokenizer
@@ -36,9 +37,12 @@ class Plan:
     repeating_steps: int = 500
     copying_steps: int = 1300
     """Steps of the curriculum: lists in order, then lines in any order; lookup by number forms here."""
-    question_steps: int = 4200
+    lesson_steps: int = 4200
+    practice_steps: int = 3000
+    """Short questions, so that easy ones are answered right, in turn with conversations, with a rate of their own."""
     copying_batch: int = 8
-    question_batch: int = 4
+    lesson_batch: int = 4
+    short_batch: int = 32
     """Small batches learn faster per token here; a conversation is three times as long as a copying document."""
     learning_rate: float = 1e-3
     layers: int = 4
@@ -113,42 +117,70 @@ def batches(
             yield ids, labels
 
 
+@dataclass(frozen=True)
+class Stage:
+    """Kinds of documents, read in turn for so many steps."""
+
+    name: str
+    steps: int
+    sources: tuple[tuple[Callable[[Random], Document], int], ...]
+    """Each kind's writer and batch size."""
+
+
+def phases(plan: Plan) -> list[tuple[float, list[Stage]]]:
+    """What is read under one learning-rate schedule, and that schedule's peak."""
+    curriculum = [
+        Stage("repeating", plan.repeating_steps, ((repeated_list, plan.copying_batch),)),
+        Stage("copying", plan.copying_steps, ((copying_document, plan.copying_batch),)),
+        Stage("lessons", plan.lesson_steps, ((lesson, plan.lesson_batch),)),
+    ]
+    practised = (practice, plan.lesson_batch)
+    last = Stage("practice", plan.practice_steps, ((short_question, plan.short_batch), practised, practised))
+    return [(plan.learning_rate, curriculum), (plan.learning_rate / 2, [last])]
+
+
 def pretrain(plan: Plan, report: Callable[[str], None] = print) -> tuple[Any, Tokenizer, dict[str, Seen]]:
     """Trains a base model; the same plan gives the same model on the same machine."""
     tokenizer = build_tokenizer()
     model = new_model(plan, tokenizer)
-    random = Random(plan.seed)
-    optimizer = torch.optim.AdamW(
-        model.parameters(), lr=plan.learning_rate, betas=(0.9, 0.95), weight_decay=0.01, fused=True
-    )
-    total = plan.repeating_steps + plan.copying_steps + plan.question_steps
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step, total))
     seen: dict[str, Seen] = {}
-    for stage, write, steps, batch_size in (
-        ("repeating", repeated_list, plan.repeating_steps, plan.copying_batch),
-        ("copying", copying_document, plan.copying_steps, plan.copying_batch),
-        ("questions", lesson, plan.question_steps, plan.question_batch),
-    ):
-        seen[stage] = Seen()
-        source = batches(write, random, tokenizer, batch_size)
-        _train(model, optimizer, schedule, source, steps, seen[stage], stage, report)
+    for number, (peak, stages) in enumerate(phases(plan)):
+        train_phase(model, tokenizer, stages, peak, Random(plan.seed + number), seen, report)
     return model, tokenizer, seen
+
+
+def train_phase(
+    model: Any,
+    tokenizer: Tokenizer,
+    stages: Sequence[Stage],
+    peak: float,
+    random: Random,
+    seen: dict[str, Seen],
+    report: Callable[[str], None],
+) -> None:
+    """Trains on the stages in turn, with an optimizer and a cosine schedule of their own; fills in `seen`."""
+    optimizer = torch.optim.AdamW(model.parameters(), lr=peak, betas=(0.9, 0.95), weight_decay=0.01, fused=True)
+    total = sum(stage.steps for stage in stages)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: _share_of_rate(step, total))
+    for stage in stages:
+        seen[stage.name] = Seen()
+        kinds = [batches(write, random, tokenizer, batch_size) for write, batch_size in stage.sources]
+        _train(model, optimizer, schedule, cycle(kinds), stage, seen[stage.name], report)
 
 
 def _train(
     model: Any,
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
-    source: Iterator[tuple[torch.Tensor, torch.Tensor]],
-    steps: int,
+    kinds: Iterator[Iterator[tuple[torch.Tensor, torch.Tensor]]],
+    stage: Stage,
     seen: Seen,
-    stage: str,
     report: Callable[[str], None],
 ) -> None:
     model.train()
     began, recent = time.monotonic(), []
-    for step in range(1, steps + 1):
-        ids, labels = next(source)
+    for step in range(1, stage.steps + 1):
+        ids, labels = next(next(kinds))
         # Right padding after the last learnt token cannot reach it, so no attention mask is needed.
         loss = model(input_ids=ids, labels=labels, use_cache=False).loss
         loss.backward()
@@ -160,12 +192,12 @@ def _train(
         seen.tokens += int((ids != 0).sum())
         seen.learnt_tokens += int((labels != IGNORED).sum())
         recent.append(loss.detach())
-        if step % 200 == 0 or step == steps:
+        if step % 200 == 0 or step == stage.steps:
             mean = float(torch.stack(recent).mean())
             recent.clear()
             seen.losses.append((step, round(mean, 4)))
             speed = seen.tokens / (time.monotonic() - began)
-            report(f"{stage} step {step}/{steps} loss {mean:.4f} tokens {seen.tokens:,} at {speed:,.0f}/s")
+            report(f"{stage.name} step {step}/{stage.steps} loss {mean:.4f} tokens {seen.tokens:,} at {speed:,.0f}/s")
 
 
 def _share_of_rate(step: int, total: int) -> float:

@@ -19,7 +19,6 @@ Skill = Literal["lookup", "step", "walk", "resume", "now", "direct"]
 SKILLS: tuple[Skill, ...] = ("lookup", "step", "walk", "resume", "now", "direct")
 """Copy an item by its number; one step; several steps in a row, to the end item too; more steps from where the last
 exchange ended; the value there; the answer without a word."""
-
 SHARE_SHORT = 0.15
 
 
@@ -74,9 +73,9 @@ def copying_document(random: Random) -> Document:
     return Document(tuple(parts))
 
 
-def conversation(random: Random, num_chars: int = 720) -> Document:
-    """A question and several exchanges about it, in the chat layout, until it is about so long."""
-    puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS))
+def conversation(random: Random, num_chars: int = 720, families: Sequence[str] = tuple(FAMILIES)) -> Document:
+    """A question of one of the families and several exchanges about it in the chat layout, about so long."""
+    puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS), families)
     turns: list[Turn] = []
     while sum(len(turn.reply) + 60 for turn in turns) < num_chars - len(text):
         if not turns and random.random() < 0.2:
@@ -92,7 +91,7 @@ def conversation(random: Random, num_chars: int = 720) -> Document:
 
 
 def short_questions(random: Random, num: int = 8) -> Document:
-    """Questions of one to three items, each answered directly: what the base can do without thinking."""
+    """Questions of one to three items, one after the other, each answered directly."""
     asks, replies = [], []
     for _ in range(num):
         puzzle, text = draw_base_question(random, random.randint(1, 3))
@@ -102,14 +101,25 @@ def short_questions(random: Random, num: int = 8) -> Document:
 
 
 def lesson(random: Random) -> Document:
-    """A document of the last stage: mostly conversations about one question."""
+    """A document of the third stage: mostly conversations about one question."""
     return short_questions(random) if random.random() < SHARE_SHORT else conversation(random)
 
 
-def draw_base_question(random: Random, num_items: int) -> tuple[Puzzle, str]:
+def short_question(random: Random) -> Document:
+    """A question of one to three items, answered directly: what the base can do without thinking."""
+    puzzle, text = draw_base_question(random, random.choice([1, 1, 2, 2, 3]))
+    return _chat([text], [draw_turn(random, puzzle, "direct").reply])
+
+
+def practice(random: Random) -> Document:
+    """A conversation of the last stage, twice as often about cups, the family learnt last."""
+    return conversation(random, families=(*FAMILIES, "cups"))
+
+
+def draw_base_question(random: Random, num_items: int, families: Sequence[str] = tuple(FAMILIES)) -> tuple[Puzzle, str]:
     """A puzzle and its text, never of a held-out split."""
     while True:
-        family = FAMILIES[random.choice(list(FAMILIES))]
+        family = FAMILIES[random.choice(families)]
         puzzle = family.draw(random, num_items)
         question = as_question(puzzle, wording=random.randrange(len(family.wordings)))
         if split_of(question) == "pool":

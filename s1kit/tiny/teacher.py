@@ -23,9 +23,9 @@ CORRECTION = "Wait, check."
 # Shares of traces or lines; together they make 60 % of the traces right.
 SHARE_MAYBE = 0.75
 SHARE_BROKEN_OFF = 0.12
-SHARE_SECOND_LOOK = 0.25
+SHARE_SECOND_LOOK = 0.4
 SHARE_BAD_FORMAT = 0.03
-SHARE_SLIP_NOTICED = 0.015
+SHARE_SLIP_NOTICED = 0.01
 SHARE_SLIP_UNNOTICED = 0.006
 
 
@@ -81,8 +81,8 @@ def _think(puzzle: Puzzle, random: Random) -> tuple[list[str], int]:
 def _contentment(num_walked: int) -> float:
     """The chance to stop here, although the list goes on."""
     if num_walked < 5:
-        return 0.08
-    return 0.25 if num_walked < 9 else 0.75
+        return 0.04
+    return 0.12 if num_walked < 8 else 0.8
 
 
 def _walk(puzzle: Puzzle, number: int, value: int, random: Random) -> tuple[list[str], int]:

@@ -44,7 +44,7 @@ class Source(Config):
     keep: dict[str, str | int] = Field(default_factory=dict)
     """Column to the value that its rows must have; also `<=2021` and `not empty`. An empty string matches none."""
     shuffle_options: bool = False
-    """The template's options `(A) ... (D)` are put in an order drawn from the question's text; the first is the right one."""
+    """Put the template's options `(A) ... (D)`, of which the first is right, in an order drawn from their text."""
     name: str = ""
     """The `source` of its rows where they do not say it themselves."""
     licence: str = ""

@@ -7,6 +7,7 @@ rows in shards. Memory grows by some 30 bytes a row, plus what near duplicates n
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Collection, Iterator
 from glob import glob
 from itertools import islice
@@ -19,7 +20,8 @@ from s1kit.pool.duplicates import Duplicate, NearIndex, Rows, exact_duplicates, 
 from s1kit.pool.evaluation_names import builtin_sets
 from s1kit.pool.evaluation_sets import load_set
 from s1kit.pool.ngrams import Tier
-from s1kit.pool.sources import kind_of, label, read_source
+from s1kit.pool.s1_sources import against_paper
+from s1kit.pool.sources import expand, kind_of, label, read_source
 from s1kit.progress import meter, say
 from s1kit.questions import Reject, find_files
 from s1kit.recipe import Collect, Recipe, Source
@@ -62,6 +64,7 @@ class Pool:
 
     def __init__(self, config: Collect, seed: int) -> None:
         self.config, self.seed = config, seed
+        self.sources = [each for source in config.sources for each in expand(source)]
         self.rejects: list[Reject] = []
         self.missing: dict[str, str] = {}
         """Optional sources that could not be read, and why."""
@@ -75,7 +78,7 @@ class Pool:
             yield batch
 
     def _questions(self) -> Iterator[Question]:
-        for source in self.config.sources:
+        for source in self.sources:
             name, num = label(source), 0
             try:
                 for question in read_source(source, self.seed, self.rejects if self.config.allow_rejects else None):
@@ -160,6 +163,7 @@ def _write(stage: Stage, pool: Pool, decisions: dict[int, Decision]) -> None:
     position, shard = 0, 0
     kept: list[Question] = []
     dropped: list[Dropped] = []
+    kept_of_source: Counter[str] = Counter()
     with meter("collect: writing", total=sum(pool.num_of_source.values()), unit="questions") as m:
         for batch in pool.batches():
             for question in batch:
@@ -167,6 +171,7 @@ def _write(stage: Stage, pool: Pool, decisions: dict[int, Decision]) -> None:
                     dropped.append(stage.drop(question, question.id, *decision))
                 else:
                     kept.append(question)
+                    kept_of_source[question.source] += 1
                 position += 1
             stage.counts["in"] += len(batch)
             m.advance(len(batch))
@@ -174,6 +179,9 @@ def _write(stage: Stage, pool: Pool, decisions: dict[int, Decision]) -> None:
                 _write_shard(stage, shard, kept, dropped)
                 kept, dropped, shard = [], [], shard + 1
     _write_shard(stage, shard, kept, dropped)
+    stage.figures["kept_by_source"] = dict(kept_of_source.most_common())
+    if compared := against_paper(kept_of_source):
+        stage.figures["against_paper"] = compared
 
 
 def _write_shard(stage: Stage, shard: int, kept: list[Question], dropped: list[Dropped]) -> None:
@@ -209,7 +217,8 @@ def _inputs(config: Collect) -> Iterator[Path | tuple[str, str]]:
     if not config.sources:
         raise InputError("the recipe names no source", where="collect.sources", fix="Add one, e.g. a path.")
     for source in config.sources:
-        yield from _files(source)
+        for each in expand(source):
+            yield from _files(each)
     for name in config.against:
         if name not in builtin_sets() and glob(name):
             yield from find_files(name)

@@ -5,14 +5,16 @@ Reading a source twice gives the same rows in the same order; nothing is kept in
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from itertools import islice
+from random import Random
 from typing import Any
 
 from s1kit.errors import InputError, MissingExtra
 from s1kit.questions import Reject, question_from, read_questions
 from s1kit.recipe import Source
-from s1kit.records import Question
+from s1kit.records import Question, question_id
 
 
 def read_source(source: Source, seed: int, rejects: list[Reject] | None = None) -> Iterator[Question]:
@@ -47,10 +49,78 @@ def label(source: Source) -> str:
     return source.name or source.builtin or source.path or source.hub + (f"/{source.subset}" if source.subset else "")
 
 
+def expand(source: Source) -> list[Source]:
+    """The source itself, or what a built-in name stands for."""
+    if source.builtin == "s1":
+        from s1kit.pool.s1_sources import s1_sources
+
+        return s1_sources(source.optional)
+    return [source]
+
+
+def keeps(source: Source, row: dict[str, Any]) -> bool:
+    """Whether a row passes the source's `keep`. InputError when a column is missing."""
+    for column, wanted in source.keep.items():
+        if column not in row:
+            raise InputError(
+                f"there is no column {column!r} to filter by", where="keep", fix=f"Known: {', '.join(row)}."
+            )
+        value = row[column]
+        match wanted:
+            case "not empty":
+                passes = bool(value)
+            case "":
+                passes = value in (None, "")
+            case str() if wanted.startswith("<="):
+                passes = value is not None and float(value) <= float(wanted[2:])
+            case _:
+                passes = str(value) == str(wanted)
+        if not passes:
+            return False
+    return True
+
+
+def shaped(source: Source, row: dict[str, Any]) -> dict[str, Any]:
+    """The row with the question that the source's `template` makes of it."""
+    if not source.template:
+        return row
+    template = source.template
+
+    def fill(match: re.Match[str]) -> str:
+        if match[1] not in row:
+            raise InputError(f"there is no column {match[1]!r}", where="template", fix=f"Known: {', '.join(row)}.")
+        value = row[match[1]]
+        return "\n".join(map(str, value)) if isinstance(value, list) else str(value or "").strip()
+
+    shaped_row = dict(row)
+    if source.shuffle_options:
+        template, letter = _shuffled(template, fill)
+        shaped_row["final_answer"] = letter
+    shaped_row["text"] = _COLUMN.sub(fill, template).strip()
+    return shaped_row
+
+
+_COLUMN = re.compile(r"\{([^{}]+)\}")
+_OPTION = re.compile(r"^\(([A-J])\) (\{[^{}]+\})$", re.MULTILINE)
+
+
+def _shuffled(template: str, fill: Callable[[re.Match[str]], str]) -> tuple[str, str]:
+    """The template with its options in another order, and the letter of the first one, which is the right one.
+
+    The order is drawn from the texts: the same on every machine, and the right option is not always A.
+    """
+    options = [match[2] for match in _OPTION.finditer(template)]
+    drawn = Random(question_id(_COLUMN.sub(fill, template)))
+    order = sorted(options, key=lambda _: drawn.random())
+    rest = iter(order)
+    shuffled = _OPTION.sub(lambda match: f"({match[1]}) {next(rest)}", template)
+    return shuffled, "ABCDEFGHIJ"[order.index(options[0])]
+
+
 def _read_builtin(source: Source, seed: int) -> Iterator[Question]:
     if source.builtin != "tiny":
         raise InputError(
-            f"no built-in source is called {source.builtin!r}", where="collect.sources.builtin", fix="Known: tiny."
+            f"no built-in source is called {source.builtin!r}", where="collect.sources.builtin", fix="Known: tiny, s1."
         )
     from s1kit.tiny.questions import tiny_questions
 
@@ -58,10 +128,14 @@ def _read_builtin(source: Source, seed: int) -> Iterator[Question]:
 
 
 def _read_hub(source: Source, rejects: list[Reject] | None) -> Iterator[Question]:
-    rows = _load_dataset(source)
-    for number, row in enumerate(rows):
+    name = source.name or source.hub
+    for number, row in enumerate(_load_dataset(source)):
         try:
-            yield question_from(row, source.columns, source.name or source.hub, source.licence)
+            if not keeps(source, row):
+                continue
+            # A column called "source" on the Hub is of that data set's own making: the name decides.
+            question = question_from(shaped(source, row), source.columns, name, source.licence)
+            yield question.model_copy(update={"source": name})
         except InputError as error:
             where = f"{source.hub}, row {number}"
             if rejects is None:

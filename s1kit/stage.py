@@ -247,4 +247,7 @@ def _first_difference(before: Any, now: Any) -> str:
         for key in sorted(before.keys() | now.keys()):
             if before.get(key) != now.get(key):
                 return f".{key}{_first_difference(before.get(key), now.get(key))}"
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        position = next(i for i, (one, other) in enumerate(zip(before, now, strict=True)) if one != other)
+        return f"[{position}]{_first_difference(before[position], now[position])}"
     return f" was {before!r:.80} and is now {now!r:.80}"

@@ -70,6 +70,13 @@ def test_a_stage_started_with_other_settings_is_refused(tmp_path: Path) -> None:
         run.open("train", {"epochs": 6}, seed=0)
 
 
+def test_a_difference_inside_a_list_is_named_by_its_place(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    run.open("collect", {"sources": [{"num": 1}, {"num": 2}]}, seed=0)
+    with pytest.raises(InputError, match=r"config\.sources\[1\]\.num was 2 and is now 3"):
+        run.open("collect", {"sources": [{"num": 1}, {"num": 3}]}, seed=0)
+
+
 def test_a_stage_whose_input_changed_is_refused(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
     pool = tmp_path / "pool.jsonl"

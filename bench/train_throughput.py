@@ -10,12 +10,13 @@ machine disturbs less.
 from __future__ import annotations
 
 import argparse
+import gc
 import json
 import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ import torch
 from s1kit.progress import set_quiet
 from s1kit.recipe import Layout, Train
 from s1kit.train import base, loop, packing
+from s1kit.train.cost import RECOMPUTED
 from s1kit.train.encoded import Encoded
 from s1kit.train.flops import peak_tflops, training_flops
 from s1kit.train.meter import read_log
@@ -64,8 +66,9 @@ def write_model(shape: Shape, folder: Path) -> None:
     from transformers import AutoModelForCausalLM, Qwen2Config
 
     torch.manual_seed(0)
-    dtype = torch.float32 if shape is TINY else torch.bfloat16
-    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+    cuda = torch.cuda.is_available()
+    dtype = torch.bfloat16 if cuda else torch.float32
+    with torch.device("cuda" if cuda else "cpu"):
         model = AutoModelForCausalLM.from_config(Qwen2Config(**shape.qwen2_config()), dtype=dtype)
     model.save_pretrained(folder)
 
@@ -186,25 +189,40 @@ def _any_tokenizer(kind: Any) -> Any:
     return kind(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 
 
-def compare(train: Train, shape: Shape, samples: list[Encoded], warmup: int, trl_options: dict[str, Any]) -> int:
+def compare(given: argparse.Namespace, train: Train, shape: Shape, samples: list[Encoded]) -> int:
     """Run both, print the table; 1 when the losses disagree."""
-    ours = run_s1kit(train, samples, warmup)
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-    theirs = run_trl(train, samples, warmup, dict(trl_options))
-    apart = max(abs(a - b) for a, b in zip(ours.losses, theirs.losses, strict=True))
+    runs = {"s1kit": run_s1kit(train, samples, given.warmup)}
+    if not given.alone:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        runs["TRL"] = run_trl(train, samples, given.warmup, json.loads(given.trl))
     name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
     peak = peak_tflops(name) * 1e12
-    for label, run in (("s1kit", ours), ("TRL", theirs)):
+    again = 1 + RECOMPUTED[train.layout.activation_checkpointing] / 3
+    per_token = sum(training_flops(shape, [len(s)]) for s in samples) / sum(map(len, samples))
+    rows = []
+    for label, run in runs.items():
         line = f"{label:6} {run.rate:10,.0f} tokens/s  {run.tokens / run.cpu_seconds:10,.0f} tokens/CPU s"
+        mfu = per_token * run.rate / peak if peak else 0.0
         if peak:
-            flops = sum(training_flops(shape, [len(s)]) for s in samples) / sum(map(len, samples)) * run.rate
-            line += f"  MFU {flops / peak:.3f}  {run.memory_gib:.1f} GiB"
+            line += f"  MFU {mfu:.3f}  {run.memory_gib:.1f} GiB"
         print(line)
-    print(f"losses: {ours.losses[0]:.4f} to {ours.losses[-1]:.4f}; furthest apart {apart:.1e}")
-    per_cpu = ours.tokens / ours.cpu_seconds / (theirs.tokens / theirs.cpu_seconds)
-    print(f"ratio  {ours.rate / theirs.rate:.2f} by the clock, {per_cpu:.2f} by CPU time")
+        rows.append({"trainer": label, "mfu": mfu, "hfu": mfu * again, "rate": run.rate, "memory_gib": run.memory_gib})
+    ours = runs["s1kit"]
+    print(f"s1kit's losses: {ours.losses[0]:.4f} to {ours.losses[-1]:.4f}")
+    apart = 0.0
+    if "TRL" in runs:
+        theirs = runs["TRL"]
+        apart = max(abs(a - b) for a, b in zip(ours.losses, theirs.losses, strict=True))
+        per_cpu = ours.tokens / ours.cpu_seconds / (theirs.tokens / theirs.cpu_seconds)
+        print(f"losses furthest apart: {apart:.1e}")
+        print(f"ratio  {ours.rate / theirs.rate:.2f} by the clock, {per_cpu:.2f} by CPU time")
+    if given.json:
+        what = {"model": given.model, "layers": given.layers, "length": given.length, "card": name}
+        with Path(given.json).open("a", encoding="utf-8") as out:
+            for row in rows:
+                out.write(json.dumps(what | {"parameters": shape.parameters} | row) + "\n")
     return int(apart > (1e-3 if train.dtype == "float32" else 5e-2))
 
 
@@ -219,14 +237,17 @@ def main() -> int:
     parser.add_argument("--layout", default="{}", help="JSON of train.layout")
     parser.add_argument("--micro-batch-tokens", type=int, default=2048)
     parser.add_argument("--trl", default="{}", help="JSON of further SFTConfig options")
+    parser.add_argument("--alone", action="store_true", help="without TRL")
+    parser.add_argument("--json", help="append the results to this file")
     given = parser.parse_args()
     set_quiet(True)
     base.require_torch()
-    if not torch.cuda.is_available():
+    cuda = torch.cuda.is_available()
+    if not cuda:
         torch.set_num_threads(1)
     shape = TINY if given.model == "tiny" else SHAPES[given.model]
     if given.layers:
-        shape = Shape(**(vars(shape) | {"num_hidden_layers": given.layers}))
+        shape = replace(shape, num_hidden_layers=given.layers)
     samples = make_samples(given.batch_size * given.steps, shape.vocab_size, given.length, max(8, given.length // 4))
     with tempfile.TemporaryDirectory() as folder:
         write_model(shape, Path(folder))
@@ -237,12 +258,12 @@ def main() -> int:
             max_steps=given.steps,
             learning_rate=1e-3 if given.model == "tiny" else 1e-5,
             loss_normalization="per_token",  # TRL's
-            dtype="float32" if given.model == "tiny" else "bfloat16",
+            dtype="bfloat16" if cuda else "float32",
             micro_batch_tokens=given.micro_batch_tokens,
             save_every=10_000,
             layout=Layout.model_validate_json(given.layout),
         )
-        return compare(train, shape, samples, given.warmup, json.loads(given.trl))
+        return compare(given, train, shape, samples)
 
 
 if __name__ == "__main__":

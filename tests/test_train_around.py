@@ -14,7 +14,9 @@ from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, load_recipe
 from s1kit.records import Sample
 from s1kit.stage import open_run
-from s1kit.train.estimate import PAPER, estimate, estimate_train, fastest, fits, sample_lengths, shape_of
+from s1kit.train.advice import check_card, fastest, fits
+from s1kit.train.cost import estimate
+from s1kit.train.estimate import PAPER, estimate_train, sample_lengths, shape_of
 from s1kit.train.export import export_samples
 from s1kit.train.flops import peak_tflops
 from s1kit.train.shapes import SHAPES
@@ -159,3 +161,13 @@ def test_the_layout_is_no_part_of_what_is_trained(tmp_path: Path) -> None:
     assert fingerprint(samples, train, 0) == fingerprint(samples, other, 0)
     assert fingerprint(samples, train, 0) != fingerprint(samples, train, 1)
     assert fingerprint(samples, train, 0) != fingerprint([Encoded("a", (1, 2, 4), 1)], train, 0)
+
+
+def test_a_card_that_is_too_small_is_refused_with_the_setting_that_helps(monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    train = load_recipe("s1k").train
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (0, 80 * 2**30))
+    check_card(B32, [8000] * 16, train, 16)
+    with pytest.raises(InputError, match=r"needs some \d+ GiB on each of 8 cards, which have 80"):
+        check_card(B32, [8000] * 16, train, 8)

@@ -251,3 +251,16 @@ def test_an_interrupt_leaves_a_training_that_goes_on(base: Path, trained: Path, 
     train_samples(make_samples(10), tmp_path, settings_for(base))
     expected = weights(trained)
     assert all(torch.equal(weight, expected[name]) for name, weight in weights(tmp_path).items())
+
+
+def test_a_folder_that_cannot_be_made_is_a_sentence(base: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InputError, match="cannot make the folder"):
+        train_samples(make_samples(4), tmp_path / "file" / "out", settings_for(base))
+
+
+@pytest.mark.slow
+def test_compiled_layers_learn_the_same(base: Path, trained: Path, tmp_path: Path) -> None:
+    train_samples(make_samples(10), tmp_path, settings_for(base, layout={"compile": True}))
+    before, after = ([json.loads(line)["loss"] for line in open_log(f)] for f in (trained, tmp_path))
+    assert after == pytest.approx(before, abs=1e-4)

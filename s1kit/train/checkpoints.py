@@ -22,6 +22,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint import state_dict_loader as reader
 from torch.distributed.checkpoint import state_dict_saver as writer
+from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -30,7 +31,7 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from s1kit.errors import InputError
+from s1kit.errors import InputError, WorkFailed
 from s1kit.progress import say
 from s1kit.stage import hash_file, write_json
 from s1kit.train.world import World
@@ -63,7 +64,7 @@ class Checkpoints:
             saving: Any = writer.async_save(state, checkpoint_id=part, process_group=self.world.checkpoint_group)
             self._pending = (step, part, saving)
         else:
-            with _one_process_is_meant():
+            with _one_process_is_meant(), _explained(part):
                 writer.save(state, checkpoint_id=part, no_dist=True)
             self._complete(step, part)
 
@@ -81,7 +82,8 @@ class Checkpoints:
         assert self._pending is not None
         step, part, saving = self._pending
         self._pending = None
-        saving.result()
+        with _explained(part):
+            saving.result()
         if self.world.is_main:
             self._complete(step, part)
 
@@ -136,6 +138,19 @@ def _one_process_is_meant() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
+
+
+@contextmanager
+def _explained(part: Path) -> Iterator[None]:
+    """A full disk, as a sentence."""
+    try:
+        yield
+    except (OSError, CheckpointException) as error:
+        raise WorkFailed(
+            f"could not write a checkpoint: {str(error).splitlines()[-1]}",
+            where=str(part),
+            fix="Free space and run the same command again; the checkpoint before is kept.",
+        ) from error
 
 
 def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -84,7 +84,7 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     from s1kit.train.base import load_config, load_tokenizer, require_torch
 
     require_torch()
-    from s1kit.train.estimate import check_card
+    from s1kit.train.advice import check_card
     from s1kit.train.folder import model_card, write_checkpoint
     from s1kit.train.loop import fit
     from s1kit.train.meter import read_log
@@ -103,7 +103,9 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
         )
     with open_world(train.layout) as world, _threads(world, model_config):
         if world.is_main:
-            folder.mkdir(parents=True, exist_ok=True)
+            _make_folder(folder)
+            if world.device.type == "cpu" and train.dtype == "bfloat16":
+                say("train: bfloat16 is slow on most CPUs; train.dtype=float32 is not")
             num = sum(map(len, encoded))
             say(f"train: {len(encoded)} samples of {num:,} tokens, {num // len(encoded)} on average, {train.base}")
         if world.device.type == "cuda":
@@ -119,6 +121,15 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
             write_atomically(folder / CHECKPOINT / "README.md", lambda p: p.write_text(card, encoding="utf-8"))
         world.barrier()
     return Trained(folder / CHECKPOINT, figures, too_long)
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"cannot make the folder: {error.strerror}", where=str(folder), fix="Choose another place."
+        ) from error
 
 
 @contextmanager

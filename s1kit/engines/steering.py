@@ -54,8 +54,11 @@ class Wish:
 class Steered:
     """One request, told of tokens after they were sampled."""
 
-    def __init__(self, plan: Plan, memory: Memory | None = None) -> None:
-        """Raises InputError for a format whose end must be matched over several tokens: it cannot be steered."""
+    def __init__(self, plan: Plan, memory: Memory | None = None, num_given: int | None = None) -> None:
+        """`num_given`: how much of the plan's prompt the engine has; the rest is forced. None: all of it.
+
+        Raises InputError for a format whose end must be matched over several tokens: it cannot be steered.
+        """
         tokens = plan.tokens
         if tokens.trigger_id is None:
             raise InputError(
@@ -67,13 +70,13 @@ class Steered:
         self.row = Row(plan)
         self.temperature = plan.request.temperature
         context = self.row.start()
-        self._queue = deque(context[len(plan.prompt_ids) :])
+        self._queue = deque(context[len(plan.prompt_ids) if num_given is None else num_given :])
         self._eos = tokens.tokenizer.eos_token_id
         if self._eos not in tokens.eos_ids:
             self._eos = min(tokens.eos_ids)
         self._memory = memory if memory is not None else Memory()
         self._key = hash(plan.prompt_ids)
-        self._num_observed = 0
+        self.num_observed = 0
         self._target = -1
         self._is_stopping = False
 
@@ -97,7 +100,7 @@ class Steered:
 
     def draw(self) -> float:
         """The number in [0, 1) against which the stop's probability is held, a function of seed and position."""
-        return Random(f"{self.plan.request.seed}:{self._num_observed}").random()
+        return Random(f"{self.plan.request.seed}:{self.num_observed}").random()
 
     def settle(self, is_stopping: bool) -> None:
         """What was decided for the next token: the target stands for a stop, or stops are masked."""
@@ -106,7 +109,7 @@ class Steered:
     def observe(self, token: int) -> None:
         """The engine has `token` in its output."""
         self._key = hash((self._key, token))
-        self._num_observed += 1
+        self.num_observed += 1
         if self._queue:
             if token != self._queue.popleft():
                 raise ValueError(f"the engine put {token} where another id was forced; its sampler ignores logits.")

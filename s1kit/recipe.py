@@ -137,6 +137,8 @@ class Curate(Config):
     """How questions get a domain: `source` (the source's name), `offline` (keywords), or a model reference."""
     selection: str = "s1"
     """Preset: s1, s1-notebook, random, longest, diverse, full, limo, shortest-correct."""
+    also: list[str] = Field(default_factory=list)
+    """Further presets drawn from the same candidates, for comparison; each in shards of its name."""
     num: int = Field(default=1000, ge=1)
     """Samples to select."""
 

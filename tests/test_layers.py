@@ -21,6 +21,7 @@ LAYERS = [
         "recipe",
         "recipes",
         "progress",
+        "page",
     },
     {"plan", "loops", "transcript", "rows", "flow", "providers", "grade", "tiny"},
     {"engines", "executors"},

@@ -9,6 +9,7 @@ from random import Random
 from s1kit.curate.difficulty import attempt_all
 from s1kit.curate.domains import UNKNOWN, by_keywords, by_source
 from s1kit.curate.limo import limo_score
+from s1kit.curate.page import write_curate_page
 from s1kit.curate.quality import first_reason, rules_of
 from s1kit.curate.selection import Candidate, find_selector, needs_verdict
 from s1kit.errors import InputError
@@ -54,7 +55,7 @@ def curate(recipe: Recipe, run: Run) -> Stage:
             fix="Loosen curate.quality or curate.keep_band, or collect more questions.",
         )
     traces = [t.model_copy(update={"question": _with_domain(t, config.domains)}) for t in traces]
-    candidates = as_candidates(traces, grader, config.selection)
+    candidates = as_candidates(traces, grader, [config.selection, *config.also])
     picks = selector(candidates, config.num, Random(f"{recipe.seed}:selection"))
     taken = {pick.candidate for pick in picks}
     dropped += [
@@ -65,12 +66,31 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     samples = [Sample(trace=traces[pick.candidate], picked_by=pick.picked_by) for pick in picks]
     stage.write("samples", Sample, samples, shard=0)
     stage.write("dropped", Dropped, dropped, shard=0)
-    _finish(stage, samples, config.num, config.selection)
+    if config.also:
+        stage.figures["overlap"] = _write_others(stage, recipe, traces, candidates, samples)
+    _count(stage, samples, config.num, config.selection)
+    write_curate_page(stage, traces, samples, dropped)
+    stage.finish()
     return stage
 
 
-def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selection: str) -> list[Candidate]:
-    """What a selection may know of the traces; those whose verdict it needs are graded."""
+def _write_others(
+    stage: Stage, recipe: Recipe, traces: Sequence[Trace], candidates: Sequence[Candidate], samples: Sequence[Sample]
+) -> dict[str, dict[str, int]]:
+    """The other selections of `curate.also` as `<selection>-00000.parquet`; how many questions each pair shares."""
+    config = recipe.curate
+    drawn = {config.selection: {s.trace.question.id for s in samples}}
+    for name in config.also:
+        picks = find_selector(name)(candidates, config.num, Random(f"{recipe.seed}:selection"))
+        others = [Sample(trace=traces[pick.candidate], picked_by=pick.picked_by) for pick in picks]
+        stage.write(name, Sample, others, shard=0)
+        stage.counts[f"out:{name}"] = len(others)
+        drawn[name] = {s.trace.question.id for s in others}
+    return {one: {other: len(drawn[one] & drawn[other]) for other in drawn} for one in drawn}
+
+
+def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selections: Sequence[str]) -> list[Candidate]:
+    """What selections may know of the traces; those whose verdict one of them needs are graded."""
     longest = max((t.thinking_tokens for t in traces), default=0)
     candidates = [
         Candidate(
@@ -80,11 +100,11 @@ def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selection: str) 
             domain=trace.question.domain,
             thinking_tokens=trace.thinking_tokens,
             draw=trace.draw,
-            score=limo_score(trace.thinking, trace.thinking_tokens, longest) if selection == "limo" else 0.0,
+            score=limo_score(trace.thinking, trace.thinking_tokens, longest) if "limo" in selections else 0.0,
         )
         for index, trace in enumerate(traces)
     ]
-    needed = [c for c in candidates if needs_verdict(selection)(c)]
+    needed = [c for c in candidates if any(needs_verdict(selection)(c) for selection in selections)]
     cases = [_case(traces[c.index]) for c in needed]
     for candidate, judged in zip(needed, grader.grade(cases), strict=True):
         verdict = judged.verdict == "correct"
@@ -127,7 +147,7 @@ def _with_domain(trace: Trace, domains: str) -> Question:
     return trace.question.model_copy(update={"domain": domain or UNKNOWN})
 
 
-def _finish(stage: Stage, samples: Sequence[Sample], num: int, selection: str) -> None:
+def _count(stage: Stage, samples: Sequence[Sample], num: int, selection: str) -> None:
     stage.counts["out"] = len(samples)
     tokens = [s.trace.thinking_tokens for s in samples]
     stage.figures["domains"] = _counted(s.trace.question.domain for s in samples)
@@ -141,7 +161,6 @@ def _finish(stage: Stage, samples: Sequence[Sample], num: int, selection: str) -
         f"curate: {stage.counts['in']:,} traces, {stage.counts['after_quality']:,} after quality, "
         f"{stage.counts['after_difficulty']:,} after difficulty, {len(samples):,} selected ({selection})"
     )
-    stage.finish()
 
 
 def _counted(names: Iterable[str]) -> dict[str, int]:

@@ -20,6 +20,7 @@ from s1kit.pool.duplicates import Duplicate, NearIndex, Rows, exact_duplicates, 
 from s1kit.pool.evaluation_names import builtin_sets
 from s1kit.pool.evaluation_sets import load_set
 from s1kit.pool.ngrams import Tier
+from s1kit.pool.page import write_collect_page
 from s1kit.pool.s1_sources import against_paper
 from s1kit.pool.sources import expand, kind_of, label, read_source
 from s1kit.progress import meter, say
@@ -55,6 +56,7 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     pool = Pool(config, recipe.seed)
     _write(stage, pool, pool.decide())
     _check(stage, pool)
+    write_collect_page(stage)
     stage.finish()
     return stage
 

@@ -1,0 +1,99 @@
+"""The page of `curate`: the funnel, each reason with examples, lengths, domains and sources before and after."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+
+from s1kit.page import bars, details, histogram, page, paragraph, section, table, write_page
+from s1kit.records import Dropped, Sample, Trace
+from s1kit.stage import Stage
+
+PAGE = "curate.html"
+EXAMPLES = 12
+
+
+def write_curate_page(
+    stage: Stage, candidates: Sequence[Trace], samples: Sequence[Sample], drops: Sequence[Dropped]
+) -> None:
+    """Write `curate.html`. `candidates` are the traces that passed the filters, with their domains."""
+    write_page(stage.folder / PAGE, curate_page(stage, candidates, samples, drops))
+
+
+def curate_page(stage: Stage, candidates: Sequence[Trace], samples: Sequence[Sample], drops: Sequence[Dropped]) -> str:
+    counts = stage.counts
+    chosen = [sample.trace for sample in samples]
+    funnel = {
+        "traces": counts["in"],
+        "after quality": counts["after_quality"],
+        "after difficulty": counts["after_difficulty"],
+        "selected": counts["out"],
+    }
+    sections = [
+        section("Funnel", bars(funnel)),
+        section("Reasons", bars(dict(Counter(d.reason for d in drops).most_common()))),
+        section("Thinking tokens of the candidates", bars(histogram([t.thinking_tokens for t in candidates]))),
+        section("Thinking tokens of the samples", bars(histogram([t.thinking_tokens for t in chosen]))),
+        section(
+            "Domains",
+            _before_after(
+                "domain", _count([t.question.domain for t in candidates]), _count([t.question.domain for t in chosen])
+            ),
+        ),
+        section(
+            "Sources",
+            _before_after(
+                "source", _count([t.question.source for t in candidates]), _count([t.question.source for t in chosen])
+            ),
+        ),
+        section("Picked by", bars(stage.figures.get("picked_by", {}))),
+    ]
+    if overlap := stage.figures.get("overlap"):
+        sections.append(section("Questions that two selections share", overlap_table(overlap)))
+    if confusion := stage.figures.get("domain_confusion"):
+        sections.append(
+            section("Domains by keywords and by the model", table(["keywords", "model", "questions"], confusion))
+        )
+    by_reason: defaultdict[str, list[Dropped]] = defaultdict(list)
+    for drop in drops:
+        by_reason[drop.reason].append(drop)
+    sections += [_reason_section(reason, rows) for reason, rows in sorted(by_reason.items(), key=lambda r: -len(r[1]))]
+    config = stage.config
+    quality, students = (", ".join(config[key]) or "none" for key in ("quality", "students"))
+    lead = f"Selection {config['selection']}, seed {stage.seed}; quality: {quality}; students: {students}."
+    return page("From traces to samples", sections, lead)
+
+
+def overlap_table(overlap: Mapping[str, Mapping[str, int]]) -> str:
+    """How many questions each pair of selections has in common; the diagonal is a selection's size."""
+    names = list(overlap)
+    return table(["", *names], [(name, *(overlap[name][other] for other in names)) for name in names])
+
+
+def _count(names: Sequence[str]) -> Counter[str]:
+    return Counter(names)
+
+
+def _before_after(what: str, before: Counter[str], after: Counter[str]) -> str:
+    totals = max(1, before.total()), max(1, after.total())
+    rows = [
+        (name, num, 100 * num / totals[0], after[name], 100 * after[name] / totals[1])
+        for name, num in before.most_common()
+    ]
+    return table([what, "candidates", "%", "samples", "% of samples"], rows)
+
+
+def _reason_section(reason: str, drops: Sequence[Dropped]) -> str:
+    shown = drops[:EXAMPLES]
+    more = paragraph(f"{len(shown)} of {len(drops):,} are shown.") if len(drops) > len(shown) else ""
+    return section(f"{reason} ({len(drops):,})", more, *(_example(drop) for drop in shown))
+
+
+def _example(drop: Dropped) -> str:
+    row = json.loads(drop.row)
+    question = row.get("question", row)
+    text = question["text"] + (
+        f"\n\nThinking: {row['thinking']}\n\nAnswer: {row['answer']}" if "thinking" in row else ""
+    )
+    return details(f"{question['source']} {drop.id}: {drop.evidence}", text[:6000])

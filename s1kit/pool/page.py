@@ -1,0 +1,69 @@
+"""The page of `collect`: where questions came from, what was dropped and why, with the evidence of each drop."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+
+from s1kit.page import bars, details, page, paragraph, section, table, write_page
+from s1kit.records import Dropped
+from s1kit.stage import Stage
+
+PAGE = "collect.html"
+EXAMPLES = 25
+"""Examples shown of each reason; all of them are in the stage's `dropped` shards."""
+
+_QUOTED = re.compile(r"'([^']+)'$|\"([^\"]+)\"$")
+
+
+def write_collect_page(stage: Stage) -> None:
+    """Write `collect.html` from the finished stage's counts and `dropped` rows."""
+    drops = list(stage.rows("dropped", Dropped))
+    write_page(stage.folder / PAGE, collect_page(stage, drops))
+
+
+def collect_page(stage: Stage, drops: Sequence[Dropped]) -> str:
+    counts, config = stage.counts, stage.config
+    by_reason: defaultdict[str, list[Dropped]] = defaultdict(list)
+    for drop in drops:
+        by_reason[drop.reason].append(drop)
+    reasons = Counter({reason: len(rows) for reason, rows in by_reason.items()})
+    kept = stage.figures.get("kept_by_source", {})
+    dropped_by_source = Counter(json.loads(d.row)["source"] for d in drops)
+    sources = [
+        (name, kept.get(name, 0) + dropped_by_source[name], dropped_by_source[name], kept.get(name, 0))
+        for name in sorted(kept.keys() | dropped_by_source.keys())
+    ]
+    sections = [
+        section(
+            "Funnel",
+            bars({"read": counts["in"], **{f"- {r}": n for r, n in reasons.most_common()}, "kept": counts["out"]}),
+        ),
+        section("Sources", table(["source", "read", "dropped", "kept"], sources)),
+    ]
+    if compared := stage.figures.get("against_paper"):
+        rows = [(name, row["paper"], row["here"]) for name, row in compared.items()]
+        sections.append(section("Beside the paper's pool", table(["source", "paper", "here"], rows)))
+    if missing := stage.figures.get("missing_sources"):
+        sections.append(section("Sources that could not be read", table(["source", "why"], missing.items())))
+    sections += [_reason_section(reason, by_reason[reason]) for reason, _ in reasons.most_common()]
+    lead = (
+        f"Seed {stage.seed}; duplicates: {config['duplicates']}; decontamination: {config['decontaminate']} against "
+        f"{', '.join(config['against']) or 'nothing'}."
+    )
+    return page("What was collected, and what was not", sections, lead)
+
+
+def _reason_section(reason: str, drops: Sequence[Dropped]) -> str:
+    shown = drops[:EXAMPLES]
+    more = paragraph(f"{len(shown)} of {len(drops):,} are shown.") if len(drops) > len(shown) else ""
+    return section(f"{reason} ({len(drops):,})", more, *(_example(drop) for drop in shown))
+
+
+def _example(drop: Dropped) -> str:
+    row = json.loads(drop.row)
+    quoted = _QUOTED.search(drop.evidence)
+    mark = next((group for group in quoted.groups() if group), "") if quoted else ""
+    return details(f"{row['source']} {drop.id}: {drop.evidence}", row["text"], mark)

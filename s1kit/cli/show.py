@@ -12,6 +12,10 @@ from typing import Any
 from s1kit.errors import InputError
 
 
+_MAIN = {"collect": "questions", "distill": "traces", "curate": "samples", "evaluate": "generations"}
+"""The rows a stage is for, among all that its folder holds."""
+
+
 def main(given: argparse.Namespace) -> int:
     path = Path(given.path)
     if not path.exists():
@@ -39,7 +43,7 @@ def read_any(path: Path) -> Iterator[dict[str, Any]]:
     import pyarrow.parquet as pq
 
     if path.is_dir():
-        shards = sorted(p for p in path.glob("*-?????.parquet") if not p.name.startswith("dropped-"))
+        shards = sorted(path.glob(f"{_MAIN.get(_stage_of(path), '*')}-?????.parquet"))
         if not shards:
             raise InputError(
                 "the folder holds no rows", where=str(path), fix="Give a stage folder, or one of its files."
@@ -63,6 +67,11 @@ def read_any(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(
             f"cannot read {path.suffix or 'this'} files", where=str(path), fix="Give .parquet, .jsonl or .jsonl.gz."
         )
+
+
+def _stage_of(folder: Path) -> str:
+    receipt = folder / "receipt.json"
+    return json.loads(receipt.read_text(encoding="utf-8"))["stage"] if receipt.exists() else ""
 
 
 def _show_run(folder: Path) -> None:

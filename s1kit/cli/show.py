@@ -11,7 +11,6 @@ from typing import Any
 
 from s1kit.errors import InputError
 
-
 _MAIN = {"collect": "questions", "distill": "traces", "curate": "samples", "evaluate": "generations"}
 """The rows a stage is for, among all that its folder holds."""
 

@@ -132,7 +132,9 @@ _Part = dict[str, Any]
 def _by_setting(table: pa.Table) -> Iterator[tuple[Setting, NDArray[np.int64], _Part]]:
     import numpy as np
 
-    columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in ROW_COLUMNS if name != "setting"}
+    there = [name for name in ROW_COLUMNS if name != "setting" and name in table.column_names]
+    columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in there}
+    columns.setdefault("cost_usd", np.zeros(table.num_rows))  # rows older than that column
     columns |= _token_columns(table)
     codes: dict[tuple[Any, ...], int] = {}
     settings: list[Setting] = []

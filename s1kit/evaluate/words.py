@@ -91,7 +91,7 @@ def _vote_sentence(matched: tuple[Point, Point, Estimate] | None) -> list[Senten
         Sentence(
             claim,
             f"A {vote.name} at about the same cost, {vote.tokens:,.0f} against {waits.tokens:,.0f} thinking tokens, is "
-            f"right on {percent(vote.estimate)} % where {waits.name} reach {percent(waits.estimate)} %.",
+            f"right on {percent(vote.estimate)} %; with {waits.name} it is {percent(waits.estimate)} %.",
         )
     ]
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -151,13 +152,14 @@ def report(engine: TransformersEngine, num: int, thinking: int, repeats: int) ->
         found.clear()
         forced_s = min(forced_s, seconds(lambda: found.extend(engine.generate(requests))))
         lengths = [sum(s.num_tokens for s in g.segments) for g in found]
-        plain_s = min(plain_s, seconds(lambda: plain(engine, requests, lengths)))
+        plain_s = min(plain_s, seconds(partial(plain, engine, requests, lengths)))
     tokens = sum(lengths)
     yield f"{num} requests, {tokens} tokens: forced {tokens / forced_s:.0f} tokens/s, plain {tokens / plain_s:.0f}"
     yield f"forced / plain: {plain_s / forced_s:.3f}"
     length = tokens // num
     generate_s = min(seconds(lambda: by_generate(engine, requests, length)) for _ in range(repeats))
-    yield f"transformers generate: {length * num / generate_s:.0f} tokens/s; engine / generate: {generate_s / forced_s:.2f}"
+    yield f"transformers generate: {length * num / generate_s:.0f} tokens/s"
+    yield f"engine / generate: {generate_s / forced_s:.2f}"
 
 
 def skewed(engine: TransformersEngine, num: int) -> Iterator[str]:
@@ -174,7 +176,8 @@ def skewed(engine: TransformersEngine, num: int) -> Iterator[str]:
     counts: list[int] = []
     rounds = seconds(lambda: counts.append(by_rounds(engine, requests, 6)))
     lengths = sorted(g.thinking_tokens for g in found)
-    yield f"six waits, {num} requests, thinking {lengths[0]} to {lengths[-1]} (median {lengths[len(lengths) // 2]}) tokens"
+    middle = lengths[len(lengths) // 2]
+    yield f"six waits, {num} requests, thinking {lengths[0]} to {lengths[-1]} (median {middle}) tokens"
     yield f"in-engine {tokens / inside:.0f} tokens/s, rounds {counts[0] / rounds:.0f}; ratio {rounds / inside:.2f}"
 
 

@@ -47,9 +47,14 @@ def write_tokenizer(folder: Path, specials: tuple[str, ...] = SPECIALS) -> None:
 
 
 def write_random_checkpoint(
-    folder: Path, context: int = 512, seed: int = 0, specials: tuple[str, ...] = SPECIALS, scale: float = 0.6
+    folder: Path,
+    context: int = 512,
+    seed: int = 0,
+    specials: tuple[str, ...] = SPECIALS,
+    scale: float = 0.6,
+    head_width: int = 8,
 ) -> Path:
-    """A Hugging Face Qwen2 folder: 2 layers of width 32, random weights, large enough to make lively logits."""
+    """A Hugging Face Qwen2 folder: 2 layers of 4 heads, random weights, large enough to make lively logits."""
     import torch
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
@@ -58,7 +63,7 @@ def write_random_checkpoint(
     torch.manual_seed(seed)
     config = Qwen2Config(
         vocab_size=len(tokenizer),
-        hidden_size=32,
+        hidden_size=4 * head_width,
         intermediate_size=64,
         num_hidden_layers=2,
         num_attention_heads=4,

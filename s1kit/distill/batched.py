@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterator
 
 from s1kit.distill.chat_teacher import ChatTeacher
@@ -10,6 +9,7 @@ from s1kit.distill.open_teacher import Asked
 from s1kit.errors import InputError
 from s1kit.progress import meter, say
 from s1kit.providers.batch import Outcome, ask_batch
+from s1kit.providers.many import run_async
 from s1kit.recipe import Recipe
 from s1kit.records import Question
 
@@ -34,7 +34,7 @@ def ask_in_batches(recipe: Recipe, asked: Asked, places: Iterator[tuple[Question
 
     with meter("batch", total=total, unit="replies") as bar:
         bar.advance(len(client.journal.known([request.key for request in requests])))
-        outcome = asyncio.run(run())
+        outcome = run_async(run())
     client.only_journal = True
     for reason, num in outcome.lost.most_common(4):
         say(f"distill: {num} requests have no reply: {reason}")

@@ -23,7 +23,7 @@ from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.errors import WorkFailed
 from s1kit.progress import Meter, meter, say
 from s1kit.providers.chat import Problem, Stopped
-from s1kit.providers.many import in_parallel
+from s1kit.providers.many import in_parallel, run_async
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
 from s1kit.stage import Run, Stage
@@ -111,7 +111,8 @@ def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked) -> _Work:
     with meter("distill", total=total, unit="traces") as bar:
         work = _Work(asked, stage, student_counter(recipe.train.base), bar, total)
         places = _places(run.rows("collect", "questions", Question), num_traces)
-        asyncio.run(_run(work, places, recipe.distill.concurrency))
+        # The throttle keeps to the concurrency; some more workers are busy with what has come back.
+        run_async(_run(work, places, recipe.distill.concurrency * 5 // 4 + 4))
     return work
 
 
@@ -169,7 +170,8 @@ async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Question, in
             work.failures.append((question, draw, str(problem)))
             work.kinds[problem.kind] += 1
         work.num_done += 1
-        work.bar.advance(1, note=work.asked.note(work.total - work.num_done))
+        is_time = work.num_done % 64 == 0 or work.num_done == work.total
+        work.bar.advance(1, note=work.asked.note(work.total - work.num_done) if is_time else "")
         block.to_come -= 1
         if not block.to_come:
             await asyncio.to_thread(_write, work, block)

@@ -5,7 +5,6 @@ The probe's replies are journalled, so the run that follows does not buy them ag
 
 from __future__ import annotations
 
-import asyncio
 import math
 import statistics
 from collections.abc import Sequence
@@ -14,7 +13,7 @@ from random import Random
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.open_teacher import open_teacher
 from s1kit.providers.chat import Problem
-from s1kit.providers.many import in_parallel
+from s1kit.providers.many import in_parallel, run_async
 from s1kit.providers.terms import terms_of
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Record, Terms, Trace
@@ -113,7 +112,7 @@ def probe_cost(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> Estima
                 await in_parallel(ask, min(8, len(probe)))
 
         pending = iter(probe)
-        asyncio.run(ask_all())
+        run_async(ask_all())
         num_left = len(unknown) - len(replies)
         tokens = total_interval([float(t.usage.output_tokens) for t in replies], num_left)
         costs = total_interval([t.cost_usd for t in replies], num_left) if client.price is not None else None

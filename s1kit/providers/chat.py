@@ -5,7 +5,6 @@ Nothing here knows a wire format, a socket or a price.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
@@ -155,10 +154,14 @@ def split_thinking(text: str) -> tuple[str, str, bool]:
     >>> split_thinking("4")
     ('', '4', True)
     """
-    if (match := re.match(r"\s*(?:<think>)?(.*?)</think>(.*)\Z", text, re.DOTALL)) is not None:
-        return match[1].strip("\n"), match[2].lstrip("\n"), True
-    if text.lstrip().startswith("<think>"):
-        return text.lstrip()[len("<think>") :].strip("\n"), "", False
+    # By hand: a lazy regular expression takes a millisecond for a long trace.
+    start, end = 0, text.find("</think>")
+    if (opening := text.find("<think>")) >= 0 and not text[:opening].strip():
+        start = opening + len("<think>")
+    if end >= start:
+        return text[start:end].strip("\n"), text[end + len("</think>") :].lstrip("\n"), True
+    if start:
+        return text[start:].strip("\n"), "", False
     return "", text, True
 
 

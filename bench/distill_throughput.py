@@ -1,0 +1,206 @@
+"""How fast distill asks, what it takes, what a kill loses, and how fast a finished run resumes; beside curator.
+
+    python bench/distill_throughput.py                        # 59,029 questions, 256 in flight, 200 ms, 5K tokens
+    python bench/distill_throughput.py --num 5000 --peer .venv-bench-curator/bin/python
+
+One server process, one client process; the client's CPU seconds and memory are its own. The capacity is what 256 in
+flight can have of a server that takes 200 ms: 1,280 requests a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).parent
+
+OURS = """
+import sys
+from pathlib import Path
+from s1kit.distill.distill import distill
+from s1kit.recipe import Recipe
+from s1kit.stage import open_run
+recipe = Recipe.model_validate_json(sys.argv[1])
+distill(recipe, open_run(recipe.folder, "r", {}))
+"""
+
+CURATOR = """
+import os, sys, json
+os.environ["TELEMETRY_ENABLED"] = "0"; os.environ["CURATOR_VIEWER"] = "0"; os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["CURATOR_CACHE_DIR"] = sys.argv[3]
+os.environ["OPENAI_API_KEY"] = "k"
+from bespokelabs import curator
+from datasets import Dataset
+class Asker(curator.LLM):
+    def prompt(self, row): return row["text"]
+    def parse(self, row, response): return {"text": row["text"], "reply": response}
+llm = Asker(model_name="m", backend="openai", backend_params={
+    "base_url": sys.argv[1], "api_key": "k", "max_requests_per_minute": 10**6, "max_tokens_per_minute": 10**10,
+    "max_concurrent_requests": 256, "require_all_responses": False, "in_mtok_cost": 1, "out_mtok_cost": 1})
+rows = [json.loads(line) for line in open(sys.argv[2])]
+out = llm(Dataset.from_list(rows))
+print(len(getattr(out, "dataset", out)))
+"""
+
+
+@dataclass
+class Measured:
+    seconds: float
+    cpu_seconds: float
+    peak_mib: float
+    late_mib: float
+    returncode: int
+
+    def line(self, name: str, num: int) -> str:
+        rate = num / self.seconds if num else 0.0
+        return (
+            f"{name:28s} {self.seconds:8.1f} s  {rate:7.0f} req/s  {self.cpu_seconds:7.1f} CPU s"
+            f"  peak {self.peak_mib:6.0f} MiB  at the end {self.late_mib:6.0f} MiB  exit {self.returncode}"
+        )
+
+
+class TestServer:
+    def __init__(self, *arguments: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, str(HERE / "distill_server.py"), *arguments], stdout=subprocess.PIPE, text=True
+        )
+        assert self.process.stdout is not None
+        self.url = f"http://127.0.0.1:{int(self.process.stdout.readline())}"
+
+    def stats(self) -> dict[str, Any]:
+        with urllib.request.urlopen(self.url + "/stats") as reply:
+            return dict(json.load(reply))
+
+    def stop(self) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def measure(command: list[str], *, kill_after: int = 0, server: TestServer | None = None, log: Path) -> Measured:
+    """Run a client, watching its memory; kill it once the server has answered so many."""
+    started = time.monotonic()
+    peak = late = cpu = 0.0
+    with log.open("w") as out:
+        process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
+        while process.poll() is None:
+            try:
+                status = Path(f"/proc/{process.pid}/status").read_text()
+                late = int(status.split("VmRSS:")[1].split()[0]) / 1024
+                fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+                cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+            except (FileNotFoundError, IndexError, ProcessLookupError):
+                pass
+            peak = max(peak, late)
+            if kill_after and server is not None and server.stats()["requests"] >= kill_after:
+                os.killpg(process.pid, signal.SIGKILL)
+            time.sleep(0.2)
+    return Measured(time.monotonic() - started, cpu, peak, late, process.returncode)
+
+
+def make_run(folder: Path, num: int) -> None:
+    from s1kit.records import Question
+    from s1kit.stage import open_run
+
+    stage = open_run(folder / "r", "r", {}).open("collect", config={}, seed=0)
+    stage.write("questions", Question, [Question(text=text_of(n)) for n in range(num)])
+    stage.finish()
+
+
+def text_of(n: int) -> str:
+    return f"Question {n}: find the number of pairs (x, y) with x + y = {n}. " + "Explain every step in detail. " * 4
+
+
+def recipe_json(folder: Path, url: str, **settings: Any) -> str:
+    distill = {"teacher": f"chat:{url}/v1#m", "concurrency": 256, **settings}
+    return json.dumps({"name": "r", "out": str(folder), "distill": distill, "train": {"base": "hf:none"}})
+
+
+def ours(num: int, ms: float, scratch: Path) -> None:
+    server = TestServer("--ms", str(ms))
+    try:
+        folder = scratch / "whole"
+        make_run(folder, num)
+        command = [sys.executable, "-c", OURS, recipe_json(folder, server.url)]
+        whole = measure(command, log=scratch / "ours.log")
+        stats = server.stats()
+        print(whole.line("s1kit distill", num))
+        capacity = 256 / (ms / 1000)
+        share, each = num / whole.seconds / capacity, whole.cpu_seconds / num * 1000
+        print(f"  {share:.1%} of the capacity of {capacity:.0f}/s; {stats['most_in_flight']} in flight;", end=" ")
+        print(f"{each:.2f} CPU ms a request; server {stats['cpu_seconds']:.1f} CPU s")
+        print(measure(command, log=scratch / "ours.log").line("  run again, finished", 0))
+        shutil.rmtree(folder / "r" / "distill")
+        again = measure(command, log=scratch / "ours.log")
+        print(
+            again.line("  traces from the journal", num), f" {server.stats()['requests'] - stats['requests']} requests"
+        )
+        kill_part(num, server, scratch)
+    finally:
+        server.stop()
+
+
+def kill_part(num: int, server: TestServer, scratch: Path) -> None:
+    folder, before = scratch / "killed", server.stats()
+    make_run(folder, min(num, 5000))
+    command = [sys.executable, "-c", OURS, recipe_json(folder, server.url, prompt="Again: {question}")]
+    measure(command, kill_after=before["requests"] + min(num, 5000) // 2, server=server, log=scratch / "ours.log")
+    measure(command, log=scratch / "ours.log")
+    print(
+        f"  sent again after a kill halfway: {server.stats()['sent_again'] - before['sent_again']} of {min(num, 5000)}"
+    )
+
+
+def peer(python: str, num: int, ms: float, scratch: Path) -> None:
+    server = TestServer("--ms", str(ms))
+    try:
+        rows = scratch / "rows.jsonl"
+        rows.write_text("".join(json.dumps({"text": text_of(n)}) + "\n" for n in range(num)))
+        command = [python, "-c", CURATOR, server.url + "/v1", str(rows), str(scratch / "curator")]
+        print(measure(command, log=scratch / "curator.log").line("bespokelabs-curator", num))
+        stats = server.stats()
+        print(f"  {stats['requests']} requests, {stats['most_in_flight']} in flight")
+        if stats["requests"] == 0:
+            print((scratch / "curator.log").read_text()[-1500:])
+            return
+        shutil.rmtree(scratch / "curator", ignore_errors=True)
+        half = stats["requests"] + num // 2
+        before = server.stats()["sent_again"]
+        measure(command, kill_after=half, server=server, log=scratch / "curator.log")
+        measure(command, log=scratch / "curator.log")
+        again = server.stats()["sent_again"] - before
+        print(f"  sent again after a kill halfway: {again - num} of {num}")
+    finally:
+        server.stop()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--num", type=int, default=59_029)
+    parser.add_argument("--ms", type=float, default=200.0)
+    parser.add_argument("--peer", default="", help="a python that has bespokelabs-curator; empty: leave it out")
+    parser.add_argument("--only-peer", action="store_true")
+    given = parser.parse_args()
+    print(f"{given.num} questions, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
+    scratch = Path(tempfile.mkdtemp(prefix="s1kit-bench-"))
+    try:
+        if not given.only_peer:
+            ours(given.num, given.ms, scratch)
+        if given.peer:
+            peer(given.peer, given.num, given.ms, scratch)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -27,10 +27,10 @@ from serving import CLIENT, ask, joined, read_events, serving
 from s1kit.errors import InputError, WorkFailed
 from s1kit.serve.connect import connect
 from s1kit.serve.server import Options
-from s1kit.serve.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.tools import ToolCallReader, speaks_tools
 from s1kit.serve.upstream import DIALECTS, Upstream
 from s1kit.serve.wire import CompletionsServer
+from s1kit.tokenizer import FileTokenizer, find_folder
 from s1kit.tokens import TokenFormat
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'

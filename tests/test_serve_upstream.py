@@ -26,9 +26,9 @@ from s1kit.plan import Plan
 from s1kit.rows import Row
 from s1kit.serve.fields import ChatBody
 from s1kit.serve.jobs import ask_chat
-from s1kit.serve.tokenizer import FileTokenizer
 from s1kit.serve.upstream import DIALECTS, Upstream
 from s1kit.serve.wire import CompletionsServer
+from s1kit.tokenizer import FileTokenizer
 from s1kit.tokens import TokenFormat
 
 
@@ -46,7 +46,7 @@ class HashModel:
 
     def __call__(self, context: Sequence[int]) -> int:
         digest = hashlib.sha256(repr(list(context)[-40:]).encode()).digest()
-        if digest[0] % self.stops_in == 0:
+        if int.from_bytes(digest[8:16], "big") % self.stops_in == 0:
             return min(self.tokens.eos_ids) if digest[1] % 3 == 0 else self.tokens.end_ids[0]
         return self.alphabet[int.from_bytes(digest[2:6], "big") % len(self.alphabet)]
 
@@ -92,6 +92,7 @@ def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
     if "server" in request.fixturenames:
         upstream = request.getfixturevalue("server").upstream
         upstream.fault, upstream.interval, upstream.tokens_per_event = "", 0.0, 1
+        request.getfixturevalue("server").model.stops_in = 12
 
 
 @pytest.fixture(scope="module")
@@ -311,7 +312,7 @@ def test_a_kept_connection_that_the_upstream_closed_is_replaced(server: Proxied)
 
 
 def test_a_client_that_leaves_ends_the_work_upstream_within_a_second(server: Proxied) -> None:
-    server.upstream.interval = 0.02
+    server.upstream.interval, server.model.stops_in = 0.02, 1 << 60
     before = server.upstream.num_abandoned
     body = {"messages": [{"role": "user", "content": "question 0"}], "stream": True, "num_waits": 50}
     with CLIENT.stream("POST", server.url + "/v1/chat/completions", json=body) as reply:

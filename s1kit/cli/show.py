@@ -19,10 +19,8 @@ def main(given: argparse.Namespace) -> int:
     path = Path(given.path)
     if not path.exists():
         raise InputError(f"there is no {path}", where="PATH", fix="Give a stage file, a stage folder or a run folder.")
-    if path.suffix in (".sqlite", ".db"):
-        from s1kit.journal import describe
-
-        print(describe(path))
+    if path.is_file() and path.suffix not in (".parquet", ".jsonl", ".gz"):
+        _show_journal(path, given.num)
         return 0
     if path.is_dir() and not list(path.glob("*.parquet")):
         _show_run(path)
@@ -66,6 +64,18 @@ def read_any(path: Path) -> Iterator[dict[str, Any]]:
         raise InputError(
             f"cannot read {path.suffix or 'this'} files", where=str(path), fix="Give .parquet, .jsonl or .jsonl.gz."
         )
+
+
+def _show_journal(path: Path, num: int) -> None:
+    from s1kit.journal import Journal, is_journal
+
+    if not is_journal(path):
+        raise InputError("cannot read this kind of file", where=str(path), fix="Give .parquet, .jsonl or a journal.")
+    with Journal(path, read_only=True) as journal:
+        for total in journal.summary():
+            print("  ".join(f"{name}: {value}" for name, value in total.items()))
+        for entry in islice(journal.entries(), num):
+            _show_row(entry.model_dump(mode="json"))
 
 
 def _stage_of(folder: Path) -> str:

@@ -54,18 +54,17 @@ class _ChunkedLoss(torch.autograd.Function):
         grad_head = torch.zeros_like(head, dtype=torch.float32) if head.requires_grad and several else None
         for start in range(0, len(hidden), chunk):
             cut = slice(start, start + chunk)
-            logits = (hidden[cut] @ head.T).float()
-            log_sum = logits.logsumexp(1, keepdim=True)
-            picked = logits.gather(1, targets[cut, None])
-            total += ((log_sum - picked)[:, 0] * weights[cut]).sum()
-            probabilities = logits.sub_(log_sum).exp_()
-            probabilities.scatter_add_(1, targets[cut, None], torch.full_like(picked, -1.0))
-            grad_logits = probabilities.mul_(weights[cut, None]).to(hidden.dtype)
-            grad_hidden[cut] = grad_logits @ head
+            log_p = torch.log_softmax(hidden[cut] @ head.T, 1, dtype=torch.float32)
+            picked = log_p.gather(1, targets[cut, None])
+            total -= (picked[:, 0] * weights[cut]).sum()
+            # The gradient of -log p is p - 1 at the target and p elsewhere; weights go to the small factors.
+            p = log_p.exp_().scatter_add_(1, targets[cut, None], torch.full_like(picked, -1.0)).to(hidden.dtype)
+            scale = weights[cut, None].to(hidden.dtype)
+            grad_hidden[cut] = (p @ head) * scale
             if grad_head is not None:
-                grad_head += grad_logits.T @ hidden[cut]
+                grad_head += p.T @ (hidden[cut] * scale)
             elif head.requires_grad:
-                grad_head = grad_logits.T @ hidden[cut]
+                grad_head = p.T @ (hidden[cut] * scale)
         if head.requires_grad and grad_head is None:  # a row without a learned token
             grad_head = torch.zeros_like(head)
         ctx.save_for_backward(grad_hidden, grad_head.to(head.dtype) if grad_head is not None else None)

@@ -16,7 +16,7 @@ from tokenizers import Tokenizer
 import s1kit.tiny
 from s1kit.records import Question
 from s1kit.tiny.corpus import conversation, copying_document, draw_turn, lesson, repeated_list, short_question
-from s1kit.tiny.families import FAMILIES, read_puzzle
+from s1kit.tiny.families import FAMILIES, draw_question, read_puzzle
 from s1kit.tiny.questions import held_out_questions, split_of, tiny_questions
 from s1kit.tiny.teacher import write_trace
 from s1kit.tiny.tokenizer import END, START, build_tokenizer
@@ -137,3 +137,15 @@ def test_the_base_looks_up_and_steps_without_fail_and_answers_hard_questions_mos
     prompts = [f"{START}user\n{q.text}{END}\n{START}assistant\n" for q in questions]
     right = share_exact(model, TOKENIZER, prompts, [f"Final Answer: {q.solution}" for q in questions], 12)
     assert 0 < right < 0.35
+
+
+def test_the_base_answers_easy_questions_directly_so_that_the_difficulty_filter_has_work(
+    loaded: tuple[Any, Any],
+) -> None:
+    from s1kit.tiny.exam import share_exact
+
+    model, _ = loaded
+    random = Random(3)
+    questions = [draw_question(random, family, 2) for family in ("add", "letters") for _ in range(20)]
+    prompts = [f"{START}user\n{q.text}{END}\n{START}assistant\n" for q in questions]
+    assert share_exact(model, TOKENIZER, prompts, [f"Final Answer: {q.solution}" for q in questions], 12) > 0.7

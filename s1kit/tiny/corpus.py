@@ -15,10 +15,12 @@ from typing import Literal
 from s1kit.tiny.families import FAMILIES, LETTERS, MAX_ITEMS, Puzzle, as_question, solve, step_line
 from s1kit.tiny.questions import MIN_ITEMS, split_of
 
-Skill = Literal["lookup", "step", "walk", "resume", "now", "direct"]
-SKILLS: tuple[Skill, ...] = ("lookup", "step", "walk", "resume", "now", "direct")
-"""Copy an item by its number; one step; several steps in a row, to the end item too; more steps from where the last
-exchange ended; the value there; the answer without a word."""
+Skill = Literal["lookup", "step", "walk", "begin", "resume", "now", "direct"]
+SKILLS: tuple[Skill, ...] = ("lookup", "step", "walk", "begin", "resume", "now", "direct")
+"""Copy an item by its number; one step; several steps in a row, to the end item too; the first steps, from what the
+question states; more steps from where the last exchange ended; the value there; the answer without a word."""
+LESSON: tuple[Skill, ...] = ("lookup", "step", "walk", "walk", "walk")
+PRACTICE: tuple[Skill, ...] = ("step", "walk", "begin", "begin")
 SHARE_SHORT = 0.15
 
 
@@ -73,7 +75,12 @@ def copying_document(random: Random) -> Document:
     return Document(tuple(parts))
 
 
-def conversation(random: Random, num_chars: int = 720, families: Sequence[str] = tuple(FAMILIES)) -> Document:
+def conversation(
+    random: Random,
+    num_chars: int = 720,
+    families: Sequence[str] = tuple(FAMILIES),
+    skills: Sequence[Skill] = LESSON,
+) -> Document:
     """A question of one of the families and several exchanges about it in the chat layout, about so long."""
     puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS), families)
     turns: list[Turn] = []
@@ -83,7 +90,7 @@ def conversation(random: Random, num_chars: int = 720, families: Sequence[str] =
         elif turns and 0 < turns[-1].number <= len(puzzle.items) and random.random() < 0.5:
             skill = random.choice(["resume", "resume", "now"])
         else:
-            skill = random.choice(["lookup", "step", "walk", "walk", "walk"])
+            skill = random.choice(skills)
         turns.append(draw_turn(random, puzzle, skill, turns[-1] if turns else None))
     asks = [turn.ask for turn in turns]
     asks[0] = "\n".join(filter(None, [text, asks[0]]))
@@ -112,8 +119,13 @@ def short_question(random: Random) -> Document:
 
 
 def practice(random: Random) -> Document:
-    """A conversation of the last stage, twice as often about cups, the family learnt last."""
+    """A conversation of the fourth stage, twice as often about cups, the family learnt last."""
     return conversation(random, families=(*FAMILIES, "cups"))
+
+
+def first_steps(random: Random) -> Document:
+    """A conversation of the last stage, where walks begin from what the question states, as thinking does."""
+    return conversation(random, families=(*FAMILIES, "cups"), skills=PRACTICE)
 
 
 def draw_base_question(random: Random, num_items: int, families: Sequence[str] = tuple(FAMILIES)) -> tuple[Puzzle, str]:
@@ -148,6 +160,8 @@ def draw_turn(random: Random, puzzle: Puzzle, skill: Skill, before: Turn | None 
             if random.random() < 0.3:
                 number, value = 1, puzzle.start
             return _recite(skill, f"#{number} at {value} until #{upto}", puzzle, number, value, upto)
+        case "begin":
+            return _recite(skill, f"#1 until #{upto}", puzzle, 1, puzzle.start, upto)
         case "resume":
             assert before is not None
             upto = before.number + random.randint(1, 4)

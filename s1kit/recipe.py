@@ -67,6 +67,10 @@ class Collect(Config):
     """Evaluation sets: built-in names, or files like those of a source."""
     coverage: float = Field(default=0.5, gt=0, le=1)
     """Share of an evaluation question's informative n-grams from which on `strict` and `semantic` drop a question."""
+    executor: Literal["local", "ray"] = "local"
+    """Where batches of the pool are looked at; the rows that come out are the same."""
+    processes: int = Field(default=1, ge=1)
+    """Of the executor."""
     allow_rejects: bool = False
     """Go on with the good rows of a broken file; the others are written to rejects.jsonl with their line numbers."""
 

@@ -7,18 +7,19 @@ rows in shards. Memory grows by some 30 bytes a row, plus what near duplicates n
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Collection, Iterator
+from collections import Counter, deque
+from collections.abc import Collection, Iterable, Iterator
 from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple
 
 from s1kit.errors import InputError
-from s1kit.pool.decontaminate import Matches, Overlap, OverlapIndex
+from s1kit.executors import load_executor
+from s1kit.pool.batches import evaluation_index, look_at_batch, matches_of, overlaps_of
+from s1kit.pool.decontaminate import Matches, Overlap
 from s1kit.pool.duplicates import Duplicate, NearIndex, Rows, exact_duplicates, near_duplicates
 from s1kit.pool.evaluation_names import builtin_sets
-from s1kit.pool.evaluation_sets import load_set
 from s1kit.pool.ngrams import Tier
 from s1kit.pool.page import write_collect_page
 from s1kit.pool.s1_sources import against_paper
@@ -61,6 +62,23 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     return stage
 
 
+class _Texts:
+    """The texts of the batches that are under way: an executor reads ahead, and its results come in order."""
+
+    def __init__(self) -> None:
+        self._waiting: deque[list[str]] = deque()
+
+    def of(self, batches: Iterable[list[Question]], rows: Rows) -> Iterator[list[dict[str, str]]]:
+        """Batches as an executor takes them; `rows` learns of each question on the way."""
+        for batch in batches:
+            rows.add(batch)
+            self._waiting.append([q.text for q in batch])
+            yield [{"text": q.text} for q in batch]
+
+    def next(self) -> list[str]:
+        return self._waiting.popleft()
+
+
 class Pool:
     """The sources of a recipe, read as often as needed."""
 
@@ -97,40 +115,40 @@ class Pool:
 
     def decide(self) -> dict[int, Decision]:
         """What is dropped and why, by position in the pool."""
-        rows, num = Rows(), 0
-        index = self._index()
+        import numpy as np
+
+        config, tier = self.config, self._tier()
+        rows, kept_texts = Rows(), _Texts()
         overlaps: dict[int, Overlap] = {}
         found: list[tuple[int, Matches, dict[int, str]]] = []
+        num = 0
+        executor = load_executor(config.executor, config.processes)
+        settings = {"against": tuple(config.against), "tier": tier, "seed": self.seed}
         with meter("collect: reading", unit="questions") as m:
-            for batch in self.batches():
-                texts = [q.text for q in batch]
-                rows.add(batch)
-                if index is not None and index.tier == "s1":
-                    overlaps |= {num + at: overlap for at, overlap in index.find(texts).items()}
-                elif index is not None:
-                    matches = index.match(texts)
+            for (seen,) in executor.map(look_at_batch, kept_texts.of(self.batches(), rows), settings):
+                rows.keys.append(np.array(seen["keys"], np.uint64))
+                texts = kept_texts.next()
+                overlaps |= {num + at: overlap for at, overlap in overlaps_of(seen).items()}
+                if "matches" in seen:
+                    matches = matches_of(seen)
                     found.append((num, matches, {at: texts[at] for at in matches.matched}))
-                num += len(batch)
-                m.advance(len(batch))
-        if index is not None and found:
+                num += len(texts)
+                m.advance(len(texts))
+        if found:
+            index = evaluation_index(tuple(config.against), "strict", self.seed)
             boilerplate = index.boilerplate([matches for _, matches, _ in found], num)
             for first, matches, kept in found:
-                hits = index.decide(kept, matches, boilerplate, self.config.coverage)
+                hits = index.decide(kept, matches, boilerplate, config.coverage)
                 overlaps |= {first + at: overlap for at, overlap in hits.items()}
         return self._decisions(rows, overlaps)
 
-    def _index(self) -> OverlapIndex | None:
-        match self.config.decontaminate:
-            case "none":
-                return None
-            case "s1":
-                tier: Tier = "s1"
-            case _:
-                tier = "strict"
+    def _tier(self) -> Tier | None:
+        if self.config.decontaminate == "none":
+            return None
         if not self.config.against:
             say("collect: decontaminate is set, but collect.against names no evaluation set; nothing is compared")
             return None
-        return OverlapIndex([load_set(name, tier, self.seed) for name in self.config.against], tier)
+        return "s1" if self.config.decontaminate == "s1" else "strict"
 
     def _decisions(self, rows: Rows, overlaps: dict[int, Overlap]) -> dict[int, Decision]:
         decisions = {

@@ -49,10 +49,9 @@ class Rows:
     _source_numbers: dict[str, int] = field(default_factory=dict)
 
     def add(self, questions: Sequence[Question]) -> None:
-        """The next rows, in the pool's order."""
+        """The next rows, in the pool's order; their keys, which `text_keys` gives, are appended to `keys`."""
         import numpy as np
 
-        self.keys.append(text_keys([q.text for q in questions]))
         self.merits.append(np.array([merit(q) for q in questions], np.int64))
         self.ids.append(np.array([int(q.id, 16) for q in questions], np.uint64))
         numbers = self._source_numbers

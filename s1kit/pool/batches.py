@@ -1,0 +1,55 @@
+"""The part of `collect` that looks at one batch alone: what every executor runs, on a laptop or a cluster.
+
+Plain rows in, plain rows out, so that a batch can travel. Evaluation sets are loaded once a process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any
+
+from s1kit.pool.decontaminate import Matches, Overlap, OverlapIndex
+from s1kit.pool.duplicates import text_keys
+from s1kit.pool.evaluation_sets import load_set
+from s1kit.pool.ngrams import Tier
+
+
+def look_at_batch(
+    rows: Sequence[Mapping[str, Any]], against: Sequence[str], tier: Tier | None, seed: int
+) -> list[dict[str, Any]]:
+    """One row that says of a batch (rows with `text`) what the whole pool's decision needs.
+
+    `keys`: a hash a row, equal for the same text after normalisation. In tier `s1` `overlaps`: position and `Overlap`;
+    in tier `strict` `matches`: the fields of `Matches`.
+    """
+    texts = [str(row["text"]) for row in rows]
+    seen: dict[str, Any] = {"keys": text_keys(texts).tolist()}
+    if tier is None:
+        return [seen]
+    index = evaluation_index(tuple(against), tier, seed)
+    if tier == "s1":
+        seen["overlaps"] = [[at, *overlap] for at, overlap in index.find(texts).items()]
+    else:
+        matches = index.match(texts)
+        seen["matches"] = [matches.texts.tolist(), matches.grams.tolist(), matches.firsts.tolist(), matches.matched]
+    return [seen]
+
+
+def overlaps_of(seen: Mapping[str, Any]) -> dict[int, Overlap]:
+    """What `look_at_batch` wrote about overlaps, by position in the batch."""
+    return {row[0]: Overlap(*row[1:]) for row in seen.get("overlaps", ())}
+
+
+def matches_of(seen: Mapping[str, Any]) -> Matches:
+    """What `look_at_batch` wrote about matches."""
+    import numpy as np
+
+    texts, grams, firsts, matched = seen["matches"]
+    return Matches(np.array(texts, np.int64), np.array(grams, np.int64), np.array(firsts, np.int64), tuple(matched))
+
+
+@lru_cache(maxsize=4)
+def evaluation_index(against: tuple[str, ...], tier: Tier, seed: int) -> OverlapIndex:
+    """The evaluation sets, loaded; the same again for the next batch."""
+    return OverlapIndex([load_set(name, tier, seed) for name in against], tier)

@@ -8,10 +8,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from fixtures_models import write_tokenizer
 from fixtures_train import make_samples
 
 from s1kit.errors import InputError
-from s1kit.recipe import Cluster, Layout, Recipe, load_recipe
+from s1kit.recipe import Cluster, Layout, Recipe, Train, load_recipe
 from s1kit.records import Sample
 from s1kit.stage import open_run
 from s1kit.train.advice import check_card, fastest, fits
@@ -20,6 +21,7 @@ from s1kit.train.estimate import PAPER, estimate_train, sample_lengths, shape_of
 from s1kit.train.export import export_samples
 from s1kit.train.flops import peak_tflops
 from s1kit.train.shapes import SHAPES
+from s1kit.train.train import train_samples
 
 ROOT = Path(__file__).parents[1]
 B32 = SHAPES["qwen2.5-32b"]
@@ -171,3 +173,23 @@ def test_a_card_that_is_too_small_is_refused_with_the_setting_that_helps(monkeyp
     check_card(B32, [8000] * 16, train, 16)
     with pytest.raises(InputError, match=r"needs some \d+ GiB on each of 8 cards, which have 80"):
         check_card(B32, [8000] * 16, train, 8)
+
+
+@pytest.mark.parametrize(
+    ("layout", "complaint"),
+    [
+        ({"trackers": ["wandb"]}, r"pip install 's1kit\[wandb\]'"),
+        ({"attention": "flash"}, "needs a CUDA device"),
+        ({"fp8": True}, "fp8 needs a card"),
+        ({"context_parallel": 2}, "does not divide the 1 processes"),
+    ],
+)
+def test_what_this_machine_lacks_is_said_before_the_weights_are_read(
+    tmp_path: Path, layout: dict[str, object], complaint: str
+) -> None:
+    write_tokenizer(tmp_path)
+    config = SHAPES["qwen2-small"].qwen2_config() | {"model_type": "qwen2"}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    train = Train.model_validate({"base": f"random:{tmp_path}", "dtype": "float32", "layout": layout})
+    with pytest.raises(InputError, match=complaint):
+        train_samples(make_samples(2), tmp_path / "out", train)

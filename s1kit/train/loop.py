@@ -53,16 +53,17 @@ def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, 
             where="samples",
             fix="Start fewer processes with torchrun, or raise train.layout.context_parallel.",
         )
-    torch.manual_seed(seed)
+    # What can be refused is refused before the weights are read: a missing kernel, tracker, or another's checkpoint.
+    kernel = choose_kernel(train.layout.attention, world.device, getattr(torch, train.dtype))
+    meter = TrainingMeter(folder / "log.jsonl", train, Shape.of_config(model_config), world)
     checkpoints = Checkpoints(folder / "resume", fingerprint(samples, train, seed), world)
+    torch.manual_seed(seed)
     objective = prepare(train, model_config, seed, world)
     optimizer = make_optimizer(objective, train)
     first = checkpoints.load(objective, optimizer)
-    meter = TrainingMeter(folder / "log.jsonl", train, Shape.of_config(model_config), world)
     meter.resume(first)
     if first and world.is_main:
         say(f"train: goes on after step {first} of {len(steps)}")
-    kernel = choose_kernel(train.layout.attention, world.device, getattr(torch, train.dtype))
     per_epoch = -(-len(samples) // train.batch_size)
     with progress("train", total=len(steps), unit="steps") as bar:
         bar.advance(first)

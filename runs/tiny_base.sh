@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
 # Makes the tiny base model again, from nothing: s1kit/tiny/base, a Qwen2 of about 0.7 million parameters.
 #
-#   copying a short list in order    0.4M tokens   1 CPU minute     the first lookups form
-#   copying lines in any order       1.0M tokens   3 CPU minutes    lookup by number becomes exact
-#   steps and answers in chat form   4.8M tokens  14 CPU minutes    everything else, built on lookup
+#   a short list three times over      0.3M tokens   1 CPU minute     the first lookups form
+#   lines of a list in any order       0.9M tokens   2 CPU minutes    lookup by number becomes exact
+#   lessons: steps, walks, chat form   4.5M tokens  12 CPU minutes    everything else, built on lookup
+#   practice, with short questions     3.2M tokens   9 CPU minutes    easy questions are answered directly
+#   first steps                        1.4M tokens   4 CPU minutes    walks begin from what the question states
 #
 # One thread, seeded: the same machine gives the same file. What it read and can do lands in base/pretraining.json and
 # base/README.md. It never reads a trace; see docs/tiny_model.md.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from s1kit.curate import difficulty
 from s1kit.curate.curate import curate
 from s1kit.curate.difficulty import Attempt, outside_band
 from s1kit.curate.domains import by_keywords, by_source, domains
+from s1kit.curate.labelling import label_questions, rubric
 from s1kit.curate.limo import limo_score
 from s1kit.curate.quality import RULES, first_reason, rules_of
+from s1kit.curate.remote_student import RemoteStudent
 from s1kit.errors import InputError
+from s1kit.providers.chat import Message, Reply
 from s1kit.recipe import Recipe
 from s1kit.records import Dropped, Generation, Question, Sample, Segment, Trace
 from s1kit.request import Request
@@ -131,13 +135,18 @@ def test_limo_prefers_a_trace_that_checks_and_explores() -> None:
     assert 0.0 <= limo_score("", 0, 0) <= 1.0
 
 
+@cache
+def questions() -> list[Question]:
+    return tiny_questions(400, 0)
+
+
 class Student:
     """Answers every question of the family `add`, and nothing else."""
 
     asked = 0
 
     def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
-        answers = {q.id: q.solution for q in tiny_questions(400, 0)}
+        answers = {q.id: q.solution for q in questions()}
         for request in requests:
             Student.asked += 1
             knows = request.question.startswith(("Add", "Sum", "What is the last"))
@@ -160,7 +169,7 @@ def run_curate(tmp_path: Path, traces: list[Trace], **config: Any) -> tuple[Stag
 
 def tiny_traces(num: int = 400) -> list[Trace]:
     rows = []
-    for question in {q.id: q for q in tiny_questions(num, 0)}.values():
+    for question in {q.id: q for q in questions()[:num]}.values():
         written = write_trace(question)
         tokens = len(written.thinking.split())
         rows.append(
@@ -248,3 +257,36 @@ def test_rows_without_a_solution_are_kept_and_counted(tmp_path: Path, monkeypatc
     stage, _ = run_curate(tmp_path, bare, students=["a"], num=10)
     assert stage.counts["questions_without_solution"] == len(bare)
     assert stage.counts["out"] == 10
+
+
+class Labeller:
+    """Says number theory of what has a digit, and something useless of the rest."""
+
+    def __init__(self) -> None:
+        self.asked: list[Sequence[Message]] = []
+
+    async def chat(self, messages: Sequence[Message], *, draw: int = 0) -> Reply:
+        self.asked.append(messages)
+        return Reply(answer="11 Number theory" if any(c.isdigit() for c in messages[-1]["content"]) else "hard to say")
+
+
+def test_a_model_labels_domains_rubric_first_and_is_compared_with_the_keywords(tmp_path: Path) -> None:
+    labeller = Labeller()
+    asked = [Question(text="Is 91 a prime?"), Question(text="Name the area of a triangle.")]
+    labels = label_questions(asked, labeller, tmp_path / "journal.sqlite")
+    assert labels.domains == ["11 Number theory", "51 Geometry"], "an unread reply leaves the keywords' label"
+    assert labels.num_unread == 1
+    assert ("11 Number theory", "11 Number theory", 1) in labels.confusion
+    assert {messages[0]["content"] for messages in labeller.asked} == {rubric()}
+    assert [m[-1]["content"] for m in labeller.asked] == [q.text for q in asked]
+
+
+def test_a_remote_student_answers_through_chat(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Knows:
+        async def chat(self, messages: Sequence[Message], *, draw: int = 0) -> Reply:
+            return Reply(answer=f"Final Answer: {draw}")
+
+    student = RemoteStudent("chat:x/y", Recipe(name="t").curate, chat=Knows(), journal_path=tmp_path / "j.sqlite")
+    requests = [Request(question="What is 0 + 1?", repeat=n) for n in range(2)]
+    done = {g.repeat: g.answer for g in student.generate(requests)}
+    assert done == {0: "Final Answer: 0", 1: "Final Answer: 1"}

@@ -16,7 +16,7 @@ from s1kit.errors import InputError
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import Recipe
-from s1kit.records import Dropped, Question, Sample, Trace
+from s1kit.records import Dropped, Sample, Trace
 from s1kit.stage import Run, Stage
 
 NOT_SELECTED = "not_selected"
@@ -35,6 +35,11 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     if stage.is_done:
         return stage
     rules, selector = rules_of(config.quality), find_selector(config.selection)
+    for name in config.also:
+        find_selector(name)
+    if ":" not in config.domains and config.domains not in ("source", "offline"):
+        fix = "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat."
+        raise InputError(f"domains is {config.domains!r}", where="curate.domains", fix=fix)
     grader = load_grader()
     dropped: list[Dropped] = []
     traces: list[Trace] = []
@@ -54,7 +59,7 @@ def curate(recipe: Recipe, run: Run) -> Stage:
             where="curate",
             fix="Loosen curate.quality or curate.keep_band, or collect more questions.",
         )
-    traces = [t.model_copy(update={"question": _with_domain(t, config.domains)}) for t in traces]
+    traces = _with_domains(stage, recipe, run, traces)
     candidates = as_candidates(traces, grader, [config.selection, *config.also])
     picks = selector(candidates, config.num, Random(f"{recipe.seed}:selection"))
     taken = {pick.candidate for pick in picks}
@@ -136,15 +141,26 @@ def _by_difficulty(
     return kept, dropped
 
 
-def _with_domain(trace: Trace, domains: str) -> Question:
-    match domains:
+def _with_domains(stage: Stage, recipe: Recipe, run: Run, traces: Sequence[Trace]) -> list[Trace]:
+    """The traces, their questions labelled as `curate.domains` says."""
+    how = recipe.curate.domains
+    questions = list({t.question.id: t.question for t in traces}.values())
+    match how:
         case "source":
-            domain = by_source(trace.question)
+            labels = [by_source(q) for q in questions]
         case "offline":
-            domain = by_keywords(trace.question)
+            labels = [by_keywords(q) for q in questions]
         case _:
-            raise InputError(f"domains is {domains!r}", where="curate.domains", fix="Known: source, offline.")
-    return trace.question.model_copy(update={"domain": domain or UNKNOWN})
+            from s1kit.curate.labelling import label_questions
+
+            labels, confusion, num_unread = label_questions(questions, how, run.folder / "journal.sqlite")
+            stage.figures["domain_confusion"] = confusion
+            stage.counts["labels_unread"] = num_unread
+    of_question = {q.id: label or UNKNOWN for q, label in zip(questions, labels, strict=True)}
+    return [
+        t.model_copy(update={"question": t.question.model_copy(update={"domain": of_question[t.question.id]})})
+        for t in traces
+    ]
 
 
 def _count(stage: Stage, samples: Sequence[Sample], num: int, selection: str) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -55,7 +56,7 @@ def attempt_all(
                 if path.exists():
                     attempts = list(read_rows([path], Attempt))
                 else:
-                    engine = engine or open_student(student, config)
+                    engine = engine or open_student(student, config, stage.folder.parent / "journal.sqlite")
                     attempts = _attempt(block, student, engine, config, grader, seed)
                     stage.write("attempts", Attempt, attempts, shard=shard)
                 shard += 1
@@ -97,8 +98,12 @@ def short_name(student: str) -> str:
     return student.rstrip("/").rpartition("/")[2].rpartition(":")[2].lower()
 
 
-def open_student(student: str, config: Curate) -> Any:
+def open_student(student: str, config: Curate, journal_path: Path) -> Any:
     """The engine that answers for a student, in plain chat: it is not asked to think."""
+    if student.startswith("chat:"):
+        from s1kit.curate.remote_student import RemoteStudent
+
+        return RemoteStudent(student, config, journal_path=journal_path)
     from s1kit.engines import load_engine
 
     return load_engine(student, format="direct", max_batch=config.attempt_batch)

@@ -234,6 +234,12 @@ def _check(stage: Stage, pool: Pool) -> None:
 
 def _inputs(config: Collect) -> Iterator[Path | tuple[str, str]]:
     """Every file that is read, so that a changed one is noticed; for the Hub, the revision."""
+    if config.decontaminate == "semantic":
+        raise InputError(
+            "decontaminate = 'semantic' is not there yet",
+            where="collect.decontaminate",
+            fix="Use strict, which looks past spelling and boilerplate.",
+        )
     if not config.sources:
         raise InputError("the recipe names no source", where="collect.sources", fix="Add one, e.g. a path.")
     for source in config.sources:

@@ -130,6 +130,23 @@ def test_merging_brings_what_is_missing_and_keeps_what_is_there(tmp_path: Path) 
         assert a.summary()[0]["requests"] == 3
 
 
+def test_a_journal_is_shown_merged_and_exported_from_the_command_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from s1kit.cli import main
+
+    with Journal(tmp_path / "a.sqlite") as a, Journal(tmp_path / "b.sqlite") as b:
+        a.put([entry("1", cost_usd=0.5, output_tokens=1200)])
+        b.put([entry("2", finish_reason="length")])
+    assert main(["export", str(tmp_path / "b.sqlite"), "--to", str(tmp_path / "a.sqlite")]) == 0
+    assert main(["show", str(tmp_path / "a.sqlite")]) == 0
+    shown = capsys.readouterr().out
+    assert "cost_usd: 0.5" in shown
+    assert "finish_reason: length  requests: 1" in shown
+    assert main(["export", str(tmp_path / "a.sqlite"), "--to", str(tmp_path / "rows.jsonl")]) == 0
+    assert (tmp_path / "rows.jsonl").read_text().count('"reply"') == 2
+
+
 def test_batch_jobs_are_remembered_until_they_are_collected(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.put_job(Job(id="batch_1", provider="p", model="m", keys=("a", "b")))

@@ -16,7 +16,12 @@ def main(given: argparse.Namespace) -> int:
     path, to = Path(given.path), Path(given.to)
     if not path.exists():
         raise InputError(f"there is no {path}", where="PATH", fix="Give a stage file, a stage folder or a checkpoint.")
-    if to.suffix == ".gguf":
+    if path.suffix == ".sqlite" and to.suffix == ".sqlite":
+        from s1kit.journal import Journal
+
+        with Journal(to) as journal:
+            say(f"{journal.merge(path):,} replies of {path} merged into {to}")
+    elif to.suffix == ".gguf":
         from s1kit.engines.gguf import export_gguf
 
         export_gguf(path, to)

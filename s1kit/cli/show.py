@@ -51,6 +51,11 @@ def read_any(path: Path) -> Iterator[dict[str, Any]]:
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=256):
                 yield from batch.to_pylist()
+    elif path.suffix == ".sqlite":
+        from s1kit.journal import Journal
+
+        with Journal(path, read_only=True) as journal:
+            yield from (entry.model_dump() for entry in journal.entries())
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):

@@ -159,6 +159,8 @@ class ThinkingFormat:
         >>> FORMATS["qwen3"].parse("<think>\\nhm\\n</think>\\n\\n4<|im_end|>")
         Parsed(thinking='hm', answer='4', is_closed=True)
         """
+        if not self.thinks:
+            return Parsed("", text.strip(), True)
         body = text.removeprefix(self.open)
         thinking, found, answer = body.partition(self.end.strip())
         return Parsed(thinking.strip(), answer.partition(self.answer_end)[0].strip(), bool(found))

@@ -103,16 +103,19 @@ class Throttle:
     def succeeded(self, sent: float, tokens: int, headers: Mapping[str, str]) -> None:
         """A reply came."""
         now = self.now()
+        # A limit that was not reached has proved nothing: something else, the pace say, held the requests back.
+        was_reached = self.in_flight >= int(self.limit)
         self.in_flight -= 1
         self._failures = self._trials_failed = self._refusals_in_a_row = 0
         self._is_trying = False
         self._tokens.spend(tokens, now)
         self._learn_from_headers(headers, now)
-        if self.limit < self.settings.max_in_flight:
+        if was_reached and self.limit < self.settings.max_in_flight:
             step = 1.0 if self._is_slow_start else 1.0 / self.limit
             self.limit = min(float(self.settings.max_in_flight), self.limit + step)
         self._raise_pace(now)
-        self._judge_epoch(now, now - sent, tokens)
+        if self.pace is None:
+            self._judge_epoch(now, now - sent, tokens)
         self._pump()
 
     def refused(self, sent: float, retry_after: float | None) -> None:

@@ -191,7 +191,7 @@ class ThinkingFormat:
         for key, value in values.items():
             if key != "answer_stops" and not isinstance(value, str) and not (key == "chat_template" and value is None):
                 raise InputError(f"{key} is {value!r}, not a text", where=where, fix="Give a string.")
-        own = {k: tuple(v) if k == "answer_stops" else v for k, v in values.items() if k != "extends"}
+        own: dict[str, Any] = {k: tuple(v) if k == "answer_stops" else v for k, v in values.items() if k != "extends"}
         if "extends" in values:
             start: Any = find_format(values["extends"])
             return replace(start, **own)  # type: ignore[no-any-return]
@@ -202,7 +202,7 @@ class ThinkingFormat:
         return cls(**own)
 
 
-_THINK = {"open": "<think>\n", "end": "</think>\n\n"}
+_THINK: dict[str, Any] = {"open": "<think>\n", "end": "</think>\n\n"}
 
 FORMATS: dict[str, ThinkingFormat] = {
     f.name: f

@@ -142,7 +142,7 @@ class Journal:
         """Opens or makes the file. Raises InputError when it may not, or when the file is no journal of this format."""
         self.path = path
         self._lock = threading.Lock()
-        self._queue: queue.SimpleQueue[list[_Pending] | None] = queue.SimpleQueue()
+        self._queue: queue.Queue[list[_Pending] | None] = queue.Queue()
         self._gathered: list[_Pending] = []
         self._writer: threading.Thread | None = None
         self._claims: int | None = None
@@ -173,7 +173,15 @@ class Journal:
             self._claims = None
         self._db.close()
 
+    def flush(self) -> None:
+        """Returns when everything that has arrived is on disk; whoever asked for it may have been cancelled."""
+        if self._gathered:
+            self._hand_over()
+        if self._writer is not None:
+            self._queue.join()
+
     def __len__(self) -> int:
+        self.flush()
         with self._lock:
             (count,) = self._db.execute("SELECT count(*) FROM replies").fetchone()
         return int(count)
@@ -198,6 +206,7 @@ class Journal:
 
     def entries(self, provider: str = "", model: str = "") -> Iterator[Entry]:
         """All entries in the order they were written, a page in memory at a time."""
+        self.flush()
         last = 0
         while True:
             with self._lock:
@@ -297,6 +306,7 @@ class Journal:
 
     def summary(self) -> list[dict[str, Any]]:
         """Requests, tokens and dollars for each provider, model, way and finish reason."""
+        self.flush()
         with self._lock:
             cursor = self._db.execute(
                 "SELECT provider, model, via, finish_reason, count(*) AS requests, sum(input_tokens) AS input_tokens,"
@@ -351,6 +361,7 @@ class Journal:
                 futures = [pending.written for pending in group if pending.loop is loop]
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     loop.call_soon_threadsafe(_resolve, futures, problem)
+            self._queue.task_done()
 
 
 def _resolve(futures: list[asyncio.Future[None]], problem: S1kitError | None) -> None:

@@ -417,9 +417,6 @@ def _parse_value(text: str) -> Any:
 
 
 def _fill_variables(data: dict[str, Any], where: str) -> dict[str, Any]:
-    variants: dict[str, list[str]] = Field(default_factory=dict)
-    """Runs that differ from this recipe by `key=value`, each in a folder `<name>-<variant>`; the first is the control
-    that the others are compared with."""
     variables: dict[str, str] = data.get("variables", {})
 
     def fill(value: Any) -> Any:

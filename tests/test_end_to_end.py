@@ -103,7 +103,14 @@ def test_a_killed_run_goes_on_and_ends_with_the_same_rows(undisturbed: Path, tmp
 
 def test_a_polite_kill_is_status_130_and_says_how_to_go_on(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "s1kit", "run", "tiny", f"out={tmp_path}", *SHRUNKEN[:-1]]
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A parent in the background passes on that interrupts are ignored.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while not (tmp_path / "tiny" / "curate" / "started.json").exists() and process.poll() is None:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

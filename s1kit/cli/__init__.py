@@ -18,8 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit status is 0 done, 1 failed, 2 the user's mistake, 130 interrupted."""
     from s1kit.errors import InputError, S1kitError
 
-    parser = make_parser()
-    given = parser.parse_args(arguments)
+    given = parse(arguments)
     # A polite kill is an interrupt: what is under way is written down, and the next call goes on from there.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
@@ -36,6 +35,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `s1kit show ... | head` is not a failure
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+
+
+def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The arguments, with `key=value` settings wherever they stand: argparse wants them in one place."""
+    parser = make_parser()
+    given, rest = parser.parse_known_args(arguments)
+    if rest and (not hasattr(given, "overrides") or any(argument.startswith("-") for argument in rest)):
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if rest:
+        given.overrides += rest
+    return given
 
 
 def _dispatch(given: argparse.Namespace) -> int:

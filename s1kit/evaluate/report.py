@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+from s1kit import __version__
 from s1kit.evaluate import page
 from s1kit.evaluate.figures import as_svg, draw_curve, draw_loss, draw_methods, draw_panels, inline, save
 from s1kit.evaluate.findings import Findings
@@ -27,6 +28,8 @@ def report(recipe: Recipe, run: Run) -> Stage:
     stage = run.open("report", config={}, seed=0)
     shards = run.shards("evaluate", "generations")
     inputs = {str(p.relative_to(run.folder)): hash_file(p) for p in [*run.shards("evaluate", "questions"), *shards]}
+    if _is_made_from(stage, inputs, recipe):
+        return stage
     findings = _findings(run, recipe.evaluate.votes)
     found = read_provenance(run)
     with draw_curve(findings)() as drawn:
@@ -58,9 +61,19 @@ def report(recipe: Recipe, run: Run) -> Stage:
     stage.inputs = inputs
     stage.counts["questions"] = len(findings.results.questions)
     stage.counts["settings"] = len(findings.results.draws)
+    stage.figures["recipe"] = recipe.model_dump(mode="json")
     stage.figures["headline"] = [str(sentence) for sentence in headline(findings)]
     stage.finish()
     return stage
+
+
+def _is_made_from(stage: Stage, inputs: dict[str, str], recipe: Recipe) -> bool:
+    """Whether the report that is there already shows these rows and this recipe, in this version."""
+    if not stage.is_done:
+        return False
+    receipt = json.loads(stage.receipt_path.read_text(encoding="utf-8"))
+    made = (receipt["s1kit"], receipt["inputs"], receipt["recipe"])
+    return made == (__version__, inputs, recipe.model_dump(mode="json"))
 
 
 def summary(run: Run) -> str:

@@ -14,6 +14,8 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
 from s1kit.providers.chat import Problem, ProblemKind
 from s1kit.providers.keys import Secret
@@ -52,7 +54,8 @@ class Http:
             headers=self._headers,
             # A model thinks for minutes without a byte; only the whole has a limit.
             timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, sock_connect=30.0),
-            trust_env=True,
+            # `trust_env` would look for proxies and a .netrc in a thread, twice a request.
+            proxy=_proxy(self._base_url),
             auto_decompress=True,
         )
         return self
@@ -218,6 +221,12 @@ def _message(body: Any) -> str:
             if isinstance(error.get(name), str):
                 return str(error[name])
     return ""
+
+
+def _proxy(url: str) -> str | None:
+    """The proxy that the environment names for an address."""
+    parts = urlsplit(url)
+    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
 
 
 def _tls() -> ssl.SSLContext:

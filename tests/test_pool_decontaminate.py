@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1kit.pool.decontaminate import OverlapIndex
@@ -39,11 +39,13 @@ def plain_s1(pool: list[str], held_out: list[str], size: int = 8) -> set[int]:
     return {n for n, text in enumerate(pool) if grams(text) & there}
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab \n\t  \x1cİΣß", max_size=60)), st.lists(st.text(alphabet="ab ΣßİI", max_size=40)))
 def test_mode_s1_finds_exactly_what_the_rule_says(pool: list[str], held_out: list[str]) -> None:
     assert find_s1(pool, held_out) == plain_s1(pool, held_out)
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="xyz ", max_size=80), min_size=1), st.integers(1, 9))
 def test_hashes_of_a_batch_are_those_of_its_texts_alone(texts: list[str], size: int) -> None:
     for tier in ("s1", "strict"):

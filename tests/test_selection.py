@@ -6,7 +6,7 @@ from collections import Counter
 from random import Random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1kit.curate.selection import SELECTORS, Candidate, draw_rank, find_selector, is_trusted, pick_s1, pick_s1_notebook
@@ -70,6 +70,7 @@ def test_the_order_in_which_candidates_come_does_not_matter(preset: str) -> None
     assert sorted(ids) == sorted(drawn(preset, 120))
 
 
+@settings(deadline=None)
 @given(num=st.integers(0, 500), seed=st.integers(), size=st.integers(0, 60), preset=st.sampled_from(sorted(SELECTORS)))
 def test_a_draw_never_repeats_a_trace_and_never_exceeds_what_was_asked(
     num: int, seed: int, size: int, preset: str
@@ -110,6 +111,7 @@ def test_ranks_halve_in_probability() -> None:
     assert [round(counts[rank] / 1000) for rank in range(4)] == [8, 4, 2, 1]
 
 
+@settings(deadline=None)
 @given(num=st.integers(1, 3000), seed=st.integers())
 def test_a_rank_is_one_of_the_ranks_there_are(num: int, seed: int) -> None:
     assert 0 <= draw_rank(num, Random(seed)) < num

@@ -30,7 +30,7 @@ from s1kit.recipe import Collect, Recipe, Source
 from s1kit.records import Dropped, Question
 from s1kit.stage import Run, Stage, write_atomically
 
-BATCH = 2048
+BATCH = 512
 """Rows looked at together."""
 
 SHARD = 16384

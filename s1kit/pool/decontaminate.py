@@ -107,9 +107,11 @@ class OverlapIndex:
         ngrams = hash_ngrams(texts, self.tier)
         rows, grams = self._lookup(np, ngrams)
         found: dict[int, Overlap] = {}
-        shared = _group(np, ngrams.texts[rows], np.arange(len(rows)), len(texts)) if len(rows) else []
-        for text in np.unique(ngrams.texts[rows]).tolist():
-            found[text] = self._best(texts[text], grams[shared[text]], ngrams.firsts[rows[shared[text]]])
+        owners = ngrams.texts[rows]  # rises
+        matched = np.unique(owners)
+        starts, ends = np.searchsorted(owners, matched), np.searchsorted(owners, matched, side="right")
+        for text, start, end in zip(matched.tolist(), starts, ends, strict=True):
+            found[text] = self._best(texts[text], grams[start:end], ngrams.firsts[rows[start:end]])
         return found
 
     def boilerplate(self, batches: Sequence[Matches], num_texts: int) -> NDArray[np.bool_]:

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 NUM_HELD_OUT = 1000
 """Held-out questions of the built-in families to stay clear of: those of a smaller evaluation are the first of them."""
 
-_BATCH = 1024
+_BATCH = 128
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ class Train(Config):
 
 
 class Comparator(Config):
-    """Another model beside the one under evaluation: asked now, read from a file, or quoted."""
+    """Another model beside the one under evaluation: asked now, or read from a file."""
 
     model: str = ""
     """A remote model, `chat:<provider>/<model>`, asked the same questions."""
@@ -255,13 +255,7 @@ class Comparator(Config):
     file: str = ""
     """Published outputs: sample files of lm-evaluation-harness, or rows with question, answer and thinking."""
     name: str = ""
-    """What the report calls it; needed with `accuracy`."""
-    accuracy: float | None = Field(default=None, ge=0, le=1)
-    """A published number, drawn as such and not compared."""
-    thinking_tokens: float | None = None
-    """Published average of thinking tokens."""
-    reference: str = ""
-    """Where the number was published."""
+    """What the report calls the file."""
 
 
 class Evaluate(Config):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import signal
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,9 @@ def test_a_published_solution_becomes_a_trace_with_its_final_answer() -> None:
     assert (trace.thinking, trace.answer) == (worked, "Final Answer: $\\boxed{1}$")
     bare = asyncio.run(SolutionsTeacher().ask(Question(text="q", solution="18"), 0))
     assert (bare.thinking, bare.finish_reason) == ("", "empty")
+
+
+def test_the_stages_after_it_still_hear_of_an_interrupt(tmp_path: Path) -> None:
+    before = signal.getsignal(signal.SIGINT)
+    distill(recipe_of(tmp_path, teacher="solutions"), run_of(tmp_path, SOLVED))
+    assert signal.getsignal(signal.SIGINT) is before

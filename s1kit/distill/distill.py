@@ -11,7 +11,7 @@ import json
 import signal
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -126,13 +126,13 @@ async def _run(work: _Work, places: Iterator[tuple[Question, int]], concurrency:
     """Workers draw places from one iterator; a block that is settled becomes a shard."""
     pending = _open_blocks(work, places)
     tasks: list[asyncio.Task[None]] = []
-    _finish_on_ctrl_c(work, tasks)
-    async with work.asked:
-        try:
-            await in_parallel(lambda: _worker(work, pending), concurrency, tasks)
-        except asyncio.CancelledError:
-            if not work.is_stopping:
-                raise
+    with _finishing_on_ctrl_c(work, tasks):
+        async with work.asked:
+            try:
+                await in_parallel(lambda: _worker(work, pending), concurrency, tasks)
+            except asyncio.CancelledError:
+                if not work.is_stopping:
+                    raise
 
 
 def _open_blocks(work: _Work, places: Iterator[tuple[Question, int]]) -> Iterator[tuple[_Block, int, Question, int]]:
@@ -192,7 +192,8 @@ def _write(work: _Work, block: _Block) -> None:
     work.stage.write("traces", Trace, traces, shard=block.number)
 
 
-def _finish_on_ctrl_c(work: _Work, tasks: list[asyncio.Task[None]]) -> None:
+@contextmanager
+def _finishing_on_ctrl_c(work: _Work, tasks: list[asyncio.Task[None]]) -> Iterator[None]:
     def on_interrupt() -> None:
         if work.is_stopping:
             for task in tasks:
@@ -201,8 +202,17 @@ def _finish_on_ctrl_c(work: _Work, tasks: list[asyncio.Task[None]]) -> None:
         work.is_stopping = True
         say("distill: finishing what is in flight; Ctrl-C again to stop at once.")
 
+    before = signal.getsignal(signal.SIGINT)
+    loop = asyncio.get_running_loop()
     with suppress(NotImplementedError, RuntimeError, ValueError):  # Windows, or not in the main thread
-        asyncio.get_running_loop().add_signal_handler(signal.SIGINT, on_interrupt)
+        loop.add_signal_handler(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.remove_signal_handler(signal.SIGINT)
+            # uvloop leaves its own handler behind, and the stages that follow would hear of no interrupt.
+            signal.signal(signal.SIGINT, before)
 
 
 def _refuse_missing(work: _Work) -> None:

@@ -19,7 +19,7 @@ HIDDEN = "the provider hides the thinking; its tokens are from the reported usag
 
 
 def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
-    """The settings that comparators fill, without repetition. Quoted numbers fill none."""
+    """The settings that comparators fill, without repetition."""
     out: list[Setting] = []
     for comparator in comparators:
         _check(comparator)
@@ -31,14 +31,11 @@ def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
 
 
 def _check(comparator: Comparator) -> None:
-    given = [n for n in ("model", "file", "accuracy") if getattr(comparator, n) not in ("", None)]
+    given = [n for n in ("model", "file") if getattr(comparator, n) not in ("", None)]
     if len(given) != 1:
         found = ", ".join(given) or "none of them"
-        fix = "Give exactly one of model, file and accuracy."
+        fix = "Give exactly one of model and file."
         raise InputError(f"a comparator has {found}", where="evaluate.comparators", fix=fix)
-    if comparator.accuracy is not None and not (comparator.name and comparator.reference):
-        fix = "Say whose number it is and where it was published."
-        raise InputError("a quoted accuracy has no name or reference", where="evaluate.comparators", fix=fix)
     if comparator.model and not comparator.model.startswith("chat:"):
         fix = "Give chat:<provider>/<model>; evaluate an open model as a run of its own and compare the runs."
         raise InputError(f"{comparator.model!r} is not a remote model", where="evaluate.comparators", fix=fix)

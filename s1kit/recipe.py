@@ -314,6 +314,9 @@ class Recipe(Config):
     """A whole run: one section a stage."""
 
     name: str
+    """Of the run and its folder."""
+    recipe: str = ""
+    """Of the recipe; what `name` was in the file before the command line renamed the run."""
     description: str = ""
     seed: int = 0
     out: str = "runs"
@@ -351,6 +354,7 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"the recipe is not TOML: {error}", where=where, fix="Mend that line.") from error
+    data.setdefault("recipe", data.get("name", ""))
     for override in overrides:
         _apply(data, override)
     data = _fill_variables(data, where)

@@ -59,6 +59,14 @@ def test_a_folder_without_permission_or_place_is_the_users_mistake(
     assert "cannot make the folder" in capsys.readouterr().err
 
 
+def test_a_run_of_another_recipe_is_refused_whatever_its_name(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    open_run(tmp_path / "mine", "tiny", {})
+    assert main(["run", "math-sample", "name=mine", f"out={tmp_path}", "data=somewhere"]) == 2
+    assert "recipe 'tiny', not 'math-sample'" in capsys.readouterr().err
+
+
 def test_show_prints_rows_and_receipts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     stage = open_run(tmp_path / "r", "r", {}).open("collect", {}, seed=0)
     stage.write("questions", Question, [Question(text="What is 1 + 1?\nThink.", solution="2")])

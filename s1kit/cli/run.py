@@ -32,7 +32,7 @@ def main(given: argparse.Namespace) -> int:
     recipe = load_recipe(given.recipe, given.overrides)
     if given.command == "run" and recipe.variants:
         return _run_variants(given, recipe)
-    run = open_run(recipe.folder, recipe.name, recipe.model_dump(mode="json"))
+    run = open_run(recipe.folder, recipe.recipe, recipe.model_dump(mode="json"))
     again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
     for name in STAGES if given.command == "run" else [given.command]:
         _do(name, recipe, run, again)
@@ -50,7 +50,7 @@ def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
         overrides = [*given.overrides, *changes, f"name={recipe.name}-{variant}"]
         one = load_recipe(given.recipe, overrides)
         say(f"{one.name}: {', '.join(changes) or 'as it stands'}")
-        run = open_run(one.folder, one.name, one.model_dump(mode="json"))
+        run = open_run(one.folder, one.recipe, one.model_dump(mode="json"))
         again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
         for name in STAGES:
             _do(name, one, run, again)

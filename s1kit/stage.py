@@ -10,12 +10,14 @@ runs/tiny/                       a run: one recipe, one version
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -34,6 +36,8 @@ FORMAT_VERSION = 1
 
 RECEIPT = "receipt.json"
 
+_NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` fill a temporary neighbour of `path`, then move it into place: no reader sees half a file."""
@@ -43,18 +47,19 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         os.replace(temporary, path)
-    except PermissionError as error:
-        raise InputError(
-            f"no permission to write {path.name}", where=str(path.parent), fix="Choose another folder."
-        ) from error
     except OSError as error:
+        if error.errno in _NOT_ALLOWED:
+            raise InputError(
+                f"no permission to write {path.name}", where=str(path.parent), fix="Choose another folder with out=..."
+            ) from error
         raise WorkFailed(
             f"could not write {path.name}: {error.strerror}",
             where=str(path.parent),
             fix="Free space and run the same command again; what is written is kept.",
         ) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a folder that refuses the file refuses this too
+            temporary.unlink(missing_ok=True)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -225,9 +230,9 @@ def open_run(folder: Path, recipe_name: str, resolved: Mapping[str, Any]) -> Run
 def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except (PermissionError, NotADirectoryError, FileExistsError) as error:
+    except OSError as error:
         raise InputError(
-            "cannot make the folder", where=str(folder), fix="Choose another place with out=..."
+            f"cannot make the folder: {error.strerror}", where=str(folder), fix="Choose another place with out=..."
         ) from error
 
 

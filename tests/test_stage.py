@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -122,6 +123,14 @@ def test_a_failed_write_leaves_the_old_file_and_no_litter(tmp_path: Path) -> Non
         write_atomically(path, fail)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["x"]
+
+
+def test_a_folder_that_may_not_be_written_is_the_users_mistake(tmp_path: Path) -> None:
+    def refuse(temporary: Path) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with pytest.raises(InputError, match="no permission to write x"):
+        write_atomically(tmp_path / "x", refuse)
 
 
 def test_a_question_id_is_that_of_the_s1_release() -> None:

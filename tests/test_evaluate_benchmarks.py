@@ -110,7 +110,6 @@ def test_published_outputs_are_graded_beside_the_model_and_never_twice(tmp_path:
     [
         ({}, "none of them"),
         ({"model": "chat:openai/o1", "file": "x.jsonl"}, "model, file"),
-        ({"accuracy": 0.744}, "no name or reference"),
         ({"model": "hf:here"}, "not a remote model"),
     ],
 )

@@ -5,10 +5,11 @@ A report is a list of sections; whoever has numbers makes rows of them. Nothing 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from s1kit.records import Dropped
 from s1kit.stage import write_atomically
 
 STYLE = """
@@ -42,6 +43,13 @@ def page(title: str, sections: Iterable[str], lead: str = "") -> str:
 def section(title: str, *parts: str) -> str:
     """A heading and what follows it; parts are HTML already."""
     return f"<section><h2>{escape(title)}</h2>{''.join(parts)}</section>"
+
+
+def reason_section(reason: str, drops: Sequence[Dropped], example: Callable[[Dropped], str], most: int) -> str:
+    """What one reason dropped: how many, and at most so many of them as examples."""
+    shown = drops[:most]
+    more = paragraph(f"{len(shown)} of {len(drops):,} are shown.") if len(drops) > len(shown) else ""
+    return section(f"{reason} ({len(drops):,})", more, *map(example, shown))
 
 
 def paragraph(text: str) -> str:

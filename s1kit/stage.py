@@ -165,7 +165,7 @@ class Run:
         Raises InputError when the folder was made with another configuration or from other inputs.
         """
         folder = self.folder / name
-        _make_folder(folder)
+        make_folder(folder)
         hashes = dict(self._hashed(given) for given in inputs)
         plain = json.loads(json.dumps(config, default=str))
         stage = Stage(folder, name, plain, seed, hashes)
@@ -202,7 +202,7 @@ class Run:
 
 def open_run(folder: Path, recipe_name: str, resolved: Mapping[str, Any]) -> Run:
     """Make a run folder, or reopen the one that the same recipe made."""
-    _make_folder(folder)
+    make_folder(folder)
     path = folder / "run.json"
     plain = json.loads(json.dumps(resolved, default=str))
     if path.exists():
@@ -227,7 +227,8 @@ def open_run(folder: Path, recipe_name: str, resolved: Mapping[str, Any]) -> Run
     return Run(folder)
 
 
-def _make_folder(folder: Path) -> None:
+def make_folder(folder: Path) -> None:
+    """Make a folder and those above it. Raises InputError where that is not allowed."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

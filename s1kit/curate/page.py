@@ -6,7 +6,7 @@ import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 
-from s1kit.page import bars, details, histogram, page, paragraph, section, table, write_page
+from s1kit.page import bars, details, histogram, page, reason_section, section, table, write_page
 from s1kit.records import Dropped, Sample, Trace
 from s1kit.stage import Stage
 
@@ -58,7 +58,10 @@ def curate_page(stage: Stage, candidates: Sequence[Trace], samples: Sequence[Sam
     by_reason: defaultdict[str, list[Dropped]] = defaultdict(list)
     for drop in drops:
         by_reason[drop.reason].append(drop)
-    sections += [_reason_section(reason, rows) for reason, rows in sorted(by_reason.items(), key=lambda r: -len(r[1]))]
+    sections += [
+        reason_section(reason, rows, _example, EXAMPLES)
+        for reason, rows in sorted(by_reason.items(), key=lambda r: -len(r[1]))
+    ]
     config = stage.config
     quality, students = (", ".join(config[key]) or "none" for key in ("quality", "students"))
     lead = f"Selection {config['selection']}, seed {stage.seed}; quality: {quality}; students: {students}."
@@ -82,12 +85,6 @@ def _before_after(what: str, before: Counter[str], after: Counter[str]) -> str:
         for name, num in before.most_common()
     ]
     return table([what, "candidates", "%", "samples", "% of samples"], rows)
-
-
-def _reason_section(reason: str, drops: Sequence[Dropped]) -> str:
-    shown = drops[:EXAMPLES]
-    more = paragraph(f"{len(shown)} of {len(drops):,} are shown.") if len(drops) > len(shown) else ""
-    return section(f"{reason} ({len(drops):,})", more, *(_example(drop) for drop in shown))
 
 
 def _example(drop: Dropped) -> str:

@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from s1kit.page import bars, details, page, paragraph, section, table, write_page
+from s1kit.page import bars, details, page, reason_section, section, table, write_page
 from s1kit.records import Dropped
 from s1kit.stage import Stage
 
@@ -48,18 +48,12 @@ def collect_page(stage: Stage, drops: Sequence[Dropped]) -> str:
         sections.append(section("Beside the paper's pool", table(["source", "paper", "here"], rows)))
     if missing := stage.figures.get("missing_sources"):
         sections.append(section("Sources that could not be read", table(["source", "why"], missing.items())))
-    sections += [_reason_section(reason, by_reason[reason]) for reason, _ in reasons.most_common()]
+    sections += [reason_section(reason, by_reason[reason], _example, EXAMPLES) for reason, _ in reasons.most_common()]
     lead = (
         f"Seed {stage.seed}; duplicates: {config['duplicates']}; decontamination: {config['decontaminate']} against "
         f"{', '.join(config['against']) or 'nothing'}."
     )
     return page("What was collected, and what was not", sections, lead)
-
-
-def _reason_section(reason: str, drops: Sequence[Dropped]) -> str:
-    shown = drops[:EXAMPLES]
-    more = paragraph(f"{len(shown)} of {len(drops):,} are shown.") if len(drops) > len(shown) else ""
-    return section(f"{reason} ({len(drops):,})", more, *(_example(drop) for drop in shown))
 
 
 def _example(drop: Dropped) -> str:

@@ -14,7 +14,7 @@ from s1kit.formats import find_format
 from s1kit.progress import say, set_quiet
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Dropped, Sample
-from s1kit.stage import Run, Stage, write_atomically
+from s1kit.stage import Run, Stage, make_folder, write_atomically
 from s1kit.train.encoded import TOO_LONG, check_terms, encode_samples
 
 if TYPE_CHECKING:
@@ -103,7 +103,7 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
         )
     with open_world(train.layout) as world, _threads(world, model_config):
         if world.is_main:
-            _make_folder(folder)
+            make_folder(folder)
             if world.device.type == "cpu" and train.dtype == "bfloat16":
                 say("train: bfloat16 is slow on most CPUs; train.dtype=float32 is not")
             num = sum(map(len, encoded))
@@ -121,15 +121,6 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
             write_atomically(folder / CHECKPOINT / "README.md", lambda p: p.write_text(card, encoding="utf-8"))
         world.barrier()
     return Trained(folder / CHECKPOINT, figures, too_long)
-
-
-def _make_folder(folder: Path) -> None:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"cannot make the folder: {error.strerror}", where=str(folder), fix="Choose another place."
-        ) from error
 
 
 @contextmanager

@@ -16,4 +16,4 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export OMP_NUM_THREADS=1
-exec "${PYTHON:-.venv/bin/python}" -m s1kit.tiny.base "${1:-s1kit/tiny/base}"
+exec "${PYTHON:-.venv/bin/python}" -m s1kit.tiny.pretrain "${1:-s1kit/tiny/base}"

@@ -1,4 +1,4 @@
-"""Pre-trains the tiny base model: copying, then single steps; `python -m s1kit.tiny.base FOLDER` writes a checkpoint.
+"""Pre-trains the tiny base model: copying, then single steps. `python -m s1kit.tiny.pretrain FOLDER` writes it.
 
 It is an ordinary Qwen2ForCausalLM of about a million parameters, so that the same loaders, trainer and engines serve it
 and Qwen2.5-32B. What it reads is in `corpus`; what it can then do is examined skill by skill and written beside it.

@@ -25,12 +25,14 @@ class Row:
     __slots__ = (
         "_answer_stops",
         "_match",
+        "_quiet",
         "_reopen",
         "_room",
         "_run",
         "_stops",
         "_stream",
         "_transcript",
+        "_watched",
         "drop",
         "plan",
     )
@@ -49,7 +51,11 @@ class Row:
         self._match = () if tokens.trigger_id is not None else tokens.match_ids
         self._reopen = tokens.reopen_id if plan.thinks else None
         self._run: list[int] = []
+        """Sampled since the transcript was last told."""
         self._room = 0
+        self._quiet = 0
+        """How many tokens outside `_watched` need nothing but to be noted, which is nearly all of them."""
+        self._watched: frozenset[int] = frozenset()
 
     @property
     def is_done(self) -> bool:
@@ -66,9 +72,7 @@ class Row:
 
     def start(self) -> tuple[int, ...]:
         """The context before the first sampled token: prompt, given prefix, and what is forced at once."""
-        context = self._transcript.begin()
-        self._room = self._transcript.room
-        return context
+        return self._settle(self._transcript.begin())
 
     def push(self, token: int) -> tuple[int, ...]:
         """The model sampled `token`; returns the ids to append to the context in its place, in order.
@@ -77,11 +81,18 @@ class Row:
         again, unless `is_done`.
         """
         self.drop = 0
+        if self._quiet and token not in self._watched:
+            self._quiet -= 1
+            self._run.append(token)
+            return (token,)
         if self._transcript.phase == "thinking":
-            return self._think(token)
-        if self._transcript.phase == "answer":
-            return self._answer(token)
-        raise ValueError(f"the row is done and takes no token, but got {token}.")
+            ids = self._think(token)
+        elif self._transcript.phase == "answer":
+            ids = self._answer(token)
+        else:
+            raise ValueError(f"the row is done and takes no token, but got {token}.")
+        self._quiet = self._num_quiet()
+        return ids
 
     def if_stopped(self) -> int:
         """The first id that would come into the context if the model tried to stop now; only while thinking."""
@@ -95,7 +106,7 @@ class Row:
 
     def new_segments(self) -> Iterator[Segment]:
         """What is new since the last call, whole characters only."""
-        held = self._num_held() if self._match else 0
+        held = self._num_held() if self._match and self.is_thinking else 0
         self._report(keep=held)
         return self._transcript.new_segments(stop=self.plan.request.stop if not self.is_thinking else ())
 
@@ -123,11 +134,15 @@ class Row:
     def _answer(self, token: int) -> tuple[int, ...]:
         transcript = self._transcript
         if token in self._answer_stops:
+            self._report()
             transcript.finish("stop")
             return ()
         if token == self._reopen:
+            self._report()
             return (token, *self._settle(transcript.reopen()))
-        transcript.add_answer((token,))
+        self._run.append(token)
+        if self.plan.request.stop or len(self._run) == self._room:
+            self._report()
         if self.plan.request.stop:
             text = transcript.plan.tokens.decode(transcript.parts[-1].ids)
             if (cut := first_stop(text, self.plan.request.stop)) is not None:
@@ -136,15 +151,35 @@ class Row:
 
     def _report(self, keep: int = 0) -> tuple[int, ...]:
         """Tell the transcript of the tokens sampled since the last time; returns what is forced after them."""
-        if len(self._run) <= keep or not self.is_thinking:
+        if len(self._run) <= keep:
             return ()
         ids = self._run[: len(self._run) - keep]
         del self._run[: len(ids)]
-        return self._settle(self._transcript.add_thinking(ids))
+        if self._transcript.phase == "thinking":
+            return self._settle(self._transcript.add_thinking(ids))
+        self._transcript.add_answer(ids)
+        return self._settle(())
 
     def _settle(self, forced: tuple[int, ...]) -> tuple[int, ...]:
+        """The transcript has changed: take over where it stands."""
         self._room = self._transcript.room
+        is_thinking = self._transcript.phase == "thinking"
+        if is_thinking:
+            self._watched = self._stops.union(self._match[-1:])
+        else:
+            self._watched = self._answer_stops if self._reopen is None else self._answer_stops | {self._reopen}
+        self._quiet = self._num_quiet()
         return forced
+
+    def _num_quiet(self) -> int:
+        """Tokens before the next that fills the room, is a multiple at which loops are looked for, or is looked at."""
+        quiet = self._room - len(self._run) - 1
+        if self.is_thinking:
+            if self.plan.request.loop_guard:
+                quiet = min(quiet, CHECK_EVERY - self.thinking_tokens % CHECK_EVERY - 1)
+        elif self.plan.request.stop:
+            return 0
+        return max(0, quiet)
 
     def _is_looping(self) -> bool:
         if not self.plan.request.loop_guard or self.thinking_tokens % CHECK_EVERY:

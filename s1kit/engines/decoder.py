@@ -128,9 +128,9 @@ class Decoder:
     def num_waiting(self) -> int:
         return len(self._waiting)
 
-    def admit(self, plan: Plan, is_streamed: bool = False) -> int:
-        """Queue a request; returns the ticket that its events carry."""
-        row = Row(plan)
+    def admit(self, plan: Plan, is_streamed: bool = False, row: Row | None = None) -> int:
+        """Queue a request; returns the ticket that its events carry. `row`: what drives it, in place of a new `Row`."""
+        row = row or Row(plan)
         context = row.start()
         ticket = self._num_admitted
         self._num_admitted += 1
@@ -172,9 +172,7 @@ class Decoder:
     def _extend(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
         """Feed new ids to the last `len(ids)` rows; returns the logits `[row, vocabulary]` after each row's last."""
         num_new = [len(i) for i in ids]
-        padded = torch.zeros((len(ids), max(num_new)), dtype=torch.long)
-        for row, new in enumerate(ids):
-            padded[row, : len(new)] = torch.tensor(new)
+        padded = _padded(ids, num_new)
         cache, positions, mask = self._slots.prepare(num_new)
         ends = sorted({n - 1 for n in num_new})
         out = self._model(
@@ -228,9 +226,7 @@ class Decoder:
         first, contexts = len(self._active), group.contexts
         self._active += group.hosts + [guest.active for guest in group.guests]
         lengths = [len(context) for context in contexts]
-        ids = torch.zeros((len(contexts), max(lengths)), dtype=torch.long)
-        for i, context in enumerate(contexts):
-            ids[i, : len(context)] = torch.tensor(context)
+        ids = _padded(contexts, lengths)
         ends = sorted({length - 1 for length in lengths})
         cache = DynamicCache()
         keep = torch.tensor(ends, device=self._device)
@@ -253,16 +249,18 @@ class Decoder:
             for i, token in zip(free, chosen, strict=True):
                 active = rows[i]
                 active.queue.extend(active.row.push(token))
-                self._slots.lengths[first + i] -= active.row.drop
+                if active.row.drop:
+                    self._slots.lengths[first + i] -= active.row.drop
         events = []
-        for index in range(len(self._active) - 1, first - 1, -1):
-            active = self._active[index]
+        # From the last on: a row that leaves is replaced by the last one.
+        for i in reversed(free):
+            active = rows[i]
             is_done = active.row.is_done
             segments = tuple(active.row.new_segments()) if active.is_streamed else ()
             if is_done or segments:
                 events.append(Event(active.ticket, segments, active.row.generation() if is_done else None))
             if is_done:
-                self._retire(index)
+                self._retire(first + i)
         return events
 
     def _retire(self, index: int) -> None:
@@ -284,6 +282,14 @@ class Decoder:
             return mask
         dtype = self._model.dtype
         return torch.zeros(mask.shape, dtype=dtype, device=self._device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+
+def _padded(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> torch.Tensor:
+    """Ids as a tensor `[row, token]`, zeros on the right of the shorter rows."""
+    longest = max(lengths)
+    if min(lengths) == longest:
+        return torch.tensor(rows)
+    return torch.tensor([(*row, *(0,) * (longest - length)) for row, length in zip(rows, lengths, strict=True)])
 
 
 def _num_shared(a: Sequence[int], b: Sequence[int]) -> int:

@@ -109,15 +109,14 @@ def _answer(transcript: Transcript, reply: Completed) -> list[int]:
     plan = transcript.plan
     transcript.add_answer(reply.ids)
     if transcript.phase == "done":
-        last = transcript.parts[-1]
-        text = plan.tokens.decode(last.ids)
+        text = transcript.answer_text
         if (cut := first_stop(text, plan.request.stop)) is not None:
             transcript.finish("stop_string", text[:cut])
         return list(reply.ids)
     if plan.thinks and reply.stop_id is not None and reply.stop_id == plan.tokens.reopen_id:
         return [*reply.ids, reply.stop_id, *transcript.reopen()]
     if reply.stop_text is not None:
-        text = plan.tokens.decode(transcript.parts[-1].ids) if transcript.parts[-1].kind == "answer" else ""
+        text = transcript.answer_text
         cut = first_stop(text, plan.request.stop)
         transcript.finish("stop_string", text if cut is None else text[:cut])
     else:

@@ -246,6 +246,15 @@ def find_format(name: str) -> ThinkingFormat:
     raise InputError(f"unknown thinking format {name!r}", where="thinking format", fix=nearest(name, FORMATS))
 
 
+def choose_format(
+    given: str | ThinkingFormat | None, own: ThinkingFormat | None, tokenizer: Tokenizer
+) -> ThinkingFormat:
+    """The format to load a model with: what the caller gave, else what came with the model, else the detected one."""
+    if isinstance(given, ThinkingFormat):
+        return given
+    return find_format(given) if given else own or detect_format(tokenizer)
+
+
 def load_format(folder: Path) -> ThinkingFormat | None:
     """The format that a checkpoint's folder carries, or None."""
     path = folder / FORMAT_FILE

@@ -174,7 +174,8 @@ def _prefix(request: Request, tokens: TokenFormat, budget: ThinkingBudget) -> tu
             )
         if left is not None and left < segment.num_tokens:
             ids = segment.token_ids[:left]
-            segment = Segment.of_ids(segment.origin, segment.kind, tokens.decode(ids), ids)
+            before = out[-1].token_ids[-1:] if out else tokens.open_ids[-1:]
+            segment = Segment.of_ids(segment.origin, segment.kind, tokens.decode(ids, before), ids)
         left = None if left is None else left - segment.num_tokens
         if segment.num_tokens:
             out.append(segment)

@@ -9,6 +9,11 @@ from functools import cached_property
 from s1kit.errors import InputError
 from s1kit.formats import ThinkingFormat, Tokenizer, encode
 
+CUT = "\ufffd"
+"""What decoders put for a character that is not whole."""
+_MOST_BYTES = 4
+"""Of a character in UTF-8."""
+
 
 @dataclass(frozen=True)
 class TokenFormat:
@@ -86,10 +91,31 @@ class TokenFormat:
             return False
         return last_id is None or not self.decode((last_id,)).endswith(self.format.lead)
 
-    def decode(self, ids: Sequence[int]) -> str:
-        """The text of ids, delimiters shown, without a character cut in two at the end."""
-        text = self.tokenizer.decode(list(ids), skip_special_tokens=False)
-        return str(text).rstrip("\ufffd")
+    def decode(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:
+        """The text that ids add after others, delimiters shown, without a character cut in two at the end."""
+        text = self.raw_text(ids, after)
+        if not text.endswith(CUT):
+            return text
+        # Where bytes are tokens of their own, one that is missing spoils the characters before it too.
+        shorter = [self.raw_text(ids[: len(ids) - n], after) for n in range(1, min(_MOST_BYTES, len(ids)))]
+        return max((t.rstrip(CUT) for t in (text, *shorter)), key=len)
+
+    def raw_text(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:
+        """The same with whatever stands for a character that is not whole.
+
+        Tokenizers with a sign for the space before a word leave out the first one of a text; only what comes before
+        the ids says whether theirs is the first.
+        """
+        if not after or self._is_context_free:
+            return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
+        whole, before = self.raw_text([*after, *ids]), self.raw_text(after)
+        return whole[len(before) :] if whole.startswith(before) else self.raw_text(ids)
+
+    @cached_property
+    def _is_context_free(self) -> bool:
+        """Whether the text of ids is that of each, in turn, up to characters of several tokens."""
+        ids = encode(self.tokenizer, "a b a")
+        return self.raw_text(ids) == "".join(self.raw_text([i]) for i in ids)
 
     def phrase_ids(self, text: str, field: str) -> tuple[int, ...]:
         """The ids of a wait or a closing phrase; InputError when they contain what would end thinking or the answer."""

@@ -13,6 +13,7 @@ from typing import Literal
 from s1kit.forcing import Insert, Move, Sampled, StopAttempt, Thinking, ThinkingBudget, advance, begin
 from s1kit.plan import Plan
 from s1kit.records import Ending, Generation, Origin, Segment, SegmentKind
+from s1kit.speech import Speech, Telling
 
 Phase = Literal["thinking", "answer", "done"]
 AnswerFinish = Literal["stop", "length", "stop_string", "none"]
@@ -46,7 +47,9 @@ class Transcript:
         self._answer_room = plan.request.answer_tokens
         self._block_start = 0
         self._text_cut: str | None = None
-        self._shown = (0, 0)
+        self._shown = 0
+        """Parts that were streamed to their end."""
+        self._telling: Telling | None = None
 
     def begin(self) -> tuple[int, ...]:
         """Take in the given prefix; returns the whole context to decode from."""
@@ -112,6 +115,11 @@ class Transcript:
         if not self.room:
             self.finish("length")
 
+    @property
+    def answer_text(self) -> str:
+        """The text of the run of answer that is growing; empty before there is one."""
+        return self._text(len(self.parts) - 1) if self.parts and self.parts[-1].kind == "answer" else ""
+
     def reopen(self) -> tuple[int, ...]:
         """The model began to think again inside its answer: what is left of the one budget is what it gets.
 
@@ -150,33 +158,38 @@ class Transcript:
             question_id=request.question_id,
             setting=request.setting,
             repeat=request.repeat,
-            segments=tuple(self._segment(p, p.ids) for p in self.parts if p.ids),
+            segments=tuple(
+                Segment.of_ids(p.origin, p.kind, self._text(i), tuple(p.ids)) for i, p in enumerate(self.parts) if p.ids
+            ),
             ending=self.ending,
             answer_finish=self.answer_finish,
         )
 
-    def new_segments(self, hold: int = 0, stop: Sequence[str] = ()) -> Iterator[Segment]:
+    def new_segments(self, stop: Sequence[str] = ()) -> Iterator[Segment]:
         """What is new since the last call, for streaming.
 
-        Held back until it is certain: the last `hold` ids, a character of which only some bytes are there, and text
-        that may turn out to begin a stop string.
+        Held back until it is certain: a character of which only some bytes are there, and text that may turn out to
+        begin a stop string.
         """
-        part, done = self._shown
-        while part < len(self.parts):
-            current = self.parts[part]
-            is_last = part == len(self.parts) - 1 and self.phase != "done"
-            ids = current.ids[done : len(current.ids) - hold if is_last else None]
-            if is_last and current.origin == "sampled" and self._is_uncertain(ids, stop):
-                break
-            if ids:
-                is_cut = self._text_cut is not None and part == len(self.parts) - 1
-                text = self._cut_text(current, done) if is_cut else self.plan.tokens.decode(ids)
-                yield Segment.of_ids(current.origin, current.kind, text, tuple(ids))
-            if is_last:
-                done += len(ids)
-                break
-            part, done = part + 1, 0
-        self._shown = (part, done)
+        while self._shown < len(self.parts):
+            part = self.parts[self._shown]
+            is_last = part is self.parts[-1]
+            is_over = not is_last or self.phase == "done"
+            if self._telling is None:
+                self._telling = Telling(Speech(self.plan.tokens, self._before(self._shown)))
+            telling = self._telling
+            telling.hear(part.ids, is_over)
+            if is_over:
+                if is_last and self._text_cut is not None:
+                    telling.held = self._text_cut[telling.length :]
+                self._shown, self._telling = self._shown + 1, None
+            elif part.origin == "sampled" and not telling.is_certain(stop):
+                return
+            text, ids = telling.tell(part.ids)
+            if text or ids:
+                yield Segment.of_ids(part.origin, part.kind, text, ids)
+            if not is_over:
+                return
 
     def _carry_out(self, move: Move) -> tuple[int, ...]:
         """What the machine orders after sampled tokens: nothing, or the cutoff."""
@@ -216,17 +229,13 @@ class Transcript:
     def _prefix_ids(self) -> list[int]:
         return [i for s in self.plan.prefix for i in s.token_ids]
 
-    def _segment(self, part: Part, ids: list[int]) -> Segment:
-        is_cut = self._text_cut is not None and part is self.parts[-1]
-        text = self._text_cut if is_cut and self._text_cut is not None else self.plan.tokens.decode(ids)
-        return Segment.of_ids(part.origin, part.kind, text, tuple(ids))
+    def _text(self, index: int) -> str:
+        part = self.parts[index]
+        if self._text_cut is not None and part is self.parts[-1]:
+            return self._text_cut
+        return self.plan.tokens.decode(part.ids, self._before(index))
 
-    def _cut_text(self, part: Part, done: int) -> str:
-        return (self._text_cut or "")[len(self.plan.tokens.decode(part.ids[:done])) :]
-
-    def _is_uncertain(self, ids: list[int], stop: Sequence[str]) -> bool:
-        raw = str(self.plan.tokens.tokenizer.decode(ids, skip_special_tokens=False))
-        # A character has at most four bytes; more than that held back would never become one.
-        if raw.endswith("\ufffd") and len(ids) < 4:
-            return True
-        return any(raw.endswith(s[:n]) for s in stop for n in range(1, len(s)))
+    def _before(self, index: int) -> tuple[int, ...]:
+        """The id before a part."""
+        ids = next((p.ids for p in reversed(self.parts[:index]) if p.ids), self.plan.prompt_ids)
+        return tuple(ids[-1:])

@@ -15,6 +15,7 @@ LAYERS = [
         "formats",
         "tokenizer",
         "tokens",
+        "speech",
         "stage",
         "journal",
         "questions",

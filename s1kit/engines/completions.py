@@ -13,18 +13,18 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from queue import Empty, SimpleQueue
-from typing import Any
 
 import httpx
 
 from s1kit.engines import OnSegment
 from s1kit.engines.completions_wire import Mode, ServerFailed, Wire, probe_mode
+from s1kit.engines.planned import Planned
 from s1kit.errors import InputError
 from s1kit.flow import flow
-from s1kit.formats import ThinkingFormat, detect_format, find_format, load_format
-from s1kit.plan import Plan, make_plan
+from s1kit.formats import ThinkingFormat, choose_format, load_format
+from s1kit.plan import Plan
 from s1kit.records import Generation, Segment
 from s1kit.request import Request
 from s1kit.tokenizer import FileTokenizer, find_folder
@@ -36,7 +36,7 @@ KEY_VARIABLE = "S1KIT_COMPLETIONS_KEY"
 
 
 @dataclass
-class CompletionsEngine:
+class CompletionsEngine(Planned):
     """A server, and how to talk to it."""
 
     wire: Wire
@@ -44,20 +44,10 @@ class CompletionsEngine:
     context_tokens: int
     num_parallel: int = 32
     """Requests under way at once; the server batches them."""
-    tokenizer: Any = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokenizer = self.tokens.tokenizer
         if self.wire.mode == "text":
             _refuse_invisible(self.tokens)
-
-    @property
-    def format(self) -> ThinkingFormat:
-        return self.tokens.format
-
-    def plan(self, request: Request) -> Plan:
-        """The request, resolved; InputError when it cannot be honoured."""
-        return make_plan(request, self.tokens, self.context_tokens)
 
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations as they finish; a request that the server fails is a generation that says why."""
@@ -118,9 +108,7 @@ def load(
     url, model, named = _parse(reference)
     folder = find_folder(tokenizer or named or model)
     files = FileTokenizer(folder)
-    fmt = format if isinstance(format, ThinkingFormat) else None
-    fmt = fmt or (find_format(format) if isinstance(format, str) else load_format(folder) or detect_format(files))
-    tokens = TokenFormat(fmt, files, files.more_eos_ids)
+    tokens = TokenFormat(choose_format(format, load_format(folder), files), files, files.more_eos_ids)
     key = os.environ.get(KEY_VARIABLE)
     client = httpx.Client(
         base_url=url,

@@ -6,9 +6,10 @@ Like the transformers engine it looks at every sampled token before the token en
 
 from __future__ import annotations
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -17,9 +18,9 @@ from typing import Any
 
 from s1kit.engines import OnSegment
 from s1kit.engines.gguf import FILE_KEY
+from s1kit.engines.planned import Planned
 from s1kit.errors import InputError, MissingExtra
-from s1kit.formats import ThinkingFormat, detect_format, find_format, load_format
-from s1kit.plan import Plan, make_plan
+from s1kit.formats import ThinkingFormat, choose_format, load_format
 from s1kit.records import Generation
 from s1kit.request import Request
 from s1kit.rows import Row
@@ -34,6 +35,10 @@ except ImportError as error:
 
 _MOST_CONTEXT = 8192
 """Tokens of context unless more are asked for: memory is set aside for each request that decodes."""
+_BATCH_TOKENS = 512
+"""Most tokens of one step, over all requests."""
+_SMALL_MODEL = 20_000_000
+"""Parameters below which threads cost more than they bring."""
 
 
 @dataclass
@@ -50,7 +55,7 @@ class _Slot:
 
 
 @dataclass
-class LlamaCppEngine:
+class LlamaCppEngine(Planned):
     """A loaded GGUF file."""
 
     model: Any
@@ -58,25 +63,12 @@ class LlamaCppEngine:
     tokens: TokenFormat
     context_tokens: int
     num_parallel: int
-    batch_tokens: int = 512
-    tokenizer: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokenizer = self.tokens.tokenizer
-
-    @property
-    def format(self) -> ThinkingFormat:
-        return self.tokens.format
 
     @cached_property
     def vocabulary_size(self) -> int:
         """Ids that the tokenizer knows; the rest of the output layer is padding."""
         all_ids = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model)))
         return int(min(all_ids, max(self.tokenizer.get_vocab().values()) + 1))
-
-    def plan(self, request: Request) -> Plan:
-        """The request, resolved; InputError when it cannot be honoured."""
-        return make_plan(request, self.tokens, self.context_tokens)
 
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations as they finish. All requests are checked before any is decoded."""
@@ -108,10 +100,10 @@ class LlamaCppEngine:
 
     def _step(self, running: Sequence[_Slot]) -> str:
         """Feed what is pending, at most a batch of it, and sample where nothing is left; returns why it failed."""
-        batch = llama_cpp.llama_batch_init(self.batch_tokens, 0, 1)
+        batch = llama_cpp.llama_batch_init(_BATCH_TOKENS, 0, 1)
         try:
             ends: list[tuple[int, _Slot]] = []
-            share = max(1, self.batch_tokens // max(1, len(running)))
+            share = max(1, _BATCH_TOKENS // max(1, len(running)))
             for slot in running:
                 for _ in range(min(share, len(slot.pending))):
                     at = batch.n_tokens
@@ -181,42 +173,57 @@ def load(
     if not model:
         fix = "Check that it is a GGUF model."
         raise InputError("llama.cpp cannot load the file", where=f"llama.cpp:{path}", fix=fix)
-    tokenizer, own = read_tokenizer(path)
-    fmt = format if isinstance(format, ThinkingFormat) else find_format(format) if format else own
+    brought = read_file(path)
     room = int(llama_cpp.llama_model_n_ctx_train(model))
     each = context_tokens or min(room, _MOST_CONTEXT)
     settings = llama_cpp.llama_context_default_params()
     settings.n_ctx, settings.n_seq_max = each * num_parallel, num_parallel
-    settings.n_batch = settings.n_ubatch = 512
-    if num_threads:
-        settings.n_threads = settings.n_threads_batch = num_threads
+    settings.n_batch = settings.n_ubatch = _BATCH_TOKENS
+    if brought.is_float32:
+        # llama.cpp keeps keys and values in half precision unless told otherwise, and its flash attention always does.
+        settings.type_k = settings.type_v = llama_cpp.GGML_TYPE_F32
+        settings.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    is_small = llama_cpp.llama_model_n_params(model) < _SMALL_MODEL
+    settings.n_threads = settings.n_threads_batch = num_threads or (1 if is_small else os.cpu_count() or 1)
     context = llama_cpp.llama_init_from_model(model, settings)
     if not context:
         fix = "Give a smaller context_tokens or num_parallel."
         raise InputError(f"no memory for {num_parallel} contexts of {each} tokens", where=f"llama.cpp:{path}", fix=fix)
-    tokens = TokenFormat(fmt or detect_format(tokenizer), tokenizer, tokenizer.more_eos_ids)
+    fmt = choose_format(format, brought.format, brought.tokenizer)
+    tokens = TokenFormat(fmt, brought.tokenizer, brought.tokenizer.more_eos_ids)
     return LlamaCppEngine(model, context, tokens, each, num_parallel)
 
 
-def read_tokenizer(path: str) -> tuple[FileTokenizer, ThinkingFormat | None]:
-    """The tokenizer inside a GGUF file, and the thinking format where the file says one. Raises InputError."""
+@dataclass(frozen=True)
+class Brought:
+    """What a GGUF file says beside its weights."""
+
+    tokenizer: FileTokenizer
+    format: ThinkingFormat | None
+    """The thinking format that was exported with it."""
+    is_float32: bool
+
+
+def read_file(path: str) -> Brought:
+    """The tokenizer and the thinking format inside a GGUF file. Raises InputError."""
     try:
-        from gguf import GGUFReader
+        from gguf import GGMLQuantizationType, GGUFReader
     except ImportError as error:
         raise MissingExtra("the engine llama.cpp:", "gguf", extra="llama-cpp") from error
-    fields = GGUFReader(path).fields
-    if FILE_KEY + "tokenizer.json" not in fields:
+    reader = GGUFReader(path)
+    if FILE_KEY + "tokenizer.json" not in reader.fields:
         raise InputError(
             "the file was not written by s1kit export, so it brings no tokenizer files",
             where=f"llama.cpp:{path}",
             fix="Export the checkpoint with s1kit export, or serve the file and use completions:.",
         )
+    is_float32 = all(t.tensor_type == GGMLQuantizationType.F32 for t in reader.tensors)
     with TemporaryDirectory() as name:
         folder = Path(name)
-        for key, value in fields.items():
+        for key, value in reader.fields.items():
             if key.startswith(FILE_KEY):
                 (folder / Path(key.removeprefix(FILE_KEY)).name).write_bytes(bytes(value.parts[-1]))
-        return FileTokenizer(folder), load_format(folder)
+        return Brought(FileTokenizer(folder), load_format(folder), is_float32)
 
 
 _quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import count
 from typing import Any
 
@@ -12,10 +12,11 @@ from typing import Any
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 from s1kit.engines import OnSegment
+from s1kit.engines.planned import Planned
 from s1kit.engines.vllm_fields import REQUEST_FIELD
 from s1kit.errors import InputError, MissingExtra
-from s1kit.formats import ThinkingFormat, detect_format, find_format, load_format
-from s1kit.plan import Plan, make_plan
+from s1kit.formats import ThinkingFormat, choose_format, load_format
+from s1kit.plan import Plan
 from s1kit.records import Generation
 from s1kit.request import Request
 from s1kit.tokenizer import FileTokenizer, find_folder
@@ -33,24 +34,16 @@ _numbers = count()
 
 
 @dataclass
-class VllmEngine:
+class VllmEngine(Planned):
     """A loaded model."""
 
     llm: Any
     tokens: TokenFormat
     context_tokens: int
-    tokenizer: Any = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.tokenizer = self.tokens.tokenizer
-
-    @property
-    def format(self) -> ThinkingFormat:
-        return self.tokens.format
 
     def plan(self, request: Request) -> Plan:
         """The request, resolved; InputError when it cannot be honoured."""
-        plan = make_plan(request, self.tokens, self.context_tokens)
+        plan = super().plan(request)
         # The end of sequence is a token of its own to vLLM.
         if plan.total_tokens + 1 > self.context_tokens and request.budget is not None:
             most = plan.budget.max_tokens - 1
@@ -101,8 +94,8 @@ def load(
     """Load a checkpoint folder or Hub id; further options go to `vllm.LLM`. Raises InputError."""
     folder = find_folder(model)
     tokenizer = FileTokenizer(folder)
-    fmt = format if isinstance(format, ThinkingFormat) else find_format(format) if format else load_format(folder)
-    tokens = TokenFormat(fmt or detect_format(tokenizer), tokenizer, tokenizer.more_eos_ids)
+    fmt = choose_format(format, load_format(folder), tokenizer)
+    tokens = TokenFormat(fmt, tokenizer, tokenizer.more_eos_ids)
     processors = [BudgetForcing]
     llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=processors, **options)
     return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len))

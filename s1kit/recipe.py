@@ -54,6 +54,17 @@ class Source(Config):
     """Go on without it, and say so, when it cannot be read."""
 
 
+class Semantic(Config):
+    """What tier `semantic` adds to `strict`: questions that mean an evaluation question, whatever their words."""
+
+    model: str
+    """Folder of a sentence-embedding model (config.json, tokenizer.json, .safetensors), e.g. all-MiniLM-L6-v2."""
+    similarity: float = Field(default=0.85, gt=0, le=1)
+    """Cosine from which on a question is a candidate. What is right depends on the model: the page shows the pairs."""
+    judge: str = ""
+    """A chat model that says which candidates are the evaluation question again; empty: they are listed and stay."""
+
+
 class Collect(Config):
     """questions <- sources, less duplicates and what overlaps with evaluation sets."""
 
@@ -67,6 +78,8 @@ class Collect(Config):
     """Evaluation sets: built-in names, or files like those of a source."""
     coverage: float = Field(default=0.5, gt=0, le=1)
     """Share of an evaluation question's informative n-grams from which on `strict` and `semantic` drop a question."""
+    semantic: Semantic | None = None
+    """Of tier `semantic`, which needs it."""
     executor: Literal["local", "ray"] = "local"
     """Where batches of the pool are looked at; the rows that come out are the same."""
     processes: int = Field(default=1, ge=1)
@@ -141,6 +154,8 @@ class Curate(Config):
     """How questions get a domain: `source` (the source's name), `offline` (keywords), or a model reference."""
     selection: str = "s1"
     """Preset: s1, s1-notebook, random, longest, diverse, full, limo, shortest-correct."""
+    judge: str = ""
+    """A chat model asked where the grader's rules disagree; empty: the grader abstains there."""
     also: list[str] = Field(default_factory=list)
     """Further presets drawn from the same candidates, for comparison; each in shards of its name."""
     num: int = Field(default=1000, ge=1)
@@ -242,7 +257,7 @@ class Train(Config):
 
 
 class Comparator(Config):
-    """Another model beside the one under evaluation: asked now, or read from a file."""
+    """Another model beside the one under evaluation: asked now, or read from a file of outputs or of numbers."""
 
     model: str = ""
     """A remote model, `chat:<provider>/<model>`, asked the same questions."""
@@ -254,8 +269,11 @@ class Comparator(Config):
     max_cost_usd: float | None = Field(default=None, ge=0)
     file: str = ""
     """Published outputs: sample files of lm-evaluation-harness, or rows with question, answer and thinking."""
+    numbers: str = ""
+    """Published accuracies: a file with name, benchmark, accuracy_percent, source, and where known num_questions,
+    thinking_tokens, date; or `s1-paper`."""
     name: str = ""
-    """What the report calls the file."""
+    """What the report calls the file of outputs."""
 
 
 class Evaluate(Config):

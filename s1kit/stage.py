@@ -238,6 +238,9 @@ def make_folder(folder: Path) -> None:
 
 
 def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    # A setting that the version which started the stage did not have, and that is off now, is no difference.
+    config = {key: value for key, value in now["config"].items() if key in before.get("config", {}) or value}
+    now = {**now, "config": config}
     for what in ("format_version", "seed", "config", "inputs"):
         if before.get(what) != now[what]:
             changed = _first_difference(before.get(what), now[what])

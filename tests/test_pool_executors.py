@@ -28,7 +28,7 @@ def test_results_come_in_the_order_of_the_batches() -> None:
 
 
 def collected(folder: Path, monkeypatch: pytest.MonkeyPatch, **config: Any) -> dict[str, bytes]:
-    monkeypatch.setattr("s1kit.pool.collect.BATCH", 100)
+    monkeypatch.setattr("s1kit.pool.reading.BATCH", 100)
     pool = {"sources": [{"builtin": "tiny", "num": 500}], "decontaminate": "strict", "against": ["tiny"]}
     recipe = Recipe.model_validate({"name": "test", "collect": pool | config})
     stage = collect(recipe, open_run(folder, recipe.name, recipe.model_dump()))

@@ -13,15 +13,21 @@ from s1kit.pool.decontaminate import Matches, Overlap, OverlapIndex
 from s1kit.pool.duplicates import text_keys
 from s1kit.pool.evaluation_sets import load_set
 from s1kit.pool.ngrams import Tier
+from s1kit.pool.semantic import Near, near_questions
 
 
 def look_at_batch(
-    rows: Sequence[Mapping[str, Any]], against: Sequence[str], tier: Tier | None, seed: int
+    rows: Sequence[Mapping[str, Any]],
+    against: Sequence[str],
+    tier: Tier | None,
+    seed: int,
+    semantic: Mapping[str, Any] | None = None,
 ) -> list[dict[str, Any]]:
     """One row that says of a batch (rows with `text`) what the whole pool's decision needs.
 
     `keys`: a hash a row, equal for the same text after normalisation. In tier `s1` `overlaps`: position and `Overlap`;
-    in tier `strict` `matches`: the fields of `Matches`.
+    in tier `strict` `matches`: the fields of `Matches`. With `semantic` (`model`, `similarity`, `cache`) also `near`:
+    position and `Near`.
     """
     texts = [str(row["text"]) for row in rows]
     seen: dict[str, Any] = {"keys": text_keys(texts).tolist()}
@@ -33,6 +39,8 @@ def look_at_batch(
     else:
         matches = index.match(texts)
         seen["matches"] = [matches.texts.tolist(), matches.grams.tolist(), matches.firsts.tolist(), matches.matched]
+    if semantic:
+        seen["near"] = near_questions(texts, against, seed=seed, **semantic)
     return [seen]
 
 
@@ -47,6 +55,11 @@ def matches_of(seen: Mapping[str, Any]) -> Matches:
 
     texts, grams, firsts, matched = seen["matches"]
     return Matches(np.array(texts, np.int64), np.array(grams, np.int64), np.array(firsts, np.int64), tuple(matched))
+
+
+def near_of(seen: Mapping[str, Any]) -> list[tuple[int, Near]]:
+    """What `look_at_batch` wrote about nearness: position in the batch, and to what."""
+    return [(row[0], Near(*row[1:])) for row in seen.get("near", ())]
 
 
 @lru_cache(maxsize=4)

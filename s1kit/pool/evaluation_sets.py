@@ -49,29 +49,55 @@ def load_set(name: str, tier: Tier, seed: int = 0) -> HashedSet:
 
     Raises InputError for a name that is neither.
     """
+    if name in shipped_sets():
+        with resources.as_file(resources.files("s1kit.pool") / "hashes" / f"{name}.parquet") as path:
+            return read_hashes(path, name, tier)
+    if hashes := _file_of_hashes(name):
+        return read_hashes(hashes, hashes.stem, tier)
+    label, texts = read_set(name, seed)
+    return hash_texts(label, texts, tier)
+
+
+def read_set(name: str, seed: int = 0) -> tuple[str, list[str]]:
+    """What an evaluation set is called, and its questions, where they are at hand.
+
+    Raises InputError for a set of which only hashes are there, and for a name that is none.
+    """
     if name == "tiny":
         from s1kit.tiny.questions import held_out_questions
 
-        return hash_texts(name, [q.text for q in held_out_questions(NUM_HELD_OUT, seed)], tier)
+        return name, [q.text for q in held_out_questions(NUM_HELD_OUT, seed)]
     if name in ON_THE_HUB:
         there = ON_THE_HUB[name]
         columns = {"text": there.column}
         source = Source(hub=there.hub, subset=there.subset, split=there.split, columns=columns, name=name)
-        return hash_texts(name, [q.text for q in read_source(source, seed)], tier)
-    if name in shipped_sets():
-        with resources.as_file(resources.files("s1kit.pool") / "hashes" / f"{name}.parquet") as path:
-            return read_hashes(path, name, tier)
+        return name, [q.text for q in read_source(source, seed)]
+    if name in shipped_sets() or _file_of_hashes(name):
+        raise InputError(
+            f"of the evaluation set {name!r} only hashes are there, and this tier reads its questions",
+            where="collect.against",
+            fix="Give a file of its questions, or use decontaminate = strict.",
+        )
+    return Path(name).name.split(".")[0], [q.text for q in read_questions(name)]
+
+
+def _find_set(name: str) -> list[Path]:
     try:
-        files = find_files(name)
+        return find_files(name)
     except InputError as error:
         raise InputError(
             f"there is no evaluation set {name!r}",
             where="collect.against",
             fix="Give a file of questions, or a built-in name. " + nearest(name, builtin_sets()),
         ) from error
-    if len(files) == 1 and files[0].suffix == ".parquet" and _holds_hashes(files[0]):
-        return read_hashes(files[0], files[0].stem, tier)
-    return hash_texts(Path(name).name.split(".")[0], [q.text for q in read_questions(name)], tier)
+
+
+def _file_of_hashes(name: str) -> Path | None:
+    """The file that a name gives, when it holds hashes; InputError when the name is neither built in nor a file."""
+    if name in builtin_sets():
+        return None
+    files = _find_set(name)
+    return files[0] if len(files) == 1 and files[0].suffix == ".parquet" and _holds_hashes(files[0]) else None
 
 
 def hash_texts(name: str, texts: Sequence[str], tier: Tier) -> HashedSet:

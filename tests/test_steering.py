@@ -89,27 +89,29 @@ def test_a_row_rebuilt_from_its_tokens_is_the_row_it_was(engine: Any) -> None:
             again = Steered(plan, memory)
             again.replay(output)
             assert again.generation() == row.generation()
-            assert again.wish() == row.wish()
+            assert again.forced == row.forced
 
 
 def _next(row: Any, random: Random, plan: Any) -> int:
-    """A sampler that honours wishes; the model's own words include the first id of the wait."""
-    wish = row.wish()
-    if wish.forced is not None:
-        return int(wish.forced)
+    """A sampler that honours what is forced; the model's own words include the first id of the wait."""
+    if row.forced is not None:
+        return int(row.forced)
     stops = random.random() < 0.2
-    row.settle(stops)
-    return int(wish.target if stops else random.choice([plan.waits[0].ids[0], 5, 6, 7]))
+    target = row.settle(stops)
+    return int(target if stops else random.choice([plan.waits[0].ids[0], 5, 6, 7]))
 
 
 def test_an_engine_that_ignores_the_logits_is_caught(engine: Any) -> None:
     from s1kit.engines.steering import Steered
 
     row = Steered(engine.plan(Request(question="?", budget=ThinkingBudget(0))))
-    forced = row.wish().forced
-    assert forced is not None
+    assert row.forced is not None
     with pytest.raises(ValueError, match="ignores logits"):
-        row.observe(forced + 1)
+        row.observe(row.forced + 1)
+    thinking = Steered(engine.plan(Request(question="?", budget=ThinkingBudget(9, 0, 1))))
+    thinking.settle(False)
+    with pytest.raises(ValueError, match="which was masked"):
+        thinking.observe(min(thinking.stop_ids))
 
 
 def test_a_delimiter_of_several_ordinary_tokens_cannot_be_steered_and_is_refused(tiny_random_checkpoint: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 
@@ -16,40 +17,55 @@ def steer(logits: torch.Tensor, rows: Sequence[tuple[int, Steered]]) -> torch.Te
     truncation; at temperature 0 it is drawn exactly when it is the largest.
     """
     forced: list[tuple[int, int]] = []
-    groups: dict[frozenset[int], list[tuple[int, Steered, int]]] = {}
+    groups: dict[frozenset[int], list[tuple[int, Steered]]] = {}
     for index, row in rows:
-        wish = row.wish()
-        if wish.forced is not None:
-            forced.append((index, wish.forced))
+        token = row.forced
+        if token is not None:
+            forced.append((index, token))
         else:
-            groups.setdefault(wish.stop_ids, []).append((index, row, wish.target))
+            groups.setdefault(row.stop_ids, []).append((index, row))
     for stop_ids, members in groups.items():
-        forced += _draw_stops(logits, sorted(stop_ids), members)
+        forced += _draw_stops(logits, _as_tensor(stop_ids, logits.shape[-1], logits.device), members)
     if forced:
-        at = torch.tensor([i for i, _ in forced], device=logits.device)
-        ids = torch.tensor([t for _, t in forced], device=logits.device)
+        at, ids = torch.tensor(forced, device=logits.device).T
         logits[at] = -torch.inf
         logits[at, ids] = 0.0
     return logits
 
 
 def _draw_stops(
-    logits: torch.Tensor, stop_ids: list[int], members: Sequence[tuple[int, Steered, int]]
+    logits: torch.Tensor, stops: torch.Tensor, members: Sequence[tuple[int, Steered]]
 ) -> list[tuple[int, int]]:
     """Decide for each row whether it stops; masks the stops of all, returns what is forced on those that do."""
-    at = torch.tensor([i for i, _, _ in members], device=logits.device)
-    stops = torch.tensor([s for s in stop_ids if s < logits.shape[-1]], device=logits.device)
+    numbers = [index for index, _ in members]
+    at = slice(None) if numbers == list(range(len(logits))) else torch.tensor(numbers, device=logits.device)
     chosen = logits[at].float()
-    temperatures = torch.tensor([row.temperature or 1.0 for _, row, _ in members], device=logits.device)[:, None]
-    scaled = chosen / temperatures
-    share = (scaled[:, stops].logsumexp(-1) - scaled.logsumexp(-1)).exp()
-    is_largest = torch.isin(chosen.argmax(-1), stops)
-    verdicts = torch.stack((share, is_largest.float())).tolist()
+    verdicts: list[float] = _verdicts(chosen, stops, [row.temperature for _, row in members]).tolist()
     out = []
-    for (index, row, target), probability, largest in zip(members, *verdicts, strict=True):
-        is_stopping = bool(largest) if row.temperature == 0 else row.draw() < probability
-        row.settle(is_stopping)
-        if is_stopping:
-            out.append((index, target))
-    logits[at[:, None], stops[None, :]] = -torch.inf
+    for (index, row), verdict in zip(members, verdicts, strict=True):
+        # At temperature 0 the verdict is 0 or 1.
+        if verdict and row.draw() < verdict:
+            out.append((index, row.settle(True)))
+        else:
+            row.settle(False)
+    if isinstance(at, slice):
+        logits[:, stops] = -torch.inf
+    else:
+        logits[at[:, None], stops] = -torch.inf
     return out
+
+
+def _verdicts(logits: torch.Tensor, stops: torch.Tensor, temperatures: list[float]) -> torch.Tensor:
+    """The probability `[row]` of a stop; at temperature 0 whether one is the largest."""
+    is_largest = torch.isin(logits.argmax(-1), stops).float()
+    if not any(temperatures):
+        return is_largest
+    heat = torch.tensor(temperatures, device=logits.device)
+    scaled = logits / heat.where(heat > 0, 1.0)[:, None]
+    share = (scaled[:, stops].logsumexp(-1) - scaled.logsumexp(-1)).exp()
+    return share.where(heat > 0, is_largest)
+
+
+@lru_cache(maxsize=64)
+def _as_tensor(stop_ids: frozenset[int], vocabulary_size: int, device: torch.device) -> torch.Tensor:
+    return torch.tensor(sorted(i for i in stop_ids if i < vocabulary_size), device=device)

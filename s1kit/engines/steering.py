@@ -12,15 +12,16 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from random import Random
 
 from s1kit.errors import InputError
 from s1kit.plan import Plan
 from s1kit.records import Generation
 from s1kit.rows import Row
+from s1kit.tokens import TokenFormat
 
 _MAX_REMEMBERED = 100_000
+_MASK = 2**64 - 1
 
 
 class Memory:
@@ -39,33 +40,31 @@ class Memory:
         return self._was_stop.get(key, True)
 
 
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What must happen to the next token of a row."""
-
-    forced: int | None = None
-    """This id and no other."""
-    stop_ids: frozenset[int] = frozenset()
-    """Else: ids that are a stop, to be drawn against all others."""
-    target: int = -1
-    """What is forced when the draw says stop."""
-
-
 class Steered:
     """One request, told of tokens after they were sampled."""
+
+    __slots__ = (
+        "_doubtful",
+        "_eos",
+        "_is_stopping",
+        "_key",
+        "_memory",
+        "_queue",
+        "_seed",
+        "_target",
+        "num_observed",
+        "plan",
+        "row",
+        "temperature",
+    )
 
     def __init__(self, plan: Plan, memory: Memory | None = None, num_given: int | None = None) -> None:
         """`num_given`: how much of the plan's prompt the engine has; the rest is forced. None: all of it.
 
         Raises InputError for a format whose end must be matched over several tokens: it cannot be steered.
         """
+        refuse_unsteerable(plan.tokens)
         tokens = plan.tokens
-        if tokens.trigger_id is None:
-            raise InputError(
-                f"the end of thinking of format {tokens.format.name!r} is no single token of this tokenizer",
-                where="thinking format",
-                fix="Use the engine hf:, or a completions: server, for this model.",
-            )
         self.plan = plan
         self.row = Row(plan)
         self.temperature = plan.request.temperature
@@ -76,6 +75,9 @@ class Steered:
             self._eos = min(tokens.eos_ids)
         self._memory = memory if memory is not None else Memory()
         self._key = hash(plan.prompt_ids)
+        self._seed = Random(plan.request.seed).getrandbits(64)
+        self._doubtful = frozenset(w.ids[0] for w in plan.waits).union(tokens.lead_ids[:1])
+        """Ids that the model may sample, and that may stand for a stop."""
         self.num_observed = 0
         self._target = -1
         self._is_stopping = False
@@ -84,45 +86,56 @@ class Steered:
     def is_done(self) -> bool:
         return self.row.is_done and not self._queue
 
-    def wish(self) -> Wish:
-        """What the next token must be, or what must be drawn for it."""
+    @property
+    def forced(self) -> int | None:
+        """The next token, where it is decided: what stands in a queue, and nothing but the end after the end."""
         if self._queue:
-            return Wish(forced=self._queue[0])
-        if self.row.is_done:
-            return Wish(forced=self._eos)
+            return self._queue[0]
+        return self._eos if self.row.is_done else None
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Where nothing is forced: the ids that are a stop, to be drawn against all others."""
         tokens = self.plan.tokens
-        if self.row.is_thinking:
-            self._target = self.row.if_stopped()
-            return Wish(stop_ids=tokens.thinking_stop_ids, target=self._target)
-        # Only the engine's own end of sequence ends a request there: what else ends an answer is turned into it.
-        self._target = self._eos
-        return Wish(stop_ids=tokens.answer_stop_ids, target=self._eos)
+        return tokens.thinking_stop_ids if self.row.is_thinking else tokens.answer_stop_ids
 
     def draw(self) -> float:
         """The number in [0, 1) against which the stop's probability is held, a function of seed and position."""
-        return Random(f"{self.plan.request.seed}:{self.num_observed}").random()
+        x = (self._seed + (self.num_observed + 1) * 0x9E3779B97F4A7C15) & _MASK
+        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _MASK
+        x = (x ^ x >> 27) * 0x94D049BB133111EB & _MASK
+        return ((x ^ x >> 31) >> 11) * 2.0**-53
 
-    def settle(self, is_stopping: bool) -> None:
-        """What was decided for the next token: the target stands for a stop, or stops are masked."""
+    def settle(self, is_stopping: bool) -> int:
+        """The draw for the next token: returns the id that must stand for the stop; without one, stops are masked.
+
+        May be called again before the token is there: an engine computes logits, too, for prompts in several pieces.
+        """
         self._is_stopping = is_stopping
+        if is_stopping:
+            # Only the engine's own end of sequence ends a request there: what else ends an answer is turned into it.
+            self._target = self.row.if_stopped() if self.row.is_thinking else self._eos
+        return self._target
 
     def observe(self, token: int) -> None:
         """The engine has `token` in its output."""
         self._key = hash((self._key, token))
         self.num_observed += 1
         if self._queue:
-            if token != self._queue.popleft():
-                raise ValueError(f"the engine put {token} where another id was forced; its sampler ignores logits.")
-            return
-        if self.row.is_done:
-            return
-        if token == self._target:
-            self._memory.add(self._key, self._is_stopping)
-        if self._is_stopping and token == self._target:
+            _check(token, self._queue.popleft())
+        elif self._is_stopping:
+            _check(token, self._target)
+            self._is_stopping = False
+            self._memory.add(self._key, True)
             self._stop()
-        else:
-            self._queue.extend(self.row.push(token)[1:])
-        self._is_stopping = False
+        elif not self.row.is_done:
+            if token in self.stop_ids:
+                raise ValueError(f"the engine put {token}, which was masked; its sampler ignores logits.")
+            if token in self._doubtful:
+                self._memory.add(self._key, False)
+            ids = self.row.push(token)
+            if len(ids) > 1:
+                self._queue.extend(ids[1:])
 
     def replay(self, tokens: Sequence[int]) -> None:
         """Rebuild the state of a row that was preempted, from its output so far.
@@ -131,9 +144,9 @@ class Steered:
         remembered (another process), a replaced stop.
         """
         for token in tokens:
-            wish = self.wish()
-            is_ambiguous = wish.forced is None and token == wish.target
-            self._is_stopping = is_ambiguous and self._memory.was_stop(hash((self._key, token)))
+            if self.forced is None:
+                target = self.row.if_stopped() if self.row.is_thinking else self._eos
+                self.settle(token == target and self._memory.was_stop(hash((self._key, token))))
             self.observe(token)
 
     def generation(self) -> Generation:
@@ -144,3 +157,18 @@ class Steered:
         stop = tokens.trigger_id if self.row.is_thinking else self._eos
         assert stop is not None
         self._queue.extend(self.row.push(stop)[1:])
+
+
+def refuse_unsteerable(tokens: TokenFormat) -> None:
+    """Raises InputError for a format whose end must be matched over several tokens."""
+    if tokens.format.thinks and tokens.trigger_id is None:
+        raise InputError(
+            f"the end of thinking of format {tokens.format.name!r} is no single token of this tokenizer",
+            where="thinking format",
+            fix="Use the engine hf:, or a completions: server, for this model.",
+        )
+
+
+def _check(token: int, forced: int) -> None:
+    if token != forced:
+        raise ValueError(f"the engine put {token} where {forced} was forced; its sampler ignores logits.")

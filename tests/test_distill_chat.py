@@ -227,7 +227,7 @@ def kill_and_compare(tmp_path: Path, num_questions: int, num_kills: int, seed: i
             child.wait()
             kills += 1
             with Journal(tmp_path / "killed" / "journal.sqlite") as journal:
-                assert journal._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+                assert journal._file.writing.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert start(recipe).wait(300) == 0
         asked = Counter(served(log))
         # The server notes a question before it answers; only those in flight at a kill may be sent again.
@@ -282,7 +282,7 @@ def test_a_journal_on_a_full_disk_stops_the_run_with_a_clear_error(
 
     def small(self: Journal, path: Path, **options: bool) -> None:
         opened(self, path, **options)
-        self._db.execute("PRAGMA max_page_count = 40")
+        self._file.writing.execute("PRAGMA max_page_count = 40")
 
     run = run_of(tmp_path, 600)
     with monkeypatch.context() as patch:
@@ -291,7 +291,7 @@ def test_a_journal_on_a_full_disk_stops_the_run_with_a_clear_error(
             distill(recipe_of(tmp_path, server), run)
     with Journal(tmp_path / "journal.sqlite") as journal:
         kept = len(journal)
-        assert journal._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert journal._file.writing.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     assert 0 < kept < 600
     server.num_requests = 0
     assert len(traces_of(distill(recipe_of(tmp_path, server), run))) == 600

@@ -176,20 +176,22 @@ def test_a_full_disk_is_a_clear_error_and_what_was_committed_is_kept(tmp_path: P
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.put([entry("a")])
         # SQLite's own limit on the file's pages raises the very error of a full disk.
-        journal._db.execute(f"PRAGMA max_page_count = {journal._db.execute('PRAGMA page_count').fetchone()[0]}")
+        journal._file.writing.execute(
+            f"PRAGMA max_page_count = {journal._file.writing.execute('PRAGMA page_count').fetchone()[0]}"
+        )
         with pytest.raises(WorkFailed, match="full"):
             journal.put([entry("b", reply={"noise": os.urandom(100_000).hex()})])
         assert [e.key for e in journal.entries()] == [entry("a").key]
     with Journal(tmp_path / "j.sqlite") as journal:
-        assert journal._db.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+        assert journal._file.writing.execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
 def test_nothing_is_asked_when_the_disk_is_nearly_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with Journal(tmp_path / "j.sqlite") as journal:
-        monkeypatch.setattr("s1kit.journal.LOW_SPACE_BYTES", 2**60)
+        monkeypatch.setattr("s1kit.journal.journal.LOW_SPACE_BYTES", 2**60)
         journal.put([entry("a")])  # what has arrived is still written
         with pytest.raises(WorkFailed, match="too little to keep replies"):
-            journal.claim(entry("b").key)
+            journal.refuse_when_full()
 
 
 def test_a_file_that_is_no_journal_is_refused_and_left_alone(tmp_path: Path) -> None:

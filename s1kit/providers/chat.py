@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal, Protocol
 
 from pydantic import Field
 
 from s1kit.errors import InputError, S1kitError, WorkFailed
-from s1kit.journal import request_key
+from s1kit.journal import canonical, key_of
 from s1kit.records import FinishReason, Record, Usage
 
 Message = Mapping[str, str]
@@ -37,6 +38,11 @@ class Parameters(Record):
     extra: dict[str, Any] = Field(default_factory=dict)
     """Fields merged into the request's body as they stand."""
 
+    @cached_property
+    def content(self) -> dict[str, Any]:
+        """What counts for a request's key. Parameters at their default are left out: a new one moves no old key."""
+        return self.model_dump(exclude_defaults=True) | {"max_output_tokens": self.max_output_tokens}
+
 
 @dataclass(frozen=True)
 class ChatRequest:
@@ -53,21 +59,25 @@ class ChatRequest:
         if not any(message.get("content", "").strip() for message in self.messages if message["role"] == "user"):
             raise InputError("the question is empty", where="messages", fix="Give a text to ask.")
 
-    @property
+    @cached_property
     def content(self) -> dict[str, Any]:
-        """What the key is the hash of. Parameters at their default are left out: a new one moves no old key."""
+        """What the key is the hash of."""
         return {
             "provider": self.provider,
             "model": self.model,
             "messages": [dict(message) for message in self.messages],
-            "parameters": self.parameters.model_dump(exclude_defaults=True)
-            | {"max_output_tokens": self.parameters.max_output_tokens},
+            "parameters": self.parameters.content,
             "draw": self.draw,
         }
 
-    @property
+    @cached_property
+    def canonical(self) -> bytes:
+        """The content as the key's hash sees it."""
+        return canonical(self.content)
+
+    @cached_property
     def key(self) -> str:
-        return request_key(self.content)
+        return key_of(self.canonical)
 
     @property
     def max_input_tokens(self) -> int:

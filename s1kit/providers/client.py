@@ -95,9 +95,9 @@ class Client:
         key = request.key
         if (asking := self._asking.get(key)) is not None:
             return await asyncio.shield(asking)
-        if (entry := self.journal.get(key)) is not None:
-            return self._recall(entry)
         if self.only_journal:
+            if (entry := self.journal.get(key)) is not None:
+                return self._recall(entry)
             raise Problem("server", "the batch brought no reply to this request")
         asking = self._asking[key] = asyncio.get_running_loop().create_future()
         try:
@@ -115,11 +115,14 @@ class Client:
         return reply
 
     async def _ask(self, request: ChatRequest, key: str) -> Reply:
-        while not self.journal.claim(key):
-            await asyncio.sleep(0.3)  # another process is asking it
+        while not self.journal.claim(key):  # another process is asking it, or reading its reply
+            if (entry := self.journal.get(key)) is not None:
+                return self._recall(entry)
+            await asyncio.sleep(0.3)
         try:
             if (entry := self.journal.get(key)) is not None:
                 return self._recall(entry)
+            self.journal.refuse_when_full()
             most = self.purse.most(request.max_input_tokens, request.parameters.max_output_tokens)
             await self.purse.reserve(most)
             held = _Hold(self.purse, most)
@@ -161,7 +164,7 @@ class Client:
         )
         if held is not None:
             held.settle(cost)
-        await self.journal.commit(entry, raw)
+        await self.journal.commit(entry, request=request.canonical if request else None, reply=raw)
         self.tally.paid += 1
         self.tally.finishes[reply.finish_reason] += 1
         return replace(reply, cost_usd=cost)

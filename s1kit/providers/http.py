@@ -5,6 +5,7 @@ It does not retry, wait, journal or count money; `client` does.
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import ssl
@@ -18,6 +19,7 @@ from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 from s1kit.providers.chat import Problem, ProblemKind
+from s1kit.providers.connection import Connections
 from s1kit.providers.keys import Secret
 from s1kit.providers.throttle import seconds_in
 
@@ -45,12 +47,17 @@ class Http:
         self._secret = secret
         self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
+        self._connections: Connections | None = None
+        """For posts; None where a proxy is in between."""
 
     async def __aenter__(self) -> Http:
         import aiohttp
 
+        tls = _tls() if self._base_url.startswith("https") else None
+        if _proxy(self._base_url) is None:
+            self._connections = Connections(self._base_url, self._headers, tls)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=_tls() if self._base_url.startswith("https") else True),
+            connector=aiohttp.TCPConnector(limit=0, ssl=tls or True),
             headers=self._headers,
             # A model thinks for minutes without a byte; only the whole has a limit.
             timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, sock_connect=30.0),
@@ -61,6 +68,9 @@ class Http:
         return self
 
     async def __aexit__(self, *_: object) -> None:
+        if self._connections is not None:
+            self._connections.close()
+            self._connections = None
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -82,8 +92,18 @@ class Http:
         return await self.send("POST", path, form, {})
 
     async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
-        """A JSON body to a path below the base URL."""
-        return await self.send("POST", path, to_json(body), {"Content-Type": "application/json"})
+        """A JSON body to a path below the base URL. Raises Problem as `send` does."""
+        data = to_json(body)
+        if self._connections is None:
+            return await self.send("POST", path, data, {"Content-Type": "application/json"})
+        try:
+            async with asyncio.timeout(self._timeout_seconds):
+                status, headers, raw = await self._connections.post(path, data)
+        except TimeoutError as error:
+            raise Problem("timeout", f"no reply within {self._timeout_seconds:g} s") from error
+        except OSError as error:
+            raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
+        return self._answer(status, raw, headers)
 
     async def get(self, path: str) -> Answer:
         return await self.send("GET", path, None, {})
@@ -104,10 +124,7 @@ class Http:
             raise Problem("timeout", f"no reply within {self._timeout_seconds:g} s") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
-        parsed = _parse(raw)
-        if 200 <= status < 300:
-            return Answer(parsed, raw, {name.lower(): value for name, value in seen.items()})
-        raise self._problem(status, parsed, raw, {name.lower(): value for name, value in seen.items()})
+        return self._answer(status, raw, {name.lower(): value for name, value in seen.items()})
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """The lines of a large body, a piece in memory at a time. Raises Problem as `send` does."""
@@ -132,6 +149,12 @@ class Http:
             raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
         if rest.strip():
             yield rest
+
+    def _answer(self, status: int, raw: bytes, headers: Mapping[str, str]) -> Answer:
+        parsed = _parse(raw)
+        if 200 <= status < 300:
+            return Answer(parsed, raw, headers)
+        raise self._problem(status, parsed, raw, headers)
 
     def _problem(self, status: int, body: Any, raw: bytes, headers: Mapping[str, str]) -> Problem:
         text = _message(body) or " ".join(raw[:300].decode("utf-8", "replace").split()) or "no explanation"
@@ -203,7 +226,10 @@ def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
 
 def _parse(raw: bytes) -> Any:
     try:
-        value = json.loads(raw)
+        try:
+            value = json.loads(raw.decode("utf-8"))
+        except ValueError:  # UTF-16, a byte order mark, lone surrogates: `loads` knows them, but takes twice as long
+            value = json.loads(raw)
     except (ValueError, RecursionError):
         return None
     # Gemini and some gateways wrap an error into a list of one.

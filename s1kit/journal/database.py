@@ -1,0 +1,151 @@
+"""The journal's file: its schema, its two connections, and its faults in three parts."""
+
+from __future__ import annotations
+
+import shutil
+import sqlite3
+import threading
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+from s1kit.errors import InputError, S1kitError, WorkFailed
+
+FORMAT = 1
+"""Of the file's layout, in SQLite's `user_version`. A file made with another one is refused."""
+
+SECONDS_TO_WAIT_FOR_LOCK = 60.0
+
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS replies (
+    key TEXT NOT NULL UNIQUE,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    via TEXT NOT NULL,
+    created TEXT NOT NULL,
+    finish_reason TEXT NOT NULL,
+    input_tokens INTEGER NOT NULL,
+    output_tokens INTEGER NOT NULL,
+    cost_usd REAL NOT NULL,
+    request_size INTEGER NOT NULL,
+    request BLOB NOT NULL,
+    reply_size INTEGER NOT NULL,
+    reply BLOB NOT NULL
+);
+CREATE TABLE IF NOT EXISTS jobs (
+    id TEXT NOT NULL UNIQUE,
+    provider TEXT NOT NULL,
+    model TEXT NOT NULL,
+    created TEXT NOT NULL,
+    state TEXT NOT NULL,
+    keys TEXT NOT NULL
+);
+"""
+
+
+class Database:
+    """One SQLite file. Reading has a connection of its own: it never waits for a transaction to reach the disk."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens or makes the file. Raises InputError when it may not, or when the file is no journal of this format."""
+        self.path = path
+        self._lock = threading.Lock()
+        try:
+            self.writing = _open(path, read_only)
+            self.reading = self.writing if read_only else _connect(path, "ro")
+        except (sqlite3.Error, OSError) as error:
+            raise explain(error, path) from error
+
+    def close(self) -> None:
+        # The last connection to close moves the write-ahead log into the file: it must be the one that may write.
+        self.reading.close()
+        self.writing.close()
+
+    def rows(self, query: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """All rows of a query."""
+        return self.reading.execute(query, values).fetchall()
+
+    def write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
+        """One statement for all rows, in one transaction that is on the disk when this returns."""
+        with self._lock:
+            try:
+                self.writing.execute("BEGIN IMMEDIATE")
+                self.writing.executemany(statement, rows)
+                self.writing.execute("COMMIT")
+            except sqlite3.Error as error:
+                with suppress(sqlite3.Error):
+                    self.writing.execute("ROLLBACK")
+                raise explain(error, self.path) from error
+
+    @property
+    def free_bytes(self) -> int:
+        return shutil.disk_usage(self.path.parent).free
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    return sqlite3.connect(
+        f"{path.resolve().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=SECONDS_TO_WAIT_FOR_LOCK,
+        isolation_level=None,
+        check_same_thread=False,
+    )
+
+
+def _open(path: Path, read_only: bool) -> sqlite3.Connection:
+    if not read_only:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    db = _connect(path, "ro" if read_only else "rwc")
+    try:
+        (version,) = db.execute("PRAGMA user_version").fetchone()
+        if version not in (0, FORMAT):
+            raise InputError(
+                f"the journal was made by another version, of format {version}, not {FORMAT}",
+                where=str(path),
+                fix="Use that version, or another journal.",
+            )
+        if not read_only:
+            db.execute("PRAGMA journal_mode = WAL")
+            db.execute("PRAGMA synchronous = FULL")
+            db.executescript("BEGIN IMMEDIATE;" + _SCHEMA + f"PRAGMA user_version = {FORMAT}; COMMIT;")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def explain(error: Exception, path: Path) -> S1kitError:
+    """A fault of the file or the disk, in three parts."""
+    text = str(error)
+    where = str(path)
+    if "full" in text or "disk I/O" in text:
+        return WorkFailed(
+            f"the journal could not be written: {text}",
+            where=where,
+            fix="Free space and run the same command again; what was committed is kept.",
+        )
+    if "locked" in text:
+        return WorkFailed(
+            f"another process held the journal for {SECONDS_TO_WAIT_FOR_LOCK:.0f} s",
+            where=where,
+            fix="Let it finish, then run the same command again.",
+        )
+    if "not a database" in text or "malformed" in text:
+        return InputError(
+            f"this is not a journal: {text}", where=where, fix="Move the file away, or give another journal."
+        )
+    return InputError(
+        f"the journal cannot be written: {text}",
+        where=where,
+        fix="Give a folder with write permission, with distill.journal=PATH.",
+    )
+
+
+def is_journal(path: Path) -> bool:
+    """Whether the file is a journal, for `s1kit show`."""
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+            return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone() is not None
+    except sqlite3.Error:
+        return False

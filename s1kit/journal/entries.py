@@ -1,0 +1,135 @@
+"""One request and its reply: its content address, and the row it is kept as."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import pyarrow as pa
+from pydantic import Field
+
+from s1kit.records import Record
+
+Via = Literal["online", "batch", "local"]
+Row = tuple[Any, ...]
+"""The values of `COLUMNS`."""
+
+COLUMNS = (
+    "key, provider, model, via, created, finish_reason, input_tokens, output_tokens, cost_usd,"
+    " request_size, request, reply_size, reply"
+)
+
+_CODEC = pa.Codec("zstd", 1)
+_WORTH_PACKING = 512
+
+
+def request_key(request: Mapping[str, Any]) -> str:
+    """The content address of a request: 32 hex digits of the SHA-256 of its canonical JSON.
+
+    >>> request_key({"model": "m", "provider": "p"}) == request_key({"provider": "p", "model": "m"})
+    True
+    """
+    return key_of(canonical(request))
+
+
+def key_of(request: bytes) -> str:
+    """The content address of a request in canonical JSON."""
+    return hashlib.sha256(request).hexdigest()[:32]
+
+
+def canonical(value: Mapping[str, Any]) -> bytes:
+    """JSON that is the same for equal values."""
+    # Lone surrogates, which JSON can carry and UTF-8 cannot, stay escaped.
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
+
+
+class Entry(Record):
+    """One request and the reply it got."""
+
+    key: str
+    provider: str
+    model: str
+    via: Via = "online"
+    created: str = ""
+    """UTC, ISO 8601; filled in when written."""
+    finish_reason: str = "stop"
+    input_tokens: int = 0
+    output_tokens: int = 0
+    """All output, thinking included, as the provider counted."""
+    cost_usd: float = 0.0
+    request: dict[str, Any] = Field(default_factory=dict)
+    """What `key` is the hash of."""
+    reply: dict[str, Any] = Field(default_factory=dict)
+    """The provider's body, whole: whatever a later version wants to read from it is still there."""
+
+
+class Job(Record):
+    """A batch job that was submitted, so that a restarted process polls it instead of paying again."""
+
+    id: str
+    provider: str
+    model: str
+    created: str = ""
+    state: Literal["open", "collected", "lost"] = "open"
+    keys: tuple[str, ...] = ()
+    """The requests it holds, in their order."""
+
+
+def to_row(entry: Entry, request: bytes | None = None, reply: bytes | None = None) -> Row:
+    """An entry as a row. `request` and `reply` are the entry's own as JSON, where the caller has them at hand."""
+    request = canonical(entry.request) if request is None else request
+    reply = canonical(entry.reply) if reply is None else reply
+    return (
+        entry.key,
+        entry.provider,
+        entry.model,
+        entry.via,
+        entry.created or now(),
+        entry.finish_reason,
+        entry.input_tokens,
+        entry.output_tokens,
+        entry.cost_usd,
+        len(request),
+        _pack(request),
+        len(reply),
+        _pack(reply),
+    )
+
+
+def from_row(row: Row) -> Entry:
+    """The inverse of `to_row`."""
+    key, provider, model, via, created, finish, num_in, num_out, cost, request_size, request, reply_size, reply = row
+    return Entry.model_construct(
+        key=key,
+        provider=provider,
+        model=model,
+        via=via,
+        created=created,
+        finish_reason=finish,
+        input_tokens=num_in,
+        output_tokens=num_out,
+        cost_usd=cost,
+        request=json.loads(_unpack(request, request_size)),
+        reply=json.loads(_unpack(reply, reply_size)),
+    )
+
+
+def _pack(data: bytes) -> bytes:
+    """Compressed, where that is shorter: so a blob of its data's own length is the data."""
+    packed = _CODEC.compress(data, asbytes=True) if len(data) >= _WORTH_PACKING else data
+    return packed if len(packed) < len(data) else data
+
+
+def _unpack(blob: bytes, size: int) -> bytes:
+    return blob if len(blob) == size else bytes(_CODEC.decompress(blob, size, asbytes=True))
+
+
+def now() -> str:
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,173 @@
+"""The journal itself: look up, write down, claim, merge, sum up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from s1kit.errors import InputError, WorkFailed
+from s1kit.journal.claims import Claims
+from s1kit.journal.database import Database
+from s1kit.journal.entries import COLUMNS, Entry, Job, Row, from_row, now, to_row
+from s1kit.journal.writer import Writer
+
+LOW_SPACE_BYTES = 64 * 2**20
+"""Below this much free disk nothing more is asked: what is in flight must still find room."""
+
+MERGE_PAGE = 512
+
+
+class Journal:
+    """An open journal. Safe to use from several tasks, threads and processes."""
+
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Opens or makes the file. Raises InputError when it may not, or when the file is no journal of this format."""
+        self.path = path
+        self._file = Database(path, read_only=read_only)
+        self._claims = Claims(path)
+        self._writer = Writer(self._write)
+        self._is_full = False
+
+    def __enter__(self) -> Journal:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Waits for what is being written, then closes the file."""
+        self._writer.close()
+        self._claims.close()
+        self._file.close()
+
+    def flush(self) -> None:
+        """Returns when everything that has arrived is on disk; whoever asked for it may have been cancelled."""
+        self._writer.flush()
+
+    # ---- looking up -------------------------------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        self.flush()
+        ((count,),) = self._file.rows("SELECT count(*) FROM replies")
+        return int(count)
+
+    def __contains__(self, key: str) -> bool:
+        return bool(self.known([key]))
+
+    def get(self, key: str) -> Entry | None:
+        rows = self._file.rows(f"SELECT {COLUMNS} FROM replies WHERE key = ?", (key,))
+        return from_row(rows[0]) if rows else None
+
+    def known(self, keys: Sequence[str]) -> set[str]:
+        """Those of the keys that have a reply."""
+        found: set[str] = set()
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            marks = ",".join("?" * len(some))
+            found.update(key for (key,) in self._file.rows(f"SELECT key FROM replies WHERE key IN ({marks})", some))
+        return found
+
+    def entries(self, provider: str = "", model: str = "") -> Iterator[Entry]:
+        """All entries in the order they were written, a page in memory at a time."""
+        self.flush()
+        query = (
+            f"SELECT rowid, {COLUMNS} FROM replies WHERE rowid > ? AND (? IN ('', provider)) AND (? IN ('', model))"
+            " ORDER BY rowid LIMIT 256"
+        )
+        last = 0
+        while rows := self._file.rows(query, (last, provider, model)):
+            last = rows[-1][0]
+            yield from (from_row(row[1:]) for row in rows)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Requests, tokens and dollars for each provider, model, way and finish reason."""
+        self.flush()
+        names = ("provider", "model", "via", "finish_reason", "requests", "input_tokens", "output_tokens", "cost_usd")
+        rows = self._file.rows(
+            "SELECT provider, model, via, finish_reason, count(*), sum(input_tokens), sum(output_tokens),"
+            " sum(cost_usd), min(created), max(created) FROM replies GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
+        )
+        return [dict(zip((*names, "first", "last"), row, strict=True)) for row in rows]
+
+    def spent_since(self, provider: str, model: str, moment: datetime) -> float:
+        """Dollars that replies of a model cost from a moment on."""
+        ((dollars,),) = self._file.rows(
+            "SELECT coalesce(sum(cost_usd), 0) FROM replies WHERE provider = ? AND model = ? AND created >= ?",
+            (provider, model, moment.astimezone(UTC).isoformat(timespec="milliseconds")),
+        )
+        return float(dollars)
+
+    # ---- writing down -----------------------------------------------------------------------------------------------
+
+    def put(self, entries: Iterable[Entry]) -> None:
+        """Commit entries in one transaction; a key that is there already keeps its first reply."""
+        self._write([to_row(entry) for entry in entries])
+
+    async def commit(self, entry: Entry, *, request: bytes | None = None, reply: bytes | None = None) -> None:
+        """Commit one entry. Returns when it is on disk; entries that arrive together share one transaction.
+
+        `request` is the entry's in canonical JSON, `reply` its body as it came, in UTF-8; each saves writing it out
+        again.
+        """
+        await self._writer.commit(entry, request, reply)
+
+    def merge(self, other: Path) -> int:
+        """Copy what another journal knows and this one does not; returns how many rows came."""
+        if not other.is_file():
+            raise InputError("there is no journal", where=str(other), fix="Give the path of a journal.sqlite.")
+        before = len(self)
+        with Journal(other, read_only=True) as source:
+            page: list[Entry] = []
+            for entry in source.entries():
+                page.append(entry)
+                if len(page) == MERGE_PAGE:
+                    self.put(page)
+                    page = []
+            self.put(page)
+        return len(self) - before
+
+    def _write(self, rows: Sequence[Row]) -> None:
+        marks = ",".join("?" * 13)
+        self._file.write(f"INSERT OR IGNORE INTO replies ({COLUMNS}) VALUES ({marks})", rows)
+        self._is_full = self._file.free_bytes < LOW_SPACE_BYTES
+
+    # ---- who asks ---------------------------------------------------------------------------------------------------
+
+    def claim(self, key: str) -> bool:
+        """Reserve a request for this process; False when it is being asked right now."""
+        return self._claims.take(key)
+
+    def release(self, key: str) -> None:
+        self._claims.drop(key)
+
+    def refuse_when_full(self) -> None:
+        """Raises WorkFailed when the disk is nearly full: before anything is paid."""
+        if self._is_full:
+            raise WorkFailed(
+                f"less than {LOW_SPACE_BYTES >> 20} MiB are free, too little to keep replies that are paid for",
+                where=str(self.path.parent),
+                fix="Free space and run the same command again; nothing that arrived is lost.",
+            )
+
+    # ---- batch jobs -------------------------------------------------------------------------------------------------
+
+    def put_job(self, job: Job) -> None:
+        """Write down a batch job, or its new state."""
+        row = (job.id, job.provider, job.model, job.created or now(), job.state, json.dumps(job.keys))
+        self._file.write(
+            "INSERT OR REPLACE INTO jobs (id, provider, model, created, state, keys) VALUES (?,?,?,?,?,?)", [row]
+        )
+
+    def jobs(self, provider: str, model: str, state: str = "open") -> list[Job]:
+        """Batch jobs in the order they were submitted; an empty state means any."""
+        rows = self._file.rows(
+            "SELECT id, provider, model, created, state, keys FROM jobs"
+            " WHERE provider = ? AND model = ? AND ? IN ('', state) ORDER BY rowid",
+            (provider, model, state),
+        )
+        return [
+            Job(id=i, provider=p, model=m, created=c, state=s, keys=tuple(json.loads(k))) for i, p, m, c, s, k in rows
+        ]

@@ -1,0 +1,93 @@
+"""Replies on their way to the disk: those that arrive together share a transaction, in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+
+from s1kit.errors import S1kitError
+from s1kit.journal.entries import Entry, Row, to_row
+
+SECONDS_TO_GATHER = 0.025
+"""Replies that arrive within so long share a transaction. A model thinks for longer."""
+
+
+@dataclass(frozen=True)
+class _Pending:
+    """An entry on its way, with its request and reply as JSON where they are at hand."""
+
+    entry: Entry
+    request: bytes | None
+    reply: bytes | None
+    written: asyncio.Future[None]
+    loop: asyncio.AbstractEventLoop
+
+
+class Writer:
+    """Gathers entries in the event loop and writes them in a thread, which starts with the first."""
+
+    def __init__(self, write: Callable[[Sequence[Row]], None]) -> None:
+        self._write = write
+        self._gathered: list[_Pending] = []
+        self._queue: queue.Queue[list[_Pending] | None] = queue.Queue()
+        self._thread: threading.Thread | None = None
+
+    async def commit(self, entry: Entry, request: bytes | None, reply: bytes | None) -> None:
+        """Returns when the entry is on disk."""
+        loop = asyncio.get_running_loop()
+        written: asyncio.Future[None] = loop.create_future()
+        if not self._gathered:
+            loop.call_later(SECONDS_TO_GATHER, self._hand_over)
+        # Whoever asked may be cancelled; what has arrived is written all the same.
+        self._gathered.append(_Pending(entry, request, reply, written, loop))
+        await written
+
+    def flush(self) -> None:
+        """Returns when everything that has arrived is on disk; whoever asked for it may have been cancelled."""
+        self._hand_over()
+        if self._thread is not None:
+            self._queue.join()
+
+    def close(self) -> None:
+        self._hand_over()
+        if self._thread is not None:
+            self._queue.put(None)
+            self._thread.join()
+            self._thread = None
+
+    def _hand_over(self) -> None:
+        """Give what has arrived to the thread, many at once: waking it for each would cost more than writing."""
+        gathered, self._gathered = self._gathered, []
+        if not gathered:
+            return
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._work, name="journal", daemon=True)
+            self._thread.start()
+        self._queue.put(gathered)
+
+    def _work(self) -> None:
+        while (group := self._queue.get()) is not None:
+            problem: S1kitError | None = None
+            try:
+                self._write([to_row(pending.entry, pending.request, pending.reply) for pending in group])
+            except S1kitError as error:
+                problem = error
+            for loop in {pending.loop for pending in group}:
+                futures = [pending.written for pending in group if pending.loop is loop]
+                with suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                    loop.call_soon_threadsafe(_resolve, futures, problem)
+            self._queue.task_done()
+
+
+def _resolve(futures: Sequence[asyncio.Future[None]], problem: S1kitError | None) -> None:
+    for future in futures:
+        if future.done():
+            continue
+        if problem is None:
+            future.set_result(None)
+        else:
+            future.set_exception(problem)

@@ -144,7 +144,7 @@ class Row:
         if self.plan.request.stop or len(self._run) == self._room:
             self._report()
         if self.plan.request.stop:
-            text = transcript.plan.tokens.decode(transcript.parts[-1].ids)
+            text = transcript.answer_text
             if (cut := first_stop(text, self.plan.request.stop)) is not None:
                 transcript.finish("stop_string", text[:cut])
         return (token,)

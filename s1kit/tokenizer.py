@@ -50,6 +50,10 @@ class FileTokenizer:
         name = self._names["eos_token"]
         return None if name is None else self._tokenizer.token_to_id(name)
 
+    @property
+    def bos_token(self) -> str | None:
+        return self._names["bos_token"]
+
     @cached_property
     def added_tokens_decoder(self) -> dict[int, Any]:
         return dict(self._tokenizer.get_added_tokens_decoder())

@@ -117,6 +117,13 @@ class TokenFormat:
         ids = encode(self.tokenizer, "a b a")
         return self.raw_text(ids) == "".join(self.raw_text([i]) for i in ids)
 
+    def encode_after(self, text: str) -> list[int]:
+        """The ids of a text that goes on from another: no space is put before its first word."""
+        if self._is_context_free or not text:
+            return encode(self.tokenizer, text)
+        before, whole = encode(self.tokenizer, "\n"), encode(self.tokenizer, "\n" + text)
+        return whole[len(before) :] if whole[: len(before)] == before else encode(self.tokenizer, text)
+
     def phrase_ids(self, text: str, field: str) -> tuple[int, ...]:
         """The ids of a wait or a closing phrase; InputError when they contain what would end thinking or the answer."""
         ids = tuple(encode(self.tokenizer, text))

@@ -73,7 +73,7 @@ def ids_server(folder: Path) -> Iterator[tuple[CompletionsServer, CompletionsEng
 
 def test_with_token_ids_the_transcript_is_that_of_the_token_level_driver(ids_server: tuple) -> None:
     server, engine = ids_server
-    assert engine.wire.mode == "ids"
+    assert engine.mode == "ids"
     assert engine.context_tokens == 4096
     asked = requests(120)
     found = sorted(engine.generate(asked), key=lambda g: g.repeat)
@@ -92,7 +92,7 @@ def test_over_text_the_transcript_is_the_same_where_no_tokens_merge_and_says_tex
         unmerged = replace(FORMATS["qwen3"], lead="", open="<think>", end="</think>")
         engine = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format=unmerged)
         assert isinstance(engine, CompletionsEngine)
-        assert engine.wire.mode == "text"
+        assert engine.mode == "text"
         asked = requests(80)
         for generation in engine.generate(asked):
             expected = by_rows(engine.plan(asked[generation.repeat]), sample)

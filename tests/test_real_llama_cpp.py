@@ -56,6 +56,6 @@ def test_its_server_exchanges_text_and_keeps_the_bounds(tmp_path: Path) -> None:
     with server(command, f"http://127.0.0.1:{port}/v1/models", tmp_path / "log"):
         reference = f"completions:http://127.0.0.1:{port}/v1#think,tokenizer={folder}"
         engine: Any = load_engine(reference, context_tokens=512, num_parallel=1)
-        assert engine.wire.mode == "text"
+        assert engine.mode == "text"
         assert_bounds_hold_when_sampling(engine)
         engine.close()

@@ -46,7 +46,7 @@ def test_offline_transcripts_are_those_of_transformers(folder: Path) -> None:
 
 def test_its_server_behind_flow_exchanges_ids_and_gives_the_same_transcripts(folder: Path, url: str) -> None:
     engine: Any = load_engine(f"completions:{url}#{folder}")
-    assert engine.wire.mode == "ids"
+    assert engine.mode == "ids"
     assert_same_transcripts(engine, load_engine(f"hf:{folder}"))
     assert_bounds_hold_when_sampling(engine)
     engine.close()

@@ -2,10 +2,13 @@
 
     completions:http://localhost:8000/v1#qwen2.5-s1                       the tokenizer is found under the model's name
     completions:http://localhost:8080/v1#model,tokenizer=./checkpoint     or given
+    completions:http://localhost:8080/v1#model,tokenizer=./checkpoint,context_tokens=4096,num_parallel=4
 
 Where the server takes token ids and returns them (vLLM), ids cross every seam and the generation is exact: `seam` is
 `ids`. Where it only knows text (llama.cpp's server, transformers serve), what comes back is tokenised again with the
-same tokenizer: counts and bounds hold in its tokens, but token boundaries may move at a seam: `seam` is `text`.
+same tokenizer: counts and bounds hold in its tokens, but token boundaries may move at a seam: `seam` is `text`. Such a
+server may also leave unsaid whether the model wrote a stop or ended the sequence; thinking then counts as closed by the
+delimiter, and an answer as ended by itself. A format whose delimiters the server would not show is refused.
 """
 
 from __future__ import annotations
@@ -19,9 +22,11 @@ from queue import Empty, SimpleQueue
 import httpx
 
 from s1kit.engines import OnSegment
-from s1kit.engines.completions_wire import Mode, ServerFailed, Wire, probe_mode
+from s1kit.engines.completions_dialect import Mode, ServerFailed, understand
+from s1kit.engines.completions_live import Live
+from s1kit.engines.completions_wire import Wire
 from s1kit.engines.planned import Planned
-from s1kit.errors import InputError
+from s1kit.errors import InputError, nearest
 from s1kit.flow import flow
 from s1kit.formats import ThinkingFormat, choose_format, load_format
 from s1kit.plan import Plan
@@ -46,14 +51,29 @@ class CompletionsEngine(Planned):
     """Requests under way at once; the server batches them."""
 
     def __post_init__(self) -> None:
-        if self.wire.mode == "text":
+        if not self.wire.server.stops_at_ids:
             _refuse_invisible(self.tokens)
+
+    @property
+    def mode(self) -> Mode:
+        """What crosses the seams: token ids, or text."""
+        return self.wire.server.mode
+
+    def plan(self, request: Request) -> Plan:
+        """The request, resolved; InputError when it cannot be honoured."""
+        if request.temperature and request.top_k and self.wire.server.dialect == "plain":
+            raise InputError(
+                f"top_k is {request.top_k}, and the server knows OpenAI's fields only",
+                where="request.top_k",
+                fix="Leave it out, or use top_p.",
+            )
+        return super().plan(request)
 
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations as they finish; a request that the server fails is a generation that says why."""
         plans = [self.plan(r) for r in requests]
         news: SimpleQueue[tuple[int, Segment]] = SimpleQueue()
-        with ThreadPoolExecutor(self.num_parallel) as pool:
+        with ThreadPoolExecutor(self._num_workers(is_streamed=on_segment is not None)) as pool:
             pending = {pool.submit(self._one, i, p, news if on_segment else None) for i, p in enumerate(plans)}
             try:
                 while pending:
@@ -69,26 +89,43 @@ class CompletionsEngine(Planned):
         """Let go of the connections."""
         self.wire.close()
 
+    def _num_workers(self, is_streamed: bool) -> int:
+        """One where requests would disturb each other.
+
+        transformers serve has one random number generator for all. llama-cpp-python's server breaks off a stream when
+        another request comes.
+        """
+        server = self.wire.server
+        is_alone = server.dialect == "transformers" or (is_streamed and server.mode == "text")
+        return 1 if is_alone else self.num_parallel
+
     def _one(self, index: int, plan: Plan, news: SimpleQueue[tuple[int, Segment]] | None) -> Generation:
         shown: list[Segment] = []
 
         def show(segment: Segment) -> None:
             shown.append(segment)
-            if news is not None:
+            # What is sampled was shown while it came.
+            if news is not None and (segment.origin == "forced" or segment.kind in ("open", "close")):
                 news.put((index, segment))
+
+        def show_live(segment: Segment) -> None:
+            assert news is not None
+            news.put((index, segment))
 
         steps = flow(plan, show)
         try:
             ask = next(steps)
             while True:
-                ask = steps.send(self.wire.complete(ask, plan))
+                thought = [i for s in shown if s.kind in ("thinking", "wait") for i in s.token_ids]
+                live = None if news is None else Live(plan, ask, thought, show_live)
+                ask = steps.send(self.wire.complete(ask, plan, live))
         except StopIteration as done:
             generation: Generation = done.value
-            return generation.model_copy(update={"seam": self.wire.mode})
+            return generation.model_copy(update={"seam": self.mode})
         except (ServerFailed, httpx.HTTPError, ValueError) as error:
             empty = Transcript(plan).generation()
             note = f"{type(error).__name__}: {error}"[:500]
-            update = {"ending": "failed", "note": note, "segments": tuple(shown), "seam": self.wire.mode}
+            update = {"ending": "failed", "note": note, "segments": tuple(shown), "seam": self.mode}
             return empty.model_copy(update=update)
 
 
@@ -98,15 +135,15 @@ def load(
     tokenizer: str | None = None,
     context_tokens: int | None = None,
     mode: Mode | None = None,
-    num_parallel: int = 32,
+    num_parallel: int | None = None,
     timeout: float = 600.0,
 ) -> CompletionsEngine:
-    """Connect to `<base URL>#<model>[,tokenizer=<folder or Hub id>]`. Raises InputError.
+    """Connect to `<base URL>#<model>[,tokenizer=<folder or Hub id>][,context_tokens=N][,num_parallel=N]`.
 
-    `mode`: what crosses the seams; None asks the server. `timeout`: seconds for one completion.
+    `mode`: what crosses the seams; None asks the server. `timeout`: seconds for one completion. Raises InputError.
     """
     url, model, named = _parse(reference)
-    folder = find_folder(tokenizer or named or model)
+    folder = find_folder(tokenizer or named.get("tokenizer") or model)
     files = FileTokenizer(folder)
     tokens = TokenFormat(choose_format(format, load_format(folder), files), files, files.more_eos_ids)
     key = os.environ.get(KEY_VARIABLE)
@@ -115,40 +152,61 @@ def load(
         timeout=httpx.Timeout(timeout, connect=10.0),
         headers={"Authorization": f"Bearer {key}"} if key else {},
     )
-    wire = Wire(client, model, tokens, mode or probe_mode(client, model, tokens))
-    context = context_tokens or wire.context_tokens() or files.model_max_length or 0
+    wire = Wire(client, model, tokens, understand(client, model, tokens, mode))
+    given = context_tokens or _number(named, "context_tokens", reference)
+    context = given or wire.context_tokens() or files.model_max_length or 0
     if not 0 < context < 10**8:
         raise InputError(
             "neither the server nor the tokenizer says how long the context is",
             where=f"completions:{reference}",
-            fix="Give context_tokens.",
+            fix=f"Give it: {reference},context_tokens=4096 (or what the server was started with).",
         )
+    num_parallel = num_parallel or _number(named, "num_parallel", reference) or 32
     return CompletionsEngine(wire, tokens, int(context), num_parallel)
 
 
-def _parse(reference: str) -> tuple[str, str, str | None]:
-    """URL, model, and the tokenizer if it is named."""
+_NAMED = ("tokenizer", "context_tokens", "num_parallel")
+
+
+def _parse(reference: str) -> tuple[str, str, dict[str, str]]:
+    """URL, model, and what is named after it."""
     url, _, rest = reference.partition("#")
-    model, _, named = rest.partition(",tokenizer=")
+    model, *more = rest.split(",")
     if not url.startswith(("http://", "https://")) or not model:
         raise InputError(
             f"{reference!r} is not <base URL>#<model>",
             where=f"completions:{reference}",
             fix="Write for example completions:http://localhost:8000/v1#my-model,tokenizer=./checkpoint",
         )
-    return url.rstrip("/"), model, named or None
+    named = dict(m.partition("=")[::2] for m in more)
+    for name in named:
+        if name not in _NAMED:
+            raise InputError(f"unknown option {name!r}", where=f"completions:{reference}", fix=nearest(name, _NAMED))
+    return url.rstrip("/"), model, named
+
+
+def _number(named: dict[str, str], name: str, reference: str) -> int | None:
+    if name not in named:
+        return None
+    if not named[name].isascii() or not named[name].isdigit() or not int(named[name]):
+        raise InputError(f"{name} is {named[name]!r}", where=f"completions:{reference}", fix="Give 1 or more.")
+    return int(named[name])
 
 
 def _refuse_invisible(tokens: TokenFormat) -> None:
     """A server that only sends text leaves special tokens out of it, so a stop could not be seen."""
-    first = getattr(tokens.tokenizer, "added_tokens_decoder", {}).get(tokens.end_ids[0])
-    if getattr(first, "special", False):
-        raise InputError(
-            f"a text-only server does not show the end of thinking of format {tokens.format.name!r}, "
-            "which begins with a special token",
-            where="completions:",
-            fix="Serve the model with vLLM, which takes and returns token ids, or load it with hf: or llama.cpp:.",
-        )
+    added = getattr(tokens.tokenizer, "added_tokens_decoder", {})
+    for what, ids in (
+        ("the end of thinking", tokens.end_ids[:1]),
+        ("an end of the answer", sorted(tokens.answer_stop_ids - tokens.eos_ids)),
+    ):
+        if any(getattr(added.get(i), "special", False) for i in ids):
+            raise InputError(
+                f"a server that sends only text does not show {what} of format {tokens.format.name!r}, "
+                "which begins with a special token",
+                where="completions:",
+                fix="Serve the model with vLLM, which takes and returns token ids, or load it with hf: or llama.cpp:.",
+            )
 
 
 def _drain(news: SimpleQueue[tuple[int, Segment]], on_segment: OnSegment) -> None:

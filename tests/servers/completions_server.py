@@ -2,7 +2,7 @@
 
     with CompletionsServer(tokenizer, sample, knows_ids=True) as server: server.url
 
-Not streamed. Knows nothing about thinking.
+A stream has an event for each token. Knows nothing about thinking.
 """
 
 from __future__ import annotations
@@ -35,6 +35,10 @@ class CompletionsServer:
         self.bodies: list[dict[str, Any]] = []
         self.failures: list[int] = []
         """Statuses to answer with before anything is completed."""
+        self.streams = True
+        """False: what is asked to be streamed is answered whole."""
+        self.breaks_off = False
+        """Streams end before they say why."""
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -44,7 +48,18 @@ class CompletionsServer:
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 status, reply = owner.complete(body)
-                self._send(status, reply)
+                if body.get("stream") and status == 200 and owner.streams:
+                    self._stream(owner.events(reply))
+                else:
+                    self._send(status, reply)
+
+            def _stream(self, events: Sequence[dict[str, Any]]) -> None:
+                self.send_response(200)
+                self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+                self.end_headers()
+                for event in events:
+                    self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
+                self.wfile.write(b"data: [DONE]\n\n")
 
             def _send(self, status: int, reply: dict[str, Any]) -> None:
                 raw = json.dumps(reply).encode()
@@ -101,3 +116,15 @@ class CompletionsServer:
         if self.knows_ids:
             choice |= {"stop_reason": stopped, "token_ids": ids if body.get("return_token_ids") else None}
         return 200, {"choices": [choice], "usage": {"completion_tokens": len(ids)}}
+
+    def events(self, reply: dict[str, Any]) -> list[dict[str, Any]]:
+        """A reply in pieces, a token each where it has ids, else a few characters."""
+        choice = dict(reply["choices"][0])
+        text, ids = choice.pop("text"), choice.pop("token_ids", None)
+        if ids:
+            pieces = [{"text": "", "token_ids": [i], "finish_reason": None} for i in ids]
+        else:
+            pieces = [{"text": text[i : i + 3], "finish_reason": None} for i in range(0, len(text), 3)]
+        if not self.breaks_off:
+            pieces.append(choice | {"text": "", "token_ids": [] if ids is not None else None})
+        return [{"choices": [p]} for p in pieces] + [{"choices": [], "usage": reply["usage"]}]

@@ -121,6 +121,7 @@ def _draws(setting: Setting, correct: np.ndarray) -> Draws:
         final_answer=np.full((n, 1), "1", dtype=object),
         paid_tokens=zeros + 10 * (1 + setting.num_waits),
         cost_usd=zeros,
+        note=np.full((n, 1), "", dtype=object),
     )
 
 

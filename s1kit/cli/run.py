@@ -10,6 +10,7 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
+from s1kit.cli.variants import take_over
 from s1kit.errors import InputError, WorkFailed
 from s1kit.progress import say
 from s1kit.recipe import Recipe, load_recipe
@@ -45,21 +46,24 @@ def main(given: argparse.Namespace) -> int:
 
 def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
     """Each variant of a recipe as a run of its own, then all on one page."""
-    folders = []
+    done: list[Recipe] = []
     for variant, changes in recipe.variants.items():
         overrides = [*given.overrides, *changes, f"name={recipe.name}-{variant}"]
         one = load_recipe(given.recipe, overrides)
         say(f"{one.name}: {', '.join(changes) or 'as it stands'}")
         run = open_run(one.folder, one.recipe, one.model_dump(mode="json"))
+        if done and (taken := take_over(done[0], one)):
+            say(f"{one.name}: {', '.join(taken)} as in {done[0].name}")
         again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
         for name in STAGES:
             _do(name, one, run, again)
-        folders.append(one.folder)
-    return _report_runs(folders)
+        done.append(one)
+    out = Path(recipe.out) / recipe.name
+    return _report_runs([one.folder for one in done], out, recipe.report.title or recipe.name, recipe.description)
 
 
-def _report_runs(folders: list[Path]) -> int:
-    """The report of one run folder, or several runs on one page, the first being the control."""
+def _report_runs(folders: list[Path], out: Path | None = None, title: str = "", description: str = "") -> int:
+    """The report of one run folder, or several runs in one report, the first being the control."""
     from s1kit.evaluate.compare import compare, describe, load_runs
     from s1kit.evaluate.report import report, summary
 
@@ -68,7 +72,7 @@ def _report_runs(folders: list[Path]) -> int:
         report(Recipe.model_validate(resolved), Run(folders[0]))
         print(summary(Run(folders[0])))
         return 0
-    path = compare(folders, folders[0].parent / "compare")
+    path = compare(folders, out or folders[0].parent / "compare", title, description)
     print("\n".join([*describe(load_runs(folders)), f"report: {path}"]))
     return 0
 

@@ -80,9 +80,22 @@ def load_benchmarks(given: Sequence[str], num: int | None, seed: int) -> list[Qu
     """
     if not given:
         raise InputError("no benchmark", where="evaluate.benchmarks", fix='Name one, for example ["tiny"].')
-    questions = [question for name in given for question in _load(name, num, seed)]
+    questions = [_of(question, name_of(name)) for name in given for question in _load(name, num, seed)]
     _refuse_duplicates(questions)
     return questions
+
+
+def name_of(given: str) -> str:
+    """A benchmark's name in reports: as given, or a file's name without its endings.
+
+    >>> name_of("aime24"), name_of("sets/mine.jsonl.gz")
+    ('aime24', 'mine')
+    """
+    return Path(given).name.split(".")[0]
+
+
+def _of(question: Question, name: str) -> Question:
+    return question.model_copy(update={"metadata": question.metadata | {"benchmark": name}})
 
 
 def pin_of(questions: Iterable[Question]) -> str:
@@ -98,7 +111,7 @@ def _load(name: str, num: int | None, seed: int) -> list[Question]:
     if name in BENCHMARKS:
         questions = _built_in(name, BENCHMARKS[name], seed)
     elif "/" in name or "." in name:
-        questions = [_question(raw.row, raw.where, Path(name).name.split(".")[0], "", seed) for raw in _rows_of(name)]
+        questions = [_question(raw.row, raw.where, name_of(name), "", seed) for raw in _rows_of(name)]
     else:
         fix = f"Give a file of questions, or a built-in name. {nearest(name, names())}"
         raise InputError(f"there is no benchmark {name!r}", where="evaluate.benchmarks", fix=fix)

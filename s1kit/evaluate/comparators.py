@@ -7,6 +7,7 @@ known, from the usage that the provider reports, and the generation says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 
 from s1kit.errors import InputError
@@ -15,7 +16,10 @@ from s1kit.evaluate.settings import CHAT, FILE
 from s1kit.recipe import Comparator
 from s1kit.records import Generation, Question, Segment, Setting
 
+EVER = datetime(1970, 1, 1, tzinfo=UTC)
+
 HIDDEN = "the provider hides the thinking; its tokens are from the reported usage"
+UNCOUNTED = "the provider does not count thinking apart; its tokens are those of the output less the answer's words"
 
 
 def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
@@ -31,37 +35,44 @@ def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
 
 
 def _check(comparator: Comparator) -> None:
-    given = [n for n in ("model", "file") if getattr(comparator, n) not in ("", None)]
+    given = [n for n in ("model", "file", "numbers") if getattr(comparator, n)]
     if len(given) != 1:
         found = ", ".join(given) or "none of them"
-        fix = "Give exactly one of model and file."
+        fix = "Give exactly one of model, file and numbers."
         raise InputError(f"a comparator has {found}", where="evaluate.comparators", fix=fix)
     if comparator.model and not comparator.model.startswith("chat:"):
         fix = "Give chat:<provider>/<model>; evaluate an open model as a run of its own and compare the runs."
         raise InputError(f"{comparator.model!r} is not a remote model", where="evaluate.comparators", fix=fix)
 
 
-def ask(
-    comparator: Comparator, effort: str, questions: Sequence[Question], journal_path: Path, already_spent: float = 0.0
-) -> list[Generation]:
-    """A remote model's answers to the questions, in order."""
+def ask(comparator: Comparator, effort: str, questions: Sequence[Question], journal_path: Path) -> list[Generation]:
+    """A remote model's answers to the questions, in order. Its cap holds over all efforts and all runs of the command.
+
+    Raises Stopped when nothing more can be asked; what was paid until then is in the journal.
+    """
     from s1kit.journal import Journal
+    from s1kit.providers.catalog import find_model
     from s1kit.providers.chat import Parameters
     from s1kit.providers.many import chat_many
+    from s1kit.providers.money import CapReached
 
     setting = Setting(method=CHAT, model=comparator.model, target=effort)
     parameters = Parameters(max_output_tokens=comparator.max_output_tokens, reasoning_effort=effort or None)
     conversations = [[{"role": "user", "content": question.text}] for question in questions]
+    model = find_model(comparator.model, comparator.base_url)
     with Journal(journal_path) as journal:
-        replies = chat_many(
-            comparator.model,
-            conversations,
-            journal,
-            parameters=parameters,
-            base_url=comparator.base_url,
-            cap_usd=comparator.max_cost_usd,
-            already_spent=already_spent,
-        )
+        try:
+            replies = chat_many(
+                comparator.model,
+                conversations,
+                journal,
+                parameters=parameters,
+                base_url=comparator.base_url,
+                cap_usd=comparator.max_cost_usd,
+                already_spent=journal.spent_since(model.provider, model.name, EVER),
+            )
+        except CapReached as error:
+            raise CapReached(error.what, where=f"evaluate.comparators, {comparator.model}", fix=error.fix) from error
     return [_generation(reply, question.id, setting) for reply, question in zip(replies, questions, strict=True)]
 
 
@@ -70,11 +81,12 @@ def _generation(reply: object, question_id: str, setting: Setting) -> Generation
 
     assert isinstance(reply, Reply)
     answer_words = len(reply.answer.split())
+    notes = [reply.note] if reply.note else []
     thinking = reply.thinking_tokens
     if thinking is None:
         thinking = max(0, reply.usage.output_tokens - answer_words) if reply.thinking else 0
-    notes = [reply.note] if reply.note else []
-    if thinking and not reply.thinking:
+        notes += [UNCOUNTED] if reply.thinking else []
+    elif thinking and not reply.thinking:
         notes.append(HIDDEN)
     answer_tokens = max(0, reply.usage.output_tokens - thinking) or answer_words
     failed = reply.finish_reason in ("failed", "refused", "malformed")

@@ -1,7 +1,7 @@
-"""Several runs on one page: the same questions, paired against the first run, which is the control.
+"""Several runs in one report: the same questions, paired against the first run, which is the control.
 
 A difference is given only on questions that both runs asked, with its interval widened for the number of runs that
-are held against the control.
+are held against the control. Below the comparison stands the whole report of the run with the most settings.
 """
 
 from __future__ import annotations
@@ -16,14 +16,20 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.evaluate import page
-from s1kit.evaluate.figures import COLOURS, as_svg, draw_lines, inline, save
+from s1kit.evaluate.curves import draw_lines
+from s1kit.evaluate.figures import COLOURS, as_svg, inline, save
 from s1kit.evaluate.findings import Findings
 from s1kit.evaluate.methods import plain
+from s1kit.evaluate.page_head import head_list, notes
+from s1kit.evaluate.page_origins import training_table
 from s1kit.evaluate.points import Point
-from s1kit.evaluate.results import Draws, read_results
+from s1kit.evaluate.report import findings_of, sections_of
+from s1kit.evaluate.results import Draws
+from s1kit.evaluate.settings import CHAT, DIRECT, FILE, PROBE, said
 from s1kit.evaluate.statistics import Estimate, paired_difference
-from s1kit.evaluate.words import WITHIN_NOISE, percent, points
-from s1kit.records import Question, Setting
+from s1kit.evaluate.words import WITHIN_NOISE, points
+from s1kit.recipe import Recipe
+from s1kit.records import Setting
 from s1kit.stage import Run, write_atomically
 
 LINES = ("budget", "waits", "votes", "m1", "m2", "m3", "m4", "m5", "m6")
@@ -34,6 +40,8 @@ class Compared:
     """One run among several."""
 
     name: str
+    run: Run
+    recipe: Recipe
     findings: Findings
 
     def draws(self, setting: Setting) -> Draws:
@@ -69,11 +77,9 @@ def load_runs(folders: Sequence[Path]) -> list[Compared]:
         if not path.is_file():
             fix = "Give run folders, such as runs/tiny."
             raise InputError(f"{folder} is not a run folder", where="RUN", fix=fix)
-        resolved = json.loads(path.read_text(encoding="utf-8"))["resolved"]
+        recipe = Recipe.model_validate(json.loads(path.read_text(encoding="utf-8"))["resolved"])
         run = Run(folder)
-        questions = list(run.rows("evaluate", "questions", Question))
-        results = read_results(questions, run.shards("evaluate", "generations"))
-        runs.append(Compared(folder.name, Findings(results, resolved["evaluate"]["votes"])))
+        runs.append(Compared(folder.name, run, recipe, findings_of(run, recipe.evaluate.votes)))
     control = {q.id for q in runs[0].findings.results.questions}
     for other in runs[1:]:
         if not control & {q.id for q in other.findings.results.questions}:
@@ -83,8 +89,9 @@ def load_runs(folders: Sequence[Path]) -> list[Compared]:
 
 
 def shared_settings(runs: Sequence[Compared]) -> list[Setting]:
-    """Settings that every run has, in the order of the first."""
-    return [s for s in runs[0].findings.results.draws if all(s in r.findings.results.draws for r in runs)]
+    """Settings of the models under evaluation that every run has, in the order of the first."""
+    own = [s for s in runs[0].findings.results.draws if s.method not in (PROBE, DIRECT, CHAT, FILE)]
+    return [s for s in own if all(s in r.findings.results.draws for r in runs)]
 
 
 def differences(runs: Sequence[Compared], settings: Sequence[Setting]) -> list[Difference]:
@@ -102,7 +109,7 @@ def differences(runs: Sequence[Compared], settings: Sequence[Setting]) -> list[D
     return out
 
 
-def compare(folders: Sequence[Path], out: Path) -> Path:
+def compare(folders: Sequence[Path], out: Path, title: str = "", description: str = "") -> Path:
     """Write compare.html, compare.svg and compare.png into `out`; the page's path."""
     runs = load_runs(folders)
     settings = shared_settings(runs)
@@ -111,12 +118,16 @@ def compare(folders: Sequence[Path], out: Path) -> Path:
     with _draw(runs)() as drawn:
         svg = as_svg(drawn)
         save(drawn, svg, out / "compare")
-    title = " · ".join(r.name for r in runs)
+    title = title or " · ".join(r.name for r in runs)
+    fullest = max(runs, key=lambda r: len(r.findings.results.draws))
     sections = [
-        _head(runs),
+        _head(runs, title, description),
         page.figure(inline(svg, "runs compared"), "Solid: Waits under the largest budget. Dotted: thinking budgets."),
-        _accuracies(runs, settings),
-        _differences(runs, found),
+        _table(runs, found),
+        training_table([(r.name, r.run) for r in runs]),
+        f'<h1 class="part">Every method, on {escape(fullest.name)}</h1>',
+        head_list(fullest.findings),
+        *sections_of(fullest.run, fullest.recipe, fullest.findings),
     ]
     path = out / "compare.html"
     html = page.page(f"{title}: s1kit", sections)
@@ -128,7 +139,7 @@ def describe(runs: Sequence[Compared]) -> list[str]:
     """The comparison as lines for the terminal."""
     lines = []
     for d in differences(runs, _main_settings(runs)):
-        lines.append(f"{d.run} against {runs[0].name}, {d.setting.label}: {points(d.difference)}, {d.sentence}")
+        lines.append(f"{d.run} against {runs[0].name}, {said(d.setting)}: {points(d.difference)}, {d.sentence}")
     return lines
 
 
@@ -144,36 +155,38 @@ def _main_settings(runs: Sequence[Compared]) -> list[Setting]:
     return [s for s in wanted if s in shared_settings(runs)]
 
 
-def _head(runs: Sequence[Compared]) -> str:
+def _head(runs: Sequence[Compared], title: str, description: str) -> str:
     control = runs[0].name
     items = "".join(f"<li>{page.mark_noise(escape(line))}.</li>" for line in describe(runs))
     num = len(runs[0].findings.results.questions)
     return (
-        f'<header><p class="kicker">s1kit comparison</p><h1>{escape(", ".join(r.name for r in runs))}</h1>'
-        f'<p class="lead">{len(runs)} runs on up to {num:,} questions; {escape(control)} is the control.</p></header>'
+        f'<header><p class="kicker">s1kit comparison</p><h1>{escape(title)}</h1>'
+        f'<p class="lead">{escape(description)} {len(runs)} runs on up to {num:,} questions; {escape(control)} is the '
+        "control.</p></header>"
         f'<ol class="headline">{items}</ol>'
         '<p class="small">Differences are paired over the questions both asked; their 95 % intervals are widened for '
         f"the {len(runs) - 1} comparisons made. One run is one seed of training: a difference between two runs is not "
-        "yet one between two recipes.</p>"
+        "yet one between two recipes.</p>" + "".join(dict.fromkeys(notes(r.recipe) for r in runs))
     )
 
 
-def _accuracies(runs: Sequence[Compared], settings: Sequence[Setting]) -> str:
-    rows = []
-    for setting in settings:
-        cells = "".join(f"<td>{page.with_interval(_point(r, setting).estimate)}</td>" for r in runs)
-        rows.append(f"<tr><td>{escape(setting.label)}</td>{cells}</tr>")
-    return page.section("Accuracy, %", page.table(["setting", *(escape(r.name) for r in runs)], rows))
-
-
-def _differences(runs: Sequence[Compared], found: Sequence[Difference]) -> str:
-    rows = [
-        f"<tr><td>{escape(d.setting.label)}</td><td>{escape(d.run)}</td><td>{percent(d.control)}</td>"
-        f"<td>{percent(d.value)}</td><td>{points(d.difference).replace(' points', '')}</td>"
-        f"<td>{page.mark_noise(d.sentence)}</td></tr>"
-        for d in found
-    ]
-    columns = ["setting", "run", escape(runs[0].name), "run", "difference", ""]
+def _table(runs: Sequence[Compared], found: Sequence[Difference]) -> str:
+    """Every setting that all runs have: the control, and each other run with its difference to it."""
+    rows: list[str] = []
+    for setting in dict.fromkeys(d.setting for d in found):
+        rows.append(f'<tr><td class="group" colspan="4">{escape(said(setting))}</td></tr>')
+        control = _point(runs[0], setting).estimate
+        rows.append(
+            f"<tr><td>{escape(runs[0].name)}, the control</td><td>{page.with_interval(control)}</td>"
+            "<td></td><td></td></tr>"
+        )
+        rows += [
+            f"<tr><td>{escape(d.run)}</td><td>{page.with_interval(d.value)}</td>"
+            f"<td>{points(d.difference).replace(' points', '')}</td><td>{page.mark_noise(d.sentence)}</td></tr>"
+            for d in found
+            if d.setting == setting
+        ]
+    columns = ["", "accuracy, %", "difference, points", ""]
     return page.section(f"Against {runs[0].name}", page.table(columns, rows))
 
 

@@ -13,10 +13,11 @@ from typing import Any
 
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
-from s1kit.evaluate.benchmarks import load_benchmarks
+from s1kit.evaluate.benchmarks import load_benchmarks, name_of
 from s1kit.evaluate.comparators import ask, from_file, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, fill
 from s1kit.evaluate.grading import grade
+from s1kit.evaluate.numbers import PublishedNumber, read_numbers
 from s1kit.evaluate.settings import DIRECT, grid
 from s1kit.evaluate.workers import in_processes
 from s1kit.grade import load_grader
@@ -41,7 +42,9 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     there = set(_keys(stage))
     missing = [cell for cell in cells if _key(cell) not in there]
     others = [s for s in settings_of(config.comparators) if not any(key[1] == s for key in there)]
-    if stage.is_done and not missing and not others:
+    numbers = read_numbers(config.comparators, [name_of(given) for given in config.benchmarks])
+    same_numbers = numbers == list(stage.rows("numbers", PublishedNumber))
+    if stage.is_done and not missing and not others and same_numbers:
         return stage
     stage.receipt_path.unlink(missing_ok=True)
     jobs = _jobs(stage, questions, missing, _chunk_size(len(questions), config.batch_size, config.processes))
@@ -51,6 +54,8 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     with meter("evaluate", total=len(missing), unit="cells") as m:
         in_processes(work, jobs, config.processes, m.advance)
     _add_comparators(stage, config.comparators, others, questions)
+    if not same_numbers:
+        stage.write("numbers", PublishedNumber, numbers, shard=0)
     stage.counts["questions"] = len(questions)
     stage.counts["settings"] = len(settings) + len(settings_of(config.comparators))
     stage.counts["out"] = sum(1 for _ in _keys(stage))

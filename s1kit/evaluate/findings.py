@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING
 
 from s1kit.evaluate import methods
 from s1kit.evaluate.metrics import control, performance, scaling
+from s1kit.evaluate.numbers import PublishedNumber
 from s1kit.evaluate.points import Point
 from s1kit.evaluate.results import Draws, Results
-from s1kit.evaluate.settings import CLASS_CONTROL, DIRECT, FORCING, target_range
+from s1kit.evaluate.settings import CLASS_CONTROL, DIRECT, FORCING, target_range, waits_name
 from s1kit.evaluate.statistics import Estimate, Flips, accuracy, flips, holm, paired_difference, wilson
 
 if TYPE_CHECKING:
@@ -70,6 +71,8 @@ class Rates:
 class Findings:
     results: Results
     votes: Sequence[int] = field(default_factory=tuple)
+    numbers: Sequence[PublishedNumber] = field(default_factory=tuple)
+    """What others printed for the same benchmarks."""
 
     @cached_property
     def _greedy(self) -> list[Draws]:
@@ -93,14 +96,14 @@ class Findings:
         """Thinking budgets, with the most Waits; empty when no Waits were asked for."""
         most = max((d.setting.num_waits for d in self._sequential), default=0)
         found = [d for d in self._sequential if d.setting.num_waits == most > 0]
-        return [_point(d, f"{_budget_name(d)}, up to {_waits_name(most)}") for d in found] if len(found) > 1 else []
+        return [_point(d, f"{_budget_name(d)}, up to {waits_name(most)}") for d in found] if len(found) > 1 else []
 
     @cached_property
     def by_waits(self) -> list[Point]:
         """Numbers of Waits under the largest budget; the first is none. Empty when only one number was asked for."""
         largest = max((_budget(d) for d in self._sequential), default=0)
         found = [d for d in self._sequential if _budget(d) == largest]
-        return [_point(d, _waits_name(d.setting.num_waits)) for d in found] if len(found) > 1 else []
+        return [_point(d, waits_name(d.setting.num_waits)) for d in found] if len(found) > 1 else []
 
     @cached_property
     def by_votes(self) -> list[Point]:
@@ -165,14 +168,24 @@ class Findings:
         return Step(none, best, table, p, compare(none, best, comparisons=len(some)))
 
     @cached_property
-    def matched_vote(self) -> tuple[Point, Point, Estimate] | None:
-        """The best Waits beside the vote that costs the nearest number of thinking tokens, and their difference."""
+    def matched_votes(self) -> list[tuple[Point, Point, Estimate]]:
+        """Each number of Waits beside the vote nearest in cost; the intervals hold all at once."""
+        pairs = [(waits, self._nearest_vote(waits)) for waits in self.by_waits if self.by_votes]
+        return [(waits, vote, compare(vote, waits, comparisons=len(pairs))) for waits, vote in pairs]
+
+    def _nearest_vote(self, point: Point) -> Point:
         import math
 
+        cost = math.log(max(point.tokens, 1))
+        return min(self.by_votes, key=lambda p: abs(math.log(max(p.tokens, 1)) - cost))
+
+    @cached_property
+    def matched_vote(self) -> tuple[Point, Point, Estimate] | None:
+        """The best Waits beside the vote that costs the nearest number of thinking tokens, and their difference."""
         if self.best_waits is None or not self.by_votes:
             return None
         waits = self.best_waits.after
-        vote = min(self.by_votes, key=lambda p: abs(math.log(max(p.tokens, 1)) - math.log(max(waits.tokens, 1))))
+        vote = self._nearest_vote(waits)
         return waits, vote, compare(vote, waits)
 
     @cached_property
@@ -185,7 +198,9 @@ class Findings:
             ("majority vote", self.by_votes),
             *self.others.items(),
         ]
-        return [_method(name, points) for name, points in named if len(points) > 1 or name in self.others]
+        kept = [(name, points) for name, points in named if len(points) > 1 or name in self.others]
+        free = self.by_budget[-1].draws if self.by_budget else None
+        return [_method(name, points, free) for name, points in kept]
 
     @cached_property
     def oscillating(self) -> list[str]:
@@ -201,12 +216,30 @@ class Findings:
         ]
 
     @cached_property
+    def benchmarks(self) -> list[str]:
+        return list(dict.fromkeys(str(q.metadata.get("benchmark") or q.source) for q in self.results.questions))
+
+    @cached_property
+    def source_of(self) -> dict[str, str]:
+        """For each question its kind in tables and panels: its benchmark where there are several, else its source."""
+        several = len(self.benchmarks) > 1
+        return {
+            q.id: str((several and q.metadata.get("benchmark")) or q.source or "unnamed")
+            for q in self.results.questions
+        }
+
+    @cached_property
     def sources(self) -> list[str]:
-        return list(dict.fromkeys(q.source for q in self.results.questions))
+        return list(dict.fromkeys(self.source_of.values()))
+
+    def numbers_of(self, source: str | None) -> list[PublishedNumber]:
+        """The published numbers that belong on the curve of a source, or of all questions together (None)."""
+        wanted = source if source is not None else self.benchmarks[0] if len(self.benchmarks) == 1 else None
+        return [n for n in self.numbers if n.benchmark == wanted]
 
     def by_source(self, point: Point) -> dict[str, Estimate]:
         """A point's accuracy for each source of questions."""
-        source = {q.id: q.source for q in self.results.questions}
+        source = self.source_of
         out = {}
         for name in self.sources:
             rows = [i for i, q in enumerate(point.draws.question_ids) if source[q] == name]
@@ -258,10 +291,6 @@ def _budget_name(draws: Draws) -> str:
     return "no limit" if limit is None else f"{limit:,} tokens"
 
 
-def _waits_name(num: int) -> str:
-    return "no Wait" if num == 0 else f"{num} Wait{'s' if num > 1 else ''}"
-
-
 def _shared_ids(draws: Sequence[Draws]) -> list[str]:
     everywhere = set.intersection(*(set(d.question_ids) for d in draws))
     return [q for q in draws[0].question_ids if q in everywhere]
@@ -278,15 +307,24 @@ def _flips(before: Point, after: Point) -> Flips:
     return flips([bool(x) for x in a], [bool(x) for x in b])
 
 
-def _method(name: str, points: Sequence[Point]) -> Method:
+def _moved(asked: Draws, free: Draws) -> float:
+    """The share of questions whose thinking went the way it was asked to, shorter or longer than unasked."""
+    ids = _shared_ids([asked, free])
+    change = asked.on(ids).thinking_tokens.mean(axis=1) - free.on(ids).thinking_tokens.mean(axis=1)
+    return float((change < 0).mean() if asked.setting.target == "short" else (change > 0).mean())
+
+
+def _method(name: str, points: Sequence[Point], free: Draws | None) -> Method:
+    """The three metrics. `free` is thinking without being asked for a length, which short and long are held against."""
     pairs = [(p.tokens, p.estimate.value) for p in points]
     thinking = [(t, a) for t, a in pairs if t > 0]
     within = []
     for p in points:
-        if p.draws.setting.method == CLASS_CONTROL:
-            continue
-        low, high = target_range(p.draws.setting)
-        within.append(control(p.draws.thinking_tokens.ravel().tolist(), low, high))
+        if p.draws.setting.method != CLASS_CONTROL:
+            low, high = target_range(p.draws.setting)
+            within.append(control(p.draws.thinking_tokens.ravel().tolist(), low, high))
+        elif free is not None:
+            within.append(_moved(p.draws, free))
     return Method(
         name,
         tuple(points),

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 STABLE = (2, 3, 4)
 """Probes in a row that must agree before thinking is left."""
 
+AND_FORCED = " and forced"
+"""Ends the name of a method that asks for a length and forces it, too."""
+
 CONTROLS = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}
 
 
@@ -154,7 +157,7 @@ def controlled(results: Results) -> dict[str, list[Point]]:
         if setting.method in CONTROLS:
             unit = CONTROLS[setting.method]
             name = f"asked for {'so many ' if unit != 'thinking' else 'short or long '}{unit}"
-            name += " and forced" if setting.max_tokens is not None else ""
+            name += AND_FORCED if setting.max_tokens is not None else ""
             target = f"{setting.target} {unit}" + (", forced" if setting.max_tokens is not None else "")
             series.setdefault(name, []).append(plain(draws, target))
     return series

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s1kit.records import Dropped, Question, from_arrow
+from s1kit.records import Dropped, from_arrow
 from s1kit.stage import RECEIPT, Run
 
 STAGES = ("collect", "distill", "curate", "train", "evaluate")
@@ -100,15 +100,3 @@ def _losses(path: Path) -> Iterator[tuple[int, float]]:
                 continue  # a line that a killed process left half written
             if isinstance(row, dict) and isinstance(row.get("loss"), int | float):
                 yield int(row.get("step", number)), float(row["loss"])
-
-
-def overlap_with_training(run: Run, questions: list[Question]) -> list[str]:
-    """Ids of benchmark questions whose very text is among the training samples."""
-    import pyarrow.parquet as pq
-
-    ids = {q.id for q in questions}
-    seen: set[str] = set()
-    for path in sorted((run.folder / "curate").glob("samples-?????.parquet")):
-        for batch in pq.ParquetFile(path).iter_batches(columns=["trace.question.id"]):
-            seen |= {row["trace"]["question"]["id"] for row in batch.to_pylist()}
-    return sorted(ids & seen)

@@ -7,10 +7,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from s1kit import __version__
-from s1kit.evaluate import page
-from s1kit.evaluate.figures import as_svg, draw_curve, draw_loss, draw_methods, draw_panels, inline, save
+from s1kit.evaluate import page, page_head, page_methods, page_origins, page_others, page_settings, page_traces
+from s1kit.evaluate.contamination import contamination_of
+from s1kit.evaluate.curves import draw_curve, draw_loss, draw_methods, draw_panels
+from s1kit.evaluate.figures import as_svg, inline, save
 from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.provenance import overlap_with_training, read_provenance
+from s1kit.evaluate.numbers import PublishedNumber
+from s1kit.evaluate.provenance import read_provenance
 from s1kit.evaluate.results import read_results
 from s1kit.evaluate.words import headline, text_curve
 from s1kit.recipe import Recipe
@@ -27,34 +30,16 @@ def report(recipe: Recipe, run: Run) -> Stage:
     """Write report/report.html, curve.svg and curve.png. It is made anew whenever its inputs have changed."""
     stage = run.open("report", config={}, seed=0)
     shards = run.shards("evaluate", "generations")
-    inputs = {str(p.relative_to(run.folder)): hash_file(p) for p in [*run.shards("evaluate", "questions"), *shards]}
+    read = [*run.shards("evaluate", "questions"), *run.shards("evaluate", "numbers"), *shards]
+    inputs = {str(p.relative_to(run.folder)): hash_file(p) for p in read}
     if _is_made_from(stage, inputs, recipe):
         return stage
-    findings = _findings(run, recipe.evaluate.votes)
-    found = read_provenance(run)
+    findings = findings_of(run, recipe.evaluate.votes)
     with draw_curve(findings)() as drawn:
-        svg = as_svg(drawn)
-        save(drawn, svg, stage.folder / "curve")
-        curve = inline(svg, "accuracy against thinking tokens")
+        save(drawn, as_svg(drawn), stage.folder / "curve")
     sections = [
-        page.head(
-            recipe.report.title or recipe.name, recipe.description, recipe.report.caveat, findings, _is_tiny(recipe)
-        ),
-        page.warning(overlap_with_training(run, findings.results.questions)),
-        page.figure(curve, _caption(findings)),
-        page.settings_table(findings),
-        page.waits_section(findings),
-        page.methods_section(findings),
-        page.figure(_methods(findings), "Every method on the same axes; each point costs all the draws it needed.")
-        if findings.others
-        else "",
-        page.sources_section(findings, _panels(findings)),
-        page.early_exit_section(findings),
-        page.traces_section(_traces(findings), {q.id: q for q in findings.results.questions}),
-        page.questions_section(findings, *_transcripts(findings)),
-        page.funnel_section(found),
-        page.training_section(found, _loss(found.losses)),
-        page.receipts_section(found, recipe.model_dump(mode="json")),
+        page_head.head(recipe, findings),
+        *sections_of(run, recipe, findings),
     ]
     html = page.page(f"{recipe.name}: s1kit report", sections)
     write_atomically(stage.folder / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
@@ -65,6 +50,32 @@ def report(recipe: Recipe, run: Run) -> Stage:
     stage.figures["headline"] = [str(sentence) for sentence in headline(findings)]
     stage.finish()
     return stage
+
+
+def sections_of(run: Run, recipe: Recipe, findings: Findings) -> list[str]:
+    """Everything that a report says of one run, below its headline."""
+    questions = findings.results.questions
+    found = read_provenance(run)
+    with draw_curve(findings)() as drawn:
+        curve = inline(as_svg(drawn), "accuracy against thinking tokens")
+    return [
+        page_head.warning(contamination_of(run, questions), questions),
+        page.figure(curve, _caption(findings)),
+        page_settings.settings_table(findings),
+        page_others.others_section(findings),
+        page_methods.waits_section(findings),
+        page_methods.methods_section(findings),
+        page.figure(_methods(findings), "Every method on the same axes; each point costs all the draws it needed.")
+        if findings.others
+        else "",
+        page_settings.sources_section(findings, _panels(findings)),
+        page_methods.early_exit_section(findings),
+        page_traces.traces_section(_traces(findings), {q.id: q for q in questions}),
+        page_traces.questions_section(findings, *_transcripts(findings)),
+        page_origins.funnel_section(found),
+        page_origins.training_section(found, _loss(found.losses)),
+        page_origins.receipts_section(found, recipe.model_dump(mode="json")),
+    ]
 
 
 def _is_made_from(stage: Stage, inputs: dict[str, str], recipe: Recipe) -> bool:
@@ -79,7 +90,7 @@ def _is_made_from(stage: Stage, inputs: dict[str, str], recipe: Recipe) -> bool:
 def summary(run: Run) -> str:
     """The curve as text and where the report lies, for the terminal."""
     votes = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["resolved"]["evaluate"]["votes"]
-    findings = _findings(run, votes)
+    findings = findings_of(run, votes)
     groups = [
         ("thinking budget", findings.by_budget),
         ("Waits", findings.by_waits),
@@ -98,13 +109,11 @@ def summary(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _findings(run: Run, votes: Sequence[int]) -> Findings:
+def findings_of(run: Run, votes: Sequence[int]) -> Findings:
+    """What a run's evaluation found. InputError where it has not finished."""
     questions = list(run.rows("evaluate", "questions", Question))
-    return Findings(read_results(questions, run.shards("evaluate", "generations")), votes)
-
-
-def _is_tiny(recipe: Recipe) -> bool:
-    return recipe.distill.teacher == "tiny" and not recipe.evaluate.model
+    numbers = list(run.rows("evaluate", "numbers", PublishedNumber))
+    return Findings(read_results(questions, run.shards("evaluate", "generations")), votes, numbers)
 
 
 def _caption(findings: Findings) -> str:

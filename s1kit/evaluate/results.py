@@ -62,6 +62,8 @@ class Draws:
     paid_tokens: Matrix
     """Thinking tokens with those of rejected draws."""
     cost_usd: Matrix
+    note: NDArray[np.object_]
+    """What a reader must know of each row, or empty."""
 
     @property
     def repeats(self) -> int:
@@ -211,6 +213,7 @@ def _matrices(setting: Setting, rows: _Part, place: dict[str, int]) -> Draws:
         final_answer=rows["final_answer"][index],
         paid_tokens=_paid(setting, rows)[index],
         cost_usd=rows["cost_usd"][index].astype(float),
+        note=rows["note"][index],
     )
 
 

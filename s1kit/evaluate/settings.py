@@ -83,6 +83,41 @@ def target_range(setting: Setting) -> tuple[float, float]:
     return float(setting.min_tokens), high
 
 
+def waits_name(num: int) -> str:
+    """`no Wait`, `1 Wait`, `2 Waits`."""
+    return "no Wait" if num == 0 else f"{num} Wait{'s' if num > 1 else ''}"
+
+
+def said(setting: Setting) -> str:
+    """A setting as a reader would say it.
+
+    >>> said(Setting(max_tokens=256, num_waits=2))
+    '256 tokens, 2 Waits'
+    >>> said(Setting(method="token_control", target="64", max_tokens=64))
+    'asked for 64 tokens, forced'
+    """
+    limit = "no limit" if setting.max_tokens is None else f"{setting.max_tokens:,} tokens"
+    forced = "" if setting.max_tokens is None else ", forced"
+    match setting.method:
+        case method if method == FORCING:
+            least = f", at least {setting.min_tokens:,}" if setting.min_tokens else ""
+            waits = f", {waits_name(setting.num_waits)}" if setting.num_waits else ""
+            text = f"{limit}{least}{waits}"
+        case method if method == PROBE:
+            text = f"answer probed at {limit}"
+        case method if method == REJECTION:
+            text = f"drawn until within {limit}"
+        case method if method in (TOKEN_CONTROL, STEP_CONTROL, CLASS_CONTROL):
+            unit = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}[method]
+            text = f"asked for {setting.target} {unit}{forced}"
+        case method if method == DIRECT:
+            text = f"{setting.model}, answering directly"
+        case _:
+            effort = f", effort {setting.target}" if setting.target else ""
+            return f"{setting.model.removeprefix('chat:')}{effort}"
+    return f"{text}, temperature {setting.temperature:g}" if setting.temperature else text
+
+
 def _check(config: Evaluate) -> None:
     if config.repeats > 1 and config.temperature == 0:
         raise InputError(

@@ -83,6 +83,7 @@ def _vote_sentence(matched: tuple[Point, Point, Estimate] | None) -> list[Senten
     if matched is None:
         return []
     waits, vote, difference = matched
+    name = "One sample" if vote.votes == 1 else f"A {vote.name}"
     if not difference.excludes_zero:
         claim = f"Waits against votes: {WITHIN_NOISE}, {points(difference)}."
     else:
@@ -90,7 +91,7 @@ def _vote_sentence(matched: tuple[Point, Point, Estimate] | None) -> list[Senten
     return [
         Sentence(
             claim,
-            f"A {vote.name} at about the same cost, {vote.tokens:,.0f} against {waits.tokens:,.0f} thinking tokens, is "
+            f"{name} at about the same cost, {vote.tokens:,.0f} against {waits.tokens:,.0f} thinking tokens, is "
             f"right on {percent(vote.estimate)} %; with {waits.name} it is {percent(waits.estimate)} %.",
         )
     ]

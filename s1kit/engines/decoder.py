@@ -19,22 +19,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from s1kit.engines.running import Event, lost
 from s1kit.engines.sampling import Chooser, choose
 from s1kit.engines.slots import Slots
 from s1kit.plan import Plan
-from s1kit.records import Generation, Segment
 from s1kit.rows import Row
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """News of one request."""
-
-    ticket: int
-    segments: tuple[Segment, ...] = ()
-    """New runs of tokens, for requests admitted with `is_streamed`."""
-    generation: Generation | None = None
-    """Set when the request is done."""
 
 
 @dataclass(slots=True)
@@ -148,14 +137,11 @@ class Decoder:
 
     def fail(self, why: str) -> list[Event]:
         """Give up every request that is not done; their events say why and keep what they had."""
-        lost = [*self._active, *(active for active, _ in self._waiting)]
+        all_lost = [*self._active, *(active for active, _ in self._waiting)]
         self._active.clear()
         self._waiting.clear()
         self._slots = Slots(self._device)
-        return [
-            Event(a.ticket, generation=a.row.generation().model_copy(update={"ending": "failed", "note": why}))
-            for a in lost
-        ]
+        return [lost(a.ticket, a.row.generation(), why) for a in all_lost]
 
     @torch.inference_mode()
     def step(self) -> list[Event]:

@@ -7,12 +7,10 @@ Like the transformers engine it looks at every sampled token before the token en
 from __future__ import annotations
 
 import os
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from random import Random
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -23,35 +21,20 @@ from s1kit.errors import InputError, MissingExtra
 from s1kit.formats import ThinkingFormat, choose_format, load_format
 from s1kit.records import Generation
 from s1kit.request import Request
-from s1kit.rows import Row
 from s1kit.tokenizer import FileTokenizer
 from s1kit.tokens import TokenFormat
 
 try:
     import llama_cpp
-    import numpy as np
 except ImportError as error:
     raise MissingExtra("the engine llama.cpp:", "llama-cpp-python", extra="llama-cpp") from error
 
+from s1kit.engines.llama_cpp_batch import BATCH_TOKENS, LlamaCppBatch
+
 _MOST_CONTEXT = 8192
 """Tokens of context unless more are asked for: memory is set aside for each request that decodes."""
-_BATCH_TOKENS = 512
-"""Most tokens of one step, over all requests."""
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
-
-
-@dataclass
-class _Slot:
-    """One running request: a sequence of llama.cpp's cache."""
-
-    index: int
-    row: Row
-    random: Random
-    pending: deque[int]
-    """Ids that are not in the cache yet; at least one."""
-    sequence: int
-    length: int = 0
 
 
 @dataclass
@@ -70,90 +53,31 @@ class LlamaCppEngine(Planned):
         all_ids = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model)))
         return int(min(all_ids, max(self.tokenizer.get_vocab().values()) + 1))
 
+    def decoder(self) -> LlamaCppBatch:
+        """A running batch; one at a time, for it owns the cache."""
+        return LlamaCppBatch(self.context, self.vocabulary_size, self.num_parallel)
+
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations as they finish. All requests are checked before any is decoded."""
-        waiting = deque(enumerate([self.plan(r) for r in requests]))
-        running: list[_Slot] = []
-        free = deque(range(self.num_parallel))
-        while waiting or running:
-            while waiting and free:
-                index, plan = waiting.popleft()
-                row = Row(plan)
-                running.append(_Slot(index, row, Random(plan.request.seed), deque(row.start()), free.popleft()))
-            failure = self._step(running)
-            for slot in running:
-                for segment in slot.row.new_segments() if on_segment else ():
-                    on_segment(slot.index, segment)  # type: ignore[misc]
-            done = [s for s in running if s.row.is_done or failure]
-            for slot in done:
-                running.remove(slot)
-                self._forget(slot.sequence, 0)
-                free.append(slot.sequence)
-                generation = slot.row.generation()
-                is_lost = failure and not slot.row.is_done
-                yield generation.model_copy(update={"ending": "failed", "note": failure}) if is_lost else generation
+        plans = [self.plan(r) for r in requests]
+        batch = self.decoder()
+        for plan in plans:
+            batch.admit(plan, is_streamed=on_segment is not None)
+        while not batch.is_idle:
+            try:
+                events = batch.step()
+            except RuntimeError as error:
+                events = batch.fail(str(error))
+            for event in events:
+                for segment in event.segments if on_segment else ():
+                    on_segment(event.ticket, segment)  # type: ignore[misc]
+                if event.generation is not None:
+                    yield event.generation
 
     def close(self) -> None:
         """Free the model's memory."""
         llama_cpp.llama_free(self.context)
         llama_cpp.llama_model_free(self.model)
-
-    def _step(self, running: Sequence[_Slot]) -> str:
-        """Feed what is pending, at most a batch of it, and sample where nothing is left; returns why it failed."""
-        batch = llama_cpp.llama_batch_init(_BATCH_TOKENS, 0, 1)
-        try:
-            ends: list[tuple[int, _Slot]] = []
-            share = max(1, _BATCH_TOKENS // max(1, len(running)))
-            for slot in running:
-                for _ in range(min(share, len(slot.pending))):
-                    at = batch.n_tokens
-                    batch.token[at], batch.pos[at] = slot.pending.popleft(), slot.length
-                    batch.n_seq_id[at], batch.seq_id[at][0] = 1, slot.sequence
-                    batch.logits[at] = not slot.pending
-                    batch.n_tokens += 1
-                    slot.length += 1
-                if not slot.pending:
-                    ends.append((batch.n_tokens - 1, slot))
-            status = llama_cpp.llama_decode(self.context, batch)
-            if status != 0:
-                return f"llama_decode answered {status}"
-            for at, slot in ends:
-                self._sample(slot, at)
-        finally:
-            llama_cpp.llama_batch_free(batch)
-        return ""
-
-    def _sample(self, slot: _Slot, at: int) -> None:
-        pointer = llama_cpp.llama_get_logits_ith(self.context, at)
-        logits = np.ctypeslib.as_array(pointer, shape=(self.vocabulary_size,))
-        ids = slot.row.push(choose(logits, slot.row.plan.request, slot.random))
-        if slot.row.drop:
-            slot.length -= slot.row.drop
-            self._forget(slot.sequence, slot.length)
-        slot.pending.extend(ids)
-
-    def _forget(self, sequence: int, start: int) -> None:
-        memory = llama_cpp.llama_get_memory(self.context)
-        llama_cpp.llama_memory_seq_rm(memory, sequence, start, -1)
-
-
-def choose(logits: Any, request: Request, random: Random) -> int:
-    """One id: the largest at temperature 0, else a draw after temperature, top-k and top-p, in this order."""
-    if request.temperature == 0:
-        return int(logits.argmax())
-    scaled = (logits.astype(np.float64) - logits.max()) / request.temperature
-    if request.top_k and request.top_k < len(scaled):
-        order = np.argsort(-scaled, kind="stable")
-        scaled[order[request.top_k :]] = -np.inf
-    probabilities = np.exp(scaled)
-    probabilities /= probabilities.sum()
-    if request.top_p < 1:
-        order = np.argsort(-probabilities, kind="stable")
-        before = probabilities[order].cumsum() - probabilities[order]
-        beyond = order[(before >= request.top_p) & (np.arange(len(order)) > 0)]
-        probabilities[beyond] = 0.0
-    cumulative = probabilities.cumsum()
-    return min(int(np.searchsorted(cumulative, random.random() * cumulative[-1], side="right")), len(cumulative) - 1)
 
 
 def load(
@@ -178,7 +102,7 @@ def load(
     each = context_tokens or min(room, _MOST_CONTEXT)
     settings = llama_cpp.llama_context_default_params()
     settings.n_ctx, settings.n_seq_max = each * num_parallel, num_parallel
-    settings.n_batch = settings.n_ubatch = _BATCH_TOKENS
+    settings.n_batch = settings.n_ubatch = BATCH_TOKENS
     if brought.is_float32:
         # llama.cpp keeps keys and values in half precision unless told otherwise, and its flash attention always does.
         settings.type_k = settings.type_v = llama_cpp.GGML_TYPE_F32

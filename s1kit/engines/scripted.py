@@ -13,9 +13,11 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from s1kit.engines import OnSegment
+from s1kit.engines.running import Event, lost
 from s1kit.errors import InputError
 from s1kit.formats import FORMATS, ThinkingFormat, find_format
 from s1kit.plan import Plan, make_plan
@@ -48,6 +50,7 @@ class WordTokenizer:
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
         self._words: list[str] = []
+        self._lock = Lock()
 
     @property
     def eos_token_id(self) -> None:
@@ -74,8 +77,11 @@ class WordTokenizer:
 
     def _id(self, word: str) -> int:
         if word not in self._ids:
-            self._ids[word] = len(self._words)
-            self._words.append(word)
+            # A server encodes prompts in one thread and answers in another.
+            with self._lock:
+                if word not in self._ids:
+                    self._words.append(word)
+                    self._ids[word] = len(self._words) - 1
         return self._ids[word]
 
 
@@ -105,17 +111,66 @@ class ScriptedEngine:
         for index, plan in enumerate([self.plan(r) for r in requests]):
             row = Row(plan)
             row.start()
-            model = _Model(self._steps(plan.request.question), self.tokens)
+            model = self.model(plan.request.question)
             while not row.is_done:
                 row.push(model.sample(row))
                 for segment in row.new_segments() if on_segment else ():
                     on_segment(index, segment)  # type: ignore[misc]
             yield row.generation()
 
-    def _steps(self, question: str) -> Sequence[Step]:
-        if callable(self.script):
-            return self.script(question)
-        return self.script.get(question, ECHO)
+    def decoder(self) -> ScriptedBatch:
+        """A running batch: every request gets one word a step."""
+        return ScriptedBatch(self)
+
+    def model(self, question: str) -> _Model:
+        """What answers this question."""
+        steps = self.script(question) if callable(self.script) else self.script.get(question, ECHO)
+        return _Model(steps, self.tokens)
+
+
+@dataclass
+class ScriptedBatch:
+    """Requests that decode together and leave when they are done."""
+
+    engine: ScriptedEngine
+    rows: dict[int, tuple[Row, _Model, bool]] = field(default_factory=dict)
+    num_admitted: int = 0
+
+    @property
+    def is_idle(self) -> bool:
+        return not self.rows
+
+    def admit(self, plan: Plan, is_streamed: bool = False) -> int:
+        """Let a request in; returns the ticket that its events carry."""
+        row = Row(plan)
+        row.start()
+        self.num_admitted += 1
+        self.rows[self.num_admitted] = (row, self.engine.model(plan.request.question), is_streamed)
+        return self.num_admitted
+
+    def cancel(self, ticket: int) -> None:
+        """Forget a request; one that is already done is none."""
+        self.rows.pop(ticket, None)
+
+    def step(self) -> list[Event]:
+        """One word for every request."""
+        events = []
+        for ticket, (row, model, is_streamed) in list(self.rows.items()):
+            if not row.is_done:
+                row.push(model.sample(row))
+            segments = tuple(row.new_segments()) if is_streamed else ()
+            generation = row.generation() if row.is_done else None
+            if generation is not None:
+                del self.rows[ticket]
+            if segments or generation is not None:
+                events.append(Event(ticket, segments, generation))
+        return events
+
+    def fail(self, why: str) -> list[Event]:
+        """Give up every request; their events say why and keep what they had."""
+        events = [lost(ticket, row.generation(), why) for ticket, (row, _, _) in self.rows.items()]
+        self.rows.clear()
+        return events
 
 
 class _Model:

@@ -13,8 +13,9 @@ os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 from s1kit.engines import OnSegment
 from s1kit.engines.planned import Planned
+from s1kit.engines.running import Event, lost
 from s1kit.engines.vllm_fields import REQUEST_FIELD
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import MissingExtra
 from s1kit.formats import ThinkingFormat, choose_format, load_format
 from s1kit.plan import Plan
 from s1kit.records import Generation
@@ -41,51 +42,94 @@ class VllmEngine(Planned):
     tokens: TokenFormat
     context_tokens: int
 
-    def plan(self, request: Request) -> Plan:
-        """The request, resolved; InputError when it cannot be honoured."""
-        plan = super().plan(request)
-        # The end of sequence is a token of its own to vLLM.
-        if plan.total_tokens + 1 > self.context_tokens and request.budget is not None:
-            most = plan.budget.max_tokens - 1
-            raise InputError(
-                f"max_tokens is {plan.budget.max_tokens}: vLLM needs room for one token more",
-                where="budget.max_tokens",
-                fix=f"Give {most} or less.",
-            )
-        return plan
+    def decoder(self) -> VllmBatch:
+        """A running batch: vLLM's own, which requests join and leave."""
+        return VllmBatch(self.llm.llm_engine)
 
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations as they finish. All requests are checked before any is decoded."""
-        plans = {next(_numbers): self.plan(r) for r in requests}
-        first = min(plans, default=0)
-        PLANS.update(plans)
-        engine = self.llm.llm_engine
+        plans = [self.plan(r) for r in requests]
+        batch = self.decoder()
+        numbers = {batch.admit(plan, is_streamed=on_segment is not None): i for i, plan in enumerate(plans)}
         try:
-            for number, plan in plans.items():
-                prompt = vllm.TokensPrompt(prompt_token_ids=[*plan.prompt_ids, *_prefix_ids(plan)])
-                engine.add_request(str(number), prompt, _parameters(number, plan))
-            while engine.has_unfinished_requests():
-                outputs = {int(o.request_id.split("-")[0]): o for o in engine.step()}
-                for number in outputs if on_segment else ():
-                    for segment in STEERED[number].row.new_segments():
-                        on_segment(number - first, segment)  # type: ignore[misc]
-                for number, output in outputs.items():
-                    if output.finished:
-                        yield self._finish(number, plans[number], list(output.outputs[0].token_ids))
+            while not batch.is_idle:
+                for event in batch.step():
+                    for segment in event.segments if on_segment else ():
+                        on_segment(numbers[event.ticket], segment)  # type: ignore[misc]
+                    if event.generation is not None:
+                        yield event.generation
         finally:
-            for number in plans:
-                PLANS.pop(number, None)
-                STEERED.pop(number, None)
+            for number in numbers:
+                batch.cancel(number)
 
-    def _finish(self, number: int, plan: Plan, ids: list[int]) -> Generation:
-        """The row's record, once it has been told of the last tokens, which no step followed."""
-        row = STEERED.get(number)
-        if row is None:
-            failed = Transcript(plan).generation()
-            return failed.model_copy(update={"ending": "failed", "note": "vLLM did not run the plugin"})
-        for token in ids[row.num_observed :]:
-            row.observe(token)
-        return row.generation()
+
+class VllmBatch:
+    """vLLM's batch, with the rows that the plugin steers beside it."""
+
+    def __init__(self, engine: Any) -> None:
+        self._engine = engine
+        self._plans: dict[int, tuple[Plan, bool]] = {}
+
+    @property
+    def is_idle(self) -> bool:
+        return not self._plans
+
+    def admit(self, plan: Plan, is_streamed: bool = False) -> int:
+        """Queue a request; returns the ticket that its events carry."""
+        number = next(_numbers)
+        self._plans[number], PLANS[number] = (plan, is_streamed), plan
+        prompt = vllm.TokensPrompt(prompt_token_ids=[*plan.prompt_ids, *_prefix_ids(plan)])
+        self._engine.add_request(str(number), prompt, _parameters(number, plan))
+        return number
+
+    def cancel(self, ticket: int) -> None:
+        """Forget a request, running or waiting; one that is already done is none."""
+        if ticket in self._plans:
+            self._engine.abort_request([str(ticket)])
+            self._forget(ticket)
+
+    def step(self) -> list[Event]:
+        """One step of vLLM; returns what is new."""
+        events = []
+        for output in self._engine.step():
+            number = int(output.request_id.split("-")[0])
+            if number not in self._plans:
+                continue  # it was cancelled meanwhile
+            plan, is_streamed = self._plans[number]
+            generation = _finish(number, plan, list(output.outputs[0].token_ids)) if output.finished else None
+            steered = STEERED.get(number)
+            segments = tuple(steered.row.new_segments()) if is_streamed and steered is not None else ()
+            if generation is not None:
+                self._forget(number)
+            if segments or generation is not None:
+                events.append(Event(number, segments, generation))
+        return events
+
+    def fail(self, why: str) -> list[Event]:
+        """Give up every request that is not done; their events say why and keep what they had."""
+        events = []
+        for number, (plan, _) in list(self._plans.items()):
+            steered = STEERED.get(number)
+            generation = Transcript(plan).generation() if steered is None else steered.row.generation()
+            events.append(lost(number, generation, why))
+            self.cancel(number)
+        return events
+
+    def _forget(self, number: int) -> None:
+        del self._plans[number]
+        PLANS.pop(number, None)
+        STEERED.pop(number, None)
+
+
+def _finish(number: int, plan: Plan, ids: list[int]) -> Generation:
+    """The row's record, once it has been told of the last tokens, which no step followed."""
+    row = STEERED.get(number)
+    if row is None:
+        failed = Transcript(plan).generation()
+        return failed.model_copy(update={"ending": "failed", "note": "vLLM did not run the plugin"})
+    for token in ids[row.num_observed :]:
+        row.observe(token)
+    return row.generation()
 
 
 def load(
@@ -98,7 +142,8 @@ def load(
     tokens = TokenFormat(fmt, tokenizer, tokenizer.more_eos_ids)
     processors = [BudgetForcing]
     llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=processors, **options)
-    return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len))
+    # The end of sequence is a token of its own to vLLM, and needs a place.
+    return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len) - 1)
 
 
 def _parameters(number: int, plan: Plan) -> Any:

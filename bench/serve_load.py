@@ -122,8 +122,8 @@ async def one_stream(port: int, raw: bytes, load: Load) -> None:
             now = time.monotonic()
             status = status or data[9:12]
             text = tail + data
-            # Thinking is sent under two names; a chunk is counted by what each has once.
-            load.num_chunks += data.count(b'"finish_reason"')
+            # What every chunk has once, whoever wrote it.
+            load.num_chunks += data.count(b'"choices"')
             for at in _times(data):
                 load.delays.append(now - at)
             if b"data: [DONE]" in text or status != b"200":
@@ -194,6 +194,8 @@ def targets(given: argparse.Namespace, folder: Path) -> list[Target]:
         config.write_text(json.dumps({"model_list": [{"model_name": "canned", "litellm_params": parameters}]}))
         command = (f"{given.litellm}/bin/litellm", "--config", str(config), "--port", str(PORTS["litellm"]))
         more = {"LITELLM_LOG": "ERROR", "LITELLM_LOCAL_MODEL_COST_MAP": "True", "NO_DOCS": "True"}
+        # It asks for no key, as the others do: the least work.
+        more["LITELLM_DANGEROUSLY_PERMIT_WEAK_OR_UNSET_MASTER_KEY"] = "true"
         found.append(Target("LiteLLM proxy", (*command, "--host", "127.0.0.1"), PORTS["litellm"], chat, more))
     if given.optillm:
         command = (f"{given.optillm}/bin/optillm", "--approach", "none", "--port", str(PORTS["optillm"]))
@@ -263,23 +265,22 @@ def throughput(given: argparse.Namespace, folder: Path) -> None:
 def latency(given: argparse.Namespace, folder: Path) -> None:
     interval = 0.05
     print(f"\n{given.streams} streams, a word every {1000 * interval:.0f} ms: milliseconds from upstream to client")
-    print(f"{'':16}{'median':>9}{'95 %':>9}{'99 %':>9}{'added':>9}")
+    print(f"{'':16}{'median':>9}{'95 %':>9}{'99 %':>9}{'added':>9}{'CPU s/1000 chunks':>19}{'seconds':>9}{'failed':>8}")
     direct = 0.0
-    with running(canned(folder, interval), PORTS["upstream"], folder / "upstream.log"):
+    with running(canned(folder, interval), PORTS["upstream"], folder / "upstream.log") as upstream_pid:
         for target in targets(given, folder):
-            if not target.command:
-                load = asyncio.run(drive(target.port, target.path, target.body, given.streams, given.streams))
-            else:
-                with running(target.command, target.port, folder / f"{target.port}.log", target.environment):
-                    asyncio.run(warm_up(target))
-                    load = asyncio.run(drive(target.port, target.path, target.body, given.streams, given.streams))
+            load, used, _ = measure(
+                target, argparse.Namespace(**{**vars(given), "total": given.streams}), folder, upstream_pid
+            )
+            cost = 1000 * used / max(1, load.num_finished * (THINKING + ANSWER))
+            rest = f"{cost:19.4f}{load.seconds:9.1f}{load.num_failed:8}"
             if len(load.delays) < 100:
-                print(f"{target.name:16}  no chunk carried its time: it does not stream ({load.num_failed} failed)")
+                print(f"{target.name:16}  no chunk carried its time: not streamed{rest}", flush=True)
                 continue
             cuts = statistics.quantiles(load.delays, n=100)
             direct = direct or cuts[49]
             figures = (cuts[49], cuts[94], cuts[98], cuts[49] - direct)
-            print(f"{target.name:16}" + "".join(f"{1000 * f:9.2f}" for f in figures), flush=True)
+            print(f"{target.name:16}" + "".join(f"{1000 * f:9.2f}" for f in figures) + rest, flush=True)
 
 
 def hold(given: argparse.Namespace, folder: Path) -> None:

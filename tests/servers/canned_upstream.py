@@ -56,6 +56,8 @@ class CannedUpstream:
         self.num_streams += 1
         is_chat = b"/chat/" in head.split(b"\r\n", 1)[0]
         if not asked.get("stream"):
+            # A reply in one piece is there when its last token is.
+            await asyncio.sleep(self._interval * (self._thinking + self._answer))
             message = {"role": "assistant", "content": "so " * (self._thinking + self._answer)}
             choice = {"index": 0, "message": message, "finish_reason": "stop"}
             usage = {"prompt_tokens": 1, "completion_tokens": 1, "total_tokens": 2}

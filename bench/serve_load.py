@@ -13,8 +13,8 @@ the answer separately, and counts. Peers live in environments of their own:
     python -m venv .venv-bench-litellm && .venv-bench-litellm/bin/pip install 'litellm[proxy]'
     python -m venv .venv-bench-optillm && .venv-bench-optillm/bin/pip install optillm
 
-optillm's own requirements are several gigabytes; passing through needs few of them (`pip install --no-deps optillm`, then
-what `import optillm` asks for: openai, flask, cerebras_cloud_sdk, z3-solver, networkx, numpy, sympy, math_verify, ...).
+optillm's own requirements are several gigabytes; passing through needs few of them: `pip install --no-deps optillm`,
+then openai, flask, cerebras_cloud_sdk, z3-solver, networkx, numpy, sympy, math_verify, aiohttp, requests and PyYAML.
 
 All on the loopback address of one machine, which upstream, servers and client share: with two cores the client and the
 upstream take their part of them, so the ratios are what counts.

@@ -2,9 +2,10 @@
 
     python bench/train_throughput.py                  a model of 0.9M parameters on one CPU thread
     python bench/train_throughput.py --model qwen2.5-1.5b --length 8192      on a GPU, random weights in real shapes
+    python bench/train_throughput.py --model qwen2.5-7b --length 8192 --shrink 64      the same road on a CPU, in small
 
 Prints both losses (they must agree), both rates and their ratio. On a CPU the rate is per CPU second too, which a busy
-machine disturbs less.
+machine disturbs less. bench/train_gpu.sh runs what a GPU is to be measured with.
 """
 
 from __future__ import annotations
@@ -16,15 +17,18 @@ import random
 import sys
 import tempfile
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.distributed as dist
+import train_profile
 
 from s1kit.progress import set_quiet
 from s1kit.recipe import Layout, Train
 from s1kit.train import base, loop, packing
+from s1kit.train.attention import choose_kernel
 from s1kit.train.cost import RECOMPUTED
 from s1kit.train.encoded import Encoded
 from s1kit.train.flops import peak_tflops, training_flops
@@ -44,6 +48,8 @@ class Run:
     seconds: float
     cpu_seconds: float
     memory_gib: float = 0.0
+    shares: dict[str, float] = field(default_factory=dict)
+    """Of the kinds of kernels in the last step, where it was profiled."""
 
     @property
     def rate(self) -> float:
@@ -61,28 +67,32 @@ def make_samples(num: int, vocabulary: int, longest: int, shortest: int) -> list
     return samples
 
 
-def write_model(shape: Shape, folder: Path) -> None:
-    """Random weights in a Hugging Face folder, so that both trainers load the same."""
+def write_model(shape: Shape, folder: Path, dtype: torch.dtype = torch.float32) -> None:
+    """Random weights in a Hugging Face folder, so that both trainers load the same; one that is there stays."""
+    if (folder / "config.json").is_file():
+        return
     from transformers import AutoModelForCausalLM, Qwen2Config
 
     torch.manual_seed(0)
     cuda = torch.cuda.is_available()
-    dtype = torch.bfloat16 if cuda else torch.float32
     with torch.device("cuda" if cuda else "cpu"):
         model = AutoModelForCausalLM.from_config(Qwen2Config(**shape.qwen2_config()), dtype=dtype)
     model.save_pretrained(folder)
 
 
-def run_s1kit(train: Train, samples: list[Encoded], warmup: int) -> Run:
-    """This package's loop, measured between its own log lines."""
+def run_s1kit(train: Train, samples: list[Encoded], warmup: int, profile: bool = False) -> Run:
+    """This package's loop, measured between its own log lines; with `profile` one step more, which is not measured."""
     from transformers import AutoConfig
 
     config = AutoConfig.from_pretrained(train.base.removeprefix("hf:"))
     cpu: list[float] = []
+    profilers: list[Any] = []
     before = loop.TrainingMeter.step
 
     def step(self: Any, lengths: Any, **values: float) -> dict[str, float]:
         cpu.append(time.process_time())
+        if profile and values["step"] == (train.max_steps or 0) - 1:
+            profilers.append(train_profile.start())
         return before(self, lengths, **values)
 
     loop.TrainingMeter.step = step  # type: ignore[method-assign]
@@ -92,6 +102,9 @@ def run_s1kit(train: Train, samples: list[Encoded], warmup: int) -> Run:
             log = read_log(Path(folder) / "log.jsonl")
     finally:
         loop.TrainingMeter.step = before  # type: ignore[method-assign]
+    shares = train_profile.shares(profilers[0]) if profilers else {}
+    if profile:
+        log, cpu = log[:-1], cpu[:-1]
     measured = log[warmup:]
     return Run(
         [row["loss"] for row in log],
@@ -99,6 +112,7 @@ def run_s1kit(train: Train, samples: list[Encoded], warmup: int) -> Run:
         sum(row["seconds"] for row in measured),
         cpu[-1] - cpu[warmup - 1],
         log[-1]["memory_gib"],
+        shares,
     )
 
 
@@ -191,7 +205,7 @@ def _any_tokenizer(kind: Any) -> Any:
 
 def compare(given: argparse.Namespace, train: Train, shape: Shape, samples: list[Encoded]) -> int:
     """Run both, print the table; 1 when the losses disagree."""
-    runs = {"s1kit": run_s1kit(train, samples, given.warmup)}
+    runs = {"s1kit": run_s1kit(train, samples, given.warmup, given.profile)}
     if not given.alone:
         gc.collect()
         if torch.cuda.is_available():
@@ -207,23 +221,32 @@ def compare(given: argparse.Namespace, train: Train, shape: Shape, samples: list
         mfu = per_token * run.rate / peak if peak else 0.0
         if peak:
             line += f"  MFU {mfu:.3f}  {run.memory_gib:.1f} GiB"
+        if run.shares:
+            line += "\n       time: " + ", ".join(f"{kind} {share:.0%}" for kind, share in run.shares.items())
         print(line)
         rows.append({"trainer": label, "mfu": mfu, "hfu": mfu * again, "rate": run.rate, "memory_gib": run.memory_gib})
     ours = runs["s1kit"]
-    print(f"s1kit's losses: {ours.losses[0]:.4f} to {ours.losses[-1]:.4f}")
     apart = 0.0
     if "TRL" in runs:
         theirs = runs["TRL"]
-        apart = max(abs(a - b) for a, b in zip(ours.losses, theirs.losses, strict=True))
+        shared = zip(ours.losses, theirs.losses, strict=False)  # TRL's has the profiled step too
+        apart = max(abs(a - b) for a, b in shared)
         per_cpu = ours.tokens / ours.cpu_seconds / (theirs.tokens / theirs.cpu_seconds)
+        for label, run in runs.items():
+            print(f"{label:6} losses {' '.join(f'{loss:.5f}' for loss in run.losses)}")
         print(f"losses furthest apart: {apart:.1e}")
         print(f"ratio  {ours.rate / theirs.rate:.2f} by the clock, {per_cpu:.2f} by CPU time")
     if given.json:
         what = {"model": given.model, "layers": given.layers, "length": given.length, "card": name}
+        what |= {"layout": json.loads(given.layout)}
         with Path(given.json).open("a", encoding="utf-8") as out:
             for row in rows:
                 out.write(json.dumps(what | {"parameters": shape.parameters} | row) + "\n")
     return int(apart > (1e-3 if train.dtype == "float32" else 5e-2))
+
+
+def _device() -> torch.device:
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def main() -> int:
@@ -238,6 +261,9 @@ def main() -> int:
     parser.add_argument("--micro-batch-tokens", type=int, default=2048)
     parser.add_argument("--trl", default="{}", help="JSON of further SFTConfig options")
     parser.add_argument("--alone", action="store_true", help="without TRL")
+    parser.add_argument("--profile", action="store_true", help="where the time of one more step goes")
+    parser.add_argument("--weights", help="a folder for the random weights, to be used again; else a temporary one")
+    parser.add_argument("--shrink", type=int, help="divide lengths by this; the tiny shape, bfloat16, FSDP")
     parser.add_argument("--json", help="append the results to this file")
     given = parser.parse_args()
     set_quiet(True)
@@ -248,17 +274,28 @@ def main() -> int:
     shape = TINY if given.model == "tiny" else SHAPES[given.model]
     if given.layers:
         shape = replace(shape, num_hidden_layers=given.layers)
-    samples = make_samples(given.batch_size * given.steps, shape.vocab_size, given.length, max(8, given.length // 4))
-    with tempfile.TemporaryDirectory() as folder:
-        write_model(shape, Path(folder))
+    if given.shrink:
+        shape = replace(TINY, num_hidden_layers=min(4, shape.num_hidden_layers))
+        given.length, given.micro_batch_tokens = given.length // given.shrink, given.micro_batch_tokens // given.shrink
+        if not cuda:  # as on a card: sharded over one process
+            dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    dtype = "bfloat16" if cuda or given.shrink else "float32"
+    steps = given.steps + given.profile
+    samples = make_samples(given.batch_size * steps, shape.vocab_size, given.length, max(8, given.length // 4))
+    kernel = choose_kernel(Layout.model_validate_json(given.layout).attention, _device(), getattr(torch, dtype))
+    where = torch.cuda.get_device_name() if cuda else "CPU, one thread"
+    print(f"torch {torch.__version__}, attention {kernel}, {where}")
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = given.weights or temporary
+        write_model(shape, Path(folder), getattr(torch, dtype))
         train = Train(
             base=f"hf:{folder}",
             batch_size=given.batch_size,
             epochs=1,
-            max_steps=given.steps,
+            max_steps=steps,
             learning_rate=1e-3 if given.model == "tiny" else 1e-5,
             loss_normalization="per_token",  # TRL's
-            dtype="bfloat16" if cuda else "float32",
+            dtype=dtype,
             micro_batch_tokens=given.micro_batch_tokens,
             save_every=10_000,
             layout=Layout.model_validate_json(given.layout),

@@ -7,5 +7,7 @@ set -euo pipefail
 : "${HEAD:?set HEAD to the address of the first machine}" "${NODE:?set NODE to 0 or 1}"
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-8}
 export PYTORCH_CUDA_ALLOC_CONF=${PYTORCH_CUDA_ALLOC_CONF:-expandable_segments:True}
-exec torchrun --nnodes "${NODES:-2}" --node-rank "$NODE" --nproc-per-node "${CARDS:-8}" \
+here=$(cd "$(dirname "$0")/.." && pwd)
+python=${PYTHON:-$(test -x "$here/.venv/bin/python" && echo "$here/.venv/bin/python" || echo python3)}
+exec "$python" -m torch.distributed.run --nnodes "${NODES:-2}" --node-rank "$NODE" --nproc-per-node "${CARDS:-8}" \
   --master-addr "$HEAD" --master-port "${PORT:-29500}" -m s1kit train "$@"

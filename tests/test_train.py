@@ -131,7 +131,7 @@ def test_the_weights_of_a_batch_sum_to_one() -> None:
     batch = [Encoded("a", tuple(range(10)), 4), Encoded("b", tuple(range(30)), 5)]
     for normalization in ("per_sequence", "per_token"):
         weights = token_weights(batch, normalization)  # type: ignore[arg-type]
-        row = make_row(batch, weights, 8, CPU)
+        row = make_row(batch, weights, 8)
         assert float(row.weights.sum()) == pytest.approx(1)
         assert len(row.ids) % 8 == 0
         assert sum(row.lengths) == len(row.ids)
@@ -139,7 +139,7 @@ def test_the_weights_of_a_batch_sum_to_one() -> None:
 
 
 def test_a_row_without_samples_still_has_tokens_to_step_with() -> None:
-    row = make_row([], [], 4, CPU)
+    row = make_row([], [], 4)
     assert len(row.ids) == 4
     assert float(row.weights.sum()) == 0
 

@@ -17,9 +17,18 @@ from torch import Tensor
 
 from s1kit.errors import InputError, MissingExtra
 
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn: Callable[..., Any] | None = None  # type: ignore[no-redef]
+
 NAME = "s1kit_rows"
 
 Kernel = Literal["sdpa", "varlen", "flash"]
+
+_VARLEN_TAKES = frozenset(inspect.signature(varlen_attn).parameters) if varlen_attn is not None else frozenset()
+_VARLEN_CAUSAL: dict[str, Any] = {"is_causal": True} if "is_causal" in _VARLEN_TAKES else {"window_size": (-1, 0)}
+"""The first release of varlen_attn said `is_causal`; later ones say it with the window."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +36,7 @@ class Packing:
     """What attention must know about a row, handed through transformers as a keyword."""
 
     lengths: tuple[int, ...]
+    longest: int
     ends: Tensor
     """Cumulative lengths from 0, int32, on the row's device."""
     kernel: Kernel
@@ -53,7 +63,7 @@ def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype) -> Kern
     if wanted == "flash":
         _flash()
         return "flash"
-    if _varlen() is not None:
+    if varlen_attn is not None:
         return "varlen"
     if wanted == "varlen":
         raise InputError(
@@ -98,13 +108,12 @@ def _sdpa(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: float | No
 
 
 def _flash_attn(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: float | None) -> Tensor:
-    longest = max(packing.lengths)
     out: Tensor = _flash()(
         *(x.transpose(0, 1) for x in (q, k, v)),
         packing.ends,
         packing.ends,
-        longest,
-        longest,
+        packing.longest,
+        packing.longest,
         softmax_scale=scaling,
         causal=True,
     )
@@ -112,21 +121,16 @@ def _flash_attn(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: floa
 
 
 def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: float | None) -> Tensor:
-    function = _varlen()
-    assert function is not None
-    takes = inspect.signature(function).parameters
-    if "enable_gqa" not in takes:
+    if "enable_gqa" not in _VARLEN_TAKES:
         k, v = (x.repeat_interleave(q.shape[0] // x.shape[0], 0) for x in (k, v))
-    # The first release of varlen_attn said `is_causal`; later ones say it with the window.
-    options: dict[str, Any] = {"is_causal": True} if "is_causal" in takes else {"window_size": (-1, 0)}
-    if "enable_gqa" in takes:
+    options = dict(_VARLEN_CAUSAL)
+    if "enable_gqa" in _VARLEN_TAKES:
         options["enable_gqa"] = q.shape[0] != k.shape[0]
-    if "scale" in takes:
+    if "scale" in _VARLEN_TAKES:
         options["scale"] = scaling
-    longest = max(packing.lengths)
-    out: Tensor = function(
-        *(x.transpose(0, 1).contiguous() for x in (q, k, v)), packing.ends, packing.ends, longest, longest, **options
-    )
+    q, k, v = (x.transpose(0, 1).contiguous() for x in (q, k, v))
+    # The row's own tuple of lengths is not looked at: torch.compile would compile again for each.
+    out: Tensor = varlen_attn(q, k, v, packing.ends, packing.ends, packing.longest, packing.longest, **options)
     return out.transpose(0, 1)
 
 
@@ -135,14 +139,6 @@ _KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Packing, float | None], Te
     "varlen": _torch_varlen,
     "flash": _flash_attn,
 }
-
-
-def _varlen() -> Callable[..., Any] | None:
-    try:
-        from torch.nn.attention.varlen import varlen_attn
-    except ImportError:
-        return None
-    return varlen_attn
 
 
 def _flash() -> Callable[..., Any]:

@@ -119,12 +119,15 @@ def load_config(base: str, tokenizer: Any) -> Any:
     return config
 
 
-def build(config: Any) -> Any:
-    """A model of that config with this package's attention, without weights where the default device is `meta`."""
+def build(config: Any, dtype: torch.dtype) -> Any:
+    """A model of that config with this package's attention, without weights where the default device is `meta`.
+
+    `dtype` is the parameters'; the angles of rotary positions stay float32, or far positions would be rounded away.
+    """
     from transformers import AutoModelForCausalLM
 
     attention.register()
-    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=dtype)
     return model.train()
 
 
@@ -135,7 +138,7 @@ def load_weights(base: str, config: Any, dtype: torch.dtype, seed: int) -> Any:
     kind, folder = base_folder(base)
     torch.manual_seed(seed)
     if kind == "random":
-        return build(config).to(dtype)
+        return build(config, dtype)
     attention.register()
     try:
         model = AutoModelForCausalLM.from_pretrained(

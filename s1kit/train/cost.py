@@ -19,6 +19,9 @@ from s1kit.train.shapes import Shape
 NVLINK_GBYTES = 300.0
 """Within a node, a card, reached by collectives: two thirds of an H100's 450 GB/s each way."""
 
+CONTEXT_GIB = 2.0
+"""The CUDA context, NCCL's buffers and what the allocator cannot use."""
+
 RECOMPUTED = {"none": 0.0, "selective": 0.5, "full": 1.0}
 """Share of the forward pass that is done again: every other matrix product, or all."""
 
@@ -138,7 +141,7 @@ def memory_gib(shape: Shape, train: Train, num_cards: int, row_tokens: int) -> f
         0 if num_cards == 1 else 2 * edge + 4 * edge + 3 * 2 * shape.layer_parameters + 4 * shape.layer_parameters
     )
     loss = 10 * train.layout.loss_chunk_tokens * shape.vocab_size + 4 * shape.vocab_size * width
-    return (state + activations + gathered + loss) / 2**30 + 2.0  # the CUDA context and NCCL's buffers
+    return (state + activations + gathered + loss) / 2**30 + CONTEXT_GIB
 
 
 def lora_parameters(shape: Shape, rank: int) -> int:

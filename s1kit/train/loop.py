@@ -23,7 +23,7 @@ from s1kit.train.encoded import Encoded
 from s1kit.train.meter import TrainingMeter
 from s1kit.train.objective import Objective
 from s1kit.train.optimizer import learning_rate, make_optimizer, set_learning_rate
-from s1kit.train.prepare import autocast, prepare
+from s1kit.train.prepare import FP8_MULTIPLE, autocast, prepare
 from s1kit.train.row import Row, make_row, token_weights
 from s1kit.train.shapes import Shape
 from s1kit.train.world import World
@@ -103,10 +103,12 @@ def backward(objective: Objective, batch: Sequence[Encoded], train: Train, kerne
     total = torch.zeros((), device=world.device)
     # FSDP averages gradients over processes; the loss is a sum over them.
     share = world.size if world.mesh is not None else 1
+    multiple = world.row_size * (FP8_MULTIPLE if train.layout.fp8 else 1)
     for rows in layout:
         mine = rows[world.row_rank]
-        whole = make_row([batch[i] for i in mine], [weights[i] for i in mine], world.row_size, world.device)
-        row, told = whole.part(world.part, world.row_size), _packing(whole, kernel, world)
+        whole = make_row([batch[i] for i in mine], [weights[i] for i in mine], multiple)
+        row = whole.part(world.part, world.row_size).to(world.device)
+        told = _packing(whole, kernel, world)
         with autocast(train, world, objective):
             loss = objective(row, told)
         (loss * share).backward()
@@ -134,7 +136,7 @@ def fingerprint(samples: Sequence[Encoded], train: Train, seed: int) -> str:
 
 def _packing(row: Row, kernel: Kernel, world: World) -> Packing:
     ends = torch.tensor([0, *row.lengths]).cumsum(0).to(torch.int32).to(world.device)
-    return Packing(row.lengths, ends, kernel, world.row_group)
+    return Packing(row.lengths, max(row.lengths), ends, kernel, world.row_group)
 
 
 def _note(row: dict[str, float]) -> str:

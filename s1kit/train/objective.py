@@ -26,13 +26,12 @@ class Objective(nn.Module):
         hidden = self.model.base_model(
             input_ids=row.ids[None], position_ids=row.positions[None], use_cache=False, packing=packing
         ).last_hidden_state[0]
-        learned = row.weights.nonzero()[:, 0]
         head = self.model.get_output_embeddings()
         loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-            hidden.index_select(0, learned),
+            hidden.index_select(0, row.learned),
             head.weight,
-            row.targets.index_select(0, learned),
-            row.weights.index_select(0, learned),
+            row.targets.index_select(0, row.learned),
+            row.weights.index_select(0, row.learned),
             self.loss_chunk_tokens,
         )
         return loss

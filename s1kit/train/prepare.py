@@ -15,6 +15,9 @@ from s1kit.train import adapters, base
 from s1kit.train.objective import Objective
 from s1kit.train.world import World
 
+FP8_MULTIPLE = 16
+"""Float8 products want every side to be a multiple of this; tokens too, over which the gradients are summed."""
+
 _WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
 
 
@@ -132,7 +135,16 @@ def _to_fp8(layers: nn.ModuleList) -> None:
         from torchao.float8 import convert_to_float8_training
     except ImportError as error:
         raise MissingExtra("train.layout.fp8", "torchao", extra="fp8") from error
-    convert_to_float8_training(layers)
+    convert_to_float8_training(layers, module_filter_fn=_takes_fp8)
+
+
+def _takes_fp8(module: nn.Module, name: str) -> bool:
+    """Large matrices whose sides the kernels accept; adapters are too narrow to gain."""
+    return (
+        isinstance(module, nn.Linear)
+        and module.in_features % FP8_MULTIPLE == module.out_features % FP8_MULTIPLE == 0
+        and "lora_" not in name
+    )
 
 
 def _prepare_sharded(train: Train, model_config: Any, seed: int, world: World, master: torch.dtype) -> Objective:
@@ -140,7 +152,7 @@ def _prepare_sharded(train: Train, model_config: Any, seed: int, world: World, m
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
-        model = adapters.add(base.build(model_config).to(master), train.lora, seed)
+        model = adapters.add(base.build(model_config, master), train.lora, seed)
     model.tie_weights()
     objective = Objective(model, train.layout.loss_chunk_tokens)
     _wrap_layers(objective, train.layout)

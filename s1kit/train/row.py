@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 import torch
@@ -25,19 +25,27 @@ class Row:
     """Start again at 0 with each sample."""
     targets: Tensor
     weights: Tensor
+    learned: Tensor
+    """Where the weights are not 0: known here, so that no card is asked for it."""
     lengths: tuple[int, ...]
     """Of the samples in the whole row, also when this is a part of it."""
 
     def part(self, index: int, num_parts: int) -> Row:
         """One of equal contiguous parts, for context parallelism."""
         cut = slice(index * len(self.ids) // num_parts, (index + 1) * len(self.ids) // num_parts)
+        weights = self.weights[cut]
         return replace(
             self,
             ids=self.ids[cut],
             positions=self.positions[cut],
             targets=self.targets[cut],
-            weights=self.weights[cut],
+            weights=weights,
+            learned=weights.nonzero()[:, 0],
         )
+
+    def to(self, device: torch.device) -> Row:
+        moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
+        return replace(self, **moved)
 
 
 def token_weights(batch: Sequence[Encoded], normalization: Literal["per_sequence", "per_token"]) -> list[float]:
@@ -47,8 +55,8 @@ def token_weights(batch: Sequence[Encoded], normalization: Literal["per_sequence
     return [1 / (s.num_learned * len(batch)) for s in batch]
 
 
-def make_row(samples: Sequence[Encoded], weights: Sequence[float], multiple_of: int, device: torch.device) -> Row:
-    """The samples as one row, padded with a weightless sample to a multiple (never to nothing)."""
+def make_row(samples: Sequence[Encoded], weights: Sequence[float], multiple_of: int) -> Row:
+    """The samples as one row in main memory, padded with a weightless sample to a multiple (never to nothing)."""
     ids: list[int] = []
     positions: list[int] = []
     targets: list[int] = []
@@ -66,10 +74,12 @@ def make_row(samples: Sequence[Encoded], weights: Sequence[float], multiple_of: 
         positions += range(padding)
         targets += [0] * padding
         worth += [0.0] * padding
+    values = torch.tensor(worth, dtype=torch.float32)
     return Row(
-        torch.tensor(ids, device=device),
-        torch.tensor(positions, device=device),
-        torch.tensor(targets, device=device),
-        torch.tensor(worth, dtype=torch.float32, device=device),
+        torch.tensor(ids),
+        torch.tensor(positions),
+        torch.tensor(targets),
+        values,
+        values.nonzero()[:, 0],
         tuple(lengths),
     )

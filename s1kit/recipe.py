@@ -267,6 +267,9 @@ class Comparator(Config):
     base_url: str = ""
     """Of a provider's server, where it is not the usual one."""
     max_cost_usd: float | None = Field(default=None, ge=0)
+    """Over all efforts; what was paid before counts. None: no cap."""
+    price: str | dict[str, float] = ""
+    """As `distill.price`; empty: from the table of prices."""
     file: str = ""
     """Published outputs: sample files of lm-evaluation-harness, or rows with question, answer and thinking."""
     numbers: str = ""

@@ -19,10 +19,38 @@ def test_control_counts_the_ends_of_the_interval_as_within() -> None:
         control([], 0, 1)
 
 
-def test_scaling_gives_the_printed_integer_of_class_conditional_control() -> None:
-    # s1 paper, test-time scaling details, class-conditional control on AIME24: 30.0 % at 8,033 and 36.7 % at 9,651
-    # thinking tokens; its Table 3 prints a scaling of 25.
-    assert round(scaling([(8033, 9 / 30), (9651, 11 / 30)])) == 25
+PUBLISHED_RUNS = [
+    # s1 paper (arXiv 2501.19393v1), AIME24: average thinking tokens and accuracy in percent of the runs of Tables 11,
+    # 12 and 13 of its appendix, and the scaling that its Table 3 prints for them.
+    ("token-conditional", [(7939, 26.7), (7158, 30.0), (8263, 33.3), (7108, 33.3), (7500, 40.0)], -24),
+    ("token-conditional, forced", [(1024, 3.3), (2048, 30.0), (4031, 33.3), (5664, 33.3), (6330, 40.0)], 13),
+    ("step-conditional", [(7252, 33.3), (6277, 23.3), (5396, 33.3), (5552, 36.7), (7551, 33.3)], 3),
+    ("step-conditional, forced", [(1517, 23.3), (2963, 23.3), (4636, 33.3), (5409, 36.7), (7551, 33.3)], 6),
+    ("class-conditional", [(8033, 30.0), (9651, 36.7)], 25),
+]
+
+
+@pytest.mark.parametrize(("method", "runs", "printed"), PUBLISHED_RUNS, ids=lambda value: str(value)[:24])
+def test_scaling_of_published_runs_is_the_printed_integer(
+    method: str, runs: list[tuple[float, float]], printed: int
+) -> None:
+    # With the whole number of the 30 questions behind each accuracy: its one decimal moves the first result by 0.3.
+    assert round(scaling([(tokens, round(accuracy * 0.3) / 30) for tokens, accuracy in runs])) == printed
+
+
+PUBLISHED_CONTROL = [
+    # The same tables and Table 3's control: runs whose average is within what was asked for, a step being 100 tokens.
+    ([7939, 7158, 8263, 7108, 7500], [1024, 2048, 4096, 8192, 16384], 0.4),
+    ([1024, 2048, 4031, 5664, 6330], [1024, 2048, 4096, 8192, 16384], 1.0),
+    ([7252, 6277, 5396, 5552, 7551], [1600, 3200, 6400, 12800, 25600], 0.6),
+    ([1517, 2963, 4636, 5409, 7551], [1600, 3200, 6400, 12800, 25600], 1.0),
+]
+
+
+@pytest.mark.parametrize(("used", "asked", "printed"), PUBLISHED_CONTROL)
+def test_control_of_published_runs_is_the_printed_share(used: list[int], asked: list[int], printed: float) -> None:
+    within = [control([tokens], 0, limit) for tokens, limit in zip(used, asked, strict=True)]
+    assert sum(within) / len(within) == pytest.approx(printed)
 
 
 def test_scaling_is_the_slope_of_a_straight_line_on_the_log_axis() -> None:

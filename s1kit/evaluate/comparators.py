@@ -45,6 +45,24 @@ def _check(comparator: Comparator) -> None:
         raise InputError(f"{comparator.model!r} is not a remote model", where="evaluate.comparators", fix=fix)
 
 
+def check_models(comparators: Sequence[Comparator]) -> None:
+    """Raises InputError for a model that could not be asked: no key, no price. To be called before anything is done."""
+    from s1kit.providers.catalog import find_model
+    from s1kit.providers.keys import find_key
+    from s1kit.providers.money import price_of
+
+    for comparator in comparators:
+        if not comparator.model:
+            continue
+        model = find_model(comparator.model, comparator.base_url)
+        find_key(model)
+        try:
+            price_of(model, setting=comparator.price)
+        except InputError as error:
+            fix = 'Give it price = { input = ..., output = ... } in dollars per million tokens, or price = "unknown".'
+            raise InputError(error.what, where=f"evaluate.comparators, {comparator.model}", fix=fix) from error
+
+
 def ask(comparator: Comparator, effort: str, questions: Sequence[Question], journal_path: Path) -> list[Generation]:
     """A remote model's answers to the questions, in order. Its cap holds over all efforts and all runs of the command.
 
@@ -68,6 +86,7 @@ def ask(comparator: Comparator, effort: str, questions: Sequence[Question], jour
                 journal,
                 parameters=parameters,
                 base_url=comparator.base_url,
+                price=comparator.price,
                 cap_usd=comparator.max_cost_usd,
                 already_spent=journal.spent_since(model.provider, model.name, EVER),
             )

@@ -14,7 +14,7 @@ from typing import Any
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks, name_of
-from s1kit.evaluate.comparators import ask, from_file, settings_of
+from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, fill
 from s1kit.evaluate.grading import grade
 from s1kit.evaluate.numbers import PublishedNumber, read_numbers
@@ -46,6 +46,7 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     same_numbers = numbers == list(stage.rows("numbers", PublishedNumber))
     if stage.is_done and not missing and not others and same_numbers:
         return stage
+    check_models([c for c in config.comparators if any(s in others for s in settings_of([c]))])
     stage.receipt_path.unlink(missing_ok=True)
     jobs = _jobs(stage, questions, missing, _chunk_size(len(questions), config.batch_size, config.processes))
     work = Work(

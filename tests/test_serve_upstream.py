@@ -367,7 +367,7 @@ def test_thinking_that_repeats_itself_is_ended_while_it_streams(server: Proxied)
         server.upstream.next_id = model
 
 
-@pytest.mark.parametrize("kind", ["sglang", "llama.cpp"])
+@pytest.mark.parametrize("kind", ["sglang", "llama.cpp", "plain"])
 def test_servers_that_answer_in_text_are_forced_too_and_the_reply_says_so(tokenizer_folder: Path, kind: str) -> None:
     with proxied(tokenizer_folder, kind) as found:
         for i in range(12):
@@ -381,3 +381,7 @@ def test_servers_that_answer_in_text_are_forced_too_and_the_reply_says_so(tokeni
         sent = found.upstream.bodies[0]
         assert isinstance(sent["prompt"], list) == (kind == "sglang")
         assert "return_token_ids" not in sent
+        if kind == "plain":
+            assert set(sent) <= {"model", "prompt", "max_tokens", "stream", "stop"}
+            refused = ask(found.url, "1+1?", top_k=5)
+            assert (refused.status_code, refused.json()["error"]["param"]) == (400, "top_k")

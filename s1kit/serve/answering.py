@@ -129,7 +129,13 @@ class _OneRequest:
 
     def _new_reply(self, asked: Asked, body: ChatBody | CompletionBody) -> Reply:
         choices = [
-            Choice(i, asked.dial.shows_thinking, ToolCallReader() if asked.wants_tools else None, asked.wants_logprobs)
+            Choice(
+                i,
+                asked.dial.shows_thinking,
+                ToolCallReader() if asked.wants_tools else None,
+                asked.wants_logprobs,
+                self._is_stream,
+            )
             for i in range(len(asked.jobs))
         ]
         usage = body.stream_options is not None and body.stream_options.include_usage

@@ -126,7 +126,8 @@ async def _health(server: Server, _: Request) -> Response:
     if server.is_draining:
         return JSONResponse({"status": "shutting down"}, 503)
     trouble = await server.backend.check()
-    return JSONResponse({"status": trouble or "ok", "model": server.backend.model}, 503 if trouble else 200)
+    busy = {"running": server.admission.running, "waiting": server.admission.waiting}
+    return JSONResponse({"status": trouble or "ok", "model": server.backend.model} | busy, 503 if trouble else 200)
 
 
 def _metrics(server: Server, _: Request) -> Response:

@@ -90,14 +90,8 @@ def _pick(listed: Any, wanted: str | None, url: str) -> dict[str, Any]:
 
 def _dialect(kind: str, card: dict[str, Any]) -> Dialect:
     if kind == "auto":
-        owner = str(card.get("owned_by", "")).lower()
-        if owner not in _OWNERS:
-            raise InputError(
-                f"the upstream does not say what kind of server it is (owned_by {owner!r})",
-                where="--upstream-kind",
-                fix=f"Give one of: {', '.join(DIALECTS)}.",
-            )
-        kind = _OWNERS[owner]
+        # A server that does not say what it is gets nothing but what every completions server knows.
+        kind = _OWNERS.get(str(card.get("owned_by", "")).lower(), "plain")
     if kind not in DIALECTS:
         raise InputError(f"unknown kind {kind!r}", where="--upstream-kind", fix=nearest(kind, (*DIALECTS, "auto")))
     return DIALECTS[kind]

@@ -115,6 +115,8 @@ def _jobs(
         raise _unsupported("logprobs", backend)
     if body.min_p and "min_p" not in backend.features:
         raise _unsupported("min_p", backend)
+    if body.top_k not in (None, 0, -1) and "top_k" not in backend.features:
+        raise _unsupported("top_k", backend)
     stated = body.model_dump(include={"temperature", "top_p", "top_k", "min_p", "seed"}, exclude_none=True)
     if stated.get("top_k") == -1:
         stated["top_k"] = 0

@@ -40,10 +40,14 @@ class Choice:
     shows_thinking: bool = True
     tools: ToolCallReader | None = None
     wants_logprobs: bool = False
+    is_streamed: bool = False
+    """What was sent is not kept: a long stream holds no more memory than a short one."""
     thinking: list[str] = field(default_factory=list)
     content: list[str] = field(default_factory=list)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
+    num_chars: int = 0
+    """Of the answer so far."""
     tally: Tally = field(default_factory=Tally)
 
     def take(self, delta: Delta) -> tuple[str, str, list[dict[str, Any]]]:
@@ -51,14 +55,15 @@ class Choice:
         self.tally.add(delta)
         if delta.kind in ("thinking", "wait"):
             text = delta.text if self.shows_thinking else ""
-            self.thinking.append(text)
+            if not self.is_streamed:
+                self.thinking.append(text)
             return text, "", []
         if delta.kind in ("close", "open"):
             return "", "", []
-        self.logprobs.extend(delta.logprobs)
+        if not self.is_streamed:
+            self.logprobs.extend(delta.logprobs)
         if self.tools is None:
-            self.content.append(delta.text)
-            return "", delta.text, []
+            return "", *self._kept(delta.text, [])
         return "", *self._kept(*self.tools.feed(delta.text))
 
     def finish(self, end: End) -> tuple[str, list[dict[str, Any]]]:
@@ -68,7 +73,9 @@ class Choice:
 
     def _kept(self, text: str, calls: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
         numbered = [{"index": len(self.tool_calls) + i} | call for i, call in enumerate(calls)]
-        self.content.append(text)
+        self.num_chars += len(text)
+        if not self.is_streamed:
+            self.content.append(text)
         self.tool_calls.extend(calls)
         return text, numbered
 
@@ -217,8 +224,7 @@ class Reply:
     def _logprobs(self, choice: Choice, new: Sequence[TokenLogprob], text: str) -> str:
         if self.endpoint == "chat":
             return json.dumps(chat_logprobs(new))
-        start = sum(map(len, choice.content)) - len(text)
-        return json.dumps(completion_logprobs(new, start))
+        return json.dumps(completion_logprobs(new, choice.num_chars - len(text)))
 
     def last_chunk(self, choice: Choice, end: End) -> str:
         """A choice's last event, with `finish_reason` and its account; what was held back comes in one before it."""

@@ -3,12 +3,14 @@
     vllm        ids in, ids out, stops at ids: token-exact
     sglang      ids in, text out
     llama.cpp   text in, text out
+    plain       text in, text out, and OpenAI's own fields alone: any other completions server
 
 What comes back as text is tokenised again, so token boundaries may move there; replies then say `seam: text`.
 """
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -43,6 +45,7 @@ DIALECTS = {
         Dialect("vllm", True, True, frozenset({"logprobs", "min_p", "response_format", "top_k"})),
         Dialect("sglang", True, False, frozenset({"logprobs", "min_p", "response_format", "top_k"})),
         Dialect("llama.cpp", False, False, frozenset({"logprobs", "min_p", "response_format", "top_k"})),
+        Dialect("plain", False, False, frozenset({"logprobs"})),
     )
 }
 
@@ -115,7 +118,7 @@ class _Run:
     def __init__(self, upstream: Upstream, job: Job, ask: Complete, thought: Sequence[int] = ()) -> None:
         self._upstream, self._job, self._ask = upstream, job, ask
         self._before = list(thought)
-        self._ids: list[int] = []
+        self._ids = array("q")
         self._text = ""
         self._held = ""
         """The end of the text where a character is not complete."""
@@ -199,10 +202,10 @@ class _Run:
         text = self._held + piece.text
         if (cut := self._loop_within(ids)) is not None:
             del ids[cut:]
-            text = self._held + self._upstream.tokens.decode(ids)
+            text = self._held + self._upstream.tokens.decode(list(ids))
             # `flow` finds the loop in the ids; the text only says that the completion did not run full.
             self._is_over, self._stop_id, self._stop_text = True, None, "loop"
-        self._ids += ids
+        self._ids.extend(ids)
         return Delta(
             "thinking" if self._ask.is_thinking else "answer", "sampled", self._whole(text), len(ids), tuple(logprobs)
         )
@@ -214,7 +217,7 @@ class _Run:
         if piece.finish_reason is not None:
             before, room = len(self._ids), self._ask.max_tokens - len(self._ids)
             new = encode(self._upstream.tokens.tokenizer, self._text)
-            self._ids += new[:room]
+            self._ids.extend(new[:room])
             self._text, num_tokens = "", len(self._ids) - before
             self._is_over = piece.finish_reason != "length" or len(self._ids) == self._ask.max_tokens or not num_tokens
             if piece.finish_reason != "length" or not num_tokens:
@@ -233,7 +236,7 @@ class _Run:
         else:
             self._stop_id = min(self._upstream.tokens.eos_ids)
 
-    def _loop_within(self, ids: list[int]) -> int | None:
+    def _loop_within(self, ids: Sequence[int]) -> int | None:
         """How many of the new ids there are when thinking is seen to repeat itself."""
         if not self._guards or len(self._before) + len(self._ids) + len(ids) < self._next_look:
             return None
@@ -265,6 +268,8 @@ def _forced(shown: Sequence[Segment]) -> list[Delta]:
 
 def _check_visible(tokens: TokenFormat, dialect: Dialect) -> None:
     """A server that only sends text must show the delimiter in it."""
+    if not tokens.format.thinks:
+        return
     added = getattr(tokens.tokenizer, "added_tokens_decoder", {})
     first = added.get(tokens.end_ids[0])
     if first is not None and getattr(first, "special", False):

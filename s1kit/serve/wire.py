@@ -7,6 +7,7 @@ talks nonsense, 504 for one that is silent, 429 for one that is full.
 from __future__ import annotations
 
 import json
+from array import array
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -27,7 +28,7 @@ class Piece:
     """New text and ids of one completion, from one network read."""
 
     text: str = ""
-    ids: list[int] = field(default_factory=list)
+    ids: array[int] = field(default_factory=lambda: array("q"))
     num_events: int = 0
     finish_reason: str | None = None
     stop_reason: int | str | None = None
@@ -147,7 +148,7 @@ class CompletionsServer:
                 raise Refusal(502, f"the upstream {self.url} failed: {_message(data.decode())}", code="upstream")
             for choice in event["choices"]:
                 piece.text += choice["text"]
-                piece.ids += choice.get("token_ids") or ()
+                piece.ids.extend(choice.get("token_ids") or ())
                 piece.num_events += 1
                 if choice.get("logprobs"):
                     piece.logprobs += _logprobs(choice["logprobs"])
@@ -155,7 +156,7 @@ class CompletionsServer:
                     piece.finish_reason = choice["finish_reason"]
                     # SGLang calls it matched_stop.
                     piece.stop_reason = choice.get("stop_reason", choice.get("matched_stop"))
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             shown = data[:200].decode("utf-8", "replace")
             raise Refusal(502, f"the upstream {self.url} sent an event that cannot be read: {shown}") from error
         return True

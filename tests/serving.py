@@ -8,22 +8,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
-from types import SimpleNamespace
+from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import uvicorn
 
-from s1kit.engines.scripted import Step, WordTokenizer
+from s1kit.engines import scripted
+from s1kit.engines.running import Event
 from s1kit.formats import FORMATS, ThinkingFormat
 from s1kit.plan import Plan
-from s1kit.records import Generation, Segment
-from s1kit.rows import Row
 from s1kit.serve.app import make_app
 from s1kit.serve.decoding import Backend
 from s1kit.serve.state import Limits, Server
-from s1kit.tokens import TokenFormat
 
 CLIENT = httpx.Client(
     timeout=20, trust_env=False, verify=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -99,77 +96,43 @@ def serving(
 
 
 @dataclass
-class ScriptedBatch:
-    """A running batch that follows a script, one token a row and step, under the real forcing."""
+class ScriptedBatch(scripted.ScriptedBatch):
+    """The scripted engine's batch, slower or broken where a test wants it so, and counted."""
 
-    tokens: TokenFormat
-    script: dict[str, Sequence[Step]]
     seconds_a_step: float = 0.0
-    rows: dict[int, tuple[Row, Any]] = field(default_factory=dict)
-    num_admitted: int = 0
     num_cancelled: int = 0
     most_rows: int = 0
     breaks: bool = False
 
-    @property
-    def is_idle(self) -> bool:
-        return not self.rows
-
     def admit(self, plan: Plan, is_streamed: bool = False) -> int:
-        from s1kit.engines.scripted import ECHO, _Model
-
-        row = Row(plan)
-        row.start()
-        self.num_admitted += 1
-        steps = self.script.get(plan.request.question, ECHO)
-        self.rows[self.num_admitted] = (row, _Model(steps, self.tokens))
+        ticket = super().admit(plan, is_streamed)
         self.most_rows = max(self.most_rows, len(self.rows))
-        return self.num_admitted
+        return ticket
 
     def cancel(self, ticket: int) -> None:
-        self.num_cancelled += self.rows.pop(ticket, None) is not None
+        self.num_cancelled += ticket in self.rows
+        super().cancel(ticket)
 
-    def step(self) -> list[SimpleNamespace]:
+    def step(self) -> list[Event]:
         if self.seconds_a_step:
             time.sleep(self.seconds_a_step)
         if self.breaks:
             raise RuntimeError("out of memory")
-        events = []
-        for ticket, (row, model) in list(self.rows.items()):
-            if not row.is_done:
-                row.push(model.sample(row))
-            segments: tuple[Segment, ...] = tuple(row.new_segments())
-            generation: Generation | None = row.generation() if row.is_done else None
-            if row.is_done:
-                del self.rows[ticket]
-            events.append(SimpleNamespace(ticket=ticket, segments=segments, generation=generation))
-        return events
-
-    def fail(self, why: str) -> list[SimpleNamespace]:
-        lost, self.rows = self.rows, {}
-        return [
-            SimpleNamespace(
-                ticket=ticket,
-                segments=(),
-                generation=row.generation().model_copy(update={"ending": "failed", "note": why}),
-            )
-            for ticket, (row, _) in lost.items()
-        ]
+        return super().step()
 
 
-class ScriptedServing:
+class ScriptedServing(scripted.ScriptedEngine):
     """An engine for `serve.local.Local` that follows a script."""
 
     def __init__(
         self,
-        script: dict[str, Sequence[Step]],
+        script: dict[str, Sequence[scripted.Step]],
         format: ThinkingFormat = FORMATS["s1"],
         context_tokens: int = 4096,
         seconds_a_step: float = 0.0,
     ) -> None:
-        self.tokens = TokenFormat(format, WordTokenizer())
-        self.context_tokens = context_tokens
-        self.batch = ScriptedBatch(self.tokens, script, seconds_a_step)
+        super().__init__(script, format, context_tokens)
+        self.batch = ScriptedBatch(self, seconds_a_step=seconds_a_step)
 
     def decoder(self) -> ScriptedBatch:
         return self.batch

@@ -53,9 +53,10 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-
 .venv-engines-llama-cpp/.installed: pyproject.toml constraints.txt
 	@test -x .venv-engines-llama-cpp/bin/python || $(PYTHON) -m venv .venv-engines-llama-cpp
 	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	@# openai and fastapi are what transformers serve needs.
 	@echo "compiling llama.cpp, about ten minutes"
 	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e '.[torch,llama-cpp,serve]' pytest hypothesis
+	  -e '.[torch,llama-cpp,serve]' pytest hypothesis openai fastapi
 	@touch $@
 
 .venv-lm-eval/.installed: constraints.txt
@@ -68,7 +69,7 @@ test-engines: engines install-dev
 	HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 .venv-engines-vllm/bin/python -m pytest -m engines \
 	  tests/test_real_vllm.py tests/test_real_serve.py
 	HF_HUB_OFFLINE=1 .venv-engines-llama-cpp/bin/python -m pytest -m engines \
-	  tests/test_real_llama_cpp.py tests/test_real_serve.py
+	  tests/test_real_llama_cpp.py tests/test_real_transformers_serve.py tests/test_real_serve.py
 	$(BIN)/python -m pytest -m engines tests/test_lm_eval.py
 
 clean:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,6 +79,45 @@ def write_random_checkpoint(
     with torch.no_grad():
         # Long output rows win often: the model tries to stop every few tokens, which is what tests of forcing need.
         model.lm_head.weight[-len(specials) :] *= 4.0
+    model.save_pretrained(folder)
+    return folder
+
+
+QWEN2_WORDS = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+"""How Qwen2's tokenizer takes text apart, which llama.cpp does by itself."""
+
+
+def write_plain_checkpoint(folder: Path) -> Path:
+    """A model for servers that exchange text: it writes letters that never merge, and delimiters that text shows.
+
+    What it writes is then tokenised again as it was, so its transcripts must be those of an engine with ids. (With the
+    newlines of Qwen3's own delimiters they would not be: two that meet become one token.)
+    """
+    import torch
+    from transformers import Qwen2ForCausalLM
+
+    from s1kit.formats import FORMATS
+
+    write_random_checkpoint(folder, head_width=32, specials=(*SPECIALS, "<think>", "</think>"))
+    path = folder / "tokenizer.json"
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    for token in raw["added_tokens"][-2:]:
+        token["special"] = False  # shown in text, as Qwen3's are
+    split = {"type": "Split", "pattern": {"Regex": QWEN2_WORDS}, "behavior": "Isolated", "invert": False}
+    letters = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    raw["pre_tokenizer"] = {"type": "Sequence", "pretokenizers": [split, letters]}
+    path.write_text(json.dumps(raw), encoding="utf-8")
+    replace(FORMATS["qwen3"], name="plain", lead="", open="<think>", end="</think>").save(folder)
+    ids = {t["content"]: t["id"] for t in raw["added_tokens"]} | raw["model"]["vocab"]
+    kept = [ids[t] for t in ("<think>", "</think>", "<|im_end|>", *"bcdghjlmopqvxyzBCD0123456789")]
+    model = Qwen2ForCausalLM.from_pretrained(folder)
+    with torch.no_grad():
+        weight = model.lm_head.weight
+        others = torch.ones(len(weight), dtype=torch.bool)
+        others[kept] = False
+        weight[others] = 0.0
     model.save_pretrained(folder)
     return folder
 

@@ -18,7 +18,11 @@ _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
 def main(given: argparse.Namespace) -> int:
     engine = load_engine(given.model)
     show = None if given.json else _Printer(colour=sys.stdout.isatty())
-    (generation,) = engine.generate([_request(given)], on_segment=show)
+    try:
+        (generation,) = engine.generate([_request(given)], on_segment=show)
+    finally:
+        if (close := getattr(engine, "close", None)) is not None:
+            close()
     if generation.ending == "failed":
         raise WorkFailed("the engine failed", where=given.model, fix=generation.note)
     if show is None:

@@ -152,17 +152,21 @@ def load(
         timeout=httpx.Timeout(timeout, connect=10.0),
         headers={"Authorization": f"Bearer {key}"} if key else {},
     )
-    wire = Wire(client, model, tokens, understand(client, model, tokens, mode))
-    given = context_tokens or _number(named, "context_tokens", reference)
-    context = given or wire.context_tokens() or files.model_max_length or 0
-    if not 0 < context < 10**8:
-        raise InputError(
-            "neither the server nor the tokenizer says how long the context is",
-            where=f"completions:{reference}",
-            fix=f"Give it: {reference},context_tokens=4096 (or what the server was started with).",
-        )
-    num_parallel = num_parallel or _number(named, "num_parallel", reference) or 32
-    return CompletionsEngine(wire, tokens, int(context), num_parallel)
+    try:
+        wire = Wire(client, model, tokens, understand(client, model, tokens, mode))
+        context = context_tokens or _number(named, "context_tokens", reference)
+        context = context or wire.context_tokens() or files.model_max_length or 0
+        if not 0 < context < 10**8:
+            raise InputError(
+                "neither the server nor the tokenizer says how long the context is",
+                where=f"completions:{reference}",
+                fix=f"Give it: {reference},context_tokens=4096 (or what the server was started with).",
+            )
+        num_parallel = num_parallel or _number(named, "num_parallel", reference) or 32
+        return CompletionsEngine(wire, tokens, int(context), num_parallel)
+    except InputError:
+        client.close()
+        raise
 
 
 _NAMED = ("tokenizer", "context_tokens", "num_parallel")

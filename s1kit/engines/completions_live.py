@@ -24,9 +24,14 @@ class Live:
         self._after = ask.context[-1:]
         self._telling = Telling(Speech(plan.tokens, self._after))
         self._ids: list[int] = []
-        self._stops = (plan.tokens.format.end.rstrip(),) if ask.is_thinking else plan.request.stop
+        tokens = plan.tokens
+        self._stops = (tokens.format.end.rstrip(),) if ask.is_thinking else plan.request.stop
+        if tokens.reopen_id is not None and tokens.reopen_id in ask.stop_ids:
+            self._stops += (tokens.decode((tokens.reopen_id,)),)
         self._match = plan.tokens.match_ids if ask.is_thinking and plan.tokens.trigger_id is None else ()
         self._next_look = _next_look(len(self._before))
+        self._is_cut = False
+        """The text came to a stop; what the server sends after it is not shown."""
 
     @property
     def has_begun(self) -> bool:
@@ -44,9 +49,11 @@ class Live:
     def add_text(self, text: str) -> None:
         """More text came from a server that sends no ids; they are told when it is over."""
         telling = self._telling
+        if self._is_cut:
+            return
         telling.held += text
         if (cut := first_stop(telling.held, self._stops)) is not None:
-            telling.held = telling.held[:cut]
+            telling.held, self._is_cut = telling.held[:cut], True
         if telling.is_certain(self._stops):
             certain, _ = telling.tell(())
             self._show(Segment.of_ids("sampled", self._kind, certain, ()))

@@ -1,0 +1,92 @@
+"""`transformers serve` behind `completions:`: text comes back, but what stops it can be named by id."""
+
+from __future__ import annotations
+
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from engine_parity import (
+    NUM_REQUESTS,
+    assert_bounds_hold_when_sampling,
+    assert_same_transcripts,
+    assert_streams_add_up,
+    random_requests,
+    server,
+    tokens_of,
+)
+from fixtures_models import write_plain_checkpoint
+
+from s1kit import Request, ThinkingBudget, load_engine
+
+pytestmark = pytest.mark.engines
+pytest.importorskip("fastapi", reason="run make engines, then make test-engines")
+pytest.importorskip("openai", reason="run make engines, then make test-engines")
+if NUM_REQUESTS > 1000:
+    pytest.skip("it decodes one request at a time", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_plain_checkpoint(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.fixture(scope="module")
+def remote(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
+    command += ["--host", "127.0.0.1", "--port", str(port)]
+    with server(command, f"http://127.0.0.1:{port}/health", tmp_path_factory.mktemp("log") / "log"):
+        engine: Any = load_engine(f"completions:http://127.0.0.1:{port}/v1#{folder},context_tokens=512")
+        yield engine
+        engine.close()
+
+
+def test_it_exchanges_text_says_so_and_gives_the_transcripts_of_transformers(remote: Any, folder: Path) -> None:
+    assert remote.mode == "text"
+    assert remote.wire.server.dialect == "transformers"
+    assert_same_transcripts(remote, load_engine(f"hf:{folder}"), tie=0.001)
+    assert_bounds_hold_when_sampling(remote)
+
+
+def test_it_streams_and_what_is_streamed_is_the_record(remote: Any) -> None:
+    assert_streams_add_up(remote)
+
+
+def test_stop_strings_act_on_the_answer_only(remote: Any, folder: Path) -> None:
+    asked = random_requests(12, stop=("x", "1"))
+    expected = {g.repeat: g for g in load_engine(f"hf:{folder}").generate(asked)}
+    found = list(remote.generate(asked))
+    assert any(g.answer_finish == "stop_string" for g in found)
+    assert [(g.answer, g.answer_finish) for g in found] == [
+        (expected[g.repeat].answer, expected[g.repeat].answer_finish) for g in found
+    ]
+
+
+def test_a_seed_draws_the_same_twice_and_sampling_is_on(remote: Any) -> None:
+    def ask(seed: int) -> Any:
+        request = Request(
+            question="Which?", budget=ThinkingBudget(12, 0, 1), temperature=1.0, seed=seed, answer_tokens=9
+        )
+        (generation,) = remote.generate([request])
+        return tokens_of(generation)
+
+    drawn = [ask(s) for s in range(5)]
+    assert ask(3) == drawn[3]
+    assert len({tuple(d) for d in drawn}) > 1
+
+
+def test_a_format_whose_delimiters_are_special_tokens_works_too(remote: Any, folder: Path) -> None:
+    """Its end cannot be seen in the text; that something stopped it is enough while thinking."""
+    reference = f"completions:{remote.wire.client.base_url}#{folder},context_tokens=512".replace("/v1/#", "/v1#")
+    engine: Any = load_engine(reference, format="s1")
+    local: Any = load_engine(f"hf:{folder}", format="s1")
+    asked = random_requests(12)
+    expected = {g.repeat: tokens_of(g) for g in local.generate(asked)}
+    assert {g.repeat: tokens_of(g) for g in engine.generate(asked)} == expected
+    engine.close()

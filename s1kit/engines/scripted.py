@@ -45,7 +45,7 @@ class WordTokenizer:
     """Words with the whitespace before them, newlines and delimiters: one id each, in the order of appearance."""
 
     chat_template: str | None = "built in"
-    _PIECES = re.compile(r"<\|[^|]*\|>|</?\w+>|\n| ?[^\s<]+|\s|<")
+    _PIECES = re.compile(r"<[|｜][^|｜]*[|｜]>|</?\w+>|\n| ?[^\s<]+|\s|<")
 
     def __init__(self) -> None:
         self._ids: dict[str, int] = {}
@@ -95,6 +95,9 @@ class ScriptedEngine:
     tokens: TokenFormat = field(init=False)
 
     def __post_init__(self) -> None:
+        if not self.format.thinks:
+            fix = "Give a format with delimiters, such as s1."
+            raise InputError(f"format {self.format.name!r} has no thinking to script", where="scripted", fix=fix)
         self.tokens = TokenFormat(self.format, WordTokenizer())
 
     @property

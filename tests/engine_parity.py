@@ -65,7 +65,7 @@ def assert_same_transcripts(engine: Any, reference: Any, tie: float = 0.0) -> No
     found = {g.repeat: g for g in engine.generate(asked)}
     _say(engine, "greedy", start, found.values())
     assert [n for n, g in found.items() if g.ending == "failed"] == []
-    assert sum(g.num_waits for g in found.values()) > NUM_REQUESTS // 4
+    assert sum(g.num_waits for g in found.values()) > NUM_REQUESTS // 10
     different = [n for n in expected if tokens_of(found[n]) != tokens_of(expected[n])]
     ties = [n for n in different if tie and _gap(reference, asked[n], found[n], expected[n]) < tie]
     print(f"{len(different)} of {NUM_REQUESTS} transcripts part, {len(ties)} of them at a tie")

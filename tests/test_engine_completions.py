@@ -11,6 +11,7 @@ from typing import Any
 
 import httpx
 import pytest
+from engine_parity import joined_text
 from fake_sampler import by_rows
 from fixtures_models import SPECIALS, write_tokenizer
 from servers.completions_server import CompletionsServer
@@ -88,9 +89,7 @@ def test_over_text_the_transcript_is_the_same_where_no_tokens_merge_and_says_tex
     assert eos is not None
     sample = letters_and_stops(tokenizer, 2, [eos, end])
     with CompletionsServer(tokenizer, sample, eos, knows_ids=False) as server:
-        # Without a newline before the delimiter nothing merges with its neighbours when the text is tokenised again.
-        unmerged = replace(FORMATS["qwen3"], lead="", open="<think>", end="</think>")
-        engine = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format=unmerged)
+        engine = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format=UNMERGED)
         assert isinstance(engine, CompletionsEngine)
         assert engine.mode == "text"
         asked = requests(80)
@@ -120,6 +119,137 @@ def test_what_is_streamed_adds_up_to_the_record(ids_server: tuple) -> None:
     for generation in engine.generate(asked, lambda i, s: shown.setdefault(i, []).append(s)):
         ids = [t for s in generation.segments for t in s.token_ids]
         assert [t for s in shown[generation.repeat] for t in s.token_ids] == ids
+
+
+UNMERGED = replace(FORMATS["qwen3"], lead="", open="<think>", end="</think>")
+"""Without a newline before the delimiter nothing merges with its neighbours when the text is tokenised again."""
+
+
+@pytest.fixture
+def text_server(folder: Path) -> Iterator[tuple[CompletionsServer, CompletionsEngine]]:
+    tokenizer = FileTokenizer(folder)
+    eos, vocabulary = tokenizer.eos_token_id, tokenizer.get_vocab()
+    assert eos is not None
+    sample = letters_and_stops(tokenizer, 2, [eos, vocabulary["</think>"], vocabulary["<think>"]])
+    with CompletionsServer(tokenizer, sample, eos, knows_ids=False) as server:
+        engine = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format=UNMERGED)
+        assert isinstance(engine, CompletionsEngine)
+        yield server, engine
+        engine.close()
+
+
+@pytest.mark.parametrize("streams", [True, False])
+def test_over_text_what_is_streamed_is_the_record_too(text_server: tuple, streams: bool) -> None:
+    server, engine = text_server
+    server.streams = streams
+    shown: dict[int, list[Segment]] = {}
+    asked = requests(40, stop=("yz", "qq"))
+    whole = {g.repeat: g for g in engine.generate(asked)}
+    for generation in engine.generate(asked, lambda i, s: shown.setdefault(i, []).append(s)):
+        pieces = shown[generation.repeat]
+        assert generation == whole[generation.repeat]
+        assert [t for s in pieces for t in s.token_ids] == [t for s in generation.segments for t in s.token_ids]
+        assert joined_text(pieces) == joined_text(generation.segments)
+    assert any(s.kind == "open" for g in whole.values() for s in g.segments)
+    assert any(s.text == "x" and not s.token_ids for pieces in shown.values() for s in pieces) or not streams
+
+
+def test_over_text_thinking_that_is_opened_again_shares_the_one_budget(text_server: tuple) -> None:
+    _, engine = text_server
+    asked = requests(60)
+    for generation in engine.generate(asked):
+        budget = asked[generation.repeat].budget
+        assert budget is not None
+        assert generation.thinking_tokens <= budget.max_tokens
+        assert generation.answer_tokens <= asked[generation.repeat].answer_tokens
+
+
+def test_a_stream_ends_where_thinking_begins_to_repeat_itself(folder: Path) -> None:
+    tokenizer = FileTokenizer(folder)
+    x, y = tokenizer.encode("xy")
+    with CompletionsServer(tokenizer, lambda context: y if context[-1] == x else x, 0, context=4000) as server:
+        engine: Any = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format="s1")
+        request = Request(question="q", budget=ThinkingBudget(2000), answer_tokens=8)
+        shown: list[Segment] = []
+        (streamed,) = engine.generate([request], lambda _, s: shown.append(s))
+        (whole,) = engine.generate([request])
+        engine.close()
+    assert streamed == whole
+    assert (streamed.ending, streamed.thinking_tokens) == ("loop", 192)
+    assert sum(s.num_tokens for s in shown if s.kind == "thinking") == 192
+
+
+def test_a_stream_that_is_broken_off_fails_its_request_and_says_why(text_server: tuple) -> None:
+    server, engine = text_server
+    server.breaks_off = True
+    (generation,) = engine.generate([Request(question="q", budget=ThinkingBudget(5))], lambda _, s: None)
+    assert generation.ending == "failed"
+    assert "the stream ended before the completion did" in generation.note
+
+
+def test_every_setting_is_said_so_that_the_server_fills_in_none_of_its_own(ids_server: tuple) -> None:
+    server, engine = ids_server
+    server.bodies.clear()
+    list(engine.generate([Request(question="q", budget=ThinkingBudget(5))]))
+    neutral = {"min_p": 0.0, "repetition_penalty": 1.0, "repeat_penalty": 1.0, "top_k": 0, "top_p": 1.0}
+    assert all(body | neutral == body for body in server.bodies)
+
+
+def test_a_server_that_knows_only_openais_fields_is_asked_with_those_and_top_k_is_refused(folder: Path) -> None:
+    tokenizer = FileTokenizer(folder)
+    eos = tokenizer.eos_token_id
+    assert eos is not None
+    sample = letters_and_stops(tokenizer, 3, [eos, tokenizer.get_vocab()["</think>"]])
+    with CompletionsServer(tokenizer, sample, eos, knows_ids=False) as server:
+        server.fields = frozenset({"model", "prompt", "max_tokens", "temperature", "top_p", "seed", "stop", "stream"})
+        engine: Any = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format=UNMERGED)
+        assert engine.wire.server.dialect == "plain"
+        assert all(g.ending != "failed" for g in engine.generate(requests(5)))
+        with pytest.raises(InputError, match="top_k is 5, and the server knows OpenAI's fields only"):
+            engine.plan(Request(question="q", temperature=1.0, top_k=5))
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("fields", "complaint"),
+    [
+        ({"budget": ThinkingBudget(5000)}, "max_tokens is 5000, which leaves no room for an answer"),
+        ({"wait": ""}, "an empty wait"),
+        ({"wait": ()}, "an empty list of waits"),
+        ({"wait": "no <|im_start|>"}, "contains a delimiter"),
+        ({"answer_tokens": 2}, "answer_tokens is 2, and the closing phrase"),
+        ({"question": "word " * 5000}, "the prompt is .* tokens long and the context 4096"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_before_anything_is_asked(
+    ids_server: tuple, fields: dict[str, Any], complaint: str
+) -> None:
+    server, engine = ids_server
+    server.bodies.clear()
+    with pytest.raises(InputError, match=complaint) as caught:
+        list(engine.generate([Request(question="fine"), Request(**({"question": "q"} | fields))]))
+    assert isinstance(caught.value, ValueError)
+    assert server.bodies == []
+
+
+def test_options_in_the_reference_are_read_and_misspelled_ones_named(folder: Path) -> None:
+    tokenizer = FileTokenizer(folder)
+    with CompletionsServer(tokenizer, lambda _: 1, 0) as server:
+        start = f"completions:{server.url}#fake,tokenizer={folder}"
+        engine: Any = load_engine(f"{start},context_tokens=777,num_parallel=3", format="s1")
+        assert (engine.context_tokens, engine.num_parallel) == (777, 3)
+        engine.close()
+        with pytest.raises(InputError, match=r"unknown option 'context'.*context_tokens"):
+            load_engine(f"{start},context=777")
+        with pytest.raises(InputError, match="num_parallel is '0'"):
+            load_engine(f"{start},num_parallel=0", format="s1")
+
+
+def test_a_folder_without_a_tokenizer_and_an_unknown_format_are_refused(folder: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no tokenizer\.json in"):
+        load_engine(f"completions:http://127.0.0.1:9/v1#m,tokenizer={tmp_path}")
+    with pytest.raises(InputError, match=r"unknown thinking format 'qwen9'.*qwen3"):
+        load_engine(f"completions:http://127.0.0.1:9/v1#m,tokenizer={folder}", format="qwen9")
 
 
 def test_each_completion_of_a_request_has_its_own_seed_and_the_request_its_sampling(ids_server: tuple) -> None:

@@ -35,6 +35,8 @@ class CompletionsServer:
         self.bodies: list[dict[str, Any]] = []
         self.failures: list[int] = []
         """Statuses to answer with before anything is completed."""
+        self.fields: frozenset[str] | None = None
+        """The only fields that it accepts; None: any."""
         self.streams = True
         """False: what is asked to be streamed is answered whole."""
         self.breaks_off = False
@@ -94,6 +96,8 @@ class CompletionsServer:
         if self.failures:
             return self.failures.pop(0), {"error": {"message": "broken on purpose"}}
         prompt = body["prompt"]
+        if self.fields is not None and (unknown := body.keys() - self.fields):
+            return 422, {"error": {"message": f"unknown fields {sorted(unknown)}"}}
         if not self.knows_ids and not isinstance(prompt, str):
             return 422, {"error": {"message": "prompt must be a string"}}
         context = prompt if not isinstance(prompt, str) else self.tokenizer.encode(prompt, add_special_tokens=False)

@@ -276,12 +276,19 @@ def free_port() -> int:
         return int(free.getsockname()[1])
 
 
+def command(folder: Path, port: int) -> list[str]:
+    """Keys and values in full precision, as the engine keeps them for such a file."""
+    start = [sys.executable, "-m", "llama_cpp.server", "--model", str(folder / "think.gguf"), "--n_ctx", "512"]
+    start += ["--n_threads", "1", "--type_k", "0", "--type_v", "0"]
+    return [*start, "--host", "127.0.0.1", "--port", str(port), "--model_alias", "think"]
+
+
 @pytest.fixture(scope="module")
 def url(shown_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     port = free_port()
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(shown_folder / "think.gguf"), "--n_ctx", "512"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--model_alias", "think", "--n_threads", "1"]
-    with server(command, f"http://127.0.0.1:{port}/v1/models", tmp_path_factory.mktemp("log") / "log"):
+    with server(
+        command(shown_folder, port), f"http://127.0.0.1:{port}/v1/models", tmp_path_factory.mktemp("log") / "log"
+    ):
         yield f"http://127.0.0.1:{port}/v1"
 
 
@@ -335,9 +342,7 @@ def test_ask_over_its_server_needs_the_context_and_then_streams(url: str, shown_
 def test_a_server_that_dies_keeps_what_was_finished(shown_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
     monkeypatch.setattr("s1kit.engines.completions_wire._RETRY_SECONDS", 0.01)
     port = free_port()
-    command = [sys.executable, "-m", "llama_cpp.server", "--model", str(shown_folder / "think.gguf"), "--n_ctx", "512"]
-    command += ["--host", "127.0.0.1", "--port", str(port), "--model_alias", "think", "--n_threads", "1"]
-    with server(command, f"http://127.0.0.1:{port}/v1/models", tmp_path / "log") as pid:
+    with server(command(shown_folder, port), f"http://127.0.0.1:{port}/v1/models", tmp_path / "log") as pid:
         reference = f"completions:http://127.0.0.1:{port}/v1#think,tokenizer={shown_folder},context_tokens=512"
         engine: Any = load_engine(reference, num_parallel=2)
         found = []

@@ -80,6 +80,6 @@ class _Printer:
         print(
             f"\n{generation.thinking_tokens} thinking tokens ({how.get(generation.ending, generation.ending)}), "
             f"{generation.num_waits} waits, {generation.forced_tokens} forced tokens, "
-            f"{generation.answer_tokens} answer tokens",
+            f"{generation.answer_tokens} answer tokens" + (", exchanged as text" if generation.seam == "text" else ""),
             file=sys.stderr,
         )

@@ -160,7 +160,7 @@ def load(
             raise InputError(
                 "neither the server nor the tokenizer says how long the context is",
                 where=f"completions:{reference}",
-                fix=f"Give it: {reference},context_tokens=4096 (or what the server was started with).",
+                fix=f"Give it: completions:{reference},context_tokens=4096 (or what the server was started with).",
             )
         num_parallel = num_parallel or _number(named, "num_parallel", reference) or 32
         return CompletionsEngine(wire, tokens, int(context), num_parallel)

@@ -227,6 +227,20 @@ def test_a_file_that_is_not_there_or_not_ours_is_refused(tmp_path: Path, folder:
         load_engine(f"llama.cpp:{tmp_path}/junk.gguf")
 
 
+def test_a_file_without_our_tokenizer_and_a_checkpoint_without_any_are_refused(
+    folder: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setattr("s1kit.engines.gguf.FILES", ())
+    assert main(["export", str(folder), "--to", str(tmp_path / "bare.gguf")]) == 0
+    with pytest.raises(InputError, match=r"not written by s1kit export.*completions:"):
+        load_engine(f"llama.cpp:{tmp_path}/bare.gguf")
+    (tmp_path / "config.json").write_text((folder / "config.json").read_text(encoding="utf-8"), encoding="utf-8")
+    assert main(["export", str(tmp_path), "--to", str(tmp_path / "none.gguf")]) == 2
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}', encoding="utf-8")
+    assert main(["export", str(tmp_path), "--to", str(tmp_path / "none.gguf")]) == 2
+    assert not (tmp_path / "none.gguf").exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [

@@ -49,6 +49,9 @@ def export_gguf(folder: Path, file: Path) -> None:
     except ImportError as error:
         raise MissingExtra("writing GGUF", "gguf", extra="llama-cpp") from error
     config = _read_config(folder)
+    if not (folder / "tokenizer.json").is_file():
+        fix = "Copy tokenizer.json and tokenizer_config.json of its base model there."
+        raise InputError("the checkpoint has no tokenizer", where=str(folder), fix=fix)
     tokenizer = FileTokenizer(folder)
 
     def write(path: Path) -> None:

@@ -115,10 +115,11 @@ def test_over_text_a_special_delimiter_would_be_invisible_and_is_refused(folder:
 def test_what_is_streamed_adds_up_to_the_record(ids_server: tuple) -> None:
     _, engine = ids_server
     shown: dict[int, list[Segment]] = {}
-    asked = requests(10)
+    asked = requests(30, stop=("yz", "qq"))
     for generation in engine.generate(asked, lambda i, s: shown.setdefault(i, []).append(s)):
         ids = [t for s in generation.segments for t in s.token_ids]
         assert [t for s in shown[generation.repeat] for t in s.token_ids] == ids
+        assert joined_text(shown[generation.repeat]) == joined_text(generation.segments)
 
 
 UNMERGED = replace(FORMATS["qwen3"], lead="", open="<think>", end="</think>")

@@ -82,7 +82,7 @@ class Live:
         if len(ids) <= self._telling.num_heard:
             return
         self._telling.hear(ids, is_over=False)
-        if self._telling.is_certain(self._stops):
+        if first_stop(self._telling.held, self._stops) is None and self._telling.is_certain(self._stops):
             text, new = self._telling.tell(ids)
             self._show(Segment.of_ids("sampled", self._kind, text, new))
 

@@ -203,7 +203,8 @@ def targets(given: argparse.Namespace, folder: Path) -> list[Target]:
     python = str(Path(sys.executable))
     code = "import sys; from s1kit.cli import main; sys.exit(main())"
     dial = (python, "-c", code, "serve", "--upstream", upstream, "--tokenizer", str(folder), "--log", "none")
-    dial += ("--port", str(PORTS["s1kit"]), "--max-running", "2000")
+    # A machine that is paused in the middle of a long run is no silent upstream.
+    dial += ("--port", str(PORTS["s1kit"]), "--max-running", "2000", "--upstream-timeout", "900")
     found.append(Target("s1kit serve", dial, PORTS["s1kit"], chat | {"thinking_token_budget": 1000}))
     if given.litellm:
         config = folder / "litellm.yaml"

@@ -7,13 +7,16 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from servers.provider_server import Fault, ProviderServer
 
+from s1kit.cli import main
 from s1kit.errors import InputError
-from s1kit.grade import Case, Judgement, exact_match, reference
+from s1kit.grade import Case, Judgement, exact_match, load_grader, reference
 from s1kit.grade.cascade import Cascade, judge_by_rules
 from s1kit.grade.choice import letter, options
 from s1kit.grade.extract import final_answer, find_boxes
@@ -319,3 +322,94 @@ def test_a_bad_line_of_a_graded_file_is_named(tmp_path: Path, line: str, complai
     with pytest.raises(InputError, match=complaint) as caught:
         grade_file(path, io.StringIO())
     assert caught.value.where == f"{path}:2"
+
+
+@pytest.mark.parametrize(
+    ("answer", "solution", "verdict"),
+    [
+        ("2 5/8", r"\frac{21}{8}", "correct"),
+        (r"-1\frac{1}{2}", "-1.5", "correct"),
+        (r"0.\overline{36}", r"\frac{4}{11}", "correct"),
+        (r"1.75 \times 10^3", "1750.0", "correct"),
+        ("10^{-24}", "1e-24", "correct"),
+        ("1e999", "1e998", "symbolic"),
+        ("5 out of 9", r"\frac{5}{9}", "correct"),
+        ("450 cm", r"450 \mathrm{~m}", "abstain"),
+        ("50 cents", r"\$0.50", "abstain"),
+        (r"12\text{ grams}", r"12 \text{ gm}", "correct"),
+        ("450 square meters", r"450\text{ m}^2", "correct"),
+        ("y = 3", "x = 3", "abstain"),
+        ("y = 4", "x = 3", "wrong"),
+        ("Yes", "true", "correct"),
+        ("No, it does not", "true", "wrong"),
+        ("a parabola", r"\text{parabola}", "correct"),
+        ("It is a parabola or so", r"\text{parabola}", "abstain"),
+        ("an ellipse", r"\text{parabola}", "wrong"),
+        ("one hundred and five", "105", "abstain"),
+        ("0.5236", "0.5235987667", "abstain"),
+        ("0.53", "0.5235987667", "wrong"),
+    ],
+)
+def test_units_names_words_and_roundings_are_compared_or_abstained_from(
+    answer: str, solution: str, verdict: str
+) -> None:
+    assert by_rules(f"Final Answer: {answer}", solution) == verdict
+
+
+@pytest.mark.parametrize(
+    ("answer", "solution"),
+    [
+        (r"-4 \le x < 0", "[-4,0)"),
+        ("4, 1, 4, 0", "(4,1,4,0)"),
+        (r"\frac{11 \pm i}{6}", r"\frac{11+i}{6}, \frac{11-i}{6}"),
+        (r"\begin{pmatrix} 3 \\ 1 \end{pmatrix}", "(3,1)"),
+        (r"\frac{\pi}{2}", r"90^\circ"),
+    ],
+)
+def test_two_ways_to_write_one_thing_are_not_called_different(answer: str, solution: str, grader: Cascade) -> None:
+    assert grader(f"\\boxed{{{answer}}}", solution).verdict == "abstain"
+
+
+def test_part_of_a_tuple_and_an_open_end_stay_wrong(grader: Cascade) -> None:
+    for answer, solution in (("128", "(128,2)"), (r"(-5, 2)", r"(-5, 2]"), (r"(1,2)", "(1,2),(3,4)")):
+        assert grader(f"\\boxed{{{answer}}}", solution).verdict == "wrong"
+
+
+def test_a_bare_number_with_another_unit_is_abstained_from() -> None:
+    assert by_rules("450 cm", "450 m") == "abstain"
+    assert by_rules("450 m", "450 m") == "correct"
+
+
+def test_a_judge_that_is_no_model_is_refused_before_grading() -> None:
+    with pytest.raises(InputError, match="no provider is called 'nowhere'"):
+        load_grader(judge="chat:nowhere/x")
+
+
+def test_a_last_line_that_begins_with_a_is_the_answer_of_a_long_text() -> None:
+    steps = "She sells 16 - 7 = 9 eggs a day and earns nine times two dollars. " * 6
+    assert by_rules(f"{steps}\nA: 18", "18") == "correct"
+    assert by_rules(f"A: 18\n{steps}", "18") == "wrong"
+
+
+def test_grade_asks_a_judge_about_what_the_rules_leave_open_and_about_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked: list[str] = []
+
+    def decide(body: dict[str, Any], question: str) -> dict[str, Any]:
+        asked.append(question)
+        body["choices"][0]["message"]["content"] = "A metre is not a centimetre.\nWRONG"
+        return body
+
+    rows = [{"gold": "450 m", "pred": "450 cm"}, {"gold": "7", "pred": "7"}, {"gold": "7", "pred": "8"}]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    with ProviderServer() as server:
+        server.faults = lambda number, question: Fault(change=lambda body: decide(body, question))
+        for _ in range(2):
+            assert main(["grade", str(path), "--judge", f"chat:{server.compatible}#judge"]) == 0
+    graded = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [row["verdict"] for row in graded] == ["wrong", "correct", "wrong"] * 2
+    assert "other units" in graded[0]["evidence"]
+    assert "A metre is not a centimetre." in graded[0]["evidence"]
+    assert len(asked) == 1, "the second time the journal answers"

@@ -80,6 +80,8 @@ def make_parser() -> argparse.ArgumentParser:
         help="JSONL or Parquet with solution (or gold), answer (or pred), optionally kind; or generations",
     )
 
+    grade.add_argument("--judge", default="", metavar="M", help="a chat model to ask where the rules disagree")
+
     show = add("show", "show", "a stage file, a run folder or a journal, for people")
     show.add_argument("path", metavar="PATH")
     show.add_argument("--num", type=int, default=5, metavar="N", help="rows to print (default: %(default)s)")

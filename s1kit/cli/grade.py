@@ -14,9 +14,11 @@ def main(given: argparse.Namespace) -> int:
     if not path.exists():
         raise InputError(f"there is no {path}", where="FILE", fix="Give a JSONL or Parquet file.")
 
+    from s1kit.grade import load_grader
     from s1kit.grade.files import grade_file
 
-    counts = grade_file(path, out=sys.stdout)
+    grader = load_grader(judge=given.judge, journal_path=str(path.parent / "journal.sqlite"))
+    counts = grade_file(path, out=sys.stdout, grader=grader)
     total = sum(counts.values())
     shares = ", ".join(f"{counts[v]:,} {v} ({counts[v] / max(total, 1):.1%})" for v in ("correct", "wrong", "abstain"))
     print(f"{total:,} graded: {shares}", file=sys.stderr)

@@ -15,6 +15,7 @@ from s1kit.grade import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, options
 from s1kit.grade.extract import final_answer
 from s1kit.grade.normalise import as_number, is_decimal, is_integer, normalise
+from s1kit.grade.shapes import other_names, other_units, unalike
 from s1kit.grade.workers import SECONDS, WorkerPool
 from s1kit.records import Verdict
 
@@ -93,6 +94,11 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     mine, right = normalise(found.text), normalise(theirs)
     verdict, rule = _compare(mine, right, found.text, theirs)
     shown = f"{_short(found.text)} ({found.how}) and {_short(theirs)}"
+    # The last number of a short reply has left its unit behind.
+    if other_units(answer.strip() if found.how == "last number" else found.text, theirs):
+        return Judgement("abstain", f"other units: {shown}", canonical(mine))
+    if verdict == "correct" and other_names(found.text, theirs):
+        return Judgement("abstain", f"other names: {shown}", canonical(mine))
     if verdict is not None:
         return Judgement(verdict, f"{rule}: {shown}", canonical(mine))
     if max(len(mine), len(right)) > MAX_SYMBOLIC or max(_depth(mine), _depth(right)) > MAX_DEPTH:
@@ -123,6 +129,8 @@ def _compare(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple[Verd
     if my_number is not None and right_number is not None:
         same = my_number == right_number or _rounds_to(my_number, right_number, right, mine)
         same = same or ("%" in raw_mine + raw_right and my_number in (right_number * 100, right_number / 100))
+        if not same and _is_rounded(my_number, right_number, mine, right):
+            return "abstain", "rounded further than the solution"
         return ("correct" if same else "wrong"), "integers" if is_integer(mine) and is_integer(right) else "numbers"
     if _BASE.fullmatch(mine) or _BASE.fullmatch(right):
         bases = [_BASE.fullmatch(text) for text in (mine, right)]
@@ -131,10 +139,42 @@ def _compare(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple[Verd
         return ("correct" if digits[0] == digits[1] and len(named) == 1 else "wrong"), "digits and base"
     if right_number is not None and _NO_FORMULA.fullmatch(mine):
         stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
+        if not stated and _NUMBER_IN_WORDS.search(raw_mine):
+            return "abstain", "a number in words"
         return ("correct" if stated == [right_number] else "wrong"), "numbers in the text"
+    if right.casefold() in _TRUTH and (first := re.match(r"\W*(\w+)", raw_mine)) and first[1].casefold() in _TRUTH:
+        return ("correct" if _TRUTH[first[1].casefold()] == _TRUTH[right.casefold()] else "wrong"), "yes or no"
+    if _is_word(right) and not re.search(r"[\d\\]", raw_mine):
+        return _compare_words(raw_mine, right)
     if _is_word(mine) and _is_word(right):
         return ("correct" if mine.casefold() == right.casefold() else "wrong"), "words"
     return None, ""
+
+
+_TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+
+_NUMBER_IN_WORDS = re.compile(
+    r"\b(?:half|third|quarter|dozen|(?:thir|four|fif|six|seven|eigh|nine)teen|eleven|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|"
+    r"hundred|thousand|million)",
+    re.IGNORECASE,
+)
+
+
+def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
+    """A word against a text of words: the word itself, perhaps with an article, or one of a sentence's."""
+    words = [word.casefold() for word in re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", raw)]
+    if [word for word in words if word not in ("a", "an", "the")] == [right.casefold()]:
+        return "correct", "words"
+    return ("abstain", "the word within a sentence") if right.casefold() in words else ("wrong", "words")
+
+
+def _is_rounded(mine: Fraction, right: Fraction, my_text: str, right_text: str) -> bool:
+    """Whether an answer of three digits or more is a decimal solution with fewer places."""
+    if not is_decimal(my_text) or not is_decimal(right_text):
+        return False
+    places = len(my_text.rpartition(".")[2])
+    enough = len(my_text.lstrip("-+0.").replace(".", "")) >= 3 and places < len(right_text.rpartition(".")[2])
+    return enough and abs(mine - right) <= Fraction(1, 2 * 10**places)
 
 
 _NO_FORMULA = re.compile(r"[^\\+*/^=!(){}\[\]-]*")
@@ -184,14 +224,19 @@ def _symbolic_judgement(pair: tuple[str, str], found: dict[str, object]) -> Judg
         says = "equal" if verified else "different"
         return Judgement("abstain", f"math-verify says {says}, numbers say {numeric}: {shown}", final)
     support = "" if numeric == "unknown" else ", and so do numbers"
+    if verified and other_names(mine, right):
+        return Judgement("abstain", f"other names: {shown}", final)
     if verified:
         return Judgement("correct", f"math-verify says equal{support}: {shown}", final)
+    if why := unalike(mine, right):
+        return Judgement("abstain", f"{why}: {shown}", final)
     return Judgement("wrong", f"math-verify says different{support}: {shown}", final)
 
 
 def _for_symbols(text: str) -> str:
     """Without the delimiters that would end the formula that a worker wraps around it."""
     text = re.sub(r"(?<!\\)\$|\\[()\[\]]", " ", text).strip().rstrip(".")
+    text = re.sub(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi ", text)
     return text[:MAX_SYMBOLIC]
 
 

@@ -27,6 +27,7 @@ _OPTION = re.compile(
 )
 _LETTER_ALONE = re.compile(r"^\W*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\W*([A-Ja-j])\W*$")
 _LETTER_FIRST = re.compile(r"^\W*(?:option|choice)?\W*([A-J])\s*(?:[).:,]|\}|$|\s[-–—])", re.IGNORECASE)
+_BOLD = re.compile(r"\*\*\s*(\(?[A-J]\)?)\s*\*\*")
 _LETTER_ANYWHERE = re.compile(
     r"(?<![A-Za-z])\(?([A-J])\)(?![A-Za-z])|(?:option|choice|answer)\s*(?:is\s*)?:?\s*\**\(?([A-J])\b"
 )
@@ -75,4 +76,5 @@ def _candidates(text: str) -> list[str]:
     """Where a letter is looked for, the most explicit place first."""
     boxes = [box for box in find_boxes(text) if box.strip()]
     stated = final_answer(text)
-    return [*reversed(boxes), *([stated.text] if stated else []), text.strip()]
+    bold = _BOLD.findall(text[-MAX_READ:])[-1:]
+    return [*reversed(boxes), *([stated.text] if stated else []), text.strip(), *bold]

@@ -31,6 +31,7 @@ _STATED = re.compile(
     re.IGNORECASE,
 )
 _HASHES = re.compile(r"^####\s*(?P<rest>[^\n]+)", re.MULTILINE)
+_LAST_LINE = re.compile(r"^A:[ \t]*(?P<rest>[^\n]+)\s*\Z", re.MULTILINE)
 _NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![\w])")
 _MATHS = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _HEDGE = re.compile(r"\b(?:not sure|don'?t know|cannot|can't|unable|no answer)\b", re.IGNORECASE)
@@ -39,15 +40,16 @@ _HEDGE = re.compile(r"\b(?:not sure|don'?t know|cannot|can't|unable|no answer)\b
 def final_answer(text: str, question: str = "") -> Found | None:
     """The final answer that a text states, or None when it states none.
 
-    The last non-empty box wins, then the last "Final Answer:" or "answer is", then GSM8K's "####"; a short text
-    without any of them is read as a whole. A box that the text only repeats from the question does not count.
+    The last non-empty box wins, then GSM8K's "####", the last "Final Answer:" or "answer is", a last line "A: ...";
+    a short text without any of them is read as a whole. A box that the text only repeats from the question does not
+    count.
     """
     if len(question) > 20:
         text = text.replace(question.strip(), " ")
     if "\\" in text and (boxes := [box for box in find_boxes(text) if _says_something(box)]):
         return Found(boxes[-1].strip(), "boxed")
     lowered = text.lower()
-    for pattern, how, mark in ((_HASHES, "####", "####"), (_STATED, "stated", "nswer")):
+    for pattern, how, mark in ((_HASHES, "####", "####"), (_STATED, "stated", "nswer"), (_LAST_LINE, "stated", "a:")):
         if mark in lowered and (found := _last_stated(pattern, text)):
             return Found(found, how)
     if len(text.strip()) <= SHORT and not _HEDGE.search(text):

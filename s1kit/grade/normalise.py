@@ -14,9 +14,11 @@ MAX_DIGITS = 400
 
 _UNITS = (
     r"(?:degrees?|cm|mm|km|m|meters?|metres?|inch(?:es)?|feet|foot|ft|miles?|mph|units?|dollars?|cents?|seconds?|"
-    r"minutes?|hours?|days?|weeks?|years?|kg|g|grams?|pounds?|percent|points?|square\s+\w+|cubic\s+\w+)"
+    r"minutes?|hours?|days?|weeks?|years?|kg|mg|gm|g|grams?|lbs?|sec|hrs?|pounds?|percent|points?|square\s+\w+|cubic\s+\w+)"
 )
 _REPLACED = [
+    (re.compile(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])"), r"\\pi "),
+    (re.compile(r"(?<![\d.])(\d+)\s+out\s+of\s+(\d+)(?![\d.])"), r"\1/\2"),
     (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),
@@ -45,13 +47,19 @@ _UNIT_AT_END = re.compile(rf"(?<=[\d}})])\s+{_UNITS}(?:\s*\^\s*\{{?\d\}}?)?\s*$"
 _NAMED = re.compile(r"^\s*[a-zA-Z](?:\s*\([a-zA-Z]\))?\s*(?:=|\\in\b)\s*(?=[^=<>]+$)")
 _INTEGER = re.compile(r"[-+]?\d+")
 _DECIMAL = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)")
+_POWER = re.compile(r"([-+]?)(?:(\d+(?:\.\d*)?|\.\d+)(?:\*|\\cdot|\\times))?10\^(?:\{([-+]?\d+)\}|(\d))")
+_PROGRAMMED = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
+_REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\overline\{(\d+)\}")
+_MIXED = re.compile(r"([-+]?)(\d+)(?:\\frac\{(\d+)\}\{(\d+)\}|_(\d+)/(\d+))")
+MAX_POWER = 300
+"""A larger power of ten is compared as text."""
 _FRACTION = re.compile(r"([-+]?)\\frac\{([-+]?\d+)\}\{([-+]?\d+)\}|([-+]?\d+)/(\d+)")
 
 
 def normalise(text: str) -> str:
     """The answer's spelling without markup, units, thousands separators, white space and the name before `=`."""
     text = text.strip().strip("*").strip()
-    if text.isdecimal() or text.isalpha():
+    if text.isdecimal() or (text.isalpha() and text not in ("pi", "π")):
         return NUMBER_WORDS.get(text.casefold(), text)
     if len(text) < 20000:
         for pattern, spelling in _REPLACED:
@@ -69,6 +77,8 @@ def as_number(normalised: str) -> Fraction | None:
 
     >>> as_number("007"), as_number("-.50"), as_number(r"-\\frac{2}{4}"), as_number("3/6"), as_number("x")
     (Fraction(7, 1), Fraction(-1, 2), Fraction(-1, 2), Fraction(1, 2), None)
+    >>> as_number("2_5/8"), as_number(r"-1\\frac{1}{2}"), as_number(r"0.\\overline{36}"), as_number("1.5*10^{-1}")
+    (Fraction(21, 8), Fraction(-3, 2), Fraction(4, 11), Fraction(3, 20))
     """
     if len(normalised) > MAX_DIGITS:
         return None
@@ -76,10 +86,29 @@ def as_number(normalised: str) -> Fraction | None:
         return Fraction(normalised.rstrip(".") if normalised.endswith(".") else normalised)
     if match := _FRACTION.fullmatch(normalised):
         sign, top, bottom, plain_top, plain_bottom = match.groups()
-        numerator, denominator = int(top or plain_top), int(bottom or plain_bottom)
-        if denominator:
-            return Fraction(numerator, denominator) * (-1 if sign == "-" else 1)
+        return _signed(sign, _ratio(int(top or plain_top), int(bottom or plain_bottom)))
+    if match := _MIXED.fullmatch(normalised):
+        part = _ratio(int(match[3] or match[5]), int(match[4] or match[6]))
+        return _signed(match[1], int(match[2]) + part) if part is not None and part < 1 else None
+    if match := _REPEATING.fullmatch(normalised):
+        once, again = match[3], match[4]
+        part = Fraction(int((once + again) or 0) - int(once or 0), 10 ** len(once) * (10 ** len(again) - 1))
+        return _signed(match[1], int(match[2] or 0) + part)
+    if match := _PROGRAMMED.fullmatch(normalised):
+        return (
+            Fraction(match[1].rstrip(".")) * Fraction(10) ** int(match[2]) if abs(int(match[2])) <= MAX_POWER else None
+        )
+    if (match := _POWER.fullmatch(normalised)) and abs(power := int(match[3] or match[4])) <= MAX_POWER:
+        return _signed(match[1], Fraction((match[2] or "1").rstrip(".")) * Fraction(10) ** power)
     return None
+
+
+def _ratio(top: int, bottom: int) -> Fraction | None:
+    return Fraction(top, bottom) if bottom else None
+
+
+def _signed(sign: str, value: Fraction | None) -> Fraction | None:
+    return -value if sign == "-" and value is not None else value
 
 
 def is_integer(normalised: str) -> bool:

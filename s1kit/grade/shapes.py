@@ -1,0 +1,105 @@
+r"""When two answers cannot be set against each other: other units, other names, another way to write the same thing.
+
+math-verify calls `-4 \le x < 0` and `[-4, 0)` different, and `12\text{ kg}` and `12\text{ g}` equal. Neither is known;
+what is said here makes the grader abstain there.
+
+>>> unit(r"12\text{ gm}"), unit("450 cm"), unit(r"\$3.50"), unit("12 ways")
+('g', 'cm', 'dollar', '')
+>>> unalike(r"-4 \le x < 0", "[-4, 0)"), unalike("[1, 2)", "[1, 2]")
+('an inequality and brackets', '')
+"""
+
+from __future__ import annotations
+
+import re
+
+_SYNONYMS = {
+    "m": "m meter meters metre metres",
+    "cm": "cm centimeter centimeters centimetre centimetres",
+    "mm": "mm millimeter millimeters",
+    "km": "km kilometer kilometers kilometre kilometres",
+    "in": "in inch inches",
+    "ft": "ft foot feet",
+    "mi": "mile miles mi",
+    "g": "g gm gram grams",
+    "kg": "kg kilogram kilograms",
+    "mg": "mg milligram milligrams",
+    "lb": "lb lbs pound pounds",
+    "s": "s sec second seconds",
+    "min": "min minute minutes",
+    "h": "h hr hrs hour hours",
+    "day": "day days",
+    "week": "week weeks",
+    "year": "year years",
+    "dollar": "dollar dollars",
+    "cent": "cent cents",
+    "mph": "mph",
+}
+_UNITS = {word: name for name, words in _SYNONYMS.items() for word in words.split()}
+_WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textrm|operatorname)\s*\{([^{}]*)\}")
+_UNIT = re.compile(
+    r"(?<=[\d})\s])\s*((?:square|cubic)\s+)?([a-zA-Z]{1,12})(?:\s*/\s*([a-zA-Z]{1,12}))?\s*(\^\s*\{?\s*[23]\s*\}?)?\s*\.?\s*$"
+)
+_NAME = re.compile(r"^\s*\$?\s*([a-zA-Z])\s*(?:\(\s*([a-zA-Z])\s*\))?\s*=(?!=)[^=<>]+$")
+_MONEY = re.compile(r"^\s*(?:\\\$|\$(?=[\d.,]+\s*$))\s*[\d.]")
+_AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b")
+_WORDS = re.compile(r"\\text\s*\{[^{}]*[a-zA-Z]{3,}[^{}]*\}|(?<![\\a-zA-Z{])[a-zA-Z]{3,}")
+
+
+def unit(text: str) -> str:
+    """The unit that a text states after its number, by one name; empty when it states none that is known."""
+    if _MONEY.match(text):
+        return "dollar"
+    text = _WRAPPED.sub(lambda match: f" {match[1].strip()} ", text[-80:]).replace("~", " ").replace("$", " ")
+    match = _UNIT.search(text.rstrip(" .*"))
+    if not match or not re.search(r"\d", text[: match.start(2)]):
+        return ""
+    names = [_UNITS.get(word) for word in (match[2], match[3]) if word]
+    if None in names:
+        return ""
+    power = (match[1] or match[4] or "").strip()
+    power = {"square": "2", "cubic": "3"}.get(power, re.sub(r"\D", "", power))
+    return "/".join(str(name) for name in names) + power
+
+
+def other_units(answer: str, solution: str) -> bool:
+    """Whether both state a unit, and not the same."""
+    mine, right = unit(answer), unit(solution)
+    return bool(mine and right and mine != right)
+
+
+def other_names(answer: str, solution: str) -> bool:
+    """Whether both say of what they are the value, `x = 3` and `y = 3`, and not of the same."""
+    mine, right = _NAME.match(answer), _NAME.match(solution)
+    return bool(mine and right and mine.groups() != right.groups())
+
+
+def unalike(answer: str, solution: str) -> str:
+    """Why two expressions that were called different may yet say the same; empty when nothing speaks for it."""
+    one, other = (_AND.sub(",", text) for text in (answer, solution))
+    for sort, (mine, right) in {
+        "an inequality and brackets": (_is_inequality, _is_bracketed),
+        "a matrix and brackets": (_is_matrix, _is_bracketed),
+        r"\pm and a list": (lambda text: r"\pm" in text, lambda text: "," in text),
+        "radians and degrees": (lambda text: r"\pi" in text, lambda text: r"\circ" in text),
+        "unit vectors and brackets": (lambda text: r"\mathbf" in text, _is_bracketed),
+    }.items():
+        if (mine(one) and right(other) and not mine(other)) or (mine(other) and right(one) and not mine(one)):
+            return sort
+    if one.count(",") == other.count(",") > 0 and _is_bracketed(one) != _is_bracketed(other):
+        return "a list with and without brackets"
+    if bool(_WORDS.search(one)) and not _WORDS.search(other) and not _is_bracketed(one):
+        return "words and a formula"
+    return ""
+
+
+def _is_inequality(text: str) -> bool:
+    return bool(re.search(r"[<>]|\\(?:le|ge|leq|geq|leqslant|geqslant|lt|gt)(?![a-zA-Z])", text))
+
+
+def _is_bracketed(text: str) -> bool:
+    return bool(re.match(r"\s*(?:\\left)?\s*(?:\\\{|[(\[])", text)) and "," in text
+
+
+def _is_matrix(text: str) -> bool:
+    return bool(re.search(r"\\begin\s*\{[pbv]?matrix\}", text))

@@ -348,6 +348,10 @@ class Recipe(Config):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     report: Report = Report()
+    stages: list[Literal["collect", "distill", "curate", "train", "evaluate", "report"]] = Field(
+        default=["collect", "distill", "curate", "train", "evaluate", "report"]
+    )
+    """What `s1kit run` does, in this order; a single stage can always be asked for."""
     variants: dict[str, list[str]] = Field(default_factory=dict)
     """Runs that differ from this recipe by `key=value`, each in a folder `<name>-<variant>`; the first is the control
     that the others are compared with."""
@@ -459,7 +463,9 @@ def _fill_variables(data: dict[str, Any], where: str) -> dict[str, Any]:
 
 def _explain(error: ValidationError, where: str) -> InputError:
     """The first complaint of a validation, as one paragraph."""
-    first = error.errors()[0]
+    complaints = error.errors()
+    # Of a misspelled key that was required, both are said; the key that does not exist explains the other.
+    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
         return InputError(

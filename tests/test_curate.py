@@ -18,9 +18,12 @@ from s1kit.curate.labelling import label_questions, rubric
 from s1kit.curate.limo import limo_score
 from s1kit.curate.quality import RULES, first_reason, rules_of
 from s1kit.curate.remote_student import RemoteStudent
+from s1kit.distill.distill import distill
 from s1kit.errors import InputError
+from s1kit.evaluate.report import report
+from s1kit.pool.collect import collect
 from s1kit.providers.chat import Message, Reply
-from s1kit.recipe import Recipe
+from s1kit.recipe import Recipe, Source, load_recipe
 from s1kit.records import Dropped, Generation, Question, Sample, Segment, Trace
 from s1kit.request import Request
 from s1kit.stage import Run, Stage, open_run
@@ -290,3 +293,34 @@ def test_a_remote_student_answers_through_chat(tmp_path: Path, monkeypatch: pyte
     requests = [Request(question="What is 0 + 1?", repeat=n) for n in range(2)]
     done = {g.repeat: g.answer for g in student.generate(requests)}
     assert done == {0: "Final Answer: 0", 1: "Final Answer: 1"}
+
+
+def test_the_ablation_recipe_makes_every_row_of_table_2_from_real_questions(tmp_path: Path, shared_data: Path) -> None:
+    overrides = [f"data={shared_data}", f"out={tmp_path}", "curate.num=200"]
+    recipe = load_recipe("s1k-ablation", overrides)
+    assert recipe.stages == ["collect", "distill", "curate", "report"]
+    small = recipe.model_copy(
+        update={
+            "collect": recipe.collect.model_copy(
+                update={"sources": [Source(path=str(shared_data / "pool_aime_1983_2023.jsonl.gz"))]}
+            )
+        }
+    )
+    run = open_run(small.folder, small.recipe, small.model_dump(mode="json"))
+    collect(small, run)
+    distill(small, run)
+    stage = curate(small, run)
+    overlap = stage.figures["overlap"]
+    assert list(overlap) == ["s1", "random", "longest", "diverse", "full"]
+    for name, shared in overlap.items():
+        drawn = {s.trace.question.id for s in run.rows("curate", "samples" if name == "s1" else name, Sample)}
+        assert len(drawn) == shared[name] == (200 if name != "full" else stage.counts["after_difficulty"])
+        assert shared["full"] == len(drawn), "every row is drawn from the same candidates"
+        assert shared["longest"] == overlap["longest"][name]
+    page = (stage.folder / "curate.html").read_text()
+    assert "Questions that two selections share" in page
+    assert "color-mix" in page
+    report(small, run)
+    whole = (run.folder / "report" / "report.html").read_text()
+    assert "From the pool to the samples" in whole
+    assert all(f'href="../{name}/{name}.html"' in whole for name in ("collect", "curate"))

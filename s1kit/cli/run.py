@@ -35,9 +35,10 @@ def main(given: argparse.Namespace) -> int:
         return _run_variants(given, recipe)
     run = open_run(recipe.folder, recipe.recipe, recipe.model_dump(mode="json"))
     again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
-    for name in STAGES if given.command == "run" else [given.command]:
+    names = recipe.stages if given.command == "run" else [given.command]
+    for name in names:
         _do(name, recipe, run, again)
-    if given.command in ("run", "evaluate", "report"):
+    if names[-1] in ("evaluate", "report"):
         from s1kit.evaluate.report import summary
 
         print(summary(run))
@@ -55,7 +56,7 @@ def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
         if done and (taken := take_over(done[0], one)):
             say(f"{one.name}: {', '.join(taken)} as in {done[0].name}")
         again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
-        for name in STAGES:
+        for name in one.stages:
             _do(name, one, run, again)
         done.append(one)
     out = Path(recipe.out) / recipe.name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from html import escape
 
 from s1kit.page import bars, details, histogram, page, reason_section, section, table, write_page
 from s1kit.records import Dropped, Sample, Trace
@@ -69,9 +70,22 @@ def curate_page(stage: Stage, candidates: Sequence[Trace], samples: Sequence[Sam
 
 
 def overlap_table(overlap: Mapping[str, Mapping[str, int]]) -> str:
-    """How many questions each pair of selections has in common; the diagonal is a selection's size."""
-    names = list(overlap)
-    return table(["", *names], [(name, *(overlap[name][other] for other in names)) for name in names])
+    """How many questions each pair of selections has in common, the darker the larger a share of the row's own.
+
+    The diagonal is a selection's size.
+    """
+    head = "".join(f'<th class="n">{escape(name)}</th>' for name in overlap)
+    body = "".join(
+        f"<tr><th>{escape(name)}</th>{''.join(_shaded(shared[other], shared[name]) for other in overlap)}</tr>"
+        for name, shared in overlap.items()
+    )
+    return f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def _shaded(num: int, of: int) -> str:
+    percent = 100 * num / max(1, of)
+    shade = f"background: color-mix(in srgb, var(--bar) {0.8 * percent:.0f}%, transparent)"
+    return f'<td class="n" style="{shade}">{num:,}<br><span class="soft">{percent:.0f} %</span></td>'
 
 
 def _count(names: Sequence[str]) -> Counter[str]:

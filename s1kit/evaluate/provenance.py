@@ -16,7 +16,7 @@ from s1kit.stage import RECEIPT, Run
 
 STAGES = ("collect", "distill", "curate", "train", "evaluate")
 EXAMPLES_PER_REASON = 1
-PAGES = (("collect", "decontamination.html"), ("curate", "funnel.html"))
+PAGES = (("collect", "collect.html"), ("curate", "curate.html"))
 """Pages that stages write of their own."""
 
 

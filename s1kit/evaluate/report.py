@@ -13,12 +13,12 @@ from s1kit.evaluate.curves import draw_curve, draw_loss, draw_methods, draw_pane
 from s1kit.evaluate.figures import as_svg, inline, save
 from s1kit.evaluate.findings import Findings
 from s1kit.evaluate.numbers import PublishedNumber
-from s1kit.evaluate.provenance import read_provenance
+from s1kit.evaluate.provenance import Provenance, read_provenance
 from s1kit.evaluate.results import read_results
 from s1kit.evaluate.words import headline, text_curve
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Setting
-from s1kit.stage import Run, Stage, hash_file, write_atomically
+from s1kit.stage import RECEIPT, Run, Stage, hash_file, write_atomically
 
 MAX_PANELS = 6
 MAX_TRANSCRIPTS = 500
@@ -27,8 +27,13 @@ MAX_TRANSCRIPT_TOKENS = 400_000
 
 
 def report(recipe: Recipe, run: Run) -> Stage:
-    """Write report/report.html, curve.svg and curve.png. It is made anew whenever its inputs have changed."""
+    """Write report/report.html, curve.svg and curve.png. It is made anew whenever its inputs have changed.
+
+    Of a run that ends before its evaluation it shows how the pool became samples.
+    """
     stage = run.open("report", config={}, seed=0)
+    if not _is_evaluated(run) and (found := read_provenance(run)).receipts:
+        return _report_samples(stage, recipe, found)
     shards = run.shards("evaluate", "generations")
     read = [*run.shards("evaluate", "questions"), *run.shards("evaluate", "numbers"), *shards]
     inputs = {str(p.relative_to(run.folder)): hash_file(p) for p in read}
@@ -48,6 +53,23 @@ def report(recipe: Recipe, run: Run) -> Stage:
     stage.counts["settings"] = len(findings.results.draws)
     stage.figures["recipe"] = recipe.model_dump(mode="json")
     stage.figures["headline"] = [str(sentence) for sentence in headline(findings)]
+    stage.finish()
+    return stage
+
+
+def _is_evaluated(run: Run) -> bool:
+    return (run.folder / "evaluate" / RECEIPT).exists()
+
+
+def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
+    sections = [
+        page_origins.funnel_section(found),
+        page_origins.training_section(found, _loss(found.losses)),
+        page_origins.receipts_section(found, recipe.model_dump(mode="json")),
+    ]
+    html = page.page(f"{recipe.name}: from the pool to the samples", sections)
+    write_atomically(stage.folder / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
+    stage.figures["recipe"] = recipe.model_dump(mode="json")
     stage.finish()
     return stage
 
@@ -89,6 +111,8 @@ def _is_made_from(stage: Stage, inputs: dict[str, str], recipe: Recipe) -> bool:
 
 def summary(run: Run) -> str:
     """The curve as text and where the report lies, for the terminal."""
+    if not _is_evaluated(run):
+        return f"report: {run.folder / 'report' / 'report.html'}"
     votes = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["resolved"]["evaluate"]["votes"]
     findings = findings_of(run, votes)
     groups = [

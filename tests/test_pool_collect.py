@@ -5,6 +5,9 @@ from __future__ import annotations
 import csv
 import gzip
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -200,3 +203,58 @@ def test_every_row_is_kept_or_dropped_and_every_drop_has_evidence(tmp_path: Path
     drops = list(run.rows("collect", "dropped", Dropped))
     assert stage.counts["in"] == 1500 == len(kept(run)) + len(drops)
     assert all(d.reason and d.evidence and json.loads(d.row) for d in drops)
+
+
+KILLED = """
+import os, signal, sys
+import s1kit.pool.collect as stage, s1kit.pool.decide as decide
+import s1kit.pool.looks as looks, s1kit.pool.reading as reading
+from s1kit.recipe import Recipe
+from s1kit.stage import open_run
+
+reading.BATCH, looks.BATCHES, stage.SHARD = 50, 2, 200
+where, last = sys.argv[1], int(sys.argv[2])
+module = decide if where == "look_at_batch" else stage
+plain, calls = getattr(module, where), []
+
+def counted(*args, **settings):
+    calls.append(1)
+    if len(calls) == last:
+        os.kill(os.getpid(), signal.SIGKILL)
+    return plain(*args, **settings)
+
+setattr(module, where, counted)
+recipe = Recipe.model_validate_json(sys.argv[3])
+done = stage.collect(recipe, open_run(recipe.folder, recipe.name, recipe.model_dump()))
+print(len(calls), not (done.folder / "looks").exists())
+"""
+
+
+def run_killed(folder: Path, where: str, last: int) -> subprocess.CompletedProcess[str]:
+    pool = {"sources": [{"builtin": "tiny", "num": 1000}], "decontaminate": "strict", "against": ["tiny"]}
+    recipe = Recipe.model_validate({"name": "run", "out": str(folder), "collect": pool})
+    command = [sys.executable, "-c", KILLED, where, str(last), recipe.model_dump_json()]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+def test_a_killed_stage_goes_on_from_its_finished_shards(tmp_path: Path) -> None:
+    whole = run_killed(tmp_path / "whole", "look_at_batch", 0)
+    assert whole.stdout.split() == ["20", "True"], whole.stderr
+    assert run_killed(tmp_path / "killed", "look_at_batch", 13).returncode == -signal.SIGKILL
+    assert run_killed(tmp_path / "killed", "_write_shard", 3).returncode == -signal.SIGKILL
+    folder = tmp_path / "killed" / "run" / "collect"
+    written = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.parquet")}
+    assert len(written) == 4, "two shards were finished, of questions and of dropped rows"
+    last = run_killed(tmp_path / "killed", "look_at_batch", 0)
+    assert last.stdout.split() == ["0", "True"], "what was looked at before is not looked at again"
+    assert {name: (folder / name).stat().st_mtime_ns for name in written} == written
+    shards = {p.name: p.read_bytes() for p in (tmp_path / "whole" / "run" / "collect").glob("*.parquet")}
+    assert {p.name: p.read_bytes() for p in folder.glob("*.parquet")} == shards
+    receipts = [json.loads((f / "receipt.json").read_text()) for f in (folder, tmp_path / "whole" / "run" / "collect")]
+    assert receipts[0]["counts"] == receipts[1]["counts"]
+    assert receipts[0]["shards"] == receipts[1]["shards"]
+
+
+def test_a_stage_killed_while_looking_loses_no_more_than_one_file(tmp_path: Path) -> None:
+    assert run_killed(tmp_path, "look_at_batch", 13).returncode == -signal.SIGKILL
+    assert run_killed(tmp_path, "look_at_batch", 0).stdout.split() == ["8", "True"], "12 of 20 were written down"

@@ -26,8 +26,9 @@ def test_the_papers_sixteen_sources_sum_to_59029() -> None:
 
 
 def test_counts_are_set_beside_the_papers() -> None:
-    assert against_paper({"GPQA": 300})["GPQA"] == {"paper": 348, "here": 300}
-    assert against_paper({"tiny/add": 5}) == {}
+    compared = against_paper({"GPQA": 300}, {"GPQA": 280})["GPQA"]
+    assert compared == {"paper": 348, "read": 300, "dropped": 20, "kept": 280}
+    assert against_paper({"tiny/add": 5}, {}) == {}
 
 
 GPQA_ROW = {

@@ -71,6 +71,14 @@ def test_a_stage_started_with_other_settings_is_refused(tmp_path: Path) -> None:
         run.open("train", {"epochs": 6}, seed=0)
 
 
+def test_a_setting_that_is_newer_than_the_stage_is_no_difference_while_it_is_off(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    run.open("train", {"epochs": 5}, seed=0)
+    run.open("train", {"epochs": 5, "lora": None, "judge": ""}, seed=0)
+    with pytest.raises(InputError, match=r"config\.judge was None and is now 'chat:a/b'"):
+        run.open("train", {"epochs": 5, "judge": "chat:a/b"}, seed=0)
+
+
 def test_a_difference_inside_a_list_is_named_by_its_place(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
     run.open("collect", {"sources": [{"num": 1}, {"num": 2}]}, seed=0)

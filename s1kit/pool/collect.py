@@ -48,8 +48,8 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     _write_pairs(stage, decisions.pairs)
     _check(stage, pool)
     write_collect_page(stage, decisions.pairs)
-    stage.finish()
     looks.clear()
+    stage.finish()
     return stage
 
 
@@ -61,10 +61,12 @@ def _write(stage: Stage, pool: Pool, decisions: Mapping[int, Decision]) -> None:
     position, shard = 0, 0
     kept: list[Question] = []
     dropped: list[Dropped] = []
+    read_of_source: Counter[str] = Counter()
     kept_of_source: Counter[str] = Counter()
     with meter("collect: writing", total=sum(pool.num_of_source.values()), unit="questions") as m:
         for batch in pool.batches():
             for question in batch:
+                read_of_source[question.source] += 1
                 if decision := decisions.get(position):
                     dropped.append(stage.drop(question, question.id, *decision))
                 else:
@@ -78,7 +80,7 @@ def _write(stage: Stage, pool: Pool, decisions: Mapping[int, Decision]) -> None:
                 kept, dropped, shard = [], [], shard + 1
     _write_shard(stage, shard, kept, dropped)
     stage.figures["kept_by_source"] = dict(kept_of_source.most_common())
-    if compared := against_paper(kept_of_source):
+    if compared := against_paper(read_of_source, kept_of_source):
         stage.figures["against_paper"] = compared
 
 

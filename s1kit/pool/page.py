@@ -48,8 +48,9 @@ def collect_page(stage: Stage, drops: Sequence[Dropped], pairs: Sequence[Pair] =
         section("Sources", table(["source", "read", "dropped", "kept"], sources)),
     ]
     if compared := stage.figures.get("against_paper"):
-        rows = [(name, row["paper"], row["here"]) for name, row in compared.items()]
-        sections.append(section("Beside the paper's pool", table(["source", "paper", "here"], rows)))
+        columns = ("paper", "read", "dropped", "kept")
+        rows = [(name, *(row[column] for column in columns)) for name, row in compared.items()]
+        sections.append(section("Beside the paper's pool", table(["source", *columns], rows)))
     if missing := stage.figures.get("missing_sources"):
         sections.append(section("Sources that could not be read", table(["source", "why"], missing.items())))
     if pairs:

@@ -52,9 +52,17 @@ def paper_counts() -> dict[str, int]:
     return counts
 
 
-def against_paper(num_of_source: Mapping[str, int]) -> dict[str, dict[str, int]]:
-    """Kept questions beside the paper's, for the receipt; empty when no source is of the paper."""
+def against_paper(read: Mapping[str, int], kept: Mapping[str, int]) -> dict[str, dict[str, int]]:
+    """Questions read, dropped and kept a source, beside the paper's count; empty when no source is of the paper."""
     paper = paper_counts()
-    if not paper.keys() & num_of_source.keys():
+    if not paper.keys() & read.keys():
         return {}
-    return {name: {"paper": num, "here": num_of_source.get(name, 0)} for name, num in paper.items()}
+    return {
+        name: {
+            "paper": num,
+            "read": read.get(name, 0),
+            "dropped": read.get(name, 0) - kept.get(name, 0),
+            "kept": kept.get(name, 0),
+        }
+        for name, num in paper.items()
+    }

@@ -20,10 +20,13 @@ from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Segment, Setting
 from s1kit.stage import open_run
 
+MANY_IDS = tuple(random.Random(0).choices(range(150_000), k=1 << 17))
+
 
 def generation(question: Question, setting: Setting, repeat: int, tokens: int, dice: random.Random) -> Generation:
     num = max(1, min(int(dice.expovariate(1 / tokens)), setting.max_tokens or 10**9))
-    ids = tuple(dice.randrange(150_000) for _ in range(num))
+    start = dice.randrange(len(MANY_IDS) - num)
+    ids = MANY_IDS[start : start + num]
     right = dice.random() < min(0.9, 0.1 * len(f"{num:b}"))
     answer = "7" if right else str(dice.randrange(100))
     return Generation(

@@ -162,7 +162,7 @@ class Run:
     ) -> Stage:
         """The stage's folder, fresh, half done or done (`Stage.is_done`).
 
-        Raises InputError when the folder was made with another configuration or from other inputs.
+        Raises InputError when something was made there with another configuration or from other inputs.
         """
         folder = self.folder / name
         make_folder(folder)
@@ -171,7 +171,7 @@ class Run:
         stage = Stage(folder, name, plain, seed, hashes)
         started_path = folder / "started.json"
         now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain, "inputs": hashes}
-        if started_path.exists():
+        if started_path.exists() and any(p != started_path for p in folder.iterdir()):
             _refuse_other(json.loads(started_path.read_text(encoding="utf-8")), now, folder)
         else:
             write_json(started_path, now)

@@ -147,3 +147,15 @@ def test_an_unknown_benchmark_names_the_known_ones(tmp_path: Path) -> None:
     recipe = recipe_of(tmp_path, benchmarks=["tinny"])
     with pytest.raises(InputError, match="Did you mean tiny"):
         evaluate(recipe, run_of(recipe))
+
+
+def test_a_mistake_in_the_first_command_does_not_stand_in_the_way_of_the_right_one(tmp_path: Path) -> None:
+    for wrong in ({"benchmarks": ["tinny"]}, {"model": "nonsense:x"}, {"min_tokens": [100]}):
+        recipe = recipe_of(tmp_path, **wrong)
+        with pytest.raises(InputError):
+            evaluate(recipe, run_of(recipe))
+    right = recipe_of(tmp_path)
+    run = run_of(right)
+    assert evaluate(right, run).counts["out"] == 72
+    with pytest.raises(InputError, match="started with other settings"):
+        evaluate(recipe_of(tmp_path, answer_tokens=12), run)

@@ -27,10 +27,12 @@ ROW = {
 }
 
 
-def test_the_packaged_benchmark_is_the_pinned_one() -> None:
-    questions = load_benchmarks(["gsm8k"], None, 0)
-    assert len(questions) == 1319
-    assert pin_of(questions) == BENCHMARKS["gsm8k"].ids_sha256
+@pytest.mark.parametrize(("name", "num"), [("gsm8k", 1319), ("olympiadbench", 675)])
+def test_a_packaged_benchmark_is_the_pinned_one_and_needs_no_network(name: str, num: int) -> None:
+    questions = load_benchmarks([name], None, 0)
+    assert len(questions) == num
+    assert pin_of(questions) == BENCHMARKS[name].ids_sha256
+    assert {q.metadata["benchmark"] for q in questions} == {name}
 
 
 def test_fewer_questions_are_drawn_with_the_seed_and_keep_their_order() -> None:

@@ -12,7 +12,7 @@ from s1kit.evaluate.settings import families, grid, trunk_of
 from s1kit.evaluate.sharing import replay
 from s1kit.forcing import ThinkingBudget
 from s1kit.recipe import Evaluate
-from s1kit.records import Setting
+from s1kit.records import Generation, Setting
 from s1kit.request import Request
 from tests.fake_walker import Walker, walks
 
@@ -85,3 +85,39 @@ def test_shared_thinking_fills_the_same_cells_as_one_call_each_for_a_fraction_of
 def test_the_trunk_of_a_family_is_its_largest_budget_with_the_most_waits() -> None:
     (family,) = families([Setting(max_tokens=8, num_waits=4), Setting(max_tokens=64)])
     assert trunk_of(family) == Setting(max_tokens=64, num_waits=4)
+
+
+class TextWalker(Walker):
+    """A server that exchanges text: no token ids come back, and none can be handed in."""
+
+    def _generate(self, request: Request) -> Generation:
+        if request.prefix is not None:
+            raise InputError("a segment without token ids", where="request.prefix", fix="Give token ids.")
+        generation = super()._generate(request)
+        bare = tuple(s.model_copy(update={"token_ids": ()}) for s in generation.segments)
+        return generation.model_copy(update={"segments": bare, "seam": "text"})
+
+
+def test_an_engine_that_exchanges_text_thinks_again_for_each_setting_and_fills_the_same_cells() -> None:
+    questions = walks(20)
+    config = CONFIG.model_copy(update={"baseline": ""})
+    cells = [(q, s, r) for q in questions for s, n in grid(config) for r in range(n)]
+    exact = fill(Walker(), cells, Decoding(0, 4), lambda _: None)
+    text = fill(TextWalker(), cells, Decoding(0, 4), lambda _: None)
+    assert [(g.setting, g.ending, g.thinking, g.answer) for g in text] == [
+        (g.setting, g.ending, g.thinking, g.answer) for g in exact
+    ]
+
+
+class NoWaits(Walker):
+    def _generate(self, request: Request) -> Generation:
+        if request.budget is not None and request.budget.num_waits:
+            raise InputError("this engine cannot wait", where="request.budget", fix="Leave num_waits out.")
+        return super()._generate(request)
+
+
+def test_what_an_engine_cannot_do_is_refused_with_the_setting_that_asked_for_it() -> None:
+    (question,) = walks(1)
+    cells = [(question, s, 0) for s in (Setting(max_tokens=8), Setting(max_tokens=64, num_waits=3))]
+    with pytest.raises(InputError, match=r"cannot wait \(request.budget, evaluating 64 tokens, 3 Waits\)"):
+        fill(NoWaits(), cells, Decoding(0, 4), lambda _: None)

@@ -56,8 +56,10 @@ BENCHMARKS: Mapping[str, Benchmark] = {
     "olympiadbench": Benchmark(
         "Hothan/OlympiadBench:OE_TO_maths_en_COMP",
         "train",
-        674,
-        "Apache-2.0",
+        675,
+        "MIT",
+        "62b12497cf02dda2",
+        packaged="olympiadbench_math_en.jsonl.gz",
     ),
     "gpqa-diamond": Benchmark(
         "Idavidrein/gpqa:gpqa_diamond", "train", 198, "CC BY 4.0; not to be republished in plain text", kind="choice"

@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from s1kit.engines import Engine
+from s1kit.errors import InputError
 from s1kit.evaluate.prompts import instructed
 from s1kit.evaluate.rejection import sample_until_short
-from s1kit.evaluate.settings import DIRECT, REJECTION, budget_of, families, trunk_of
+from s1kit.evaluate.settings import DIRECT, REJECTION, budget_of, families, said, trunk_of
 from s1kit.evaluate.sharing import Replayed, replay
 from s1kit.forcing import ThinkingBudget
 from s1kit.records import Generation, Question, Setting
@@ -46,10 +47,20 @@ def fill(engine: Engine, cells: Sequence[Cell], how: Decoding, on_progress: OnPr
     settings = dict.fromkeys(setting for _, setting, _ in cells if setting.method != REJECTION)
     for family in families(settings):
         wanted = [cell for cell in cells if cell[1] in set(family)]
-        for generation in _fill_family(engine, wanted, trunk_of(family), how, on_progress):
+        for generation in _named(engine, wanted, trunk_of(family), how, on_progress):
             assert generation.setting is not None
             done[generation.question_id, generation.setting, generation.repeat] = generation
     return [done[question.id, setting, repeat] for question, setting, repeat in cells]
+
+
+def _named(
+    engine: Engine, cells: Sequence[Cell], trunk: Setting, how: Decoding, on_progress: OnProgress
+) -> list[Generation]:
+    """`_fill_family`; what the engine refuses is told with the setting that asked for it."""
+    try:
+        return _fill_family(engine, cells, trunk, how, on_progress)
+    except InputError as error:
+        raise InputError(error.what, where=f"{error.where}, evaluating {said(trunk)}", fix=error.fix) from error
 
 
 def _sample_until_short(engine: Engine, wanted: Sequence[tuple[Question, Setting]], how: Decoding) -> list[Generation]:
@@ -85,6 +96,9 @@ def _fill_family(
         if replayed is not None and replayed.is_all:
             filled.append(_as_cell(whole, setting, replayed))
             continue
+        if whole.seam == "text":
+            # Without token ids half of a thinking cannot be handed back exactly: the cell thinks for itself.
+            replayed = None
         key = _context(question.id, repeat, setting, replayed)
         if key not in asked:
             asked[key] = _request(question, setting, repeat, how, replayed)

@@ -33,16 +33,16 @@ IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens")
 def evaluate(recipe: Recipe, run: Run) -> Stage:
     """Fill all cells that the recipe asks for and that are not there yet."""
     config = recipe.evaluate
+    settings, asked = grid(config), settings_of(config.comparators)
+    numbers = read_numbers(config.comparators, [name_of(given) for given in config.benchmarks])
     model, inputs = _model(recipe, run)
     identity = {name: getattr(config, name) for name in IDENTITY}
     stage = run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs)
     questions = _questions(stage, recipe)
-    settings = grid(config)
     cells = [(q, setting, repeat) for q in questions for setting, num in settings for repeat in range(num)]
     there = set(_keys(stage))
     missing = [cell for cell in cells if _key(cell) not in there]
-    others = [s for s in settings_of(config.comparators) if not any(key[1] == s for key in there)]
-    numbers = read_numbers(config.comparators, [name_of(given) for given in config.benchmarks])
+    others = [s for s in asked if not any(key[1] == s for key in there)]
     same_numbers = numbers == list(stage.rows("numbers", PublishedNumber))
     if stage.is_done and not missing and not others and same_numbers:
         return stage
@@ -53,17 +53,28 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
         model, config.baseline, config.batch_size, Decoding(recipe.seed, config.answer_tokens, config.rejection_tries)
     )
     with meter("evaluate", total=len(missing), unit="cells") as m:
-        in_processes(work, jobs, config.processes, m.advance)
+        _fill(stage, work, jobs, config.processes, m.advance)
     _add_comparators(stage, config.comparators, others, questions)
     if not same_numbers:
         stage.write("numbers", PublishedNumber, numbers, shard=0)
     stage.counts["questions"] = len(questions)
-    stage.counts["settings"] = len(settings) + len(settings_of(config.comparators))
+    stage.counts["settings"] = len(settings) + len(asked)
     stage.counts["out"] = sum(1 for _ in _keys(stage))
     stage.figures["model"] = model
     stage.figures["computed now"] = len(missing)
     stage.finish()
     return stage
+
+
+def _fill(stage: Stage, work: Work, jobs: Sequence[Job], processes: int, on_progress: Callable[[int], None]) -> None:
+    """All jobs. What is refused before anything was made leaves nothing behind that would refuse the right command."""
+    try:
+        in_processes(work, jobs, processes, on_progress)
+    except InputError:
+        if not stage.shards("generations"):
+            for path in stage.shards("questions"):
+                path.unlink()
+        raise
 
 
 def _add_comparators(

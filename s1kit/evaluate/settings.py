@@ -44,6 +44,8 @@ def grid(config: Evaluate) -> list[tuple[Setting, int]]:
             cells[Setting(method=PROBE, max_tokens=budget, wait=config.wait)] = 1
     if config.baseline:
         cells[Setting(method=DIRECT, max_tokens=0, model=config.baseline)] = 1
+    for setting in cells:
+        budget_of(setting)
     return list(cells.items())
 
 
@@ -149,7 +151,7 @@ def budget_of(setting: Setting) -> ThinkingBudget:
     try:
         return ThinkingBudget(largest, setting.min_tokens, setting.num_waits)
     except ValueError as error:
-        raise InputError(str(error), where=setting.label, fix="Mend evaluate.min_tokens.") from error
+        raise InputError(str(error), where=said(setting), fix="Mend evaluate.min_tokens.") from error
 
 
 def families(settings: Iterable[Setting]) -> list[list[Setting]]:

@@ -10,8 +10,8 @@
 # TRL has no selective checkpointing and no rows of several samples: it recomputes everything, a sample at a time.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-tiny=()
-if [ "${1:-}" = --tiny ]; then tiny=(--shrink 64); shift; fi
+tiny=() budget=570
+if [ "${1:-}" = --tiny ]; then tiny=(--shrink 64) budget=3600; shift; fi
 results=${1:-build/train_gpu.jsonl}
 mkdir -p "$(dirname "$results")"
 : >"$results"
@@ -27,8 +27,9 @@ if [ ${#tiny[@]} = 0 ]; then
 fi
 
 run() { # run NAME SHAPE SECONDS ARGUMENTS...; SHAPE names the folder of the weights
-  local name=$1 shape=$2 limit=$3 left=$((570 - SECONDS))
+  local name=$1 shape=$2 limit=$3 left=$((budget - SECONDS))
   shift 3
+  [ ${#tiny[@]} = 0 ] || limit=600
   echo "== $name"
   if [ "$left" -lt 45 ]; then echo "left out: the ten minutes are over"; return; fi
   timeout "$((limit < left ? limit : left))" "$python" bench/train_throughput.py --warmup 2 --json "$results" \
@@ -38,7 +39,6 @@ run() { # run NAME SHAPE SECONDS ARGUMENTS...; SHAPE names the folder of the wei
   # 1 is the losses' disagreement, which is printed.
   if ! grep -q "tokens/s" "$weights/log"; then
     if [ $status = 124 ]; then echo "ran past $limit s"; else tail -n 3 "$weights/log"; fi
-    rm -rf "${weights:?}/$shape" # perhaps half written
   fi
 }
 layout() { echo "{\"master_dtype\": \"bfloat16\", \"activation_checkpointing\": \"$1\", \"compile\": $2, \"fp8\": ${3:-false}}"; }

@@ -77,7 +77,13 @@ def write_model(shape: Shape, folder: Path, dtype: torch.dtype = torch.float32) 
     cuda = torch.cuda.is_available()
     with torch.device("cuda" if cuda else "cpu"):
         model = AutoModelForCausalLM.from_config(Qwen2Config(**shape.qwen2_config()), dtype=dtype)
-    model.save_pretrained(folder)
+    part = folder.with_name(f"{folder.name}.part")
+    model.save_pretrained(part)
+    part.rename(folder)
+    del model
+    if cuda:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
 
 
 def run_s1kit(train: Train, samples: list[Encoded], warmup: int, profile: bool = False) -> Run:
@@ -286,7 +292,7 @@ def main() -> int:
     where = torch.cuda.get_device_name() if cuda else "CPU, one thread"
     print(f"torch {torch.__version__}, attention {kernel}, {where}")
     with tempfile.TemporaryDirectory() as temporary:
-        folder = given.weights or temporary
+        folder = given.weights or f"{temporary}/weights"
         write_model(shape, Path(folder), getattr(torch, dtype))
         train = Train(
             base=f"hf:{folder}",

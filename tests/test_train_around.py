@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fixtures_models import write_tokenizer
@@ -57,6 +58,45 @@ def test_a_training_that_does_not_fit_says_what_would() -> None:
     layout = recipe.train.layout.model_copy(update={"activation_checkpointing": found[1]})
     mended = recipe.train.model_copy(update={"layout": layout})
     assert fits(estimate(B32, lengths_of_s1k(), mended, Cluster()), Cluster())
+
+
+@pytest.mark.parametrize(
+    ("base", "card", "num_cards", "advice"),
+    [
+        ("Qwen2.5-32B", "H100", 8, "set train.layout.activation_checkpointing=full"),
+        ("Qwen2.5-32B", "H100", 1, "take 16 cards"),
+        ("Qwen2.5-7B", "L4", 1, "train adapters on a base of 4 bits: set .* train.lora.quantize=true"),
+        ("Qwen2.5-72B", "L4", 1, "take larger cards or a smaller model"),
+    ],
+)
+def test_the_advice_changes_as_little_as_fits(base: str, card: str, num_cards: int, advice: str) -> None:
+    cluster = [f"train.layout.cluster.card={card}", f"train.layout.cluster.num_cards={num_cards}"]
+    recipe = load_recipe("s1k", [f"train.base=hf:Qwen/{base}", "train.layout.context_parallel=1", *cluster])
+    told = "\n".join(estimate_train(recipe))
+    assert re.search(f"will NOT fit: {advice}", told), told
+
+
+def test_on_a_card_the_log_has_mfu_and_dollars(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten seconds for 80,000 tokens of 32B on 16 H100 at $2 an hour."""
+    import torch
+
+    from s1kit.train import meter
+    from s1kit.train.world import World
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
+    monkeypatch.setattr(meter, "_peak_memory", lambda _: 71.5)
+    clock = iter([0.0, 10.0, 20.0])
+    monkeypatch.setattr(meter, "time", SimpleNamespace(monotonic=lambda: next(clock)))
+    found = meter.TrainingMeter(tmp_path / "log.jsonl", Train(), B32, World(torch.device("cuda"), 0, 16))
+    found.resume(0)
+    for step in (1, 2):
+        row = found.step([5000] * 16, step=step, loss=1.0)
+    matrices, attention = 6 * 31.985e9 * 80_000, 6 * 64 * 5120 * 16 * 5000**2
+    assert row["mfu"] == pytest.approx((matrices + attention) / 10 / (16 * 989e12), rel=1e-3)
+    assert row["dollars"] == pytest.approx(2 * 10 * 16 * 2 / 3600, abs=1e-4)
+    assert row["memory_gib"] == 71.5
+    assert [r["tokens_per_second"] for r in meter.read_log(tmp_path / "log.jsonl")] == [8000, 8000]
+    assert found.summary()["dollars"] == row["dollars"]
 
 
 def test_a_slow_network_costs_minutes_that_sharding_within_a_node_saves() -> None:

@@ -145,12 +145,27 @@ checkpoints.Checkpoints._complete = complete
 """
 
 
-@pytest.mark.parametrize("trap", [IN_A_STEP, IN_A_CHECKPOINT])
+IN_THE_MIDDLE_OF_A_WRITE = """
+from torch.distributed.checkpoint import filesystem
+before, written = filesystem._write_item, []
+def write_item(transforms, stream, *rest):
+    written.append("step-00000004" in str(stream.name))
+    if sum(written) == 40:
+        stream.flush()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return before(transforms, stream, *rest)
+filesystem._write_item = write_item
+"""
+
+
+@pytest.mark.parametrize("trap", [IN_A_STEP, IN_A_CHECKPOINT, IN_THE_MIDDLE_OF_A_WRITE])
 def test_a_killed_training_ends_with_the_same_weights(base: Path, trained: Path, tmp_path: Path, trap: str) -> None:
     code = WORKER.format(tests=str(Path(__file__).parent), folder=str(tmp_path), base=str(base), trap=trap)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     assert [p.name for p in (tmp_path / "resume").glob("step-*")] == ["step-00000002"]
+    if trap == IN_THE_MIDDLE_OF_A_WRITE:
+        assert any(p.stat().st_size for p in (tmp_path / "resume").glob(".step-00000004.part/*.distcp"))
     train_samples(make_samples(10), tmp_path, settings_for(base))
     expected = weights(trained)
     for name, weight in weights(tmp_path).items():

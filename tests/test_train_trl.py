@@ -56,3 +56,47 @@ def test_a_sample_exported_to_trl_becomes_the_ids_that_s1kit_trains_on(base: Pat
     ids = tokenizer.apply_chat_template(chat, tokenize=True, return_dict=False)
     newline = tokenizer.encode("\n", add_special_tokens=False)
     assert ids == [*encoded.ids, *newline]
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_file_trains_in_trl_on_what_s1kit_trains_on(base: Path, tmp_path: Path) -> None:
+    """Through TRL's own loading and mask, which counts the opening delimiter and the last line end too."""
+    from datasets import load_dataset
+    from transformers import AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    from s1kit.records import Sample
+    from s1kit.stage import open_run
+    from s1kit.train.export import export_samples
+
+    samples = make_samples(4)
+    curate = open_run(tmp_path / "run", "test", {}).open("curate", {}, 0)
+    curate.write("samples", Sample, samples)
+    export_samples(tmp_path / "run", tmp_path / "data.jsonl", "trl")
+    config = SFTConfig(
+        output_dir=str(tmp_path / "out"),
+        max_length=None,
+        max_steps=1,
+        per_device_train_batch_size=2,
+        use_cpu=True,
+        bf16=False,
+        report_to="none",
+        save_strategy="no",
+        disable_tqdm=True,
+    )
+    trainer = SFTTrainer(
+        model=str(base),
+        args=config,
+        train_dataset=load_dataset("json", data_files=str(tmp_path / "data.jsonl"), split="train"),
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )
+    tokenizer = load_tokenizer(f"hf:{base}", "", FORMATS["s1"])
+    opening = len(tokenizer.encode(FORMATS["s1"].open, add_special_tokens=False))
+    for row, sample in zip(trainer.train_dataset, encode(base, samples), strict=True):
+        ids = list(row["input_ids"])
+        assert ids[: len(sample)] == list(sample.ids)
+        assert tokenizer.decode(ids[len(sample) :]).strip("\n") in ("", "<|im_end|>")
+        mask = list(row["completion_mask"])
+        assert mask.index(1) == sample.num_prompt - opening
+        assert all(mask[sample.num_prompt : len(sample)])
+    assert trainer.train().training_loss > 0

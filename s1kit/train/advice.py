@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from s1kit.errors import InputError
-from s1kit.recipe import Cluster, Train
+from s1kit.recipe import Cluster, Lora, Train
 from s1kit.train.cost import RECOMPUTED, Estimate, card_gib, estimate, memory_gib
 from s1kit.train.shapes import Shape
 
@@ -15,41 +15,59 @@ def fits(found: Estimate, cluster: Cluster) -> bool:
 
 
 def advice(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster) -> str:
-    """The first change that makes it fit."""
-    layout = train.layout
-    heads = shape.num_attention_heads
-    changes: list[tuple[str, Train, Cluster]] = []
-
-    def with_layout(**more: object) -> Train:
-        return train.model_copy(update={"layout": layout.model_copy(update=more)})
-
-    for how in ("selective", "full"):
-        changes.append(
-            (f"set train.layout.activation_checkpointing={how}", with_layout(activation_checkpointing=how), cluster)
-        )
-    for parts in (2, 4, 8, 16):
-        if parts > layout.context_parallel and heads % parts == 0 and cluster.num_cards % parts == 0:
-            tokens = max(8, train.micro_batch_tokens * layout.context_parallel // parts)
-            both = with_layout(activation_checkpointing="full", context_parallel=parts)
-            changes.append(
-                (
-                    f"set train.layout.activation_checkpointing=full train.layout.context_parallel={parts} "
-                    f"train.micro_batch_tokens={tokens}",
-                    both.model_copy(update={"micro_batch_tokens": tokens}),
-                    cluster,
-                )
-            )
-    halved = with_layout(activation_checkpointing="full", master_dtype="bfloat16")
-    changes.append(
-        ("set train.layout.activation_checkpointing=full train.layout.master_dtype=bfloat16", halved, cluster)
-    )
-    for factor in (2, 4, 8):
-        more = cluster.model_copy(update={"num_cards": cluster.num_cards * factor})
-        changes.append((f"take {more.num_cards} cards", with_layout(activation_checkpointing="full"), more))
-    for text, changed, on in changes:
+    """The first change that makes it fit, those first that change least."""
+    for text, changed, on in _changes(shape, train, cluster):
         if fits(estimate(shape, lengths, changed, on), on):
             return text
-    return "train adapters with train.lora.rank=64, or take larger cards"
+    return "take larger cards or a smaller model"
+
+
+def _changes(shape: Shape, train: Train, cluster: Cluster) -> Iterator[tuple[str, Train, Cluster]]:
+    """What to set, and what training and cluster are then: first the layout, then more cards, then adapters."""
+    full = _with_layout(train, activation_checkpointing="full")
+    yield (
+        "set train.layout.activation_checkpointing=selective",
+        _with_layout(train, activation_checkpointing="selective"),
+        cluster,
+    )
+    yield "set train.layout.activation_checkpointing=full", full, cluster
+    for changed, text in _shared_rows(shape, full, cluster):
+        yield f"set train.layout.activation_checkpointing=full {text}", changed, cluster
+    yield (
+        "set train.layout.activation_checkpointing=full train.layout.master_dtype=bfloat16",
+        _with_layout(full, master_dtype="bfloat16"),
+        cluster,
+    )
+    for factor in (2, 4, 8, 16):
+        more = cluster.model_copy(update={"num_cards": cluster.num_cards * factor})
+        yield f"take {more.num_cards} cards and train.layout.activation_checkpointing=full", full, more
+        for changed, text in _shared_rows(shape, full, more):
+            yield f"take {more.num_cards} cards, set train.layout.activation_checkpointing=full {text}", changed, more
+    rank = "train.layout.activation_checkpointing=full train.lora.rank=64"
+    adapters = full.model_copy(update={"lora": Lora(rank=64, alpha=128)})
+    yield f"train adapters: set {rank}", adapters, cluster
+    yield (
+        f"train adapters: set {rank} train.layout.master_dtype=bfloat16",
+        _with_layout(adapters, master_dtype="bfloat16"),
+        cluster,
+    )
+    if cluster.num_cards == 1:
+        quantized = full.model_copy(update={"lora": Lora(rank=64, alpha=128, quantize=True)})
+        yield f"train adapters on a base of 4 bits: set {rank} train.lora.quantize=true", quantized, cluster
+
+
+def _with_layout(train: Train, **more: object) -> Train:
+    return train.model_copy(update={"layout": train.layout.model_copy(update=more)})
+
+
+def _shared_rows(shape: Shape, train: Train, cluster: Cluster) -> Iterator[tuple[Train, str]]:
+    """More cards to a row, each with fewer of its tokens."""
+    now = train.layout.context_parallel
+    for parts in (2, 4, 8, 16):
+        if parts > now and shape.num_attention_heads % parts == 0 and cluster.num_cards % parts == 0:
+            tokens = max(8, train.micro_batch_tokens * now // parts)
+            changed = _with_layout(train, context_parallel=parts).model_copy(update={"micro_batch_tokens": tokens})
+            yield changed, f"train.layout.context_parallel={parts} train.micro_batch_tokens={tokens}"
 
 
 def fastest(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster) -> tuple[str, Estimate] | None:

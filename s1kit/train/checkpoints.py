@@ -22,7 +22,6 @@ import torch
 import torch.distributed as dist
 from torch.distributed.checkpoint import state_dict_loader as reader
 from torch.distributed.checkpoint import state_dict_saver as writer
-from torch.distributed.checkpoint.api import CheckpointException
 from torch.distributed.checkpoint.state_dict import (
     StateDictOptions,
     get_model_state_dict,
@@ -31,13 +30,11 @@ from torch.distributed.checkpoint.state_dict import (
     set_optimizer_state_dict,
 )
 
-from s1kit.errors import InputError, WorkFailed
+from s1kit.errors import InputError
 from s1kit.progress import say
 from s1kit.stage import hash_file, write_json
+from s1kit.train.disk import KEEP, writing
 from s1kit.train.world import World
-
-KEEP = 2
-"""Complete checkpoints that stay: the newest, and one in case it is damaged."""
 
 _COMPLETE = "complete.json"
 _ONLY_TRAINED = StateDictOptions(ignore_frozen_params=True)
@@ -64,7 +61,7 @@ class Checkpoints:
             saving: Any = writer.async_save(state, checkpoint_id=part, process_group=self.world.checkpoint_group)
             self._pending = (step, part, saving)
         else:
-            with _one_process_is_meant(), _explained(part):
+            with _one_process_is_meant(), writing("a checkpoint", self.folder, part):
                 writer.save(state, checkpoint_id=part, no_dist=True)
             self._complete(step, part)
 
@@ -82,7 +79,7 @@ class Checkpoints:
         assert self._pending is not None
         step, part, saving = self._pending
         self._pending = None
-        with _explained(part):
+        with writing("a checkpoint", self.folder, part):
             saving.result()
         if self.world.is_main:
             self._complete(step, part)
@@ -138,19 +135,6 @@ def _one_process_is_meant() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="torch.distributed is disabled")
         yield
-
-
-@contextmanager
-def _explained(part: Path) -> Iterator[None]:
-    """A full disk, as a sentence."""
-    try:
-        yield
-    except (OSError, CheckpointException) as error:
-        raise WorkFailed(
-            f"could not write a checkpoint: {str(error).splitlines()[-1]}",
-            where=str(part),
-            fix="Free space and run the same command again; the checkpoint before is kept.",
-        ) from error
 
 
 def _state(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from s1kit.recipe import Train
 from s1kit.records import Sample
 from s1kit.train import adapters
 from s1kit.train.base import load_weights
+from s1kit.train.disk import writing
 from s1kit.train.loop import Fitted
 from s1kit.train.meter import read_log
 from s1kit.train.prepare import plain_name
@@ -44,12 +45,13 @@ def write_checkpoint(
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(model_config, dtype=dtype)
     # The model knows which weights are tied and what its architecture calls them on disk; it needs none of its own.
-    model.save_pretrained(part, state_dict={n: w.to(dtype) for n, w in weights.items()}, max_shard_size="5GB")
-    tokenizer.save_pretrained(part)
-    fmt.save(part)
-    if folder.exists():
-        shutil.rmtree(folder)
-    part.rename(folder)
+    with writing("the final folder", folder.parent, part):
+        model.save_pretrained(part, state_dict={n: w.to(dtype) for n, w in weights.items()}, max_shard_size="5GB")
+        tokenizer.save_pretrained(part)
+        fmt.save(part)
+        if folder.exists():
+            shutil.rmtree(folder)
+        part.rename(folder)
 
 
 def whole_weights(fitted: Fitted, model_config: Any, train: Train, seed: int, world: World) -> dict[str, torch.Tensor]:
@@ -78,7 +80,7 @@ def model_card(
     settings = train.model_dump(mode="json", exclude={"layout", "acknowledge_terms"}, exclude_none=True)
     lines = [
         "---",
-        f"base_model: {train.base}",
+        f"base_model: {train.base.removeprefix('hf:')}",
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "tags: [s1kit, reasoning, test-time-scaling]",

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,7 @@ def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, 
     if first and world.is_main:
         say(f"train: goes on after step {first} of {len(steps)}")
     per_epoch = -(-len(samples) // train.batch_size)
-    with progress("train", total=len(steps), unit="steps") as bar:
+    with closing(meter), progress("train", total=len(steps), unit="steps") as bar:
         bar.advance(first)
         for step, members in enumerate(steps[first:], start=first):
             batch = [samples[i] for i in members]

@@ -11,9 +11,10 @@ from typing import Any
 
 import torch
 
-from s1kit.errors import MissingExtra
 from s1kit.recipe import Train
 from s1kit.stage import write_atomically
+from s1kit.train import trackers
+from s1kit.train.disk import writing
 from s1kit.train.flops import peak_tflops, training_flops
 from s1kit.train.shapes import Shape
 from s1kit.train.world import World
@@ -32,7 +33,7 @@ class TrainingMeter:
     tokens: int = 0
     flops: float = 0.0
     _step_started: float = field(default_factory=time.monotonic)
-    _trackers: list[Any] = field(default_factory=list)
+    _trackers: list[trackers.Tracker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         cuda = self.world.device.type == "cuda"
@@ -40,7 +41,8 @@ class TrainingMeter:
         self._peak = 1e12 * (self.train.layout.peak_tflops or peak_tflops(name))
         self._dollars_per_second = self.train.layout.dollars_per_gpu_hour / 3600 * self.world.size if cuda else 0.0
         if self.world.is_main:
-            self._trackers = [_tracker(name, self.log_path.parent, self.train) for name in self.train.layout.trackers]
+            for name in self.train.layout.trackers:
+                trackers.check(name)
 
     def resume(self, step: int) -> None:
         """Keep the lines of the first `step` steps; later ones were lost with the weights they describe."""
@@ -48,10 +50,17 @@ class TrainingMeter:
         if self.world.is_main:
             text = "".join(json.dumps(row) + "\n" for row in rows)
             write_atomically(self.log_path, lambda p: p.write_text(text, encoding="utf-8"))
+            folder, wanted = self.log_path.parent, self.train.layout.trackers
+            self._trackers = [trackers.start(name, folder, self.train, step) for name in wanted]
         for row in rows:
             self.seconds += row["seconds"]
             self.tokens += row["tokens"]
         self._step_started = time.monotonic()
+
+    def close(self) -> None:
+        """Let the trackers write what they hold back."""
+        for tracker in self._trackers:
+            tracker.close()
 
     def step(self, lengths: Sequence[int], **values: float) -> dict[str, float]:
         """Account for one optimiser step over samples of these lengths, and write its line."""
@@ -73,10 +82,10 @@ class TrainingMeter:
         if self._dollars_per_second:
             row["dollars"] = round(self.seconds * self._dollars_per_second, 4)
         if self.world.is_main:
-            with self.log_path.open("a", encoding="utf-8") as log:
+            with writing(self.log_path.name, self.log_path.parent), self.log_path.open("a", encoding="utf-8") as log:
                 log.write(json.dumps(row) + "\n")
             for tracker in self._trackers:
-                tracker(row)
+                tracker.add(row)
         return row
 
     def summary(self) -> dict[str, float]:
@@ -107,26 +116,3 @@ def _peak_memory(device: torch.device) -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-
-
-def _tracker(name: str, folder: Path, train: Train) -> Any:
-    """A function that takes a line of the log."""
-    if name == "tensorboard":
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError as error:
-            raise MissingExtra("train.layout.trackers", "tensorboard", extra="tensorboard") from error
-        writer: Any = SummaryWriter(folder / "tensorboard")
-
-        def to_tensorboard(row: dict[str, float]) -> None:
-            for key in row.keys() - {"step"}:
-                writer.add_scalar(f"train/{key}", row[key], row["step"])
-            writer.flush()
-
-        return to_tensorboard
-    try:
-        import wandb
-    except ImportError as error:
-        raise MissingExtra("train.layout.trackers", "wandb", extra="wandb") from error
-    run = wandb.init(project="s1kit", config=train.model_dump(mode="json"), dir=str(folder))
-    return lambda row: run.log(row, step=int(row["step"]))

@@ -84,7 +84,9 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     from s1kit.train.base import load_config, load_tokenizer, require_torch
 
     require_torch()
+    from s1kit.train import packing
     from s1kit.train.advice import check_card
+    from s1kit.train.disk import check_disk
     from s1kit.train.folder import model_card, write_checkpoint
     from s1kit.train.loop import fit
     from s1kit.train.meter import read_log
@@ -104,6 +106,8 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     with open_world(train.layout) as world, _threads(world, model_config):
         if world.is_main:
             make_folder(folder)
+            num_steps = len(packing.batches(len(encoded), train.batch_size, train.epochs, train.max_steps, seed))
+            check_disk(folder, Shape.of_config(model_config), train, num_steps)
             if world.device.type == "cpu" and train.dtype == "bfloat16":
                 say("train: bfloat16 is slow on most CPUs; train.dtype=float32 is not")
             num = sum(map(len, encoded))

@@ -1,0 +1,56 @@
+"""A full disk: said before training where it can be known, and as a sentence where it happens."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from safetensors import SafetensorError
+from torch.distributed.checkpoint.api import CheckpointException
+
+from s1kit.errors import InputError, WorkFailed
+from s1kit.recipe import Train
+from s1kit.train.cost import lora_parameters
+from s1kit.train.shapes import Shape
+
+KEEP = 2
+"""Complete checkpoints that stay: the newest, and one in case it is damaged."""
+
+
+@contextmanager
+def writing(what: str, where: Path, part: Path | None = None) -> Iterator[None]:
+    """Name what could not be written; `part`, the half of it that was, is removed, so that its space is free."""
+    try:
+        yield
+    except (OSError, CheckpointException, SafetensorError) as error:
+        if part is not None:
+            shutil.rmtree(part, ignore_errors=True)
+        raise WorkFailed(
+            f"could not write {what}: {str(error).splitlines()[-1]}",
+            where=str(where),
+            fix="Free space and run the same command again; the last good checkpoint is kept.",
+        ) from error
+
+
+def needed_bytes(shape: Shape, train: Train, num_steps: int) -> int:
+    """What lies on the disk at its fullest: resumable checkpoints, one more being written, the final folder."""
+    final = shape.parameters * (2 if train.dtype == "bfloat16" else 4)
+    trained = shape.parameters if train.lora is None else lora_parameters(shape, train.lora.rank)
+    state = 3 * trained * (4 if train.layout.master_dtype == "float32" else 2)
+    num_saved = (num_steps - 1) // train.save_every
+    return final + min(num_saved, KEEP + 1) * state
+
+
+def check_disk(folder: Path, shape: Shape, train: Train, num_steps: int) -> None:
+    """Raises InputError when the folder's disk has not the room; what an interrupted call left there counts as room."""
+    needed = needed_bytes(shape, train, num_steps)
+    there = sum(file.stat().st_size for file in (folder / "resume").rglob("*") if file.is_file())
+    free = shutil.disk_usage(folder).free + there
+    if free < needed:
+        raise InputError(
+            f"training needs some {needed / 1e9:.1f} GB of disk, where {free / 1e9:.1f} are free",
+            where=str(folder),
+            fix="Free space, choose another place with out=..., or raise train.save_every: fewer states are kept.",
+        )

@@ -1,0 +1,253 @@
+"""The paths that a card takes, as far as a processor can go: torch's variable-length attention with its two kernels
+written out here, compiled layers, float8 products emulated, weights held in bfloat16."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import torch.distributed as dist
+from fixtures_models import write_random_checkpoint
+from fixtures_train import encode, make_samples, reference_steps
+from torch import Tensor
+
+from s1kit.errors import InputError, MissingExtra
+from s1kit.recipe import Layout, Train
+from s1kit.train import adapters, attention, loop, packing
+from s1kit.train.base import load_config, load_tokenizer
+from s1kit.train.prepare import FP8_MULTIPLE, prepare
+from s1kit.train.row import make_row
+from s1kit.train.world import World
+
+CPU = torch.device("cpu")
+CALLS = {"forward": 0, "backward": 0}
+
+
+def parts_of(ends: Tensor, *tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Each sample's share of (tokens, heads, size), heads first, as many of each as of the first."""
+    for start, end in zip(ends.tolist(), ends.tolist()[1:], strict=False):
+        parts = [x[start:end].transpose(0, 1) for x in tensors]
+        yield tuple(x.repeat_interleave(len(parts[0]) // len(x), 0) for x in parts)
+
+
+def scores_of(q: Tensor, k: Tensor, scale: float) -> Tensor:
+    future = torch.ones(q.shape[1], q.shape[1]).triu(1).bool()
+    return (q @ k.transpose(1, 2) * scale).masked_fill(future, -math.inf)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def kernels_for_a_processor() -> None:
+    """torch's own operation with all around it; only what CUDA would do is done in Python."""
+    varlen = pytest.importorskip("torch.nn.attention.varlen")
+
+    @varlen._varlen_attn.register_kernel("cpu")  # type: ignore[untyped-decorator]
+    def forward(q: Tensor, k: Tensor, v: Tensor, ends: Tensor, *rest: Any, **more: Any) -> tuple[Tensor, ...]:
+        CALLS["forward"] += 1
+        scale = (rest[4] if len(rest) > 4 else more.get("scale")) or 1 / math.sqrt(q.shape[-1])
+        outs, sums = [], []
+        for one_q, one_k, one_v in parts_of(ends, q, k, v):
+            scores = scores_of(one_q, one_k, scale)
+            outs.append((scores.softmax(-1) @ one_v).transpose(0, 1))
+            sums.append(scores.float().logsumexp(-1))
+        return torch.cat(outs).contiguous(), torch.cat(sums, 1), torch.zeros(2, dtype=torch.uint64)
+
+    @varlen._varlen_attn_backward.register_kernel("cpu")  # type: ignore[untyped-decorator]
+    def backward(
+        grad: Tensor, q: Tensor, k: Tensor, v: Tensor, out: Tensor, sums: Tensor, ends: Tensor, *rest: Any
+    ) -> tuple[Tensor, ...]:
+        CALLS["backward"] += 1
+        scale = rest[5] or 1 / math.sqrt(q.shape[-1])
+        found: list[list[Tensor]] = [[], [], []]
+        for one_q, one_k, one_v, one_grad in parts_of(ends, q, k, v, grad):
+            p = scores_of(one_q, one_k, scale).softmax(-1)
+            grad_p = one_grad @ one_v.transpose(1, 2)
+            grad_scores = p * (grad_p - (grad_p * p).sum(-1, keepdim=True)) * scale
+            for kind, of_heads, like in (
+                (0, grad_scores @ one_k, q),
+                (1, grad_scores.transpose(1, 2) @ one_q, k),
+                (2, p.transpose(1, 2) @ one_grad, v),
+            ):
+                shared = of_heads.unflatten(0, (like.shape[1], -1)).sum(1)
+                found[kind].append(shared.transpose(0, 1))
+        grads = [torch.cat(parts).contiguous() for parts in found]
+        return grads[0], grads[1], grads[2]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # Sides of 16 or more, which float8 products want.
+    return write_random_checkpoint(tmp_path_factory.mktemp("kernels_base"), context=1024, scale=0.1, head_width=16)
+
+
+def settings_for(base: Path, **more: Any) -> Train:
+    given = {"base": f"hf:{base}", "dtype": "float32", "batch_size": 4, "learning_rate": 1e-2, "max_length": 1024}
+    return Train.model_validate(given | more)
+
+
+def gradients(train: Train, kernel: attention.Kernel, world: World) -> tuple[float, dict[str, Tensor]]:
+    """Loss and gradients of the first batch."""
+    from s1kit.formats import find_format
+    from s1kit.train.prepare import plain_name
+
+    samples = encode(Path(train.base.removeprefix("hf:")), make_samples(14))
+    objective = prepare(train, load_config(train.base, load_tokenizer(train.base, "", find_format("s1"))), 0, world)
+    (members,) = packing.batches(len(samples), train.batch_size, 1, 1, seed=0)
+    loss = loop.backward(objective, [samples[i] for i in members], train, kernel, world)
+    found = {}
+    for name, parameter in objective.model.named_parameters():
+        grad: Any = parameter.grad
+        if grad is not None:
+            found[plain_name(name)] = grad.full_tensor() if hasattr(grad, "full_tensor") else grad
+    return loss, found
+
+
+def assert_as_reference(train: Train, found: tuple[float, dict[str, Tensor]]) -> None:
+    losses, expected = reference_steps(train, encode(Path(train.base.removeprefix("hf:")), make_samples(14)), 1)
+    assert found[0] == pytest.approx(losses[0], abs=1e-5)
+    for name, gradient in found[1].items():
+        torch.testing.assert_close(gradient, expected[f"0:{name}"], rtol=1e-4, atol=1e-5, msg=name)
+
+
+@pytest.mark.parametrize(("how", "forward_passes"), [("none", 1), ("selective", 1), ("full", 2)])
+def test_variable_length_attention_learns_the_same_and_is_done_again_only_where_everything_is(
+    base: Path, how: str, forward_passes: int
+) -> None:
+    train = settings_for(base, layout={"activation_checkpointing": how})
+    CALLS.update(forward=0, backward=0)
+    assert_as_reference(train, gradients(train, "varlen", World(CPU)))
+    assert {"forward": 2 * forward_passes, "backward": 2} == CALLS, "two layers, one row"
+
+
+def test_every_release_of_varlen_attn_gets_the_arguments_it_knows(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """2.10 says `is_causal`, the next the window, 2.12 has grouped heads: what is missing is done before the call."""
+    real = attention.varlen_attn
+    assert real is not None
+
+    def first(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, x: int, y: int, is_causal: bool = False) -> Any:
+        assert is_causal
+        assert q.shape == k.shape == v.shape
+        return real(q, k, v, a, b, x, y, window_size=(-1, 0))
+
+    monkeypatch.setattr(attention, "varlen_attn", first)
+    monkeypatch.setattr(attention, "_VARLEN_TAKES", frozenset({"is_causal"}))
+    monkeypatch.setattr(attention, "_VARLEN_CAUSAL", {"is_causal": True})
+    train = settings_for(base)
+    assert_as_reference(train, gradients(train, "varlen", World(CPU)))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "device", "dtype", "has_varlen", "chosen"),
+    [
+        ("auto", "cuda", torch.bfloat16, True, "varlen"),
+        ("auto", "cuda", torch.bfloat16, False, "sdpa"),
+        ("auto", "cuda", torch.float32, True, "sdpa"),
+        ("auto", "cpu", torch.bfloat16, True, "sdpa"),
+        ("sdpa", "cuda", torch.bfloat16, True, "sdpa"),
+    ],
+)
+def test_attention_is_what_the_machine_has(
+    monkeypatch: pytest.MonkeyPatch, wanted: str, device: str, dtype: torch.dtype, has_varlen: bool, chosen: str
+) -> None:
+    if not has_varlen:
+        monkeypatch.setattr(attention, "varlen_attn", None)
+    assert attention.choose_kernel(wanted, torch.device(device), dtype) == chosen
+
+
+def test_a_kernel_that_is_not_there_is_refused_with_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(attention, "varlen_attn", None)
+    with pytest.raises(InputError, match=r"no varlen_attn.*Install torch 2\.10"):
+        attention.choose_kernel("varlen", torch.device("cuda"), torch.bfloat16)
+    with pytest.raises(MissingExtra, match=r"s1kit\[flash\]"):
+        attention.choose_kernel("flash", torch.device("cuda"), torch.bfloat16)
+
+
+@pytest.fixture
+def one_process_of_fsdp() -> Iterator[World]:
+    """As on one card: sharded over a single process."""
+    from s1kit.train.world import open_world
+
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        with open_world(Layout()) as world:
+            yield world
+    finally:
+        dist.destroy_process_group()
+
+
+def test_weights_held_in_bfloat16_leave_the_angles_of_positions_exact(base: Path, one_process_of_fsdp: World) -> None:
+    train = settings_for(base, dtype="bfloat16", layout={"master_dtype": "bfloat16"})
+    from s1kit.formats import find_format
+
+    config = load_config(train.base, load_tokenizer(train.base, "", find_format("s1")))
+    objective = prepare(train, config, 0, one_process_of_fsdp)
+    assert {p.dtype for p in objective.parameters()} == {torch.bfloat16}
+    angles = dict(objective.named_buffers())["model.model.rotary_emb.inv_freq"]
+    size = config.hidden_size // config.num_attention_heads
+    exact = config.rope_parameters["rope_theta"] ** (-torch.arange(0, size, 2, dtype=torch.float64) / size)
+    assert angles.dtype == torch.float32
+    torch.testing.assert_close(angles.double(), exact, rtol=1e-6, atol=0)
+    # And the losses are those of float32 up to bfloat16's three digits.
+    loss, _ = gradients(train, "varlen", one_process_of_fsdp)
+    assert loss == pytest.approx(gradients(settings_for(base), "sdpa", World(CPU))[0], rel=1e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("how", ["none", "selective", "full"])
+def test_compiled_layers_are_compiled_once_for_rows_of_any_make(base: Path, how: str) -> None:
+    import torch._dynamo
+
+    torch._dynamo.reset()
+    torch._dynamo.utils.counters.clear()
+    layout = {"compile": True, "activation_checkpointing": how}
+    train = settings_for(base, layout=layout, micro_batch_tokens=250)
+    assert_as_reference(train, gradients(train, "varlen", World(CPU)))
+    counters = torch._dynamo.utils.counters
+    assert counters["stats"]["unique_graphs"] <= 3, "the first row's lengths, then any"
+    assert not counters["graph_break"], counters["graph_break"]
+
+
+def test_float8_rows_have_sides_that_the_kernels_accept(base: Path) -> None:
+    samples = encode(base, make_samples(3))
+    row = make_row(samples, [1.0] * 3, 2 * FP8_MULTIPLE)
+    assert len(row.part(1, 2).ids) % FP8_MULTIPLE == 0
+
+
+def test_float8_products_learn_nearly_the_same(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the arithmetic emulated, since no processor has it."""
+    pytest.importorskip("torchao", reason="pip install 's1kit[fp8]'")
+    import torchao.float8 as float8
+
+    from s1kit.train import prepare as preparing
+
+    real, emulated = float8.convert_to_float8_training, float8.Float8LinearConfig(emulate=True)
+    monkeypatch.setattr(
+        float8, "convert_to_float8_training", lambda layers, **how: real(layers, config=emulated, **how)
+    )
+    monkeypatch.setattr(preparing, "check_layout", lambda *_: None)
+    converted = gradients(settings_for(base, layout={"fp8": True}), "sdpa", World(CPU))
+    exact = gradients(settings_for(base), "sdpa", World(CPU))
+    assert converted[0] == pytest.approx(exact[0], rel=2e-2)
+    name = "model.layers.0.mlp.up_proj.weight"
+    similarity = torch.cosine_similarity(converted[1][name].flatten(), exact[1][name].flatten(), 0)
+    assert 0.95 < float(similarity) < 0.99999, "float8 rounds, and only rounds"
+
+
+def test_four_bit_bases_without_bitsandbytes_name_the_extra(base: Path) -> None:
+    pytest.importorskip("peft")
+    try:
+        import bitsandbytes  # noqa: F401
+    except ImportError:
+        with pytest.raises(MissingExtra, match=r"s1kit\[qlora\]"):
+            adapters.load_quantized(f"hf:{base}", None, torch.device("cuda"))
+    else:
+        pytest.skip("bitsandbytes is there")
+
+
+def test_four_bit_bases_are_refused_where_there_is_no_card(base: Path) -> None:
+    train = settings_for(base, lora={"rank": 4, "alpha": 8, "quantize": True})
+    with pytest.raises(InputError, match="quantize trains on exactly one CUDA card"):
+        gradients(train, "sdpa", World(CPU))

@@ -8,6 +8,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from engine_parity import assert_bounds_hold_when_sampling
 from naive_forcing import Naive, naive_loop
 
 from s1kit import Generation, Request, ThinkingBudget, load_engine
@@ -85,6 +86,11 @@ def test_greedy_decoding_in_a_mixed_batch_is_token_for_token_the_naive_loop(engi
     assert sum(g.num_waits for g in found.values()) > 20
     for request in requests:
         assert as_naive(found[request.question_id]) == by_naive_loop(engine, request), request
+
+
+def test_no_law_is_broken_over_random_requests_when_sampling(engine: Any) -> None:
+    """60 of them; as many as S1KIT_PARITY_REQUESTS says."""
+    assert_bounds_hold_when_sampling(engine)
 
 
 @pytest.mark.slow

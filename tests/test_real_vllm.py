@@ -6,11 +6,18 @@ import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from subprocess import run
 from typing import Any
 
 import httpx
 import pytest
-from engine_parity import assert_bounds_hold_when_sampling, assert_same_transcripts, server
+from engine_parity import (
+    SMALL_CACHE,
+    assert_bounds_hold_when_sampling,
+    assert_same_transcripts,
+    assert_same_transcripts_under_preemption,
+    server,
+)
 from fixtures_models import write_random_checkpoint
 
 from s1kit import load_engine
@@ -44,6 +51,18 @@ def test_offline_transcripts_are_those_of_transformers(folder: Path) -> None:
     assert_bounds_hold_when_sampling(engine)
 
 
+def test_requests_that_lose_their_cache_in_the_middle_are_taken_up_where_they_stood(folder: Path) -> None:
+    settings: dict[str, Any] = {"enforce_eager": True, "dtype": "float32", "max_num_seqs": 16}
+    engine: Any = load_engine(f"vllm:{folder}", **settings, **SMALL_CACHE)
+    assert_same_transcripts_under_preemption(engine, load_engine(f"hf:{folder}", context_tokens=256))
+
+
+def test_the_v2_runner_in_tritons_interpreter_gives_the_same_transcripts(folder: Path) -> None:
+    program = Path(__file__).parent / "vllm_on_v2.py"
+    done = run([sys.executable, str(program), str(folder)], capture_output=True, text=True, timeout=1200, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
 def test_its_server_behind_flow_exchanges_ids_and_gives_the_same_transcripts(folder: Path, url: str) -> None:
     engine: Any = load_engine(f"completions:{url}#{folder}")
     assert engine.mode == "ids"
@@ -74,15 +93,89 @@ def test_a_request_to_the_server_with_the_plugin_is_forced_as_it_asked(folder: P
     assert reply.json()["choices"][0]["token_ids"][: len(ids)] == ids
 
 
-@pytest.mark.parametrize(
-    ("asked", "complaint"),
-    [
-        ({"max_thinking_tokens": 5, "min_thinking_tokens": 9}, "min_tokens is 9"),
-        ({"max_thinking_tokens": 500, "answer_tokens": 16}, "do not fit into max_tokens"),
-        ({"max_thinking": 5}, "unknown field"),
-    ],
-)
-def test_arguments_that_make_no_sense_are_refused_with_400(folder: Path, url: str, asked: dict, complaint: str) -> None:
+REFUSED = [
+    ({"max_thinking_tokens": 5, "min_thinking_tokens": 9}, "min_thinking_tokens", "above max_thinking_tokens"),
+    ({"max_thinking_tokens": "many"}, "max_thinking_tokens", "not a whole number"),
+    ({"max_thinking_tokens": 5.5}, "max_thinking_tokens", "not a whole number"),
+    ({"max_thinking_tokens": 500, "answer_tokens": 16}, "max_thinking_tokens", "leaves no room for an answer"),
+    ({"max_thinking_tokens": 5, "answer_tokens": 500}, "answer_tokens", "there is room for"),
+    ({"num_waits": 1, "wait": ""}, "wait", "wait is"),
+    ({"num_waits": 1, "wait": "<|im_start|>"}, "wait", "contains a delimiter"),
+    ({"max_thinking_tokens": 5, "loop_guard": "no"}, "loop_guard", "neither true nor false"),
+    ({"max_thinking": 5}, "max_thinking", "unknown field"),
+    ({"s1kit_request": 5}, "s1kit_request", "only the engine vllm:"),
+]
+
+
+@pytest.mark.parametrize(("asked", "field", "complaint"), REFUSED)
+def test_arguments_that_make_no_sense_are_refused_with_400(
+    folder: Path, url: str, asked: dict[str, Any], field: str, complaint: str
+) -> None:
     reply = complete(url, folder, asked)
     assert reply.status_code == 400
     assert complaint in reply.text
+    assert f"vllm_xargs.{field}" in reply.text
+
+
+def test_what_only_the_prompt_rules_out_is_said_in_the_completion_and_the_server_lives_on(
+    folder: Path, url: str
+) -> None:
+    reference: Any = load_engine(f"hf:{folder}")
+    prompt = reference.format.prompt_ids(reference.tokenizer, "Which? " * 40)
+    body = {"model": str(folder), "prompt": prompt, "max_tokens": 512 - len(prompt), "temperature": 0.0}
+    asked = {"max_thinking_tokens": 400, "answer_tokens": 16}
+    reply = httpx.post(f"{url}/completions", json=body | {"vllm_xargs": asked, "max_tokens": None}, timeout=120.0)
+    assert "s1kit refused this request" in reply.text
+    assert complete(url, folder, {"max_thinking_tokens": 5, "answer_tokens": 16}).status_code == 200
+
+
+NGRAM = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3}
+
+
+def test_installed_beside_a_vllm_that_speculates_it_refuses_only_who_asks(folder: Path) -> None:
+    import vllm
+
+    llm = vllm.LLM(str(folder), dtype="float32", enforce_eager=True, speculative_config=NGRAM)
+    (plain,) = llm.generate(["How?"], vllm.SamplingParams(max_tokens=8), use_tqdm=False)
+    assert plain.outputs[0].token_ids
+    with pytest.raises(ValueError, match="not exact under speculative decoding, and vLLM's V1 runner leaves"):
+        llm.generate(["How?"], vllm.SamplingParams(max_tokens=80, extra_args={"num_waits": 1}), use_tqdm=False)
+
+
+def test_asked_for_by_name_under_speculation_vllm_does_not_start(folder: Path) -> None:
+    import vllm
+
+    with pytest.raises(ValueError, match="not supported when speculative decoding"):
+        vllm.LLM(
+            str(folder),
+            dtype="float32",
+            enforce_eager=True,
+            speculative_config=NGRAM,
+            logits_processors=["s1kit.engines.vllm_plugin:BudgetForcing"],
+        )
+
+
+def test_an_engine_that_dies_in_the_middle_keeps_what_was_done_and_says_why_of_the_rest(
+    folder: Path, monkeypatch: Any
+) -> None:
+    from s1kit import Request, ThinkingBudget
+
+    engine: Any = load_engine(f"vllm:{folder}", enforce_eager=True, dtype="float32", max_num_seqs=64)
+    core, steps = engine.llm.llm_engine, []
+    step = core.step
+
+    def dies_later() -> Any:
+        steps.append(1)
+        if len(steps) > 20:
+            raise RuntimeError("no memory left")
+        return step()
+
+    monkeypatch.setattr(core, "step", dies_later)
+    budgets = [ThinkingBudget(60, 40) if i % 2 else ThinkingBudget(0) for i in range(6)]
+    found = list(engine.generate([Request(question=str(i), budget=b, answer_tokens=6) for i, b in enumerate(budgets)]))
+    assert len(found) == 6
+    failed = [g for g in found if g.ending == "failed"]
+    assert len(failed) == 3
+    assert all("no memory left" in g.note and g.thinking_tokens > 0 for g in failed)
+    monkeypatch.undo()
+    assert [g.ending for g in engine.generate([Request(question="again", budget=ThinkingBudget(4))])] != ["failed"]

@@ -152,7 +152,9 @@ class Decoder:
         events = self._let_in()
         if not self._active:
             return events
-        logits = self._extend([(a.queue.popleft(),) for a in self._active])
+        # Alone, a row takes all that is forced on it in one pass; a batch goes on together.
+        most = min(len(a.queue) for a in self._active)
+        logits = self._extend([[a.queue.popleft() for _ in range(most)] for a in self._active])
         return events + self._take(logits, first=0)
 
     def _extend(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:

@@ -7,10 +7,10 @@ from functools import lru_cache
 
 import torch
 
-from s1kit.engines.steering import Steered
+from s1kit.engines.steering import Refused, Steered
 
 
-def steer(logits: torch.Tensor, rows: Sequence[tuple[int, Steered]]) -> torch.Tensor:
+def steer(logits: torch.Tensor, rows: Sequence[tuple[int, Steered | Refused]]) -> torch.Tensor:
     """Change `logits` `[row, vocabulary]` in place for the given `(row number, row)`; returns them.
 
     A forced id keeps logit 0 and all others get minus infinity. A stop is drawn at the row's temperature, before any
@@ -22,7 +22,7 @@ def steer(logits: torch.Tensor, rows: Sequence[tuple[int, Steered]]) -> torch.Te
         token = row.forced
         if token is not None:
             forced.append((index, token))
-        else:
+        elif isinstance(row, Steered):
             groups.setdefault(row.stop_ids, []).append((index, row))
     for stop_ids, members in groups.items():
         forced += _draw_stops(logits, _as_tensor(stop_ids, logits.shape[-1], logits.device), members)

@@ -121,6 +121,8 @@ class Steered:
         """The engine has `token` in its output."""
         self._key = hash((self._key, token))
         self.num_observed += 1
+        if token < 0:
+            raise ValueError("the engine hides what it sampled from its processors.")
         if self._queue:
             _check(token, self._queue.popleft())
         elif self._is_stopping:
@@ -157,6 +159,28 @@ class Steered:
         stop = tokens.trigger_id if self.row.is_thinking else self._eos
         assert stop is not None
         self._queue.extend(self.row.push(stop)[1:])
+
+
+class Refused:
+    """In the place of a `Steered` where a request cannot be honoured: it says why, and ends."""
+
+    __slots__ = ("_ids", "num_observed")
+
+    def __init__(self, ids: Sequence[int]) -> None:
+        """`ids`: what it says; the last is the end of sequence."""
+        self._ids = ids
+        self.num_observed = 0
+
+    @property
+    def forced(self) -> int:
+        return self._ids[min(self.num_observed, len(self._ids) - 1)]
+
+    def observe(self, token: int) -> None:
+        """Whatever it is, even one that the engine does not show."""
+        self.num_observed += 1
+
+    def replay(self, tokens: Sequence[int]) -> None:
+        self.num_observed += len(tokens)
 
 
 def refuse_unsteerable(tokens: TokenFormat) -> None:

@@ -29,6 +29,9 @@ try:
 except ImportError as error:
     raise MissingExtra("the engine vllm:", "vllm", extra="vllm") from error
 
+from vllm.exceptions import VLLMServerError
+
+from s1kit.engines.steering import refuse_unsteerable
 from s1kit.engines.vllm_plugin import PLANS, STEERED, BudgetForcing
 
 _numbers = count()
@@ -53,7 +56,11 @@ class VllmEngine(Planned):
         numbers = {batch.admit(plan, is_streamed=on_segment is not None): i for i, plan in enumerate(plans)}
         try:
             while not batch.is_idle:
-                for event in batch.step():
+                try:
+                    events = batch.step()
+                except (RuntimeError, VLLMServerError) as error:
+                    events = batch.fail(f"{type(error).__name__}: {error}"[:500])
+                for event in events:
                     for segment in event.segments if on_segment else ():
                         on_segment(numbers[event.ticket], segment)  # type: ignore[misc]
                     if event.generation is not None:
@@ -140,6 +147,7 @@ def load(
     tokenizer = FileTokenizer(folder)
     fmt = choose_format(format, load_format(folder), tokenizer)
     tokens = TokenFormat(fmt, tokenizer, tokenizer.more_eos_ids)
+    refuse_unsteerable(tokens)
     processors = [BudgetForcing]
     llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=processors, **options)
     # The end of sequence is a token of its own to vLLM, and needs a place.

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from s1kit.errors import InputError, nearest
 from s1kit.forcing import UNLIMITED, ThinkingBudget
+from s1kit.plan import Plan, make_plan
 from s1kit.request import Request
+from s1kit.tokens import TokenFormat
 
 FIELDS = (
     "max_thinking_tokens",
@@ -25,6 +28,15 @@ REQUEST_FIELD = "s1kit_request"
 """Set by the engine `vllm:`, which hands its plans over in memory."""
 
 _DEFAULT_ANSWER_TOKENS = 256
+_VLLMS_OWN = {"thinking_token_budget"}
+_PLACES = {
+    "budget.max_tokens": "max_thinking_tokens",
+    "budget.min_tokens": "min_thinking_tokens",
+    "budget.num_waits": "num_waits",
+    "request.answer_tokens": "answer_tokens",
+    "request.wait": "wait",
+    "request.closing_phrase": "closing_phrase",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,9 +49,24 @@ class Asked:
     closing_phrase: str | None
     loop_guard: bool
 
-    def request(self, temperature: float, seed: int) -> Request:
-        """As the rest of the package knows it; the prompt is vLLM's."""
-        return Request(
+    def plan(
+        self,
+        tokens: TokenFormat,
+        context_tokens: int,
+        prompt: Sequence[int],
+        max_tokens: int | None,
+        temperature: float = 0.0,
+        seed: int = 0,
+    ) -> Plan:
+        """Resolved against vLLM's prompt and bounds; thinking is opened first where the prompt does not end so.
+
+        `max_tokens` is vLLM's bound on the whole output: what is opened, thinking, delimiters and answer must fit into
+        it. Raises InputError, naming the field of `vllm_xargs`.
+        """
+        opening = list(tokens.open_ids)
+        whole = [*prompt] if list(prompt[-len(opening) :]) == opening else [*prompt, *opening]
+        room = context_tokens if max_tokens is None else min(context_tokens, len(prompt) + max_tokens)
+        request = Request(
             question="",
             budget=self.budget,
             answer_tokens=self.answer_tokens,
@@ -49,43 +76,80 @@ class Asked:
             closing_phrase=self.closing_phrase,
             loop_guard=self.loop_guard,
         )
+        try:
+            return make_plan(request, tokens, room, whole)
+        except InputError as error:
+            place = _PLACES.get(error.where)
+            where = f"vllm_xargs.{place}" if place else error.where
+            raise InputError(error.what, where=where, fix=error.fix) from error
 
 
-def read_fields(arguments: Mapping[str, Any], max_tokens: int | None) -> Asked | None:
+def asks(arguments: Mapping[str, Any] | None) -> bool:
+    """Whether a request's extra arguments are for us at all."""
+    return bool(arguments) and any(key in FIELDS or key == REQUEST_FIELD for key in arguments or ())
+
+
+def read_fields(arguments: Mapping[str, Any]) -> Asked | None:
     """The budget in a request's extra arguments; None when it asks for none. Raises InputError.
 
-    `max_tokens` is vLLM's bound on the whole output: thinking, delimiters and answer must fit into it.
+    >>> read_fields({"max_thinking_tokens": "many"})
+    Traceback (most recent call last):
+    ...
+    s1kit.errors.InputError: max_thinking_tokens is 'many', not a whole number (vllm_xargs.max_thinking_tokens). \
+Give an integer.
     """
     ours = {k: v for k, v in arguments.items() if k in FIELDS}
-    for key in arguments.keys() - ours.keys():
-        if any(word in key for word in ("thinking", "num_wait")) and key != "thinking_token_budget":
-            raise InputError(f"unknown field {key!r}", where="vllm_xargs", fix=nearest(key, FIELDS))
+    for key in arguments.keys() - ours.keys() - _VLLMS_OWN:
+        # Another plugin's own keys are none of our business, unless the request speaks to us.
+        if get_close_matches(key, FIELDS, n=1, cutoff=0.75) or (ours and ("thinking" in key or "wait" in key)):
+            raise InputError(f"unknown field {key!r}", where=f"vllm_xargs.{key}", fix=nearest(key, FIELDS))
     if not ours:
         return None
-    most = _whole(ours, "max_thinking_tokens", -1)
-    try:
-        budget = ThinkingBudget(
-            UNLIMITED if most == -1 else most, _whole(ours, "min_thinking_tokens", 0), _whole(ours, "num_waits", 0)
-        )
-    except ValueError as error:
-        raise InputError(str(error), where="vllm_xargs") from error
-    answer = _whole(ours, "answer_tokens", _DEFAULT_ANSWER_TOKENS)
-    if max_tokens is not None and most != -1 and most + answer > max_tokens:
+    if ours.keys() == {"wait"} or ours.keys() == {"closing_phrase"}:
+        (only,) = ours
         raise InputError(
-            f"max_thinking_tokens {most} and answer_tokens {answer} do not fit into max_tokens, which is {max_tokens}",
-            where="vllm_xargs",
-            fix=f"Raise max_tokens to {most + answer + 16} (16 for the delimiters), or lower the others.",
+            f"{only} without a budget", where=f"vllm_xargs.{only}", fix="Give max_thinking_tokens or num_waits with it."
+        )
+    most = _whole(ours, "max_thinking_tokens", -1)
+    if most < -1:
+        raise InputError(
+            f"max_thinking_tokens is {most}",
+            where="vllm_xargs.max_thinking_tokens",
+            fix="Give 0 or more, or -1 for no limit.",
+        )
+    least = _whole(ours, "min_thinking_tokens", 0, at_least=0)
+    num_waits = _whole(ours, "num_waits", 0, at_least=0)
+    if most != -1 and least > most:
+        raise InputError(
+            f"min_thinking_tokens is {least}, above max_thinking_tokens, which is {most}",
+            where="vllm_xargs.min_thinking_tokens",
+            fix="Lower the minimum or raise the maximum.",
         )
     return Asked(
-        budget, answer, _wait(ours.get("wait")), _text(ours, "closing_phrase"), bool(ours.get("loop_guard", True))
+        ThinkingBudget(UNLIMITED if most == -1 else most, least, num_waits),
+        _whole(ours, "answer_tokens", _DEFAULT_ANSWER_TOKENS, at_least=1),
+        _wait(ours.get("wait")),
+        _text(ours, "closing_phrase"),
+        _truth(ours, "loop_guard", default=True),
     )
 
 
-def _whole(values: Mapping[str, Any], name: str, default: int) -> int:
+def _whole(values: Mapping[str, Any], name: str, default: int, at_least: int | None = None) -> int:
     value = values.get(name, default)
+    where = f"vllm_xargs.{name}"
     if type(value) is not int:
-        raise InputError(f"{name} is {value!r}, not a whole number", where=f"vllm_xargs.{name}", fix="Give an integer.")
+        raise InputError(f"{name} is {value!r}, not a whole number", where=where, fix="Give an integer.")
+    if at_least is not None and value < at_least:
+        raise InputError(f"{name} is {value}, below {at_least}", where=where, fix=f"Give {at_least} or more.")
     return value
+
+
+def _truth(values: Mapping[str, Any], name: str, default: bool) -> bool:
+    value = values.get(name, default)
+    # Over HTTP a truth value arrives as a number.
+    if value not in (0, 1) or isinstance(value, str):
+        raise InputError(f"{name} is {value!r}, neither true nor false", where=f"vllm_xargs.{name}", fix="Give 1 or 0.")
+    return bool(value)
 
 
 def _text(values: Mapping[str, Any], name: str) -> str | None:
@@ -96,8 +160,10 @@ def _text(values: Mapping[str, Any], name: str) -> str | None:
 
 
 def _wait(value: Any) -> str | tuple[str, ...] | None:
-    if value is None or isinstance(value, str):
+    if value is None or (isinstance(value, str) and value):
         return value
-    if isinstance(value, list) and value and all(isinstance(v, str) for v in value):
+    if isinstance(value, list) and value and all(isinstance(v, str) and v for v in value):
         return tuple(value)
-    raise InputError(f"wait is {value!r}", where="vllm_xargs.wait", fix="Give a string, or a list used in turn.")
+    raise InputError(
+        f"wait is {value!r}", where="vllm_xargs.wait", fix="Give a text such as 'Wait', or a list of them used in turn."
+    )

@@ -7,32 +7,40 @@ A request asks with `vllm_xargs` (`extra_args` of SamplingParams offline); one t
 
     {"max_thinking_tokens": 2048, "min_thinking_tokens": 0, "num_waits": 2, "wait": "Wait", "answer_tokens": 512}
 
-One class serves both of vLLM's processor interfaces. It refuses to start where it could not be exact: with speculative
-decoding on the V1 runner, which drops processors silently, and with asynchronous scheduling when it was not named with
-`--logits-processors`, because vLLM then hides the sampled tokens from it. Sampling is exact before top-k and top-p.
+One class serves both of vLLM's processor interfaces. Named with `--logits-processors` it refuses to start where it
+could not be exact: under speculative decoding, or with a model whose end of thinking it does not know. Merely
+installed, it refuses the requests that ask for a budget there, and no others. What can be judged before a request is
+queued is HTTP 400; what is found out later (the prompt leaves no room) becomes a completion that says so and ends.
+Sampling is exact before top-k and top-p.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
+import logging
 from typing import Any, ClassVar
+from weakref import ref
 
 import torch
 
 from s1kit.engines.steer_logits import steer
-from s1kit.engines.steering import Memory, Steered
-from s1kit.engines.vllm_fields import REQUEST_FIELD, read_fields
+from s1kit.engines.steering import Memory, Refused, Steered
+from s1kit.engines.vllm_fields import REQUEST_FIELD, asks, read_fields
+from s1kit.engines.vllm_setting import Setting, setting_of_caller
 from s1kit.errors import InputError
-from s1kit.formats import detect_format, load_format
-from s1kit.plan import Plan, make_plan
-from s1kit.tokenizer import FileTokenizer, find_folder
-from s1kit.tokens import TokenFormat
+from s1kit.plan import Plan
 
-from vllm.v1.sample.logits_processor import LogitsProcessor as ProcessorV1  # isort: skip
+# Where a vLLM has only one of the interfaces, a stand-in takes the other's place: what is merely installed must load.
+try:
+    from vllm.v1.sample.logits_processor import LogitsProcessor as ProcessorV1
+except ImportError:
+
+    class ProcessorV1:  # type: ignore[no-redef]
+        """Stands in for the interface that this vLLM does not have."""
+
 
 try:
     from vllm.v1.worker.gpu.sample.logits_processor import LogitsProcessor as ProcessorV2
-except ImportError:  # a vLLM that has only the V1 runner
+except ImportError:
 
     class ProcessorV2:  # type: ignore[no-redef]
         """Stands in for the interface that this vLLM does not have."""
@@ -43,22 +51,25 @@ PLANS: dict[int, Plan] = {}
 STEERED: dict[int, Steered] = {}
 """Their rows, once vLLM has begun them."""
 
+_log = logging.getLogger("vllm.s1kit")
+
 
 class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     """Forces the budgets of the requests that ask for it."""
 
-    _owner: ClassVar[int] = 0
-    """Identity of the configuration that an instance already serves: vLLM makes one for the flag and one for the entry
-    point, and only the first may act."""
+    _served: ClassVar[ref[Any] | None] = None
+    """The configuration that an instance already serves: vLLM makes one for the flag and one for the entry point, and
+    only the first may act."""
 
     def __init__(self, vllm_config: Any, *more: Any) -> None:
         """V1 gives `(vllm_config, device, is_pin_memory)`, V2 `(vllm_config, req_states)`."""
+        served = BudgetForcing._served
+        self._is_second = served is not None and served() is vllm_config
+        BudgetForcing._served = ref(vllm_config)
         self._states = more[0] if len(more) == 1 else None
-        self._is_second = BudgetForcing._owner == id(vllm_config)
-        BudgetForcing._owner = id(vllm_config)
-        _refuse_where_inexact(vllm_config, is_v2=self._states is not None)
-        self._tokens = _read_tokens(vllm_config.model_config)
-        self._context = int(vllm_config.model_config.max_model_len)
+        self._setting = Setting(vllm_config)
+        if self._setting.is_named:
+            _ = self._setting.tokens  # refuses at the start
         self._memory = Memory()
         self._rows: dict[int, _Running] = {}
         self._pending: dict[int, Any] = {}
@@ -66,7 +77,15 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
         """Refuse arguments that make no sense before the request is queued: HTTP 400."""
-        read_fields(sampling_params.extra_args or {}, sampling_params.max_tokens)
+        arguments = sampling_params.extra_args or {}
+        if REQUEST_FIELD in arguments:
+            _plan_in_memory(arguments[REQUEST_FIELD])
+            return
+        asked = read_fields(arguments)
+        setting = setting_of_caller() if asked is not None else None
+        if asked is not None and setting is not None:
+            # The prompt is not known here; one of nothing but the opening delimiter is the shortest there is.
+            asked.plan(setting.tokens, setting.context_tokens, setting.tokens.open_ids, sampling_params.max_tokens)
 
     def is_argmax_invariant(self) -> bool:
         """False: greedy requests are forced too."""
@@ -80,7 +99,7 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             self._rows.pop(index, None)
         for index, params, prompt, output in batch_update.added:
             self._rows.pop(index, None)
-            if _asks(params):
+            if asks(params.extra_args):
                 self._rows[index] = self._run(params, prompt or [], output)
         for first, second, direction in batch_update.moved:
             a, b = self._rows.pop(first, None), self._rows.pop(second, None)
@@ -93,7 +112,7 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         """V2: a request takes a slot, or takes one again after preemption; True when it wants to be processed."""
         self._rows.pop(req_idx, None)
         self._pending.pop(req_idx, None)
-        if self._is_second or not _asks(sampling_params):
+        if self._is_second or not asks(sampling_params.extra_args):
             return False
         self._pending[req_idx] = sampling_params
         return True
@@ -115,84 +134,77 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             return steer(logits, self._members(context))
         for running in self._rows.values():
             running.catch_up()
-        return steer(logits, [(i, r.row) for i, r in self._rows.items() if i < logits.shape[0]])
+        return steer(logits, sorted((i, r.row) for i, r in self._rows.items() if i < len(logits)))
 
-    def _members(self, context: Any) -> list[tuple[int, Steered]]:
+    def _members(self, context: Any) -> list[tuple[int, Steered | Refused]]:
         """V2: the rows of this step, told of what was sampled in the last."""
-        slots = context.expanded_idx_mapping.tolist()
-        if len(set(slots)) != len(slots):
+        slots: list[int] = context.idx_mapping_np.tolist()
+        if len(context.expanded_idx_mapping) != len(slots):
             raise RuntimeError("s1kit: several positions of one request in a step; speculative decoding is refused.")
         ours = [(at, slot) for at, slot in enumerate(slots) if slot in self._rows]
+        if not ours:
+            return []
         states: Any = self._states
-        lengths = states.total_len.gpu[[slot for _, slot in ours]].tolist() if ours else []
-        for (_, slot), total in zip(ours, lengths, strict=True):
+        which = torch.tensor([slot for _, slot in ours], device=states.total_len.gpu.device)
+        totals = states.total_len.gpu[which]
+        # One read-back for all rows: nearly always exactly one token is new.
+        last = states.all_token_ids.gpu[which, totals.long() - 1]
+        for (_, slot), total, token in zip(ours, *torch.stack((totals, last)).tolist(), strict=True):
             running = self._rows[slot]
             start = running.num_prompt + len(running.output)
-            if total > start:
+            if total == start + 1:
+                running.output.append(token)
+            elif total > start:
                 running.output += states.all_token_ids.gpu[slot, start:total].tolist()
             running.catch_up()
         return [(at, self._rows[slot].row) for at, slot in ours]
 
     def _run(self, params: Any, prompt: list[int], output: list[int]) -> _Running:
-        number = (params.extra_args or {}).get(REQUEST_FIELD)
-        if number is not None:
-            plan, num_given = PLANS[number], len(prompt)
-        else:
-            asked = read_fields(params.extra_args, params.max_tokens)
-            assert asked is not None
-            opening = list(self._tokens.open_ids)
-            whole = prompt if prompt[-len(opening) :] == opening else [*prompt, *opening]
-            request = asked.request(params.temperature or 0.0, params.seed or 0)
-            plan, num_given = make_plan(request, self._tokens, self._context, whole), len(prompt)
-        row = Steered(plan, self._memory, num_given)
-        row.replay(output)
-        if number is not None:
+        """Begin a request, or take it up again where its output stands."""
+        number = params.extra_args.get(REQUEST_FIELD)
+        row: Steered | Refused
+        try:
+            row = Steered(self._plan(number, params, prompt), self._memory, len(prompt))
+        except InputError as error:
+            _log.error("s1kit refused a request: %s", error)
+            row = Refused(self._setting.refusal_ids(error))
+        if number is not None and isinstance(row, Steered):
             STEERED[number] = row
-        return _Running(row, len(prompt), output, len(output))
+        running = _Running(row, len(prompt), output)
+        known = next((i for i, token in enumerate(output) if token < 0), len(output))
+        row.replay(output[:known])
+        running.num_told = known
+        return running
+
+    def _plan(self, number: Any, params: Any, prompt: list[int]) -> Plan:
+        if number is not None:
+            return _plan_in_memory(number)
+        asked, setting = read_fields(params.extra_args), self._setting
+        assert asked is not None, "only requests that ask come here"
+        heat, seed = params.temperature or 0.0, params.seed or 0
+        return asked.plan(setting.tokens, setting.context_tokens, prompt, params.max_tokens, heat, seed)
 
 
-def _asks(params: Any) -> bool:
-    arguments = params.extra_args or {}
-    return REQUEST_FIELD in arguments or read_fields(arguments, params.max_tokens) is not None
+def _plan_in_memory(number: Any) -> Plan:
+    plan = PLANS.get(number) if type(number) is int else None
+    if plan is None:
+        raise InputError(
+            f"{REQUEST_FIELD} is {number!r}, which only the engine vllm: may give, in its own process",
+            where=f"vllm_xargs.{REQUEST_FIELD}",
+            fix="Ask with max_thinking_tokens, num_waits and the others.",
+        )
+    return plan
 
 
 class _Running:
     """A row, and how much of its output it has been told."""
 
-    def __init__(self, row: Steered, num_prompt: int, output: list[int], num_told: int) -> None:
-        self.row, self.num_prompt, self.output, self._num_told = row, num_prompt, output, num_told
+    __slots__ = ("num_prompt", "num_told", "output", "row")
+
+    def __init__(self, row: Steered | Refused, num_prompt: int, output: list[int]) -> None:
+        self.row, self.num_prompt, self.output, self.num_told = row, num_prompt, output, 0
 
     def catch_up(self) -> None:
-        for token in self.output[self._num_told :]:
-            if token < 0:
-                raise RuntimeError(
-                    "s1kit: vLLM hides the sampled tokens from its processors. Start it with "
-                    "--logits-processors s1kit.engines.vllm_plugin:BudgetForcing, or with --no-async-scheduling."
-                )
-            self.row.observe(token)
-            self._num_told += 1
-
-
-def _refuse_where_inexact(vllm_config: Any, is_v2: bool) -> None:
-    if getattr(vllm_config, "speculative_config", None) is not None:
-        raise InputError(
-            "budget forcing is not exact under speculative decoding" + ("" if is_v2 else ", where V1 drops processors"),
-            where="vllm --speculative-config",
-            fix="Start vLLM without speculative decoding, or use s1kit's completions: engine in front of it.",
-        )
-    scheduler = getattr(vllm_config, "scheduler_config", None)
-    is_named = bool(getattr(vllm_config.model_config, "logits_processors", None))
-    if not is_v2 and getattr(scheduler, "async_scheduling", False) and not is_named:
-        raise InputError(
-            "with asynchronous scheduling vLLM hides sampled tokens from a processor that is only an entry point",
-            where="vllm --logits-processors",
-            fix="Add --logits-processors s1kit.engines.vllm_plugin:BudgetForcing, or --no-async-scheduling.",
-        )
-
-
-def _read_tokens(model_config: Any) -> TokenFormat:
-    folder = find_folder(str(model_config.tokenizer or model_config.model))
-    tokenizer = FileTokenizer(folder)
-    model = Path(str(model_config.model))
-    own = load_format(model) if model.is_dir() else None
-    return TokenFormat(own or load_format(folder) or detect_format(tokenizer), tokenizer, tokenizer.more_eos_ids)
+        while self.num_told < len(self.output):
+            self.row.observe(self.output[self.num_told])
+            self.num_told += 1

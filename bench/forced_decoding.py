@@ -1,202 +1,214 @@
-"""What forcing costs, and what doing it inside the engine saves: python bench/forced_decoding.py [options]
+"""What forcing costs, and what doing it inside the engine saves.
 
-Three figures, as ratios, on one model (random weights unless --model is given; nothing here depends on what it knows):
+    python bench/forced_decoding.py --engine hf
+    .venv-engines-vllm/bin/python bench/forced_decoding.py --engine vllm
 
-    forced / plain     tokens/s with budgets, waits and delimiters against the same engine decoding the same number of
-                       tokens without looking at any of them; the goal is 0.98 or more
-    engine / generate  tokens/s of that against transformers' own generate, same lengths
-    in-engine / rounds six waits, requests of skewed lengths: forcing inside the batch against the rounds of s1's
-                       evaluation (generate all, wait for the slowest, append, generate all again) on the same engine
+Figures are wall time on a quiet machine, sides taking turns, medians; of tokens that entered a context, forced ones
+included, up to a text:
+
+    forced / plain      requests with budgets, waits and delimiters against the same engine decoding as many tokens of
+                        each without looking at any of them; the goal is 0.98 or more
+    forced / generate   transformers only: the same against its own `generate`
+    in-engine / rounds  six waits, lengths skewed: forcing inside the batch against the rounds of s1's evaluation
+                        (all think until they stop, the wait is appended, all go again) on the engine without forcing;
+                        the goal is 2 or more
+
+The first runs the packaged tiny model on a CPU and random weights of a real shape elsewhere; the last always runs
+random weights that try to stop with one probability everywhere. On a GPU a step is also held against the time it takes
+to read the weights and the keys and values once.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from functools import partial
+from pathlib import Path
+from statistics import median
 from typing import Any
 
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
+
 import torch
-from transformers import Qwen2Config, Qwen2ForCausalLM
+from forced_models import SHAPES, build, bytes_of_a_pass, write
+from forced_sides import Side, TransformersSide, VllmSide, by_rounds, num_tokens
 
 from s1kit import Generation, Request, ThinkingBudget
-from s1kit.engines.decoder import Decoder, _Active
-from s1kit.engines.sampling import Chooser
-from s1kit.engines.transformers import TransformersEngine, load, load_tokenizer, of_model
-from s1kit.formats import FORMATS
-from s1kit.request import Prefix
+from s1kit.engines import _packaged
+from s1kit.tiny.questions import held_out_questions
 
-SHAPES = {
-    "tiny": {"hidden_size": 128, "intermediate_size": 320, "num_hidden_layers": 4, "num_attention_heads": 4},
-    "1.5b": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
-    "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28},
-}
-KEY_VALUE_HEADS = {"tiny": 2, "1.5b": 2, "7b": 4}
-
-
-class FreeRow:
-    """Looks at nothing: decodes a number of tokens and is done."""
-
-    drop = 0
-
-    def __init__(self, prompt: tuple[int, ...], num_tokens: int, plan: Any) -> None:
-        self.plan, self._prompt, self._left = plan, prompt, num_tokens
-
-    @property
-    def is_done(self) -> bool:
-        return self._left == 0
-
-    def start(self) -> tuple[int, ...]:
-        return self._prompt
-
-    def push(self, token: int) -> tuple[int, ...]:
-        self._left -= 1
-        return (token,) if self._left else ()
-
-    def generation(self) -> Generation:
-        return Generation(question_id="", ending="closed")
-
-
-def make_engine(shape: str, tokenizer_folder: str, model: str | None) -> TransformersEngine:
-    if model is not None:
-        return load(model)
-    tokenizer = load_tokenizer(tokenizer_folder)
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = Qwen2Config(
-        vocab_size=len(tokenizer) if shape == "tiny" else 151936,
-        max_position_embeddings=4096,
-        num_key_value_heads=KEY_VALUE_HEADS[shape],
-        tie_word_embeddings=shape != "7b",
-        **SHAPES[shape],
-    )
-    torch.manual_seed(0)
-    with torch.device(device):
-        built = Qwen2ForCausalLM(config).to(torch.bfloat16 if device == "cuda" else torch.float32).eval()
-    return of_model(built, tokenizer, FORMATS["s1"])
-
-
-def seconds(work: Any) -> float:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    # Processor time on a CPU, where neighbours would otherwise be measured too.
-    clock = time.perf_counter if torch.cuda.is_available() else time.process_time
-    start = clock()
-    work()
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
-    return clock() - start
-
-
-def forced_requests(num: int, thinking: int) -> list[Request]:
-    """Random weights rarely stop: a cutoff, its delimiter and closing phrase; and waits where they do stop."""
-    return [
-        Request(
-            question=f"Question {i:04d}?",
-            budget=ThinkingBudget(thinking, thinking - 8, 3),
-            answer_tokens=32,
-            temperature=0.0,
-            loop_guard=False,
-        )
-        for i in range(num)
-    ]
-
-
-def drain(decoder: Decoder) -> None:
-    while not decoder.is_idle:
-        decoder.step()
-
-
-def plain(engine: TransformersEngine, requests: list[Request], lengths: list[int]) -> None:
-    plans = [engine.plan(r) for r in requests]
-    decoder = engine.decoder(max(p.total_tokens for p in plans), len(plans))
-    for plan, length in zip(plans, lengths, strict=True):
-        row: Any = FreeRow(plan.prompt_ids, length, plan)
-        decoder._waiting.append((_Active(0, row, Chooser.of(plan.request), False), plan.prompt_ids))
-    drain(decoder)
-
-
-def by_generate(engine: TransformersEngine, requests: list[Request], length: int) -> None:
-    ids = torch.tensor([engine.plan(r).prompt_ids for r in requests], device=engine.model.device)
-    with torch.inference_mode():
-        engine.model.generate(ids, do_sample=False, min_new_tokens=length, max_new_tokens=length, pad_token_id=0)
-
-
-def by_rounds(engine: TransformersEngine, requests: list[Request], num_waits: int) -> int:
-    """s1's way: one generation to the stop for all, then the wait is appended and all go again; returns tokens."""
-    prefixes: dict[str, tuple[Any, ...]] = {}
-    for number in range(num_waits + 1):
-        is_last = number == num_waits
-        asked = [_round(r, prefixes.get(r.question_id, ()), number, is_last) for r in requests]
-        found = list(engine.generate(asked))
-        for g in found:
-            prefixes[g.question_id] = tuple(s for s in g.segments if s.kind in ("thinking", "wait"))
-    return sum(g.thinking_tokens + g.answer_tokens for g in found)
-
-
-def _round(request: Request, prefix: tuple[Any, ...], number: int, is_last: bool) -> Request:
-    from dataclasses import replace
-
-    assert request.budget is not None
-    # One wait is inserted when the prefix runs into the stop at once: greedy decoding repeats it.
-    budget = ThinkingBudget(request.budget.max_tokens, 0, number)
-    given = Prefix(prefix) if prefix else None
-    return replace(request, budget=budget, prefix=given, answer_tokens=request.answer_tokens if is_last else 8)
-
-
-def report(engine: TransformersEngine, num: int, thinking: int, repeats: int) -> Iterator[str]:
-    requests = forced_requests(num, thinking)
-    found: list[Generation] = []
-    forced_s, plain_s = 1e9, 1e9
-    for _ in range(repeats):
-        found.clear()
-        forced_s = min(forced_s, seconds(lambda: found.extend(engine.generate(requests))))
-        lengths = [sum(s.num_tokens for s in g.segments) for g in found]
-        plain_s = min(plain_s, seconds(partial(plain, engine, requests, lengths)))
-    tokens = sum(lengths)
-    yield f"{num} requests, {tokens} tokens: forced {tokens / forced_s:.0f} tokens/s, plain {tokens / plain_s:.0f}"
-    yield f"forced / plain: {plain_s / forced_s:.3f}"
-    length = tokens // num
-    generate_s = min(seconds(lambda: by_generate(engine, requests, length)) for _ in range(repeats))
-    yield f"transformers generate: {length * num / generate_s:.0f} tokens/s"
-    yield f"engine / generate: {generate_s / forced_s:.2f}"
-
-
-def skewed(engine: TransformersEngine, num: int) -> Iterator[str]:
-    """Sampled lengths to a stop are close to geometric: skewed."""
-    requests = [
-        Request(
-            question=f"Q{i:03d}?", budget=ThinkingBudget(600, 0, 6), answer_tokens=16, temperature=0.0, loop_guard=False
-        )
-        for i in range(num)
-    ]
-    found: list[Generation] = []
-    inside = seconds(lambda: found.extend(engine.generate(requests)))
-    tokens = sum(g.thinking_tokens + g.answer_tokens for g in found)
-    counts: list[int] = []
-    rounds = seconds(lambda: counts.append(by_rounds(engine, requests, 6)))
-    lengths = sorted(g.thinking_tokens for g in found)
-    middle = lengths[len(lengths) // 2]
-    yield f"six waits, {num} requests, thinking {lengths[0]} to {lengths[-1]} (median {middle}) tokens"
-    yield f"in-engine {tokens / inside:.0f} tokens/s, rounds {counts[0] / rounds:.0f}; ratio {rounds / inside:.2f}"
+NUM_WAITS = 6
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--engine", choices=("hf", "vllm"), default="hf")
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
-    parser.add_argument("--tokenizer", required=True, help="a checkpoint folder with s1's delimiters")
-    parser.add_argument("--model", help="a checkpoint instead of random weights")
-    parser.add_argument("--stopping-model", help="a checkpoint that stops by itself, for the rounds")
-    parser.add_argument("--requests", type=int, default=64)
-    parser.add_argument("--thinking", type=int, default=192)
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--requests", default="1,64", help="how many at once, with commas between")
+    parser.add_argument("--repeats", type=int, default=7)
+    parser.add_argument("--only", choices=("forced", "rounds"))
+    parser.add_argument("--stop-every", type=float, default=32.0, help="tokens between two stops, on average")
+    parser.add_argument("--random", action="store_true", help="random weights in the first comparison, too")
+    parser.add_argument("--bandwidth", type=float, default=4800.0, help="of the card's memory, in GB/s (H200: 4800)")
+    parser.add_argument("--folder", type=Path, default=Path("/tmp/forced_decoding"), help="for checkpoints of vLLM")
     given = parser.parse_args()
-    engine = make_engine(given.shape, given.tokenizer, given.model)
-    for line in report(engine, given.requests, given.thinking, given.repeats):
+    for line in report(given):
         print(line, flush=True)
-    if given.stopping_model:
-        for line in skewed(load(given.stopping_model), given.requests):
-            print(line, flush=True)
+
+
+def report(given: argparse.Namespace) -> Iterator[str]:
+    counts = [int(n) for n in given.requests.split(",")]
+    if given.only != "rounds":
+        side, model = forced_side(given, max(counts))
+        for num in counts:
+            yield from forced_against_plain(side, model, num, given)
+        del side, model
+    if given.only != "forced":
+        side = rounds_side(given, max(counts))
+        yield from inside_against_rounds(side, max(counts), given)
+
+
+def forced_side(given: argparse.Namespace, most: int) -> tuple[Side, Any]:
+    """The tiny model itself, or random weights."""
+    if given.engine == "vllm":
+        model = str(_packaged("tiny")) if is_packaged(given) else str(written(given))
+        return VllmSide(model, most), None
+    if not is_packaged(given):
+        side = random_side(given)
+        return side, side.forcing.model
+    from s1kit.engines.transformers import load
+
+    engine = load(str(_packaged("tiny")))
+    return TransformersSide(engine), engine.model
+
+
+def is_packaged(given: argparse.Namespace) -> bool:
+    return given.shape == "tiny" and not given.random
+
+
+def rounds_side(given: argparse.Namespace, most: int) -> Side:
+    return VllmSide(str(written(given)), most) if given.engine == "vllm" else random_side(given)
+
+
+def random_side(given: argparse.Namespace) -> TransformersSide:
+    from s1kit.engines.transformers import load_tokenizer, of_model
+    from s1kit.formats import FORMATS
+
+    tokenizer = load_tokenizer(str(_packaged("tiny")))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return TransformersSide(of_model(build(given.shape, tokenizer, given.stop_every, device), tokenizer, FORMATS["s1"]))
+
+
+def written(given: argparse.Namespace) -> Path:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(_packaged("tiny"))
+    return write(given.folder / f"{given.shape}-{given.stop_every:g}", given.shape, tokenizer, given.stop_every)
+
+
+def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Namespace) -> Iterator[str]:
+    is_tiny = is_packaged(given)
+    requests = [
+        Request(
+            question=q.text,
+            budget=ThinkingBudget(192, 96, 3) if is_tiny else ThinkingBudget(512, 256, 3),
+            answer_tokens=32,
+            temperature=0.0 if is_tiny else 1.0,
+            seed=i,
+        )
+        for i, q in enumerate(held_out_questions(num, seed=0))
+    ]
+    found = forced(side, requests)
+    # The end of sequence is sampled, too, though no segment holds it.
+    lengths = {g.question_id: num_tokens([g]) + (g.answer_finish == "stop") for g in found}
+    sizes = [lengths[r.question_id] for r in requests]
+    total = sum(sizes)
+
+    def plainly(decode: Callable[..., Any]) -> None:
+        decode([side.forcing.plan(r).prompt_ids for r in requests])
+
+    others = {"plain": partial(side.plain, lengths=sizes, request=requests[0])}
+    if isinstance(side, TransformersSide):
+        others["generate"] = partial(side.by_generate, length=-(-total // num), request=requests[0])
+    times: dict[str, list[float]] = {name: [] for name in ("forced", *others)}
+    for _ in range(given.repeats):
+        times["forced"].append(seconds(lambda: forced(side, requests)))
+        for name, decode in others.items():
+            times[name].append(seconds(partial(plainly, decode)))
+    waits = sum(g.num_waits for g in found)
+    yield f"{given.engine}, {given.shape}, {num} at once: {total} tokens, {waits} waits forced"
+    yield "  tokens/s: " + ", ".join(f"{name} {total / median(t):,.0f}" for name, t in times.items())
+    for name in others:
+        ratio = median(o / f for f, o in zip(times["forced"], times[name], strict=True))
+        yield f"  forced / {name}: {ratio:.3f}"
+    if model is not None and not is_tiny:
+        yield from against_bandwidth(model, side, requests, sizes, total / median(times["forced"]), given.bandwidth)
+
+
+def forced(side: Side, requests: list[Request]) -> list[Generation]:
+    found = list(side.forcing.generate(requests))
+    assert all(g.ending != "failed" for g in found), found
+    assert all(r.budget is None or g.thinking_tokens <= r.budget.max_tokens for g in found for r in requests[:1])
+    return found
+
+
+def against_bandwidth(
+    model: Any, side: Side, requests: list[Request], sizes: list[int], rate: float, bandwidth: float
+) -> Iterator[str]:
+    """The tokens/s at which every step would read the weights and all keys and values once, and do nothing else."""
+    weights, per_token = bytes_of_a_pass(model)
+    prompts = [len(side.forcing.plan(r).prompt_ids) for r in requests]
+    context = sum(n * p + n * (n - 1) // 2 for n, p in zip(sizes, prompts, strict=True))
+    least = (max(sizes) * weights + context * per_token) / (bandwidth * 1e9)
+    most = sum(sizes) / least
+    yield f"  memory at {bandwidth:.0f} GB/s allows {most:,.0f} tokens/s: {rate / most:.1%} of it"
+
+
+def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> Iterator[str]:
+    rates: dict[str, list[float]] = {"in-engine": [], "rounds": []}
+    lengths: list[int] = []
+    for repeat in range(given.repeats):
+        requests = [
+            Request(
+                question=f"Question {repeat}.{i}?",
+                budget=ThinkingBudget(3000, 0, NUM_WAITS),
+                answer_tokens=16,
+                temperature=1.0,
+                seed=1000 * repeat + i,
+                loop_guard=False,
+                closing_phrase="",
+            )
+            for i in range(num)
+        ]
+        found: list[Generation] = []
+        counted: list[int] = []
+        inside = seconds(lambda: found.extend(forced(side, requests)))  # noqa: B023
+        rounds = seconds(lambda: counted.append(by_rounds(side, requests, NUM_WAITS)))  # noqa: B023
+        rates["in-engine"].append(sum(g.thinking_tokens + g.answer_tokens for g in found) / inside)
+        rates["rounds"].append(counted[0] / rounds)
+        lengths += [g.thinking_tokens for g in found]
+    lengths.sort()
+    yield (
+        f"{given.engine}, {given.shape}, {NUM_WAITS} waits, {num} requests: thinking {lengths[0]} to {lengths[-1]} "
+        f"tokens, half of them {lengths[len(lengths) // 2]} or more"
+    )
+    yield "  tokens/s: " + ", ".join(f"{name} {median(r):,.0f}" for name, r in rates.items())
+    ratio = median(a / b for a, b in zip(rates["in-engine"], rates["rounds"], strict=True))
+    yield f"  in-engine / rounds: {ratio:.2f}"
+
+
+def seconds(work: Callable[[], Any]) -> float:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    start = time.perf_counter()
+    work()
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter() - start
 
 
 if __name__ == "__main__":

@@ -1,0 +1,75 @@
+"""Models for `forced_decoding.py`: random weights in real shapes that try to stop now and then, as reasoning models do.
+
+Nothing there depends on what a model knows. It must only try to stop at lengths that differ widely: every token is a
+stop with one probability, so that lengths are geometric, as skewed as lengths without a memory can be.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Qwen2Config, Qwen2ForCausalLM
+
+SHAPES: dict[str, dict[str, int]] = {
+    "tiny": {"hidden_size": 128, "intermediate_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4}
+    | {"num_key_value_heads": 4},
+    "1.5b": {"hidden_size": 1536, "intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12}
+    | {"num_key_value_heads": 2, "vocab_size": 151936},
+    "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28}
+    | {"num_key_value_heads": 4, "vocab_size": 152064},
+}
+
+
+def build(shape: str, tokenizer: Any, stop_every: float, device: str, context: int = 4096) -> Any:
+    """A Qwen2 of that shape that samples its end of sequence every `stop_every` tokens on average, temperature 1."""
+    config = Qwen2Config(
+        max_position_embeddings=context,
+        tie_word_embeddings=False,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        **({"vocab_size": len(tokenizer)} | SHAPES[shape]),
+    )
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.bfloat16 if device == "cuda" else torch.float32)
+    with torch.device(device):
+        model = Qwen2ForCausalLM(config).eval()
+    torch.set_default_dtype(torch.float32)
+    _teach_to_stop(model, tokenizer, stop_every)
+    return model
+
+
+@torch.inference_mode()
+def _teach_to_stop(model: Any, tokenizer: Any, stop_every: float) -> None:
+    """Give all states a common direction, and the end of sequence an output row along it, of the right length."""
+    head, embedding = model.lm_head.weight, model.model.embed_tokens.weight
+    direction = torch.randn(head.shape[1], device=head.device, dtype=head.dtype)
+    direction /= direction.norm()
+    embedding += direction
+    specials = torch.tensor(sorted(tokenizer.added_tokens_decoder), device=head.device)
+    head[specials] = direction
+    ids = torch.randint(0, len(tokenizer), (4, 64), device=head.device)
+    logits = model(ids).logits.float()
+    along = logits[..., tokenizer.eos_token_id].mean()
+    logits[..., specials] = -torch.inf
+    wanted = logits.logsumexp(-1).mean() - math.log(stop_every - 1)
+    head[specials] = direction * (-20 / along).to(head.dtype)
+    head[tokenizer.eos_token_id] = direction * (wanted / along).to(head.dtype)
+
+
+def write(folder: Path, shape: str, tokenizer: Any, stop_every: float) -> Path:
+    """The same as a checkpoint folder, for engines that load one; made once."""
+    if not (folder / "config.json").is_file():
+        build(shape, tokenizer, stop_every, "cpu").save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return folder
+
+
+def bytes_of_a_pass(model: Any) -> tuple[int, int]:
+    """What one decoding step must read at least: of weights, and for each token of context of each row."""
+    config = model.config
+    weights = sum(p.numel() * p.element_size() for n, p in model.named_parameters() if "embed_tokens" not in n)
+    size = config.hidden_size // config.num_attention_heads
+    return weights, 2 * config.num_hidden_layers * config.num_key_value_heads * size * model.dtype.itemsize

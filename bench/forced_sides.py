@@ -1,0 +1,206 @@
+"""The sides that `forced_decoding.py` compares: an engine with forcing, without, and s1's rounds over the latter."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from s1kit import Generation, Request
+from s1kit.plan import Plan
+
+Ids = list[int]
+
+
+class Side(Protocol):
+    """One engine, loaded."""
+
+    forcing: Any
+    """Our engine."""
+
+    def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
+        """Decode so many tokens of each and look at none of them; returns the texts."""
+        ...
+
+    def until_stop(
+        self, contexts: Sequence[Ids], most: Sequence[int], stops: frozenset[int], request: Request
+    ) -> list[Ids]:
+        """Continue each context until a stop, which is not part of what is returned, or so many tokens."""
+        ...
+
+
+@dataclass
+class Turn:
+    """One request in s1's rounds."""
+
+    plan: Plan
+    context: Ids
+    left: int
+    """Thinking tokens that are left of the budget."""
+    thought: int = 0
+    is_closed: bool = False
+
+
+def by_rounds(side: Side, requests: Sequence[Request], num_waits: int) -> int:
+    """s1's evaluation: all think until they stop; the wait is appended to each; all think again; at last all answer.
+
+    As there, each round takes its prompt as ids and prefills it whole; an engine that caches prefixes may use them.
+    Nothing is tokenised, detokenised or looked at in between, so this is the fastest that the rounds can be. Returns
+    the tokens of thinking and answers, waits included.
+    """
+    plans = [side.forcing.plan(r) for r in requests]
+    turns = [Turn(p, list(p.prompt_ids), p.budget.max_tokens) for p in plans]
+    tokens = plans[0].tokens
+    for number in range(num_waits + 1):
+        open_turns = [t for t in turns if t.left and not t.is_closed]
+        asked = replace(requests[0], seed=number)
+        found = side.until_stop(
+            [t.context for t in open_turns], [t.left for t in open_turns], tokens.thinking_stop_ids, asked
+        )
+        for turn, ids in zip(open_turns, found, strict=True):
+            wait = list(turn.plan.waits[0].ids)
+            is_last = number == num_waits or len(ids) + len(wait) >= turn.left
+            new = ids if is_last else [*ids, *wait]
+            turn.context += new
+            turn.left -= len(new)
+            turn.thought += len(new)
+            turn.is_closed = is_last
+    for turn in turns:
+        closing = turn.plan.closing.ids if not turn.left else ()
+        turn.context += [*tokens.end_ids, *closing]
+    rooms = [t.plan.request.answer_tokens - (0 if t.left else len(t.plan.closing.ids)) for t in turns]
+    answers = side.until_stop(
+        [t.context for t in turns], rooms, tokens.answer_stop_ids, replace(requests[0], seed=num_waits + 1)
+    )
+    return sum(t.thought for t in turns) + sum(len(a) for a in answers)
+
+
+def num_tokens(generations: Sequence[Generation]) -> int:
+    return sum(s.num_tokens for g in generations for s in g.segments)
+
+
+class TransformersSide:
+    """Our own loop over a transformers model: the same loop without forcing is what plain decoding is."""
+
+    def __init__(self, forcing: Any) -> None:
+        self.forcing = forcing
+        self._decoder: Any = None
+
+    def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
+        contexts = [list(p) for p in prompts]
+        longest = max(len(c) + n for c, n in zip(contexts, lengths, strict=True))
+        found = self._run(self.forcing.decoder(longest, len(contexts)), contexts, lengths, frozenset(), request)
+        return [self.forcing.tokens.decode(ids) for ids in found]
+
+    def by_generate(self, prompts: Sequence[Sequence[int]], length: int, request: Request) -> list[str]:
+        """transformers' own `generate`, prompts padded on the left."""
+        import torch
+
+        model = self.forcing.model
+        most = max(len(p) for p in prompts)
+        ids = torch.tensor([[0] * (most - len(p)) + list(p) for p in prompts], device=model.device)
+        mask = torch.tensor([[0] * (most - len(p)) + [1] * len(p) for p in prompts], device=model.device)
+        how = {"do_sample": True, "temperature": request.temperature, "top_k": 0} if request.temperature else {}
+        with torch.inference_mode():
+            out = model.generate(
+                ids,
+                attention_mask=mask,
+                min_new_tokens=length,
+                max_new_tokens=length,
+                pad_token_id=0,
+                **({"do_sample": False} | how),
+            )
+        return [self.forcing.tokens.decode(row) for row in out[:, most:].tolist()]
+
+    def until_stop(
+        self, contexts: Sequence[Ids], most: Sequence[int], stops: frozenset[int], request: Request
+    ) -> list[Ids]:
+        # The memory of the first round serves all others.
+        self._decoder = self._decoder or self.forcing.decoder(self.forcing.context_tokens, len(contexts))
+        return self._run(self._decoder, contexts, most, stops, request)
+
+    def _run(
+        self,
+        decoder: Any,
+        contexts: Sequence[Ids],
+        most: Sequence[int],
+        stops: frozenset[int],
+        request: Request,
+    ) -> list[Ids]:
+        plan = self.forcing.plan(replace(request, budget=None))
+        # The longest first: the passes that prefill them are then padded least.
+        order = sorted(range(len(contexts)), key=lambda i: -len(contexts[i]))
+        rows: dict[int, _Free] = {}
+        for number in order:
+            context, num = contexts[number], most[number]
+            seeded = replace(plan, request=replace(request, seed=request.seed * 100_003 + number))
+            row = _Free(replace(seeded, prompt_ids=tuple(context)), num, stops)
+            decoder.admit(row.plan, row=row)
+            rows[number] = row
+        while not decoder.is_idle:
+            decoder.step()
+        return [rows[number].ids for number in range(len(contexts))]
+
+
+class _Free:
+    """In the place of a `Row`: notes tokens until a stop, or until there are enough."""
+
+    drop = 0
+
+    def __init__(self, plan: Plan, num_tokens: int, stops: frozenset[int]) -> None:
+        self.plan, self._stops, self._left = plan, stops, num_tokens
+        self.ids: Ids = []
+        self.is_done = False
+
+    def start(self) -> tuple[int, ...]:
+        return self.plan.prompt_ids
+
+    def push(self, token: int) -> tuple[int, ...]:
+        if token in self._stops:
+            self.is_done = True
+            return ()
+        self.ids.append(token)
+        self._left -= 1
+        self.is_done = not self._left
+        return (token,)
+
+    def generation(self) -> None:
+        return None
+
+
+class VllmSide:
+    """Two vLLMs of the same model and settings: one with the plugin inside, one without."""
+
+    def __init__(self, model: str, max_num_seqs: int) -> None:
+        import vllm
+
+        from s1kit import load_engine
+
+        settings: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": max_num_seqs}
+        self.forcing: Any = load_engine(f"vllm:{model}", **settings)
+        self._llm = vllm.LLM(model, max_model_len=self.forcing.context_tokens, **settings)
+        self._parameters, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
+
+    def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
+        asked = [
+            self._parameters(temperature=request.temperature, max_tokens=n, ignore_eos=True, detokenize=False)
+            for n in lengths
+        ]
+        found = self._generate(prompts, asked)
+        return [self.forcing.tokens.decode(ids) for ids in found]
+
+    def until_stop(
+        self, contexts: Sequence[Ids], most: Sequence[int], stops: frozenset[int], request: Request
+    ) -> list[Ids]:
+        asked = [
+            self._parameters(
+                temperature=request.temperature, max_tokens=n, stop_token_ids=sorted(stops), detokenize=False
+            )
+            for n in most
+        ]
+        found = self._generate(contexts, asked)
+        return [ids[:-1] if ids and ids[-1] in stops else ids for ids in found]
+
+    def _generate(self, prompts: Sequence[Sequence[int]], parameters: list[Any]) -> list[Ids]:
+        given = [self._prompt(prompt_token_ids=list(p)) for p in prompts]
+        return [list(o.outputs[0].token_ids) for o in self._llm.generate(given, parameters, use_tqdm=False)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -17,6 +18,8 @@ class RayExecutor:
     """`processes` bounds the tasks at work; 1 leaves it to the cluster."""
 
     def __init__(self, processes: int = 1) -> None:
+        # Ray reports how it is used to its makers unless told not to.
+        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         try:
             import ray
             import ray.data
@@ -45,6 +48,7 @@ class RayExecutor:
         def work(row: dict[str, Any]) -> dict[str, Any]:
             return {"number": row["number"], "rows": json.dumps(function(json.loads(row["rows"]), **settings))}
 
+        self._ray.data.DataContext.get_current().enable_progress_bars = False  # `collect` shows its own
         done = self._ray.data.from_items(wave).map(work, concurrency=self._concurrency)
         for row in sorted(done.take_all(), key=lambda r: int(r["number"])):
             yield json.loads(row["rows"])

@@ -233,6 +233,33 @@ def test_what_cannot_be_honoured_is_refused_before_anything_is_asked(
     assert server.bodies == []
 
 
+@pytest.mark.parametrize("more", [-1, 1, 5])
+def test_a_server_that_reads_text_as_other_tokens_has_another_tokenizer(folder: Path, more: int) -> None:
+    with CompletionsServer(FileTokenizer(folder), lambda _: 1, 0, knows_ids=False) as server:
+        server.more_prompt_tokens = more
+        with pytest.raises(InputError, match=r"tokens that the tokenizer given for it reads as .*,tokenizer="):
+            load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format=UNMERGED)
+
+
+def test_a_first_token_that_the_server_adds_is_not_sent_twice(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((folder / "tokenizer.json").read_bytes())
+    settings = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings |= {"bos_token": "<|endoftext|>", "chat_template": "<|endoftext|>{{ messages[-1].content }}"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    tokenizer = FileTokenizer(tmp_path)
+    eos = tokenizer.eos_token_id
+    assert eos is not None
+    sample = letters_and_stops(tokenizer, 1, [eos, tokenizer.get_vocab()["</think>"]])
+    with CompletionsServer(tokenizer, sample, eos, knows_ids=False) as server:
+        for more, begins in ((1, "Which?"), (0, "<|endoftext|>Which?")):
+            server.more_prompt_tokens = more
+            engine: Any = load_engine(f"completions:{server.url}#fake,tokenizer={tmp_path}", format=UNMERGED)
+            server.bodies.clear()
+            list(engine.generate([Request(question="Which?", budget=ThinkingBudget(5))]))
+            assert all(body["prompt"].startswith(begins) for body in server.bodies)
+            engine.close()
+
+
 def test_options_in_the_reference_are_read_and_misspelled_ones_named(folder: Path) -> None:
     tokenizer = FileTokenizer(folder)
     with CompletionsServer(tokenizer, lambda _: 1, 0) as server:

@@ -37,6 +37,8 @@ class CompletionsServer:
         """Statuses to answer with before anything is completed."""
         self.fields: frozenset[str] | None = None
         """The only fields that it accepts; None: any."""
+        self.more_prompt_tokens: int | None = None
+        """It says how many tokens it read a prompt as: ours and so many more; None: it does not say."""
         self.streams = True
         """False: what is asked to be streamed is answered whole."""
         self.breaks_off = False
@@ -119,7 +121,10 @@ class CompletionsServer:
         choice: dict[str, Any] = {"text": text, "finish_reason": reason}
         if self.knows_ids:
             choice |= {"stop_reason": stopped, "token_ids": ids if body.get("return_token_ids") else None}
-        return 200, {"choices": [choice], "usage": {"completion_tokens": len(ids)}}
+        usage = {"completion_tokens": len(ids)}
+        if self.more_prompt_tokens is not None:
+            usage["prompt_tokens"] = len(context) + self.more_prompt_tokens
+        return 200, {"choices": [choice], "usage": usage}
 
     def events(self, reply: dict[str, Any]) -> list[dict[str, Any]]:
         """A reply in pieces, a token each where it has ids, else a few characters."""

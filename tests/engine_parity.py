@@ -21,6 +21,14 @@ FIRST_REQUEST = int(os.environ.get("S1KIT_PARITY_FIRST", "0"))
 """Which random requests: a large number can be asked for in parts."""
 _ARE_SHORT = NUM_REQUESTS > 1000
 
+SMALL_CACHE: dict[str, Any] = {
+    "context_tokens": 256,
+    "block_size": 32,
+    "num_gpu_blocks_override": 10,
+    "enable_prefix_caching": False,
+}
+"""Settings of vLLM with which a few requests fill the cache."""
+
 
 def random_requests(num: int, **fields: Any) -> list[Request]:
     """Budgets from none to 40 tokens (14 where there are thousands), minimums, waits of one and several tokens and

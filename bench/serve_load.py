@@ -302,9 +302,9 @@ def hold(given: argparse.Namespace, folder: Path) -> None:
     """Many slow streams for long: memory must be flat."""
     seconds = given.minutes * 60
     target = targets(argparse.Namespace(litellm=None, optillm=None), folder)[1]
-    print(f"\n{given.hold} streams held for {given.minutes:g} minutes, a word a second each")
+    print(f"\n{given.hold} streams held for {given.minutes:g} minutes, a word every {given.interval:g} s each")
     with (
-        running(canned(folder, 1.0, 100_000, 1), PORTS["upstream"], folder / "upstream.log"),
+        running(canned(folder, given.interval, 100_000, 1), PORTS["upstream"], folder / "upstream.log"),
         running(target.command, target.port, folder / "s1kit.log") as pid,
     ):
         # The same word for ever is a loop, which is left alone before the minimum.
@@ -383,6 +383,7 @@ def main() -> None:
     )
     parser.add_argument("--hold", type=int, default=0, metavar="N", help="e.g. 500; 0: leave it out")
     parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--interval", type=float, default=1.0, metavar="S", help="from word to word of a held stream")
     parser.add_argument("--cancel", type=int, default=0, metavar="N", help="e.g. 1000; 0: leave it out")
     parser.add_argument("--rounds", type=int, default=4, help="of --cancel; memory must not grow from one to the next")
     parser.add_argument("--only", choices=("throughput", "latency", "hold", "cancel"))

@@ -96,7 +96,7 @@ def test_an_exported_file_trains_in_trl_on_what_s1kit_trains_on(base: Path, tmp_
         ids = list(row["input_ids"])
         assert ids[: len(sample)] == list(sample.ids)
         assert tokenizer.decode(ids[len(sample) :]).strip("\n") in ("", "<|im_end|>")
-        mask = list(row["completion_mask"])
-        assert mask.index(1) == sample.num_prompt - opening
+        mask = [label != -100 for label in row["labels"]]
+        assert mask.index(True) == sample.num_prompt - opening
         assert all(mask[sample.num_prompt : len(sample)])
     assert trainer.train().training_loss > 0

@@ -95,7 +95,7 @@ def attend_rows(
     return out.transpose(0, 1).unsqueeze(0), None
 
 
-@torch.compiler.disable  # it would be compiled again for every row's lengths
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # it would be compiled again for every row's lengths
 def _sdpa(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: float | None) -> Tensor:
     """One call a sample. On a CPU 1.4 times as fast as padding the samples to one call, 4 times as a block mask."""
     lengths = list(packing.lengths)
@@ -131,8 +131,9 @@ def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: fl
         options["scale"] = scaling
     q, k, v = (x.transpose(0, 1).contiguous() for x in (q, k, v))
     # The row's own tuple of lengths is not looked at: torch.compile would compile again for each.
-    out: Tensor = varlen_attn(q, k, v, packing.ends, packing.ends, packing.longest, packing.longest, **options)
-    return out.transpose(0, 1)
+    out: Any = varlen_attn(q, k, v, packing.ends, packing.ends, packing.longest, packing.longest, **options)
+    transposed: Tensor = out.transpose(0, 1)
+    return transposed
 
 
 _KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Packing, float | None], Tensor]] = {

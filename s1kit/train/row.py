@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -44,8 +44,10 @@ class Row:
         )
 
     def to(self, device: torch.device) -> Row:
-        moved = {f.name: value.to(device) for f in fields(self) if isinstance(value := getattr(self, f.name), Tensor)}
-        return replace(self, **moved)
+        ids, positions, targets, weights, learned = (
+            x.to(device) for x in (self.ids, self.positions, self.targets, self.weights, self.learned)
+        )
+        return Row(ids, positions, targets, weights, learned, self.lengths)
 
 
 def token_weights(batch: Sequence[Encoded], normalization: Literal["per_sequence", "per_token"]) -> list[float]:

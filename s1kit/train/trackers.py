@@ -26,16 +26,18 @@ def check(name: str) -> None:
 
 def start(name: str, folder: Path, train: Train, first_step: int) -> Tracker:
     """A tracker that goes on after `first_step` steps."""
-    return {"tensorboard": _TensorBoard, "wandb": _Wandb}[name](folder, train, first_step)
+    if name == "tensorboard":
+        return _TensorBoard(folder, first_step)
+    return _Wandb(folder, train, first_step)
 
 
 class _TensorBoard:
     """Into `folder`/tensorboard; the steps that an interruption lost are hidden there."""
 
-    def __init__(self, folder: Path, train: Train, first_step: int) -> None:
+    def __init__(self, folder: Path, first_step: int) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
-        self._writer: Any = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
 
     def add(self, row: dict[str, float]) -> None:
         for key in row.keys() - {"step"}:

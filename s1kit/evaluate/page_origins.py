@@ -12,7 +12,8 @@ from s1kit.evaluate.provenance import Drop, Provenance, read_provenance
 from s1kit.stage import Run
 
 
-def funnel_section(found: Provenance) -> str:
+def funnel_section(found: Provenance, to_run: str | None) -> str:
+    """What became of the pool. `to_run`: the run's folder as seen from the page, for links; None: named only."""
     stages = [(s, r) for s, r in found.receipts.items() if s in ("collect", "distill", "curate")]
     if not stages:
         return ""
@@ -24,8 +25,8 @@ def funnel_section(found: Provenance) -> str:
         rows += [_bar("", d.count, most, d.reason) for d in found.drops if d.stage == stage]
     last = stages[-1][1]["counts"].get("out", 0)
     rows.append(_bar("kept", last, most, ""))
-    links = "".join(f' <a href="../{p}">{p}</a>' for p in found.pages)
-    more = f'<p class="small">More:{links}</p>' if links else ""
+    links = [f"<code>{p}</code>" if to_run is None else f'<a href="{to_run}/{p}">{p}</a>' for p in found.pages]
+    more = f'<p class="small">More, in the folder of the run: {", ".join(links)}</p>' if links else ""
     return section(
         "From the pool to the samples",
         f'<div class="funnel">{"".join(rows)}</div>' + more + _drop_examples(found.drops),

@@ -44,7 +44,7 @@ def report(recipe: Recipe, run: Run) -> Stage:
         save(drawn, as_svg(drawn), stage.folder / "curve")
     sections = [
         page_head.head(recipe, findings),
-        *sections_of(run, recipe, findings),
+        *sections_of(run, recipe, findings, to_run=".."),
     ]
     html = page.page(f"{recipe.name}: s1kit report", sections)
     write_atomically(stage.folder / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
@@ -63,7 +63,7 @@ def _is_evaluated(run: Run) -> bool:
 
 def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
     sections = [
-        page_origins.funnel_section(found),
+        page_origins.funnel_section(found, ".."),
         page_origins.training_section(found, _loss(found.losses)),
         page_origins.receipts_section(found, recipe.model_dump(mode="json")),
     ]
@@ -74,8 +74,8 @@ def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
     return stage
 
 
-def sections_of(run: Run, recipe: Recipe, findings: Findings) -> list[str]:
-    """Everything that a report says of one run, below its headline."""
+def sections_of(run: Run, recipe: Recipe, findings: Findings, to_run: str | None = None) -> list[str]:
+    """Everything that a report says of one run, below its headline; with links where `to_run` leads to its folder."""
     questions = findings.results.questions
     found = read_provenance(run)
     with draw_curve(findings)() as drawn:
@@ -94,7 +94,7 @@ def sections_of(run: Run, recipe: Recipe, findings: Findings) -> list[str]:
         page_methods.early_exit_section(findings),
         page_traces.traces_section(_traces(findings), {q.id: q for q in questions}),
         page_traces.questions_section(findings, *_transcripts(findings)),
-        page_origins.funnel_section(found),
+        page_origins.funnel_section(found, to_run),
         page_origins.training_section(found, _loss(found.losses)),
         page_origins.receipts_section(found, recipe.model_dump(mode="json")),
     ]

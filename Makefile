@@ -53,10 +53,10 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-
 .venv-engines-llama-cpp/.installed: pyproject.toml constraints.txt
 	@test -x .venv-engines-llama-cpp/bin/python || $(PYTHON) -m venv .venv-engines-llama-cpp
 	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
-	@# openai and fastapi are what transformers serve needs.
+	@# openai, fastapi and accelerate are what transformers serve needs.
 	@echo "compiling llama.cpp, about ten minutes"
 	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e '.[torch,llama-cpp,serve]' pytest hypothesis openai fastapi
+	  -e '.[torch,llama-cpp,serve]' pytest hypothesis openai fastapi accelerate
 	@touch $@
 
 .venv-lm-eval/.installed: constraints.txt

@@ -5,7 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,7 +24,7 @@ from s1kit.records import (
     from_arrow,
     to_arrow,
 )
-from s1kit.stage import open_run, write_atomically
+from s1kit.stage import Run, open_run, write_atomically
 
 QUESTION = Question(text="What is 1 + 1?", solution="2", metadata={"level": 1, "tags": ["sum"]})
 
@@ -63,9 +65,14 @@ def test_an_unfinished_stage_gives_no_rows_to_the_next(tmp_path: Path) -> None:
         run.shards("collect", "questions")
 
 
+def begin(run: Run, name: str, config: dict[str, Any], inputs: Iterable[Path] = ()) -> None:
+    """Open a stage, and leave something there: an empty one may be started anew."""
+    (run.open(name, config, seed=0, inputs=inputs).folder / "log.jsonl").touch()
+
+
 def test_a_stage_started_with_other_settings_is_refused(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
-    run.open("train", {"epochs": 5}, seed=0)
+    begin(run, "train", {"epochs": 5})
     run.open("train", {"epochs": 5}, seed=0)
     with pytest.raises(InputError, match=r"config\.epochs was 5 and is now 6.*Delete"):
         run.open("train", {"epochs": 6}, seed=0)
@@ -73,7 +80,7 @@ def test_a_stage_started_with_other_settings_is_refused(tmp_path: Path) -> None:
 
 def test_a_setting_that_is_newer_than_the_stage_is_no_difference_while_it_is_off(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
-    run.open("train", {"epochs": 5}, seed=0)
+    begin(run, "train", {"epochs": 5})
     run.open("train", {"epochs": 5, "lora": None, "judge": ""}, seed=0)
     with pytest.raises(InputError, match=r"config\.judge was None and is now 'chat:a/b'"):
         run.open("train", {"epochs": 5, "judge": "chat:a/b"}, seed=0)
@@ -81,7 +88,7 @@ def test_a_setting_that_is_newer_than_the_stage_is_no_difference_while_it_is_off
 
 def test_a_difference_inside_a_list_is_named_by_its_place(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
-    run.open("collect", {"sources": [{"num": 1}, {"num": 2}]}, seed=0)
+    begin(run, "collect", {"sources": [{"num": 1}, {"num": 2}]})
     with pytest.raises(InputError, match=r"config\.sources\[1\]\.num was 2 and is now 3"):
         run.open("collect", {"sources": [{"num": 1}, {"num": 3}]}, seed=0)
 
@@ -90,7 +97,7 @@ def test_a_stage_whose_input_changed_is_refused(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
     pool = tmp_path / "pool.jsonl"
     pool.write_text("{}")
-    run.open("collect", {}, seed=0, inputs=[pool])
+    begin(run, "collect", {}, [pool])
     pool.write_text("{ }")
     with pytest.raises(InputError, match="inputs"):
         run.open("collect", {}, seed=0, inputs=[pool])

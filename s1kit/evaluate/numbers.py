@@ -62,8 +62,8 @@ class PublishedNumber(Record):
         if self.estimate is not None:
             return ""
         if self.num_questions is None:
-            return "the number of questions is not given"
-        return f"no whole number of {self.num_questions:,} questions: an average of several draws"
+            return "number of questions not given"
+        return f"no whole number of {self.num_questions:,}: averaged draws"
 
 
 def read_numbers(comparators: Sequence[Comparator], benchmarks: Sequence[str]) -> list[PublishedNumber]:

@@ -16,8 +16,8 @@ from s1kit.evaluate.settings import CHAT
 from s1kit.evaluate.words import WITHIN_NOISE, points
 
 COUNTED = {
-    HIDDEN: "from the reported usage: the thinking is hidden",
-    UNCOUNTED: "estimated: the output less the answer's words",
+    HIDDEN: "hidden; from the reported usage",
+    UNCOUNTED: "estimated: output less the answer's words",
     WORDS_NOTE: "counted as words",
 }
 """How a note of a generation reads in the table."""
@@ -37,11 +37,10 @@ def _measured(findings: Findings) -> str:
     rows = [_row(findings, p, ours, tried * len(findings.comparators)) for p in findings.comparators]
     against = f"The last column is the difference to {escape(ours.name)} of this run" if ours else ""
     widened = ", on the questions that both answered, its interval widened for all comparisons made" if ours else ""
-    columns = ["model", "accuracy, %", "questions", "thinking tokens", "counted", "dollars", "a right answer", "failed"]
+    columns = ["model", "accuracy, %", "questions", "thinking tokens", "dollars", "a right answer", "difference"]
     return (
         "<p>The same questions, grader and statistics as above. Asked now through a provider, or read from outputs "
-        f"that somebody published and graded again. {against}{widened}.</p>"
-        + table([*columns, "difference"], rows, wide=True)
+        f"that somebody published and graded again. {against}{widened}.</p>" + table(columns, rows, wide=True)
     )
 
 
@@ -59,17 +58,23 @@ def _row(findings: Findings, p: Point, ours: Point | None, comparisons: int) -> 
     dollars = float(draws.cost_usd.sum())
     right = float(draws.correct.sum())
     cost = (f"{dollars:.4f}", f"{dollars / right:.4f}" if right else "none right") if dollars else ("", "")
+    failed = rates(draws).failed
+    lost = f"{share(failed)} failed, counted as wrong" if failed else ""
     difference = ""
     if ours is not None:
         estimate = compare(ours, p, comparisons=comparisons)
         noise = "" if estimate.excludes_zero else f" {WITHIN_NOISE}"
         difference = mark_noise(points(estimate).replace(" points", "") + noise)
     return (
-        f'<tr><td>{escape(p.name)} <span class="ci">{how}</span></td><td>{with_interval(p.estimate)}</td>'
-        f"<td>{num if num == asked else f'{num} of {asked}'}</td><td>{tokens(p.tokens)}</td>"
-        f'<td class="text">{escape(counted(draws))}</td><td>{cost[0]}</td><td>{cost[1]}</td>'
-        f"<td>{share(rates(draws).failed)}</td><td>{difference}</td></tr>"
+        f"<tr><td>{escape(p.name)}{below(how)}</td><td>{with_interval(p.estimate)}{below(lost)}</td>"
+        f"<td>{num if num == asked else f'{num} of {asked}'}</td><td>{tokens(p.tokens)}{below(counted(draws))}</td>"
+        f"<td>{cost[0]}</td><td>{cost[1]}</td><td>{difference}</td></tr>"
     )
+
+
+def below(text: str) -> str:
+    """A paler second line of a cell."""
+    return f'<br><span class="ci below">{escape(text)}</span>' if text else ""
 
 
 def counted(draws: Draws) -> str:
@@ -87,7 +92,7 @@ def _printed(findings: Findings) -> str:
     if not findings.numbers:
         return ""
     rows = [_number_row(n) for n in sorted(findings.numbers, key=lambda n: (n.benchmark, -n.accuracy))]
-    columns = ["published elsewhere", "benchmark", "accuracy, %", "questions", "thinking tokens", "printed in", "date"]
+    columns = ["published elsewhere", "benchmark", "accuracy, %", "questions", "thinking tokens", "printed in"]
     return (
         "<p><strong>Not measured here.</strong> Printed numbers rest on another prompt, grader and harness, and often "
         "on the full benchmark where this run asked part of it. An interval is the exact one of that many right "
@@ -97,11 +102,10 @@ def _printed(findings: Findings) -> str:
 
 
 def _number_row(n: PublishedNumber) -> str:
-    value = with_interval(n.estimate) if n.estimate else f"{100 * n.accuracy:.1f}"
-    why = f' <span class="ci">{escape(n.why_no_interval)}</span>' if n.why_no_interval else ""
+    value = with_interval(n.estimate) if n.estimate else f"{100 * n.accuracy:.1f}{below(n.why_no_interval)}"
     return (
-        f"<tr><td>{escape(n.name)}</td><td>{escape(n.benchmark)}</td><td>{value}{why}</td>"
+        f"<tr><td>{escape(n.name)}</td><td>{escape(n.benchmark)}</td><td>{value}</td>"
         f"<td>{'' if n.num_questions is None else f'{n.num_questions:,}'}</td>"
         f"<td>{'' if n.thinking_tokens is None else tokens(n.thinking_tokens)}</td>"
-        f'<td class="text">{escape(n.source)}</td><td>{escape(n.date)}</td></tr>'
+        f'<td class="text">{escape(n.source)}{below(n.date)}</td></tr>'
     )

@@ -25,7 +25,6 @@ class Row:
     __slots__ = (
         "_answer_stops",
         "_match",
-        "_quiet",
         "_reopen",
         "_room",
         "_run",
@@ -35,6 +34,7 @@ class Row:
         "_watched",
         "drop",
         "plan",
+        "quiet",
     )
 
     def __init__(self, plan: Plan) -> None:
@@ -53,7 +53,7 @@ class Row:
         self._run: list[int] = []
         """Sampled since the transcript was last told."""
         self._room = 0
-        self._quiet = 0
+        self.quiet = 0
         """How many tokens outside `_watched` need nothing but to be noted, which is nearly all of them."""
         self._watched: frozenset[int] = frozenset()
 
@@ -81,8 +81,8 @@ class Row:
         again, unless `is_done`.
         """
         self.drop = 0
-        if self._quiet and token not in self._watched:
-            self._quiet -= 1
+        if self.quiet and token not in self._watched:
+            self.quiet -= 1
             self._run.append(token)
             return (token,)
         if self._transcript.phase == "thinking":
@@ -91,7 +91,7 @@ class Row:
             ids = self._answer(token)
         else:
             raise ValueError(f"the row is done and takes no token, but got {token}.")
-        self._quiet = self._num_quiet()
+        self.quiet = self._num_quiet()
         return ids
 
     def if_stopped(self) -> int:
@@ -168,7 +168,7 @@ class Row:
             self._watched = self._stops.union(self._match[-1:])
         else:
             self._watched = self._answer_stops if self._reopen is None else self._answer_stops | {self._reopen}
-        self._quiet = self._num_quiet()
+        self.quiet = self._num_quiet()
         return forced
 
     def _num_quiet(self) -> int:

@@ -25,7 +25,7 @@ def steer(logits: torch.Tensor, rows: Sequence[tuple[int, Steered | Refused]]) -
         elif isinstance(row, Steered):
             groups.setdefault(row.stop_ids, []).append((index, row))
     for stop_ids, members in groups.items():
-        forced += _draw_stops(logits, _as_tensor(stop_ids, logits.shape[-1], logits.device), members)
+        forced += _draw_stops(logits, stop_ids, members)
     if forced:
         at, ids = torch.tensor(forced, device=logits.device).T
         logits[at] = -torch.inf
@@ -34,36 +34,43 @@ def steer(logits: torch.Tensor, rows: Sequence[tuple[int, Steered | Refused]]) -
 
 
 def _draw_stops(
-    logits: torch.Tensor, stops: torch.Tensor, members: Sequence[tuple[int, Steered]]
+    logits: torch.Tensor, stop_ids: frozenset[int], members: Sequence[tuple[int, Steered]]
 ) -> list[tuple[int, int]]:
     """Decide for each row whether it stops; masks the stops of all, returns what is forced on those that do."""
+    stops = _as_tensor(stop_ids, logits.shape[-1], logits.device)
     numbers = [index for index, _ in members]
-    at = slice(None) if numbers == list(range(len(logits))) else torch.tensor(numbers, device=logits.device)
-    chosen = logits[at].float()
-    verdicts: list[float] = _verdicts(chosen, stops, [row.temperature for _, row in members]).tolist()
+    is_all = numbers == list(range(len(logits)))
+    at = None if is_all else torch.tensor(numbers, device=logits.device)
+    chosen = logits if at is None else logits[at]
     out = []
-    for (index, row), verdict in zip(members, verdicts, strict=True):
-        # At temperature 0 the verdict is 0 or 1.
-        if verdict and row.draw() < verdict:
+    for (index, row), is_stopping in zip(members, _verdicts(chosen, stop_ids, stops, members), strict=True):
+        if is_stopping:
             out.append((index, row.settle(True)))
-        else:
+        elif row.is_stopping:
             row.settle(False)
-    if isinstance(at, slice):
-        logits[:, stops] = -torch.inf
+    if at is None:
+        logits.index_fill_(1, stops, -torch.inf)
     else:
         logits[at[:, None], stops] = -torch.inf
     return out
 
 
-def _verdicts(logits: torch.Tensor, stops: torch.Tensor, temperatures: list[float]) -> torch.Tensor:
-    """The probability `[row]` of a stop; at temperature 0 whether one is the largest."""
-    is_largest = torch.isin(logits.argmax(-1), stops).float()
+def _verdicts(
+    logits: torch.Tensor, stop_ids: frozenset[int], stops: torch.Tensor, members: Sequence[tuple[int, Steered]]
+) -> list[bool]:
+    """Whether each row stops: at temperature 0 when a stop is the largest, else by its draw."""
+    temperatures = [row.temperature for _, row in members]
+    largest = logits.argmax(-1)
     if not any(temperatures):
-        return is_largest
+        return [token in stop_ids for token in largest.tolist()]
     heat = torch.tensor(temperatures, device=logits.device)
-    scaled = logits / heat.where(heat > 0, 1.0)[:, None]
+    scaled = logits.float() / heat.where(heat > 0, 1.0)[:, None]
     share = (scaled[:, stops].logsumexp(-1) - scaled.logsumexp(-1)).exp()
-    return share.where(heat > 0, is_largest)
+    tokens, shares = torch.stack((largest.double(), share.double())).tolist()
+    return [
+        row.draw() < share if row.temperature else token in stop_ids
+        for (_, row), token, share in zip(members, tokens, shares, strict=True)
+    ]
 
 
 @lru_cache(maxsize=64)

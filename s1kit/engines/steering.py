@@ -22,6 +22,8 @@ from s1kit.tokens import TokenFormat
 
 _MAX_REMEMBERED = 100_000
 _MASK = 2**64 - 1
+_HIDDEN = -1
+"""What vLLM shows for a token that it does not show."""
 
 
 class Memory:
@@ -46,15 +48,18 @@ class Steered:
     __slots__ = (
         "_doubtful",
         "_eos",
-        "_is_stopping",
         "_key",
         "_memory",
         "_queue",
+        "_rare",
         "_seed",
         "_target",
+        "forced",
+        "is_stopping",
         "num_observed",
         "plan",
         "row",
+        "stop_ids",
         "temperature",
     )
 
@@ -79,25 +84,20 @@ class Steered:
         self._doubtful = frozenset(w.ids[0] for w in plan.waits).union(tokens.lead_ids[:1])
         """Ids that the model may sample, and that may stand for a stop."""
         self.num_observed = 0
+        self.forced: int | None = None
+        """The next token, where it is decided: what stands in a queue, and nothing but the end after the end."""
+        self.stop_ids: frozenset[int] = frozenset()
+        """Where nothing is forced: the ids that are a stop, to be drawn against all others."""
+        self.is_stopping = False
+        """Whether the draw for the next token said stop."""
+        self._rare: frozenset[int] = frozenset()
+        """Ids that are more than one token more."""
         self._target = -1
-        self._is_stopping = False
+        self._look_ahead()
 
     @property
     def is_done(self) -> bool:
         return self.row.is_done and not self._queue
-
-    @property
-    def forced(self) -> int | None:
-        """The next token, where it is decided: what stands in a queue, and nothing but the end after the end."""
-        if self._queue:
-            return self._queue[0]
-        return self._eos if self.row.is_done else None
-
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        """Where nothing is forced: the ids that are a stop, to be drawn against all others."""
-        tokens = self.plan.tokens
-        return tokens.thinking_stop_ids if self.row.is_thinking else tokens.answer_stop_ids
 
     def draw(self) -> float:
         """The number in [0, 1) against which the stop's probability is held, a function of seed and position."""
@@ -111,7 +111,7 @@ class Steered:
 
         May be called again before the token is there: an engine computes logits, too, for prompts in several pieces.
         """
-        self._is_stopping = is_stopping
+        self.is_stopping = is_stopping
         if is_stopping:
             # Only the engine's own end of sequence ends a request there: what else ends an answer is turned into it.
             self._target = self.row.if_stopped() if self.row.is_thinking else self._eos
@@ -121,13 +121,23 @@ class Steered:
         """The engine has `token` in its output."""
         self._key = hash((self._key, token))
         self.num_observed += 1
-        if token < 0:
+        if self.forced is None and not self.is_stopping and token not in self._rare:
+            ids = self.row.push(token)
+            if len(ids) == 1 and self.row.quiet:
+                return
+            self._queue.extend(ids[1:])
+        else:
+            self._observe_rare(token)
+        self._look_ahead()
+
+    def _observe_rare(self, token: int) -> None:
+        if token == _HIDDEN:
             raise ValueError("the engine hides what it sampled from its processors.")
         if self._queue:
             _check(token, self._queue.popleft())
-        elif self._is_stopping:
+        elif self.is_stopping:
             _check(token, self._target)
-            self._is_stopping = False
+            self.is_stopping = False
             self._memory.add(self._key, True)
             self._stop()
         elif not self.row.is_done:
@@ -135,9 +145,13 @@ class Steered:
                 raise ValueError(f"the engine put {token}, which was masked; its sampler ignores logits.")
             if token in self._doubtful:
                 self._memory.add(self._key, False)
-            ids = self.row.push(token)
-            if len(ids) > 1:
-                self._queue.extend(ids[1:])
+            self._queue.extend(self.row.push(token)[1:])
+
+    def _look_ahead(self) -> None:
+        tokens, row = self.plan.tokens, self.row
+        self.forced = self._queue[0] if self._queue else self._eos if row.is_done else None
+        self.stop_ids = tokens.thinking_stop_ids if row.is_thinking else tokens.answer_stop_ids
+        self._rare = self.stop_ids.union(self._doubtful, (_HIDDEN, tokens.reopen_id or _HIDDEN))
 
     def replay(self, tokens: Sequence[int]) -> None:
         """Rebuild the state of a row that was preempted, from its output so far.

@@ -30,6 +30,7 @@ except ImportError as error:
     raise MissingExtra("the engine vllm:", "vllm", extra="vllm") from error
 
 from vllm.exceptions import VLLMServerError
+from vllm.sampling_params import RequestOutputKind
 
 from s1kit.engines.steering import refuse_unsteerable
 from s1kit.engines.vllm_plugin import PLANS, STEERED, BudgetForcing
@@ -86,7 +87,7 @@ class VllmBatch:
         number = next(_numbers)
         self._plans[number], PLANS[number] = (plan, is_streamed), plan
         prompt = vllm.TokensPrompt(prompt_token_ids=[*plan.prompt_ids, *_prefix_ids(plan)])
-        self._engine.add_request(str(number), prompt, _parameters(number, plan))
+        self._engine.add_request(str(number), prompt, _parameters(number, plan, is_streamed))
         return number
 
     def cancel(self, ticket: int) -> None:
@@ -154,8 +155,10 @@ def load(
     return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len) - 1)
 
 
-def _parameters(number: int, plan: Plan) -> Any:
+def _parameters(number: int, plan: Plan, is_streamed: bool) -> Any:
     request = plan.request
+    # vLLM makes an object for each request in each step unless it is told that nobody looks before the end.
+    kind = RequestOutputKind.CUMULATIVE if is_streamed else RequestOutputKind.FINAL_ONLY
     return vllm.SamplingParams(
         temperature=request.temperature,
         top_p=request.top_p,
@@ -163,6 +166,7 @@ def _parameters(number: int, plan: Plan) -> Any:
         seed=request.seed if request.temperature else None,
         max_tokens=plan.total_tokens - len(plan.prompt_ids) - len(_prefix_ids(plan)) + 1,
         detokenize=False,
+        output_kind=kind,
         extra_args={REQUEST_FIELD: number},
     )
 

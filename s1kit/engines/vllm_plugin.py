@@ -132,9 +132,13 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             return logits
         if context is not None:
             return steer(logits, self._members(context))
-        for running in self._rows.values():
+        num_rows, members = len(logits), []
+        for index in sorted(self._rows):
+            running = self._rows[index]
             running.catch_up()
-        return steer(logits, sorted((i, r.row) for i, r in self._rows.items() if i < len(logits)))
+            if index < num_rows:
+                members.append((index, running.row))
+        return steer(logits, members)
 
     def _members(self, context: Any) -> list[tuple[int, Steered | Refused]]:
         """V2: the rows of this step, told of what was sampled in the last."""

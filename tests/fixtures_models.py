@@ -111,7 +111,7 @@ def write_plain_checkpoint(folder: Path) -> Path:
     path.write_text(json.dumps(raw), encoding="utf-8")
     replace(FORMATS["qwen3"], name="plain", lead="", open="<think>", end="</think>").save(folder)
     ids = {t["content"]: t["id"] for t in raw["added_tokens"]} | raw["model"]["vocab"]
-    kept = [ids[t] for t in ("<think>", "</think>", "<|im_end|>", *"bcdghjlmopqvxyzBCD0123456789")]
+    kept = [ids[t] for t in ("<think>", "</think>", "<|im_end|>", *"bcdgjlmopqvxyzBCD0123456789")]
     model = Qwen2ForCausalLM.from_pretrained(folder)
     with torch.no_grad():
         weight = model.lm_head.weight

@@ -106,6 +106,18 @@ def test_another_setting_computes_only_the_missing_cells(tmp_path: Path) -> None
     assert len(rows) == 12 * 9
 
 
+def test_another_text_in_place_of_a_stop_is_a_method_of_its_own(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    run = run_of(recipe)
+    evaluate(recipe, run)
+    stage = evaluate(recipe_of(tmp_path, wait="Hmm"), run)
+    findings = Findings(read_results(list(stage.rows("questions", Question)), stage.shards("generations")))
+    assert [p.name for p in findings.by_waits] == ["no Wait", "1 Wait"]
+    assert all(p.draws.setting.wait is None for p in [*findings.by_waits, *findings.by_budget])
+    assert [p.draws.setting.wait for p in findings.others['waiting with "Hmm"']] == ["Hmm", "Hmm"]
+    assert 'waiting with "Hmm"' in [m.name for m in findings.methods]
+
+
 def test_two_processes_fill_the_same_cells_as_one(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()

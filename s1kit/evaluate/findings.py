@@ -75,12 +75,21 @@ class Findings:
     """What others printed for the same benchmarks."""
 
     @cached_property
-    def _greedy(self) -> list[Draws]:
-        """Budget forcing at the evaluation's own temperature: all of it but the votes' draws."""
+    def _by_wait(self) -> dict[str | None, list[Draws]]:
+        """Budget forcing at the evaluation's own temperature, all of it but the votes' draws, by what a Wait says."""
         found = [d for s, d in self.results.draws.items() if s.method == FORCING]
         lowest = min((d.setting.temperature for d in found), default=0.0)
-        kept = [d for d in found if d.setting.temperature == lowest]
-        return sorted(kept, key=lambda d: (_budget(d), d.setting.num_waits, d.setting.min_tokens))
+        by_wait: dict[str | None, list[Draws]] = {}
+        for d in sorted(found, key=lambda d: (_budget(d), d.setting.num_waits, d.setting.min_tokens)):
+            if d.setting.temperature == lowest:
+                by_wait.setdefault(d.setting.wait, []).append(d)
+        return by_wait
+
+    @cached_property
+    def _greedy(self) -> list[Draws]:
+        """Those with the wait that was evaluated first; others are methods of their own."""
+        first = next((s.wait for s in self.results.draws if s.wait in self._by_wait and s.method == FORCING), None)
+        return self._by_wait.get(first, [])
 
     @cached_property
     def _sequential(self) -> list[Draws]:
@@ -117,9 +126,22 @@ class Findings:
         return [_point(d, f"at least {d.setting.min_tokens:,} tokens") for d in found]
 
     @cached_property
+    def by_other_wait(self) -> dict[str, list[Point]]:
+        """Numbers of Waits under the largest budget, for every further text that was tried in place of a stop."""
+        out = {}
+        for text, draws in self._by_wait.items():
+            most = max(_budget(d) for d in draws)
+            found = [d for d in draws if _budget(d) == most and not d.setting.min_tokens]
+            if draws is not self._greedy and found:
+                name = "the format's own Wait" if text is None else f'waiting with "{text}"'
+                out[name] = [_point(d, waits_name(d.setting.num_waits)) for d in found]
+        return out
+
+    @cached_property
     def others(self) -> dict[str, list[Point]]:
         """Every other method that was run or can be worked out, by name."""
         found = {
+            **self.by_other_wait,
             "least thinking demanded": self.by_minimum,
             **methods.controlled(self.results),
             "rejection sampling": methods.rejected(self.results),

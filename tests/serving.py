@@ -21,6 +21,7 @@ from s1kit.plan import Plan
 from s1kit.serve.app import make_app
 from s1kit.serve.decoding import Backend
 from s1kit.serve.state import Limits, Server
+from s1kit.tokens import TokenFormat
 
 CLIENT = httpx.Client(
     timeout=20, trust_env=False, verify=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)
@@ -133,6 +134,10 @@ class ScriptedServing(scripted.ScriptedEngine):
     ) -> None:
         super().__init__(script, format, context_tokens)
         self.batch = ScriptedBatch(self, seconds_a_step=seconds_a_step)
+
+    def __post_init__(self) -> None:
+        # Also for formats without thinking, which the engine itself has no use for.
+        self.tokens = TokenFormat(self.format, scripted.WordTokenizer())
 
     def decoder(self) -> ScriptedBatch:
         return self.batch

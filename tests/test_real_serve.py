@@ -205,7 +205,9 @@ def test_greedy_replies_are_those_of_the_engine_here(dial: Dial, folder: Path) -
                 ask(url, f"Q{i}?", temperature=0, **random_fields(i)).json() for url in (dial.url, reference.url)
             )
             found, expected = (r["choices"][0]["message"] | r["usage"] | r["s1kit"] for r in (ours, theirs))
-            if wrong := {k: (found[k], expected[k]) for k in expected if found[k] != expected[k]}:
+            # Where the model would have closed by itself, a plugin that steers cannot always tell that it did.
+            compared = expected.keys() - {"forced_tokens"}
+            if wrong := {k: (found[k], expected[k]) for k in compared if found[k] != expected[k]}:
                 different.append((random_fields(i), wrong))
     assert not different, different
 
@@ -236,7 +238,8 @@ def test_log_probabilities_come_from_an_upstream_and_are_refused_inside(dial: Di
         return
     found = reply.json()["choices"][0]["logprobs"]["content"]
     assert found
-    assert all(entry["logprob"] <= 0 and len(entry["top_logprobs"]) >= 2 for entry in found)
+    # Rivals are named by their text, and pieces of characters may share one.
+    assert [e for e in found if e["logprob"] > 0 or not 1 <= len(e["top_logprobs"]) <= 3] == []
 
 
 def test_a_client_that_leaves_ends_the_work_within_a_second(dial: Dial) -> None:
@@ -259,8 +262,8 @@ def test_a_client_that_leaves_ends_the_work_within_a_second(dial: Dial) -> None:
 def test_completions_take_ids_and_several_prompts(dial: Dial) -> None:
     engine_tokens = dial.running.state.backend.tokens.tokenizer
     texts = ["One two", "Three"]
-    by_text = post(dial.url, {"prompt": texts, "max_tokens": 8}, "/v1/completions").json()
+    by_text = post(dial.url, {"prompt": texts, "max_tokens": 8, "temperature": 0}, "/v1/completions").json()
     ids = [engine_tokens.encode(text, add_special_tokens=False) for text in texts]
-    by_ids = post(dial.url, {"prompt": ids, "max_tokens": 8}, "/v1/completions").json()
+    by_ids = post(dial.url, {"prompt": ids, "max_tokens": 8, "temperature": 0}, "/v1/completions").json()
     assert [c["text"] for c in by_text["choices"]] == [c["text"] for c in by_ids["choices"]]
     assert by_text["usage"]["completion_tokens"] <= 16

@@ -12,7 +12,7 @@ import pytest
 from s1kit.evaluate.decode import Decoding, fill
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.report import report, summary
+from s1kit.evaluate.report import findings_of, report, summary
 from s1kit.evaluate.results import Draws, Results, read_results
 from s1kit.evaluate.settings import grid
 from s1kit.evaluate.words import headline
@@ -138,3 +138,28 @@ def test_no_claim_is_made_where_nothing_differs(seed: int) -> None:
     assert findings.best_waits is not None
     difference = findings.best_waits.difference
     assert ("within noise" in said) == (not difference.excludes_zero or findings.best_waits.p_adjusted > 0.05)
+
+
+def test_several_benchmarks_have_a_panel_each_with_the_numbers_printed_for_it(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    lines = (tmp_path / "questions.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "easy.jsonl").write_text("".join(lines[:6]))
+    (tmp_path / "hard.jsonl").write_text("".join(lines[6:]))
+    (tmp_path / "numbers.csv").write_text(
+        "name,benchmark,accuracy_percent,num_questions,thinking_tokens,source\nbig,hard,50,6,9,A paper\n"
+    )
+    recipe = recipe_of(
+        tmp_path,
+        benchmarks=[str(tmp_path / "easy.jsonl"), str(tmp_path / "hard.jsonl")],
+        comparators=[{"numbers": str(tmp_path / "numbers.csv")}],
+    )
+    run = run_of(recipe)
+    evaluate(recipe, run)
+    findings = findings_of(run, [])
+    assert findings.sources == ["easy", "hard"]
+    assert [n.name for n in findings.numbers_of("hard")] == ["big"]
+    assert findings.numbers_of(None) == []
+    html = (report(recipe, run).folder / "report.html").read_text()
+    panels = html[html.index("By kind of question") :]
+    assert panels.index(">easy</text>") < panels.index(">big</text>") < panels.index(">hard</text>")
+    assert panels.count(">big</text>") == 1

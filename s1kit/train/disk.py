@@ -25,13 +25,21 @@ def writing(what: str, where: Path, part: Path | None = None) -> Iterator[None]:
     try:
         yield
     except (OSError, CheckpointException, SafetensorError) as error:
+        free = shutil.disk_usage(where).free
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
         raise WorkFailed(
-            f"could not write {what}: {str(error).splitlines()[-1]}",
+            f"could not write {what}, with {free / 1e6:,.1f} MB free: {_reason(error)}",
             where=str(where),
             fix="Free space and run the same command again; the last good checkpoint is kept.",
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    """The last line; torch's own, about positions in a file, hides the system's, which then stands further up."""
+    lines = str(error).splitlines() or [type(error).__name__]
+    of_system = [line for line in lines if "[Errno" in line]
+    return (of_system or lines)[-1].strip()
 
 
 def needed_bytes(shape: Shape, train: Train, num_steps: int) -> int:
@@ -50,7 +58,7 @@ def check_disk(folder: Path, shape: Shape, train: Train, num_steps: int) -> None
     free = shutil.disk_usage(folder).free + there
     if free < needed:
         raise InputError(
-            f"training needs some {needed / 1e9:.1f} GB of disk, where {free / 1e9:.1f} are free",
+            f"training needs some {needed / 1e6:,.1f} MB of disk, where {free / 1e6:,.1f} are free",
             where=str(folder),
             fix="Free space, choose another place with out=..., or raise train.save_every: fewer states are kept.",
         )

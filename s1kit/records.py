@@ -260,6 +260,8 @@ def from_arrow(record: type[R], row: dict[str, Any]) -> R:
 
 
 def _arrow_value(value: Any) -> Any:
+    if value is None or type(value) in (str, int, float, bool):  # nearly all are, and `isinstance` of a model is slow
+        return value
     if isinstance(value, Record):
         return to_arrow(value)
     if isinstance(value, tuple | list):

@@ -75,7 +75,11 @@ def hash_file(path: Path) -> str:
 
 def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> None:
     """One Parquet shard, zstd, with the record's schema."""
-    table = pa.Table.from_pylist([to_arrow(row) for row in rows], schema=arrow_schema(record))
+    write_table(path, pa.Table.from_pylist([to_arrow(row) for row in rows], schema=arrow_schema(record)))
+
+
+def write_table(path: Path, table: pa.Table) -> None:
+    """One Parquet shard of a table that has its record's schema."""
     write_atomically(path, lambda p: pq.write_table(table, p, compression="zstd"))
 
 
@@ -118,9 +122,12 @@ class Stage:
     def write(self, name: str, record: type[Record], rows: Iterable[Record], shard: int | None = None) -> Path:
         """One more shard of `name`; a given number is overwritten, so that redone work replaces itself."""
         number = len(self.shards(name)) if shard is None else shard
-        path = self.folder / f"{name}-{number:05d}.parquet"
+        path = self.shard_path(name, number)
         write_rows(path, record, rows)
         return path
+
+    def shard_path(self, name: str, number: int) -> Path:
+        return self.folder / f"{name}-{number:05d}.parquet"
 
     def rows(self, name: str, record: type[R]) -> Iterator[R]:
         return read_rows(self.shards(name), record)

@@ -96,16 +96,16 @@ async def drive(
 
     async def worker() -> None:
         while loop.time() < seconds:
-            sent = await throttle.enter()
+            slot = await throttle.enter()
             await asyncio.sleep(0.03)
             wait = take(loop.time())
             if wait is not None:
                 result.refused.append(loop.time())
-                throttle.refused(sent, None if wait < 0 else wait)
+                throttle.refused(slot, None if wait < 0 else wait)
                 continue
             result.accepted.append(loop.time())
             await asyncio.sleep(dice.uniform(*latency))
-            throttle.succeeded(sent, 1000, headers or {})
+            throttle.succeeded(slot, 1000, headers or {})
 
     workers = [asyncio.create_task(worker()) for _ in range(settings.max_in_flight)]
     await asyncio.wait(workers, timeout=seconds)
@@ -168,10 +168,10 @@ def test_a_server_that_gets_slower_and_not_faster_with_more_in_flight_gets_less(
 
         async def worker() -> None:
             while loop.time() < 600.0:
-                sent = await throttle.enter()
+                slot = await throttle.enter()
                 async with slots:
                     await asyncio.sleep(1.0)
-                throttle.succeeded(sent, 500, {})
+                throttle.succeeded(slot, 500, {})
 
         await asyncio.gather(*(worker() for _ in range(200)))
         return throttle.limit
@@ -185,12 +185,12 @@ def test_the_breaker_lets_one_request_try_and_closes_when_it_succeeds() -> None:
         throttle = Throttle(ThrottleSettings(breaker_failures=3, breaker_seconds=10.0), now=loop.time)
         for _ in range(3):
             throttle.failed(await throttle.enter(), "HTTP 503")
-        sent = await throttle.enter()
-        assert sent == pytest.approx(10.0, abs=0.01)
+        slot = await throttle.enter()
+        assert slot.sent == pytest.approx(10.0, abs=0.01)
         second = asyncio.create_task(throttle.enter())
         await asyncio.sleep(5.0)
         assert not second.done()  # only one tries
-        throttle.succeeded(sent, 1, {})
+        throttle.succeeded(slot, 1, {})
         await second
 
     run_virtually(work())
@@ -202,9 +202,9 @@ def test_the_breaker_gives_up_after_its_trials() -> None:
         throttle = Throttle(ThrottleSettings(breaker_failures=3, breaker_seconds=10.0, breaker_trials=3), now=loop.time)
         for _ in range(5):
             throttle.failed(await throttle.enter(), "HTTP 503")
-        sent = await throttle.enter()
+        slot = await throttle.enter()
         with pytest.raises(Stopped, match="failed 6 times in a row: HTTP 503"):
-            throttle.failed(sent, "HTTP 503")
+            throttle.failed(slot, "HTTP 503")
         return loop.time()
 
     assert run_virtually(work()) == pytest.approx(10 + 20 + 40, abs=0.1)
@@ -213,13 +213,13 @@ def test_the_breaker_gives_up_after_its_trials() -> None:
 def test_who_is_cancelled_while_waiting_holds_no_place() -> None:
     async def work() -> None:
         throttle = Throttle(ThrottleSettings(max_in_flight=1), now=asyncio.get_running_loop().time)
-        sent = await throttle.enter()
+        slot = await throttle.enter()
         waiting = [asyncio.create_task(throttle.enter()) for _ in range(3)]
         await asyncio.sleep(0)
         waiting[0].cancel()
         waiting[1].cancel()
         await asyncio.sleep(0)
-        throttle.succeeded(sent, 1, {})
+        throttle.succeeded(slot, 1, {})
         await asyncio.wait_for(waiting[2], 1.0)
         assert throttle.in_flight == 1
 

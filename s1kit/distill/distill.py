@@ -15,6 +15,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s1kit.distill.batched import ask_in_batches
@@ -25,11 +26,13 @@ from s1kit.progress import Meter, meter, say
 from s1kit.providers.chat import Problem, Stopped
 from s1kit.providers.many import in_parallel, run_async
 from s1kit.recipe import Recipe
-from s1kit.records import Question, Trace
-from s1kit.stage import Run, Stage
+from s1kit.records import Question, Trace, arrow_schema, to_arrow
+from s1kit.stage import Run, Stage, write_table
 
 BLOCK = 1024
 """Traces a shard. A trace of 5,000 tokens is some 20 KB, so an open block is some 20 MB."""
+
+ROWS_AT_ONCE = 64
 
 NOT_PART_OF_THE_RESULT = {
     "max_cost_usd",
@@ -112,7 +115,7 @@ def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked) -> _Work:
         work = _Work(asked, stage, student_counter(recipe.train.base), bar, total)
         places = _places(run.rows("collect", "questions", Question), num_traces)
         # The throttle keeps to the concurrency; some more workers are busy with what has come back.
-        run_async(_run(work, places, recipe.distill.concurrency * 5 // 4 + 4))
+        run_async(_run(work, places, recipe.distill.concurrency * 3 // 2 + 4))
     return work
 
 
@@ -174,22 +177,29 @@ async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Question, in
         work.bar.advance(1, note=work.asked.note(work.total - work.num_done) if is_time else "")
         block.to_come -= 1
         if not block.to_come:
-            await asyncio.to_thread(_write, work, block)
+            await _settle(work, block)
         await asyncio.sleep(0)  # a teacher that never waits would keep Ctrl-C waiting
         if work.is_stopping or work.stopped_by is not None:
             return
 
 
-def _write(work: _Work, block: _Block) -> None:
+async def _settle(work: _Work, block: _Block) -> None:
     """A settled block as a shard; one with replies missing is left to the next run, which finds the rest journalled."""
     traces = [trace for trace in block.traces if trace is not None]
     block.traces = []
     if not block.is_complete:
         return
     if work.count is not None:
-        counts = work.count([trace.thinking for trace in traces])
+        counts = await asyncio.to_thread(work.count, [trace.thinking for trace in traces])
         traces = [t.model_copy(update={"thinking_tokens": n}) for t, n in zip(traces, counts, strict=True)]
-    work.stage.write("traces", Trace, traces, shard=block.number)
+    # Bit by bit and here, not in a thread: that would hold the interpreter, and with it all replies, for longer.
+    batches = []
+    for start in range(0, len(traces), ROWS_AT_ONCE):
+        rows = [to_arrow(trace) for trace in traces[start : start + ROWS_AT_ONCE]]
+        batches.append(pa.RecordBatch.from_pylist(rows, schema=arrow_schema(Trace)))
+        await asyncio.sleep(0)
+    path = work.stage.shard_path("traces", block.number)
+    await asyncio.to_thread(write_table, path, pa.Table.from_batches(batches, schema=arrow_schema(Trace)))
 
 
 @contextmanager
@@ -240,15 +250,15 @@ def _sum_up(work: _Work) -> None:
     """Counts and figures for the receipt, from the shards, so that a resumed run says the same."""
     stage, tokens, cost = work.stage, Counter[str](), 0.0
     for path in stage.shards("traces"):
-        columns = ["thinking_tokens", "finish_reason", "terms", "cost_usd", "usage"]
-        for row in pq.read_table(path, columns=columns).to_pylist():
-            stage.counts["out"] += 1
-            stage.counts[f"finish:{row['finish_reason']}"] += 1
-            stage.counts[f"terms:{row['terms']}"] += 1
-            tokens["thinking"] += row["thinking_tokens"]
-            tokens["input"] += row["usage"]["input_tokens"]
-            tokens["output"] += row["usage"]["output_tokens"]
-            cost += row["cost_usd"]
+        names = ["thinking_tokens", "finish_reason", "terms", "cost_usd", "usage"]
+        columns = pq.read_table(path, columns=names).to_pydict()
+        stage.counts["out"] += len(columns["terms"])
+        stage.counts += Counter(f"finish:{reason}" for reason in columns["finish_reason"])
+        stage.counts += Counter(f"terms:{terms}" for terms in columns["terms"])
+        tokens["thinking"] += sum(columns["thinking_tokens"])
+        tokens["input"] += sum(usage["input_tokens"] for usage in columns["usage"])
+        tokens["output"] += sum(usage["output_tokens"] for usage in columns["usage"])
+        cost += sum(columns["cost_usd"])
     stage.counts["in"] = stage.counts["out"]
     stage.figures |= {"tokens": dict(tokens), "cost_usd": round(cost, 6)}
     stage.figures["thinking_tokens_counted_in"] = "student tokens" if work.count else "the teacher's own count"

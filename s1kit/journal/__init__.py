@@ -10,6 +10,7 @@ does not know what a reply means; `providers` reads it.
 entries.py    a row, its key, and how it is packed
 database.py   the file: its schema, its connections, its faults in three parts
 writer.py     replies that arrive together share a transaction, in a thread
+scribe.py     in a process of its own, where they are many
 claims.py     who is asking what right now
 journal.py    all of it together
 

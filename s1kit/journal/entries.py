@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -16,11 +16,15 @@ from s1kit.records import Record
 Via = Literal["online", "batch", "local"]
 Row = tuple[Any, ...]
 """The values of `COLUMNS`."""
+Parts = tuple[tuple[Any, ...], bytes, bytes]
+"""The plain values of a row, its request and its reply, the last two in JSON."""
 
 COLUMNS = (
     "key, provider, model, via, created, finish_reason, input_tokens, output_tokens, cost_usd,"
     " request_size, request, reply_size, reply"
 )
+INSERT = f"INSERT OR IGNORE INTO replies ({COLUMNS}) VALUES ({','.join('?' * 13)})"
+"""A key that is there already keeps its first reply."""
 
 _CODEC = pa.Codec("zstd", 1)
 _WORTH_PACKING = 512
@@ -82,11 +86,13 @@ class Job(Record):
     """The requests it holds, in their order."""
 
 
-def to_row(entry: Entry, request: bytes | None = None, reply: bytes | None = None) -> Row:
-    """An entry as a row. `request` and `reply` are the entry's own as JSON, where the caller has them at hand."""
-    request = canonical(entry.request) if request is None else request
-    reply = canonical(entry.reply) if reply is None else reply
-    return (
+def to_row(entry: Entry) -> Row:
+    return pack(*to_parts(entry))
+
+
+def to_parts(entry: Entry, request: bytes | None = None, reply: bytes | None = None) -> Parts:
+    """What a row is made of. `request` and `reply` are the entry's own as JSON, where the caller has them at hand."""
+    values = (
         entry.key,
         entry.provider,
         entry.model,
@@ -96,11 +102,17 @@ def to_row(entry: Entry, request: bytes | None = None, reply: bytes | None = Non
         entry.input_tokens,
         entry.output_tokens,
         entry.cost_usd,
-        len(request),
-        _pack(request),
-        len(reply),
-        _pack(reply),
     )
+    return (
+        values,
+        canonical(entry.request) if request is None else request,
+        canonical(entry.reply) if reply is None else reply,
+    )
+
+
+def pack(values: Sequence[Any], request: bytes, reply: bytes) -> Row:
+    """Parts as a row: this is where the work is."""
+    return (*values, len(request), _pack(request), len(reply), _pack(reply))
 
 
 def from_row(row: Row) -> Entry:

@@ -11,7 +11,8 @@ from typing import Any
 from s1kit.errors import InputError, WorkFailed
 from s1kit.journal.claims import Claims
 from s1kit.journal.database import Database
-from s1kit.journal.entries import COLUMNS, Entry, Job, Row, from_row, now, to_row
+from s1kit.journal.entries import COLUMNS, INSERT, Entry, Job, Row, from_row, now, to_row
+from s1kit.journal.scribe import Scribe
 from s1kit.journal.writer import Writer
 
 LOW_SPACE_BYTES = 64 * 2**20
@@ -28,7 +29,7 @@ class Journal:
         self.path = path
         self._file = Database(path, read_only=read_only)
         self._claims = Claims(path)
-        self._writer = Writer(self._write)
+        self._writer = Writer(self._write, Scribe(path, self._look_for_space))
         self._is_full = False
 
     def __enter__(self) -> Journal:
@@ -130,8 +131,10 @@ class Journal:
         return len(self) - before
 
     def _write(self, rows: Sequence[Row]) -> None:
-        marks = ",".join("?" * 13)
-        self._file.write(f"INSERT OR IGNORE INTO replies ({COLUMNS}) VALUES ({marks})", rows)
+        self._file.write(INSERT, rows)
+        self._look_for_space()
+
+    def _look_for_space(self) -> None:
         self._is_full = self._file.free_bytes < LOW_SPACE_BYTES
 
     # ---- who asks ---------------------------------------------------------------------------------------------------

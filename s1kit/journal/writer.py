@@ -10,7 +10,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from s1kit.errors import S1kitError
-from s1kit.journal.entries import Entry, Row, to_row
+from s1kit.journal.entries import Entry, Row, pack, to_parts
+from s1kit.journal.scribe import Scribe
 
 SECONDS_TO_GATHER = 0.025
 """Replies that arrive within so long share a transaction. A model thinks for longer."""
@@ -28,10 +29,13 @@ class _Pending:
 
 
 class Writer:
-    """Gathers entries in the event loop and writes them in a thread, which starts with the first."""
+    """Gathers entries in the event loop and writes them in a thread, which starts with the first.
 
-    def __init__(self, write: Callable[[Sequence[Row]], None]) -> None:
-        self._write = write
+    The thread hands them to `scribe` while that takes them, and else packs and writes them itself.
+    """
+
+    def __init__(self, write: Callable[[Sequence[Row]], None], scribe: Scribe) -> None:
+        self._write, self._scribe = write, scribe
         self._gathered: list[_Pending] = []
         self._queue: queue.Queue[list[_Pending] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
@@ -58,6 +62,7 @@ class Writer:
             self._queue.put(None)
             self._thread.join()
             self._thread = None
+        self._scribe.close()
 
     def _hand_over(self) -> None:
         """Give what has arrived to the thread, many at once: waking it for each would cost more than writing."""
@@ -73,7 +78,9 @@ class Writer:
         while (group := self._queue.get()) is not None:
             problem: S1kitError | None = None
             try:
-                self._write([to_row(pending.entry, pending.request, pending.reply) for pending in group])
+                rows = [to_parts(pending.entry, pending.request, pending.reply) for pending in group]
+                if not self._scribe.write(rows):
+                    self._write([pack(*parts) for parts in rows])
             except S1kitError as error:
                 problem = error
             for loop in {pending.loop for pending in group}:

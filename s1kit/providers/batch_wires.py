@@ -82,7 +82,7 @@ class OpenAIBatch:
             "completion_window": "24h",
             "metadata": {"s1kit": tag},
         }
-        return _field(await http.post("/batches", body), "id")
+        return _field(await http.post("/batches", to_json(body)), "id")
 
     async def find(self, http: Http, tag: str, num_requests: int) -> list[str]:
         jobs = ((await http.get("/batches?limit=100")).body or {}).get("data") or []
@@ -184,7 +184,7 @@ class GeminiBatch:
         if not name:
             raise Problem("server", "the upload gave no file name")
         body = {"batch": {"displayName": tag, "inputConfig": {"fileName": name}}}
-        return _field(await http.post(f"/models/{model}:batchGenerateContent", body), "name")
+        return _field(await http.post(f"/models/{model}:batchGenerateContent", to_json(body)), "name")
 
     async def find(self, http: Http, tag: str, num_requests: int) -> list[str]:
         jobs = ((await http.get("/batches?pageSize=100")).body or {}).get("operations") or []

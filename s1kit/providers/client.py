@@ -14,16 +14,17 @@ import random
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from s1kit.journal import Entry, Journal, Via
 from s1kit.providers.catalog import Model, find_model
 from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, Stopped, rough_usage
-from s1kit.providers.http import Answer, Http
+from s1kit.providers.http import Answer, Http, to_json
 from s1kit.providers.keys import Secret, find_key
 from s1kit.providers.money import Price, Purse, price_of
 from s1kit.providers.queue_depth import watch_queue
-from s1kit.providers.throttle import Throttle, ThrottleSettings
+from s1kit.providers.throttle import Slot, Throttle, ThrottleSettings
 from s1kit.records import Usage
 
 MAX_ATTEMPTS = 6
@@ -187,15 +188,16 @@ class Client:
 
     async def _send_until_answered(self, request: ChatRequest, held: _Hold) -> Answer:
         call = self.model.wire.call(request)
+        body = to_json(call.body)
         failures = refusals = 0
         while True:
-            sent = await self.throttle.enter()
+            slot = await self.throttle.enter()
             try:
                 self.tally.sent += 1
-                answer = await self.http.post(call.path, call.body)
+                answer = await self.http.post(call.path, body, partial(self.throttle.arrived, slot))
             except Problem as problem:
                 self.tally.problems[problem.kind] += 1
-                self._hear(problem, sent, held)
+                self._hear(problem, slot, held)
                 refusals += problem.kind == "rate"
                 failures += problem.kind != "rate"
                 if failures >= MAX_ATTEMPTS or refusals >= MAX_REFUSALS:
@@ -203,25 +205,25 @@ class Client:
                 await asyncio.sleep(self._pause(problem, failures))
                 continue
             except BaseException:
-                self.throttle.forget()
+                self.throttle.forget(slot)
                 held.was_sent = True  # cancelled while the provider was at work
                 raise
             tokens = _tokens_of(answer.body)
-            self.throttle.succeeded(sent, tokens, answer.headers)
+            self.throttle.succeeded(slot, tokens, answer.headers)
             self._bad_requests.clear()
             return answer
 
-    def _hear(self, problem: Problem, sent: float, held: _Hold) -> None:
+    def _hear(self, problem: Problem, slot: Slot, held: _Hold) -> None:
         """Tell the throttle and the purse of a failed sending; raise what another attempt cannot mend."""
         if problem.kind == "rate":
-            self.throttle.refused(sent, problem.retry_after)
+            self.throttle.refused(slot, problem.retry_after)
             return
         if problem.kind in ("timeout", "connection") and not problem.status:
             held.count_lost()
         if problem.retriable:
-            self.throttle.failed(sent, str(problem), problem.retry_after)
+            self.throttle.failed(slot, str(problem), problem.retry_after)
             return
-        self.throttle.forget()
+        self.throttle.forget(slot)
         if problem.kind != "request":
             raise Stopped(
                 f"{self.model.provider} refuses every request: {problem}",

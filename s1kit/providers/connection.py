@@ -1,7 +1,7 @@
-"""POSTs over kept-open HTTP/1.1 connections, and nothing else.
+"""Requests and whole replies over kept-open HTTP/1.1 connections to one host.
 
-The one thing distillation does a million times. A general client spends some 0.3 ms of CPU on it, which with the
-journal is more than one core has; this takes a fifth. Proxies, uploads and downloads go through aiohttp, in `http`.
+The one thing distillation does a million times. A general client spends some 0.3 ms of CPU time on it, this a fifth.
+What it leaves out (proxies, redirects, forms, long downloads) goes through aiohttp, in `http`.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import ssl
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import cast
 from urllib.parse import quote, urlsplit
 
@@ -20,6 +20,10 @@ MAX_BODY_BYTES = 2**28
 """A reply beyond this is an error, not a reason to run out of memory."""
 SECONDS_TO_CONNECT = 30.0
 
+_SAFE = "/?:@!$&'()*+,;=~%"
+"""What a path and its query may hold as it is; `%` because a part may be quoted already."""
+
+OnArrival = Callable[[], None] | None
 Raw = tuple[int, dict[str, str], bytes]
 """Status, headers with names in lower case, body."""
 
@@ -27,27 +31,31 @@ Raw = tuple[int, dict[str, str], bytes]
 class Connections:
     """Connections to one host, opened as they are needed, the last used first."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> None:
-        parts = urlsplit(base_url)
+    def __init__(self, root: str, headers: Mapping[str, str], tls: ssl.SSLContext | None) -> None:
+        """`root` is scheme and host; `headers` go with every request."""
+        parts = urlsplit(root)
         self._host, self._tls = parts.hostname or "", tls
         self._port = parts.port or (443 if tls else 80)
-        self._prefix = quote(parts.path, safe="/%:@!$&'()*+,;=~")
         host = parts.netloc.rpartition("@")[2]
         lines = {"Host": host, "Accept": "application/json", "Accept-Encoding": "gzip", "User-Agent": "s1kit"}
-        lines |= {"Content-Type": "application/json", **headers}
+        lines |= headers
         if any("\r" in text or "\n" in text for text in lines.values()):
             raise InputError("the key holds a line break", where=host, fix="Set the key again, on one line.")
-        self._head = "".join(f"{name}: {value}\r\n" for name, value in lines.items()).encode("latin-1", "replace")
+        self._head = _lines(lines)
         self._idle: list[_Connection] = []
         self._open: set[_Connection] = set()
 
-    async def post(self, path: str, body: bytes) -> Raw:
-        """Send and wait for the whole reply, however long it takes. Raises OSError when none comes."""
-        target = self._prefix + quote(path, safe="/?:@!$&'()*+,;=~%")
-        head = f"POST {target} HTTP/1.1\r\nContent-Length: {len(body)}\r\n".encode("ascii") + self._head + b"\r\n"
+    async def request(
+        self, method: str, path: str, body: bytes, headers: Mapping[str, str], on_arrival: OnArrival = None
+    ) -> Raw:
+        """Send and wait for the whole reply, however long it takes. Raises OSError when none comes.
+
+        `on_arrival` is called the moment a reply with status 2xx is whole, before whoever waits for it comes to run.
+        """
+        first = f"{method} {quote(path, safe=_SAFE)} HTTP/1.1\r\nContent-Length: {len(body)}\r\n".encode("ascii")
         connection = await self._take()
         try:
-            raw = await connection.exchange(head + body)
+            raw = await connection.exchange(b"".join((first, self._head, _lines(headers), b"\r\n", body)), on_arrival)
         except BaseException:
             connection.close()  # its reply may still come, and is nobody's
             raise
@@ -71,12 +79,17 @@ class Connections:
         self._idle.clear()
 
 
+def _lines(headers: Mapping[str, str]) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1", "replace")
+
+
 class _Connection(asyncio.Protocol):
     """One connection: a request out, its reply in, then the next."""
 
     def __init__(self, open_ones: set[_Connection]) -> None:
         self._open_ones = open_ones
         self._buffer = bytearray()
+        self._on_arrival: OnArrival = None
         self._reply: asyncio.Future[Raw] | None = None
         self._transport: asyncio.Transport | None = None
         self._start_reply()
@@ -93,8 +106,9 @@ class _Connection(asyncio.Protocol):
     def is_open(self) -> bool:
         return self._transport is not None and not self._transport.is_closing()
 
-    async def exchange(self, request: bytes) -> Raw:
+    async def exchange(self, request: bytes, on_arrival: OnArrival) -> Raw:
         assert self._transport is not None
+        self._on_arrival = on_arrival
         self._reply = asyncio.get_running_loop().create_future()
         self._transport.write(request)
         return await self._reply
@@ -203,6 +217,8 @@ class _Connection(asyncio.Protocol):
             self.close()
         self._buffer.clear()
         self._start_reply()
+        if self._on_arrival is not None and 200 <= status < 300:
+            self._on_arrival()
         self._reply.set_result((status, headers, body))
 
     def _fail(self, text: str) -> None:

@@ -9,7 +9,9 @@ import asyncio
 import json
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+import sys
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -46,25 +48,19 @@ class Http:
         self._headers = dict(headers)
         self._secret = secret
         self._timeout_seconds = timeout_seconds
-        self._session: aiohttp.ClientSession | None = None
+        self._proxy: str | None = None
+        self._tls: ssl.SSLContext | None = None
         self._connections: Connections | None = None
-        """For posts; None where a proxy is in between."""
+        """None where a proxy is in between."""
+        self._session: aiohttp.ClientSession | None = None
+        """For what `Connections` leaves out; opened when there is some."""
 
     async def __aenter__(self) -> Http:
-        import aiohttp
-
-        tls = _tls() if self._base_url.startswith("https") else None
-        if _proxy(self._base_url) is None:
-            self._connections = Connections(self._base_url, self._headers, tls)
-        self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0, ssl=tls or True),
-            headers=self._headers,
-            # A model thinks for minutes without a byte; only the whole has a limit.
-            timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, sock_connect=30.0),
-            # `trust_env` would look for proxies and a .netrc in a thread, twice a request.
-            proxy=_proxy(self._base_url),
-            auto_decompress=True,
-        )
+        # `trust_env` of aiohttp would look for proxies and a .netrc in a thread, twice a request.
+        self._proxy = _proxy(self._base_url)
+        self._tls = _tls() if self._base_url.startswith("https") else None
+        if self._proxy is None:
+            self._connections = Connections(self.root, self._headers, self._tls)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -89,64 +85,81 @@ class Http:
         for field, value in fields.items():
             form.add_field(field, value)
         form.add_field("file", data, filename=name, content_type="application/jsonl")
-        return await self.send("POST", path, form, {})
+        return await self._send_by_aiohttp("POST", self._base_url + path, form, {})
 
-    async def post(self, path: str, body: Mapping[str, Any]) -> Answer:
-        """A JSON body to a path below the base URL. Raises Problem as `send` does."""
-        data = to_json(body)
-        if self._connections is None:
-            return await self.send("POST", path, data, {"Content-Type": "application/json"})
-        try:
-            async with asyncio.timeout(self._timeout_seconds):
-                status, headers, raw = await self._connections.post(path, data)
-        except TimeoutError as error:
-            raise Problem("timeout", f"no reply within {self._timeout_seconds:g} s") from error
-        except OSError as error:
-            raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
-        return self._answer(status, raw, headers)
+    async def post(self, path: str, body: bytes, on_arrival: Callable[[], None] | None = None) -> Answer:
+        """JSON to a path below the base URL. `on_arrival` is called as soon as a reply with status 2xx is whole."""
+        return await self.send("POST", path, body, _JSON, on_arrival)
 
     async def get(self, path: str) -> Answer:
-        return await self.send("GET", path, None, {})
+        return await self.send("GET", path, b"", {})
 
-    async def send(self, method: str, path: str, data: Any, headers: Mapping[str, str]) -> Answer:
+    async def send(
+        self,
+        method: str,
+        path: str,
+        data: bytes,
+        headers: Mapping[str, str],
+        on_arrival: Callable[[], None] | None = None,
+    ) -> Answer:
         """Raises Problem for everything that is not a whole reply with status 2xx."""
-        import aiohttp
-
-        assert self._session is not None, "an Http is used as an async context manager"
         url = path if "://" in path else self._base_url + path
-        try:
-            async with self._session.request(
+        if self._connections is None or not url.startswith(self.root + "/"):
+            return await self._send_by_aiohttp(method, url, data, headers)
+        with self._problems():
+            async with asyncio.timeout(self._timeout_seconds):
+                status, seen, raw = await self._connections.request(
+                    method, url[len(self.root) :], data, headers, on_arrival
+                )
+        return self._answer(status, raw, seen)
+
+    async def _send_by_aiohttp(self, method: str, url: str, data: Any, headers: Mapping[str, str]) -> Answer:
+        with self._problems():
+            async with self._open_session().request(
                 method, url, data=data, headers=headers, allow_redirects=method == "GET"
             ) as response:
                 raw = await response.read()
-                status, seen = response.status, response.headers
+        return self._answer(response.status, raw, _lower(response.headers))
+
+    def _open_session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True),
+                headers=self._headers,
+                # A model thinks for minutes without a byte; only the whole has a limit.
+                timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, sock_connect=30.0),
+                proxy=self._proxy,
+                auto_decompress=True,
+            )
+        return self._session
+
+    @contextmanager
+    def _problems(self) -> Iterator[None]:
+        """What goes wrong on the way, as a Problem. aiohttp's own errors are known only once it is imported."""
+        aiohttp = sys.modules.get("aiohttp")
+        faults = (OSError, aiohttp.ClientError) if aiohttp is not None else (OSError,)
+        try:
+            yield
         except TimeoutError as error:
             raise Problem("timeout", f"no reply within {self._timeout_seconds:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
+        except faults as error:
             raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
-        return self._answer(status, raw, {name.lower(): value for name, value in seen.items()})
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """The lines of a large body, a piece in memory at a time. Raises Problem as `send` does."""
-        import aiohttp
-
-        assert self._session is not None, "an Http is used as an async context manager"
         url = path if "://" in path else self._base_url + path
         rest = b""
-        try:
-            async with self._session.get(url) as response:
+        with self._problems():
+            async with self._open_session().get(url) as response:
                 if not 200 <= response.status < 300:
                     raw = await response.read()
-                    headers = {name.lower(): value for name, value in response.headers.items()}
-                    raise self._problem(response.status, _parse(raw), raw, headers)
+                    raise self._problem(response.status, _parse(raw), raw, _lower(response.headers))
                 async for piece in response.content.iter_any():
                     *whole, rest = (rest + piece).split(b"\n")
                     for line in whole:
                         yield line
-        except TimeoutError as error:
-            raise Problem("timeout", f"the download took more than {self._timeout_seconds:g} s") from error
-        except (aiohttp.ClientError, OSError) as error:
-            raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
         if rest.strip():
             yield rest
 
@@ -164,6 +177,13 @@ class Http:
 
     def _hide(self, text: str) -> str:
         return self._secret.hide_in(text)
+
+
+_JSON = {"Content-Type": "application/json"}
+
+
+def _lower(headers: Mapping[str, str]) -> dict[str, str]:
+    return {name.lower(): value for name, value in headers.items()}
 
 
 def to_json(value: Any) -> bytes:

@@ -47,6 +47,15 @@ class ThrottleSettings:
     """Trials that may fail before the run gives up."""
 
 
+@dataclass(slots=True, eq=False)
+class Slot:
+    """The place in flight of one request."""
+
+    sent: float
+    """When it went out."""
+    is_free: bool = False
+
+
 @dataclass
 class Throttle:
     """One gate for all requests to one model under one key."""
@@ -83,8 +92,8 @@ class Throttle:
         self._last_failure = ""
         self._epoch = _Epoch(self.now(), self.limit)
 
-    async def enter(self) -> float:
-        """Returns when a request may go out; what it returns goes to `leave`."""
+    async def enter(self) -> Slot:
+        """Returns when a request may go out. Its slot goes to `succeeded`, `refused`, `failed` or `forget`."""
         if self._waiting or self._seconds_to_wait() > 0:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -98,14 +107,20 @@ class Throttle:
                 raise
         else:
             self._take()
-        return self.now()
+        return Slot(self.now())
 
-    def succeeded(self, sent: float, tokens: int, headers: Mapping[str, str]) -> None:
-        """A reply came."""
+    def arrived(self, slot: Slot) -> None:
+        """A reply's last byte is here: the next request may go out while this one is still being read."""
+        if not slot.is_free:
+            self._free(slot)
+            self._pump()
+
+    def succeeded(self, slot: Slot, tokens: int, headers: Mapping[str, str]) -> None:
+        """A reply came, and this is what it says."""
         now = self.now()
         # A limit that was not reached has proved nothing: something else, the pace say, held the requests back.
         was_reached = self.in_flight >= int(self.limit)
-        self.in_flight -= 1
+        self._free(slot)
         self._failures = self._trials_failed = self._refusals_in_a_row = 0
         self._is_trying = False
         self._tokens.spend(tokens, now)
@@ -115,30 +130,30 @@ class Throttle:
             self.limit = min(float(self.settings.max_in_flight), self.limit + step)
         self._raise_pace(now)
         if self.pace is None:
-            self._judge_epoch(now, now - sent, tokens)
+            self._judge_epoch(now, now - slot.sent, tokens)
         self._pump()
 
-    def refused(self, sent: float, retry_after: float | None) -> None:
+    def refused(self, slot: Slot, retry_after: float | None) -> None:
         """HTTP 429: too fast. Raises nothing; the request is worth asking again."""
         now = self.now()
-        self.in_flight -= 1
+        self._free(slot)
         self.num_refused += 1
-        self._refused.append(sent)
+        self._refused.append(slot.sent)
         self._is_slow_start = False
         if retry_after is not None:
             self._closed_until = max(self._closed_until, now + retry_after)
         # Requests sent before the last cut complain about the same crowd.
-        if sent >= self._last_pace_cut:
+        if slot.sent >= self._last_pace_cut:
             self._cut_pace(now, retry_after)
         self._pump()
 
-    def failed(self, sent: float, reason: str, retry_after: float | None = None) -> None:
+    def failed(self, slot: Slot, reason: str, retry_after: float | None = None) -> None:
         """A 5xx, a timeout or a cut connection. Raises Stopped when the breaker has tried often enough."""
         now = self.now()
-        self.in_flight -= 1
+        self._free(slot)
         self._is_slow_start = False
         self._last_failure = reason
-        if sent > self._last_cut:
+        if slot.sent > self._last_cut:
             self.limit, self._last_cut = max(1.0, self.limit / 2), now
         if retry_after is not None:
             self._closed_until = max(self._closed_until, now + retry_after)
@@ -147,9 +162,9 @@ class Throttle:
             self._open_breaker(now)
         self._pump()
 
-    def forget(self) -> None:
+    def forget(self, slot: Slot) -> None:
         """The request ended in a way that says nothing about speed: a bad request, a cancellation."""
-        self.in_flight -= 1
+        self._free(slot)
         self._is_trying = False
         self._pump()
 
@@ -158,6 +173,11 @@ class Throttle:
         if waiting > max(4, running // 4):
             self._is_slow_start = False
             self.limit = max(1.0, min(self.limit, float(self.in_flight)) * 0.9)
+
+    def _free(self, slot: Slot) -> None:
+        if not slot.is_free:
+            slot.is_free = True
+            self.in_flight -= 1
 
     def _seconds_to_wait(self) -> float:
         """0: go now; positive: not before; infinite: only a reply can open the gate."""

@@ -32,6 +32,10 @@ MAX_DEPTH = 40
 """Brackets within brackets, at most, of an answer that is compared symbolically."""
 
 
+_TOWER = re.compile(r"(?:\d\^\{?){3}\d")
+"""Powers of powers of powers of numbers: no computer holds that, and finding out costs a worker its three seconds."""
+
+
 class Cascade:
     """Grades cases; see the module. Workers start when the first case needs them."""
 
@@ -103,6 +107,8 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement(verdict, f"{rule}: {shown}", canonical(mine))
     if max(len(mine), len(right)) > MAX_SYMBOLIC or max(_depth(mine), _depth(right)) > MAX_DEPTH:
         return Judgement("abstain", f"too long or deep to compare: {shown}", canonical(mine))
+    if _TOWER.search(mine) or _TOWER.search(right):
+        return Judgement("abstain", f"too large to compute: {shown}", canonical(mine))
     return _for_symbols(found.text), _for_symbols(theirs)
 
 
@@ -137,7 +143,7 @@ def _compare(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple[Verd
         digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
         named = {match[2] for match in bases if match}
         return ("correct" if digits[0] == digits[1] and len(named) == 1 else "wrong"), "digits and base"
-    if right_number is not None and _NO_FORMULA.fullmatch(mine):
+    if right_number is not None and len(mine) <= MAX_SYMBOLIC and _NO_FORMULA.fullmatch(mine):
         stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
         if not stated and _NUMBER_IN_WORDS.search(raw_mine):
             return "abstain", "a number in words"

@@ -25,6 +25,7 @@ MAX_READ = 20000
 _OPTION = re.compile(
     r"(?:^|\n|\s{2,}|(?<=\s)|\\q?quad)\s*(?:\\(?:textbf|mathrm|text)\s*\{\s*)?\(?([A-J])\s*(?:\)\s*\}|\)|[.:](?=\s)|\}\s*\))"
 )
+_SPACE = re.compile(r"\s{3,}")
 _LETTER_ALONE = re.compile(r"^\W*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\W*([A-Ja-j])\W*$")
 _LETTER_FIRST = re.compile(r"^\W*(?:option|choice)?\W*([A-J])\s*(?:[).:,]|\}|$|\s[-–—])", re.IGNORECASE)
 _BOLD = re.compile(r"\*\*\s*(\(?[A-J]\)?)\s*\*\*")
@@ -35,6 +36,8 @@ _LETTER_ANYWHERE = re.compile(
 
 def options(question: str) -> dict[str, str]:
     """The options of a question by letter; empty when there are not at least two in order."""
+    # Long white space would make the pattern try each of its places against every other.
+    question = _SPACE.sub(lambda match: "\n" if "\n" in match[0] else "  ", question)
     found: dict[str, str] = {}
     marks = list(_OPTION.finditer(question))
     expected = 0

@@ -68,13 +68,14 @@ def find_boxes(text: str) -> list[str]:
     ['\\sqrt{2}', '3']
     """
     boxes, at = [], 0
+    closings = _closings(text) if _BOX.search(text) else {}
     while match := _BOX.search(text, at):
         start = match.end()
         if text[start] != "{":
             end = start + 1
             boxes.append(text[start:end])
         else:
-            end = _closing(text, start)
+            end = closings.get(start, -1)
             if end < 0:
                 at = start + 1
                 continue
@@ -83,16 +84,16 @@ def find_boxes(text: str) -> list[str]:
     return boxes
 
 
-def _closing(text: str, start: int) -> int:
-    depth = 0
-    for match in _BRACE.finditer(text, start):
+def _closings(text: str) -> dict[int, int]:
+    """Where each brace that is closed is closed; one pass, however many boxes are left open."""
+    opened: list[int] = []
+    closings: dict[int, int] = {}
+    for match in _BRACE.finditer(text):
         if match.group() == "{":
-            depth += 1
-        elif match.group() == "}":
-            depth -= 1
-            if depth == 0:
-                return match.start()
-    return -1
+            opened.append(match.start())
+        elif match.group() == "}" and opened:
+            closings[opened.pop()] = match.start()
+    return closings
 
 
 _BRACE = re.compile(r"\\[{}\\]|[{}]")

@@ -30,11 +30,14 @@ START_SECONDS = 120.0
 SECONDS_BETWEEN_LOOKS = 0.25
 """Between two looks at who is late, when nothing arrives."""
 
+LONGEST_LOOK = 1.0
+"""Seconds that count between two looks: while the machine or this process was paused, no worker had time."""
+
 
 class Worker:
     """One process, and the job it is at."""
 
-    def __init__(self) -> None:
+    def __init__(self, now: float) -> None:
         self.process = subprocess.Popen(
             [sys.executable, "-m", "s1kit.grade.worker"],
             stdin=subprocess.PIPE,
@@ -44,7 +47,7 @@ class Worker:
         )
         self.job: int | None = None
         self.is_ready = False
-        self.deadline = time.monotonic() + START_SECONDS
+        self.deadline = now + START_SECONDS
         self.cpu_deadline = float("inf")
         self._buffer = b""
 
@@ -52,12 +55,12 @@ class Worker:
         assert self.process.stdout is not None
         return self.process.stdout.fileno()
 
-    def send(self, job: int, pair: tuple[str, str], seconds: float) -> None:
+    def send(self, job: int, pair: tuple[str, str], seconds: float, now: float) -> None:
         assert self.process.stdin is not None
         self.job = job
         used = self.cpu_seconds()
         self.cpu_deadline = used + seconds
-        self.deadline = time.monotonic() + seconds * (WALL_FACTOR if used else 1)
+        self.deadline = now + seconds * (WALL_FACTOR if used else 1)
         with contextlib.suppress(BrokenPipeError):  # its death is seen when its output ends
             self.process.stdin.write(json.dumps({"answer": pair[0], "solution": pair[1]}).encode() + b"\n")
             self.process.stdin.flush()
@@ -70,11 +73,11 @@ class Worker:
             return 0.0
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
-    def is_late(self) -> bool:
-        """Whether it has had its time, for the job or for starting."""
+    def is_late(self, now: float) -> bool:
+        """Whether it has had its time, for the job or for starting, by the pool's clock."""
         if self.is_ready and self.job is None:
             return False
-        return time.monotonic() > self.deadline or self.cpu_seconds() > self.cpu_deadline
+        return now > self.deadline or self.cpu_seconds() > self.cpu_deadline
 
     def receive(self) -> list[bytes] | None:
         """The lines that arrived; None when the process is gone."""
@@ -99,6 +102,7 @@ class WorkerPool:
     def __init__(self, processes: int, seconds: float = SECONDS) -> None:
         self._num, self._seconds = max(1, processes), seconds
         self._workers: list[Worker] = []
+        self._clock, self._looked = 0.0, time.monotonic()
         weakref.finalize(self, _kill_all, self._workers)
 
     def close(self) -> None:
@@ -109,6 +113,7 @@ class WorkerPool:
         answers: list[dict[str, Any] | None] = [None] * len(pairs)
         waiting = deque(range(len(pairs)))
         crashes = 0
+        self._looked = time.monotonic()
         with selectors.DefaultSelector() as selector:
             for idle in self._workers:
                 selector.register(idle, selectors.EVENT_READ, idle)
@@ -128,12 +133,20 @@ class WorkerPool:
                         continue
                     for line in lines:
                         self._take(worker, line, answers)
-                for late in [w for w in self._workers if w.is_late()]:
+                now = self._now()
+                for late in [w for w in self._workers if w.is_late(now)]:
                     self._drop(late, selector, answers, f"no result within {self._seconds:g} s")
         return [answer or {"failure": "no result"} for answer in answers]
 
+    def _now(self) -> float:
+        """The pool's clock: the seconds that it spent looking, pauses left out."""
+        now = time.monotonic()
+        self._clock += min(now - self._looked, LONGEST_LOOK)
+        self._looked = now
+        return self._clock
+
     def _start(self, selector: selectors.BaseSelector) -> None:
-        worker = Worker()
+        worker = Worker(self._now())
         self._workers.append(worker)
         selector.register(worker, selectors.EVENT_READ, worker)
 
@@ -141,7 +154,7 @@ class WorkerPool:
         for worker in self._workers:
             if worker.is_ready and worker.job is None and waiting:
                 job = waiting.popleft()
-                worker.send(job, pairs[job], self._seconds)
+                worker.send(job, pairs[job], self._seconds, self._now())
 
     def _take(self, worker: Worker, line: bytes, answers: list[dict[str, Any] | None]) -> None:
         if not worker.is_ready:

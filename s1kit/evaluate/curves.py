@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+NAMED_PANEL = 3.4
+"""Inches that a panel is high which names others' numbers at its side."""
+
+
 def draw_curve(findings: Findings) -> Callable[[], Any]:
     """The scaling curve: accuracy against thinking, by budget, by Waits, and by votes at the same price."""
 
@@ -46,7 +50,7 @@ def _curve_on(axes: Axes, findings: Findings) -> None:
         draw_baseline(axes, findings.baseline)
     for i, point in enumerate(findings.comparators):
         draw_other_model(axes, point, f"m{1 + i % 6}", place)
-    draw_numbers(axes, numbers, place)
+    draw_numbers(axes, numbers, place, height=4.9)
     _name_points(axes, findings, place)
     axes.set_ylim(0, 100)
     axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
@@ -176,12 +180,15 @@ def draw_loss(losses: Sequence[tuple[int, float]]) -> Callable[[], Any]:
 
 
 def draw_panels(findings: Findings) -> Callable[[], Any]:
-    """One small curve for each source of questions, after Figure 1 of the paper."""
+    """One small curve for each source of questions, after Figure 1 of the paper; below each other where they have names
+    at their sides."""
 
     @contextmanager
     def draw() -> Iterator[Figure]:
         sources = findings.sources
-        with canvas(8.6, 2.9, panels=len(sources)) as (figure, all_axes):
+        named = len(findings.benchmarks) > 1 and bool(findings.numbers)
+        rows, height = (len(sources), NAMED_PANEL) if named else (1, 2.9)
+        with canvas(8.6, rows * height, panels=len(sources), rows=rows) as (figure, all_axes):
             for axes, source in zip(all_axes, sources, strict=True):
                 _panel_on(axes, findings, source)
             all_axes[0].set_yticks(range(0, 101, 25), [f"{y} %" for y in range(0, 101, 25)])
@@ -219,7 +226,7 @@ def _panel_on(axes: Axes, findings: Findings, source: str) -> None:
             draw_line(axes, points, colour, place, band=colour != "votes")
     for i, point in enumerate(others):
         draw_other_model(axes, point, f"m{1 + i % 6}", place)
-    draw_numbers(axes, numbers, place)
+    draw_numbers(axes, numbers, place, height=NAMED_PANEL)
     axes.set_ylim(0, 100)
     ticks = [t for t in axes.get_xticks() if t == int(t)]
     axes.set_xticks(ticks[:: max(1, len(ticks) // 3)], [f"{2 ** int(t):,}" for t in ticks[:: max(1, len(ticks) // 3)]])

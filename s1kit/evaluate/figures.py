@@ -72,8 +72,8 @@ STYLE = {
 
 
 @contextmanager
-def canvas(width: float, height: float, panels: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure in the report's style, closed afterwards. MissingExtra without matplotlib."""
+def canvas(width: float, height: float, panels: int = 1, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure in the report's style, inches wide and high, closed afterwards. MissingExtra without matplotlib."""
     try:
         import logging
 
@@ -85,9 +85,9 @@ def canvas(width: float, height: float, panels: int = 1) -> Iterator[tuple[Figur
         raise MissingExtra("the report", "matplotlib", extra="report") from error
     mpl.use("agg")
     with mpl.rc_context(STYLE):
-        figure, axes = pyplot.subplots(1, panels, figsize=(width, height), squeeze=False, sharey=True)
+        figure, axes = pyplot.subplots(rows, panels // rows, figsize=(width, height), squeeze=False, sharey=True)
         try:
-            yield figure, list(axes[0])
+            yield figure, list(axes.ravel())
         finally:
             pyplot.close(figure)
 
@@ -174,23 +174,34 @@ def draw_other_model(axes: Axes, point: Point, colour: str, place: Callable[[flo
     )
 
 
-def draw_numbers(axes: Axes, numbers: Sequence[PublishedNumber], place: Callable[[float], float]) -> None:
+def draw_numbers(
+    axes: Axes, numbers: Sequence[PublishedNumber], place: Callable[[float], float], height: float
+) -> None:
     """Published numbers, told apart from what was measured here: hollow marks, dotted lines, muted names.
 
     One with thinking tokens is a point; one without is a line at the right edge. Only what has an interval shows one.
+    `height` is that of the panel in inches, which says how far apart names must be.
     """
     muted = COLOURS["muted"]
-    for number in numbers:
+    placed = sorted((n for n in numbers if n.thinking_tokens is not None), key=lambda n: n.thinking_tokens or 0)
+    for i, number in enumerate(placed):
         if number.thinking_tokens is not None:
             x, y = place(number.thinking_tokens), 100 * number.accuracy
             if (estimate := number.estimate) is not None:
                 axes.plot([x, x], [100 * estimate.low, 100 * estimate.high], color=muted, linewidth=1, linestyle=":")
             axes.plot([x], [y], "s", color=muted, markerfacecolor=COLOURS["paper"], markersize=6, zorder=4)
             axes.annotate(
-                number.name, (x, y), xytext=(0, -15), textcoords="offset points", ha="center", fontsize=8.5, color=muted
+                number.name,
+                (x, y),
+                xytext=(-8, 6 if i % 2 else -6),
+                textcoords="offset points",
+                ha="right",
+                va="center",
+                fontsize=8.5,
+                color=muted,
             )
     without = sorted((n for n in numbers if n.thinking_tokens is None), key=lambda n: n.accuracy)
-    for number, at in zip(without, spread([100 * n.accuracy for n in without], 4.6), strict=True):
+    for number, at in zip(without, spread([100 * n.accuracy for n in without], 17 / (height - 0.9)), strict=True):
         y = 100 * number.accuracy
         axes.plot([0.94, 1.0], [y, y], transform=axes.get_yaxis_transform(), color=muted, linewidth=1.2, linestyle=":")
         axes.annotate(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
@@ -67,7 +68,7 @@ def sources_section(findings: Findings, svg: str) -> str:
     if findings.best_waits:
         columns.append(findings.best_waits.after)
     cells = {p.name: findings.by_source(p) for p in columns}
-    counts = {s: sum(q.source == s for q in findings.results.questions) for s in findings.sources}
+    counts = Counter(findings.source_of.values())
     rows = [
         f"<tr><td>{escape(source)}</td><td>{counts[source]}</td>"
         + "".join(f"<td>{with_interval(cells[p.name][source])}</td>" for p in columns)

@@ -1,6 +1,6 @@
 """What the benchmark's server can give: a client that sends, counts bytes, and sends again, and does nothing else.
 
-    python bench/distill_capacity.py http://127.0.0.1:PORT --num 20000 --in-flight 256
+python bench/distill_capacity.py http://127.0.0.1:PORT --num 20000 --in-flight 256
 """
 
 from __future__ import annotations

@@ -57,6 +57,7 @@ class Server:
         now = time.monotonic()
         self.first = self.first or now
         if not self.per_minute:
+            self.accepted_at.append(now - self.first)
             return False
         while self.accepted and self.accepted[0] <= now - 60.0:
             self.accepted.popleft()
@@ -117,6 +118,9 @@ class Connection(asyncio.Protocol):
     def answer(self, body: bytes) -> None:
         self.server.in_flight -= 1
         if self.transport.is_closing():
+            return
+        if b'"capacity"' in body:
+            self.transport.write(self.server.reply)
             return
         at = body.rfind(QUESTION)
         start = at + len(QUESTION) if at >= 0 else body.rfind(COMPACT) + len(COMPACT)

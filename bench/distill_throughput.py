@@ -3,8 +3,9 @@
     python bench/distill_throughput.py                        # 59,029 questions, 256 in flight, 200 ms, 5K tokens
     python bench/distill_throughput.py --num 5000 --peer .venv-bench-curator/bin/python
 
-One server process, one client process; the client's CPU seconds and memory are its own. The capacity is what 256 in
-flight can have of a server that takes 200 ms: 1,280 requests a second.
+The server is a process of its own on the same machine. CPU seconds and memory are those of the client and of all that
+it starts, summed. The capacity is measured: what a client that only sends and counts bytes reaches with 256 in flight
+(`distill_capacity.py`); in theory 256 / 0.2 s = 1,280 a second. A run is timed from the start of its process to its end.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import sys
 import tempfile
 import time
 import urllib.request
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,15 +60,16 @@ print(len(getattr(out, "dataset", out)))
 class Measured:
     seconds: float
     cpu_seconds: float
-    peak_mib: float
-    late_mib: float
+    mib: list[float]
+    """Memory, sampled five times a second."""
     returncode: int
 
     def line(self, name: str, num: int) -> str:
         rate = num / self.seconds if num else 0.0
+        quarters = [max(self.mib[len(self.mib) * n // 4 : len(self.mib) * (n + 1) // 4] or [0.0]) for n in range(4)]
         return (
-            f"{name:28s} {self.seconds:8.1f} s  {rate:7.0f} req/s  {self.cpu_seconds:7.1f} CPU s"
-            f"  peak {self.peak_mib:6.0f} MiB  at the end {self.late_mib:6.0f} MiB  exit {self.returncode}"
+            f"{name:24s} {self.seconds:6.1f} s  {rate:6.0f} req/s  {self.cpu_seconds:6.1f} CPU s"
+            f"  peak MiB by quarter {' '.join(f'{mib:.0f}' for mib in quarters)}  exit {self.returncode}"
         )
 
 
@@ -90,22 +93,39 @@ class TestServer:
 def measure(command: list[str], *, kill_after: int = 0, server: TestServer | None = None, log: Path) -> Measured:
     """Run a client, watching its memory; kill it once the server has answered so many."""
     started = time.monotonic()
-    peak = late = cpu = 0.0
+    mib: list[float] = []
+    cpu: dict[int, float] = {}
     with log.open("w") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         while process.poll() is None:
-            try:
-                status = Path(f"/proc/{process.pid}/status").read_text()
-                late = int(status.split("VmRSS:")[1].split()[0]) / 1024
-                fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
-                cpu = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
-            except (FileNotFoundError, IndexError, ProcessLookupError):
-                pass
-            peak = max(peak, late)
+            mib.append(sum(look_at(pid, cpu) for pid in family(process.pid)))
             if kill_after and server is not None and server.stats()["requests"] >= kill_after:
                 os.killpg(process.pid, signal.SIGKILL)
             time.sleep(0.2)
-    return Measured(time.monotonic() - started, cpu, peak, late, process.returncode)
+    return Measured(time.monotonic() - started, sum(cpu.values()), mib, process.returncode)
+
+
+def family(pid: int) -> list[int]:
+    """A process and its children, and theirs."""
+    found = [pid]
+    for parent in found:
+        with suppress(OSError):
+            found += [
+                int(child)
+                for task in Path(f"/proc/{parent}/task").iterdir()
+                for child in (task / "children").read_text().split()
+            ]
+    return found
+
+
+def look_at(pid: int, cpu: dict[int, float]) -> float:
+    """MiB of one process; its CPU seconds so far go into `cpu`."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        cpu[pid] = (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
+    except (OSError, IndexError):
+        return 0.0
 
 
 def make_run(folder: Path, num: int) -> None:
@@ -113,7 +133,8 @@ def make_run(folder: Path, num: int) -> None:
     from s1kit.stage import open_run
 
     stage = open_run(folder / "r", "r", {}).open("collect", config={}, seed=0)
-    stage.write("questions", Question, [Question(text=text_of(n)) for n in range(num)])
+    for start in range(0, num, 10_000):
+        stage.write("questions", Question, [Question(text=text_of(n)) for n in range(start, min(num, start + 10_000))])
     stage.finish()
 
 
@@ -129,25 +150,44 @@ def recipe_json(folder: Path, url: str, **settings: Any) -> str:
 def ours(num: int, ms: float, scratch: Path) -> None:
     server = TestServer("--ms", str(ms))
     try:
+        capacity = capacity_of(server, in_flight=256)
         folder = scratch / "whole"
         make_run(folder, num)
         command = [sys.executable, "-c", OURS, recipe_json(folder, server.url)]
         whole = measure(command, log=scratch / "ours.log")
         stats = server.stats()
         print(whole.line("s1kit distill", num))
-        capacity = 256 / (ms / 1000)
-        share, each = num / whole.seconds / capacity, whole.cpu_seconds / num * 1000
-        print(f"  {share:.1%} of the capacity of {capacity:.0f}/s; {stats['most_in_flight']} in flight;", end=" ")
-        print(f"{each:.2f} CPU ms a request; server {stats['cpu_seconds']:.1f} CPU s")
+        rate, theory, each = num / whole.seconds, 256 / (ms / 1000), whole.cpu_seconds / num * 1000
+        print(
+            f"  {rate / capacity:.1%} of the measured capacity {capacity:.0f}/s, {rate / theory:.1%} of {theory:.0f}/s;"
+        )
+        print(f"  {stats['most_in_flight']} in flight at most; {each:.2f} CPU ms a request; {steady(stats)}")
         print(measure(command, log=scratch / "ours.log").line("  run again, finished", 0))
         shutil.rmtree(folder / "r" / "distill")
         again = measure(command, log=scratch / "ours.log")
         print(
             again.line("  traces from the journal", num), f" {server.stats()['requests'] - stats['requests']} requests"
         )
+        shutil.rmtree(folder)
         kill_part(num, server, scratch)
     finally:
         server.stop()
+
+
+def capacity_of(server: TestServer, in_flight: int) -> float:
+    """Requests a second that a client reaches which does nothing with the replies."""
+    command = [sys.executable, str(HERE / "distill_capacity.py"), server.url, "--in-flight", str(in_flight)]
+    out = subprocess.run([*command, "--num", "10000"], capture_output=True, text=True, check=True)
+    return float(json.loads(out.stdout)["requests_per_second"])
+
+
+def steady(stats: dict[str, Any]) -> str:
+    """The rate between the first tenth and the last, as the server saw it."""
+    times = stats["accepted_at"][10_000:]  # the first are the capacity's
+    if len(times) < 1000:
+        return "too few for a steady rate"
+    first, last = times[len(times) // 10], times[len(times) * 9 // 10]
+    return f"{len(times) * 0.8 / (last - first):.0f}/s once it runs"
 
 
 def kill_part(num: int, server: TestServer, scratch: Path) -> None:

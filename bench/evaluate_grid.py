@@ -46,27 +46,26 @@ def main() -> None:
     engine = load_engine(given.model, max_batch=config.batch_size)
     fill(engine, cells[:2], how, lambda _: None)  # warm
 
+    print(f"{len(questions)} questions x {len(settings)} settings = {len(cells):,} cells of {given.model}", flush=True)
     started = time.monotonic()
     together = fill(engine, cells, how, lambda _: None)
     shared = time.monotonic() - started
+    print(f"one thinking pass, shared and batched   {shared:7.1f} s", flush=True)
+
     started = time.monotonic()
     alone = [fill(engine, [cell], how, lambda _: None)[0] for cell in cells]
-    one_by_one = time.monotonic() - started
-    started = time.monotonic()
-    batched: list[Generation] = []
-    for setting, num in settings:
-        batched += fill(engine, [(q, setting, r) for q in questions for r in range(num)], how, lambda _: None)
-    a_setting = time.monotonic() - started
+    seconds = time.monotonic() - started
+    print(f"one call a question and setting         {seconds:7.1f} s   {seconds / shared:5.1f}x", flush=True)
+    for name, wanted in (("greedy", 0.0), ("sampled", config.vote_temperature)):
+        some = [i for i, (_, setting, _) in enumerate(cells) if setting.temperature == wanted]
+        equal = sum(same(together[i], alone[i]) for i in some)
+        print(f"the same generations: {equal} of {len(some)} {name}", flush=True)
 
-    greedy = [i for i, (_, setting, _) in enumerate(cells) if setting.temperature == 0]
-    equal = sum(same(together[i], alone[i]) for i in greedy)
-    sampled = [i for i, (_, setting, _) in enumerate(cells) if setting.temperature > 0]
-    equal_sampled = sum(same(together[i], alone[i]) for i in sampled)
-    print(f"{len(questions)} questions x {len(settings)} settings = {len(cells):,} cells of {given.model}")
-    print(f"one thinking pass, shared and batched   {shared:7.1f} s")
-    print(f"one call a setting, batched             {a_setting:7.1f} s   {a_setting / shared:5.1f}x")
-    print(f"one call a question and setting         {one_by_one:7.1f} s   {one_by_one / shared:5.1f}x")
-    print(f"the same generations: {equal} of {len(greedy)} greedy, {equal_sampled} of {len(sampled)} sampled")
+    started = time.monotonic()
+    for setting, num in settings:
+        fill(engine, [(q, setting, r) for q in questions for r in range(num)], how, lambda _: None)
+    seconds = time.monotonic() - started
+    print(f"one call a setting, batched             {seconds:7.1f} s   {seconds / shared:5.1f}x")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@
 
 The server is a process of its own on the same machine. CPU seconds and memory are those of the client and of all that
 it starts, summed. The capacity is measured: what a client that only sends and counts bytes reaches with 256 in flight
-(`distill_capacity.py`); in theory 256 / 0.2 s = 1,280 a second. A run is timed from the start of its process to its end.
+(`distill_capacity.py`); in theory 256 / 0.2 s = 1,280 a second. A run is timed from its process's start to its end.
 """
 
 from __future__ import annotations
@@ -42,12 +42,17 @@ import os, sys, json
 os.environ["TELEMETRY_ENABLED"] = "0"; os.environ["CURATOR_VIEWER"] = "0"; os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["CURATOR_CACHE_DIR"] = sys.argv[3]
 os.environ["OPENAI_API_KEY"] = "k"
+# It counts tokens with a vocabulary that it downloads; litellm, which it depends on, brings the same file.
+from importlib.util import find_spec
+from pathlib import Path
+os.environ["TIKTOKEN_CACHE_DIR"] = str(Path(find_spec("litellm").origin).parent / "litellm_core_utils" / "tokenizers")
 from bespokelabs import curator
 from datasets import Dataset
 class Asker(curator.LLM):
     def prompt(self, row): return row["text"]
     def parse(self, row, response): return {"text": row["text"], "reply": response}
-llm = Asker(model_name="m", backend="openai", backend_params={
+# A name that litellm knows: curator asks it for the model's longest output.
+llm = Asker(model_name="gpt-4o-mini", backend="openai", backend_params={
     "base_url": sys.argv[1], "api_key": "k", "max_requests_per_minute": 10**6, "max_tokens_per_minute": 10**10,
     "max_concurrent_requests": 256, "require_all_responses": False, "in_mtok_cost": 1, "out_mtok_cost": 1})
 rows = [json.loads(line) for line in open(sys.argv[2])]

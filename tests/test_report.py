@@ -54,8 +54,10 @@ def test_the_report_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
     checker = Balance()
     checker.feed(html)
     assert checker.open == []
-    assert (stage.folder / "curve.png").read_bytes().startswith(b"\x89PNG")
-    assert "<svg" in (stage.folder / "curve.svg").read_text()
+    assert html.count("<figure>") == 2
+    for name in ("curve", "panels"):
+        assert (stage.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert "<svg" in (stage.folder / f"{name}.svg").read_text()
     assert '<mark title="forced: wait">' in html
     assert "within noise" in html
     again = (report(recipe, run).folder / "report.html").read_text()

@@ -127,7 +127,7 @@ def compare(folders: Sequence[Path], out: Path, title: str = "", description: st
         training_table([(r.name, r.run) for r in runs]),
         f'<h1 class="part">Every method, on {escape(fullest.name)}</h1>',
         head_list(fullest.findings),
-        *sections_of(fullest.run, fullest.recipe, fullest.findings),
+        *sections_of(fullest.run, fullest.recipe, fullest.findings, out),
     ]
     path = out / "compare.html"
     html = page.page(f"{title}: s1kit", sections)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from s1kit import __version__
@@ -27,7 +28,7 @@ MAX_TRANSCRIPT_TOKENS = 400_000
 
 
 def report(recipe: Recipe, run: Run) -> Stage:
-    """Write report/report.html, curve.svg and curve.png. It is made anew whenever its inputs have changed.
+    """Write report/report.html and its figures as SVG and PNG. It is made anew whenever its inputs have changed.
 
     Of a run that ends before its evaluation it shows how the pool became samples.
     """
@@ -40,11 +41,9 @@ def report(recipe: Recipe, run: Run) -> Stage:
     if _is_made_from(stage, inputs, recipe):
         return stage
     findings = findings_of(run, recipe.evaluate.votes)
-    with draw_curve(findings)() as drawn:
-        save(drawn, as_svg(drawn), stage.folder / "curve")
     sections = [
         page_head.head(recipe, findings),
-        *sections_of(run, recipe, findings, to_run=".."),
+        *sections_of(run, recipe, findings, stage.folder, to_run=".."),
     ]
     html = page.page(f"{recipe.name}: s1kit report", sections)
     write_atomically(stage.folder / "report.html", lambda path: path.write_text(html, encoding="utf-8"))
@@ -64,7 +63,7 @@ def _is_evaluated(run: Run) -> bool:
 def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
     sections = [
         page_origins.funnel_section(found, ".."),
-        page_origins.training_section(found, _loss(found.losses)),
+        page_origins.training_section(found, _loss(found.losses, stage.folder)),
         page_origins.receipts_section(found, recipe.model_dump(mode="json")),
     ]
     html = page.page(f"{recipe.name}: from the pool to the samples", sections)
@@ -74,12 +73,14 @@ def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
     return stage
 
 
-def sections_of(run: Run, recipe: Recipe, findings: Findings, to_run: str | None = None) -> list[str]:
-    """Everything that a report says of one run, below its headline; with links where `to_run` leads to its folder."""
+def sections_of(run: Run, recipe: Recipe, findings: Findings, folder: Path, to_run: str | None = None) -> list[str]:
+    """Everything that a report says of one run, below its headline; its figures are also written into `folder`.
+
+    With links where `to_run` leads from the page to the folder of the run.
+    """
     questions = findings.results.questions
     found = read_provenance(run)
-    with draw_curve(findings)() as drawn:
-        curve = inline(as_svg(drawn), "accuracy against thinking tokens")
+    curve = _figure(draw_curve(findings), "accuracy against thinking tokens", folder / "curve")
     return [
         page_head.warning(contamination_of(run, questions), questions),
         page.figure(curve, _caption(findings)),
@@ -87,15 +88,17 @@ def sections_of(run: Run, recipe: Recipe, findings: Findings, to_run: str | None
         page_others.others_section(findings),
         page_methods.waits_section(findings),
         page_methods.methods_section(findings),
-        page.figure(_methods(findings), "Every method on the same axes; each point costs all the draws it needed.")
+        page.figure(
+            _methods(findings, folder), "Every method on the same axes; each point costs all the draws it needed."
+        )
         if findings.others
         else "",
-        page_settings.sources_section(findings, _panels(findings)),
+        page_settings.sources_section(findings, _panels(findings, folder)),
         page_methods.early_exit_section(findings),
         page_traces.traces_section(_traces(findings), {q.id: q for q in questions}),
         page_traces.questions_section(findings, *_transcripts(findings)),
         page_origins.funnel_section(found, to_run),
-        page_origins.training_section(found, _loss(found.losses)),
+        page_origins.training_section(found, _loss(found.losses, folder)),
         page_origins.receipts_section(found, recipe.model_dump(mode="json")),
     ]
 
@@ -149,16 +152,22 @@ def _caption(findings: Findings) -> str:
     return " ".join(parts)
 
 
-def _panels(findings: Findings) -> str:
+def _figure(draw: Callable[[], Any], title: str, path: Path) -> str:
+    """For the page, and beside it as SVG and PNG."""
+    with draw() as drawn:
+        svg = as_svg(drawn)
+        save(drawn, svg, path)
+        return inline(svg, title)
+
+
+def _panels(findings: Findings, folder: Path) -> str:
     if not 2 <= len(findings.sources) <= MAX_PANELS:
         return ""
-    with draw_panels(findings)() as drawn:
-        return inline(as_svg(drawn), "accuracy against thinking tokens by kind of question")
+    return _figure(draw_panels(findings), "accuracy against thinking tokens by kind of question", folder / "panels")
 
 
-def _methods(findings: Findings) -> str:
-    with draw_methods(findings)() as drawn:
-        return inline(as_svg(drawn), "accuracy against thinking tokens for every method")
+def _methods(findings: Findings, folder: Path) -> str:
+    return _figure(draw_methods(findings), "accuracy against thinking tokens for every method", folder / "methods")
 
 
 def _transcripts(findings: Findings) -> tuple[dict[str, Generation], int]:
@@ -174,11 +183,8 @@ def _transcripts(findings: Findings) -> tuple[dict[str, Generation], int]:
     return found, len(draws.question_ids) - len(ids)
 
 
-def _loss(losses: Sequence[tuple[int, float]]) -> str:
-    if not losses:
-        return ""
-    with draw_loss(losses)() as drawn:
-        return inline(as_svg(drawn), "training loss by optimiser step")
+def _loss(losses: Sequence[tuple[int, float]], folder: Path) -> str:
+    return _figure(draw_loss(losses), "training loss by optimiser step", folder / "loss") if losses else ""
 
 
 def _traces(findings: Findings) -> list[tuple[str, Generation]]:

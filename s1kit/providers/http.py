@@ -23,7 +23,7 @@ from urllib.request import getproxies, proxy_bypass
 from s1kit.providers.chat import Problem, ProblemKind
 from s1kit.providers.connection import Connections
 from s1kit.providers.keys import Secret
-from s1kit.providers.throttle import seconds_in
+from s1kit.providers.limit_headers import seconds_in
 
 if TYPE_CHECKING:
     import aiohttp

@@ -15,7 +15,7 @@ from s1kit.grade import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, options
 from s1kit.grade.extract import final_answer
 from s1kit.grade.normalise import as_number, is_decimal, is_integer, normalise
-from s1kit.grade.shapes import other_names, other_units, unalike
+from s1kit.grade.shapes import num_values, other_names, other_units, unalike
 from s1kit.grade.workers import SECONDS, WorkerPool
 from s1kit.records import Verdict
 
@@ -107,6 +107,8 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement(verdict, f"{rule}: {shown}", canonical(mine))
     if max(len(mine), len(right)) > MAX_SYMBOLIC or max(_depth(mine), _depth(right)) > MAX_DEPTH:
         return Judgement("abstain", f"too long or deep to compare: {shown}", canonical(mine))
+    if (nums := (num_values(mine), num_values(right))) and None not in nums and nums[0] != nums[1]:
+        return Judgement("wrong", f"{nums[0]} and {nums[1]} values: {shown}", canonical(mine))
     if _TOWER.search(mine) or _TOWER.search(right):
         return Judgement("abstain", f"too large to compute: {shown}", canonical(mine))
     return _for_symbols(found.text), _for_symbols(theirs)
@@ -222,6 +224,8 @@ def _symbolic_judgement(pair: tuple[str, str], found: dict[str, object]) -> Judg
     if failure := found.get("failure"):
         return Judgement("abstain", f"{failure}: {shown}", final)
     verified, numeric = found["verified"], found["numeric"]
+    if numeric == "certain":
+        return Judgement("wrong", f"other values: {shown}", final)
     if verified is None:
         unread = "answer" if not found["read_answer"] else "solution"
         verdict: Verdict = "wrong" if unread == "answer" and found["read_solution"] else "abstain"

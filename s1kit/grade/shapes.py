@@ -13,6 +13,8 @@ from __future__ import annotations
 
 import re
 
+from s1kit.grade.normalise import as_number
+
 _SYNONYMS = {
     "m": "m meter meters metre metres",
     "cm": "cm centimeter centimeters centimetre centimetres",
@@ -91,6 +93,25 @@ def unalike(answer: str, solution: str) -> str:
     if bool(_WORDS.search(one)) and not _WORDS.search(other) and not _is_bracketed(one):
         return "words and a formula"
     return ""
+
+
+def num_values(normalised: str) -> int | None:
+    """How many values an answer has: 1 for a number, n for one pair of brackets with n elements; None for the rest.
+
+    >>> num_values("228.3"), num_values("(6,7)"), num_values("(1,2),(3,4)"), num_values("x+1"), num_values("(6)")
+    (1, 2, None, None, None)
+    """
+    if as_number(normalised) is not None:
+        return 1
+    if len(normalised) < 5 or normalised[0] not in "([" or normalised[-1] not in ")]":
+        return None
+    depth, num = 0, 1
+    for at, character in enumerate(normalised):
+        depth += (character in "([{") - (character in ")]}")
+        if depth == 0 and at < len(normalised) - 1:
+            return None
+        num += character == "," and depth == 1
+    return num if num > 1 else None
 
 
 def _is_inequality(text: str) -> bool:

@@ -6,11 +6,11 @@ Imported in worker processes only: either can take for ever.
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from math_verify import parse, verify
 
-from s1kit.grade.numeric import Numeric, compare_numbers
+from s1kit.grade.numeric import Numeric, certainly_different, compare_numbers
 
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)|\bfor (?:all|every|some)\b")
 
@@ -20,14 +20,17 @@ class Opinions(NamedTuple):
 
     verified: bool | None
     """math-verify's verdict; None when it could not read one of the two."""
-    numeric: Numeric
+    numeric: Numeric | Literal["certain"]
+    """`certain`: the values of two expressions of numbers differ, and math-verify was not asked."""
     read_answer: str
     read_solution: str
     failure: str = ""
 
 
 def compare(answer: str, solution: str) -> Opinions:
-    """Both opinions on two LaTeX or plain expressions without delimiters."""
+    """Both opinions on two LaTeX or plain expressions without delimiters; numbers alone need only one."""
+    if certainly_different(answer, solution):
+        return Opinions(False, "certain", answer, solution)
     parsed = [parse(f"${text}$", parsing_timeout=0) for text in (answer, solution)]
     read = [str(p[0])[:200] if p else "" for p in parsed]
     if not parsed[0] or not parsed[1]:

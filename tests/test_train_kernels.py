@@ -236,6 +236,23 @@ def test_float8_products_learn_nearly_the_same(base: Path, monkeypatch: pytest.M
     assert 0.95 < float(similarity) < 0.99999, "float8 rounds, and only rounds"
 
 
+@pytest.mark.slow
+def test_the_memory_that_is_reckoned_is_what_tensors_add_up_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On eight cards, of which one exists; bench/train_memory.py has the large models."""
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "bench")
+    from dataclasses import replace
+
+    from train_memory import Case, settings, tracked_gib
+
+    from s1kit.train.cost import CONTEXT_GIB, memory_gib
+    from s1kit.train.shapes import SHAPES
+
+    case = Case("qwen2.5-7b", 8, 8192, {"activation_checkpointing": "full"}, layers=6)
+    shape = replace(SHAPES[case.model], num_hidden_layers=6)
+    found, _ = tracked_gib(case)
+    assert memory_gib(shape, settings(case), 8, 8192) - CONTEXT_GIB == pytest.approx(found, rel=0.15)
+
+
 def test_four_bit_bases_without_bitsandbytes_name_the_extra(base: Path) -> None:
     pytest.importorskip("peft")
     try:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Lora, Train
@@ -14,16 +15,23 @@ def fits(found: Estimate, cluster: Cluster) -> bool:
     return found.memory_gib <= 0.94 * card_gib(cluster.card)
 
 
+Change = tuple[str, Train, Cluster]
+"""What to do, and what training and cluster are then."""
+
+
 def advice(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster) -> str:
-    """The first change that makes it fit, those first that change least."""
-    for text, changed, on in _changes(shape, train, cluster):
-        if fits(estimate(shape, lengths, changed, on), on):
-            return text
-    return "take larger cards or a smaller model"
+    """The smallest change of layout that makes it fit; where none does, how many more cards, and which adapters."""
+
+    def first(changes: Iterable[Change]) -> list[str]:
+        fitting = (text for text, changed, on in changes if fits(estimate(shape, lengths, changed, on), on))
+        return list(islice(fitting, 1))
+
+    found = first(_layouts(shape, train, cluster))
+    found = found or first(_more_cards(shape, train, cluster)) + first(_adapters(train, cluster))
+    return ", or ".join(found) or "take larger cards or a smaller model"
 
 
-def _changes(shape: Shape, train: Train, cluster: Cluster) -> Iterator[tuple[str, Train, Cluster]]:
-    """What to set, and what training and cluster are then: first the layout, then more cards, then adapters."""
+def _layouts(shape: Shape, train: Train, cluster: Cluster) -> Iterator[Change]:
     full = _with_layout(train, activation_checkpointing="full")
     yield (
         "set train.layout.activation_checkpointing=selective",
@@ -33,24 +41,30 @@ def _changes(shape: Shape, train: Train, cluster: Cluster) -> Iterator[tuple[str
     yield "set train.layout.activation_checkpointing=full", full, cluster
     for changed, text in _shared_rows(shape, full, cluster):
         yield f"set train.layout.activation_checkpointing=full {text}", changed, cluster
-    yield (
-        "set train.layout.activation_checkpointing=full train.layout.master_dtype=bfloat16",
-        _with_layout(full, master_dtype="bfloat16"),
-        cluster,
-    )
+    halved = _with_layout(full, master_dtype="bfloat16")
+    yield "set train.layout.activation_checkpointing=full train.layout.master_dtype=bfloat16", halved, cluster
+
+
+def _more_cards(shape: Shape, train: Train, cluster: Cluster) -> Iterator[Change]:
+    full = _with_layout(train, activation_checkpointing="full")
     for factor in (2, 4, 8, 16):
         more = cluster.model_copy(update={"num_cards": cluster.num_cards * factor})
-        yield f"take {more.num_cards} cards and train.layout.activation_checkpointing=full", full, more
+        yield f"take {more.num_cards} cards and set train.layout.activation_checkpointing=full", full, more
         for changed, text in _shared_rows(shape, full, more):
-            yield f"take {more.num_cards} cards, set train.layout.activation_checkpointing=full {text}", changed, more
+            yield (
+                f"take {more.num_cards} cards and set train.layout.activation_checkpointing=full {text}",
+                changed,
+                more,
+            )
+
+
+def _adapters(train: Train, cluster: Cluster) -> Iterator[Change]:
     rank = "train.layout.activation_checkpointing=full train.lora.rank=64"
+    full = _with_layout(train, activation_checkpointing="full")
     adapters = full.model_copy(update={"lora": Lora(rank=64, alpha=128)})
     yield f"train adapters: set {rank}", adapters, cluster
-    yield (
-        f"train adapters: set {rank} train.layout.master_dtype=bfloat16",
-        _with_layout(adapters, master_dtype="bfloat16"),
-        cluster,
-    )
+    halved = _with_layout(adapters, master_dtype="bfloat16")
+    yield f"train adapters: set {rank} train.layout.master_dtype=bfloat16", halved, cluster
     if cluster.num_cards == 1:
         quantized = full.model_copy(update={"lora": Lora(rank=64, alpha=128, quantize=True)})
         yield f"train adapters on a base of 4 bits: set {rank} train.lora.quantize=true", quantized, cluster

@@ -118,15 +118,17 @@ def exchange_traffic(shape: Shape, row_tokens: int, train: Train) -> float:
 def memory_gib(shape: Shape, train: Train, num_cards: int, row_tokens: int) -> float:
     """GiB on a card with `row_tokens` tokens of a row: weights and optimiser, activations, the largest buffers."""
     master = 4 if train.layout.master_dtype == "float32" else 2
-    trained = shape.parameters
+    width, inner = shape.hidden_size, shape.intermediate_size
+    edge = shape.vocab_size * width * (1 if shape.tie_word_embeddings else 2)
+    # Whole again in bf16 at the fullest moment, the loss: embedding and output matrix, and two layers under way.
+    gathered = 2 * edge + 2 * 2 * shape.layer_parameters
+    trained, frozen, head_gradient = shape.parameters, 0.0, 4 * shape.vocab_size * width
     if train.lora is not None:
-        trained = lora_parameters(shape, train.lora.rank)
-        frozen = shape.parameters * (0.55 if train.lora.quantize else master)
-    else:
-        frozen = 0
+        trained, frozen, head_gradient = lora_parameters(shape, train.lora.rank), float(shape.parameters * master), 0
+        if train.lora.quantize:  # the layers in 4 bits and their scales, the edges in bf16; nothing is sharded
+            frozen, gathered = 0.55 * shape.num_hidden_layers * shape.layer_parameters + 2 * edge, 0
     gradient = 4 if train.layout.master_dtype == "float32" else 2
     state = (frozen + trained * (3 * master + gradient)) / num_cards
-    width, inner = shape.hidden_size, shape.intermediate_size
     heads = shape.attention_size * (1 + 2 * shape.num_key_value_heads / shape.num_attention_heads)
     # bf16 inputs of every product, norms in float32; of recomputed layers only the input.
     layer = 2 * (8 * width + 2 * heads + shape.attention_size + 4 * inner)
@@ -136,11 +138,7 @@ def memory_gib(shape: Shape, train: Train, num_cards: int, row_tokens: int) -> f
         "full": 2 * width,
     }[train.layout.activation_checkpointing]
     activations = row_tokens * (kept * shape.num_hidden_layers + layer)
-    edge = shape.vocab_size * width * (1 if shape.tie_word_embeddings else 2)
-    gathered = (
-        0 if num_cards == 1 else 2 * edge + 4 * edge + 3 * 2 * shape.layer_parameters + 4 * shape.layer_parameters
-    )
-    loss = 10 * train.layout.loss_chunk_tokens * shape.vocab_size + 4 * shape.vocab_size * width
+    loss = 10 * train.layout.loss_chunk_tokens * shape.vocab_size + head_gradient
     return (state + activations + gathered + loss) / 2**30 + CONTEXT_GIB
 
 

@@ -53,6 +53,7 @@ def main() -> None:
     parser.add_argument("--only", choices=("forced", "rounds"))
     parser.add_argument("--stop-every", type=float, default=32.0, help="tokens between two stops, on average")
     parser.add_argument("--random", action="store_true", help="random weights in the first comparison, too")
+    parser.add_argument("--no-prefix-cache", action="store_true", help="vLLM without, as it was when s1 was evaluated")
     parser.add_argument("--bandwidth", type=float, default=4800.0, help="of the card's memory, in GB/s (H200: 4800)")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/forced_decoding"), help="for checkpoints of vLLM")
     given = parser.parse_args()
@@ -76,7 +77,7 @@ def forced_side(given: argparse.Namespace, most: int) -> tuple[Side, Any]:
     """The tiny model itself, or random weights."""
     if given.engine == "vllm":
         model = str(_packaged("tiny")) if is_packaged(given) else str(written(given))
-        return VllmSide(model, most), None
+        return VllmSide(model, most, not given.no_prefix_cache), None
     if not is_packaged(given):
         side = random_side(given)
         return side, side.forcing.model
@@ -91,7 +92,9 @@ def is_packaged(given: argparse.Namespace) -> bool:
 
 
 def rounds_side(given: argparse.Namespace, most: int) -> Side:
-    return VllmSide(str(written(given)), most) if given.engine == "vllm" else random_side(given)
+    if given.engine == "vllm":
+        return VllmSide(str(written(given)), most, not given.no_prefix_cache)
+    return random_side(given)
 
 
 def random_side(given: argparse.Namespace) -> TransformersSide:
@@ -170,6 +173,7 @@ def against_bandwidth(
 
 def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> Iterator[str]:
     rates: dict[str, list[float]] = {"in-engine": [], "rounds": []}
+    passes = {"in-engine": 0, "rounds": 0}
     lengths: list[int] = []
     for repeat in range(given.repeats):
         requests = [
@@ -186,8 +190,12 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
         ]
         found: list[Generation] = []
         counted: list[int] = []
+        start = side.num_passes
         inside = seconds(lambda: found.extend(forced(side, requests)))  # noqa: B023
+        middle = side.num_passes
         rounds = seconds(lambda: counted.append(by_rounds(side, requests, NUM_WAITS)))  # noqa: B023
+        passes["in-engine"] += middle - start
+        passes["rounds"] += side.num_passes - middle
         rates["in-engine"].append(sum(g.thinking_tokens + g.answer_tokens for g in found) / inside)
         rates["rounds"].append(counted[0] / rounds)
         lengths += [g.thinking_tokens for g in found]
@@ -198,6 +206,7 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
     )
     yield "  tokens/s: " + ", ".join(f"{name} {median(r):,.0f}" for name, r in rates.items())
     ratio = median(a / b for a, b in zip(rates["in-engine"], rates["rounds"], strict=True))
+    yield "  passes through the model: " + ", ".join(f"{n} {p / given.repeats:,.0f}" for n, p in passes.items())
     yield f"  in-engine / rounds: {ratio:.2f}"
 
 

@@ -17,6 +17,8 @@ class Side(Protocol):
 
     forcing: Any
     """Our engine."""
+    num_passes: int
+    """Through the model, so far."""
 
     def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
         """Decode so many tokens of each and look at none of them; returns the texts."""
@@ -84,7 +86,12 @@ class TransformersSide:
 
     def __init__(self, forcing: Any) -> None:
         self.forcing = forcing
+        self.num_passes = 0
         self._decoder: Any = None
+        forcing.model.register_forward_pre_hook(self._count)
+
+    def _count(self, *_: Any) -> None:
+        self.num_passes += 1
 
     def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
         contexts = [list(p) for p in prompts]
@@ -171,15 +178,26 @@ class _Free:
 class VllmSide:
     """Two vLLMs of the same model and settings: one with the plugin inside, one without."""
 
-    def __init__(self, model: str, max_num_seqs: int) -> None:
+    def __init__(self, model: str, max_num_seqs: int, has_prefix_cache: bool) -> None:
         import vllm
 
         from s1kit import load_engine
 
         settings: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": max_num_seqs}
+        settings["enable_prefix_caching"] = has_prefix_cache
         self.forcing: Any = load_engine(f"vllm:{model}", **settings)
         self._llm = vllm.LLM(model, max_model_len=self.forcing.context_tokens, **settings)
         self._parameters, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
+        self.num_passes = 0
+        for llm in (self.forcing.llm, self._llm):
+            llm.llm_engine.step = self._counted(llm.llm_engine.step)
+
+    def _counted(self, step: Any) -> Any:
+        def counted() -> Any:
+            self.num_passes += 1
+            return step()
+
+        return counted
 
     def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
         asked = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import multiprocessing
 import os
 import sqlite3
@@ -12,6 +13,7 @@ import pytest
 
 from s1kit.errors import InputError, WorkFailed
 from s1kit.journal import Entry, Job, Journal, is_journal, request_key
+from s1kit.journal.scribe import BUSY_GROUPS, Scribe, work
 
 
 def entry(text: str, **fields: object) -> Entry:
@@ -55,16 +57,16 @@ def test_a_key_does_not_depend_on_the_order_of_fields_but_on_every_value() -> No
 
 
 def test_a_thousand_commits_at_once_share_transactions_and_are_all_there(tmp_path: Path) -> None:
-    async def work(journal: Journal) -> None:
+    async def commit(journal: Journal) -> None:
         await asyncio.gather(*(journal.commit(entry(str(n))) for n in range(1000)))
         assert len(journal) == 1000
 
     with Journal(tmp_path / "j.sqlite") as journal:
-        asyncio.run(work(journal))
+        asyncio.run(commit(journal))
 
 
 def test_a_reply_is_written_even_when_whoever_asked_is_cancelled(tmp_path: Path) -> None:
-    async def work(journal: Journal) -> None:
+    async def commit(journal: Journal) -> None:
         task = asyncio.create_task(journal.commit(entry("a")))
         await asyncio.sleep(0)
         task.cancel()
@@ -72,7 +74,7 @@ def test_a_reply_is_written_even_when_whoever_asked_is_cancelled(tmp_path: Path)
             await task
 
     with Journal(tmp_path / "j.sqlite") as journal:
-        asyncio.run(work(journal))
+        asyncio.run(commit(journal))
     with Journal(tmp_path / "j.sqlite") as journal:
         assert entry("a").key in journal
 
@@ -209,3 +211,63 @@ def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(InputError, match="another version"):
         Journal(tmp_path / "j.sqlite")
+
+
+# ---- the process that writes where replies are many -----------------------------------------------------------------
+
+
+def commit_all(journal: Journal, start: int, num: int) -> None:
+    async def work() -> None:
+        for first in range(start, start + num, 50):
+            await asyncio.gather(*(journal.commit(entry(str(n))) for n in range(first, first + 50)))
+
+    asyncio.run(work())
+
+
+def scribe_of(journal: Journal) -> Scribe:
+    """The journal's scribe, once it runs: a few busy groups start it."""
+    scribe = journal._writer._scribe
+    commit_all(journal, 0, 50 * BUSY_GROUPS)
+    assert scribe._is_ready.wait(60)
+    return scribe
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a thread writes there")
+def test_a_busy_run_s_replies_are_written_by_a_process_of_its_own(tmp_path: Path) -> None:
+    written = []
+    with Journal(tmp_path / "j.sqlite") as journal:
+        scribe = scribe_of(journal)
+        scribe._on_written = lambda: written.append(1)
+        commit_all(journal, 5000, 200)
+        asyncio.run(journal.commit(entry("héllo \ud800"), reply=b'{"text":"as it came"}'))
+        assert len(written) >= 5
+        last = journal.get(entry("héllo \ud800").key)
+        assert last is not None
+        assert last.reply == {"text": "as it came"}
+        assert last.request == entry("héllo \ud800").request
+        process = scribe._process
+    assert process is not None
+    assert process.returncode == 0
+    with Journal(tmp_path / "j.sqlite") as journal:
+        assert {e.key for e in journal.entries()} >= {entry(str(n)).key for n in range(5000, 5200)}
+
+
+@pytest.mark.skipif(os.name == "nt", reason="a thread writes there")
+def test_nothing_is_lost_when_that_process_dies(tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.sqlite") as journal:
+        process = scribe_of(journal)._process
+        assert process is not None
+        process.kill()
+        commit_all(journal, 5000, 500)
+        assert len(journal) == 50 * BUSY_GROUPS + 500
+
+
+def test_a_row_that_breaks_off_is_not_written(tmp_path: Path) -> None:
+    """The caller was killed while it wrote into the pipe."""
+    whole = b'[[["%s", "p", "m", "online", "2026", "stop", 1, 2, 0.0], 2, 4]]\n{}'
+    given = io.BytesIO(whole % b"first" + b"null" + whole % b"second" + b"nu")
+    answers = io.BytesIO()
+    work(tmp_path / "j.sqlite", given, answers)
+    assert answers.getvalue() == b"ready\nwritten\n"
+    with Journal(tmp_path / "j.sqlite") as journal:
+        assert journal.known(["first", "second"]) == {"first"}

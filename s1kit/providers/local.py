@@ -67,18 +67,20 @@ class LocalChat:
             if len(self._waiting) < self._batch_size:
                 await asyncio.sleep(SECONDS_TO_GATHER)
             batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
-            requests = [_engine_request(w.request, number) for number, w in enumerate(batch)]
             try:
-                generations = await asyncio.to_thread(self._decode, requests)
+                await self._answer(batch)
             except Exception as error:  # noqa: BLE001 - handed to whoever asked, with its traceback
                 for waiting in batch:
-                    waiting.done.set_exception(error)
-                continue
-            for generation in generations:
-                await self._keep(batch[generation.repeat], generation)
-            for waiting in batch:
-                if not waiting.done.done():
-                    waiting.done.set_exception(Problem("server", "the engine gave no generation for this question"))
+                    if not waiting.done.done():
+                        waiting.done.set_exception(error)
+
+    async def _answer(self, batch: Sequence[_Waiting]) -> None:
+        requests = [_engine_request(w.request, number) for number, w in enumerate(batch)]
+        for generation in await asyncio.to_thread(self._decode, requests):
+            await self._keep(batch[generation.repeat], generation)
+        for waiting in batch:
+            if not waiting.done.done():
+                waiting.done.set_exception(Problem("server", "the engine gave no generation for this question"))
 
     def _decode(self, requests: list[Request]) -> list[Generation]:
         return list(self._engine.generate(requests))
@@ -100,7 +102,8 @@ class LocalChat:
             reply=body,
         )
         await self._journal.commit(entry)
-        waiting.done.set_result(reply)
+        if not waiting.done.done():  # whoever asked may be gone
+            waiting.done.set_result(reply)
 
 
 def _engine_request(request: ChatRequest, number: int) -> Request:

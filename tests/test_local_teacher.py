@@ -1,0 +1,102 @@
+"""An engine of ours as a teacher: through the same call and the same journal as a provider."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator
+from importlib import resources
+from pathlib import Path
+
+import pytest
+
+from s1kit.distill.distill import distill
+from s1kit.engines import Engine, load_engine
+from s1kit.errors import InputError
+from s1kit.journal import Journal
+from s1kit.providers.chat import Parameters, Problem, Reply
+from s1kit.providers.local import LocalChat
+from s1kit.recipe import Recipe
+from s1kit.records import Generation, Question, Trace
+from s1kit.request import Request
+from s1kit.stage import open_run
+from s1kit.tiny.questions import held_out_questions
+
+pytest.importorskip("transformers")
+
+MODEL = f"hf:{resources.files('s1kit.tiny')}/model"
+ASKED = [question.text for question in held_out_questions(6, seed=0)]
+SHORT = Parameters(max_output_tokens=400, thinking_budget=200)
+
+
+class Counting:
+    """An engine that counts the batches it is given, and may leave the last request of each without an answer."""
+
+    def __init__(self, engine: Engine, *, forgets: bool = False) -> None:
+        self.engine, self.forgets, self.batches = engine, forgets, list[int]()
+
+    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+        some = list(requests)
+        self.batches.append(len(some))
+        return self.engine.generate(some[:-1] if self.forgets else some)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Engine:
+    return load_engine("tiny")
+
+
+def ask(chat: LocalChat, questions: list[str]) -> list[Reply | BaseException]:
+    async def run() -> list[Reply | BaseException]:
+        asked = [chat.chat([{"role": "user", "content": question}]) for question in questions]
+        return await asyncio.gather(*asked, return_exceptions=True)
+
+    return asyncio.run(run())
+
+
+def test_questions_share_a_batch_and_replies_are_not_computed_twice(engine: Engine, tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.sqlite") as journal:
+        counting = Counting(engine)
+        first = ask(LocalChat(counting, MODEL, journal, SHORT), ASKED)
+        assert counting.batches == [len(ASKED)]
+        again = ask(LocalChat(counting, MODEL, journal, SHORT), ASKED)
+        assert again == first
+        assert counting.batches == [len(ASKED)]
+        assert [entry.via for entry in journal.entries()] == ["local"] * len(ASKED)
+    (reply, *_) = first
+    assert isinstance(reply, Reply)
+    assert reply.thinking
+    assert reply.answer
+    assert reply.thinking_tokens is not None
+    assert reply.thinking_tokens <= 200
+    assert reply.usage.output_tokens > reply.thinking_tokens
+
+
+def test_a_question_the_engine_leaves_out_is_a_problem_and_the_others_are_kept(engine: Engine, tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.sqlite") as journal:
+        replies = ask(LocalChat(Counting(engine, forgets=True), MODEL, journal, SHORT), ASKED[:3])
+        assert [type(reply) for reply in replies] == [Reply, Reply, Problem]
+        assert len(journal) == 2
+
+
+def test_what_a_local_engine_lacks_is_refused_not_ignored(engine: Engine, tmp_path: Path) -> None:
+    with Journal(tmp_path / "j.sqlite") as journal:
+        (refused,) = ask(LocalChat(engine, MODEL, journal, Parameters(reasoning_effort="high")), ASKED[:1])
+        assert isinstance(refused, InputError)
+
+
+def test_the_stage_distills_from_a_local_model_and_a_second_run_computes_nothing(tmp_path: Path) -> None:
+    settings = {"teacher": MODEL, "max_output_tokens": 400, "thinking_budget": 200}
+    traces = []
+    for name in ("first", "second"):
+        run = open_run(tmp_path / name, name, {})
+        stage = run.open("collect", config={}, seed=0)
+        stage.write("questions", Question, [Question(text=text) for text in ASKED])
+        stage.finish()
+        recipe = Recipe.model_validate({"name": name, "out": str(tmp_path), "distill": settings})
+        traces.append(list(distill(recipe, run).rows("traces", Trace)))
+    assert traces[0] == traces[1]
+    assert [trace.question.text for trace in traces[0]] == ASKED
+    assert {trace.teacher for trace in traces[0]} == {MODEL}
+    assert all(trace.thinking and trace.cost_usd == 0.0 for trace in traces[0])
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert len(journal) == len(ASKED)

@@ -164,7 +164,7 @@ def _prefix(request: Request, tokens: TokenFormat, budget: ThinkingBudget) -> tu
     if request.prefix is None:
         return ()
     left = request.prefix.num_tokens
-    out = []
+    out: list[Segment] = []
     for segment in request.prefix.segments:
         if segment.kind not in ("thinking", "wait") or len(segment.token_ids) != segment.num_tokens:
             raise InputError(

@@ -203,7 +203,7 @@ def read_questions(
                     complaint = error.what
                     fix = error.fix
             else:
-                fix = "Mend or delete it, or set collect.allow_rejects=true to go on without it."
+                fix = "Mend or delete it, or go on without it with --allow-rejects."
             if rejects is None:
                 raise InputError(complaint, where=raw.where, fix=fix)
             rejects.append(Reject(raw.where, complaint, raw.line))

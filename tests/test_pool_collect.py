@@ -84,7 +84,7 @@ def test_a_question_that_is_no_text_is_refused(value: object) -> None:
 
 def test_a_broken_line_is_named_with_its_number(tmp_path: Path) -> None:
     path = write_jsonl(tmp_path / "a.jsonl", [{"question": "1+1?"}, '{"question": "2+', {"question": "3+3?"}])
-    with pytest.raises(InputError, match=r"a\.jsonl:2.*allow_rejects"):
+    with pytest.raises(InputError, match=r"a\.jsonl:2.*--allow-rejects"):
         run_collect(tmp_path, sources=[{"path": path}])
 
 
@@ -258,3 +258,19 @@ def test_a_killed_stage_goes_on_from_its_finished_shards(tmp_path: Path) -> None
 def test_a_stage_killed_while_looking_loses_no_more_than_one_file(tmp_path: Path) -> None:
     assert run_killed(tmp_path, "look_at_batch", 13).returncode == -signal.SIGKILL
     assert run_killed(tmp_path, "look_at_batch", 0).stdout.split() == ["8", "True"], "12 of 20 were written down"
+
+
+def test_whoever_allows_rejects_goes_on_in_the_folder_that_was_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from s1kit.cli import main
+
+    path = write_jsonl(tmp_path / "a.jsonl", [{"question": "1+1?"}, "[1]", {"question": "3+3?"}])
+    (tmp_path / "my.toml").write_text(
+        f'name = "my"\n[collect]\nsources = [{{path = "{path}"}}]\ndecontaminate = "none"\n'
+    )
+    command = ["collect", str(tmp_path / "my.toml"), f"out={tmp_path}"]
+    assert main(command) == 2
+    assert "--allow-rejects" in capsys.readouterr().err
+    assert main([*command, "--allow-rejects"]) == 0
+    assert (tmp_path / "my" / "collect" / "rejects.jsonl").read_text().count("\n") == 1

@@ -45,6 +45,8 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if rest:
         given.overrides += rest
+    if getattr(given, "allow_rejects", False):
+        given.overrides.append("collect.allow_rejects=true")
     return given
 
 

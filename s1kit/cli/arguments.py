@@ -34,6 +34,7 @@ def make_parser() -> argparse.ArgumentParser:
 
     run = add("run", "run", "every stage of a recipe, from the pool to the report; resumable")
     _add_recipe(run)
+    _add_allow_rejects(run)
     helps = {
         "collect": "questions from sources, less duplicates and what overlaps with evaluation sets",
         "distill": "traces from a teacher, asked once, paid once",
@@ -43,7 +44,10 @@ def make_parser() -> argparse.ArgumentParser:
         "report": "figures and an HTML report",
     }
     for stage in STAGES:
-        _add_recipe(add(stage, "run", f"one stage: {helps[stage]}"))
+        command = add(stage, "run", f"one stage: {helps[stage]}")
+        _add_recipe(command)
+        if stage == "collect":
+            _add_allow_rejects(command)
     _add_recipe(add("estimate", "estimate", "tokens, dollars and GPU hours of each stage, before spending anything"))
 
     ask = add("ask", "ask", "ask one question under a thinking budget")
@@ -104,6 +108,14 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", metavar="RECIPE", help="a TOML file, or a built-in name")
     command.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings on top, e.g. train.epochs=3 or name=mine"
+    )
+
+
+def _add_allow_rejects(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--allow-rejects",
+        action="store_true",
+        help="go on without a source's broken rows; they go to rejects.jsonl with their line numbers and reasons",
     )
 
 

@@ -39,7 +39,9 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     allowed), and when nothing is left.
     """
     config = recipe.collect
-    stage = run.open("collect", config=config.model_dump(), seed=recipe.seed, inputs=_inputs(config))
+    # Whether broken rows stop the stage is no part of what comes out of it: who allows them goes on in the same folder.
+    settings = config.model_copy(update={"allow_rejects": False}).model_dump()
+    stage = run.open("collect", config=settings, seed=recipe.seed, inputs=_inputs(config))
     if stage.is_done:
         return stage
     pool, looks = Pool(config, recipe.seed), Looks(stage.folder / "looks")

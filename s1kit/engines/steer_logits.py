@@ -60,17 +60,23 @@ def _verdicts(
 ) -> list[bool]:
     """Whether each row stops: at temperature 0 when a stop is the largest, else by its draw."""
     temperatures = [row.temperature for _, row in members]
-    largest = logits.argmax(-1)
     if not any(temperatures):
-        return [token in stop_ids for token in largest.tolist()]
-    heat = torch.tensor(temperatures, device=logits.device)
-    scaled = logits.float() / heat.where(heat > 0, 1.0)[:, None]
-    share = (scaled[:, stops].logsumexp(-1) - scaled.logsumexp(-1)).exp()
-    tokens, shares = torch.stack((largest.double(), share.double())).tolist()
+        return [token in stop_ids for token in logits.argmax(-1).tolist()]
+    if all(temperatures):
+        shares = _shares(logits, stops, temperatures).tolist()
+        return [row.draw() < share for (_, row), share in zip(members, shares, strict=True)]
+    found = torch.stack((logits.argmax(-1).double(), _shares(logits, stops, [t or 1.0 for t in temperatures]).double()))
     return [
         row.draw() < share if row.temperature else token in stop_ids
-        for (_, row), token, share in zip(members, tokens, shares, strict=True)
+        for (_, row), token, share in zip(members, *found.tolist(), strict=True)
     ]
+
+
+def _shares(logits: torch.Tensor, stops: torch.Tensor, temperatures: list[float]) -> torch.Tensor:
+    """The probability `[row]` of a stop."""
+    if any(t != 1.0 for t in temperatures):
+        logits = logits / torch.tensor(temperatures, device=logits.device)[:, None]
+    return logits.softmax(-1, dtype=torch.float32).index_select(1, stops).sum(-1)
 
 
 @lru_cache(maxsize=64)

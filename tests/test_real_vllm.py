@@ -14,8 +14,10 @@ import pytest
 from engine_parity import (
     SMALL_CACHE,
     assert_bounds_hold_when_sampling,
+    assert_draws_are_the_requests_own,
     assert_same_transcripts,
     assert_same_transcripts_under_preemption,
+    assert_streams_add_up,
     server,
 )
 from fixtures_models import write_random_checkpoint
@@ -68,6 +70,9 @@ def test_its_server_behind_flow_exchanges_ids_and_gives_the_same_transcripts(fol
     assert engine.mode == "ids"
     assert_same_transcripts(engine, load_engine(f"hf:{folder}"))
     assert_bounds_hold_when_sampling(engine)
+    assert_streams_add_up(engine)
+    assert_streams_add_up(engine, temperature=1.0, stop=("e", "1"))
+    assert_draws_are_the_requests_own(engine)
     engine.close()
 
 

@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -23,12 +22,6 @@ from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
 from s1kit.stage import Run, Stage, open_run
 from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, thinking_of
-
-
-@pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer() as running:
-        yield running
 
 
 def run_of(tmp_path: Path, num: int, name: str = "r") -> Run:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ import pytest
 from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, fail_first, thinking_of
 
 QUESTION = "What is 2 + 2?"
-
-
-@pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer() as running:
-        yield running
 
 
 def test_the_openai_client_accepts_chat_completions(server: ProviderServer) -> None:

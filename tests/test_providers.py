@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,49 +18,20 @@ from s1kit.providers.client import Client, open_client
 from s1kit.providers.many import chat_many
 from s1kit.providers.money import CapReached
 from s1kit.providers.throttle import ThrottleSettings
+from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, fail_first, thinking_of
 
 QUESTION = "What is 2 + 2?"
 FAST = ThrottleSettings(breaker_seconds=0.05, breaker_failures=4, breaker_trials=2)
 
 
-@pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer() as running:
-        yield running
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "journal.sqlite") as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "DEEPSEEK_API_KEY", "OPENROUTER_API_KEY"):
-        monkeypatch.setenv(name, KEY)
-    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.02)
-
-
-MODELS = {
-    "openai": ("chat:openai/o3", "openai"),
-    "gemini": ("chat:gemini/gemini-2.5-flash", "gemini"),
-    "anthropic": ("chat:anthropic/claude-opus-5-5", "anthropic"),
-    "deepseek": ("chat:deepseek/deepseek-reasoner", "deepseek"),
-    "openrouter": ("chat:openrouter/qwen/qwq-32b", "openrouter"),
-    "compatible": ("chat:compatible/Qwen3-32B", "compatible"),
-}
-
-
-def url_of(server: ProviderServer, provider: str) -> str:
-    return str(getattr(server, provider, f"{server.root}/{provider}/v1"))
+pytestmark = pytest.mark.usefixtures("keys")
 
 
 def client_of(server: ProviderServer, journal: Journal, provider: str = "compatible", **options: Any) -> Client:
     options.setdefault("price", "free")
     options.setdefault("throttle", FAST)
-    return open_client(MODELS[provider][0], journal, base_url=url_of(server, provider), **options)
+    return open_client(MODELS[provider], journal, base_url=url_of(server, provider), **options)
 
 
 def ask(client: Client, *questions: str, draw: int = 0) -> list[Reply]:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,37 +13,19 @@ from s1kit.providers.batch_wires import AnthropicBatch, GeminiBatch, OpenAIBatch
 from s1kit.providers.chat import Parameters
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.money import CapReached
-from tests.servers.provider_server import KEY, ProviderServer, answer_of, thinking_of
+from tests.fixtures_providers import MODELS, url_of
+from tests.servers.provider_server import ProviderServer, answer_of, thinking_of
 
-MODELS = {"openai": "o3", "gemini": "gemini-2.5-flash", "anthropic": "claude-opus-5-5"}
+PROVIDERS = ["openai", "gemini", "anthropic"]
 PRICE = {"input": 1000.0, "output": 1000.0, "batch": 0.5}
 QUESTIONS = [f"How much is {n} + {n}?" for n in range(40)]
 
-pytestmark = pytest.mark.parametrize("provider", list(MODELS))
-
-
-@pytest.fixture
-def server() -> Iterator[ProviderServer]:
-    with ProviderServer() as running:
-        yield running
-
-
-@pytest.fixture
-def journal(tmp_path: Path) -> Iterator[Journal]:
-    with Journal(tmp_path / "journal.sqlite") as opened:
-        yield opened
-
-
-@pytest.fixture(autouse=True)
-def keys(monkeypatch: pytest.MonkeyPatch) -> None:
-    for provider in MODELS:
-        monkeypatch.setenv(f"{provider.upper()}_API_KEY", KEY)
+pytestmark = [pytest.mark.usefixtures("keys"), pytest.mark.parametrize("provider", PROVIDERS)]
 
 
 def client_of(server: ProviderServer, journal: Journal, provider: str, **options: Any) -> Client:
     options.setdefault("price", PRICE)
-    url = str(getattr(server, provider))
-    return open_client(f"chat:{provider}/{MODELS[provider]}", journal, base_url=url, **options)
+    return open_client(MODELS[provider], journal, base_url=url_of(server, provider), **options)
 
 
 def run(client: Client, questions: list[str] = QUESTIONS) -> Outcome:

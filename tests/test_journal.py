@@ -174,6 +174,18 @@ def test_a_read_only_journal_says_so_and_keeps_what_it_has(tmp_path: Path) -> No
         assert len(journal) == 1
 
 
+def test_a_journal_in_a_folder_that_cannot_be_written_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with Journal(tmp_path / "j.sqlite") as journal:
+        journal.put([entry("a")])
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode != os.W_OK and allowed(path, mode))
+    before = sorted(path.name for path in tmp_path.iterdir())
+    assert is_journal(tmp_path / "j.sqlite")
+    with Journal(tmp_path / "j.sqlite", read_only=True) as journal:
+        assert len(journal) == 1
+        assert sorted(path.name for path in tmp_path.iterdir()) == before
+
+
 def test_a_full_disk_is_a_clear_error_and_what_was_committed_is_kept(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.sqlite") as journal:
         journal.put([entry("a")])

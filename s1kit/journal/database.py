@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import threading
@@ -84,6 +85,8 @@ class Database:
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    if mode == "ro" and not os.access(path.parent, os.W_OK):
+        mode = "ro&immutable=1"  # even to read, the write-ahead log wants files beside it; here nobody writes
     return sqlite3.connect(
         f"{path.resolve().as_uri()}?mode={mode}",
         uri=True,
@@ -145,7 +148,7 @@ def explain(error: Exception, path: Path) -> S1kitError:
 def is_journal(path: Path) -> bool:
     """Whether the file is a journal, for `s1kit show`."""
     try:
-        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as db:
+        with closing(_connect(path, "ro")) as db:
             return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'replies'").fetchone() is not None
     except sqlite3.Error:
         return False

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from s1kit.errors import WorkFailed
 from s1kit.journal import Entry, Journal, Via
 from s1kit.providers.catalog import Model, find_model
 from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, Stopped, rough_usage
@@ -132,6 +133,11 @@ class Client:
                 return await self.keep(request, key, answer, "online", held)
             finally:
                 held.let_go()
+        except Stopped:
+            raise
+        except WorkFailed as error:
+            # The journal cannot take more. Whoever is in flight may still find room, and is not to be cancelled.
+            raise Stopped(error.what, where=error.where, fix=error.fix) from error
         finally:
             self.journal.release(key)
 

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from typing import Any, TypeVar
 
 from s1kit.journal import Journal
-from s1kit.providers.chat import Chat, Message, Problem, Reply
+from s1kit.providers.chat import Chat, Message, Problem, Reply, Stopped
 from s1kit.providers.client import Client, open_client
 
 T = TypeVar("T")
@@ -86,6 +86,7 @@ async def _ask_all(
     on_reply: Callable[[int, Reply], None] | None,
 ) -> list[Reply]:
     replies: dict[int, Reply] = {}
+    stopped: list[Stopped] = []
     pending = enumerate(conversations)
 
     async def work() -> None:
@@ -94,11 +95,18 @@ async def _ask_all(
                 reply = await chat.chat(messages)
             except Problem as problem:
                 reply = Reply(finish_reason="failed", note=str(problem))
+            except Stopped as error:
+                stopped.append(error)
+                return
             replies[index] = reply
             if on_reply is not None:
                 on_reply(index, reply)
+            if stopped:
+                return  # what was in flight is finished, for it is paid
 
     await in_parallel(work, concurrency)
+    if stopped:
+        raise stopped[0]
     return [replies[index] for index in range(len(replies))]
 
 

@@ -240,7 +240,7 @@ def test_a_judge_is_asked_about_disagreements_only() -> None:
 
 def test_a_judge_that_rambles_is_an_abstention() -> None:
     cascade = Cascade(processes=1, judge=judge_with(lambda prompts: ["CORRECT, I think"] * len(prompts), "judge"))
-    assert cascade("4", r"4\sqrt(2)").verdict == "abstain"
+    assert cascade(r"\sqrt{1/n}", r"1/\sqrt{n}").verdict == "abstain"
     cascade.close()
 
 

@@ -130,38 +130,13 @@ def test_what_only_the_prompt_rules_out_is_said_in_the_completion_and_the_server
     folder: Path, url: str
 ) -> None:
     reference: Any = load_engine(f"hf:{folder}")
-    prompt = reference.format.prompt_ids(reference.tokenizer, "Which? " * 40)
-    body = {"model": str(folder), "prompt": prompt, "max_tokens": 512 - len(prompt), "temperature": 0.0}
-    asked = {"max_thinking_tokens": 400, "answer_tokens": 16}
-    reply = httpx.post(f"{url}/completions", json=body | {"vllm_xargs": asked, "max_tokens": None}, timeout=120.0)
+    # Thinking is opened inside max_tokens where the prompt does not end so, and then there is no room.
+    prompt = reference.tokenizer.encode("Which?")
+    body = {"model": str(folder), "prompt": prompt, "max_tokens": 120, "temperature": 0.0}
+    asked = {"max_thinking_tokens": 100, "answer_tokens": 16}
+    reply = httpx.post(f"{url}/completions", json=body | {"vllm_xargs": asked}, timeout=120.0)
     assert "s1kit refused this request" in reply.text
     assert complete(url, folder, {"max_thinking_tokens": 5, "answer_tokens": 16}).status_code == 200
-
-
-NGRAM = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3}
-
-
-def test_installed_beside_a_vllm_that_speculates_it_refuses_only_who_asks(folder: Path) -> None:
-    import vllm
-
-    llm = vllm.LLM(str(folder), dtype="float32", enforce_eager=True, speculative_config=NGRAM)
-    (plain,) = llm.generate(["How?"], vllm.SamplingParams(max_tokens=8), use_tqdm=False)
-    assert plain.outputs[0].token_ids
-    with pytest.raises(ValueError, match="not exact under speculative decoding, and vLLM's V1 runner leaves"):
-        llm.generate(["How?"], vllm.SamplingParams(max_tokens=80, extra_args={"num_waits": 1}), use_tqdm=False)
-
-
-def test_asked_for_by_name_under_speculation_vllm_does_not_start(folder: Path) -> None:
-    import vllm
-
-    with pytest.raises(ValueError, match="not supported when speculative decoding"):
-        vllm.LLM(
-            str(folder),
-            dtype="float32",
-            enforce_eager=True,
-            speculative_config=NGRAM,
-            logits_processors=["s1kit.engines.vllm_plugin:BudgetForcing"],
-        )
 
 
 def test_an_engine_that_dies_in_the_middle_keeps_what_was_done_and_says_why_of_the_rest(
@@ -188,3 +163,30 @@ def test_an_engine_that_dies_in_the_middle_keeps_what_was_done_and_says_why_of_t
     assert all("no memory left" in g.note and g.thinking_tokens > 0 for g in failed)
     monkeypatch.undo()
     assert [g.ending for g in engine.generate([Request(question="again", budget=ThinkingBudget(4))])] != ["failed"]
+
+
+NGRAM = {"method": "ngram", "num_speculative_tokens": 2, "prompt_lookup_max": 3}
+
+
+def test_asked_for_by_name_under_speculation_vllm_does_not_start(folder: Path) -> None:
+    settings = {"dtype": "float32", "enforce_eager": True, "speculative_config": NGRAM}
+    settings["logits_processors"] = ["s1kit.engines.vllm_plugin:BudgetForcing"]
+    program = f"import vllm; vllm.LLM({str(folder)!r}, **{settings!r})"
+    done = run([sys.executable, "-c", program], capture_output=True, text=True, timeout=300, check=False)
+    assert done.returncode != 0
+    assert "not supported when speculative decoding" in done.stdout + done.stderr
+
+
+def test_installed_beside_a_vllm_that_speculates_it_refuses_only_who_asks(folder: Path) -> None:
+    """The last of this file: no other vLLM starts in a process in which one has speculated."""
+    import vllm
+    from vllm.exceptions import VLLMValidationError
+
+    llm = vllm.LLM(str(folder), dtype="float32", enforce_eager=True, speculative_config=NGRAM)
+    (plain,) = llm.generate(["How?"], vllm.SamplingParams(max_tokens=8), use_tqdm=False)
+    assert plain.outputs[0].token_ids
+    asking = vllm.SamplingParams(max_tokens=80, extra_args={"num_waits": 1})
+    with pytest.raises(
+        VLLMValidationError, match="speculative decoding, and vLLM's V1 runner leaves its processors out"
+    ):
+        llm.generate(["How?"], asking, use_tqdm=False)

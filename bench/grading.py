@@ -1,6 +1,7 @@
 """Grading thousands of answers of real length beside math-verify called in one process; and expressions that never end.
 
     python bench/grading.py DATA [--num 5000]     # DATA holds the files of POOLS
+    python bench/grading.py --endless             # expressions that never end, each against three references
 
 An answer is a published worked solution. Every second one is set against another question's reference, of about the
 same length, so that most of those are wrong. math-verify is called as its README says, the reference between dollars.
@@ -14,6 +15,10 @@ import json
 import time
 from collections import Counter
 from pathlib import Path
+from random import Random
+
+from s1kit.grade import Case
+from s1kit.grade.cascade import Cascade
 
 POOLS = ("pool_math_test_minus500", "pool_aime_1983_2023", "bench_olympiadbench_math_en")
 
@@ -27,7 +32,7 @@ PATHOLOGICAL = {
     "a huge integral": r"\int_0^{\infty} x^{x^{x^{x}}} e^{-x^{x^2}} \sin^{100000}(x) dx",
     "a polynomial of degree 100,000": r"(x+1)^{100000} - (x-1)^{100000}",
 }
-"""Set against 7 and against `\\frac{x}{7}`, and as the reference of 7."""
+"""Set against 7 and against x/7, and as the reference of 7."""
 
 
 def pairs(data: Path, num: int) -> list[tuple[str, str]]:
@@ -38,7 +43,7 @@ def pairs(data: Path, num: int) -> list[tuple[str, str]]:
             rows += [row for row in map(json.loads, file) if len(row.get("solution", "")) > 80]
     rows.sort(key=lambda row: (len(row["answer"]), row["id"]))
     found = [(row["solution"], rows[n - n % 2]["answer"]) for n, row in enumerate(rows)]
-    return found[:num]
+    return Random(0).sample(found, min(num, len(found)))
 
 
 def by_math_verify(given: list[tuple[str, str]]) -> list[str]:
@@ -51,15 +56,7 @@ def by_math_verify(given: list[tuple[str, str]]) -> list[str]:
     return verdicts
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data", type=Path)
-    parser.add_argument("--num", type=int, default=5000)
-    given = parser.parse_args()
-    from s1kit.grade import Case
-    from s1kit.grade.cascade import Cascade
-
-    cases = pairs(given.data, given.num)
+def compare(cases: list[tuple[str, str]]) -> None:
     mean = sum(len(answer) for answer, _ in cases) / len(cases)
     print(f"{len(cases):,} answers, {mean:.0f} characters on average")
     start = time.perf_counter()
@@ -73,16 +70,35 @@ def main() -> None:
     print(
         f"math-verify, one process: {theirs:.1f} s, {dict(Counter(peers))}: s1kit is {theirs / ours:.1f} times faster"
     )
-    print("s1kit and math-verify:", dict(Counter(zip(mine, peers, strict=True))), flush=True)
+    print("s1kit and math-verify:", dict(Counter(zip(mine, peers, strict=True))))
+
+
+def endless() -> None:
+    grader = Cascade(processes=2)
+    grader(r"\boxed{\frac{x}{2}}", r"\frac{y}{2}")  # the workers' start is not what is measured
     slowest = 0.0
     for name, text in PATHOLOGICAL.items():
         for pair in ((f"\\boxed{{{text}}}", "7"), (f"\\boxed{{{text}}}", r"\frac{x}{7}"), ("7", text)):
             start = time.perf_counter()
-            verdict = grader(*pair).verdict
+            judged = grader(*pair)
             seconds = time.perf_counter() - start
             slowest = max(slowest, seconds)
-            print(f"{name:32} {verdict:8} {seconds:5.2f} s", flush=True)
-    print(f"slowest of the pathological: {slowest:.2f} s")
+            print(f"{name:32} {seconds:5.2f} s  {judged.verdict:8} {judged.evidence[:60]}", flush=True)
+    print(f"slowest: {slowest:.2f} s")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--num", type=int, default=5000)
+    parser.add_argument("--endless", action="store_true")
+    given = parser.parse_args()
+    if given.endless:
+        endless()
+    elif given.data is None:
+        parser.error("give DATA, or --endless")
+    else:
+        compare(pairs(given.data, given.num))
 
 
 if __name__ == "__main__":

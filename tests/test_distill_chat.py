@@ -18,6 +18,7 @@ from s1kit.distill.estimate import estimate_distill, probe_cost, total_interval
 from s1kit.errors import WorkFailed
 from s1kit.journal import Journal
 from s1kit.providers.money import CapReached
+from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
 from s1kit.stage import Run, Stage, open_run
@@ -289,6 +290,19 @@ def test_a_journal_on_a_full_disk_stops_the_run_with_a_clear_error(
     server.num_requests = 0
     assert len(traces_of(distill(recipe_of(tmp_path, server), run))) == 600
     assert server.num_requests == 600 - kept
+
+
+def test_a_provider_that_stays_down_stops_the_run(
+    server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.02)
+    monkeypatch.setattr(
+        "s1kit.distill.open_teacher.ThrottleSettings",
+        lambda **limits: ThrottleSettings(breaker_seconds=0.02, breaker_failures=4, breaker_trials=2, **limits),
+    )
+    server.faults = lambda number, question: Fault(status=503)
+    with pytest.raises(WorkFailed, match=r"distill stopped with .* times in a row"):
+        distill(recipe_of(tmp_path, server), run_of(tmp_path, 200))
 
 
 def test_what_is_in_flight_when_the_disk_fills_up_is_kept(

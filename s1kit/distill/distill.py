@@ -19,7 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s1kit.distill.batched import ask_in_batches
-from s1kit.distill.open_teacher import Asked, open_teacher, say_what_it_means, started_at
+from s1kit.distill.open_teacher import Asked, mark_start, open_teacher, say_what_it_means, started_at
 from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.errors import WorkFailed
 from s1kit.progress import Meter, meter, say
@@ -94,6 +94,7 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     asked = open_teacher(recipe, spent_since=started_at(stage.folder))
     try:
         say_what_it_means(recipe, asked)
+        mark_start(stage.folder)
         work = _ask_all(recipe, run, stage, asked)
     finally:
         asked.close()

@@ -152,9 +152,20 @@ def journal_path(recipe: Recipe) -> Path:
     return Path(recipe.distill.journal) if recipe.distill.journal else Path(recipe.out) / "journal.sqlite"
 
 
+ASKING_SINCE = "asking_since"
+
+
 def started_at(folder: Path) -> datetime:
-    """When a stage's folder was begun."""
-    return datetime.fromtimestamp((folder / "started.json").stat().st_mtime, UTC)
+    """When a stage first asked: what its model cost from then on counts against the cap. Now, if it never did."""
+    path = folder / ASKING_SINCE
+    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
+
+
+def mark_start(folder: Path) -> None:
+    """Before the first request. The file stays, and with it the stage's settings, even before a shard is there."""
+    path = folder / ASKING_SINCE
+    if not path.exists():
+        path.touch()
 
 
 def _teacher(chat: Client | LocalChat, settings: Distill) -> ChatTeacher:

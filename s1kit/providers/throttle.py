@@ -92,10 +92,17 @@ class Throttle:
         self._trials_failed = self._refusals_in_a_row = 0
         self._is_trying = False
         self._last_failure = ""
+        self._gave_up: Stopped | None = None
+        """Set for good: nobody waits for a provider that is down."""
         self._rounds = Rounds(self.now(), self.limit)
 
     async def enter(self) -> Slot:
-        """Returns when a request may go out. Its slot goes to `succeeded`, `refused`, `failed` or `forget`."""
+        """Returns when a request may go out. Its slot goes to `succeeded`, `refused`, `failed` or `forget`.
+
+        Raises Stopped once the breaker has given up.
+        """
+        if self._gave_up is not None:
+            raise self._gave_up
         if self._waiting or self._seconds_to_wait() > 0:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiting.append(waiter)
@@ -289,8 +296,13 @@ class Throttle:
             self._trials_failed += 1
         self._is_trying = False
         if self._trials_failed >= s.breaker_trials:
-            raise Stopped(
+            self._gave_up = Stopped(
                 f"the provider failed {self._failures} times in a row: {self._last_failure}",
                 fix="Run the same command again when it is back; what arrived is kept.",
             )
+            while self._waiting:
+                waiter = self._waiting.popleft()
+                if not waiter.done():
+                    waiter.set_exception(self._gave_up)
+            raise self._gave_up
         self._closed_until = now + s.breaker_seconds * min(8.0, 2.0**self._trials_failed)

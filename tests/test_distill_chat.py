@@ -225,7 +225,9 @@ def kill_and_compare(tmp_path: Path, num_questions: int, num_kills: int, seed: i
         assert start(recipe).wait(300) == 0
         asked = Counter(served(log))
         # The server notes a question before it answers; only those in flight at a kill may be sent again.
-        assert sum(asked.values()) - num_questions <= num_kills * 14
+        num_again = sum(asked.values()) - num_questions
+        print(f"{num_kills} kills, {num_again} questions sent again")
+        assert num_again <= num_kills * 12
         assert len(asked) == num_questions
         undisturbed = Recipe.model_validate({**base, "out": str(tmp_path / "undisturbed")})
         run_of(tmp_path / "undisturbed", num_questions)

@@ -1,4 +1,4 @@
-"""Replies on their way to the disk: those that arrive together share a transaction, in a thread of its own."""
+"""Replies on their way to the disk, in a thread of its own: at once, or many together where hundreds a second come."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from s1kit.journal.entries import Entry, Row, pack, to_parts
 from s1kit.journal.scribe import Scribe
 
 SECONDS_TO_GATHER = 0.025
-"""Replies that arrive within so long share a transaction. A model thinks for longer."""
+"""Replies that arrive within so long share a transaction in a busy run. A model thinks for longer."""
+BUSY = 16
+"""Replies within that time that make a run a busy one; below, what a kill can lose is what arrives during a write."""
 
 
 @dataclass(frozen=True)
@@ -39,13 +41,15 @@ class Writer:
         self._gathered: list[_Pending] = []
         self._queue: queue.Queue[list[_Pending] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
+        self._window, self._num_in_window, self._is_busy = 0.0, 0, False
 
     async def commit(self, entry: Entry, request: bytes | None, reply: bytes | None) -> None:
         """Returns when the entry is on disk."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
+        self._count(loop.time())
         if not self._gathered:
-            loop.call_later(SECONDS_TO_GATHER, self._hand_over)
+            loop.call_later(SECONDS_TO_GATHER if self._is_busy else 0.0, self._hand_over)
         # Whoever asked may be cancelled; what has arrived is written all the same.
         self._gathered.append(_Pending(entry, request, reply, written, loop))
         await written
@@ -63,6 +67,13 @@ class Writer:
             self._thread.join()
             self._thread = None
         self._scribe.close()
+
+    def _count(self, now: float) -> None:
+        """Notice how fast replies come."""
+        if (since := now - self._window) >= SECONDS_TO_GATHER:
+            self._is_busy = self._num_in_window * SECONDS_TO_GATHER >= BUSY * since
+            self._window, self._num_in_window = now, 0
+        self._num_in_window += 1
 
     def _hand_over(self) -> None:
         """Give what has arrived to the thread, many at once: waking it for each would cost more than writing."""

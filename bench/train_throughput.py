@@ -25,7 +25,7 @@ import torch
 import torch.distributed as dist
 import train_profile
 
-from s1kit.progress import set_quiet
+from s1kit.progress import quieted
 from s1kit.recipe import Layout, Train
 from s1kit.train import base, loop, packing
 from s1kit.train.attention import choose_kernel
@@ -272,7 +272,6 @@ def main() -> int:
     parser.add_argument("--shrink", type=int, help="divide lengths by this; the tiny shape, bfloat16, FSDP")
     parser.add_argument("--json", help="append the results to this file")
     given = parser.parse_args()
-    set_quiet(True)
     base.require_torch()
     cuda = torch.cuda.is_available()
     if not cuda:
@@ -310,4 +309,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with quieted(True):
+        sys.exit(main())

@@ -14,10 +14,16 @@ _quiet = False
 _SECONDS_BETWEEN_LINES = 10.0
 
 
-def set_quiet(quiet: bool) -> None:
-    """Silence progress and `say` for the whole process (the flag `--quiet`)."""
+@contextmanager
+def quieted(is_quiet: bool) -> Iterator[None]:
+    """Silence progress and `say` for a while, if `is_quiet` (the flag `--quiet`; all processes but the main one)."""
     global _quiet
-    _quiet = quiet
+    before = _quiet
+    _quiet = before or is_quiet
+    try:
+        yield
+    finally:
+        _quiet = before
 
 
 def say(text: str) -> None:

@@ -51,9 +51,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _dispatch(given: argparse.Namespace) -> int:
-    from s1kit.progress import set_quiet
+    from s1kit.progress import quieted
 
-    set_quiet(given.quiet)
     command = import_module(f"s1kit.cli.{given.module}")
-    status: int = command.main(given)
+    with quieted(given.quiet):
+        status: int = command.main(given)
     return status

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from s1kit.errors import InputError
 from s1kit.formats import find_format
-from s1kit.progress import say, set_quiet
+from s1kit.progress import quieted, say
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Dropped, Sample
 from s1kit.stage import Run, Stage, make_folder, write_atomically
@@ -53,9 +53,7 @@ def train(recipe: Recipe, run: Run) -> Stage:
     require_torch()
     from s1kit.train.world import open_world
 
-    with open_world(recipe.train.layout) as world:
-        if not world.is_main:
-            set_quiet(True)
+    with open_world(recipe.train.layout) as world, quieted(not world.is_main):
         trained = train_samples(samples, stage.folder, recipe.train, recipe.seed)
         if world.is_main:
             _finish(stage, samples, trained)

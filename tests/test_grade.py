@@ -55,6 +55,7 @@ def by_rules(answer: str, solution: str, kind: str = "", question: str = "") -> 
         ("It is 7.", "7"),
         ("Final Answer:\n\n42", "42"),
         ("FINAL ANSWER: 9", "9"),
+        ("Final Answer: The final answer is $2k + 2$. I hope it is correct.", "$2k + 2$"),
     ],
 )
 def test_the_final_answer_is_found(text: str, found: str) -> None:

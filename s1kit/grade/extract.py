@@ -27,7 +27,9 @@ class Found(NamedTuple):
 
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _STATED = re.compile(
-    r"(?:final\s+answer|the\s+(?:correct\s+)?answer|answer)\s*(?:\*\*)?\s*(?:is\s*:?|:|=)\s*(?:\*\*)?\s*(?P<rest>[^\n]*)",
+    # Leads follow one another: "Final Answer: The final answer is 3" is how Minerva's prompt has models end.
+    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|answer)\s*(?:\*\*)?\s*(?:is\s*:?|:|=)\s*(?:\*\*)?\s*)+"
+    r"(?P<rest>[^\n]*)",
     re.IGNORECASE,
 )
 _HASHES = re.compile(r"^####\s*(?P<rest>[^\n]+)", re.MULTILINE)

@@ -72,6 +72,12 @@ def test_a_text_without_a_final_answer_has_none(text: str) -> None:
     assert found is None or found.how == "whole"
 
 
+def test_blanks_after_the_word_answer_take_no_time() -> None:
+    started = time.process_time()
+    final_answer("answer" + " " * 20_000 + "x")
+    assert time.process_time() - started < 1.0
+
+
 def test_a_box_in_the_question_is_no_answer() -> None:
     question = r"Compute 2 + 2 and write it as \boxed{5} would be written."
     assert by_rules(f"{question}\nFinal Answer: 4", "4", question=question) == "correct"

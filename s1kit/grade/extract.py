@@ -28,7 +28,7 @@ class Found(NamedTuple):
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _STATED = re.compile(
     # Leads follow one another: "Final Answer: The final answer is 3" is how Minerva's prompt has models end.
-    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|answer)\s*(?:\*\*)?\s*(?:is\s*:?|:|=)\s*(?:\*\*)?\s*)+"
+    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|answer)\s*(?:\*\*\s*)?(?:is\s*:|is|:|=)\s*(?:\*\*\s*)?)+"
     r"(?P<rest>[^\n]*)",
     re.IGNORECASE,
 )

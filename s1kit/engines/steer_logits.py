@@ -24,8 +24,9 @@ def steer(logits: torch.Tensor, rows: Sequence[tuple[int, Steered | Refused]]) -
             forced.append((index, token))
         elif isinstance(row, Steered):
             groups.setdefault(row.stop_ids, []).append((index, row))
+    largest = logits.argmax(-1).tolist() if any(not r.temperature for g in groups.values() for _, r in g) else []
     for stop_ids, members in groups.items():
-        forced += _draw_stops(logits, stop_ids, members)
+        forced += _draw_stops(logits, stop_ids, members, largest)
     if forced:
         at, ids = torch.tensor(forced, device=logits.device).T
         logits[at] = -torch.inf
@@ -34,17 +35,19 @@ def steer(logits: torch.Tensor, rows: Sequence[tuple[int, Steered | Refused]]) -
 
 
 def _draw_stops(
-    logits: torch.Tensor, stop_ids: frozenset[int], members: Sequence[tuple[int, Steered]]
+    logits: torch.Tensor, stop_ids: frozenset[int], members: Sequence[tuple[int, Steered]], largest: Sequence[int]
 ) -> list[tuple[int, int]]:
     """Decide for each row whether it stops; masks the stops of all, returns what is forced on those that do."""
     stops = _as_tensor(stop_ids, logits.shape[-1], logits.device)
-    numbers = [index for index, _ in members]
-    is_all = numbers == list(range(len(logits)))
-    at = None if is_all else torch.tensor(numbers, device=logits.device)
-    chosen = logits if at is None else logits[at]
-    out = []
-    for (index, row), is_stopping in zip(members, _verdicts(chosen, stop_ids, stops, members), strict=True):
-        if is_stopping:
+    is_all = len(members) == len(logits)
+    at = None if is_all else torch.tensor([index for index, _ in members], device=logits.device)
+    shares: list[float] = []
+    if temperatures := [row.temperature for _, row in members if row.temperature]:
+        drawn = [index for index, row in members if row.temperature]
+        shares = _shares(logits if drawn == list(range(len(logits))) else logits[drawn], stops, temperatures).tolist()
+    share, out = iter(shares), []
+    for index, row in members:
+        if row.draw() < next(share) if row.temperature else largest[index] in stop_ids:
             out.append((index, row.settle(True)))
         elif row.is_stopping:
             row.settle(False)
@@ -53,23 +56,6 @@ def _draw_stops(
     else:
         logits[at[:, None], stops] = -torch.inf
     return out
-
-
-def _verdicts(
-    logits: torch.Tensor, stop_ids: frozenset[int], stops: torch.Tensor, members: Sequence[tuple[int, Steered]]
-) -> list[bool]:
-    """Whether each row stops: at temperature 0 when a stop is the largest, else by its draw."""
-    temperatures = [row.temperature for _, row in members]
-    if not any(temperatures):
-        return [token in stop_ids for token in logits.argmax(-1).tolist()]
-    if all(temperatures):
-        shares = _shares(logits, stops, temperatures).tolist()
-        return [row.draw() < share for (_, row), share in zip(members, shares, strict=True)]
-    found = torch.stack((logits.argmax(-1).double(), _shares(logits, stops, [t or 1.0 for t in temperatures]).double()))
-    return [
-        row.draw() < share if row.temperature else token in stop_ids
-        for (_, row), token, share in zip(members, *found.tolist(), strict=True)
-    ]
 
 
 def _shares(logits: torch.Tensor, stops: torch.Tensor, temperatures: list[float]) -> torch.Tensor:

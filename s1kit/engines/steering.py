@@ -123,7 +123,7 @@ class Steered:
         self.num_observed += 1
         if self.forced is None and not self.is_stopping and token not in self._rare:
             ids = self.row.push(token)
-            if len(ids) == 1 and self.row.quiet:
+            if self.row.quiet and len(ids) == 1:
                 return
             self._queue.extend(ids[1:])
         else:

@@ -133,9 +133,9 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if context is not None:
             return steer(logits, self._members(context))
         num_rows, members = len(logits), []
-        for index in sorted(self._rows):
-            running = self._rows[index]
-            running.catch_up()
+        for index, running in sorted(self._rows.items()):
+            if running.num_told < len(running.output):
+                running.catch_up()
             if index < num_rows:
                 members.append((index, running.row))
         return steer(logits, members)
@@ -209,6 +209,6 @@ class _Running:
         self.row, self.num_prompt, self.output, self.num_told = row, num_prompt, output, 0
 
     def catch_up(self) -> None:
-        while self.num_told < len(self.output):
-            self.row.observe(self.output[self.num_told])
+        for token in self.output[self.num_told :]:
+            self.row.observe(token)
             self.num_told += 1

@@ -73,7 +73,7 @@ class Local:
         self._thread.start()
 
     async def check(self) -> str:
-        return "" if self._thread.is_alive() else "the decoding thread has died"
+        return "the decoding thread has died" if self._has_died else ""
 
     async def close(self) -> None:
         self._commands.put(None)

@@ -11,7 +11,7 @@ from typing import Any
 from s1kit.engines import OnSegment
 from s1kit.errors import InputError, MissingExtra
 from s1kit.formats import ThinkingFormat, detect_format, load_format
-from s1kit.plan import Plan, make_plan
+from s1kit.plan import Plan
 from s1kit.records import Generation
 from s1kit.request import Request
 from s1kit.tokens import TokenFormat
@@ -24,13 +24,14 @@ except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
 
 from s1kit.engines.decoder import Decoder, unsupported_layers
+from s1kit.engines.planned import Planned
 
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
 
 
 @dataclass(frozen=True)
-class TransformersEngine:
+class TransformersEngine(Planned):
     """A loaded model. `generate` decodes a list of requests; `decoder` lets a server add requests as they come."""
 
     model: Any
@@ -41,18 +42,6 @@ class TransformersEngine:
     memory_bytes: int = 2**31
     """Most that the keys and values of running rows may take."""
     vocabulary_size: int = field(default=0)
-
-    @property
-    def tokenizer(self) -> Any:
-        return self.tokens.tokenizer
-
-    @property
-    def format(self) -> ThinkingFormat:
-        return self.tokens.format
-
-    def plan(self, request: Request) -> Plan:
-        """The request, resolved; InputError when it cannot be honoured."""
-        return make_plan(request, self.tokens, self.context_tokens)
 
     def decoder(self, longest: int | None = None, num_requests: int = 0) -> Decoder:
         """An empty running batch for contexts of up to `longest` tokens (None: the model's whole context).

@@ -158,7 +158,20 @@ def start(recipe: Recipe) -> subprocess.Popen[bytes]:
 
 
 def served(log: Path) -> list[str]:
-    return log.read_text().splitlines() if log.exists() else []
+    return [line.partition(" ")[2] for line in log.read_text().splitlines()] if log.exists() else []
+
+
+def oldest_asked_again(log: Path, kills: list[float]) -> float:
+    """How long before a kill a question had been asked that was asked again after it, in seconds, at most."""
+    last: dict[str, float] = {}
+    oldest = 0.0
+    for line in log.read_text().splitlines():
+        moment, _, question = line.partition(" ")
+        asked = last.get(question)
+        between = [] if asked is None else [kill - asked for kill in kills if asked < kill < float(moment)]
+        oldest = max([oldest, *between[:1]])
+        last[question] = float(moment)
+    return oldest
 
 
 def serve(log: Path, *arguments: str) -> tuple[subprocess.Popen[str], str]:
@@ -209,25 +222,27 @@ def kill_and_compare(tmp_path: Path, num_questions: int, num_kills: int, seed: i
         base = {"name": "r", "distill": settings, "train": {"base": "hf:none"}}
         recipe = Recipe.model_validate({**base, "out": str(tmp_path / "killed")})
         run_of(tmp_path / "killed", num_questions)
-        kills = 0
+        kills: list[float] = []
         per_kill = num_questions / (num_kills + 1)
-        while kills < num_kills:
+        while len(kills) < num_kills:
             child, before = start(recipe), len(served(log))
             # At a random moment after the child has come to the work that is this kill's share of it.
             while child.poll() is None and len(served(log)) - before < moments.uniform(0, per_kill):
                 time.sleep(0.005)
             time.sleep(moments.uniform(0, 0.03))
             child.kill()
+            kills.append(time.monotonic())
             child.wait()
-            kills += 1
             with Journal(tmp_path / "killed" / "journal.sqlite") as journal:
                 assert journal._file.writing.execute("PRAGMA integrity_check").fetchone() == ("ok",)
         assert start(recipe).wait(300) == 0
         asked = Counter(served(log))
         # The server notes a question before it answers; only those in flight at a kill may be sent again.
         num_again = sum(asked.values()) - num_questions
-        print(f"{num_kills} kills, {num_again} questions sent again")
+        oldest = oldest_asked_again(log, kills)
+        print(f"{num_kills} kills, {num_again} questions sent again, the oldest {oldest:.3f} s before its kill")
         assert num_again <= num_kills * 12
+        assert oldest < 0.25, "it was answered long before, and is not in the journal"
         assert len(asked) == num_questions
         undisturbed = Recipe.model_validate({**base, "out": str(tmp_path / "undisturbed")})
         run_of(tmp_path / "undisturbed", num_questions)

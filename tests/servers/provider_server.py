@@ -589,7 +589,8 @@ async def cut_off(request: web.Request, text: str) -> web.StreamResponse:
 
 
 def main() -> None:
-    """A server in a process of its own, for tests that kill the client: prints its port, logs answered questions."""
+    """A server in a process of its own, for tests that kill the client: prints its port, logs when it got which
+    question."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--log", required=True)
     parser.add_argument("--seconds", type=float, default=0.0)
@@ -601,7 +602,7 @@ def main() -> None:
         def faults(number: int, question: str) -> Fault:
             if every and number % every == every - 1:
                 return [Fault(status=429, retry_after="0.01"), Fault(status=500), Fault(cut=True)][number // every % 3]
-            log.write(question + "\n")
+            log.write(f"{time.monotonic():.4f} {question}\n")
             return Fault(seconds=arguments.seconds)
 
         server.faults = faults

@@ -10,7 +10,7 @@ CHECK_EVERY = 32
 _MAX_PERIOD = 256
 """Longest repeated stretch that is looked for, about a paragraph."""
 _MIN_REPEATS = 4
-_MIN_TOKENS = 192
+MIN_TOKENS = 192
 """A repetition shorter than this may be a table or a list of digits."""
 _PROBE = 16
 _WIDTH = array("i").itemsize
@@ -22,7 +22,7 @@ def is_looping(ids: Sequence[int]) -> bool:
     >>> is_looping([1, 2, 3] * 64), is_looping([1, 2, 3] * 63), is_looping(range(500))
     (True, False, False)
     """
-    if len(ids) < _MIN_TOKENS:
+    if len(ids) < MIN_TOKENS:
         return False
     window = array("i", ids[-(_MAX_PERIOD * _MIN_REPEATS) :])
     raw = window.tobytes()
@@ -39,7 +39,7 @@ def is_looping(ids: Sequence[int]) -> bool:
 
 def first_loop(ids: Sequence[int], start: int, min_tokens: int) -> int | None:
     """The first length above `start`, and at least `min_tokens`, at which a look finds a loop, or None."""
-    first = max(start + 1, min_tokens, _MIN_TOKENS)
+    first = max(start + 1, min_tokens, MIN_TOKENS)
     for length in range(-(-first // CHECK_EVERY) * CHECK_EVERY, len(ids) + 1, CHECK_EVERY):
         if is_looping(ids[:length]):
             return length
@@ -47,5 +47,5 @@ def first_loop(ids: Sequence[int], start: int, min_tokens: int) -> int | None:
 
 
 def _repeats(window: array[int], period: int) -> bool:
-    length = max(_MIN_REPEATS * period, _MIN_TOKENS)
+    length = max(_MIN_REPEATS * period, MIN_TOKENS)
     return len(window) >= length and window[-length + period :] == window[-length:-period]

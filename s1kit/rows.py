@@ -11,9 +11,9 @@ under any sampling. An engine that cannot look first steers the logits instead (
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from s1kit.loops import CHECK_EVERY, is_looping
+from s1kit.loops import CHECK_EVERY, MIN_TOKENS, is_looping
 from s1kit.plan import Plan
 from s1kit.records import Generation, Segment
 from s1kit.transcript import Transcript
@@ -94,6 +94,11 @@ class Row:
         self.quiet = self._num_quiet()
         return ids
 
+    def note(self, tokens: Sequence[int]) -> None:
+        """The model sampled these, no more than `quiet`, none of them watched: they are appended as they are."""
+        self.quiet -= len(tokens)
+        self._run += tokens
+
     def if_stopped(self) -> int:
         """The first id that would come into the context if the model tried to stop now; only while thinking."""
         self._report()
@@ -172,11 +177,13 @@ class Row:
         return forced
 
     def _num_quiet(self) -> int:
-        """Tokens before the next that fills the room, is a multiple at which loops are looked for, or is looked at."""
+        """Tokens before the next that fills the room, or at which loops are looked for and may be found."""
         quiet = self._room - len(self._run) - 1
         if self.is_thinking:
             if self.plan.request.loop_guard:
-                quiet = min(quiet, CHECK_EVERY - self.thinking_tokens % CHECK_EVERY - 1)
+                now = self.thinking_tokens
+                first = max(now + 1, self.plan.budget.min_tokens, MIN_TOKENS)
+                quiet = min(quiet, -(-first // CHECK_EVERY) * CHECK_EVERY - now - 1)
         elif self.plan.request.stop:
             return 0
         return max(0, quiet)

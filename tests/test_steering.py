@@ -101,6 +101,79 @@ def _next(row: Any, random: Random, plan: Any) -> int:
     return int(target if stops else random.choice([plan.waits[0].ids[0], 5, 6, 7]))
 
 
+def steered_plainly(row: Any, logits: Any, length: int) -> Any:
+    """What a row that is told every token at once wants of its logits `[vocabulary]`."""
+    logits = logits.clone()
+    target = row.forced
+    if target is None:
+        stops = sorted(row.stop_ids)
+        if row.temperature:
+            is_stopping = row.draw(length) < float((logits / row.temperature).softmax(-1)[stops].sum())
+        else:
+            is_stopping = int(logits.argmax()) in row.stop_ids
+        target = row.settle(is_stopping)
+        if not is_stopping:
+            logits[stops] = -torch.inf
+            return logits
+    logits[:] = -torch.inf
+    logits[target] = 0.0
+    return logits
+
+
+@pytest.mark.parametrize("by_slot", [True, False], ids=["rows in any order", "rows by position"])
+def test_a_batch_that_tells_its_rows_late_steers_as_one_that_tells_them_at_once(engine: Any, by_slot: bool) -> None:
+    from s1kit.engines.steered_batch import SteeredBatch
+    from s1kit.engines.steering import Steered
+
+    random, vocabulary = Random(int(by_slot)), len(engine.tokenizer)
+    torch.manual_seed(int(by_slot))
+    stops = sorted(engine.tokens.thinking_stop_ids)
+    batch, rows, outputs = SteeredBatch(), {}, {}
+    num_waits = num_done = number = 0
+    for _ in range(1500):
+        while len(rows) < 7:
+            request = random_request(Random(number), number, seed=number, temperature=random.choice([0.0, 0.7, 1.0]))
+            plan = engine.plan(request)
+            slot = next(s for s in range(7) if s not in rows)
+            rows[slot], outputs[slot], number = Steered(plan), [], number + 1
+            batch.put(slot, Steered(plan), outputs[slot])
+        slots = list(range(7))
+        if by_slot:
+            slots = random.sample(slots, random.randint(1, 7))
+        logits = torch.randn(len(slots), vocabulary)
+        logits[:, random.choice(stops)] += random.choice([0.0, 2.0, 5.0])
+        given = zip(slots, logits, strict=True)
+        expected = torch.stack([steered_plainly(rows[slot], row, len(outputs[slot])) for slot, row in given])
+        found = batch.steer(logits.clone(), slots if by_slot else None)
+        assert torch.equal(found, expected)
+        if random.random() < 0.1:
+            continue  # as after a prompt's first piece: nothing is sampled, and the same is asked again
+        for slot, token in zip(slots, torch.multinomial(found.softmax(-1), 1)[:, 0].tolist(), strict=True):
+            outputs[slot].append(token)
+            rows[slot].observe(token)
+            if rows[slot].is_done:
+                member = batch[slot]
+                batch.drop(slot)
+                assert member.row.generation() == rows[slot].generation()
+                num_waits, num_done = num_waits + rows.pop(slot).generation().num_waits, num_done + 1
+    assert num_done > 100 and num_waits > 100
+
+
+def test_of_equal_logits_the_first_counts(engine: Any) -> None:
+    from s1kit.engines.steered_batch import SteeredBatch
+    from s1kit.engines.steering import Steered
+
+    plan = engine.plan(Request(question="?", budget=ThinkingBudget(20), answer_tokens=20))
+    stop = min(plan.tokens.thinking_stop_ids)
+    above = len(engine.tokenizer) + 3  # of a vocabulary that is padded
+    for other, stops in ((5, False), (above, True)):
+        batch = SteeredBatch()
+        batch.put(0, Steered(plan), [])
+        logits = torch.zeros(1, above + 1)
+        logits[0, [stop, other]] = 5.0
+        assert int(batch.steer(logits).argmax()) == (Steered(plan).settle(True) if stops else other)
+
+
 def test_an_engine_that_ignores_the_logits_is_caught(engine: Any) -> None:
     from s1kit.engines.steering import Steered
 

@@ -392,7 +392,9 @@ def test_unlimited_thinking_leaves_room_for_the_answer_within_max_tokens(engine:
     runner.change([], [request])
     for _ in range(90):
         runner.step(engine)
-    plan = runner.plugin._rows[0].row.plan
+    member = runner.plugin._batch[0]
+    member.catch_up()
+    plan = member.row.plan
     delimiter = len(plan.tokens.lead_ids) + len(plan.tokens.end_ids)
     assert plan.budget.max_tokens + delimiter + 20 == 90
-    assert runner.plugin._rows[0].row.generation().answer_finish != "none"
+    assert member.row.generation().answer_finish != "none"

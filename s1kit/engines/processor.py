@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from s1kit.engines.steer_logits import steer
+from s1kit.engines.steered_batch import SteeredBatch
 from s1kit.engines.steering import Steered
 from s1kit.plan import Plan
 from s1kit.records import Generation
@@ -27,7 +27,9 @@ class BudgetForcing(LogitsProcessor):  # type: ignore[misc]
     """A logits processor for one call of `generate` over a batch of plans."""
 
     def __init__(self, plans: Sequence[Plan]) -> None:
+        self._batch = SteeredBatch()
         self._rows = [Steered(plan) for plan in plans]
+        self._members = [self._batch.put(i, row, []) for i, row in enumerate(self._rows)]
         self._plans = list(plans)
         self._prompt_length = max(len(p.prompt_ids) for p in plans)
         self._seen = self._prompt_length
@@ -55,12 +57,14 @@ class BudgetForcing(LogitsProcessor):  # type: ignore[misc]
             )
         if input_ids.shape[1] > self._seen:
             self._seen += 1
-            for row, token in zip(self._rows, input_ids[:, -1].tolist(), strict=True):
+            for row, member, token in zip(self._rows, self._members, input_ids[:, -1].tolist(), strict=True):
                 # A row that ended is padded by generate.
                 if not row.is_done:
-                    row.observe(token)
-        return steer(scores, [(i, row) for i, row in enumerate(self._rows)])
+                    member.output.append(token)
+        return self._batch.steer(scores)
 
     def generations(self) -> list[Generation]:
         """What was decoded, forced tokens marked, in the order of the plans."""
+        for member in self._members:
+            member.catch_up()
         return [row.generation() for row in self._rows]

@@ -10,7 +10,7 @@ Rows knows how; this file only asks it one token ahead. It does not know which e
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import Sequence
 from random import Random
 
@@ -21,7 +21,8 @@ from s1kit.rows import Row
 from s1kit.tokens import TokenFormat
 
 _MAX_REMEMBERED = 100_000
-_MASK = 2**64 - 1
+_BLOCK = 64
+"""Draws that are made together."""
 _HIDDEN = -1
 """What vLLM shows for a token that it does not show."""
 
@@ -46,19 +47,20 @@ class Steered:
     """One request, told of tokens after they were sampled."""
 
     __slots__ = (
+        "_block",
         "_doubtful",
+        "_draws",
         "_eos",
         "_key",
         "_memory",
-        "_queue",
-        "_rare",
         "_seed",
         "_target",
-        "forced",
         "is_stopping",
         "num_observed",
         "plan",
+        "rare",
         "row",
+        "script",
         "stop_ids",
         "temperature",
     )
@@ -73,38 +75,51 @@ class Steered:
         self.plan = plan
         self.row = Row(plan)
         self.temperature = plan.request.temperature
-        context = self.row.start()
-        self._queue = deque(context[len(plan.prompt_ids) if num_given is None else num_given :])
         self._eos = tokens.tokenizer.eos_token_id
         if self._eos not in tokens.eos_ids:
             self._eos = min(tokens.eos_ids)
         self._memory = memory if memory is not None else Memory()
         self._key = hash(plan.prompt_ids)
         self._seed = Random(plan.request.seed).getrandbits(64)
+        self._block, self._draws = -1, [0.0]
         self._doubtful = frozenset(w.ids[0] for w in plan.waits).union(tokens.lead_ids[:1])
         """Ids that the model may sample, and that may stand for a stop."""
         self.num_observed = 0
-        self.forced: int | None = None
-        """The next token, where it is decided: what stands in a queue, and nothing but the end after the end."""
+        self.script: tuple[int, ...] = ()
+        """The next tokens, where they are decided; after the end, nothing but the end of sequence."""
         self.stop_ids: frozenset[int] = frozenset()
         """Where nothing is forced: the ids that are a stop, to be drawn against all others."""
         self.is_stopping = False
         """Whether the draw for the next token said stop."""
-        self._rare: frozenset[int] = frozenset()
-        """Ids that are more than one token more."""
+        self.rare: frozenset[int] = frozenset()
+        """Where nothing is forced: ids of which the row must be told at once."""
         self._target = -1
-        self._look_ahead()
+        context = self.row.start()
+        self._look_ahead(context[len(plan.prompt_ids) if num_given is None else num_given :])
 
     @property
     def is_done(self) -> bool:
-        return self.row.is_done and not self._queue
+        return self.row.is_done and self.script == (self._eos,)
 
-    def draw(self) -> float:
-        """The number in [0, 1) against which the stop's probability is held, a function of seed and position."""
-        x = (self._seed + (self.num_observed + 1) * 0x9E3779B97F4A7C15) & _MASK
-        x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & _MASK
-        x = (x ^ x >> 27) * 0x94D049BB133111EB & _MASK
-        return ((x ^ x >> 31) >> 11) * 2.0**-53
+    @property
+    def forced(self) -> int | None:
+        """The next token, where it is decided."""
+        return self.script[0] if self.script else None
+
+    @property
+    def due(self) -> int:
+        """How long the output is when the row must be told of it, whatever is in it."""
+        if self.script:
+            return self.num_observed + len(self.script)
+        return self.num_observed + 1 + (0 if self.is_stopping else self.row.quiet)
+
+    def draw(self, length: int) -> float:
+        """The number in [0, 1) against which a stop's probability is held, a function of seed and output length."""
+        block, at = divmod(length, _BLOCK)
+        if block != self._block:
+            random = Random(self._seed + block)
+            self._block, self._draws = block, [random.random() for _ in range(_BLOCK)]
+        return self._draws[at]
 
     def settle(self, is_stopping: bool) -> int:
         """The draw for the next token: returns the id that must stand for the stop; without one, stops are masked.
@@ -117,41 +132,71 @@ class Steered:
             self._target = self.row.if_stopped() if self.row.is_thinking else self._eos
         return self._target
 
+    def catch_up(self, output: Sequence[int]) -> None:
+        """The engine's whole output so far, of which the row knows the beginning."""
+        new = output[self.num_observed :]
+        while new:
+            new = new[self._observe(new) :]
+
     def observe(self, token: int) -> None:
-        """The engine has `token` in its output."""
-        self._key = hash((self._key, token))
-        self.num_observed += 1
-        if self.forced is None and not self.is_stopping and token not in self._rare:
-            ids = self.row.push(token)
-            if self.row.quiet and len(ids) == 1:
-                return
-            self._queue.extend(ids[1:])
-        else:
-            self._observe_rare(token)
-        self._look_ahead()
+        """The engine has one token more in its output."""
+        self._observe((token,))
+
+    def _observe(self, tokens: Sequence[int]) -> int:
+        """The output goes on with these; returns how many of them are done with."""
+        if self.is_done:
+            self.num_observed += len(tokens)
+            return len(tokens)
+        if self.script:
+            num = min(len(tokens), len(self.script))
+            for token, forced in zip(tokens, self.script, strict=False):
+                _check(token, forced)
+            self._pass(tokens[:num], is_free=False)
+            self.script = self.script[num:] or self._after_the_end()
+            return num
+        if not self.is_stopping and (num := self._num_quiet(tokens)):
+            self._pass(tokens[:num], is_free=True)
+            self.row.note(tokens[:num])
+            return num
+        self._observe_rare(tokens[0])
+        return 1
+
+    def _num_quiet(self, tokens: Sequence[int]) -> int:
+        quiet = tokens[: self.row.quiet]
+        if self.rare.isdisjoint(quiet):
+            return len(quiet)
+        return next(i for i, token in enumerate(quiet) if token in self.rare)
 
     def _observe_rare(self, token: int) -> None:
-        if token == _HIDDEN:
-            raise ValueError("the engine hides what it sampled from its processors.")
-        if self._queue:
-            _check(token, self._queue.popleft())
-        elif self.is_stopping:
+        tokens = self.plan.tokens
+        self._pass((token,), is_free=not self.is_stopping)
+        if self.is_stopping:
             _check(token, self._target)
             self.is_stopping = False
             self._memory.add(self._key, True)
-            self._stop()
-        elif not self.row.is_done:
-            if token in self.stop_ids:
-                raise ValueError(f"the engine put {token}, which was masked; its sampler ignores logits.")
-            if token in self._doubtful:
-                self._memory.add(self._key, False)
-            self._queue.extend(self.row.push(token)[1:])
+            stop = tokens.trigger_id if self.row.is_thinking else self._eos
+            assert stop is not None
+            token = stop
+        elif token in self.rare and token != tokens.reopen_id:
+            _check(token, None)
+        self._look_ahead(self.row.push(token)[1:])
 
-    def _look_ahead(self) -> None:
+    def _pass(self, tokens: Sequence[int], is_free: bool) -> None:
+        """Count them, and remember which of those that the model was free to sample look like a replaced stop."""
+        self.num_observed += len(tokens)
+        for token in tokens:
+            self._key = hash((self._key, token))
+            if is_free and token in self._doubtful:
+                self._memory.add(self._key, False)
+
+    def _look_ahead(self, forced: tuple[int, ...]) -> None:
         tokens, row = self.plan.tokens, self.row
-        self.forced = self._queue[0] if self._queue else self._eos if row.is_done else None
+        self.script = forced + self._after_the_end()
         self.stop_ids = tokens.thinking_stop_ids if row.is_thinking else tokens.answer_stop_ids
-        self._rare = self.stop_ids.union(self._doubtful, (_HIDDEN, tokens.reopen_id or _HIDDEN))
+        self.rare = self.stop_ids.union((_HIDDEN, tokens.reopen_id or _HIDDEN))
+
+    def _after_the_end(self) -> tuple[int, ...]:
+        return (self._eos,) if self.row.is_done else ()
 
     def replay(self, tokens: Sequence[int]) -> None:
         """Rebuild the state of a row that was preempted, from its output so far.
@@ -160,7 +205,7 @@ class Steered:
         remembered (another process), a replaced stop.
         """
         for token in tokens:
-            if self.forced is None:
+            if not self.script:
                 target = self.row.if_stopped() if self.row.is_thinking else self._eos
                 self.settle(token == target and self._memory.was_stop(hash((self._key, token))))
             self.observe(token)
@@ -168,17 +213,12 @@ class Steered:
     def generation(self) -> Generation:
         return self.row.generation()
 
-    def _stop(self) -> None:
-        tokens = self.plan.tokens
-        stop = tokens.trigger_id if self.row.is_thinking else self._eos
-        assert stop is not None
-        self._queue.extend(self.row.push(stop)[1:])
-
 
 class Refused:
     """In the place of a `Steered` where a request cannot be honoured: it says why, and ends."""
 
     __slots__ = ("_ids", "num_observed")
+    rare: frozenset[int] = frozenset()
 
     def __init__(self, ids: Sequence[int]) -> None:
         """`ids`: what it says; the last is the end of sequence."""
@@ -186,15 +226,16 @@ class Refused:
         self.num_observed = 0
 
     @property
-    def forced(self) -> int:
-        return self._ids[min(self.num_observed, len(self._ids) - 1)]
+    def script(self) -> tuple[int, ...]:
+        return tuple(self._ids[min(self.num_observed, len(self._ids) - 1) :])
 
-    def observe(self, token: int) -> None:
-        """Whatever it is, even one that the engine does not show."""
-        self.num_observed += 1
+    @property
+    def due(self) -> int:
+        return self.num_observed + len(self.script)
 
-    def replay(self, tokens: Sequence[int]) -> None:
-        self.num_observed += len(tokens)
+    def catch_up(self, output: Sequence[int]) -> None:
+        """Whatever is in it, even what the engine does not show."""
+        self.num_observed = len(output)
 
 
 def refuse_unsteerable(tokens: TokenFormat) -> None:
@@ -207,6 +248,10 @@ def refuse_unsteerable(tokens: TokenFormat) -> None:
         )
 
 
-def _check(token: int, forced: int) -> None:
+def _check(token: int, forced: int | None) -> None:
+    """Raises ValueError where an engine did not do what its logits said; `forced` None: the token was masked."""
+    if token == _HIDDEN:
+        raise ValueError("the engine hides what it sampled from its processors.")
     if token != forced:
-        raise ValueError(f"the engine put {token} where {forced} was forced; its sampler ignores logits.")
+        wish = "which was masked" if forced is None else f"where {forced} was forced"
+        raise ValueError(f"the engine put {token}, {wish}; its sampler ignores logits.")

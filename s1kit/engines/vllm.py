@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -18,7 +18,7 @@ from s1kit.engines.vllm_fields import REQUEST_FIELD
 from s1kit.errors import MissingExtra
 from s1kit.formats import ThinkingFormat, choose_format, load_format
 from s1kit.plan import Plan
-from s1kit.records import Generation
+from s1kit.records import Generation, Segment
 from s1kit.request import Request
 from s1kit.tokenizer import FileTokenizer, find_folder
 from s1kit.tokens import TokenFormat
@@ -104,9 +104,8 @@ class VllmBatch:
             if number not in self._plans:
                 continue  # it was cancelled meanwhile
             plan, is_streamed = self._plans[number]
-            generation = _finish(number, plan, list(output.outputs[0].token_ids)) if output.finished else None
-            steered = STEERED.get(number)
-            segments = tuple(steered.row.new_segments()) if is_streamed and steered is not None else ()
+            generation = _finish(number, plan, output.outputs[0].token_ids) if output.finished else None
+            segments = _new_segments(number, output.outputs[0].token_ids) if is_streamed else ()
             if generation is not None:
                 self._forget(number)
             if segments or generation is not None:
@@ -117,8 +116,10 @@ class VllmBatch:
         """Give up every request that is not done; their events say why and keep what they had."""
         events = []
         for number, (plan, _) in list(self._plans.items()):
-            steered = STEERED.get(number)
-            generation = Transcript(plan).generation() if steered is None else steered.row.generation()
+            member = STEERED.get(number)
+            if member is not None:
+                member.catch_up([token for token in member.output if token >= 0])
+            generation = Transcript(plan).generation() if member is None else member.row.generation()
             events.append(lost(number, generation, why))
             self.cancel(number)
         return events
@@ -129,15 +130,22 @@ class VllmBatch:
         STEERED.pop(number, None)
 
 
-def _finish(number: int, plan: Plan, ids: list[int]) -> Generation:
+def _finish(number: int, plan: Plan, ids: Sequence[int]) -> Generation:
     """The row's record, once it has been told of the last tokens, which no step followed."""
-    row = STEERED.get(number)
-    if row is None:
+    member = STEERED.get(number)
+    if member is None:
         failed = Transcript(plan).generation()
         return failed.model_copy(update={"ending": "failed", "note": "vLLM did not run the plugin"})
-    for token in ids[row.num_observed :]:
-        row.observe(token)
-    return row.generation()
+    member.catch_up(ids)
+    return member.row.generation()
+
+
+def _new_segments(number: int, ids: Sequence[int]) -> tuple[Segment, ...]:
+    member = STEERED.get(number)
+    if member is None:
+        return ()
+    member.catch_up(ids)
+    return tuple(member.row.row.new_segments())
 
 
 def load(

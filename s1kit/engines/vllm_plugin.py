@@ -22,7 +22,7 @@ from weakref import ref
 
 import torch
 
-from s1kit.engines.steer_logits import steer
+from s1kit.engines.steered_batch import Member, SteeredBatch
 from s1kit.engines.steering import Memory, Refused, Steered
 from s1kit.engines.vllm_fields import REQUEST_FIELD, asks, read_fields
 from s1kit.engines.vllm_setting import Setting, setting_of_caller
@@ -48,7 +48,7 @@ except ImportError:
 
 PLANS: dict[int, Plan] = {}
 """Requests of the engine `vllm:` in this process, by the number in their extra argument `s1kit_request`."""
-STEERED: dict[int, Steered] = {}
+STEERED: dict[int, Member[Steered]] = {}
 """Their rows, once vLLM has begun them."""
 
 _log = logging.getLogger("vllm.s1kit")
@@ -71,8 +71,9 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if self._setting.is_named:
             _ = self._setting.tokens  # refuses at the start
         self._memory = Memory()
-        self._rows: dict[int, _Running] = {}
+        self._batch = SteeredBatch()
         self._pending: dict[int, Any] = {}
+        self._num_prompt: dict[int, int] = {}
 
     @classmethod
     def validate_params(cls, sampling_params: Any) -> None:
@@ -96,21 +97,17 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if batch_update is None or self._is_second:
             return
         for index in batch_update.removed:
-            self._rows.pop(index, None)
+            self._batch.drop(index)
         for index, params, prompt, output in batch_update.added:
-            self._rows.pop(index, None)
+            self._batch.drop(index)
             if asks(params.extra_args):
-                self._rows[index] = self._run(params, prompt or [], output)
+                self._begin(index, params, prompt or [], output)
         for first, second, direction in batch_update.moved:
-            a, b = self._rows.pop(first, None), self._rows.pop(second, None)
-            if a is not None:
-                self._rows[second] = a
-            if b is not None and direction.name == "SWAP":
-                self._rows[first] = b
+            self._batch.move(first, second, direction.name == "SWAP")
 
     def add_request(self, req_idx: int, sampling_params: Any) -> bool:
         """V2: a request takes a slot, or takes one again after preemption; True when it wants to be processed."""
-        self._rows.pop(req_idx, None)
+        self._batch.drop(req_idx)
         self._pending.pop(req_idx, None)
         if self._is_second or not asks(sampling_params.extra_args):
             return False
@@ -123,62 +120,53 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         for slot, params in self._pending.items():
             prompt, known = int(states.prompt_len.np[slot]), int(states.prefill_len.np[slot])
             ids = states.all_token_ids.gpu[slot, :known].tolist()
-            self._rows[slot] = self._run(params, ids[:prompt], ids[prompt:])
+            self._begin(slot, params, ids[:prompt], ids[prompt:])
+            self._num_prompt[slot] = prompt
         self._pending.clear()
 
     def apply(self, logits: torch.Tensor, context: Any = None) -> torch.Tensor:
         """Tell the rows what was sampled since the last time, then steer."""
-        if not self._rows:
+        if not self._batch:
             return logits
-        if context is not None:
-            return steer(logits, self._members(context))
-        num_rows, members = len(logits), []
-        for index, running in sorted(self._rows.items()):
-            if running.num_told < len(running.output):
-                running.catch_up()
-            if index < num_rows:
-                members.append((index, running.row))
-        return steer(logits, members)
-
-    def _members(self, context: Any) -> list[tuple[int, Steered | Refused]]:
-        """V2: the rows of this step, told of what was sampled in the last."""
+        if context is None:
+            return self._batch.steer(logits)
         slots: list[int] = context.idx_mapping_np.tolist()
         if len(context.expanded_idx_mapping) != len(slots):
             raise RuntimeError("s1kit: several positions of one request in a step; speculative decoding is refused.")
-        ours = [(at, slot) for at, slot in enumerate(slots) if slot in self._rows]
+        ours = [slot for slot in slots if slot in self._batch]
         if not ours:
-            return []
+            return logits
+        self._read(ours)
+        return self._batch.steer(logits, slots)
+
+    def _read(self, slots: list[int]) -> None:
+        """V2: what was sampled since the last time, into the outputs of these rows."""
         states: Any = self._states
-        which = torch.tensor([slot for _, slot in ours], device=states.total_len.gpu.device)
+        which = torch.tensor(slots, device=states.total_len.gpu.device)
         totals = states.total_len.gpu[which]
         # One read-back for all rows: nearly always exactly one token is new.
         last = states.all_token_ids.gpu[which, totals.long() - 1]
-        for (_, slot), total, token in zip(ours, *torch.stack((totals, last)).tolist(), strict=True):
-            running = self._rows[slot]
-            start = running.num_prompt + len(running.output)
+        for slot, total, token in zip(slots, *torch.stack((totals, last)).tolist(), strict=True):
+            output = self._batch[slot].output
+            start = self._num_prompt[slot] + len(output)
             if total == start + 1:
-                running.output.append(token)
+                output.append(token)
             elif total > start:
-                running.output += states.all_token_ids.gpu[slot, start:total].tolist()
-            running.catch_up()
-        return [(at, self._rows[slot].row) for at, slot in ours]
+                output += states.all_token_ids.gpu[slot, start:total].tolist()
 
-    def _run(self, params: Any, prompt: list[int], output: list[int]) -> _Running:
+    def _begin(self, slot: int, params: Any, prompt: list[int], output: list[int]) -> None:
         """Begin a request, or take it up again where its output stands."""
         number = params.extra_args.get(REQUEST_FIELD)
-        row: Steered | Refused
         try:
             row = Steered(self._plan(number, params, prompt), self._memory, len(prompt))
         except InputError as error:
             _log.error("s1kit refused a request: %s", error)
-            row = Refused(self._setting.refusal_ids(error))
-        if number is not None and isinstance(row, Steered):
-            STEERED[number] = row
-        running = _Running(row, len(prompt), output)
-        known = next((i for i, token in enumerate(output) if token < 0), len(output))
-        row.replay(output[:known])
-        running.num_told = known
-        return running
+            self._batch.put(slot, Refused(self._setting.refusal_ids(error)), output)
+            return
+        row.replay(output[: next((i for i, token in enumerate(output) if token < 0), len(output))])
+        member = self._batch.put(slot, row, output)
+        if number is not None:
+            STEERED[number] = member
 
     def _plan(self, number: Any, params: Any, prompt: list[int]) -> Plan:
         if number is not None:
@@ -198,17 +186,3 @@ def _plan_in_memory(number: Any) -> Plan:
             fix="Ask with max_thinking_tokens, num_waits and the others.",
         )
     return plan
-
-
-class _Running:
-    """A row, and how much of its output it has been told."""
-
-    __slots__ = ("num_prompt", "num_told", "output", "row")
-
-    def __init__(self, row: Steered | Refused, num_prompt: int, output: list[int]) -> None:
-        self.row, self.num_prompt, self.output, self.num_told = row, num_prompt, output, 0
-
-    def catch_up(self) -> None:
-        for token in self.output[self.num_told :]:
-            self.row.observe(token)
-            self.num_told += 1

@@ -1,0 +1,224 @@
+"""The steered rows of a running batch: told of their tokens, and their wishes carried out on its logits.
+
+    batch = SteeredBatch()
+    batch.put(slot, row, output)             # `output` is the engine's own list: it grows by what is sampled
+    batch.steer(logits)                      # before each sampling
+    batch.drop(slot)
+
+This stands in every step of somebody else's engine, so it must cost next to nothing there: a row is told of its tokens
+when one comes that may matter to it, torch is called equally often for any number of rows, and the device is read once
+and, where a greedy row may stop, once more.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import torch
+
+from s1kit.engines.steering import Refused, Steered
+
+AnyRow = TypeVar("AnyRow", bound="Steered | Refused")
+
+
+class Member(Generic[AnyRow]):
+    """A row of a running batch, the list in which its engine keeps what it sampled, and what it wants until then."""
+
+    __slots__ = ("_batch", "columns", "due", "output", "rare", "row", "script", "slot", "start")
+
+    def __init__(self, batch: SteeredBatch, slot: int, row: AnyRow, output: list[int]) -> None:
+        self._batch, self.slot, self.row, self.output = batch, slot, row, output
+        self.due = self.start = 0
+        """The length of `output` at which the row must be told, and at which it was told last."""
+        self.script: tuple[int, ...] = ()
+        self.rare: frozenset[int] = frozenset()
+        self.columns: tuple[int, ...] = ()
+        """Where nothing is forced: which of the batch's stop ids would be a stop."""
+
+    def catch_up(self, output: Sequence[int] | None = None) -> None:
+        """Tell the row what is new in its output, which the engine may have given elsewhere, too."""
+        row = self.row
+        row.catch_up(self.output if output is None else output)
+        self.due, self.start, self.script = row.due, row.num_observed, row.script
+        self.rare = row.rare if not self.script else frozenset()
+        self._batch.note(self)
+
+
+class SteeredBatch:
+    """Rows by slot."""
+
+    def __init__(self) -> None:
+        self._members: dict[int, Member[Any]] = {}
+        self._vocabulary_size = 0
+        self._stop_ids: tuple[int, ...] = ()
+        self._patterns: dict[frozenset[int], tuple[tuple[int, ...], Any]] = {}
+        """For a set of stops: their places in `_stop_ids`, and the same as a row of `_is_stop`."""
+        self._is_stop = np.zeros((0, 0), dtype=bool)
+        """`[slot, stop id]`: where nothing is forced, whether this id would be a stop of that row."""
+
+    def __len__(self) -> int:
+        return len(self._members)
+
+    def __contains__(self, slot: int) -> bool:
+        return slot in self._members
+
+    def __getitem__(self, slot: int) -> Member[Any]:
+        return self._members[slot]
+
+    def put(self, slot: int, row: AnyRow, output: list[int]) -> Member[AnyRow]:
+        """A row takes a slot; whatever had it leaves."""
+        self._remove(slot)
+        self._reserve(slot + 1)
+        member = Member(self, slot, row, output)
+        self._members[slot] = member
+        return member
+
+    def drop(self, slot: int) -> None:
+        """The row of a slot leaves, if there is one, told of all that is known: it may be rebuilt from its tokens."""
+        member = self._remove(slot)
+        if member is not None and min(member.output[member.row.num_observed :], default=0) >= 0:
+            member.catch_up()
+
+    def move(self, first: int, second: int, is_swap: bool) -> None:
+        """What is in one slot goes to another, and in a swap the other way, too."""
+        a, b = self._remove(first), self._remove(second)
+        if a is not None:
+            self.put(second, a.row, a.output)
+        if b is not None and is_swap:
+            self.put(first, b.row, b.output)
+
+    def steer(self, logits: torch.Tensor, slots: Sequence[int] | None = None) -> torch.Tensor:
+        """Change `logits` `[row, vocabulary]` in place and return them; row i is in `slots[i]`, or in slot i.
+
+        A forced id keeps logit 0 and all others get minus infinity. A stop is drawn at the row's temperature, before
+        any truncation; at temperature 0 it is drawn exactly when it is the largest. All other stops are masked.
+        """
+        if logits.shape[-1] != self._vocabulary_size:
+            self._vocabulary_size = logits.shape[-1]
+            self._learn([*self._patterns])
+        places: Any = range(len(logits)) if slots is None else {slot: i for i, slot in enumerate(slots)}
+        forced: list[tuple[int, int]] = []
+        greedy: list[tuple[int, Member[Steered]]] = []
+        sampled: list[tuple[int, Member[Steered]]] = []
+        for slot, member in self._members.items():
+            output = member.output
+            if len(output) >= member.due or (output and output[-1] in member.rare):
+                member.catch_up()
+            if slot not in places:
+                continue
+            if member.script:
+                forced.append((places[slot], member.script[len(output) - member.start]))
+                continue
+            if member.row.is_stopping:
+                # Drawn before, but no token came: an engine computes logits, too, for prompts in several pieces.
+                member.row.settle(False)
+            (sampled if member.row.temperature else greedy).append((places[slot], member))
+        if greedy or sampled:
+            forced += self._draw(logits, greedy, sampled, slots)
+        if forced:
+            rows, ids = (torch.tensor(column, device=logits.device) for column in zip(*forced, strict=True))
+            logits.index_fill_(0, rows, -torch.inf)
+            logits[rows, ids] = 0.0
+        return logits
+
+    def note(self, member: Member[Any]) -> None:
+        """A member wants something else."""
+        if self._members.get(member.slot) is not member or not member.due:
+            return
+        if member.script:
+            self._is_stop[member.slot] = False
+            return
+        stop_ids = member.row.stop_ids
+        if stop_ids not in self._patterns:
+            self._learn([*self._patterns, stop_ids])
+        member.columns, self._is_stop[member.slot] = self._patterns[stop_ids]
+
+    def _draw(
+        self,
+        logits: torch.Tensor,
+        greedy: Sequence[tuple[int, Member[Steered]]],
+        sampled: Sequence[tuple[int, Member[Steered]]],
+        slots: Sequence[int] | None,
+    ) -> list[tuple[int, int]]:
+        """Draw for each of the rows whether it stops; masks their stops, returns what is forced on those that do."""
+        columns = _as_tensor(self._stop_ids, logits.device)
+        found = logits.index_select(1, columns)
+        stopping = _largest(logits, found, greedy) if greedy else []
+        if sampled:
+            stopping += _drawn(logits, columns, sampled)
+        self._reserve(len(logits) if slots is None else max(slots) + 1)
+        is_stop = self._is_stop[: len(logits)] if slots is None else self._is_stop[slots]
+        found.masked_fill_(torch.from_numpy(is_stop).to(logits.device), -torch.inf)
+        logits.index_copy_(1, columns, found)
+        out = []
+        for index, member in stopping:
+            member.catch_up()
+            out.append((index, member.row.settle(True)))
+            member.due = member.row.due
+        return out
+
+    def _learn(self, sets: Sequence[frozenset[int]]) -> None:
+        """These are the sets of stops that there are; an id that the model does not have is none."""
+        ids = sorted(i for i in frozenset().union(*sets) if i < self._vocabulary_size)
+        self._stop_ids, self._patterns = tuple(ids), {}
+        self._is_stop = np.zeros((len(self._is_stop), len(ids)), dtype=bool)
+        for stop_ids in sets:
+            pattern = np.isin(ids, list(stop_ids))
+            self._patterns[stop_ids] = tuple(np.flatnonzero(pattern).tolist()), pattern
+        for member in self._members.values():
+            self.note(member)
+
+    def _remove(self, slot: int) -> Member[Any] | None:
+        member = self._members.pop(slot, None)
+        if member is not None:
+            self._is_stop[slot] = False
+        return member
+
+    def _reserve(self, num_slots: int) -> None:
+        more = num_slots - len(self._is_stop)
+        if more > 0:
+            self._is_stop = np.pad(self._is_stop, ((0, max(more, len(self._is_stop))), (0, 0)))
+
+
+def _largest(
+    logits: torch.Tensor, found: torch.Tensor, rows: Sequence[tuple[int, Member[Steered]]]
+) -> list[tuple[int, Member[Steered]]]:
+    """Of greedy rows those whose largest logit is a stop's; of equal ones, the first counts."""
+    values = torch.cat((found, logits.amax(-1, keepdim=True)), 1).tolist()
+    near = []
+    for index, member in rows:
+        row = values[index]
+        for column in member.columns:
+            if row[column] >= row[-1]:
+                near.append((index, member))
+                break
+    if not near:
+        return []
+    largest = logits[[index for index, _ in near]].argmax(-1).tolist()
+    return [row for row, token in zip(near, largest, strict=True) if token in row[1].row.stop_ids]
+
+
+def _drawn(
+    logits: torch.Tensor, columns: torch.Tensor, rows: Sequence[tuple[int, Member[Steered]]]
+) -> list[tuple[int, Member[Steered]]]:
+    """Of sampled rows those whose number is below the probability of a stop."""
+    if any(member.row.temperature != 1.0 for _, member in rows):
+        heat = torch.ones(len(logits), 1)
+        for index, member in rows:
+            heat[index] = member.row.temperature
+        logits = logits / heat.to(logits.device)
+    shares = logits.softmax(-1, dtype=torch.float32).index_select(1, columns).tolist()
+    out = []
+    for index, member in rows:
+        share = shares[index]
+        if member.row.draw(len(member.output)) < sum([share[column] for column in member.columns]):
+            out.append((index, member))
+    return out
+
+
+@lru_cache(maxsize=64)
+def _as_tensor(ids: tuple[int, ...], device: torch.device) -> torch.Tensor:
+    return torch.tensor(ids, device=device, dtype=torch.long)

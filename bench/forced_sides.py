@@ -184,7 +184,8 @@ class VllmSide:
         from s1kit import load_engine
 
         settings: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": max_num_seqs}
-        settings["enable_prefix_caching"] = has_prefix_cache
+        # As `vllm:` itself has it on a CPU, where vLLM fails over seeded rows whose prompt comes in pieces.
+        settings |= {"enable_prefix_caching": has_prefix_cache, "enable_chunked_prefill": False}
         self.forcing: Any = load_engine(f"vllm:{model}", **settings)
         self._llm = vllm.LLM(model, max_model_len=self.forcing.context_tokens, **settings)
         self._parameters, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
@@ -210,11 +211,16 @@ class VllmSide:
     def until_stop(
         self, contexts: Sequence[Ids], most: Sequence[int], stops: frozenset[int], request: Request
     ) -> list[Ids]:
+        # Seeds of their own, as our requests have: vLLM samples a row with one and a row without at different costs.
         asked = [
             self._parameters(
-                temperature=request.temperature, max_tokens=n, stop_token_ids=sorted(stops), detokenize=False
+                temperature=request.temperature,
+                seed=request.seed * 100_003 + number,
+                max_tokens=n,
+                stop_token_ids=sorted(stops),
+                detokenize=False,
             )
-            for n in most
+            for number, n in enumerate(most)
         ]
         found = self._generate(contexts, asked)
         return [ids[:-1] if ids and ids[-1] in stops else ids for ids in found]

@@ -23,7 +23,7 @@ from engine_parity import (
 )
 from fixtures_models import write_random_checkpoint
 
-from s1kit import load_engine
+from s1kit import Request, ThinkingBudget, load_engine
 
 pytestmark = pytest.mark.engines
 pytest.importorskip("vllm", reason="run make engines, then make test-engines")
@@ -58,6 +58,16 @@ def test_requests_that_lose_their_cache_in_the_middle_are_taken_up_where_they_st
     settings: dict[str, Any] = {"enforce_eager": True, "dtype": "float32", "max_num_seqs": 16}
     engine: Any = load_engine(f"vllm:{folder}", **settings, **SMALL_CACHE)
     assert_same_transcripts_under_preemption(engine, load_engine(f"hf:{folder}", context_tokens=256))
+
+
+def test_seeded_requests_whose_prompts_do_not_fit_into_one_step_are_sampled_too(folder: Path) -> None:
+    engine: Any = load_engine(f"vllm:{folder}", enforce_eager=True, dtype="float32", max_num_seqs=64)
+    asked = [
+        Request(question=f"{i} " * 100, budget=ThinkingBudget(9, 0, 1), answer_tokens=16, temperature=1.0, seed=i)
+        for i in range(64)
+    ]
+    assert sum(len(engine.plan(r).prompt_ids) for r in asked) > 4096
+    assert all(g.ending != "failed" for g in engine.generate(asked))
 
 
 def test_the_v2_runner_in_tritons_interpreter_gives_the_same_transcripts(folder: Path) -> None:

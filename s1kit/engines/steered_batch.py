@@ -55,9 +55,9 @@ class SteeredBatch:
         self._vocabulary_size = 0
         self._stop_ids: tuple[int, ...] = ()
         self._patterns: dict[frozenset[int], tuple[tuple[int, ...], Any]] = {}
-        """For a set of stops: their places in `_stop_ids`, and the same as a row of `_is_stop`."""
-        self._is_stop = np.zeros((0, 0), dtype=bool)
-        """`[slot, stop id]`: where nothing is forced, whether this id would be a stop of that row."""
+        """For a set of stops: their places in `_stop_ids`, and the same as a row of `_mask`."""
+        self._mask = np.zeros((0, 0), dtype=np.float32)
+        """`[slot, stop id]`: minus infinity where nothing is forced and this id would be a stop of that row, else 0."""
 
     def __len__(self) -> int:
         return len(self._members)
@@ -129,12 +129,12 @@ class SteeredBatch:
         if self._members.get(member.slot) is not member or not member.due:
             return
         if member.script:
-            self._is_stop[member.slot] = False
+            self._mask[member.slot] = 0
             return
         stop_ids = member.row.stop_ids
         if stop_ids not in self._patterns:
             self._learn([*self._patterns, stop_ids])
-        member.columns, self._is_stop[member.slot] = self._patterns[stop_ids]
+        member.columns, self._mask[member.slot] = self._patterns[stop_ids]
 
     def _draw(
         self,
@@ -145,14 +145,12 @@ class SteeredBatch:
     ) -> list[tuple[int, int]]:
         """Draw for each of the rows whether it stops; masks their stops, returns what is forced on those that do."""
         columns = _as_tensor(self._stop_ids, logits.device)
-        found = logits.index_select(1, columns)
-        stopping = _largest(logits, found, greedy) if greedy else []
+        stopping = _largest(logits, columns, greedy) if greedy else []
         if sampled:
             stopping += _drawn(logits, columns, sampled)
         self._reserve(len(logits) if slots is None else max(slots) + 1)
-        is_stop = self._is_stop[: len(logits)] if slots is None else self._is_stop[slots]
-        found.masked_fill_(torch.from_numpy(is_stop).to(logits.device), -torch.inf)
-        logits.index_copy_(1, columns, found)
+        mask = self._mask[: len(logits)] if slots is None else self._mask[slots]
+        logits.index_add_(1, columns, torch.from_numpy(mask).to(logits))
         out = []
         for index, member in stopping:
             member.catch_up()
@@ -164,30 +162,30 @@ class SteeredBatch:
         """These are the sets of stops that there are; an id that the model does not have is none."""
         ids = sorted(i for i in frozenset().union(*sets) if i < self._vocabulary_size)
         self._stop_ids, self._patterns = tuple(ids), {}
-        self._is_stop = np.zeros((len(self._is_stop), len(ids)), dtype=bool)
+        self._mask = np.zeros((len(self._mask), len(ids)), dtype=np.float32)
         for stop_ids in sets:
-            pattern = np.isin(ids, list(stop_ids))
-            self._patterns[stop_ids] = tuple(np.flatnonzero(pattern).tolist()), pattern
+            places = tuple(i for i, known in enumerate(ids) if known in stop_ids)
+            self._patterns[stop_ids] = places, np.where(np.isin(ids, list(stop_ids)), np.float32(-np.inf), 0)
         for member in self._members.values():
             self.note(member)
 
     def _remove(self, slot: int) -> Member[Any] | None:
         member = self._members.pop(slot, None)
         if member is not None:
-            self._is_stop[slot] = False
+            self._mask[slot] = 0
         return member
 
     def _reserve(self, num_slots: int) -> None:
-        more = num_slots - len(self._is_stop)
+        more = num_slots - len(self._mask)
         if more > 0:
-            self._is_stop = np.pad(self._is_stop, ((0, max(more, len(self._is_stop))), (0, 0)))
+            self._mask = np.pad(self._mask, ((0, max(more, len(self._mask))), (0, 0)))
 
 
 def _largest(
-    logits: torch.Tensor, found: torch.Tensor, rows: Sequence[tuple[int, Member[Steered]]]
+    logits: torch.Tensor, columns: torch.Tensor, rows: Sequence[tuple[int, Member[Steered]]]
 ) -> list[tuple[int, Member[Steered]]]:
     """Of greedy rows those whose largest logit is a stop's; of equal ones, the first counts."""
-    values = torch.cat((found, logits.amax(-1, keepdim=True)), 1).tolist()
+    values = torch.cat((logits.index_select(1, columns), logits.amax(-1, keepdim=True)), 1).tolist()
     near = []
     for index, member in rows:
         row = values[index]

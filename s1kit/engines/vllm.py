@@ -30,6 +30,7 @@ except ImportError as error:
     raise MissingExtra("the engine vllm:", "vllm", extra="vllm") from error
 
 from vllm.exceptions import VLLMServerError
+from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from s1kit.engines.steering import refuse_unsteerable
@@ -157,8 +158,10 @@ def load(
     fmt = choose_format(format, load_format(folder), tokenizer)
     tokens = TokenFormat(fmt, tokenizer, tokenizer.more_eos_ids)
     refuse_unsteerable(tokens)
-    processors = [BudgetForcing]
-    llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=processors, **options)
+    if current_platform.is_cpu():
+        # A prompt in several pieces makes vLLM take a seeded row's draw back, which generators of a CPU cannot.
+        options.setdefault("enable_chunked_prefill", False)
+    llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=[BudgetForcing], **options)
     # The end of sequence is a token of its own to vLLM, and needs a place.
     return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len) - 1)
 

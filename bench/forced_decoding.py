@@ -51,6 +51,7 @@ def main() -> None:
     parser.add_argument("--requests", default="1,64", help="how many at once, with commas between")
     parser.add_argument("--repeats", type=int, default=7)
     parser.add_argument("--only", choices=("forced", "rounds"))
+    parser.add_argument("--thinking", type=int, help="most in the first comparison, at least half: 192, or 512")
     parser.add_argument("--stop-every", type=float, default=32.0, help="tokens between two stops, on average")
     parser.add_argument("--random", action="store_true", help="random weights in the first comparison, too")
     parser.add_argument("--no-prefix-cache", action="store_true", help="vLLM without, as it was when s1 was evaluated")
@@ -115,10 +116,11 @@ def written(given: argparse.Namespace) -> Path:
 
 def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Namespace) -> Iterator[str]:
     is_tiny = is_packaged(given)
+    most = given.thinking or (192 if is_tiny else 512)
     requests = [
         Request(
             question=q.text,
-            budget=ThinkingBudget(192, 96, 3) if is_tiny else ThinkingBudget(512, 256, 3),
+            budget=ThinkingBudget(most, most // 2, 3),
             answer_tokens=32,
             temperature=0.0 if is_tiny else 1.0,
             seed=i,

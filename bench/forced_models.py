@@ -1,7 +1,7 @@
 """Models for `forced_decoding.py`: random weights in real shapes that try to stop now and then, as reasoning models do.
 
-Nothing there depends on what a model knows. It must only try to stop at lengths that differ widely: every token is a
-stop with one probability, so that lengths are geometric, as skewed as lengths without a memory can be.
+Nothing there depends on what a model knows. It must be about as sure of its next token as a reasoning model is, and try
+to stop at lengths that differ widely: every token is a stop with nearly one probability, so that lengths are geometric.
 """
 
 from __future__ import annotations
@@ -23,6 +23,9 @@ SHAPES: dict[str, dict[str, int]] = {
     "7b": {"hidden_size": 3584, "intermediate_size": 18944, "num_hidden_layers": 28, "num_attention_heads": 28}
     | {"num_key_value_heads": 4, "vocab_size": 152064},
 }
+
+ENTROPY = 0.7
+"""Nats a token, about what a reasoning model has."""
 
 
 def build(shape: str, tokenizer: Any, stop_every: float, device: str, context: int = 4096) -> Any:
@@ -56,9 +59,24 @@ def _teach_to_stop(model: Any, tokenizer: Any, stop_every: float) -> None:
     logits = model(ids).logits.float()
     along = logits[..., tokenizer.eos_token_id].mean()
     logits[..., specials] = -torch.inf
-    wanted = logits.logsumexp(-1).mean() - math.log(stop_every - 1)
+    sharp = _sharpening(logits[:, ::8].flatten(0, 1))
+    head *= sharp
+    logits *= sharp
+    # The mean over the states of the probability of a stop is then one in so many.
+    wanted = math.log(logits[..., 0].numel() / stop_every) - (-logits.logsumexp(-1)).flatten().logsumexp(0)
     head[specials] = direction * (-20 / along).to(head.dtype)
     head[tokenizer.eos_token_id] = direction * (wanted / along).to(head.dtype)
+
+
+def _sharpening(logits: torch.Tensor) -> float:
+    """What the logits `[row, vocabulary]` must be multiplied by for ENTROPY; random weights are almost uniform."""
+    low, high = 0.0, 1e3
+    for _ in range(30):
+        middle = (low + high) / 2
+        logs = (logits * middle).log_softmax(-1)
+        entropy = -(logs.exp() * logs.nan_to_num(neginf=0.0)).sum(-1).mean()
+        low, high = (middle, high) if entropy > ENTROPY else (low, middle)
+    return high
 
 
 def write(folder: Path, shape: str, tokenizer: Any, stop_every: float) -> Path:

@@ -85,6 +85,11 @@ class TokenFormat:
         """Single ids that are stop attempts while thinking."""
         return self.eos_ids | ({self.trigger_id} if self.trigger_id is not None else set())
 
+    @property
+    def probe(self) -> str:
+        """A text whose number of tokens shows whether a server reads as this does, or adds a first token of its own."""
+        return f"a b\n{self.format.end}1 2"
+
     def needs_lead(self, last_id: int | None) -> bool:
         """Whether `lead` must be put before `end` when `last_id` was the last thinking token (None: no thinking)."""
         if not self.lead_ids:

@@ -387,6 +387,26 @@ def test_servers_that_answer_in_text_are_forced_too_and_the_reply_says_so(tokeni
             assert (refused.status_code, refused.json()["error"]["param"]) == (400, "top_k")
 
 
+@pytest.mark.parametrize("kind", ["llama.cpp", "plain", "vllm"])
+def test_a_first_token_that_the_server_adds_is_not_sent_twice(
+    tokenizer_folder: Path, tmp_path: Path, kind: str
+) -> None:
+    (tmp_path / "tokenizer.json").write_bytes((tokenizer_folder / "tokenizer.json").read_bytes())
+    settings = json.loads((tokenizer_folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    settings |= {"bos_token": "<|endoftext|>", "chat_template": "<|endoftext|>{{ messages[-1].content }}"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    for more, begins in ((1, "Which?"), (0, "<|endoftext|>Which?")):
+        with proxied(tmp_path, kind) as found:
+            found.upstream.more_prompt_tokens = more
+            for _ in range(2):
+                assert ask(found.url, "Which?", thinking_token_budget=5, num_waits=1).status_code == 200
+            asked = [body["prompt"] for body in found.upstream.bodies if body.get("stream")]
+            # One question to find out, for a server of text; ids have their first token already.
+            assert len(found.upstream.bodies) - len(asked) == (kind != "vllm")
+            if kind != "vllm":
+                assert all(prompt.startswith(begins) for prompt in asked)
+
+
 @pytest.mark.parametrize("kind", ["vllm", "sglang", "llama.cpp", "plain"])
 def test_an_answer_that_thinks_again_has_one_budget_whatever_the_server_shows(
     tokenizer_folder: Path, kind: str

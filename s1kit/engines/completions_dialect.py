@@ -70,7 +70,7 @@ def understand(client: httpx.Client, model: str, tokens: TokenFormat, mode: Mode
     Raises InputError when the server does not answer, accepts none, or reads text as other tokens than ours.
     """
     where = f"completions:{client.base_url}"
-    text = f"a b\n{tokens.format.end}1 2"
+    text = tokens.probe
     ids = encode(tokens.tokenizer, text)
     ask = Complete(tuple(ids), 1, tokens.eos_ids, (), 0)
     reply = None

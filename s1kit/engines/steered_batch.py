@@ -6,14 +6,15 @@
     batch.drop(slot)
 
 This stands in every step of somebody else's engine, so it must cost next to nothing there: a row is told of its tokens
-when one comes that may matter to it, torch is called equally often for any number of rows, and the device is read once
-and, where a greedy row may stop, once more.
+when one comes that may matter to it, torch is called equally often for any number of rows, and what grows with the
+vocabulary is done once for the largest logit, and again only for rows that may stop.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from math import exp
 from typing import Any, Generic, TypeVar
 
 import numpy as np
@@ -71,9 +72,8 @@ class SteeredBatch:
     def put(self, slot: int, row: AnyRow, output: list[int]) -> Member[AnyRow]:
         """A row takes a slot; whatever had it leaves."""
         self._remove(slot)
-        self._reserve(slot + 1)
         member = Member(self, slot, row, output)
-        self._members[slot] = member
+        self._place(slot, member)
         return member
 
     def drop(self, slot: int) -> None:
@@ -86,9 +86,9 @@ class SteeredBatch:
         """What is in one slot goes to another, and in a swap the other way, too."""
         a, b = self._remove(first), self._remove(second)
         if a is not None:
-            self.put(second, a.row, a.output)
+            self._place(second, a)
         if b is not None and is_swap:
-            self.put(first, b.row, b.output)
+            self._place(first, b)
 
     def steer(self, logits: torch.Tensor, slots: Sequence[int] | None = None) -> torch.Tensor:
         """Change `logits` `[row, vocabulary]` in place and return them; row i is in `slots[i]`, or in slot i.
@@ -145,9 +145,9 @@ class SteeredBatch:
     ) -> list[tuple[int, int]]:
         """Draw for each of the rows whether it stops; masks their stops, returns what is forced on those that do."""
         columns = _as_tensor(self._stop_ids, logits.device)
-        stopping = _largest(logits, columns, greedy) if greedy else []
-        if sampled:
-            stopping += _drawn(logits, columns, sampled)
+        # Of each row the logits of the stops, then the largest of all.
+        values = torch.cat((logits.index_select(1, columns), logits.amax(-1, keepdim=True)), 1).tolist()
+        stopping = _largest(logits, values, greedy) + _drawn(logits, columns, values, sampled)
         self._reserve(len(logits) if slots is None else max(slots) + 1)
         mask = self._mask[: len(logits)] if slots is None else self._mask[slots]
         logits.index_add_(1, columns, torch.from_numpy(mask).to(logits))
@@ -169,6 +169,11 @@ class SteeredBatch:
         for member in self._members.values():
             self.note(member)
 
+    def _place(self, slot: int, member: Member[Any]) -> None:
+        self._reserve(slot + 1)
+        self._members[slot], member.slot = member, slot
+        self.note(member)
+
     def _remove(self, slot: int) -> Member[Any] | None:
         member = self._members.pop(slot, None)
         if member is not None:
@@ -182,10 +187,9 @@ class SteeredBatch:
 
 
 def _largest(
-    logits: torch.Tensor, columns: torch.Tensor, rows: Sequence[tuple[int, Member[Steered]]]
+    logits: torch.Tensor, values: Sequence[Sequence[float]], rows: Sequence[tuple[int, Member[Steered]]]
 ) -> list[tuple[int, Member[Steered]]]:
     """Of greedy rows those whose largest logit is a stop's; of equal ones, the first counts."""
-    values = torch.cat((logits.index_select(1, columns), logits.amax(-1, keepdim=True)), 1).tolist()
     near = []
     for index, member in rows:
         row = values[index]
@@ -200,18 +204,25 @@ def _largest(
 
 
 def _drawn(
-    logits: torch.Tensor, columns: torch.Tensor, rows: Sequence[tuple[int, Member[Steered]]]
+    logits: torch.Tensor,
+    columns: torch.Tensor,
+    values: Sequence[Sequence[float]],
+    rows: Sequence[tuple[int, Member[Steered]]],
 ) -> list[tuple[int, Member[Steered]]]:
     """Of sampled rows those whose number is below the probability of a stop."""
-    if any(member.row.temperature != 1.0 for _, member in rows):
-        heat = torch.ones(len(logits), 1)
-        for index, member in rows:
-            heat[index] = member.row.temperature
-        logits = logits / heat.to(logits.device)
-    shares = logits.softmax(-1, dtype=torch.float32).index_select(1, columns).tolist()
-    out = []
+    near = []
     for index, member in rows:
-        share = shares[index]
+        row, heat = values[index], member.row.temperature
+        # No probability is larger than its ratio to the largest, which spares nearly all rows the whole softmax.
+        most = sum([exp((row[column] - row[-1]) / heat) for column in member.columns])
+        if member.row.draw(len(member.output)) < most * 1.001:
+            near.append((index, member))
+    if not near:
+        return []
+    heats = torch.tensor([[member.row.temperature] for _, member in near], device=logits.device)
+    shares = (logits[[index for index, _ in near]] / heats).softmax(-1, dtype=torch.float32).index_select(1, columns)
+    out = []
+    for (index, member), share in zip(near, shares.tolist(), strict=True):
         if member.row.draw(len(member.output)) < sum([share[column] for column in member.columns]):
             out.append((index, member))
     return out

@@ -18,6 +18,7 @@ from typing import Any, Literal
 
 from s1kit.errors import InputError
 from s1kit.flow import Complete, Completed, flow
+from s1kit.formats import encode
 from s1kit.loops import CHECK_EVERY, first_loop
 from s1kit.records import Generation, Segment, SegmentKind
 from s1kit.serve.decoding import Delta, End, Job
@@ -68,6 +69,9 @@ class Upstream:
         self.context_tokens = context_tokens
         self.dialect = dialect
         self.features = dialect.features
+        self._own_bos = ""
+        """What a server of text puts before every prompt, so that we must not."""
+        self._knows_bos = dialect.takes_ids or not _bos(tokens)
         if not dialect.takes_ids:
             _check_visible(tokens, dialect)
 
@@ -82,6 +86,8 @@ class Upstream:
         await self.server.close()
 
     async def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
+        if not self._knows_bos:
+            await self._learn_bos()
         shown: list[Segment] = []
         thought: list[int] = []
         steps = flow(job.plan, show=shown.append)
@@ -105,6 +111,17 @@ class Upstream:
                 async for delta in deltas:
                     yield [delta]
             reply = run.completed()
+
+    def text_of(self, context: Sequence[int]) -> str:
+        """A prompt as text."""
+        return self.tokens.decode(context).removeprefix(self._own_bos)
+
+    async def _learn_bos(self) -> None:
+        tokens = self.tokens
+        found = await self.server.count_tokens({"model": self.upstream_model, "prompt": tokens.probe})
+        if found == len(encode(tokens.tokenizer, tokens.probe)) + 1:
+            self._own_bos = _bos(tokens)
+        self._knows_bos = True
 
     @property
     def seam(self) -> Literal["ids", "text"]:
@@ -174,7 +191,7 @@ class _Run:
             body |= {"prompt": context, "stop_token_ids": sorted(ask.stop_ids)}
             body |= {"skip_special_tokens": False, "spaces_between_special_tokens": False}
         else:
-            body["prompt"] = upstream.tokens.decode(context)
+            body["prompt"] = upstream.text_of(context)
         if upstream.dialect.returns_ids:
             body["return_token_ids"] = True
         if not ask.is_thinking:
@@ -282,6 +299,10 @@ def _forced(shown: Sequence[Segment]) -> list[Delta]:
         for s in shown
         if s.origin == "forced" or s.kind in ("open", "close")
     ]
+
+
+def _bos(tokens: TokenFormat) -> str:
+    return getattr(tokens.tokenizer, "bos_token", None) or ""
 
 
 def _check_visible(tokens: TokenFormat, dialect: Dialect) -> None:

@@ -75,6 +75,16 @@ class CompletionsServer:
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
             raise self._refusal(error) from error
 
+    async def count_tokens(self, body: Mapping[str, Any]) -> int | None:
+        """How many tokens the server reads a prompt as, if it says so; one is completed for it. Raises Refusal."""
+        try:
+            async with await self._post({**body, "max_tokens": 1}) as response:
+                found = json.loads(await response.read()) if response.status == 200 else {}
+                usage = found.get("usage") if isinstance(found, dict) else None
+                return usage.get("prompt_tokens") if isinstance(usage, dict) else None
+        except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:
+            raise self._refusal(error) from error
+
     async def stream(self, body: Mapping[str, Any]) -> AsyncGenerator[Piece, None]:
         """The pieces of one completion; the last has a `finish_reason`. Closing the iterator closes the connection.
 

@@ -46,6 +46,8 @@ class ScriptedUpstream:
     interval: float = 0.0
     """Seconds between tokens."""
     tokens_per_event: int = 1
+    more_prompt_tokens: int = 0
+    """That it counts in every prompt of text beyond the text's own: 1 as a server that adds a first token."""
     bodies: list[dict[str, Any]] = field(default_factory=list)
     """Every completion asked for, in order."""
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -122,6 +124,10 @@ class ScriptedUpstream:
             return True
         if fault == "wrong_type":
             await send_whole(writer, 200, b"<html>hello</html>", kind="text/html")
+            return True
+        if not asked.get("stream"):
+            num = len(self.tokenizer.encode(asked["prompt"], add_special_tokens=False)) + self.more_prompt_tokens
+            await send_whole(writer, 200, json.dumps({"usage": {"prompt_tokens": num}}).encode())
             return True
         start_events(writer)
         # A client that leaves is noticed while tokens are being sent, as vLLM does.

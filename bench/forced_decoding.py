@@ -9,6 +9,7 @@ included, up to a text:
     forced / plain      requests with budgets, waits and delimiters against the same engine decoding as many tokens of
                         each without looking at any of them; the goal is 0.98 or more
     forced / generate   transformers only: the same against its own `generate`
+    forced / no plugin  vLLM only: the same against another vLLM in this process, without the plugin
     in-engine / rounds  six waits, lengths skewed: forcing inside the batch against the rounds of s1's evaluation
                         (all think until they stop, the wait is appended, all go again) on the engine without forcing;
                         the goal is 2 or more
@@ -139,6 +140,8 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
     others = {"plain": partial(side.plain, lengths=sizes, request=requests[0])}
     if isinstance(side, TransformersSide):
         others["generate"] = partial(side.by_generate, length=-(-total // num), request=requests[0])
+    elif isinstance(side, VllmSide):
+        others["no plugin"] = partial(side.without_plugin, lengths=sizes, request=requests[0])
     times: dict[str, list[float]] = {name: [] for name in ("forced", *others)}
     for _ in range(given.repeats):
         times["forced"].append(seconds(lambda: forced(side, requests)))

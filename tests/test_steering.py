@@ -156,7 +156,8 @@ def test_a_batch_that_tells_its_rows_late_steers_as_one_that_tells_them_at_once(
                 batch.drop(slot)
                 assert member.row.generation() == rows[slot].generation()
                 num_waits, num_done = num_waits + rows.pop(slot).generation().num_waits, num_done + 1
-    assert num_done > 100 and num_waits > 100
+    assert num_done > 100
+    assert num_waits > 100
 
 
 def test_of_equal_logits_the_first_counts(engine: Any) -> None:

@@ -153,6 +153,11 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
     for name in others:
         ratio = median(o / f for f, o in zip(times["forced"], times[name], strict=True))
         yield f"  forced / {name}: {ratio:.3f}"
+    if isinstance(side, VllmSide):
+        side.num_passes, side.processor_seconds = 0, 0.0
+        took = seconds(lambda: forced(side, requests))
+        ours, step = (1e3 * t / side.num_passes for t in (side.processor_seconds, took))
+        yield f"  the processor: {ours:.2f} ms of a step's {step:.1f} ({ours / step:.1%})"
     if model is not None and not is_tiny:
         yield from against_bandwidth(model, side, requests, sizes, total / median(times["forced"]), given.bandwidth)
 

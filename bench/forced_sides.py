@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from time import perf_counter
 from typing import Any, Protocol
 
 from s1kit import Generation, Request
@@ -186,6 +187,7 @@ class VllmSide:
         import vllm
 
         from s1kit import load_engine
+        from s1kit.engines.vllm_plugin import BudgetForcing
 
         settings: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": max_num_seqs}
         # As `vllm:` itself has it on a CPU, where vLLM fails over seeded rows whose prompt comes in pieces.
@@ -194,8 +196,20 @@ class VllmSide:
         self._llm = vllm.LLM(model, max_model_len=self.forcing.context_tokens, **settings)
         self._parameters, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
         self.num_passes = 0
+        self.processor_seconds = 0.0
         for llm in (self.forcing.llm, self._llm):
             llm.llm_engine.step = self._counted(llm.llm_engine.step)
+        BudgetForcing.apply = self._timed(BudgetForcing.apply)  # type: ignore[method-assign]
+
+    def _timed(self, apply: Any) -> Any:
+        def timed(*given: Any) -> Any:
+            start = perf_counter()
+            try:
+                return apply(*given)
+            finally:
+                self.processor_seconds += perf_counter() - start
+
+        return timed
 
     def _counted(self, step: Any) -> Any:
         def counted() -> Any:

@@ -68,6 +68,17 @@ def table(name: str, counts: Matrix) -> str:
     return "\n".join(lines)
 
 
+def print_side_by_side(answers: list[dict[str, Any]], judged: list[str], groups: dict[str, list[bool]]) -> None:
+    """Our table and math-verify's for each group of answers, which names the answers that are in it."""
+    theirs = by_math_verify(answers)
+    for name, is_in in groups.items():
+        chosen = [n for n, belongs in enumerate(is_in) if belongs]
+        labels = [answers[n]["label"] for n in chosen]
+        print(f"{len(chosen)} {name}\n")
+        print(table("s1kit", matrix(labels, [judged[n] for n in chosen])) + "\n")
+        print(table("math-verify alone", matrix(labels, [theirs[n] for n in chosen])) + "\n")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--misses", action="store_true")
@@ -79,13 +90,10 @@ def main() -> None:
             if verdict != row["label"]:
                 print(f"{row['label']} -> {verdict} | {row['gold']} | {row['answer']!r} | {row['note']} | {evidence}")
         return
-    theirs = by_math_verify(answers)
-    for kind in ("", "choice"):
-        chosen = [n for n, row in enumerate(answers) if row.get("kind", "") == kind]
-        labels = [answers[n]["label"] for n in chosen]
-        print(f"{len(chosen)} {kind or 'mathematical'} answers\n")
-        print(table("s1kit", matrix(labels, [judged[n][0] for n in chosen])) + "\n")
-        print(table("math-verify alone", matrix(labels, [theirs[n] for n in chosen])) + "\n")
+    kinds = {
+        f"{kind or 'mathematical'} answers": [r.get("kind", "") == kind for r in answers] for kind in ("", "choice")
+    }
+    print_side_by_side(answers, [verdict for verdict, _ in judged], kinds)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from grader_matrix import by_math_verify, by_s1kit, matrix, table
+from grader_matrix import by_s1kit, print_side_by_side
 
 from s1kit.errors import InputError
 
@@ -69,13 +69,8 @@ def main() -> None:
                 where = f"{row['file']}:{row['line']}"
                 print(f"{row['label']} -> {verdict} | {row['gold']} | {row['answer'][-160:]!r} | {evidence} | {where}")
         return
-    theirs = by_math_verify(rows)
-    for reference in ("integer", "other"):
-        chosen = [n for n, row in enumerate(rows) if row["reference"] == reference]
-        truth = [rows[n]["label"] for n in chosen]
-        print(f"{len(chosen)} replies, reference {reference}\n")
-        print(table("s1kit", matrix(truth, [judged[n][0] for n in chosen])) + "\n")
-        print(table("math-verify alone", matrix(truth, [theirs[n] for n in chosen])) + "\n")
+    references = {f"replies, reference {r}": [row["reference"] == r for row in rows] for r in ("integer", "other")}
+    print_side_by_side(rows, [verdict for verdict, _ in judged], references)
 
 
 if __name__ == "__main__":

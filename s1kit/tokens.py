@@ -85,6 +85,11 @@ class TokenFormat:
         """Single ids that are stop attempts while thinking."""
         return self.eos_ids | ({self.trigger_id} if self.trigger_id is not None else set())
 
+    @cached_property
+    def bos(self) -> str:
+        """What begins a sequence, as text; empty where the tokenizer has nothing of the kind."""
+        return getattr(self.tokenizer, "bos_token", None) or ""
+
     @property
     def probe(self) -> str:
         """A text whose number of tokens shows whether a server reads as this does, or adds a first token of its own."""

@@ -398,6 +398,12 @@ def test_a_first_token_that_the_server_adds_is_not_sent_twice(
     for more, begins in ((1, "Which?"), (0, "<|endoftext|>Which?")):
         with proxied(tmp_path, kind) as found:
             found.upstream.more_prompt_tokens = more
+            if kind != "vllm":
+                # A server that is full says nothing about its first token; it is asked again.
+                found.upstream.fault = "429"
+                assert ask(found.url, "Which?").status_code == 429
+                found.upstream.fault = ""
+                found.upstream.bodies.clear()
             for _ in range(2):
                 assert ask(found.url, "Which?", thinking_token_budget=5, num_waits=1).status_code == 200
             asked = [body["prompt"] for body in found.upstream.bodies if body.get("stream")]

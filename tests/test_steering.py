@@ -160,6 +160,24 @@ def test_a_batch_that_tells_its_rows_late_steers_as_one_that_tells_them_at_once(
     assert num_waits > 100
 
 
+def test_a_row_that_leaves_is_told_of_its_last_word_so_that_it_can_be_rebuilt(engine: Any) -> None:
+    from s1kit.engines.steered_batch import SteeredBatch
+    from s1kit.engines.steering import Memory, Steered
+
+    plan = engine.plan(Request(question="?", budget=ThinkingBudget(20, 0, 1), answer_tokens=20))
+    memory, batch, output = Memory(), SteeredBatch(), []
+    batch.put(0, Steered(plan, memory), output)
+    word = plan.waits[0].ids[0]
+    logits = torch.zeros(1, len(engine.tokenizer))
+    logits[0, word] = 5.0
+    assert int(batch.steer(logits).argmax()) == word  # the model's own, though a replaced stop would look the same
+    output.append(word)
+    batch.drop(0)
+    again = Steered(plan, memory)
+    again.replay(output)
+    assert [s.kind for s in again.generation().segments] == ["thinking"]
+
+
 def test_of_equal_logits_the_first_counts(engine: Any) -> None:
     from s1kit.engines.steered_batch import SteeredBatch
     from s1kit.engines.steering import Steered

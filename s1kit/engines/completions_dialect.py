@@ -113,7 +113,7 @@ def _check_count(found: Any, expected: int, tokens: TokenFormat, where: str) -> 
     """Whether the server adds a first token. InputError when its tokenizer is plainly another than ours."""
     if not isinstance(found, int) or found == expected:
         return False
-    if found == expected + 1 and getattr(tokens.tokenizer, "bos_token", None):
+    if found == expected + 1 and tokens.bos:
         return True
     raise InputError(
         f"the server reads a text as {found} tokens that the tokenizer given for it reads as {expected}",

@@ -119,8 +119,7 @@ class Wire:
 
     def _prompt(self, ids: list[int]) -> str:
         text = self.tokens.decode(ids)
-        bos = getattr(self.tokens.tokenizer, "bos_token", None)
-        return text.removeprefix(bos) if self.server.adds_bos and bos else text
+        return text.removeprefix(self.tokens.bos) if self.server.adds_bos else text
 
     def _body(self, ask: Complete, plan: Plan, max_tokens: int, stops: tuple[str, ...]) -> dict[str, Any]:
         body = {"model": self.model, "max_tokens": max_tokens}

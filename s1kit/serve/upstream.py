@@ -71,7 +71,7 @@ class Upstream:
         self.features = dialect.features
         self._own_bos = ""
         """What a server of text puts before every prompt, so that we must not."""
-        self._knows_bos = dialect.takes_ids or not _bos(tokens)
+        self._knows_bos = dialect.takes_ids or not tokens.bos
         if not dialect.takes_ids:
             _check_visible(tokens, dialect)
 
@@ -120,7 +120,7 @@ class Upstream:
         tokens = self.tokens
         found = await self.server.count_tokens({"model": self.upstream_model, "prompt": tokens.probe})
         if found == len(encode(tokens.tokenizer, tokens.probe)) + 1:
-            self._own_bos = _bos(tokens)
+            self._own_bos = tokens.bos
         self._knows_bos = True
 
     @property
@@ -299,10 +299,6 @@ def _forced(shown: Sequence[Segment]) -> list[Delta]:
         for s in shown
         if s.origin == "forced" or s.kind in ("open", "close")
     ]
-
-
-def _bos(tokens: TokenFormat) -> str:
-    return getattr(tokens.tokenizer, "bos_token", None) or ""
 
 
 def _check_visible(tokens: TokenFormat, dialect: Dialect) -> None:

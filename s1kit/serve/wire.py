@@ -79,7 +79,9 @@ class CompletionsServer:
         """How many tokens the server reads a prompt as, if it says so; one is completed for it. Raises Refusal."""
         try:
             async with await self._post({**body, "max_tokens": 1}) as response:
-                found = json.loads(await response.read()) if response.status == 200 else {}
+                if response.status != 200:
+                    await self._check(response)
+                found = json.loads(await response.read())
                 usage = found.get("usage") if isinstance(found, dict) else None
                 return usage.get("prompt_tokens") if isinstance(usage, dict) else None
         except (aiohttp.ClientError, TimeoutError, ValueError, OSError) as error:

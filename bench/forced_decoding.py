@@ -3,13 +3,13 @@
     python bench/forced_decoding.py --engine hf
     .venv-engines-vllm/bin/python bench/forced_decoding.py --engine vllm
 
-Figures are wall time on a quiet machine, sides taking turns, medians; of tokens that entered a context, forced ones
-included, up to a text:
+Figures are wall time on a quiet machine, sides taking turns, medians and what single turns said; of tokens that entered
+a context, forced ones included, up to a text:
 
     forced / plain      requests with budgets, waits and delimiters against the same engine decoding as many tokens of
                         each without looking at any of them; the goal is 0.98 or more
     forced / generate   transformers only: the same against its own `generate`
-    forced / no plugin  vLLM only: the same against another vLLM in this process, without the plugin
+    forced / no plugin  vLLM, when asked for: the same against another vLLM in this process, without the plugin
     in-engine / rounds  six waits, lengths skewed: forcing inside the batch against the rounds of s1's evaluation
                         (all think until they stop, the wait is appended, all go again) on the engine without forcing;
                         the goal is 2 or more
@@ -55,6 +55,9 @@ def main() -> None:
     parser.add_argument("--thinking", type=int, help="most in the first comparison, at least half: 192, or 512")
     parser.add_argument("--stop-every", type=float, default=32.0, help="tokens between two stops, on average")
     parser.add_argument("--random", action="store_true", help="random weights in the first comparison, too")
+    parser.add_argument(
+        "--no-plugin", action="store_true", help="a vLLM without the plugin in the first comparison, too"
+    )
     parser.add_argument("--no-prefix-cache", action="store_true", help="vLLM without, as it was when s1 was evaluated")
     parser.add_argument("--bandwidth", type=float, default=4800.0, help="of the card's memory, in GB/s (H200: 4800)")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/forced_decoding"), help="for checkpoints of vLLM")
@@ -79,7 +82,7 @@ def forced_side(given: argparse.Namespace, most: int) -> tuple[Side, Any]:
     """The tiny model itself, or random weights."""
     if given.engine == "vllm":
         model = str(_packaged("tiny")) if is_packaged(given) else str(written(given))
-        return VllmSide(model, most, not given.no_prefix_cache), None
+        return VllmSide(model, most, not given.no_prefix_cache, has_other=given.no_plugin), None
     if not is_packaged(given):
         side = random_side(given)
         return side, side.forcing.model
@@ -95,7 +98,7 @@ def is_packaged(given: argparse.Namespace) -> bool:
 
 def rounds_side(given: argparse.Namespace, most: int) -> Side:
     if given.engine == "vllm":
-        return VllmSide(str(written(given)), most, not given.no_prefix_cache)
+        return VllmSide(str(written(given)), most, not given.no_prefix_cache, has_other=True)
     return random_side(given)
 
 
@@ -140,19 +143,18 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
     others = {"plain": partial(side.plain, lengths=sizes, request=requests[0])}
     if isinstance(side, TransformersSide):
         others["generate"] = partial(side.by_generate, length=-(-total // num), request=requests[0])
-    elif isinstance(side, VllmSide):
+    elif isinstance(side, VllmSide) and given.no_plugin:
         others["no plugin"] = partial(side.without_plugin, lengths=sizes, request=requests[0])
     times: dict[str, list[float]] = {name: [] for name in ("forced", *others)}
-    for _ in range(given.repeats):
-        times["forced"].append(seconds(lambda: forced(side, requests)))
-        for name, decode in others.items():
-            times[name].append(seconds(partial(plainly, decode)))
+    turns = {"forced": lambda: forced(side, requests)} | {n: partial(plainly, d) for n, d in others.items()}
+    for turn in range(given.repeats):
+        for name in [*turns][:: -1 if turn % 2 else 1]:
+            times[name].append(seconds(turns[name]))
     waits = sum(g.num_waits for g in found)
     yield f"{given.engine}, {given.shape}, {num} at once: {total} tokens, {waits} waits forced"
     yield "  tokens/s: " + ", ".join(f"{name} {total / median(t):,.0f}" for name, t in times.items())
     for name in others:
-        ratio = median(o / f for f, o in zip(times["forced"], times[name], strict=True))
-        yield f"  forced / {name}: {ratio:.3f}"
+        yield f"  forced / {name}: {in_turns([o / f for f, o in zip(times['forced'], times[name], strict=True)])}"
     if isinstance(side, VllmSide):
         side.num_passes, side.processor_seconds = 0, 0.0
         took = seconds(lambda: forced(side, requests))
@@ -215,9 +217,13 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
         f"tokens, half of them {lengths[len(lengths) // 2]} or more"
     )
     yield "  tokens/s: " + ", ".join(f"{name} {median(r):,.0f}" for name, r in rates.items())
-    ratio = median(a / b for a, b in zip(rates["in-engine"], rates["rounds"], strict=True))
     yield "  passes through the model: " + ", ".join(f"{n} {p / given.repeats:,.0f}" for n, p in passes.items())
-    yield f"  in-engine / rounds: {ratio:.2f}"
+    yield f"  in-engine / rounds: {in_turns([a / b for a, b in zip(*rates.values(), strict=True)])}"
+
+
+def in_turns(ratios: list[float]) -> str:
+    """The median, and what the turns said."""
+    return f"{median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f} in {len(ratios)} turns)"
 
 
 def seconds(work: Callable[[], Any]) -> float:

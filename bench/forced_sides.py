@@ -177,13 +177,13 @@ class _Free:
 
 
 class VllmSide:
-    """Two vLLMs of the same model and settings: one with the plugin inside, one without.
+    """A vLLM with the plugin inside and, where it is needed, another of the same model and settings without.
 
     Plain decoding is that of the first when nothing is asked of the plugin: of two vLLMs in one process the first is up
     to 4 % slower than the second, whatever they do.
     """
 
-    def __init__(self, model: str, max_num_seqs: int, has_prefix_cache: bool) -> None:
+    def __init__(self, model: str, max_num_seqs: int, has_prefix_cache: bool, has_other: bool) -> None:
         import vllm
 
         from s1kit import load_engine
@@ -193,12 +193,14 @@ class VllmSide:
         # As `vllm:` itself has it on a CPU, where vLLM fails over seeded rows whose prompt comes in pieces.
         settings |= {"enable_prefix_caching": has_prefix_cache, "enable_chunked_prefill": False}
         self.forcing: Any = load_engine(f"vllm:{model}", **settings)
-        self._llm = vllm.LLM(model, max_model_len=self.forcing.context_tokens, **settings)
+        self._llm: Any = None
         self._parameters, self._prompt = vllm.SamplingParams, vllm.TokensPrompt
         self.num_passes = 0
         self.processor_seconds = 0.0
-        for llm in (self.forcing.llm, self._llm):
-            llm.llm_engine.step = self._counted(llm.llm_engine.step)
+        self._count(self.forcing.llm)
+        if has_other:
+            self._llm = vllm.LLM(model, max_model_len=self.forcing.context_tokens, **settings)
+            self._count(self._llm)
         BudgetForcing.apply = self._timed(BudgetForcing.apply)  # type: ignore[method-assign]
 
     def _timed(self, apply: Any) -> Any:
@@ -211,12 +213,14 @@ class VllmSide:
 
         return timed
 
-    def _counted(self, step: Any) -> Any:
+    def _count(self, llm: Any) -> None:
+        step = llm.llm_engine.step
+
         def counted() -> Any:
             self.num_passes += 1
             return step()
 
-        return counted
+        llm.llm_engine.step = counted
 
     def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
         return self._decode(self.forcing.llm, prompts, lengths, request)

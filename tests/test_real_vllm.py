@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from subprocess import run
 from typing import Any
@@ -58,6 +59,18 @@ def test_requests_that_lose_their_cache_in_the_middle_are_taken_up_where_they_st
     settings: dict[str, Any] = {"enforce_eager": True, "dtype": "float32", "max_num_seqs": 16}
     engine: Any = load_engine(f"vllm:{folder}", **settings, **SMALL_CACHE)
     assert_same_transcripts_under_preemption(engine, load_engine(f"hf:{folder}", context_tokens=256))
+
+
+def test_a_request_may_fill_the_whole_context(folder: Path) -> None:
+    engine: Any = load_engine(f"vllm:{folder}", enforce_eager=True, dtype="float32", context_tokens=84)
+    budget = ThinkingBudget(64, 48, 9)
+    request = Request(question="?", budget=budget, answer_tokens=1, temperature=1.0, closing_phrase="")
+    request = replace(request, answer_tokens=1 + engine.context_tokens - engine.plan(request).total_tokens)
+    prompt = len(engine.plan(request).prompt_ids)
+    found = engine.generate(replace(request, seed=seed) for seed in range(200))
+    full = [g for g in found if prompt + sum(s.num_tokens for s in g.segments) == engine.context_tokens]
+    assert full
+    assert {(g.answer_finish, g.thinking_tokens) for g in full} == {("length", 64)}
 
 
 def test_seeded_requests_whose_prompts_do_not_fit_into_one_step_are_sampled_too(folder: Path) -> None:

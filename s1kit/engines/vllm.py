@@ -162,8 +162,7 @@ def load(
         # A prompt in several pieces makes vLLM take a seeded row's draw back, which generators of a CPU cannot.
         options.setdefault("enable_chunked_prefill", False)
     llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=[BudgetForcing], **options)
-    # The end of sequence is a token of its own to vLLM, and needs a place.
-    return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len) - 1)
+    return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len))
 
 
 def _parameters(number: int, plan: Plan, is_streamed: bool) -> Any:
@@ -175,7 +174,7 @@ def _parameters(number: int, plan: Plan, is_streamed: bool) -> Any:
         top_p=request.top_p,
         top_k=request.top_k,
         seed=request.seed if request.temperature else None,
-        max_tokens=plan.total_tokens - len(plan.prompt_ids) - len(_prefix_ids(plan)) + 1,
+        max_tokens=plan.total_tokens - len(plan.prompt_ids) - len(_prefix_ids(plan)),
         detokenize=False,
         output_kind=kind,
         extra_args={REQUEST_FIELD: number},

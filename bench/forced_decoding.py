@@ -186,6 +186,7 @@ def against_bandwidth(
 def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> Iterator[str]:
     rates: dict[str, list[float]] = {"in-engine": [], "rounds": []}
     passes = {"in-engine": 0, "rounds": 0}
+    tokens = {"in-engine": 0, "rounds": 0}
     lengths: list[int] = []
     for repeat in range(given.repeats):
         requests = [
@@ -208,7 +209,10 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
         rounds = seconds(lambda: counted.append(by_rounds(side, requests, NUM_WAITS)))  # noqa: B023
         passes["in-engine"] += middle - start
         passes["rounds"] += side.num_passes - middle
-        rates["in-engine"].append(sum(g.thinking_tokens + g.answer_tokens for g in found) / inside)
+        total = sum(g.thinking_tokens + g.answer_tokens for g in found)
+        tokens["in-engine"] += total
+        tokens["rounds"] += counted[0]
+        rates["in-engine"].append(total / inside)
         rates["rounds"].append(counted[0] / rounds)
         lengths += [g.thinking_tokens for g in found]
     lengths.sort()
@@ -217,7 +221,8 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
         f"tokens, half of them {lengths[len(lengths) // 2]} or more"
     )
     yield "  tokens/s: " + ", ".join(f"{name} {median(r):,.0f}" for name, r in rates.items())
-    yield "  passes through the model: " + ", ".join(f"{n} {p / given.repeats:,.0f}" for n, p in passes.items())
+    for what, totals in (("tokens", tokens), ("passes through the model", passes)):
+        yield f"  {what} a turn: " + ", ".join(f"{n} {t / given.repeats:,.0f}" for n, t in totals.items())
     yield f"  in-engine / rounds: {in_turns([a / b for a, b in zip(*rates.values(), strict=True)])}"
 
 

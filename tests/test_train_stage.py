@@ -254,9 +254,19 @@ def test_bfloat16_trains_on_a_cpu_and_is_what_is_written(base: Path, tmp_path: P
     assert {w.dtype for w in weights(tmp_path).values()} == {torch.bfloat16}
 
 
+HELD_IN_STEP_5 = """
+import s1kit.train.loop as loop
+before, steps = loop.clip, []
+def clip(*given):
+    steps.append(1)
+    time.sleep(60 if len(steps) == 5 else 0.1)
+    return before(*given)
+loop.clip = clip
+"""
+
+
 def test_an_interrupt_leaves_a_training_that_goes_on(base: Path, trained: Path, tmp_path: Path) -> None:
-    slow = "import s1kit.train.loop as l\nb=l.clip\ndef c(*a):\n    time.sleep(0.3)\n    return b(*a)\nl.clip=c"
-    code = WORKER.format(tests=str(Path(__file__).parent), folder=str(tmp_path), base=str(base), trap=slow)
+    code = WORKER.format(tests=str(Path(__file__).parent), folder=str(tmp_path), base=str(base), trap=HELD_IN_STEP_5)
     process = subprocess.Popen([sys.executable, "-c", code], stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 60
     while not (tmp_path / "resume" / "step-00000002").exists() and time.monotonic() < deadline:

@@ -256,6 +256,7 @@ def test_bfloat16_trains_on_a_cpu_and_is_what_is_written(base: Path, tmp_path: P
 
 HELD_IN_STEP_5 = """
 import s1kit.train.loop as loop
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a suite in the background of a shell ignores it
 before, steps = loop.clip, []
 def clip(*given):
     steps.append(1)

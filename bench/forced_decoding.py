@@ -86,7 +86,7 @@ def forced_side(given: argparse.Namespace, most: int) -> tuple[Side, Any]:
     if not is_packaged(given):
         side = random_side(given)
         return side, side.forcing.model
-    from s1kit.engines.transformers import load
+    from s1kit.engines.hf.engine import load
 
     engine = load(str(_packaged("tiny")))
     return TransformersSide(engine), engine.model
@@ -103,8 +103,8 @@ def rounds_side(given: argparse.Namespace, most: int) -> Side:
 
 
 def random_side(given: argparse.Namespace) -> TransformersSide:
-    from s1kit.engines.transformers import load_tokenizer, of_model
-    from s1kit.formats import FORMATS
+    from s1kit.engines.hf.engine import load_tokenizer, of_model
+    from s1kit.forcing.formats import FORMATS
 
     tokenizer = load_tokenizer(str(_packaged("tiny")))
     device = "cuda" if torch.cuda.is_available() else "cpu"

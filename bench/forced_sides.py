@@ -8,7 +8,7 @@ from time import perf_counter
 from typing import Any, Protocol
 
 from s1kit import Generation, Request
-from s1kit.plan import Plan
+from s1kit.forcing.plan import Plan
 
 Ids = list[int]
 
@@ -187,7 +187,7 @@ class VllmSide:
         import vllm
 
         from s1kit import load_engine
-        from s1kit.engines.vllm_plugin import BudgetForcing
+        from s1kit.engines.vllm.plugin import BudgetForcing
 
         settings: dict[str, Any] = {"dtype": "float32", "enforce_eager": True, "max_num_seqs": max_num_seqs}
         # As `vllm:` itself has it on a CPU, where vLLM fails over seeded rows whose prompt comes in pieces.

@@ -226,7 +226,7 @@ def canned(folder: Path, interval: float, thinking: int = THINKING, answer: int 
     """The command of the upstream. The tokenizer that belongs to it is written into `folder`."""
     from fixtures_models import SPECIALS, write_tokenizer
 
-    from s1kit.tokenizer import FileTokenizer
+    from s1kit.forcing.tokenizer import FileTokenizer
 
     write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
     tokenizer = FileTokenizer(folder)

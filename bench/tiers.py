@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from s1kit.page import details, page, paragraph, section, table, write_page
+from s1kit.html import details, page, paragraph, section, table, write_page
 from s1kit.pool.collect import collect
 from s1kit.questions import read_questions
 from s1kit.recipe import Recipe

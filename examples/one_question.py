@@ -12,7 +12,7 @@ from s1kit.curate.selection import Candidate, pick_random
 from s1kit.distill.teachers import TinyTeacher
 from s1kit.engines.scripted import ScriptedEngine, Step, WordTokenizer
 from s1kit.evaluate.metrics import performance, scaling
-from s1kit.formats import FORMATS
+from s1kit.forcing.formats import FORMATS
 from s1kit.grade import exact_match
 from s1kit.pool.decontaminate import OverlapIndex
 from s1kit.pool.evaluation_sets import hash_texts

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from s1kit.engines import load_engine
     from s1kit.forcing import ThinkingBudget
+    from s1kit.forcing.request import Request
     from s1kit.records import Generation, Question
-    from s1kit.request import Request
 
 __version__ = "0.1.0"
 __all__ = ["Generation", "Question", "Request", "ThinkingBudget", "load_engine"]
@@ -16,7 +16,7 @@ __all__ = ["Generation", "Question", "Request", "ThinkingBudget", "load_engine"]
 _HOME = {
     "Generation": "s1kit.records",
     "Question": "s1kit.records",
-    "Request": "s1kit.request",
+    "Request": "s1kit.forcing.request",
     "ThinkingBudget": "s1kit.forcing",
     "load_engine": "s1kit.engines",
 }

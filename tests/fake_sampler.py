@@ -6,11 +6,11 @@ from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
-from s1kit.flow import Complete, Completed, flow
-from s1kit.formats import ThinkingFormat
-from s1kit.plan import Plan
+from s1kit.forcing.formats import ThinkingFormat
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.segment_driver import Complete, Completed, flow
+from s1kit.forcing.token_driver import Row
 from s1kit.records import Generation, Segment
-from s1kit.rows import Row
 
 Sample = Callable[[Sequence[int]], int]
 

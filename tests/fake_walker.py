@@ -13,8 +13,8 @@ from typing import Any
 
 from s1kit.engines import OnSegment
 from s1kit.forcing import Insert, Sampled, StopAttempt, ThinkingBudget, advance, begin
+from s1kit.forcing.request import Request
 from s1kit.records import Generation, Question, Segment
-from s1kit.request import Request
 
 WAIT_ID, CLOSE_ID, PHRASE_ID = 1, 2, 3
 

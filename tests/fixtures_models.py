@@ -98,7 +98,7 @@ def write_plain_checkpoint(folder: Path) -> Path:
     import torch
     from transformers import Qwen2ForCausalLM
 
-    from s1kit.formats import FORMATS
+    from s1kit.forcing.formats import FORMATS
 
     write_random_checkpoint(folder, head_width=32, specials=(*SPECIALS, "<think>", "</think>"))
     path = folder / "tokenizer.json"

@@ -39,7 +39,7 @@ def make_samples(num: int, seed: int = 0, terms: Terms = "permits") -> list[Samp
 
 
 def encode(base: Path, samples: list[Sample]) -> list[Encoded]:
-    from s1kit.formats import find_format
+    from s1kit.forcing.formats import find_format
 
     fmt = find_format("s1")
     tokenizer = load_tokenizer(f"hf:{base}", "", fmt)
@@ -52,7 +52,7 @@ def reference_steps(
     """Losses, and gradients of the first and last step, by the textbook: transformers' own attention and logits."""
     from transformers import AutoModelForCausalLM
 
-    from s1kit.formats import find_format
+    from s1kit.forcing.formats import find_format
     from s1kit.train import adapters
 
     config = load_config(train.base, load_tokenizer(train.base, "", find_format("s1")))

@@ -15,13 +15,13 @@ import httpx
 import uvicorn
 
 from s1kit.engines import scripted
-from s1kit.engines.running import Event
-from s1kit.formats import FORMATS, ThinkingFormat
-from s1kit.plan import Plan
+from s1kit.engines.base import Event
+from s1kit.forcing.formats import FORMATS, ThinkingFormat
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.app import make_app
 from s1kit.serve.decoding import Backend
 from s1kit.serve.state import Limits, Server
-from s1kit.tokens import TokenFormat
 
 CLIENT = httpx.Client(
     timeout=20, trust_env=False, verify=False, limits=httpx.Limits(max_connections=None, max_keepalive_connections=0)

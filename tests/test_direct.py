@@ -9,7 +9,7 @@ import pytest
 from s1kit.engines import load_engine
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
-from s1kit.request import Request
+from s1kit.forcing.request import Request
 
 
 def test_a_direct_answer_has_no_thinking_and_no_delimiters(tiny_random_checkpoint: Path) -> None:

@@ -19,9 +19,9 @@ from servers.completions_server import CompletionsServer
 from s1kit import Request, ThinkingBudget, load_engine
 from s1kit.engines.completions import CompletionsEngine
 from s1kit.errors import InputError
-from s1kit.formats import FORMATS
+from s1kit.forcing.formats import FORMATS
+from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.records import Generation, Segment
-from s1kit.tokenizer import FileTokenizer
 
 
 @pytest.fixture(scope="module")

@@ -21,9 +21,9 @@ from s1kit import Generation, Request, ThinkingBudget, load_engine
 from s1kit.cli import main
 from s1kit.engines.scripted import ScriptedEngine, Step
 from s1kit.errors import InputError
-from s1kit.formats import FORMATS
+from s1kit.forcing.formats import FORMATS
+from s1kit.forcing.request import Prefix
 from s1kit.records import Segment
-from s1kit.request import Prefix
 
 STEPS = (Step("one and one is three .", "3"), Step(" no , it is two .", "2"), Step(" yes , two .", "2"))
 

@@ -13,8 +13,8 @@ from naive_forcing import Naive, naive_loop
 
 from s1kit import Generation, Request, ThinkingBudget, load_engine
 from s1kit.errors import InputError
+from s1kit.forcing.request import Prefix
 from s1kit.records import Segment
-from s1kit.request import Prefix
 
 torch = pytest.importorskip("torch")
 
@@ -118,7 +118,7 @@ def test_a_delimiter_that_must_be_matched_whole_is_taken_back_out_of_the_cache(e
     from dataclasses import replace
     from itertools import pairwise
 
-    from s1kit.engines.transformers import of_model
+    from s1kit.engines.hf.engine import of_model
 
     requests = [
         Request(question=f"{i}", budget=ThinkingBudget(60, 0, 3), answer_tokens=16, loop_guard=False) for i in range(40)
@@ -189,7 +189,7 @@ def test_a_small_batch_and_a_large_one_give_the_same_and_requests_join_as_others
 
 
 def load_small(engine: Any, max_batch: int) -> Any:
-    from s1kit.engines.transformers import of_model
+    from s1kit.engines.hf.engine import of_model
 
     return of_model(engine.model, engine.tokenizer, engine.format, max_batch=max_batch)
 

@@ -11,9 +11,9 @@ from s1kit.evaluate.decode import Decoding, fill
 from s1kit.evaluate.settings import families, grid, trunk_of
 from s1kit.evaluate.sharing import replay
 from s1kit.forcing import ThinkingBudget
+from s1kit.forcing.request import Request
 from s1kit.recipe import Evaluate
 from s1kit.records import Generation, Setting
-from s1kit.request import Request
 from tests.fake_walker import Walker, walks
 
 

@@ -12,12 +12,12 @@ import pytest
 from s1kit.distill.distill import distill
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
+from s1kit.forcing.request import Request
 from s1kit.journal import Journal
 from s1kit.providers.chat import Parameters, Problem, Reply
 from s1kit.providers.local import LocalChat
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Trace
-from s1kit.request import Request
 from s1kit.stage import open_run
 from s1kit.tiny.questions import held_out_questions
 

@@ -105,7 +105,7 @@ def test_draws_are_the_requests_own(engine: Any) -> None:
 
 
 def test_draws_follow_the_models_probabilities_after_temperature_top_k_and_top_p() -> None:
-    from s1kit.engines.llama_cpp_batch import choose
+    from s1kit.engines.llama_cpp.batch import choose
 
     logits = np.array([2.0, 1.5, 1.0, 0.0, -1.0], dtype=np.float32)
 
@@ -230,7 +230,7 @@ def test_a_file_that_is_not_there_or_not_ours_is_refused(tmp_path: Path, folder:
 def test_a_file_without_our_tokenizer_and_a_checkpoint_without_any_are_refused(
     folder: Path, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr("s1kit.engines.gguf.FILES", ())
+    monkeypatch.setattr("s1kit.engines.llama_cpp.gguf.FILES", ())
     assert main(["export", str(folder), "--to", str(tmp_path / "bare.gguf")]) == 0
     with pytest.raises(InputError, match=r"not written by s1kit export.*completions:"):
         load_engine(f"llama.cpp:{tmp_path}/bare.gguf")

@@ -8,15 +8,15 @@ import pytest
 from fake_sampler import ONE_TOKEN, SEVERAL, SPECIALS, SPELLED, WITH_LEAD, LetterTokenizer, by_flow, by_rows, sampler
 
 from s1kit.errors import InputError
-from s1kit.flow import Completed, flow
 from s1kit.forcing import UNLIMITED, ThinkingBudget
-from s1kit.formats import ThinkingFormat
-from s1kit.loops import first_loop, is_looping
-from s1kit.plan import Plan, make_plan
+from s1kit.forcing.formats import ThinkingFormat
+from s1kit.forcing.plan import Plan, make_plan
+from s1kit.forcing.repetition import first_loop, is_looping
+from s1kit.forcing.request import Prefix, Request
+from s1kit.forcing.segment_driver import Completed, flow
+from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Segment
-from s1kit.request import Prefix, Request
-from s1kit.rows import Row
-from s1kit.tokens import TokenFormat
 
 FORMATS = (ONE_TOKEN, WITH_LEAD, SEVERAL, SPELLED)
 TOKENS = {f.name: TokenFormat(f, LetterTokenizer(SPECIALS[f.name])) for f in FORMATS}

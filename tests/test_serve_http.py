@@ -19,7 +19,7 @@ pytest.importorskip("starlette")
 from serving import CLIENT, Running, ScriptedServing, ask, joined, post, read_events, serving
 
 from s1kit.engines.scripted import Step
-from s1kit.formats import FORMATS
+from s1kit.forcing.formats import FORMATS
 from s1kit.serve.local import Local
 from s1kit.serve.state import Limits
 

@@ -25,13 +25,13 @@ from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, ask, joined, read_events, serving
 
 from s1kit.errors import InputError, WorkFailed
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.connect import connect
 from s1kit.serve.server import Options
 from s1kit.serve.tools import ToolCallReader, speaks_tools
 from s1kit.serve.upstream import DIALECTS, Upstream
 from s1kit.serve.wire import CompletionsServer
-from s1kit.tokenizer import FileTokenizer, find_folder
-from s1kit.tokens import TokenFormat
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 TOOL_TEMPLATE = (
@@ -81,7 +81,7 @@ def test_tools_are_shown_to_the_model_and_its_calls_come_back_as_such(tokenizer_
     (tmp_path / "chat_template.jinja").write_text(TOOL_TEMPLATE)
     tokenizer = FileTokenizer(tmp_path)
     assert speaks_tools(tokenizer.chat_template)
-    from s1kit.formats import detect_format
+    from s1kit.forcing.formats import detect_format
 
     tokens = TokenFormat(detect_format(tokenizer), tokenizer)
     answer = [*tokenizer.encode("Sure. " + CALL), tokenizer.eos_token_id]

@@ -21,15 +21,15 @@ pytest.importorskip("starlette")
 from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
-from s1kit.formats import detect_format
-from s1kit.plan import Plan
-from s1kit.rows import Row
+from s1kit.forcing.formats import detect_format
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.fields import ChatBody
 from s1kit.serve.jobs import ask_chat
 from s1kit.serve.upstream import DIALECTS, Upstream
 from s1kit.serve.wire import CompletionsServer
-from s1kit.tokenizer import FileTokenizer
-from s1kit.tokens import TokenFormat
 
 
 @dataclass

@@ -13,13 +13,13 @@ from test_rows_and_flow import joined
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from s1kit.forcing import ThinkingBudget
-from s1kit.formats import ThinkingFormat
-from s1kit.plan import Plan, make_plan
+from s1kit.forcing.detokenizer import Speech
+from s1kit.forcing.formats import ThinkingFormat
+from s1kit.forcing.plan import Plan, make_plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.records import Segment
-from s1kit.request import Request
-from s1kit.speech import Speech
-from s1kit.tokenizer import FileTokenizer
-from s1kit.tokens import TokenFormat
 
 FORMAT = ThinkingFormat(name="own", open="<think>\n", end="</think>\n", closing_phrase="Final", answer_end="</s>")
 CORPUS = ["So the last digit is 7, but Wait, no: 8. Final answer: caf\u00e9 \u20ac5 and a map"] * 20

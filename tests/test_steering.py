@@ -11,7 +11,7 @@ from test_engine_transformers import chi_squared_z, random_request
 
 from s1kit import Generation, Request, ThinkingBudget, load_engine
 from s1kit.errors import InputError
-from s1kit.formats import FORMATS
+from s1kit.forcing.formats import FORMATS
 
 torch = pytest.importorskip("torch")
 
@@ -22,7 +22,7 @@ def engine(tiny_random_checkpoint: Path) -> Any:
 
 
 def by_generate(engine: Any, requests: list[Request], **settings: Any) -> list[Generation]:
-    from s1kit.engines.processor import BudgetForcing
+    from s1kit.engines.hf.processor import BudgetForcing
 
     forcing = BudgetForcing([engine.plan(r) for r in requests])
     with torch.inference_mode():
@@ -122,7 +122,7 @@ def steered_plainly(row: Any, logits: Any, length: int) -> Any:
 
 @pytest.mark.parametrize("by_slot", [True, False], ids=["rows in any order", "rows by position"])
 def test_a_batch_that_tells_its_rows_late_steers_as_one_that_tells_them_at_once(engine: Any, by_slot: bool) -> None:
-    from s1kit.engines.steered_batch import SteeredBatch
+    from s1kit.engines.batch_processor import SteeredBatch
     from s1kit.engines.steering import Steered
 
     random, vocabulary = Random(int(by_slot)), len(engine.tokenizer)
@@ -161,7 +161,7 @@ def test_a_batch_that_tells_its_rows_late_steers_as_one_that_tells_them_at_once(
 
 
 def test_a_row_that_leaves_is_told_of_its_last_word_so_that_it_can_be_rebuilt(engine: Any) -> None:
-    from s1kit.engines.steered_batch import SteeredBatch
+    from s1kit.engines.batch_processor import SteeredBatch
     from s1kit.engines.steering import Memory, Steered
 
     plan = engine.plan(Request(question="?", budget=ThinkingBudget(20, 0, 1), answer_tokens=20))
@@ -179,7 +179,7 @@ def test_a_row_that_leaves_is_told_of_its_last_word_so_that_it_can_be_rebuilt(en
 
 
 def test_of_equal_logits_the_first_counts(engine: Any) -> None:
-    from s1kit.engines.steered_batch import SteeredBatch
+    from s1kit.engines.batch_processor import SteeredBatch
     from s1kit.engines.steering import Steered
 
     plan = engine.plan(Request(question="?", budget=ThinkingBudget(20), answer_tokens=20))

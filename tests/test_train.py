@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from train_worker import STEPS, first_steps
 
 from s1kit.errors import InputError
-from s1kit.formats import FORMATS
+from s1kit.forcing.formats import FORMATS
 from s1kit.recipe import Layout, Lora, Train
 from s1kit.train import packing
 from s1kit.train.base import base_folder, load_tokenizer

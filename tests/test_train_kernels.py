@@ -90,7 +90,7 @@ def settings_for(base: Path, **more: Any) -> Train:
 
 def gradients(train: Train, kernel: attention.Kernel, world: World) -> tuple[float, dict[str, Tensor]]:
     """Loss and gradients of the first batch."""
-    from s1kit.formats import find_format
+    from s1kit.forcing.formats import find_format
     from s1kit.train.prepare import plain_name
 
     samples = encode(Path(train.base.removeprefix("hf:")), make_samples(14))
@@ -180,7 +180,7 @@ def one_process_of_fsdp() -> Iterator[World]:
 
 def test_weights_held_in_bfloat16_leave_the_angles_of_positions_exact(base: Path, one_process_of_fsdp: World) -> None:
     train = settings_for(base, dtype="bfloat16", layout={"master_dtype": "bfloat16"})
-    from s1kit.formats import find_format
+    from s1kit.forcing.formats import find_format
 
     config = load_config(train.base, load_tokenizer(train.base, "", find_format("s1")))
     objective = prepare(train, config, 0, one_process_of_fsdp)

@@ -18,7 +18,7 @@ from fixtures_train import make_samples
 from safetensors.torch import load_file
 
 from s1kit.errors import InputError, WorkFailed
-from s1kit.formats import load_format
+from s1kit.forcing.formats import load_format
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Sample
 from s1kit.stage import Run, open_run

@@ -10,7 +10,7 @@ import torch
 from fixtures_models import write_random_checkpoint
 from fixtures_train import encode, make_samples
 
-from s1kit.formats import FORMATS
+from s1kit.forcing.formats import FORMATS
 from s1kit.recipe import Train
 from s1kit.train.base import load_tokenizer
 from s1kit.train.export import assistant_text

@@ -33,8 +33,8 @@ except ImportError:
         SWAP = auto()
 
 
-from s1kit.engines.vllm_plugin import BudgetForcing  # noqa: E402
-from s1kit.engines.vllm_setting import NAME  # noqa: E402
+from s1kit.engines.vllm.plugin import BudgetForcing  # noqa: E402
+from s1kit.engines.vllm.setting import NAME  # noqa: E402
 
 CONTEXT = 512
 

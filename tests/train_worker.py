@@ -26,7 +26,7 @@ STEPS = 3
 
 def first_steps(train: Train, samples: list[Encoded], world: World) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The losses of the first steps and the gradients of the first and the last, at a constant rate."""
-    from s1kit.formats import find_format
+    from s1kit.forcing.formats import find_format
 
     config = load_config(train.base, load_tokenizer(train.base, "", find_format("s1")))
     objective = prepare(train, config, 0, world)

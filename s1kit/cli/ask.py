@@ -9,8 +9,8 @@ import sys
 from s1kit.engines import load_engine
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing import UNLIMITED, ThinkingBudget
+from s1kit.forcing.request import Request
 from s1kit.records import Generation, Segment
-from s1kit.request import Request
 
 _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
 

@@ -136,7 +136,7 @@ def _answers(
     questions: Sequence[Question], engine: Any, config: Curate, student: str, seed: int
 ) -> Iterator[tuple[tuple[str, int], str]]:
     from s1kit.forcing import ThinkingBudget
-    from s1kit.request import Request
+    from s1kit.forcing.request import Request
 
     temperature = config.attempt_temperature
     if temperature is None:

@@ -7,7 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from s1kit.page import bars, details, histogram, page, reason_section, section, table, write_page
+from s1kit.html import bars, details, histogram, page, reason_section, section, table, write_page
 from s1kit.records import Dropped, Sample, Trace
 from s1kit.stage import Stage
 

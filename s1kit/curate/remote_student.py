@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from s1kit.forcing.request import Request
 from s1kit.journal import Journal
 from s1kit.progress import meter
 from s1kit.providers.chat import Chat, Parameters, Problem, Reply
@@ -14,7 +15,6 @@ from s1kit.providers.client import Client, open_client
 from s1kit.providers.many import in_parallel
 from s1kit.recipe import Curate
 from s1kit.records import Generation, Segment
-from s1kit.request import Request
 
 CONCURRENCY = 64
 

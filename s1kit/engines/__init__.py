@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
+from s1kit.engines.base import Engine, OnSegment
 from s1kit.errors import InputError
-from s1kit.records import Generation, Segment
-from s1kit.request import Request
 
-OnSegment = Callable[[int, Segment], None]
-"""Called with the request's position in the iterable and the next run of tokens, as soon as they are there."""
+__all__ = ["SCHEMES", "Engine", "OnSegment", "load_engine"]
 
 SCHEMES = (
     "tiny",
@@ -23,14 +20,6 @@ SCHEMES = (
     "completions:<base URL>#<model>",
     "scripted",
 )
-
-
-class Engine(Protocol):
-    """Decodes requests, each under its own budget."""
-
-    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
-        """Yields one generation a request, as they finish. Raises InputError on a request it cannot honour exactly."""
-        ...
 
 
 def load_engine(model: str, **options: Any) -> Engine:
@@ -51,11 +40,11 @@ def load_engine(model: str, **options: Any) -> Engine:
 
             return load_scripted(rest, **options)
         case "vllm":
-            from s1kit.engines.vllm import load as load_vllm
+            from s1kit.engines.vllm.engine import load as load_vllm
 
             return load_vllm(rest, **options)
         case "llama.cpp":
-            from s1kit.engines.llama_cpp import load as load_llama_cpp
+            from s1kit.engines.llama_cpp.engine import load as load_llama_cpp
 
             return load_llama_cpp(rest, **options)
         case "completions":
@@ -75,7 +64,7 @@ def load_engine(model: str, **options: Any) -> Engine:
 
 
 def _load_hf(folder: str, options: dict[str, Any]) -> Engine:
-    from s1kit.engines.transformers import load
+    from s1kit.engines.hf.engine import load
 
     return load(folder, **options)
 

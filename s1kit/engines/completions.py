@@ -21,20 +21,19 @@ from queue import Empty, SimpleQueue
 
 import httpx
 
-from s1kit.engines import OnSegment
+from s1kit.engines.base import OnSegment, Planned
 from s1kit.engines.completions_dialect import Mode, ServerFailed, understand
 from s1kit.engines.completions_live import Live
 from s1kit.engines.completions_wire import Wire
-from s1kit.engines.planned import Planned
 from s1kit.errors import InputError, nearest
-from s1kit.flow import flow
-from s1kit.formats import ThinkingFormat, choose_format, load_format
-from s1kit.plan import Plan
+from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.segment_driver import flow
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer, find_folder
+from s1kit.forcing.transcript import Transcript
 from s1kit.records import Generation, Segment
-from s1kit.request import Request
-from s1kit.tokenizer import FileTokenizer, find_folder
-from s1kit.tokens import TokenFormat
-from s1kit.transcript import Transcript
 
 KEY_VARIABLE = "S1KIT_COMPLETIONS_KEY"
 """Environment variable with the server's key, where it wants one."""

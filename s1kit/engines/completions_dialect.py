@@ -14,10 +14,10 @@ from typing import Any, Literal
 import httpx
 
 from s1kit.errors import InputError
-from s1kit.flow import Complete
-from s1kit.formats import encode
-from s1kit.request import Request
-from s1kit.tokens import TokenFormat
+from s1kit.forcing.formats import encode
+from s1kit.forcing.request import Request
+from s1kit.forcing.segment_driver import Complete
+from s1kit.forcing.token_format import TokenFormat
 
 Mode = Literal["ids", "text"]
 """What crosses the seams between completions."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from s1kit.flow import Complete, Completed
-from s1kit.loops import CHECK_EVERY, first_loop
-from s1kit.plan import Plan
+from s1kit.forcing.detokenizer import Speech, Telling
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.repetition import CHECK_EVERY, first_loop
+from s1kit.forcing.segment_driver import Complete, Completed
+from s1kit.forcing.token_driver import first_stop
 from s1kit.records import Segment, SegmentKind
-from s1kit.rows import first_stop
-from s1kit.speech import Speech, Telling
 
 Show = Callable[[Segment], None]
 

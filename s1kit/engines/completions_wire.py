@@ -12,10 +12,10 @@ import httpx
 
 from s1kit.engines.completions_dialect import ServerFailed, Understanding, read_json, sampling_fields
 from s1kit.engines.completions_live import Live
-from s1kit.flow import Complete, Completed
-from s1kit.plan import Plan
-from s1kit.rows import first_stop
-from s1kit.tokens import TokenFormat
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.segment_driver import Complete, Completed
+from s1kit.forcing.token_driver import first_stop
+from s1kit.forcing.token_format import TokenFormat
 
 _RETRIES = 3
 _RETRY_SECONDS = 0.5

@@ -16,15 +16,14 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from s1kit.engines import OnSegment
-from s1kit.engines.running import Event, lost
+from s1kit.engines.base import Event, OnSegment, lost
 from s1kit.errors import InputError
-from s1kit.formats import FORMATS, ThinkingFormat, find_format
-from s1kit.plan import Plan, make_plan
+from s1kit.forcing.formats import FORMATS, ThinkingFormat, find_format
+from s1kit.forcing.plan import Plan, make_plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation
-from s1kit.request import Request
-from s1kit.rows import Row
-from s1kit.tokens import TokenFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,10 +15,10 @@ from collections.abc import Sequence
 from random import Random
 
 from s1kit.errors import InputError
-from s1kit.plan import Plan
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation
-from s1kit.rows import Row
-from s1kit.tokens import TokenFormat
 
 _MAX_REMEMBERED = 100_000
 _BLOCK = 64

@@ -17,8 +17,8 @@ from s1kit.evaluate.rejection import sample_until_short
 from s1kit.evaluate.settings import DIRECT, REJECTION, budget_of, families, said, trunk_of
 from s1kit.evaluate.sharing import Replayed, replay
 from s1kit.forcing import ThinkingBudget
+from s1kit.forcing.request import Request
 from s1kit.records import Generation, Question, Setting
-from s1kit.request import Request
 
 Cell = tuple[Question, Setting, int]
 """Question, setting, repeat."""

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from s1kit.engines import Engine
 from s1kit.forcing import ThinkingBudget
+from s1kit.forcing.request import Request
 from s1kit.records import Generation, Question, Setting
-from s1kit.request import Request
 
 
 @dataclass

@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from s1kit.forcing import Insert, Sampled, StopAttempt, ThinkingBudget, advance, begin
+from s1kit.forcing.request import Prefix
 from s1kit.records import Ending, Generation, Segment
-from s1kit.request import Prefix
 
 
 @dataclass(frozen=True)

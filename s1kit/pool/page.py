@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from s1kit.page import bars, details, page, paragraph, reason_section, section, table, write_page
+from s1kit.html import bars, details, page, paragraph, reason_section, section, table, write_page
 from s1kit.pool.semantic import Pair
 from s1kit.records import Dropped, question_id
 from s1kit.stage import Stage

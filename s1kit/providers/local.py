@@ -12,10 +12,10 @@ from typing import Any, Protocol
 
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
+from s1kit.forcing.request import Request
 from s1kit.journal import Entry, Journal
 from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, settle_finish
 from s1kit.records import FinishReason, Generation, Usage
-from s1kit.request import Request
 
 ANSWER_SHARE = 4
 """One part in so many of the output limit is kept for the answer."""

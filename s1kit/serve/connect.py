@@ -6,13 +6,13 @@ import os
 from typing import TYPE_CHECKING, Any
 
 from s1kit.errors import InputError, WorkFailed, nearest
-from s1kit.formats import detect_format, find_format, load_format
+from s1kit.forcing.formats import detect_format, find_format, load_format
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.upstream import DIALECTS, Dialect, Upstream
 from s1kit.serve.wire import CompletionsServer
-from s1kit.tokenizer import FileTokenizer, find_folder
-from s1kit.tokens import TokenFormat
 
 if TYPE_CHECKING:
     from s1kit.serve.server import Options

@@ -9,9 +9,9 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from s1kit.plan import Plan
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Ending, Origin, SegmentKind
-from s1kit.tokens import TokenFormat
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,15 +14,15 @@ from jinja2 import TemplateError
 
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
-from s1kit.formats import encode
-from s1kit.plan import Plan, make_plan
-from s1kit.request import Request
+from s1kit.forcing.formats import encode
+from s1kit.forcing.plan import Plan, make_plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.decoding import Backend, Job
 from s1kit.serve.dial import Dial, Fit, read_dial
 from s1kit.serve.fields import MOST_CHOICES, ChatBody, CompletionBody, Message, SamplingFields
 from s1kit.serve.refusals import Refusal, from_input_error
 from s1kit.serve.tools import speaks_tools
-from s1kit.tokens import TokenFormat
 
 _ANY_CONTEXT = 1 << 40
 

@@ -12,12 +12,12 @@ from collections.abc import AsyncGenerator, Callable, Iterable
 from typing import Protocol
 
 from s1kit.errors import InputError
-from s1kit.plan import Plan
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
 from s1kit.serve.decoding import Delta, End, Job
 from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal
-from s1kit.tokens import TokenFormat
 
 
 class Event(Protocol):
@@ -32,7 +32,7 @@ class Event(Protocol):
 
 
 class Batch(Protocol):
-    """A running batch, such as `s1kit.engines.decoder.Decoder`."""
+    """A running batch, such as `s1kit.engines.hf.batch.Decoder`."""
 
     @property
     def is_idle(self) -> bool: ...

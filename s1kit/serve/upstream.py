@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s1kit.errors import InputError
-from s1kit.flow import Complete, Completed, flow
-from s1kit.formats import encode
-from s1kit.loops import CHECK_EVERY, first_loop
+from s1kit.forcing.formats import encode
+from s1kit.forcing.repetition import CHECK_EVERY, first_loop
+from s1kit.forcing.segment_driver import Complete, Completed, flow
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment, SegmentKind
 from s1kit.serve.decoding import Delta, End, Job
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.wire import CompletionsServer, Piece
-from s1kit.tokens import TokenFormat
 
 
 @dataclass(frozen=True, slots=True)

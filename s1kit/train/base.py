@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from s1kit.errors import InputError, MissingExtra
-from s1kit.formats import ThinkingFormat
+from s1kit.forcing.formats import ThinkingFormat
 from s1kit.train import attention
 from s1kit.train.shapes import SHAPES
 

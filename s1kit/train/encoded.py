@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from s1kit.errors import InputError
-from s1kit.formats import ThinkingFormat, Tokenizer
+from s1kit.forcing.formats import ThinkingFormat, Tokenizer
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Sample
-from s1kit.tokens import TokenFormat
 
 TOO_LONG = "too_long"
 

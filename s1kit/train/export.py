@@ -17,7 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from s1kit.errors import InputError, nearest
-from s1kit.formats import ThinkingFormat, find_format
+from s1kit.forcing.formats import ThinkingFormat, find_format
 from s1kit.records import Sample, arrow_schema
 from s1kit.stage import read_rows, write_atomically, write_json
 

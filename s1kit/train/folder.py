@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from s1kit.formats import ThinkingFormat
+from s1kit.forcing.formats import ThinkingFormat
 from s1kit.recipe import Train
 from s1kit.records import Sample
 from s1kit.train import adapters

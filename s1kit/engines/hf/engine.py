@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s1kit.engines import OnSegment
+from s1kit.engines.base import OnSegment
 from s1kit.errors import InputError, MissingExtra
-from s1kit.formats import ThinkingFormat, detect_format, load_format
-from s1kit.plan import Plan
+from s1kit.forcing.formats import ThinkingFormat, detect_format, load_format
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation
-from s1kit.request import Request
-from s1kit.tokens import TokenFormat
 
 try:
     import torch
@@ -23,8 +23,8 @@ try:
 except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
 
-from s1kit.engines.decoder import Decoder, unsupported_layers
-from s1kit.engines.planned import Planned
+from s1kit.engines.base import Planned
+from s1kit.engines.hf.batch import Decoder, unsupported_layers
 
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
@@ -155,7 +155,7 @@ def load_tokenizer(model: str) -> Any:
 
 def resolve_format(model: str, tokenizer: Any, format: str | ThinkingFormat | None) -> ThinkingFormat:
     """The given format, else the checkpoint folder's own, else the one its tokenizer points to."""
-    from s1kit.formats import find_format
+    from s1kit.forcing.formats import find_format
 
     if isinstance(format, ThinkingFormat):
         return format

@@ -9,9 +9,9 @@ from typing import Any
 
 from s1kit.errors import InputError, nearest
 from s1kit.forcing import UNLIMITED, ThinkingBudget
-from s1kit.plan import Plan, make_plan
-from s1kit.request import Request
-from s1kit.tokens import TokenFormat
+from s1kit.forcing.plan import Plan, make_plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_format import TokenFormat
 
 FIELDS = (
     "max_thinking_tokens",

@@ -16,11 +16,11 @@ from __future__ import annotations
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
-from s1kit.loops import first_loop
-from s1kit.plan import Plan
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.repetition import first_loop
+from s1kit.forcing.token_driver import first_stop
+from s1kit.forcing.transcript import Transcript
 from s1kit.records import Generation, Segment
-from s1kit.rows import first_stop
-from s1kit.transcript import Transcript
 
 
 @dataclass(frozen=True, slots=True)

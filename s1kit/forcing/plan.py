@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from s1kit.errors import InputError
-from s1kit.forcing import UNLIMITED, ThinkingBudget
+from s1kit.forcing.budget import UNLIMITED, ThinkingBudget
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Segment
-from s1kit.request import Request
-from s1kit.tokens import TokenFormat
 
 
 @dataclass(frozen=True, slots=True)

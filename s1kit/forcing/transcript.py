@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from s1kit.forcing import Insert, Move, Sampled, StopAttempt, Thinking, ThinkingBudget, advance, begin
-from s1kit.plan import Plan
+from s1kit.forcing.budget import Insert, Move, Sampled, StopAttempt, Thinking, ThinkingBudget, advance, begin
+from s1kit.forcing.detokenizer import Speech, Telling
+from s1kit.forcing.plan import Plan
 from s1kit.records import Ending, Generation, Origin, Segment, SegmentKind
-from s1kit.speech import Speech, Telling
 
 Phase = Literal["thinking", "answer", "done"]
 AnswerFinish = Literal["stop", "length", "stop_string", "none"]

@@ -8,7 +8,7 @@ from random import Random
 
 import torch
 
-from s1kit.request import Request
+from s1kit.forcing.request import Request
 
 
 @dataclass(slots=True)

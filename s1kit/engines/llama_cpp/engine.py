@@ -14,22 +14,21 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from s1kit.engines import OnSegment
-from s1kit.engines.gguf import FILE_KEY
-from s1kit.engines.planned import Planned
+from s1kit.engines.base import OnSegment, Planned
+from s1kit.engines.llama_cpp.gguf import FILE_KEY
 from s1kit.errors import InputError, MissingExtra
-from s1kit.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.records import Generation
-from s1kit.request import Request
-from s1kit.tokenizer import FileTokenizer
-from s1kit.tokens import TokenFormat
 
 try:
     import llama_cpp
 except ImportError as error:
     raise MissingExtra("the engine llama.cpp:", "llama-cpp-python", extra="llama-cpp") from error
 
-from s1kit.engines.llama_cpp_batch import BATCH_TOKENS, LlamaCppBatch
+from s1kit.engines.llama_cpp.batch import BATCH_TOKENS, LlamaCppBatch
 
 _MOST_CONTEXT = 8192
 """Tokens of context unless more are asked for: memory is set aside for each request that decodes."""

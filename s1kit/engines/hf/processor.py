@@ -17,9 +17,9 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from s1kit.engines.steered_batch import SteeredBatch
+from s1kit.engines.batch_processor import SteeredBatch
 from s1kit.engines.steering import Steered
-from s1kit.plan import Plan
+from s1kit.forcing.plan import Plan
 from s1kit.records import Generation
 
 

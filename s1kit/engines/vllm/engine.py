@@ -11,18 +11,16 @@ from typing import Any
 # The plugin must live in this process, where it finds the plans and leaves the rows.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
-from s1kit.engines import OnSegment
-from s1kit.engines.planned import Planned
-from s1kit.engines.running import Event, lost
-from s1kit.engines.vllm_fields import REQUEST_FIELD
+from s1kit.engines.base import Event, OnSegment, Planned, lost
+from s1kit.engines.vllm.fields import REQUEST_FIELD
 from s1kit.errors import MissingExtra
-from s1kit.formats import ThinkingFormat, choose_format, load_format
-from s1kit.plan import Plan
+from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer, find_folder
+from s1kit.forcing.transcript import Transcript
 from s1kit.records import Generation, Segment
-from s1kit.request import Request
-from s1kit.tokenizer import FileTokenizer, find_folder
-from s1kit.tokens import TokenFormat
-from s1kit.transcript import Transcript
 
 try:
     import vllm
@@ -34,7 +32,7 @@ from vllm.platforms import current_platform
 from vllm.sampling_params import RequestOutputKind
 
 from s1kit.engines.steering import refuse_unsteerable
-from s1kit.engines.vllm_plugin import PLANS, STEERED, BudgetForcing
+from s1kit.engines.vllm.plugin import PLANS, STEERED, BudgetForcing
 
 _numbers = count()
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s1kit.tokens import CUT, TokenFormat
+from s1kit.forcing.token_format import CUT, TokenFormat
 
 
 class Speech:

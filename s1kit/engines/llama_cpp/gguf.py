@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.errors import InputError, MissingExtra
-from s1kit.formats import FORMAT_FILE
+from s1kit.forcing.formats import FORMAT_FILE
+from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.stage import write_atomically
-from s1kit.tokenizer import FileTokenizer
 
 FILE_KEY = "s1kit.file."
 """What the keys of the files inside begin with; the file's name follows."""

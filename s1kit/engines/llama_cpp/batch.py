@@ -13,10 +13,10 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from s1kit.engines.running import Event, lost
-from s1kit.plan import Plan
-from s1kit.request import Request
-from s1kit.rows import Row
+from s1kit.engines.base import Event, lost
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_driver import Row
 
 BATCH_TOKENS = 512
 """Most tokens of one step, over all requests."""

@@ -14,9 +14,9 @@ from typing import Any
 
 from s1kit.engines.steering import refuse_unsteerable
 from s1kit.errors import InputError
-from s1kit.formats import choose_format, load_format
-from s1kit.tokenizer import FileTokenizer, find_folder
-from s1kit.tokens import TokenFormat
+from s1kit.forcing.formats import choose_format, load_format
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 
 _latest: list[Setting] = []
 NAME = "s1kit.engines.vllm_plugin:BudgetForcing"

@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from s1kit.loops import CHECK_EVERY, MIN_TOKENS, is_looping
-from s1kit.plan import Plan
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.repetition import CHECK_EVERY, MIN_TOKENS, is_looping
+from s1kit.forcing.transcript import Transcript
 from s1kit.records import Generation, Segment
-from s1kit.transcript import Transcript
 
 
 class Row:

@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from s1kit.engines.running import Event, lost
-from s1kit.engines.sampling import Chooser, choose
-from s1kit.engines.slots import Slots
-from s1kit.plan import Plan
-from s1kit.rows import Row
+from s1kit.engines.base import Event, lost
+from s1kit.engines.hf.kv_cache import Slots
+from s1kit.engines.hf.sampling import Chooser, choose
+from s1kit.forcing.plan import Plan
+from s1kit.forcing.token_driver import Row
 
 
 @dataclass(slots=True)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from s1kit.errors import InputError
-from s1kit.forcing import ThinkingBudget
+from s1kit.forcing.budget import ThinkingBudget
 from s1kit.records import Segment, Setting, question_id
 
 

@@ -1,0 +1,1 @@
+"""The engine `llama.cpp:`: GGUF files decoded in this process."""

@@ -36,7 +36,7 @@ class Source(Config):
     subset: str = ""
     split: str = "train"
     revision: str = ""
-    """Of the Hub data set; pin it to draw the same pool again."""
+    """Commit, tag or branch of the Hub data set; pin it to draw the same pool again."""
     columns: dict[str, str] = Field(default_factory=dict)
     """Our field to the source's column, e.g. `{ text = "problem" }`; the rest is guessed from the usual names."""
     template: str = ""
@@ -79,11 +79,11 @@ class Collect(Config):
     coverage: float = Field(default=0.5, gt=0, le=1)
     """Share of an evaluation question's informative n-grams from which on `strict` and `semantic` drop a question."""
     semantic: Semantic | None = None
-    """Of tier `semantic`, which needs it."""
+    """Settings of tier `semantic`, which needs them."""
     executor: Literal["local", "ray"] = "local"
     """Where batches of the pool are looked at; the rows that come out are the same."""
     processes: int = Field(default=1, ge=1)
-    """Of the executor."""
+    """Worker processes of the executor."""
     allow_rejects: bool = False
     """Go on with the good rows of a broken file; the others are written to rejects.jsonl with their line numbers."""
 
@@ -208,7 +208,7 @@ class Layout(Config):
     fp8: bool = False
     """Matrix products in float8; needs torchao and a card that has it (H100, H200, B200)."""
     master_dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights that the optimiser holds. bfloat16 halves memory, and rounds small steps away."""
+    """Type of the weights that the optimiser holds. bfloat16 halves memory, and rounds small steps away."""
     trackers: list[Literal["tensorboard", "wandb"]] = Field(default_factory=list)
     """Besides log.jsonl."""
     dollars_per_gpu_hour: float = Field(default=2.0, ge=0)
@@ -265,7 +265,7 @@ class Comparator(Config):
     """Levels of `reasoning_effort` to ask with; empty: the provider's own."""
     max_output_tokens: int = Field(default=32768, ge=1)
     base_url: str = ""
-    """Of a provider's server, where it is not the usual one."""
+    """Address of the provider's server, where it is not the usual one."""
     max_cost_usd: float | None = Field(default=None, ge=0)
     """Over all efforts; what was paid before counts. None: no cap."""
     price: str | dict[str, float] = ""
@@ -303,7 +303,7 @@ class Evaluate(Config):
     """Sizes of the majority vote, the baseline at matched tokens."""
     vote_temperature: float = Field(default=1.0, gt=0)
     temperature: float = Field(default=0.0, ge=0)
-    """Of every setting but the votes; 0 is greedy, and then there is nothing to repeat."""
+    """Sampling temperature of every setting but the votes; 0 is greedy, and then there is nothing to repeat."""
     repeats: int = Field(default=1, ge=1)
     """Draws a question and setting, at a temperature above 0."""
     token_control: list[int] = Field(default_factory=list)
@@ -335,9 +335,9 @@ class Recipe(Config):
     """A whole run: one section a stage."""
 
     name: str
-    """Of the run and its folder."""
+    """Name of the run and of its folder."""
     recipe: str = ""
-    """Of the recipe; what `name` was in the file before the command line renamed the run."""
+    """Name of the recipe: what `name` was in the file before the command line renamed the run."""
     description: str = ""
     seed: int = 0
     out: str = "runs"

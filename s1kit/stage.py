@@ -32,7 +32,7 @@ from s1kit.records import Dropped, Record, arrow_schema, from_arrow, to_arrow
 R = TypeVar("R", bound=Record)
 
 FORMAT_VERSION = 1
-"""Of the run folder's layout and records. A run made with another one is refused."""
+"""Version of the run folder's layout and records. A run made with another one is refused."""
 
 RECEIPT = "receipt.json"
 

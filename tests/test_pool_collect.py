@@ -208,13 +208,13 @@ def test_every_row_is_kept_or_dropped_and_every_drop_has_evidence(tmp_path: Path
 KILLED = """
 import os, signal, sys
 import s1kit.pool.collect as stage, s1kit.pool.decide as decide
-import s1kit.pool.looks as looks, s1kit.pool.reading as reading
+import s1kit.pool.scan_checkpoint as checkpoint, s1kit.pool.reading as reading
 from s1kit.recipe import Recipe
 from s1kit.stage import open_run
 
-reading.BATCH, looks.BATCHES, stage.SHARD = 50, 2, 200
+reading.BATCH, checkpoint.BATCHES, stage.SHARD = 50, 2, 200
 where, last = sys.argv[1], int(sys.argv[2])
-module = decide if where == "look_at_batch" else stage
+module = decide if where == "scan_batch" else stage
 plain, calls = getattr(module, where), []
 
 def counted(*args, **settings):
@@ -226,7 +226,7 @@ def counted(*args, **settings):
 setattr(module, where, counted)
 recipe = Recipe.model_validate_json(sys.argv[3])
 done = stage.collect(recipe, open_run(recipe.folder, recipe.name, recipe.model_dump()))
-print(len(calls), not (done.folder / "looks").exists())
+print(len(calls), not (done.folder / "scan").exists())
 """
 
 
@@ -238,14 +238,14 @@ def run_killed(folder: Path, where: str, last: int) -> subprocess.CompletedProce
 
 
 def test_a_killed_stage_goes_on_from_its_finished_shards(tmp_path: Path) -> None:
-    whole = run_killed(tmp_path / "whole", "look_at_batch", 0)
+    whole = run_killed(tmp_path / "whole", "scan_batch", 0)
     assert whole.stdout.split() == ["20", "True"], whole.stderr
-    assert run_killed(tmp_path / "killed", "look_at_batch", 13).returncode == -signal.SIGKILL
+    assert run_killed(tmp_path / "killed", "scan_batch", 13).returncode == -signal.SIGKILL
     assert run_killed(tmp_path / "killed", "_write_shard", 3).returncode == -signal.SIGKILL
     folder = tmp_path / "killed" / "run" / "collect"
     written = {p.name: p.stat().st_mtime_ns for p in folder.glob("*.parquet")}
     assert len(written) == 4, "two shards were finished, of questions and of dropped rows"
-    last = run_killed(tmp_path / "killed", "look_at_batch", 0)
+    last = run_killed(tmp_path / "killed", "scan_batch", 0)
     assert last.stdout.split() == ["0", "True"], "what was looked at before is not looked at again"
     assert {name: (folder / name).stat().st_mtime_ns for name in written} == written
     shards = {p.name: p.read_bytes() for p in (tmp_path / "whole" / "run" / "collect").glob("*.parquet")}
@@ -256,8 +256,8 @@ def test_a_killed_stage_goes_on_from_its_finished_shards(tmp_path: Path) -> None
 
 
 def test_a_stage_killed_while_looking_loses_no_more_than_one_file(tmp_path: Path) -> None:
-    assert run_killed(tmp_path, "look_at_batch", 13).returncode == -signal.SIGKILL
-    assert run_killed(tmp_path, "look_at_batch", 0).stdout.split() == ["8", "True"], "12 of 20 were written down"
+    assert run_killed(tmp_path, "scan_batch", 13).returncode == -signal.SIGKILL
+    assert run_killed(tmp_path, "scan_batch", 0).stdout.split() == ["8", "True"], "12 of 20 were written down"
 
 
 def test_whoever_allows_rejects_goes_on_in_the_folder_that_was_refused(

@@ -1,4 +1,4 @@
-"""Overlap: n-gram hashes, the tiers, boilerplate, and what the real pool shares with real benchmarks."""
+"""EvaluationOverlap: n-gram hashes, the tiers, boilerplate, and what the real pool shares with real benchmarks."""
 
 from __future__ import annotations
 

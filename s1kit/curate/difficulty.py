@@ -12,7 +12,7 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from s1kit.curate.quality import Drop
+from s1kit.curate.quality import DropReason
 from s1kit.grade import BatchGrader, Case, reference
 from s1kit.progress import meter
 from s1kit.recipe import Curate
@@ -39,12 +39,12 @@ class Attempt(Record):
 
 def attempt_all(
     questions: Sequence[Question], config: Curate, grader: BatchGrader, stage: Stage, seed: int
-) -> dict[str, Drop]:
+) -> dict[str, DropReason]:
     """Question ids to drop, with the student and its answer as evidence. Attempts are kept in `attempts` shards.
 
     Blocks that a killed run finished are read, not attempted again.
     """
-    drops: dict[str, Drop] = {}
+    drops: dict[str, DropReason] = {}
     left = list(questions)
     shard = 0
     for student in config.students:
@@ -66,23 +66,23 @@ def attempt_all(
     return drops
 
 
-def outside_band(attempts: Sequence[Attempt], band: tuple[float, float]) -> dict[str, Drop]:
+def outside_band(attempts: Sequence[Attempt], band: tuple[float, float]) -> dict[str, DropReason]:
     """Question ids whose share of correct attempts by one student lies outside the band, both ends inclusive."""
     by_question: defaultdict[str, list[Attempt]] = defaultdict(list)
     for attempt in attempts:
         by_question[attempt.question_id].append(attempt)
-    drops: dict[str, Drop] = {}
+    drops: dict[str, DropReason] = {}
     for id, own in by_question.items():
         num_correct = sum(a.verdict == "correct" for a in own)
         share = num_correct / len(own)
         if share > band[1]:
             shown = next(a for a in own if a.verdict == "correct")
-            drops[id] = Drop(
+            drops[id] = DropReason(
                 f"answered_by:{short_name(shown.student)}",
                 f"{num_correct} of {len(own)} correct, e.g. {shown.answer[-120:]!r}: {shown.evidence}",
             )
         elif share < band[0]:
-            drops[id] = Drop(
+            drops[id] = DropReason(
                 f"never_answered_by:{short_name(own[0].student)}",
                 f"{num_correct} of {len(own)} correct, e.g. {own[0].answer[-120:]!r}: {own[0].evidence}",
             )

@@ -26,7 +26,7 @@ class _Keywords(NamedTuple):
     phrases: dict[tuple[str, str], list[int]]
     beginnings: dict[str, list[int]]
     lengths: tuple[int, ...]
-    """Of the beginnings."""
+    """Number of characters compared."""
 
 
 _WORD = re.compile(r"\\?[a-z]+(?:['/-][a-z]+)*")

@@ -19,7 +19,7 @@ from s1kit.providers.many import chat_many
 from s1kit.records import Question
 
 MAX_CHARACTERS = 6000
-"""Of a question shown to the model; the end is kept, where the question is asked."""
+"""Characters of a question shown to the model; the end is kept, where the question is asked."""
 
 
 class Labels(NamedTuple):

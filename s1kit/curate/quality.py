@@ -6,7 +6,7 @@ A rule is a function of a trace; a set of rules is a list. Their names are what 
     >>> question = Question(text="See ![Image](a.png)")
     >>> trace = Trace(question=question, teacher="t", thinking="hm", answer="4", thinking_tokens=1)
     >>> first_reason(rules_of(["s1"]), trace)
-    Drop(reason='image_reference', evidence='![Image]')
+    DropReason(reason='image_reference', evidence='![Image]')
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ from s1kit.grade.extract import final_answer
 from s1kit.records import Trace
 
 
-class Drop(NamedTuple):
+class DropReason(NamedTuple):
     """Why a row does not survive, and what shows it."""
 
     reason: str
     evidence: str = ""
 
 
-Rule = Callable[[Trace], Drop | None]
+Rule = Callable[[Trace], DropReason | None]
 
 _STARRED_NUMBER = re.compile(r"\*\*(?=.*\d)[^\s\]]*\*\*")
 _PART = re.compile(r"p([1-9]\d{0,2})\.")
@@ -37,63 +37,63 @@ _IMAGE = re.compile(r"\.(?:png|jpe?g|gif|svg)\b|\\includegraphics|<img\b|\[IMAGE
 _FIGURE = re.compile(r"\b(?:the|this)\s+(?:figure|diagram|picture|image)\s+(?:below|above|shown)", re.IGNORECASE)
 
 
-def reply(trace: Trace) -> Drop | None:
+def reply(trace: Trace) -> DropReason | None:
     """The teacher's reply failed: s1's "API errors". A reply cut at its length is none; see `truncated`."""
     if trace.finish_reason in ("stop", "length"):
         return None
-    return Drop(f"reply:{trace.finish_reason}", trace.note)
+    return DropReason(f"reply:{trace.finish_reason}", trace.note)
 
 
-def format_s1(trace: Trace) -> Drop | None:
+def format_s1(trace: Trace) -> DropReason | None:
     """s1's rules on a question's text, exactly (data/filter.ipynb, cell 7): a question with `[asy]` goes unless it is
     from AIME, which keeps it whatever else it has; `![Image]`, `p1.` to `p999.` and `**...5...**` go.
     """
     text = trace.question.text
     if "[asy]" in text:
-        return None if "AIME" in trace.question.source else Drop("asymptote_figure", "[asy]")
+        return None if "AIME" in trace.question.source else DropReason("asymptote_figure", "[asy]")
     if "![Image]" in text:
-        return Drop("image_reference", "![Image]")
+        return DropReason("image_reference", "![Image]")
     if part := _PART.search(text):
-        return Drop("part_of_a_list", part.group())
+        return DropReason("part_of_a_list", part.group())
     if starred := _STARRED_NUMBER.search(text):
-        return Drop("starred_number", starred.group())
+        return DropReason("starred_number", starred.group())
     return None
 
 
-def truncated(trace: Trace) -> Drop | None:
+def truncated(trace: Trace) -> DropReason | None:
     """The reply ended for want of room."""
-    return Drop("truncated", f"...{trace.thinking[-60:]}") if trace.finish_reason == "length" else None
+    return DropReason("truncated", f"...{trace.thinking[-60:]}") if trace.finish_reason == "length" else None
 
 
-def no_thinking(trace: Trace) -> Drop | None:
-    return None if trace.thinking.strip() else Drop("no_thinking", trace.answer[:60])
+def no_thinking(trace: Trace) -> DropReason | None:
+    return None if trace.thinking.strip() else DropReason("no_thinking", trace.answer[:60])
 
 
-def no_answer(trace: Trace) -> Drop | None:
-    return None if trace.answer.strip() else Drop("no_answer", f"...{trace.thinking[-60:]}")
+def no_answer(trace: Trace) -> DropReason | None:
+    return None if trace.answer.strip() else DropReason("no_answer", f"...{trace.thinking[-60:]}")
 
 
-def no_final_answer(trace: Trace) -> Drop | None:
+def no_final_answer(trace: Trace) -> DropReason | None:
     """The answer states nothing that a grader could compare."""
     if final_answer(trace.answer, trace.question.text) is None:
-        return Drop("no_final_answer", trace.answer[-80:])
+        return DropReason("no_final_answer", trace.answer[-80:])
     return None
 
 
-def loop(trace: Trace) -> Drop | None:
+def loop(trace: Trace) -> DropReason | None:
     """The thinking repeats itself: one long line four times, or its end is a period repeated over 200 characters."""
     lines = Counter(line.strip() for line in trace.thinking.split("\n") if len(line.strip()) >= 40)
     if lines and (most := lines.most_common(1)[0])[1] >= 4:
-        return Drop("loop", f"{most[1]} times: {most[0][:80]}")
+        return DropReason("loop", f"{most[1]} times: {most[0][:80]}")
     tail = trace.thinking[-1200:]
     for period in range(1, 201):
         span = max(200, 4 * period)
         if len(tail) >= span + period and tail[-span:] == tail[-span - period : -period]:
-            return Drop("loop", f"ends in repeats of {tail[-period:]!r:.80}")
+            return DropReason("loop", f"ends in repeats of {tail[-period:]!r:.80}")
     return None
 
 
-def language_mix(trace: Trace) -> Drop | None:
+def language_mix(trace: Trace) -> DropReason | None:
     """Over 5 % of the trace's letters are of another script than the question's main one. Greek is mathematics."""
     main = _scripts(trace.question.text).most_common(1)
     if not main:
@@ -101,15 +101,15 @@ def language_mix(trace: Trace) -> Drop | None:
     scripts = _scripts(trace.thinking + trace.answer)
     others = {name: count for name, count in scripts.items() if name not in (main[0][0], "GREEK")}
     share = sum(others.values()) / max(1, sum(scripts.values()))
-    return Drop("language_mix", f"{share:.0%} {', '.join(sorted(others))}") if share > 0.05 else None
+    return DropReason("language_mix", f"{share:.0%} {', '.join(sorted(others))}") if share > 0.05 else None
 
 
-def image_reference(trace: Trace) -> Drop | None:
+def image_reference(trace: Trace) -> DropReason | None:
     """The question needs a picture that is not there."""
     found = _IMAGE.search(trace.question.text)
     if found is None and "[asy]" not in trace.question.text:
         found = _FIGURE.search(trace.question.text)
-    return Drop("image_reference", found.group()) if found else None
+    return DropReason("image_reference", found.group()) if found else None
 
 
 SETS: dict[str, tuple[Rule, ...]] = {
@@ -140,7 +140,7 @@ def rules_of(names: Iterable[str]) -> list[Rule]:
     return list(rules)
 
 
-def first_reason(rules: Sequence[Rule], trace: Trace) -> Drop | None:
+def first_reason(rules: Sequence[Rule], trace: Trace) -> DropReason | None:
     """The first reason to drop a trace, or None when it passes them all."""
     return next((drop for rule in rules if (drop := rule(trace)) is not None), None)
 

@@ -66,7 +66,7 @@ def find_selector(name: str) -> Selector:
 
 
 def needs_verdict(name: str) -> Callable[[Candidate], bool]:
-    """Of which candidates a preset must know whether the trace is correct: grading the others would be wasted."""
+    """Which candidates a preset must know the verdict of; grading the others would be wasted."""
     match name:
         case "s1" | "s1-notebook":
             return _may_be_trusted

@@ -6,24 +6,10 @@ send it anywhere.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, Protocol
-
 from s1kit.errors import InputError, nearest
+from s1kit.executors.protocol import BatchFunction, Executor, Rows
 
-Rows = list[dict[str, Any]]
-BatchFunction = Callable[..., Rows]
-"""`function(rows, **settings)`, at the top level of a module."""
-
-
-class Executor(Protocol):
-    """Runs a function over batches, in order."""
-
-    def map(
-        self, function: BatchFunction, batches: Iterable[Sequence[Mapping[str, Any]]], settings: Mapping[str, Any]
-    ) -> Iterator[Rows]:
-        """One result a batch, in the order of the batches, whatever finishes first."""
-        ...
+__all__ = ["BatchFunction", "Executor", "Rows", "load_executor"]
 
 
 def load_executor(name: str = "local", processes: int = 1) -> Executor:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any
 
-from s1kit.executors import BatchFunction, Rows
+from s1kit.executors.protocol import BatchFunction, Rows
 
 AHEAD = 2
 """Batches a process that are read before they are needed: memory stays bounded whatever the pool's size."""

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from s1kit.errors import MissingExtra
-from s1kit.executors import BatchFunction, Rows
+from s1kit.executors.protocol import BatchFunction, Rows
 
 WAVE = 256
 """Batches handed to Ray at a time: the driver holds no more of the pool than that."""

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from s1kit.pool.decontaminate import Matches, Overlap, OverlapIndex
+from s1kit.pool.decontaminate import EvaluationOverlap, Matches, OverlapIndex
 from s1kit.pool.duplicates import text_keys
 from s1kit.pool.evaluation_sets import load_set
 from s1kit.pool.ngrams import Tier
 from s1kit.pool.semantic import Near, near_questions
 
 
-def look_at_batch(
+def scan_batch(
     rows: Sequence[Mapping[str, Any]],
     against: Sequence[str],
     tier: Tier | None,
@@ -25,9 +25,9 @@ def look_at_batch(
 ) -> list[dict[str, Any]]:
     """One row that says of a batch (rows with `text`) what the whole pool's decision needs.
 
-    `keys`: a hash a row, equal for the same text after normalisation. In tier `s1` `overlaps`: position and `Overlap`;
-    in tier `strict` `matches`: the fields of `Matches`. With `semantic` (`model`, `similarity`, `cache`) also `near`:
-    position and `Near`.
+    `keys`: a hash a row, equal for the same text after normalisation. In tier `s1` `overlaps`: position and
+    `EvaluationOverlap`; in tier `strict` `matches`: the fields of `Matches`. With `semantic` (`model`, `similarity`,
+    `cache`) also `near`: position and `Near`.
     """
     texts = [str(row["text"]) for row in rows]
     seen: dict[str, Any] = {"keys": text_keys(texts).tolist()}
@@ -44,13 +44,13 @@ def look_at_batch(
     return [seen]
 
 
-def overlaps_of(seen: Mapping[str, Any]) -> dict[int, Overlap]:
-    """What `look_at_batch` wrote about overlaps, by position in the batch."""
-    return {row[0]: Overlap(*row[1:]) for row in seen.get("overlaps", ())}
+def overlaps_of(seen: Mapping[str, Any]) -> dict[int, EvaluationOverlap]:
+    """What `scan_batch` wrote about overlaps, by position in the batch."""
+    return {row[0]: EvaluationOverlap(*row[1:]) for row in seen.get("overlaps", ())}
 
 
 def matches_of(seen: Mapping[str, Any]) -> Matches:
-    """What `look_at_batch` wrote about matches."""
+    """What `scan_batch` wrote about matches."""
     import numpy as np
 
     texts, grams, firsts, matched = seen["matches"]
@@ -58,7 +58,7 @@ def matches_of(seen: Mapping[str, Any]) -> Matches:
 
 
 def near_of(seen: Mapping[str, Any]) -> list[tuple[int, Near]]:
-    """What `look_at_batch` wrote about nearness: position in the batch, and to what."""
+    """What `scan_batch` wrote about nearness: position in the batch, and to what."""
     return [(row[0], Near(*row[1:])) for row in seen.get("near", ())]
 
 

@@ -15,10 +15,10 @@ from pathlib import Path
 from s1kit.errors import InputError
 from s1kit.pool.decide import Decision, decide
 from s1kit.pool.evaluation_names import builtin_sets
-from s1kit.pool.looks import Looks
 from s1kit.pool.page import write_collect_page
 from s1kit.pool.reading import Pool
 from s1kit.pool.s1_sources import against_paper
+from s1kit.pool.scan_checkpoint import ScanCheckpoint
 from s1kit.pool.semantic import Pair
 from s1kit.pool.sentences import model_files
 from s1kit.pool.sources import expand, kind_of, label
@@ -44,13 +44,13 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     stage = run.open("collect", config=settings, seed=recipe.seed, inputs=_inputs(config))
     if stage.is_done:
         return stage
-    pool, looks = Pool(config, recipe.seed), Looks(stage.folder / "looks")
-    decisions = decide(pool, looks, run.folder.parent)
+    pool, checkpoint = Pool(config, recipe.seed), ScanCheckpoint(stage.folder / "scan")
+    decisions = decide(pool, checkpoint, run.folder.parent)
     _write(stage, pool, decisions.drops)
     _write_pairs(stage, decisions.pairs)
     _check(stage, pool)
     write_collect_page(stage, decisions.pairs)
-    looks.clear()
+    checkpoint.clear()
     stage.finish()
     return stage
 

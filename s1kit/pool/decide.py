@@ -9,12 +9,12 @@ from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
 from s1kit.executors import load_executor
-from s1kit.pool.batches import evaluation_index, look_at_batch, matches_of, near_of, overlaps_of
-from s1kit.pool.decontaminate import Matches, Overlap
+from s1kit.pool.batches import evaluation_index, matches_of, near_of, overlaps_of, scan_batch
+from s1kit.pool.decontaminate import EvaluationOverlap, Matches
 from s1kit.pool.duplicates import Duplicate, NearIndex, Rows, exact_duplicates, near_duplicates
-from s1kit.pool.looks import Looks
 from s1kit.pool.ngrams import Tier
 from s1kit.pool.reading import Pool
+from s1kit.pool.scan_checkpoint import ScanCheckpoint
 from s1kit.pool.semantic import Pair, judge_pairs, same_as
 from s1kit.progress import meter, say
 from s1kit.recipe import Collect
@@ -37,18 +37,18 @@ class Decisions(NamedTuple):
     """What tier `semantic` found near an evaluation question and `strict` did not drop."""
 
 
-def decide(pool: Pool, looks: Looks, out: Path) -> Decisions:
+def decide(pool: Pool, checkpoint: ScanCheckpoint, out: Path) -> Decisions:
     """What is dropped and why. `out` holds the journal and the cache of vectors that runs share."""
     import numpy as np
 
     config, tier = pool.config, tier_of(pool.config)
     rows = Rows()
-    overlaps: dict[int, Overlap] = {}
+    overlaps: dict[int, EvaluationOverlap] = {}
     found: list[tuple[int, Matches, dict[int, str]]] = []
     pairs: list[Pair] = []
     num = 0
     with meter("collect: reading", unit="questions") as m:
-        for texts, seen in _look(pool, rows, looks, _settings(config, tier, out, pool.seed)):
+        for texts, seen in _scan(pool, rows, checkpoint, _settings(config, tier, out, pool.seed)):
             rows.keys.append(np.array(seen["keys"], np.uint64))
             overlaps |= {num + at: overlap for at, overlap in overlaps_of(seen).items()}
             if "matches" in seen:
@@ -70,7 +70,7 @@ def decide(pool: Pool, looks: Looks, out: Path) -> Decisions:
         drops |= {
             row: Decision(f"contaminated:{pair.near.set_name}", pair.evidence) for row, pair in same_as(pairs).items()
         }
-    drops |= _duplicates(pool, looks, rows, drops.keys())
+    drops |= _duplicates(pool, checkpoint, rows, drops.keys())
     return Decisions(drops, pairs)
 
 
@@ -92,10 +92,12 @@ def _settings(config: Collect, tier: Tier | None, out: Path, seed: int) -> dict[
     return {"against": tuple(config.against), "tier": tier, "seed": seed, "semantic": semantic}
 
 
-def _look(pool: Pool, rows: Rows, looks: Looks, settings: dict[str, Any]) -> Iterator[tuple[list[str], dict[str, Any]]]:
-    """The texts of each batch and what `look_at_batch` says of it; from an earlier try as far as that came."""
+def _scan(
+    pool: Pool, rows: Rows, checkpoint: ScanCheckpoint, settings: dict[str, Any]
+) -> Iterator[tuple[list[str], dict[str, Any]]]:
+    """The texts of each batch and what `scan_batch` says of it; from an earlier try as far as that came."""
     batches = pool.batches()
-    for seen in looks.finished():
+    for seen in checkpoint.finished():
         batch = next(batches, [])
         if len(batch) != len(seen["keys"]):
             raise InputError(
@@ -107,10 +109,10 @@ def _look(pool: Pool, rows: Rows, looks: Looks, settings: dict[str, Any]) -> Ite
         yield [q.text for q in batch], seen
     texts = _Texts()
     executor = load_executor(pool.config.executor, pool.config.processes)
-    for (seen,) in executor.map(look_at_batch, texts.of(batches, rows), settings):
-        looks.add(seen)
+    for (seen,) in executor.map(scan_batch, texts.of(batches, rows), settings):
+        checkpoint.add(seen)
         yield texts.next(), seen
-    looks.flush()
+    checkpoint.flush()
 
 
 class _Texts:
@@ -130,14 +132,14 @@ class _Texts:
         return self._waiting.popleft()
 
 
-def _duplicates(pool: Pool, looks: Looks, rows: Rows, without: Collection[int]) -> dict[int, Decision]:
+def _duplicates(pool: Pool, checkpoint: ScanCheckpoint, rows: Rows, without: Collection[int]) -> dict[int, Decision]:
     found: dict[int, Duplicate] = {}
     if pool.config.duplicates != "none":
         # What overlaps went before, as in the s1 release: a repeat of it may then be the only one left.
         found = exact_duplicates(rows, without=without)
     if pool.config.duplicates == "near":
         gone = found.keys() | set(without)
-        pairs = looks.once("near", lambda: _near_pairs(pool, gone))
+        pairs = checkpoint.once("near", lambda: _near_pairs(pool, gone))
         found |= near_duplicates([(one, other, similarity) for one, other, similarity in pairs], rows)
     names = rows.names({d.kept for d in found.values()}) if found else {}
     decisions: dict[int, Decision] = {}

@@ -33,12 +33,12 @@ BOILERPLATE_SHARE = 0.0005
 BOILERPLATE_MIN = 10
 
 
-class Overlap(NamedTuple):
+class EvaluationOverlap(NamedTuple):
     """Why one question is dropped."""
 
     set_name: str
     question_id: str
-    """Of the evaluation question."""
+    """Id of the evaluation question."""
     ngram: str
     """The words shared, as they stand in the pool's question; in tier `strict` the first informative n-gram."""
     coverage: float
@@ -100,13 +100,13 @@ class OverlapIndex:
         _, once = np.unique(np.stack([owners, grams]), axis=1, return_index=True)
         return Matches(owners[once], grams[once], firsts[once], tuple(np.unique(owners).tolist()))
 
-    def find(self, texts: Sequence[str]) -> dict[int, Overlap]:
+    def find(self, texts: Sequence[str]) -> dict[int, EvaluationOverlap]:
         """Texts of the batch with any shared n-gram, by position: tier `s1`."""
         import numpy as np
 
         ngrams = hash_ngrams(texts, self.tier)
         rows, grams = self._lookup(np, ngrams)
-        found: dict[int, Overlap] = {}
+        found: dict[int, EvaluationOverlap] = {}
         owners = ngrams.texts[rows]  # rises
         matched = np.unique(owners)
         starts, ends = np.searchsorted(owners, matched), np.searchsorted(owners, matched, side="right")
@@ -126,14 +126,14 @@ class OverlapIndex:
 
     def decide(
         self, texts: Mapping[int, str], matches: Matches, boilerplate: NDArray[np.bool_], coverage: float = COVERAGE
-    ) -> dict[int, Overlap]:
+    ) -> dict[int, EvaluationOverlap]:
         """Texts of the batch that cover `coverage` of an evaluation question: tier `strict`.
 
         `texts` holds at least those texts of the batch that have a match.
         """
         import numpy as np
 
-        found: dict[int, Overlap] = {}
+        found: dict[int, EvaluationOverlap] = {}
         bounds = [*np.searchsorted(matches.texts, matches.matched).tolist(), len(matches.texts)]
         for number, text in enumerate(matches.matched):
             here = slice(bounds[number], bounds[number + 1])
@@ -142,7 +142,9 @@ class OverlapIndex:
                 found[text] = overlap
         return found
 
-    def _covers(self, text: str, grams: Any, firsts: Any, boilerplate: Any, coverage: float) -> Overlap | None:
+    def _covers(
+        self, text: str, grams: Any, firsts: Any, boilerplate: Any, coverage: float
+    ) -> EvaluationOverlap | None:
         import numpy as np
 
         is_common = boilerplate[grams]
@@ -163,9 +165,9 @@ class OverlapIndex:
             return None
         share, question = best
         first = min(int(f) for f, o, c in zip(firsts, owners, is_common, strict=True) if not c and question in o)
-        return Overlap(self._names[question], self._ids[question], self._words(text, first), share)
+        return EvaluationOverlap(self._names[question], self._ids[question], self._words(text, first), share)
 
-    def _best(self, text: str, grams: Any, firsts: Any) -> Overlap:
+    def _best(self, text: str, grams: Any, firsts: Any) -> EvaluationOverlap:
         """The evaluation question that shares most with a text."""
         import numpy as np
 
@@ -174,7 +176,7 @@ class OverlapIndex:
         question = int(np.argmax(np.bincount(np.concatenate(owners))))
         mine = [int(f) for f, o in zip(firsts[once], owners, strict=True) if question in o]
         share = len(mine) / len(self._grams_of_question[question])
-        return Overlap(self._names[question], self._ids[question], self._words(text, min(mine)), share)
+        return EvaluationOverlap(self._names[question], self._ids[question], self._words(text, min(mine)), share)
 
     def _words(self, text: str, first: int) -> str:
         return " ".join(words_of(self.tier, text)[first : first + NGRAM])

@@ -26,7 +26,7 @@ PER_QUESTION = 3
 _BATCH = 512
 
 _MAX_CHARACTERS = 6000
-"""Of a question shown to the judge."""
+"""Characters of a question shown to the judge."""
 
 
 class Near(NamedTuple):
@@ -118,7 +118,7 @@ def judge_pairs(pairs: Sequence[Pair], judge: str | Chat, journal_path: Path) ->
 
 
 def same_as(pairs: Sequence[Pair]) -> Mapping[int, Pair]:
-    """Of each row that a judge called the same as an evaluation question, the nearest such pair."""
+    """For each row that a judge called the same as an evaluation question, the nearest such pair."""
     found: dict[int, Pair] = {}
     for pair in sorted((p for p in pairs if p.verdict == "same"), key=lambda p: -p.near.similarity):
         found.setdefault(pair.row, pair)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 MAX_TOKENS = 256
-"""Of a text that are read, from its start; sentence models were trained on no more."""
+"""Tokens of a text that are read, from its start; sentence models were trained on no more."""
 
 BATCH_TOKENS = 8192
 """Tokens a forward pass, padding included."""

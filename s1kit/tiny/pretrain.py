@@ -120,7 +120,7 @@ def batches(
 
 
 @dataclass(frozen=True)
-class Stage:
+class PretrainPhase:
     """Kinds of documents, read in turn for so many steps."""
 
     name: str
@@ -129,19 +129,19 @@ class Stage:
     """Each kind's writer and batch size."""
 
 
-def phases(plan: Plan) -> list[tuple[float, list[Stage]]]:
+def phases(plan: Plan) -> list[tuple[float, list[PretrainPhase]]]:
     """What is read under one learning-rate schedule, and that schedule's peak."""
     curriculum = [
-        Stage("repeating", plan.repeating_steps, ((repeated_list, plan.copying_batch),)),
-        Stage("copying", plan.copying_steps, ((copying_document, plan.copying_batch),)),
-        Stage("lessons", plan.lesson_steps, ((lesson, plan.lesson_batch),)),
+        PretrainPhase("repeating", plan.repeating_steps, ((repeated_list, plan.copying_batch),)),
+        PretrainPhase("copying", plan.copying_steps, ((copying_document, plan.copying_batch),)),
+        PretrainPhase("lessons", plan.lesson_steps, ((lesson, plan.lesson_batch),)),
     ]
     short = (short_question, plan.short_batch)
     practised, begun = (practice, plan.lesson_batch), (first_steps, plan.lesson_batch)
     return [
         (plan.learning_rate, curriculum),
-        (plan.learning_rate / 2, [Stage("practice", plan.practice_steps, (short, practised, practised))]),
-        (plan.learning_rate / 2, [Stage("first steps", plan.first_steps, (short, begun, begun, begun))]),
+        (plan.learning_rate / 2, [PretrainPhase("practice", plan.practice_steps, (short, practised, practised))]),
+        (plan.learning_rate / 2, [PretrainPhase("first steps", plan.first_steps, (short, begun, begun, begun))]),
     ]
 
 
@@ -158,7 +158,7 @@ def pretrain(plan: Plan, report: Callable[[str], None] = print) -> tuple[Any, To
 def train_phase(
     model: Any,
     tokenizer: Tokenizer,
-    stages: Sequence[Stage],
+    stages: Sequence[PretrainPhase],
     peak: float,
     random: Random,
     seen: dict[str, Seen],
@@ -179,7 +179,7 @@ def _train(
     optimizer: torch.optim.Optimizer,
     schedule: torch.optim.lr_scheduler.LambdaLR,
     kinds: Iterator[Iterator[tuple[torch.Tensor, torch.Tensor]]],
-    stage: Stage,
+    stage: PretrainPhase,
     seen: Seen,
     report: Callable[[str], None],
 ) -> None:

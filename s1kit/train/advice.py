@@ -7,11 +7,11 @@ from itertools import islice
 
 from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Lora, Train
-from s1kit.train.cost import RECOMPUTED, Estimate, card_gib, estimate, memory_gib
+from s1kit.train.cost import RECOMPUTED, TrainingEstimate, card_gib, estimate, memory_gib
 from s1kit.train.shapes import Shape
 
 
-def fits(found: Estimate, cluster: Cluster) -> bool:
+def fits(found: TrainingEstimate, cluster: Cluster) -> bool:
     return found.memory_gib <= 0.94 * card_gib(cluster.card)
 
 
@@ -84,9 +84,11 @@ def _shared_rows(shape: Shape, train: Train, cluster: Cluster) -> Iterator[tuple
             yield changed, f"train.layout.context_parallel={parts} train.micro_batch_tokens={tokens}"
 
 
-def fastest(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster) -> tuple[str, Estimate] | None:
+def fastest(
+    shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster
+) -> tuple[str, TrainingEstimate] | None:
     """The layout that fits and takes the least time, as settings; None when none fits."""
-    best: tuple[str, Estimate] | None = None
+    best: tuple[str, TrainingEstimate] | None = None
     parts = [p for p in (1, 2, 4, 8) if cluster.num_cards % p == 0 and shape.num_attention_heads % p == 0]
     for how in RECOMPUTED:
         for p in parts:

@@ -27,7 +27,7 @@ RECOMPUTED = {"none": 0.0, "selective": 0.5, "full": 1.0}
 
 
 @dataclass(frozen=True)
-class Estimate:
+class TrainingEstimate:
     """One training, reckoned."""
 
     seconds: float
@@ -48,7 +48,7 @@ class Estimate:
         return self.seconds / 3600 * self.cards * per_card_hour
 
 
-def estimate(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster) -> Estimate:
+def estimate(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster) -> TrainingEstimate:
     """Reckon a training on a cluster. Raises InputError for an unknown card."""
     layout = train.layout
     rows = max(1, cluster.num_cards // layout.context_parallel)
@@ -73,7 +73,7 @@ def estimate(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluste
     epochs = train.epochs if train.max_steps is None else 1
     seconds = (waiting + exposed) * epochs
     needed = sum(_row_flops(shape, [lengths[i] for i in m], train) for m in steps) * epochs
-    return Estimate(
+    return TrainingEstimate(
         seconds=seconds,
         mfu=needed / (seconds * cluster.num_cards * peak(cluster.card) * 1e12),
         memory_gib=memory_gib(shape, train, cluster.num_cards, longest_row),

@@ -1,4 +1,4 @@
-"""What was found out about the pool so far, in files: a killed stage looks at no finished shard a second time."""
+"""Resume checkpoint of the scan of the pool: one JSON file per 32 batches, so a killed stage scans no batch twice."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ BATCHES = 32
 """Batches a file."""
 
 
-class Looks:
-    """Results of `look_at_batch`, in the order of the batches, and of whatever else is worth keeping."""
+class ScanCheckpoint:
+    """Results of `scan_batch`, in the order of the batches, and of whatever else is worth keeping."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -121,7 +121,7 @@ def in_front(url: str, kind: str, folder: Path, work_done: Callable[[], float]) 
         return await connect(Options(upstream=url, tokenizer=str(folder), context=CONTEXT))
 
     with serving(backend) as running:
-        assert running.state.backend.dialect.name == kind  # type: ignore[attr-defined]
+        assert running.state.backend.capabilities.dialect.name == kind  # type: ignore[attr-defined]
         yield Dial(running, kind, False, work_done)
 
 

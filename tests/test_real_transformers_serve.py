@@ -49,7 +49,7 @@ def remote(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[A
 
 def test_it_exchanges_text_says_so_and_gives_the_transcripts_of_transformers(remote: Any, folder: Path) -> None:
     assert remote.mode == "text"
-    assert remote.wire.server.dialect == "transformers"
+    assert remote.capabilities.dialect.name == "transformers"
     assert_same_transcripts(remote, load_engine(f"hf:{folder}"), tie=0.001)
     assert_bounds_hold_when_sampling(remote)
 
@@ -83,7 +83,7 @@ def test_a_seed_draws_the_same_twice_and_sampling_is_on(remote: Any) -> None:
 
 def test_a_format_whose_delimiters_are_special_tokens_works_too(remote: Any, folder: Path) -> None:
     """Its end cannot be seen in the text; that something stopped it is enough while thinking."""
-    reference = f"completions:{remote.wire.client.base_url}#{folder},context_tokens=512".replace("/v1/#", "/v1#")
+    reference = f"completions:{remote.server.url}/v1#{folder},context_tokens=512"
     engine: Any = load_engine(reference, format="s1")
     local: Any = load_engine(f"hf:{folder}", format="s1")
     asked = random_requests(12)

@@ -24,14 +24,14 @@ pytest.importorskip("starlette")
 from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, ask, joined, read_events, serving
 
+from s1kit.completions import DIALECTS, Capabilities, CompletionsServer
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.connect import connect
 from s1kit.serve.server import Options
 from s1kit.serve.tools import ToolCallReader, speaks_tools
-from s1kit.serve.upstream import DIALECTS, Upstream
-from s1kit.serve.wire import CompletionsServer
+from s1kit.serve.upstream import Upstream
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 TOOL_TEMPLATE = (
@@ -97,7 +97,7 @@ def test_tools_are_shown_to_the_model_and_its_calls_come_back_as_such(tokenizer_
 
     async def backend(stack: Any) -> Upstream:
         url = await stack.enter_async_context(upstream.running())
-        return Upstream(CompletionsServer(url, None, 5), "scripted", tokens, 2048, DIALECTS["vllm"])
+        return Upstream(CompletionsServer(url, None, 5), "scripted", tokens, 2048, Capabilities(DIALECTS["vllm"]))
 
     with serving(backend) as found:
         message = ask(found.url, "1+2?", tools=TOOLS).json()["choices"][0]
@@ -167,10 +167,10 @@ def connecting(upstream: ScriptedUpstream, **options: Any) -> Upstream:
 def test_an_upstream_is_asked_what_it_is(tokenizer_folder: Path) -> None:
     upstream = ScriptedUpstream(None, lambda _: 0, model="qwen")
     found = connecting(upstream, tokenizer=str(tokenizer_folder))
-    assert (found.model, found.dialect.name, found.context_tokens) == ("qwen", "vllm", 2048)
+    assert (found.model, found.capabilities.dialect.name, found.context_tokens) == ("qwen", "vllm", 2048)
     assert found.tokens.format.name == "qwen3"
     other = connecting(upstream, tokenizer=str(tokenizer_folder), name="q", format="s1", upstream_kind="sglang")
-    assert (other.model, other.dialect.name, other.tokens.format.name) == ("q", "sglang", "s1")
+    assert (other.model, other.capabilities.dialect.name, other.tokens.format.name) == ("q", "sglang", "s1")
 
 
 @pytest.mark.parametrize(
@@ -195,7 +195,7 @@ def test_an_unknown_kind_of_upstream_gets_openais_fields_and_one_that_is_not_the
     tokenizer_folder: Path,
 ) -> None:
     stranger = ScriptedUpstream(None, lambda _: 0, owned_by="acme")
-    assert connecting(stranger, tokenizer=str(tokenizer_folder), format="direct").dialect.name == "plain"
+    assert connecting(stranger, tokenizer=str(tokenizer_folder), format="direct").capabilities.dialect.name == "open"
     with pytest.raises(WorkFailed, match=r"127\.0\.0\.1:9 cannot be reached"):
         asyncio.run(connect(Options(upstream="http://127.0.0.1:9")))
     with pytest.raises(InputError, match="is not a URL"):

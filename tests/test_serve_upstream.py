@@ -21,6 +21,7 @@ pytest.importorskip("starlette")
 from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
+from s1kit.completions import CompletionsServer, Identity, discover
 from s1kit.forcing.formats import detect_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import Row
@@ -28,8 +29,7 @@ from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.fields import ChatBody
 from s1kit.serve.jobs import ask_chat
-from s1kit.serve.upstream import DIALECTS, Upstream
-from s1kit.serve.wire import CompletionsServer
+from s1kit.serve.upstream import Upstream
 
 
 @dataclass
@@ -68,12 +68,14 @@ def proxied(folder: Path, kind: str = "vllm", silent_seconds: float = 5, **more:
     tokenizer = FileTokenizer(folder)
     tokens = TokenFormat(detect_format(tokenizer), tokenizer)
     model = HashModel(tokens)
-    upstream = ScriptedUpstream(tokenizer, model, owned_by=kind)
+    upstream = ScriptedUpstream(tokenizer, model, owned_by=kind, more_prompt_tokens=more.pop("more_prompt_tokens", 0))
     made: list[Upstream] = []
 
     async def backend(stack: AsyncExitStack) -> Upstream:
         url = await stack.enter_async_context(upstream.running())
-        made.append(Upstream(CompletionsServer(url, "key", silent_seconds), "scripted", tokens, 2048, DIALECTS[kind]))
+        server, identity = CompletionsServer(url, "key", silent_seconds), Identity("scripted", owner=kind)
+        capabilities = await discover(server, identity, tokens, kind)
+        made.append(Upstream(server, "scripted", tokens, 2048, capabilities))
         return made[0]
 
     with serving(backend, **more) as running:
@@ -250,7 +252,7 @@ def test_events_cut_inside_a_character_do_not_matter(server: Proxied) -> None:
         ("wrong_type", 502, "text/html"),
         ("bad_utf8", 502, "cannot be read"),
         ("garbage", 502, "cannot be read"),
-        ("error_event", 502, "on fire"),
+        ("error_event", 502, "error inside its reply"),
         ("too_many", 502, "tokens"),
         ("die", 502, "127.0.0.1"),
     ],
@@ -378,7 +380,7 @@ def test_servers_that_answer_in_text_are_forced_too_and_the_reply_says_so(tokeni
             streamed = joined(read_events(ask(found.url, f"question {i}", stream=True, **fields).text))[0]
             assert streamed["thinking"] == (reply["choices"][0]["message"]["reasoning"] or "")
             assert streamed["answer"] == reply["choices"][0]["message"]["content"]
-        sent = found.upstream.bodies[0]
+        sent = next(b for b in found.upstream.bodies if b.get("stream"))
         assert isinstance(sent["prompt"], list) == (kind == "sglang")
         assert "return_token_ids" not in sent
         if kind == "plain":
@@ -396,19 +398,12 @@ def test_a_first_token_that_the_server_adds_is_not_sent_twice(
     settings |= {"bos_token": "<|endoftext|>", "chat_template": "<|endoftext|>{{ messages[-1].content }}"}
     (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     for more, begins in ((1, "Which?"), (0, "<|endoftext|>Which?")):
-        with proxied(tmp_path, kind) as found:
-            found.upstream.more_prompt_tokens = more
-            if kind != "vllm":
-                # A server that is full says nothing about its first token; it is asked again.
-                found.upstream.fault = "429"
-                assert ask(found.url, "Which?").status_code == 429
-                found.upstream.fault = ""
-                found.upstream.bodies.clear()
+        with proxied(tmp_path, kind, more_prompt_tokens=more) as found:
             for _ in range(2):
                 assert ask(found.url, "Which?", thinking_token_budget=5, num_waits=1).status_code == 200
             asked = [body["prompt"] for body in found.upstream.bodies if body.get("stream")]
-            # One question to find out, for a server of text; ids have their first token already.
-            assert len(found.upstream.bodies) - len(asked) == (kind != "vllm")
+            # One completion to find out; ids have their first token already.
+            assert len(found.upstream.bodies) - len(asked) == 1
             if kind != "vllm":
                 assert all(prompt.startswith(begins) for prompt in asked)
 

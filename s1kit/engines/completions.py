@@ -2,34 +2,36 @@
 
     completions:http://localhost:8000/v1#qwen2.5-s1                       the tokenizer is found under the model's name
     completions:http://localhost:8080/v1#model,tokenizer=./checkpoint     or given
-    completions:http://localhost:8080/v1#model,tokenizer=./checkpoint,context_tokens=4096,num_parallel=4
+    completions:http://localhost:8080/v1#model,tokenizer=./checkpoint,context_tokens=4096,num_parallel=4,kind=llama.cpp
 
-Where the server takes token ids and returns them (vLLM), ids cross every seam and the generation is exact: `seam` is
-`ids`. Where it only knows text (llama.cpp's server, transformers serve), what comes back is tokenised again with the
-same tokenizer: counts and bounds hold in its tokens, but token boundaries may move at a seam: `seam` is `text`. Such a
-server may also leave unsaid whether the model wrote a stop or ended the sequence; thinking then counts as closed by the
-delimiter, and an answer as ended by itself. A format whose delimiters the server would not show is refused.
+A blocking adapter of `s1kit.completions`: one event loop in a thread of its own decodes all requests. Where the server
+takes token ids and returns them (vLLM), ids cross every seam and the generation is exact: `seam` is `ids`. Elsewhere
+(llama.cpp's server, transformers serve) text is tokenised again, and token boundaries may move at a seam: `text`.
 """
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from queue import Empty, SimpleQueue
+import threading
+from collections.abc import Coroutine, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from queue import SimpleQueue
+from typing import Any
 
-import httpx
-
+from s1kit.completions.capabilities import DIALECTS, Capabilities, Seam, neutral_settings
+from s1kit.completions.client import CompletionsServer
+from s1kit.completions.decoding import decode
+from s1kit.completions.discovery import Identity, discover, list_models
+from s1kit.completions.failure import ServerFailed
+from s1kit.completions.protocol import CompletionSettings
 from s1kit.engines.base import OnSegment, Planned
-from s1kit.engines.completions_dialect import Mode, ServerFailed, understand
-from s1kit.engines.completions_live import Live
-from s1kit.engines.completions_wire import Wire
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Request
-from s1kit.forcing.segment_driver import flow
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.forcing.transcript import Transcript
@@ -37,56 +39,85 @@ from s1kit.records import Generation, Segment
 
 KEY_VARIABLE = "S1KIT_COMPLETIONS_KEY"
 """Environment variable with the server's key, where it wants one."""
+_NUM_TRIES = 3
+"""Of one completion, where the failure may pass and nothing had come of it."""
+_RETRY_SECONDS = 0.5
+"""Before the second try; twice as long before the third."""
+
+_News = tuple[int, Segment] | Generation | None
+"""A segment to show, a generation, or the end of all of them."""
+
+
+class _Loop:
+    """An event loop in a thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="s1kit-completions", daemon=True)
+        self._thread.start()
+
+    def submit(self, work: Coroutine[Any, Any, Any]) -> Future[Any]:
+        return asyncio.run_coroutine_threadsafe(work, self._loop)
+
+    @property
+    def is_closed(self) -> bool:
+        return self._loop.is_closed()
+
+    def close(self) -> None:
+        """Stop the thread."""
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
+        self._loop.close()
 
 
 @dataclass
 class CompletionsEngine(Planned):
     """A server, and how to talk to it."""
 
-    wire: Wire
+    server: CompletionsServer
+    model: str
+    """Its name there."""
+    capabilities: Capabilities
     tokens: TokenFormat
     context_tokens: int
     num_parallel: int = 32
     """Requests under way at once; the server batches them."""
-
-    def __post_init__(self) -> None:
-        if not self.wire.server.stops_at_ids:
-            _refuse_invisible(self.tokens)
+    loop: _Loop = field(default_factory=_Loop)
 
     @property
-    def mode(self) -> Mode:
+    def mode(self) -> Seam:
         """What crosses the seams: token ids, or text."""
-        return self.wire.server.mode
+        return self.capabilities.seam
 
     def plan(self, request: Request) -> Plan:
         """The request, resolved; InputError when it cannot be honoured."""
-        if request.temperature and request.top_k and self.wire.server.dialect == "plain":
+        dialect = self.capabilities.dialect
+        if request.temperature and request.top_k and "top_k" not in dialect.features:
             raise InputError(
-                f"top_k is {request.top_k}, and the server knows OpenAI's fields only",
+                f"top_k is {request.top_k}, and whether a server of kind {dialect.name} heeds it is not known",
                 where="request.top_k",
-                fix="Leave it out, or use top_p.",
+                fix="Leave it out, use top_p, or say what the server is: ,kind=vllm, sglang or llama.cpp.",
             )
         return super().plan(request)
 
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations as they finish; a request that the server fails is a generation that says why."""
         plans = [self.plan(r) for r in requests]
-        news: SimpleQueue[tuple[int, Segment]] = SimpleQueue()
-        with ThreadPoolExecutor(self._num_workers(is_streamed=on_segment is not None)) as pool:
-            pending = {pool.submit(self._one, i, p, news if on_segment else None) for i, p in enumerate(plans)}
-            try:
-                while pending:
-                    done, pending = wait(pending, 0.02 if on_segment else None, FIRST_COMPLETED)
-                    if on_segment is not None:
-                        _drain(news, on_segment)
-                    yield from _results(done)
-            finally:
-                for future in pending:
-                    future.cancel()
+        news: SimpleQueue[_News] = SimpleQueue()
+        running = self.loop.submit(self._decode_all(plans, news, on_segment is not None))
+        try:
+            while (new := news.get()) is not None:
+                if isinstance(new, Generation):
+                    yield new
+                elif on_segment is not None:
+                    on_segment(*new)
+            running.result()
+        finally:
+            running.cancel()
 
     def close(self) -> None:
-        """Let go of the connections."""
-        self.wire.close()
+        """Close the connections and the thread."""
+        _close(self.server, self.loop)
 
     def _num_workers(self, is_streamed: bool) -> int:
         """One where requests would disturb each other.
@@ -94,38 +125,44 @@ class CompletionsEngine(Planned):
         transformers serve has one random number generator for all. llama-cpp-python's server breaks off a stream when
         another request comes.
         """
-        server = self.wire.server
-        is_alone = server.dialect == "transformers" or (is_streamed and server.mode == "text")
+        is_alone = self.capabilities.dialect.name == "transformers" or (is_streamed and self.mode == "text")
         return 1 if is_alone else self.num_parallel
 
-    def _one(self, index: int, plan: Plan, news: SimpleQueue[tuple[int, Segment]] | None) -> Generation:
-        shown: list[Segment] = []
+    async def _decode_all(self, plans: list[Plan], news: SimpleQueue[_News], is_streamed: bool) -> None:
+        waiting = iter(enumerate(plans))
 
-        def show(segment: Segment) -> None:
-            shown.append(segment)
-            # What is sampled was shown while it came.
-            if news is not None and (segment.origin == "forced" or segment.kind in ("open", "close")):
-                news.put((index, segment))
+        async def work() -> None:
+            for index, plan in waiting:
+                news.put(await self._decode_one(index, plan, news if is_streamed else None))
 
-        def show_live(segment: Segment) -> None:
-            assert news is not None
-            news.put((index, segment))
-
-        steps = flow(plan, show)
         try:
-            ask = next(steps)
-            while True:
-                thought = [i for s in shown if s.kind in ("thinking", "wait") for i in s.token_ids]
-                live = None if news is None else Live(plan, ask, thought, show_live)
-                ask = steps.send(self.wire.complete(ask, plan, live))
-        except StopIteration as done:
-            generation: Generation = done.value
-            return generation.model_copy(update={"seam": self.mode})
-        except (ServerFailed, httpx.HTTPError, ValueError) as error:
-            empty = Transcript(plan).generation()
-            note = f"{type(error).__name__}: {error}"[:500]
-            update = {"ending": "failed", "note": note, "segments": tuple(shown), "seam": self.mode}
-            return empty.model_copy(update=update)
+            await asyncio.gather(*(work() for _ in range(min(self._num_workers(is_streamed), len(plans)))))
+        finally:
+            news.put(None)
+
+    async def _decode_one(self, index: int, plan: Plan, news: SimpleQueue[_News] | None) -> Generation:
+        """One request; one that the server fails keeps what came and says why."""
+        settings = CompletionSettings(neutral_settings(self.capabilities.dialect, plan.request))
+        # Ids are always streamed, so that thinking that repeats itself is broken off.
+        in_events = news is not None or self.mode == "ids"
+        delays = tuple(_RETRY_SECONDS * 2**n for n in range(_NUM_TRIES - 1))
+        work = decode(
+            self.server, self.capabilities, self.model, plan, settings, in_events=in_events, retry_after=delays
+        )
+        came: list[Segment] = []
+        try:
+            async with aclosing(work) as pieces:
+                async for piece in pieces:
+                    if isinstance(piece, Generation):
+                        return piece
+                    came.append(Segment.of_ids(piece.origin, piece.kind, piece.text, piece.ids))
+                    if news is not None:
+                        news.put((index, came[-1]))
+        except ServerFailed as failure:
+            said = f": {failure.said}" if failure.said and failure.said not in str(failure) else ""
+            update = {"ending": "failed", "note": f"{failure}{said}"[:500], "seam": self.mode}
+            return Transcript(plan).generation().model_copy(update=update | {"segments": _merged(came)})
+        raise AssertionError("decode ends with a generation")
 
 
 def load(
@@ -133,42 +170,68 @@ def load(
     format: str | ThinkingFormat | None = None,
     tokenizer: str | None = None,
     context_tokens: int | None = None,
-    mode: Mode | None = None,
+    kind: str | None = None,
     num_parallel: int | None = None,
     timeout: float = 600.0,
 ) -> CompletionsEngine:
-    """Connect to `<base URL>#<model>[,tokenizer=<folder or Hub id>][,context_tokens=N][,num_parallel=N]`.
+    """Connect to `<base URL>#<model>[,tokenizer=<folder or Hub id>][,context_tokens=N][,num_parallel=N][,kind=K]`.
 
-    `mode`: what crosses the seams; None asks the server. `timeout`: seconds for one completion. Raises InputError.
+    `kind`: a name of `DIALECTS`; None asks the server. `timeout`: longest wait for a token, in seconds. Raises
+    InputError.
     """
     url, model, named = _parse(reference)
+    where = f"completions:{reference}"
     folder = find_folder(tokenizer or named.get("tokenizer") or model)
     files = FileTokenizer(folder)
     tokens = TokenFormat(choose_format(format, load_format(folder), files), files, files.more_eos_ids)
-    key = os.environ.get(KEY_VARIABLE)
-    client = httpx.Client(
-        base_url=url,
-        timeout=httpx.Timeout(timeout, connect=10.0),
-        headers={"Authorization": f"Bearer {key}"} if key else {},
-    )
+    num_parallel = num_parallel or _number(named, "num_parallel", reference) or 32
+    given_context = context_tokens or _number(named, "context_tokens", reference)
+    server = CompletionsServer(url, os.environ.get(KEY_VARIABLE) or None, timeout)
+    loop = _Loop()
     try:
-        wire = Wire(client, model, tokens, understand(client, model, tokens, mode))
-        context = context_tokens or _number(named, "context_tokens", reference)
-        context = context or wire.context_tokens() or files.model_max_length or 0
+        work = _connect(server, model, tokens, kind or named.get("kind"), where)
+        identity, capabilities = loop.submit(work).result()
+        context = given_context or identity.context_tokens or files.model_max_length or 0
         if not 0 < context < 10**8:
             raise InputError(
                 "neither the server nor the tokenizer says how long the context is",
-                where=f"completions:{reference}",
-                fix=f"Give it: completions:{reference},context_tokens=4096 (or what the server was started with).",
+                where=where,
+                fix=f"Give it: {where},context_tokens=4096 (or what the server was started with).",
             )
-        num_parallel = num_parallel or _number(named, "num_parallel", reference) or 32
-        return CompletionsEngine(wire, tokens, int(context), num_parallel)
+        return CompletionsEngine(server, model, capabilities, tokens, int(context), num_parallel, loop)
+    except ServerFailed as failure:
+        _close(server, loop)
+        fix = "Start the server, or check the URL (it usually ends in /v1)."
+        if failure.kind == "unauthorised":
+            fix = f"Put the server's key into the environment variable {KEY_VARIABLE}."
+        raise InputError(f"the server does not answer: {failure}", where=where, fix=fix) from failure
     except InputError:
-        client.close()
+        _close(server, loop)
         raise
 
 
-_NAMED = ("tokenizer", "context_tokens", "num_parallel")
+async def _connect(
+    server: CompletionsServer, model: str, tokens: TokenFormat, kind: str | None, where: str
+) -> tuple[Identity, Capabilities]:
+    try:
+        listed = await list_models(server)
+    except ServerFailed as failure:
+        # Not every completions server lists its models.
+        if failure.kind not in ("unknown_model", "failed", "nonsense", "refused"):
+            raise
+        listed = []
+    # A server may take a name that it does not list (an adapter, an alias); the probe decides.
+    identity = next((i for i in listed if i.model == model), Identity(model))
+    return identity, await discover(server, identity, tokens, None if kind == "auto" else kind, where)
+
+
+def _close(server: CompletionsServer, loop: _Loop) -> None:
+    if not loop.is_closed:
+        loop.submit(server.close()).result(10)
+        loop.close()
+
+
+_NAMED = ("tokenizer", "context_tokens", "num_parallel", "kind")
 
 
 def _parse(reference: str) -> tuple[str, str, dict[str, str]]:
@@ -185,6 +248,9 @@ def _parse(reference: str) -> tuple[str, str, dict[str, str]]:
     for name in named:
         if name not in _NAMED:
             raise InputError(f"unknown option {name!r}", where=f"completions:{reference}", fix=nearest(name, _NAMED))
+    if "kind" in named and named["kind"] not in (*DIALECTS, "auto"):
+        fix = nearest(named["kind"], (*DIALECTS, "auto"))
+        raise InputError(f"unknown kind {named['kind']!r}", where=f"completions:{reference}", fix=fix)
     return url.rstrip("/"), model, named
 
 
@@ -196,31 +262,13 @@ def _number(named: dict[str, str], name: str, reference: str) -> int | None:
     return int(named[name])
 
 
-def _refuse_invisible(tokens: TokenFormat) -> None:
-    """A server that only sends text leaves special tokens out of it, so a stop could not be seen."""
-    added = getattr(tokens.tokenizer, "added_tokens_decoder", {})
-    for what, ids in (
-        ("the end of thinking", tokens.end_ids[:1]),
-        ("an end of the answer", sorted(tokens.answer_stop_ids - tokens.eos_ids)),
-    ):
-        if any(getattr(added.get(i), "special", False) for i in ids):
-            raise InputError(
-                f"a server that sends only text does not show {what} of format {tokens.format.name!r}, "
-                "which begins with a special token",
-                where="completions:",
-                fix="Serve the model with vLLM, which takes and returns token ids, or load it with hf: or llama.cpp:.",
-            )
-
-
-def _drain(news: SimpleQueue[tuple[int, Segment]], on_segment: OnSegment) -> None:
-    while True:
-        try:
-            index, segment = news.get_nowait()
-        except Empty:
-            return
-        on_segment(index, segment)
-
-
-def _results(done: set[Future[Generation]]) -> Iterator[Generation]:
-    for future in done:
-        yield future.result()
+def _merged(segments: list[Segment]) -> tuple[Segment, ...]:
+    """Neighbours of one kind and origin as one."""
+    merged: list[Segment] = []
+    for s in segments:
+        last = merged[-1] if merged else None
+        if last is not None and (last.kind, last.origin) == (s.kind, s.origin):
+            merged[-1] = Segment.of_ids(s.origin, s.kind, last.text + s.text, (*last.token_ids, *s.token_ids))
+        else:
+            merged.append(s)
+    return tuple(merged)

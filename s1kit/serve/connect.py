@@ -1,24 +1,22 @@
-"""Finding out what an upstream is before the first request: its kind, model, context, and the tokenizer for it."""
+"""Connecting to an upstream before the first request: its key, model, kind, context, and the tokenizer for it."""
 
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from s1kit.errors import InputError, WorkFailed, nearest
+from s1kit.completions.client import CompletionsServer
+from s1kit.completions.discovery import choose, discover, list_models
+from s1kit.completions.failure import ServerFailed
+from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing.formats import detect_format, find_format, load_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.logs import log
-from s1kit.serve.refusals import Refusal
-from s1kit.serve.upstream import DIALECTS, Dialect, Upstream
-from s1kit.serve.wire import CompletionsServer
+from s1kit.serve.upstream import Upstream
 
 if TYPE_CHECKING:
     from s1kit.serve.server import Options
-
-_OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "me": "llama.cpp"}
-"""What `/v1/models` of each kind says in `owned_by`; `me` is llama-cpp-python's."""
 
 
 async def connect(options: Options) -> Upstream:
@@ -28,33 +26,46 @@ async def connect(options: Options) -> Upstream:
         raise InputError(f"{url!r} is not a URL", where="--upstream", fix="Give one such as http://127.0.0.1:8001")
     server = CompletionsServer(url, _key(options), options.upstream_timeout)
     try:
-        card = _pick(await server.get_json("/v1/models"), options.upstream_model, url)
-        return _connected(server, card, options)
-    except Refusal as refusal:
+        return await _connected(server, options)
+    except ServerFailed as failure:
         await server.close()
-        raise WorkFailed(refusal.message, fix="Start the upstream first, or correct --upstream.") from refusal
+        fix = "Start the upstream first, or correct --upstream."
+        if failure.kind == "unauthorised":
+            fix = "Name the environment variable that holds its key: --upstream-key-env NAME."
+        raise WorkFailed(str(failure), fix=fix) from failure
     except InputError:
         await server.close()
         raise
 
 
-def _connected(server: CompletionsServer, card: dict[str, Any], options: Options) -> Upstream:
-    model = str(card["id"])
-    dialect = _dialect(options.upstream_kind, card)
-    folder = find_folder(options.tokenizer or str(card.get("root") or model))
+async def _connected(server: CompletionsServer, options: Options) -> Upstream:
+    def refuse(what: str, fix: str) -> InputError:
+        where = "--upstream" if what == "lists no models" else "--upstream-model"
+        return InputError(f"{server.url} {what}", where=where, fix=fix)
+
+    identity = choose(await list_models(server), options.upstream_model, refuse)
+    folder = find_folder(options.tokenizer or identity.root or identity.model)
     tokenizer = FileTokenizer(folder)
     form = find_format(options.format) if options.format else load_format(folder) or detect_format(tokenizer)
     tokens = TokenFormat(form, tokenizer, tokenizer.more_eos_ids)
-    context = options.context or card.get("max_model_len") or (card.get("meta") or {}).get("n_ctx_train")
-    if not isinstance(context, int):
+    context = options.context or identity.context_tokens
+    if context is None:
         raise InputError(
-            f"the upstream does not say how long the context of {model} is",
+            f"the upstream does not say how long the context of {identity.model} is",
             where="--context",
             fix="Give the number of tokens that it was started with.",
         )
-    name = options.name or model
-    log("upstream", url=server.url, kind=dialect.name, model=model, context=context, thinking_format=form.name)
-    return Upstream(server, name, tokens, context, dialect, upstream_model=model)
+    kind = None if options.upstream_kind == "auto" else options.upstream_kind
+    capabilities = await discover(server, identity, tokens, kind, "--upstream-kind")
+    log(
+        "upstream",
+        url=server.url,
+        kind=capabilities.dialect.name,
+        model=identity.model,
+        context=context,
+        thinking_format=form.name,
+    )
+    return Upstream(server, options.name or identity.model, tokens, context, capabilities, identity)
 
 
 def _key(options: Options) -> str | None:
@@ -68,30 +79,3 @@ def _key(options: Options) -> str | None:
             fix="Set it to the key of the upstream.",
         )
     return key
-
-
-def _pick(listed: Any, wanted: str | None, url: str) -> dict[str, Any]:
-    """The model's card among those that the upstream lists."""
-    data = listed.get("data") if isinstance(listed, dict) else None
-    found = data if isinstance(data, list) else []
-    cards: list[dict[str, Any]] = [c for c in found if isinstance(c, dict) and c.get("id")]
-    names = [str(c["id"]) for c in cards]
-    if not cards:
-        raise InputError(f"{url} lists no models", where="--upstream", fix="Is it an OpenAI-style completions server?")
-    if wanted is None and len(cards) > 1:
-        raise InputError(
-            f"{url} serves {len(cards)} models", where="--upstream-model", fix=f"Choose one of: {', '.join(names)}."
-        )
-    card = next((c for c in cards if wanted in (None, c["id"])), None)
-    if card is None:
-        raise InputError(f"{url} does not serve {wanted!r}", where="--upstream-model", fix=nearest(wanted or "", names))
-    return card
-
-
-def _dialect(kind: str, card: dict[str, Any]) -> Dialect:
-    if kind == "auto":
-        # A server that does not say what it is gets nothing but what every completions server knows.
-        kind = _OWNERS.get(str(card.get("owned_by", "")).lower(), "plain")
-    if kind not in DIALECTS:
-        raise InputError(f"unknown kind {kind!r}", where="--upstream-kind", fix=nearest(kind, (*DIALECTS, "auto")))
-    return DIALECTS[kind]

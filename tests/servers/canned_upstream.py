@@ -55,6 +55,11 @@ class CannedUpstream:
     async def _stream(self, writer: asyncio.StreamWriter, head: bytes, asked: dict[str, Any]) -> None:
         self.num_streams += 1
         is_chat = b"/chat/" in head.split(b"\r\n", 1)[0]
+        if not asked.get("stream") and not is_chat:
+            # A client that asks what the server understands.
+            one = {"index": 0, "text": " so", "token_ids": self._ids["so"], "finish_reason": "length"}
+            await send_whole(writer, 200, json.dumps({"id": "x", "choices": [one]}).encode())
+            return
         if not asked.get("stream"):
             # A reply in one piece is there when its last token is.
             await asyncio.sleep(self._interval * (self._thinking + self._answer))

@@ -126,8 +126,7 @@ class ScriptedUpstream:
             await send_whole(writer, 200, b"<html>hello</html>", kind="text/html")
             return True
         if not asked.get("stream"):
-            num = len(self.tokenizer.encode(asked["prompt"], add_special_tokens=False)) + self.more_prompt_tokens
-            await send_whole(writer, 200, json.dumps({"usage": {"prompt_tokens": num}}).encode())
+            await send_whole(writer, 200, json.dumps(self.whole(asked)).encode())
             return True
         start_events(writer)
         # A client that leaves is noticed while tokens are being sent, as vLLM does.
@@ -185,6 +184,18 @@ class ScriptedUpstream:
         writer.write(chunked(b"data: [DONE]\n\n") + b"0\r\n\r\n")
         await writer.drain()
         return True
+
+    def whole(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """A completion in one piece."""
+        prompt, choice = asked["prompt"], {"index": 0, "text": "", "finish_reason": "length"}
+        if self.tokenizer is None:
+            return {"choices": [choice | {"token_ids": [0]}] if self.owned_by == "vllm" else [choice]}
+        num = len(prompt if isinstance(prompt, list) else self.tokenizer.encode(prompt, add_special_tokens=False))
+        ids, finish, stop_reason, text = self.completion(asked)
+        choice |= {"text": text, "finish_reason": finish}
+        if self.owned_by == "vllm":
+            choice |= {"token_ids": ids, "stop_reason": stop_reason}
+        return {"choices": [choice], "usage": {"prompt_tokens": num + self.more_prompt_tokens}}
 
     def events(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
         """The events of one completion, as vLLM would send them."""

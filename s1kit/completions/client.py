@@ -1,0 +1,244 @@
+"""HTTP transport to one completions server.
+
+Waiting has deadlines of our own: a socket timeout is reset by every byte (pings, empty deltas, a header a second) and
+does not fire at all where the HTTP library waits on a malformed chunk. So `silent_seconds` bounds each wait for a
+*token*, whatever else arrives.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator, Mapping
+from typing import Any
+
+import aiohttp
+
+from s1kit.completions.failure import FailureKind, ServerFailed
+from s1kit.completions.stream import MAX_EVENT_BYTES, Chunk, StreamReader, read_reply
+
+_STATUSES: dict[int, tuple[FailureKind, str]] = {
+    400: ("refused", "refuses the request"),
+    413: ("refused", "refuses the request"),
+    422: ("refused", "refuses the request"),
+    401: ("unauthorised", "does not accept the key that it was given"),
+    403: ("unauthorised", "does not accept the key that it was given"),
+    404: ("unknown_model", "does not know the model or has no /v1/completions"),
+    429: ("full", "is full"),
+    503: ("full", "is full or not ready"),
+}
+
+
+class CompletionsServer:
+    """An OpenAI-style server at a base URL, with or without `/v1` at its end."""
+
+    def __init__(
+        self, url: str, key: str | None = None, silent_seconds: float = 60.0, connect_seconds: float = 10.0
+    ) -> None:
+        self.url = url.rstrip("/").removesuffix("/v1")
+        self.silent_seconds = silent_seconds
+        self._key = key
+        self._connect_seconds = connect_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def close(self) -> None:
+        """Close the connections."""
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def get(self, path: str, seconds: float = 10.0) -> bytes:
+        """The body of a small document. Raises ServerFailed."""
+        try:
+            async with (
+                asyncio.timeout(seconds),
+                self._get_session().get(self.url + path, headers=self._headers, allow_redirects=False) as response,
+            ):
+                if response.status != 200:
+                    raise await self._status_failure(response, f" at {path}")
+                return await _read_all(response)
+        except ServerFailed as failure:
+            raise self.named(failure) from failure.__cause__
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error, seconds) from error
+
+    async def get_json(self, path: str, seconds: float = 10.0) -> Any:
+        """A small JSON document. Raises ServerFailed."""
+        return self._json(await self.get(path, seconds))
+
+    async def complete(self, body: Mapping[str, Any]) -> Any:
+        """The JSON of a completion that is not streamed. Raises ServerFailed."""
+        try:
+            async with asyncio.timeout(self.silent_seconds), await self._post(body) as response:
+                if response.status != 200:
+                    raise await self._status_failure(response)
+                return self._json(await _read_all(response))
+        except ServerFailed as failure:
+            raise self.named(failure) from failure.__cause__
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise self._failure(error, self.silent_seconds) from error
+
+    async def stream(self, body: Mapping[str, Any], in_events: bool = True) -> AsyncGenerator[Chunk, None]:
+        """The chunks of one completion; the last has a `finish`. Closing the iterator closes the connection.
+
+        `in_events`: False asks for one JSON object, which is one chunk; a server that answers so where events were
+        asked for is understood too. Raises ServerFailed.
+        """
+        loop = asyncio.get_running_loop()
+        deadline = loop.time() + self.silent_seconds
+        response: aiohttp.ClientResponse | None = None
+        is_over = False
+        try:
+            async with asyncio.timeout_at(deadline):
+                response = await self._post({**body, "stream": True} if in_events else body)
+                if response.status != 200:
+                    raise await self._status_failure(response)
+                if response.content_type != "text/event-stream":
+                    chunk = await self._read_whole(response)
+                    is_over = True
+            if is_over:
+                yield chunk
+                return
+            reader, content = StreamReader(), response.content
+            while True:
+                async with asyncio.timeout_at(deadline):
+                    data = await content.readany()
+                chunk = reader.feed(data) if data else reader.end()
+                if chunk.is_progress:
+                    yield chunk
+                    deadline = loop.time() + self.silent_seconds
+                elif loop.time() > deadline:
+                    raise TimeoutError
+                if chunk.finish is not None:
+                    is_over = True
+                    break
+                if reader.is_done or not data:
+                    raise ServerFailed("died", f"the server {self.url} ended the stream before the completion did")
+            # What may follow (usage, [DONE]) is read where it is already there, so that the connection is used again.
+            if not content.at_eof():
+                async with asyncio.timeout(1.0):
+                    await content.readany()
+        except ServerFailed as failure:
+            raise self.named(failure) from failure.__cause__
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            if not is_over:
+                raise self._failure(error, self.silent_seconds) from error
+        finally:
+            if response is not None:
+                if is_over and response.content.at_eof():
+                    response.release()
+                else:
+                    response.close()
+
+    @property
+    def _headers(self) -> dict[str, str]:
+        return {"Authorization": f"Bearer {self._key}"} if self._key else {}
+
+    def _get_session(self) -> aiohttp.ClientSession:
+        if self._session is None:
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
+                read_bufsize=1 << 18,
+                # A redirect or a cookie from an inference server is a mistake; environment proxies would be a surprise.
+                trust_env=False,
+                cookie_jar=aiohttp.DummyCookieJar(),
+            )
+        return self._session
+
+    async def _post(self, body: Mapping[str, Any]) -> aiohttp.ClientResponse:
+        data, url = json.dumps(body).encode(), self.url + "/v1/completions"
+        headers = self._headers | {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        try:
+            return await self._get_session().post(url, data=data, headers=headers, allow_redirects=False)
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError):
+            # A kept connection that the server has closed in the meantime looks like this; nothing was decoded yet.
+            return await self._get_session().post(url, data=data, headers=headers, allow_redirects=False)
+
+    async def _read_whole(self, response: aiohttp.ClientResponse) -> Chunk:
+        """A reply in one piece."""
+        kind, chunk = response.content_type, Chunk()
+        body = await _read_all(response)
+        try:
+            found = self._json(body)
+        except ServerFailed as failure:
+            what = f"the server {self.url} sent {kind}, neither an event stream nor JSON"
+            raise ServerFailed("nonsense", what, said=failure.said) from failure
+        read_reply(found, chunk)
+        if chunk.finish is None:
+            said = self._shown(body)
+            raise ServerFailed("nonsense", f"the server {self.url} sent a reply that is no completion", said=said)
+        return chunk
+
+    async def _status_failure(self, response: aiohttp.ClientResponse, at: str = "") -> ServerFailed:
+        status = response.status
+        try:
+            said = self._scrubbed(error_message((await response.content.read(2000)).decode("utf-8", "replace")))
+        except aiohttp.ClientError:
+            said = ""
+        response.close()
+        kind, what = _STATUSES.get(status, ("failed", "failed"))
+        retry = response.headers.get("Retry-After", "")
+        return ServerFailed(
+            kind,
+            f"the server {self.url} {what} (status {status}{at})" + (f": {said}" if kind == "refused" else ""),
+            said=said,
+            retry_seconds=int(retry) if retry.isascii() and retry.isdigit() and len(retry) < 6 else None,
+        )
+
+    def _json(self, body: bytes) -> Any:
+        try:
+            return json.loads(body.decode("utf-8-sig"))
+        except (ValueError, RecursionError) as error:
+            raise ServerFailed(
+                "nonsense", f"the server {self.url} did not answer with JSON", said=self._shown(body)
+            ) from error
+
+    def named(self, failure: ServerFailed) -> ServerFailed:
+        """The failure with the server's address in its message, and without the key."""
+        if self.url in str(failure):
+            return failure
+        message = f"the server {self.url} cannot be used: {failure}"
+        said, retry = self._scrubbed(failure.said), failure.retry_seconds
+        return ServerFailed(failure.kind, self._scrubbed(message), said=said, retry_seconds=retry)
+
+    def _failure(self, error: Exception, seconds: float) -> ServerFailed:
+        match error:
+            case TimeoutError() if not isinstance(error, aiohttp.ConnectionTimeoutError):
+                return ServerFailed("silent", f"the server {self.url} sent no token for {seconds:g} s")
+            case aiohttp.ClientConnectorError() | aiohttp.ConnectionTimeoutError():
+                return ServerFailed("down", f"the server {self.url} cannot be reached", said=str(error))
+            case aiohttp.InvalidURL():
+                return ServerFailed("down", f"{self.url} is not a URL")
+        what = f"the server {self.url} broke the connection ({type(error).__name__})"
+        return ServerFailed("died", what, said=self._scrubbed(str(error)))
+
+    def _shown(self, body: bytes) -> str:
+        return self._scrubbed(body[:300].decode("utf-8", "replace"))
+
+    def _scrubbed(self, text: str) -> str:
+        return text.replace(self._key, "<key>") if self._key else text
+
+
+async def _read_all(response: aiohttp.ClientResponse) -> bytes:
+    body = bytearray()
+    async for data in response.content.iter_any():
+        body += data
+        if len(body) > MAX_EVENT_BYTES:
+            response.close()
+            raise ServerFailed("nonsense", f"a reply of more than {MAX_EVENT_BYTES} bytes came")
+    return bytes(body)
+
+
+def error_message(text: str) -> str:
+    """The human part of an error body, at most 500 characters."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return text[:500]
+    if isinstance(found, dict):
+        error = found.get("error", found)
+        return str(error.get("message", error) if isinstance(error, dict) else error)[:500]
+    return text[:500]

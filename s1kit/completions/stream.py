@@ -1,0 +1,194 @@
+"""Server-sent events to completion chunks. Pure: bytes go in, chunks come out.
+
+Follows the parsing rules of the HTML standard, section 9.2.6 (byte order mark, CR, LF and CRLF, comments, several
+`data:` lines an event), and two habits of real servers: events that no blank line separates, and a last event that
+none ends.
+"""
+
+from __future__ import annotations
+
+import json
+from array import array
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic_core import from_json
+
+from s1kit.completions.failure import ServerFailed
+
+MAX_EVENT_BYTES = 8 << 20
+_BOM = b"\xef\xbb\xbf"
+_NATURAL = frozenset({"stop", "eos", "eos_token", "stop_sequence", "stop_token", "end_turn"})
+"""Finish reasons that say the model or a stop ended it: OpenAI's, then those of TGI and others."""
+_FULL = frozenset({"length", "max_tokens", "max_new_tokens"})
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """The log probability of one sampled token and of its alternatives."""
+
+    token: str
+    logprob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(slots=True)
+class Chunk:
+    """New text and ids of one completion, from one network read."""
+
+    text: str = ""
+    ids: array[int] = field(default_factory=lambda: array("q"))
+    has_ids: bool = False
+    """Whether any event carried `token_ids`, even an empty list."""
+    finish: str | None = None
+    """`stop` or `length` when it is over."""
+    stop_reason: int | str | None = None
+    """The id or string that stopped it, where the server says so. None: not said, or end of sequence."""
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+
+    @property
+    def is_progress(self) -> bool:
+        """Whether it brings a token or the end, as opposed to a ping, usage or an empty delta."""
+        return bool(self.text or self.ids or self.finish)
+
+
+class StreamReader:
+    """The events of one streamed completion."""
+
+    def __init__(self) -> None:
+        self._held = b""
+        self._is_first = True
+        self.is_done = False
+        """`[DONE]` was read."""
+
+    def feed(self, data: bytes) -> Chunk:
+        """The chunk that these bytes complete; empty where they complete nothing. Raises ServerFailed."""
+        chunk = Chunk()
+        data = self._held + data
+        if self._is_first:
+            if len(data) < len(_BOM) and _BOM.startswith(data):
+                self._held = data
+                return chunk
+            self._is_first, data = False, data.removeprefix(_BOM)
+        if b"\r" in data:
+            # A CR at the very end may be half of a CRLF.
+            tail = b"\r" if data.endswith(b"\r") else b""
+            data = data[: len(data) - len(tail)].replace(b"\r\n", b"\n").replace(b"\r", b"\n") + tail
+        *events, self._held = data.split(b"\n\n")
+        if len(self._held) > MAX_EVENT_BYTES:
+            raise ServerFailed("nonsense", f"an event of more than {MAX_EVENT_BYTES} bytes came")
+        for event in events:
+            self._read(event, chunk)
+        return chunk
+
+    def end(self) -> Chunk:
+        """What the last bytes hold, where no blank line ended them. Raises ServerFailed."""
+        chunk, held = Chunk(), self._held.removesuffix(b"\r").strip(b"\n")
+        self._held = b""
+        if held:
+            self._read(held, chunk)
+        return chunk
+
+    def _read(self, event: bytes, chunk: Chunk) -> None:
+        if self.is_done or chunk.finish is not None:
+            return
+        if event.startswith(b"data:") and b"\n" not in event:
+            self._read_data(event[5:].strip(), chunk)
+            return
+        lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+        if not lines:
+            return
+        joined = b"\n".join(lines)
+        try:
+            from_json(joined)
+        except ValueError:
+            for line in lines:
+                self._read_data(line.strip(), chunk)
+        else:
+            self._read_data(joined, chunk)
+
+    def _read_data(self, data: bytes, chunk: Chunk) -> None:
+        if not data or chunk.finish is not None:
+            return
+        if data == b"[DONE]":
+            self.is_done = True
+            return
+        try:
+            found = from_json(data)
+        except ValueError as error:
+            raise ServerFailed("nonsense", "an event came that cannot be read", said=_shown(data)) from error
+        read_reply(found, chunk)
+
+
+def read_reply(found: Any, chunk: Chunk) -> None:
+    """Add a whole reply or one event to a chunk. Raises ServerFailed on what the protocol does not allow."""
+    if not isinstance(found, Mapping):
+        raise _nonsense("is not an object", found)
+    if found.get("error") is not None:
+        raise ServerFailed("failed", "it reported an error inside its reply", said=str(found["error"])[:500])
+    choices = found.get("choices")
+    if choices is None:
+        return
+    if not isinstance(choices, list):
+        raise _nonsense("has choices that are not a list", found)
+    for choice in choices:
+        if not isinstance(choice, Mapping):
+            raise _nonsense("has a choice that is not an object", found)
+        if choice.get("index"):
+            raise _nonsense("has a choice that was not asked for", found)
+        _read_choice(choice, chunk, found)
+
+
+def _read_choice(choice: Mapping[str, Any], chunk: Chunk, found: Any) -> None:
+    text, ids, finish = choice.get("text"), choice.get("token_ids"), choice.get("finish_reason")
+    if text is not None:
+        if not isinstance(text, str):
+            raise _nonsense("has a text that is not a string", found)
+        chunk.text += text
+    if ids is not None:
+        try:
+            if isinstance(ids, (str, bytes)):
+                raise TypeError
+            chunk.ids.extend(ids)
+        except (TypeError, OverflowError) as error:
+            raise _nonsense("has token_ids that are not ids", found) from error
+        chunk.has_ids = True
+    if choice.get("logprobs") is not None:
+        chunk.logprobs += _logprobs(choice["logprobs"], found)
+    if finish is None or finish == "":
+        return
+    # SGLang calls it matched_stop.
+    reason = choice.get("stop_reason", choice.get("matched_stop"))
+    if isinstance(finish, str) and finish in _FULL:
+        chunk.finish = "length"
+    elif isinstance(finish, str) and finish in _NATURAL:
+        chunk.finish = "stop"
+    else:
+        raise ServerFailed("failed", f"it ended the completion with finish_reason {str(finish)[:40]!r}")
+    if reason is not None and (isinstance(reason, bool) or not isinstance(reason, (int, str))):
+        raise _nonsense("has a stop_reason that is neither an id nor a string", found)
+    chunk.stop_reason = reason
+
+
+def _logprobs(found: Any, reply: Any) -> list[TokenLogprob]:
+    try:
+        tops = found.get("top_logprobs") or [None] * len(found["tokens"])
+        return [
+            TokenLogprob(token, logprob if logprob is not None else 0.0, tuple((top or {}).items()))
+            for token, logprob, top in zip(found["tokens"], found["token_logprobs"], tops, strict=True)
+        ]
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _nonsense("has logprobs that cannot be read", reply) from error
+
+
+def _nonsense(what: str, found: Any) -> ServerFailed:
+    try:
+        said = json.dumps(found)
+    except (TypeError, ValueError):
+        said = repr(found)
+    return ServerFailed("nonsense", f"its reply {what}", said=said[:300])
+
+
+def _shown(data: bytes) -> str:
+    return data[:300].decode("utf-8", "replace")

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from fractions import Fraction
 
 from s1kit.errors import MissingExtra
-from s1kit.grade import Case, Judgement
+from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, options
 from s1kit.grade.extract import final_answer
 from s1kit.grade.normalise import as_number, is_decimal, is_integer, normalise

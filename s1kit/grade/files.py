@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from s1kit.errors import InputError
-from s1kit.grade import BatchGrader, Case, load_grader
+from s1kit.grade.cases import BatchGrader, Case
+from s1kit.grade.load import load_grader
 from s1kit.questions import RawRow, read_rows_of
 
 BATCH = 512

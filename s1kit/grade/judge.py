@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from s1kit.grade import Case, Judgement
+from s1kit.grade.cases import Case, Judgement
 from s1kit.records import Verdict
 
 Ask = Callable[[Sequence[str]], Sequence[str]]

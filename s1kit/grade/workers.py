@@ -11,12 +11,15 @@ import os
 import selectors
 import subprocess
 import sys
+import tempfile
 import time
 import weakref
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+
+from s1kit.errors import InputError
 
 SECONDS = 3.0
 """Of processor time a comparison may take; the worker is killed then. math-verify stops after 5, by a signal."""
@@ -34,16 +37,26 @@ LONGEST_LOOK = 1.0
 """Seconds that count between two looks: while the machine or this process was paused, no worker had time."""
 
 
+def import_path() -> list[str]:
+    """Where a worker looks for modules: this package and the folders of PYTHONPATH, never the current folder.
+
+    `-P` and this list together keep a `sympy.py` beside the data from being imported.
+    """
+    named = [path for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if os.path.isabs(path)]
+    return list(dict.fromkeys([*named, str(Path(__file__).resolve().parents[2])]))
+
+
 class Worker:
     """One process, and the job it is at."""
 
     def __init__(self, now: float) -> None:
+        self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "s1kit.grade.worker"],
+            [sys.executable, "-P", "-m", "s1kit.grade.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p)},
+            stderr=self._errors,
+            env=os.environ | {"PYTHONPATH": os.pathsep.join(import_path())},
         )
         self.job: int | None = None
         self.is_ready = False
@@ -87,8 +100,15 @@ class Worker:
         *lines, self._buffer = (self._buffer + data).split(b"\n")
         return lines
 
+    def last_error(self) -> str:
+        """The last line that the process wrote to standard error."""
+        self._errors.seek(0)
+        lines = self._errors.read().decode(errors="replace").strip().splitlines()
+        return lines[-1][-300:] if lines else f"it ended without a message, exit status {self.process.poll()}"
+
     def kill(self) -> None:
         self.process.kill()
+        self._errors.close()
         for pipe in (self.process.stdin, self.process.stdout):
             if pipe is not None:
                 with contextlib.suppress(BrokenPipeError):
@@ -112,7 +132,6 @@ class WorkerPool:
         """One answer a pair, in order: the fields of `symbolic.Opinions`, or `{"failure": why}`."""
         answers: list[dict[str, Any] | None] = [None] * len(pairs)
         waiting = deque(range(len(pairs)))
-        crashes = 0
         self._looked = time.monotonic()
         with selectors.DefaultSelector() as selector:
             for idle in self._workers:
@@ -126,15 +145,16 @@ class WorkerPool:
                     worker: Worker = key.data
                     lines = worker.receive()
                     if lines is None:
-                        crashes += worker.job is None
-                        if crashes > 3:
-                            raise RuntimeError("the comparison process does not start: python -m s1kit.grade.worker")
+                        if not worker.is_ready:
+                            self._refuse(worker, selector, answers, worker.last_error())
                         self._drop(worker, selector, answers, "the comparison crashed")
                         continue
                     for line in lines:
                         self._take(worker, line, answers)
                 now = self._now()
                 for late in [w for w in self._workers if w.is_late(now)]:
+                    if not late.is_ready:
+                        self._refuse(late, selector, answers, f"it was not ready after {START_SECONDS:g} s")
                     self._drop(late, selector, answers, f"no result within {self._seconds:g} s")
         return [answer or {"failure": "no result"} for answer in answers]
 
@@ -162,6 +182,18 @@ class WorkerPool:
         elif worker.job is not None:
             answers[worker.job] = json.loads(line)
             worker.job = None
+
+    def _refuse(
+        self, worker: Worker, selector: selectors.BaseSelector, answers: list[dict[str, Any] | None], why: str
+    ) -> None:
+        """A worker that does not start would not start the next time either."""
+        self._drop(worker, selector, answers, why)
+        self.close()
+        raise InputError(
+            f"the process that compares formulas does not start: {why}",
+            where=f"{sys.executable} -P -m s1kit.grade.worker",
+            fix='Reinstall the extra: pip install --force-reinstall "s1kit[grade]".',
+        )
 
     def _drop(
         self, worker: Worker, selector: selectors.BaseSelector, answers: list[dict[str, Any] | None], why: str

@@ -1,0 +1,63 @@
+"""What is graded and what comes back: `Case`, `Judgement`, the two grader protocols, and `exact_match`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple, Protocol
+
+from s1kit.records import Question, Verdict
+
+Kind = Literal["", "math", "choice", "exact"]
+"""How to compare; empty: guessed from the solution (a single letter is a choice) and the question's options."""
+
+
+class Judgement(NamedTuple):
+    """A verdict and what supports it."""
+
+    verdict: Verdict
+    evidence: str
+    """The rule that decided, and what it compared."""
+    final_answer: str = ""
+    """What was found in the answer, normalised: equal answers are equal here, as a majority vote needs. Or empty."""
+
+
+class Case(NamedTuple):
+    """One answer to judge."""
+
+    answer: str
+    """What a model wrote after its thinking."""
+    solution: str
+    """The reference: a final answer, or a worked solution that contains it."""
+    kind: str = ""
+    question: str = ""
+    """Helps: its options are what a choice may be spelled as; its own `\\boxed{}` is no answer."""
+
+
+class Grader(Protocol):
+    """Judges one answer."""
+
+    def __call__(self, answer: str, solution: str, kind: str = "", question: str = "") -> Judgement: ...
+
+
+class BatchGrader(Grader, Protocol):
+    """Judges many at once, in order."""
+
+    def grade(self, cases: Sequence[Case]) -> list[Judgement]: ...
+
+
+def exact_match(answer: str, solution: str, kind: str = "", question: str = "") -> Judgement:
+    """A grader for tests and examples: the texts are equal, white space at the ends aside.
+
+    >>> exact_match("7 ", "7").verdict
+    'correct'
+    """
+    same = answer.strip() == solution.strip()
+    return Judgement("correct" if same else "wrong", f"{answer.strip()!r} and {solution.strip()!r}", answer.strip())
+
+
+def reference(question: Question) -> str | None:
+    """What an answer to the question is compared with: its short final answer where the source has one, else its
+    solution; None when there is neither.
+    """
+    answer = question.metadata.get("final_answer")
+    return str(answer) if answer not in (None, "") else question.solution

@@ -9,7 +9,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from s1kit.distill.chat_teacher import ChatTeacher
-from s1kit.distill.teachers import RecordedTeacher, SolutionsTeacher, TinyTeacher
+from s1kit.distill.recorded import RecordedTeacher
+from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
 from s1kit.errors import InputError
 from s1kit.journal import Journal
 from s1kit.progress import say

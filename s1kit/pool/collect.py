@@ -118,6 +118,10 @@ def _check(stage: Stage, pool: Pool) -> None:
     """The counts, the rejects, and a complaint when nothing is left."""
     stage.counts["rejected"] = len(pool.rejects)
     stage.figures["sources"] = pool.num_of_source
+    if pool.shapes:
+        stage.figures["shapes"] = dict(pool.shapes.most_common())
+        for shape, num in pool.shapes.most_common():
+            say(f"collect: {num:,} rows of {shape}")
     if pool.missing:
         stage.figures["missing_sources"] = pool.missing
     if pool.rejects:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 
@@ -26,10 +27,12 @@ class Pool:
         self.missing: dict[str, str] = {}
         """Optional sources that could not be read, and why."""
         self.num_of_source: dict[str, int] = {}
+        self.shapes: Counter[str] = Counter()
+        """How the rows of files were read, in words."""
 
     def batches(self) -> Iterator[list[Question]]:
         """All questions in order, `BATCH` at a time."""
-        self.rejects, self.num_of_source = [], {}
+        self.rejects, self.num_of_source, self.shapes = [], {}, Counter()
         questions = self._questions()
         while batch := list(islice(questions, BATCH)):
             yield batch
@@ -38,7 +41,8 @@ class Pool:
         for source in self.sources:
             name, num = label(source), 0
             try:
-                for question in read_source(source, self.seed, self.rejects if self.config.allow_rejects else None):
+                rejects = self.rejects if self.config.allow_rejects else None
+                for question in read_source(source, self.seed, rejects, self.shapes):
                     num += 1
                     yield question
             except InputError as error:

@@ -6,6 +6,7 @@ Reading a source twice gives the same rows in the same order; nothing is kept in
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from random import Random
@@ -17,8 +18,10 @@ from s1kit.recipe import Source
 from s1kit.records import Question, question_id
 
 
-def read_source(source: Source, seed: int, rejects: list[Reject] | None = None) -> Iterator[Question]:
-    """The questions of one source, at most `source.num`.
+def read_source(
+    source: Source, seed: int, rejects: list[Reject] | None = None, shapes: Counter[str] | None = None
+) -> Iterator[Question]:
+    """The questions of one source, at most `source.num`; `shapes` counts how the rows were read, in words.
 
     A broken row is an InputError that names its place, or lands in `rejects` where that is given.
     """
@@ -26,10 +29,23 @@ def read_source(source: Source, seed: int, rejects: list[Reject] | None = None) 
         case "builtin":
             questions = _read_builtin(source, seed)
         case "path":
-            questions = read_questions(source.path, source.columns, source.name, source.licence, rejects)
+            questions = read_questions(
+                source.path,
+                _columns(source),
+                source.name,
+                source.licence,
+                rejects,
+                prepare=lambda row: shaped(source, row) if keeps(source, row) else None,
+                shapes=shapes,
+            )
         case _:
             questions = _read_hub(source, rejects)
     return islice(questions, source.num)
+
+
+def _columns(source: Source) -> dict[str, str]:
+    """A template makes the question's text: no shape is looked for then."""
+    return source.columns | {"text": "text"} if source.template else source.columns
 
 
 def kind_of(source: Source) -> str:
@@ -134,7 +150,7 @@ def _read_hub(source: Source, rejects: list[Reject] | None) -> Iterator[Question
             if not keeps(source, row):
                 continue
             # A column called "source" on the Hub is of that data set's own making: the name decides.
-            question = question_from(shaped(source, row), source.columns, name, source.licence)
+            question = question_from(shaped(source, row), _columns(source), name, source.licence)
             yield question.model_copy(update={"source": name})
         except InputError as error:
             where = f"{source.hub}, row {number}"

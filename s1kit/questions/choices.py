@@ -1,0 +1,141 @@
+"""Multiple-choice rows: options in a list, in columns of their own, or as right and wrong answers."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Collection, Sequence
+from random import Random
+from typing import Any, NamedTuple
+
+from s1kit.errors import InputError
+
+LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+
+
+class Shaped(NamedTuple):
+    """A row whose question and reference have been found."""
+
+    name: str
+    """What the row was taken for; empty when it is plain columns."""
+    row: dict[str, Any]
+
+
+_QUESTION = ("question", "Question", "problem", "text", "prompt", "question_stem")
+
+
+def options_list(row: dict[str, Any]) -> Shaped | None:
+    """A list of options and the right one as an index, a letter or a text."""
+    stem_column = next((c for c in _QUESTION if isinstance(row.get(c), str)), None)
+    column = next((c for c in ("choices", "options", "endings") if row.get(c)), None)
+    if stem_column is None or column is None:
+        return None
+    given, labels = row[column], list(LETTERS)
+    if isinstance(given, str) and given.lstrip().startswith(("[", "{")):
+        try:
+            given = json.loads(given)
+        except ValueError as error:
+            raise InputError(
+                f"{column!r} is text that is no JSON list: {given!r:.60}", where=column, fix="Give a list of options."
+            ) from error
+    if isinstance(given, dict) and {"text", "label"} <= given.keys():
+        given, labels = given["text"], [str(label) for label in given["label"]]
+    elif isinstance(given, list) and all(isinstance(o, dict) and {"text", "label"} <= o.keys() for o in given):
+        given, labels = [o["text"] for o in given], [str(o["label"]) for o in given]
+    elif isinstance(given, dict) and given.keys() <= set(LETTERS):
+        given, labels = list(given.values()), list(given)
+    if not isinstance(given, list) or not 2 <= len(given) <= len(LETTERS):
+        return None
+    answers = ("answer_index", "answerKey", "answer", "correct", "correct_answer", "gold", "target", "label", "cop")
+    answer = next((c for c in answers if row.get(c) is not None), None)
+    options = [re.sub(r"^\(?[A-Z][).:]\s*", "", str(option)).strip() for option in given]
+    letter = None if answer is None else _letter(row[answer], given, options, labels, answer)
+    gone = {stem_column, column, answer, "answer", "answer_index"}
+    name = f"multiple choice ({column}{f', {answer}' if answer else ''})"
+    return Shaped(name, _with_options(row, gone, row[stem_column], options, letter))
+
+
+def _letter(answer: Any, given: Sequence[Any], options: Sequence[str], labels: Sequence[str], column: str) -> str:
+    """The letter of the right option. An index counts from 0, as in all published sets that have one."""
+    if isinstance(answer, list) and len(answer) == 1:
+        answer = answer[0]
+    text = str(answer).strip()
+    by_text = [i for i, o in enumerate(options) if text == o]
+    if isinstance(answer, int) and any(isinstance(option, int) for option in given):
+        raise InputError(
+            f"{column!r} is {answer}, which may be an index or one of the options",
+            where=column,
+            fix="Give the options as text, or the answer as a letter.",
+        )
+    by_index = [int(text)] if re.fullmatch(r"\d{1,2}", text) and int(text) < len(options) else []
+    by_label = [i for i, label in enumerate(labels[: len(options)]) if text.strip("().").upper() == label.upper()]
+    if isinstance(answer, str) and (by_text or by_label):
+        by_index = []
+    elif isinstance(answer, int) and by_index:
+        by_text, by_label = [], []
+    found = by_label or by_text or by_index
+    if len(set(found)) != 1:
+        raise InputError(
+            f"{column!r} is {answer!r:.60}, which is none of the {len(options)} options",
+            where=column,
+            fix="Give the right option's index from 0, its letter or its text.",
+        )
+    return LETTERS[found[0]]
+
+
+def lettered_columns(row: dict[str, Any]) -> Shaped | None:
+    """Options in the columns `opa` to `opd`, the right one as an index from 0 in `cop`."""
+    columns = ("opa", "opb", "opc", "opd")
+    if not all(isinstance(row.get(c), str) for c in columns) or not isinstance(row.get("question"), str):
+        return None
+    cop = row.get("cop")
+    letter = LETTERS[cop] if isinstance(cop, int) and 0 <= cop < 4 else None
+    gone = {*columns, "cop", "question"}
+    return Shaped(
+        "multiple choice (opa to opd, cop)",
+        _with_options(row, gone, row["question"], [row[c] for c in columns], letter),
+    )
+
+
+def correct_and_incorrect(row: dict[str, Any]) -> Shaped | None:
+    """A right answer and wrong ones, put in an order drawn from their texts: the same on every machine."""
+    stem_column = next((c for c in _QUESTION if isinstance(row.get(c), str)), None)
+    right = next((c for c in ("Correct Answer", "correct_answer", "best_answer") if isinstance(row.get(c), str)), None)
+    wrong = [c for c in row if re.fullmatch(r"Incorrect Answer \d|distractor_?\d|incorrect_answer_?\d", c)]
+    if stem_column is None or right is None:
+        return None
+    if isinstance(row.get("incorrect_answers"), list):
+        gone, others = {"incorrect_answers", "correct_answers"}, row["incorrect_answers"]
+    else:
+        gone, others = set(wrong), [row[c] for c in wrong if row[c]]
+    options = [str(row[right]).strip(), *(str(o).strip() for o in others)]
+    if not 2 <= len(options) <= len(LETTERS):
+        return None
+    key = "\n".join([row[stem_column], *options])
+    drawn = Random(hashlib.sha256(key.encode("utf-8")).hexdigest()[:16])
+    order = sorted(range(len(options)), key=lambda _: drawn.random())
+    letter = LETTERS[order.index(0)]
+    gone |= {stem_column, right}
+    name = f"multiple choice ({right} among wrong ones, shuffled)"
+    return Shaped(name, _with_options(row, gone, row[stem_column], [options[i] for i in order], letter))
+
+
+def _with_options(
+    row: dict[str, Any], gone: Collection[str | None], stem: str, options: Sequence[str], letter: str | None
+) -> dict[str, Any]:
+    rest = {key: value for key, value in row.items() if key not in gone}
+    lines = [f"({LETTERS[i]}) {option}" for i, option in enumerate(options)]
+    context = take_context(rest, stem)
+    rest["text"] = "\n".join([f"{context}{stem.strip()}", *lines])
+    return rest | ({"final_answer": letter} if letter else {}) | {"kind": "choice"}
+
+
+def take_context(rest: dict[str, Any], stem: str) -> str:
+    """The passage that a question is about, taken out of the other columns; empty where there is none."""
+    for column in ("context", "passage", "article", "support"):
+        passage = rest.get(column)
+        if isinstance(passage, str) and passage.strip() and column != "support":
+            del rest[column]
+            return "" if passage.strip() in stem else f"{passage.strip()}\n\n"
+    return ""

@@ -1,0 +1,221 @@
+"""A row as a question, whatever its columns are called.
+
+A row with both a worked solution and a short answer keeps both: `solution` is the worked one, and the short one is
+`metadata["final_answer"]`, which is what grading compares with.
+
+    >>> question_from({"problem": "1 + 1?", "solution": "It is two: 2.", "answer": 2}).metadata
+    {'final_answer': '2'}
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+from pydantic import ValidationError
+
+from s1kit.errors import InputError, nearest
+from s1kit.questions.files import find_files, read_rows_of
+from s1kit.questions.shapes import reshape
+from s1kit.records import Question
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "text": ("text", "question", "problem", "prompt", "Question", "Problem", "question_content", "instruction"),
+    "worked": ("solution", "worked_solution", "Solution", "rationale", "explanation"),
+    "answer": ("final_answer", "answer", "Answer", "gold", "target", "label", "expected_answer"),
+    "source": ("source", "source_type", "dataset"),
+    "licence": ("licence", "license"),
+    "domain": ("domain",),
+}
+"""Names under which each thing is looked for, the first found wins."""
+
+_NOT_METADATA = {"metadata", "id"}
+
+
+class Reject(NamedTuple):
+    """A row that is not a question, and why."""
+
+    where: str
+    complaint: str
+    line: str
+
+
+class _Read(NamedTuple):
+    question: Question
+    shape: str
+    """How the row was read, for people."""
+
+
+def question_from(
+    row: Mapping[str, Any], columns: Mapping[str, str] | None = None, name: str = "", licence: str = ""
+) -> Question:
+    """A row of any shape as a question.
+
+    `columns` maps `text`, `worked`, `answer`, `source`, `licence` or `domain` to the row's column (`solution` means
+    `worked`), or to a place inside one such as `messages[0].content`; the others are found by their usual names, and
+    known shapes (`s1kit.questions.shapes`) by themselves unless `text` is named. Raises InputError when there is no
+    text, or a named column is missing.
+    """
+    return _read(row, columns, name, licence).question
+
+
+def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, licence: str) -> _Read:
+    named = {("worked" if key == "solution" else key): column for key, column in (columns or {}).items()}
+    if unknown := sorted(named.keys() - COLUMNS.keys()):
+        raise InputError(
+            f"columns names {unknown[0]!r}", where="columns", fix=nearest(unknown[0], [*COLUMNS, "solution"])
+        )
+    shape, plain = ("", dict(row)) if "text" in named else reshape(row)
+    values = {key: _value_at(row, column, key) for key, column in named.items()}
+    taken = set(named.values())
+    found: dict[str, str] = dict(named)
+    for key in COLUMNS.keys() - named.keys():
+        column = next((c for c in COLUMNS[key] if c not in taken and not _is_missing(plain.get(c))), None)
+        if column is not None:
+            found[key], values[key] = column, plain[column]
+    text = values.get("text")
+    if "text" not in found:
+        raise InputError(
+            f"no column holds the question; the columns are {', '.join(map(str, row)) or 'none'}",
+            where="columns",
+            fix=f'Name it in the source, for example columns = {{ text = "{_likeliest(row)}" }}.',
+        )
+    if not isinstance(text, str) or not text.strip():
+        raise InputError(
+            f"the question in column {found['text']!r} is {text!r:.60}",
+            where=found["text"],
+            fix="A question is a text.",
+        )
+    worked, answer = (_as_text(values.get(key), found.get(key, "")) for key in ("worked", "answer"))
+    used = set(found.values()) | _NOT_METADATA
+    metadata = {key: value for key, value in plain.items() if key not in used and not _is_missing(value)}
+    metadata |= _parse_metadata(plain.get("metadata"))
+    if plain.get("id") is not None:
+        metadata["source_id"] = plain["id"]
+    if worked is not None and answer is not None and answer != worked:
+        metadata["final_answer"] = answer
+    given = {key: _as_text(values.get(key), found.get(key, "")) for key in ("source", "licence", "domain")}
+    try:
+        question = Question(
+            text=text,
+            solution=worked if worked is not None else answer,
+            source=given["source"] or name,
+            licence=given["licence"] or licence,
+            domain=given["domain"] or "",
+            # Dates become text and NaN becomes null: JSON has neither.
+            metadata=json.loads(json.dumps(metadata, default=str), parse_constant=lambda _: None),
+        )
+    except (ValidationError, UnicodeEncodeError) as error:
+        raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Mend the row.") from error
+    return _Read(question, shape or _described(found))
+
+
+def read_questions(
+    pattern: str,
+    columns: Mapping[str, str] | None = None,
+    name: str = "",
+    licence: str = "",
+    rejects: list[Reject] | None = None,
+    *,
+    prepare: Callable[[dict[str, Any]], dict[str, Any] | None] | None = None,
+    shapes: Counter[str] | None = None,
+) -> Iterator[Question]:
+    """The questions of a file, or of the files of a glob.
+
+    `prepare` may change a row, or leave it out with None. `shapes` counts how the rows were read, in words. A broken
+    row is an InputError naming the file and line, or lands in `rejects` where that is given.
+    """
+    for path in find_files(pattern):
+        stem = name or path.name.split(".")[0]
+        for raw in read_rows_of(path):
+            complaint, fix = raw.complaint, raw.fix
+            if raw.row is not None:
+                try:
+                    row = raw.row if prepare is None else prepare(raw.row)
+                    if row is None:
+                        continue
+                    question, shape = _read(row, columns, stem, licence)
+                    if shapes is not None:
+                        shapes[f"{path.name}: {f'{raw.form}, ' if raw.form else ''}{shape}"] += 1
+                    yield question
+                    continue
+                except InputError as error:
+                    complaint, fix = error.what, error.fix
+            if rejects is None:
+                raise InputError(complaint, where=raw.where, fix=fix)
+            rejects.append(Reject(raw.where, complaint, raw.line))
+
+
+def _described(found: Mapping[str, str]) -> str:
+    words = {"text": "question", "worked": "solution", "answer": "answer"}
+    return ", ".join(f"{words[key]} from {found[key]!r}" for key in words if key in found)
+
+
+def _value_at(row: Mapping[str, Any], column: str, key: str) -> Any:
+    """The value of a column, or of a place inside one.
+
+    >>> _value_at({"a": {"b": [{"c": 7}]}}, "a.b[0].c", "answer")
+    7
+    """
+    if column in row:
+        return row[column]
+    value: Any = row
+    for name, index in re.findall(r"([^.\[\]]+)|\[(-?\d+)\]", column):
+        if isinstance(value, str) and value.lstrip().startswith(("{", "[")):
+            try:
+                value = json.loads(value)
+            except ValueError:
+                value = None
+        try:
+            value = value[name] if name else value[int(index)]
+        except (KeyError, IndexError, TypeError):
+            raise InputError(
+                f"there is no column {column!r}; the columns are {', '.join(map(str, row))}",
+                where=f"columns.{key}",
+                fix="Name one of them, or a place inside one such as messages[0].content.",
+            ) from None
+    return value
+
+
+def _likeliest(row: Mapping[str, Any]) -> str:
+    """The column with the longest text, as an example."""
+    texts = {key: len(value) for key, value in row.items() if isinstance(value, str)}
+    return max(texts, key=lambda key: texts[key], default="problem")
+
+
+def _is_missing(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and math.isnan(value))
+
+
+def _as_text(value: Any, column: str = "") -> str | None:
+    """Solutions come as numbers and lists, too. InputError for an object, whose right part nobody can know.
+
+    >>> _as_text(7), _as_text(7.0), _as_text(["1", "2"]), _as_text(" ")
+    ('7', '7.0', '1, 2', None)
+    """
+    if _is_missing(value):
+        return None
+    if isinstance(value, dict) or (isinstance(value, list) and any(isinstance(v, dict | list) for v in value)):
+        part = f"{column}.{next(iter(value), 'value')}" if isinstance(value, dict) else f"{column}[0]"
+        raise InputError(
+            f"{column!r} is no text but {str(value)!r:.60}",
+            where=column,
+            fix=f'Name the part that is meant, for example columns = {{ answer = "{part}" }}.',
+        )
+    if isinstance(value, list):
+        return ", ".join(str(v) for v in value) or None
+    text = value if isinstance(value, str) else str(value)
+    return text if text.strip() else None
+
+
+def _parse_metadata(value: Any) -> dict[str, Any]:
+    if isinstance(value, str):
+        try:
+            value = json.loads(value)
+        except json.JSONDecodeError:
+            return {"metadata": value}
+    return dict(value) if isinstance(value, dict) else {}

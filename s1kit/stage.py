@@ -210,8 +210,15 @@ class Run:
 def open_run(folder: Path, recipe_name: str, resolved: Mapping[str, Any]) -> Run:
     """Make a run folder, or reopen the one that the same recipe made."""
     make_folder(folder)
-    path = folder / "run.json"
+    refuse_other_run(folder, recipe_name)
     plain = json.loads(json.dumps(resolved, default=str))
+    write_json(folder / "run.json", {"recipe": recipe_name, "format_version": FORMAT_VERSION, "resolved": plain})
+    return Run(folder)
+
+
+def refuse_other_run(folder: Path, recipe_name: str) -> None:
+    """Raises InputError where a folder exists and holds anything but a run of this recipe."""
+    path = folder / "run.json"
     if path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
         if before.get("format_version") != FORMAT_VERSION:
@@ -226,12 +233,10 @@ def open_run(folder: Path, recipe_name: str, resolved: Mapping[str, Any]) -> Run
                 where=str(folder),
                 fix="Give another folder with name=..., or delete this one.",
             )
-    elif any(folder.iterdir()):
+    elif folder.is_dir() and any(folder.iterdir()):
         raise InputError(
             "the folder is not empty and holds no run", where=str(folder), fix="Give another with name=..."
         )
-    write_json(path, {"recipe": recipe_name, "format_version": FORMAT_VERSION, "resolved": plain})
-    return Run(folder)
 
 
 def make_folder(folder: Path) -> None:

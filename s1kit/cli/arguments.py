@@ -48,6 +48,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_recipe(command)
         if stage == "collect":
             _add_allow_rejects(command)
+    _add_recipe(add("check", "check", "everything in a recipe that would be refused, before anything is spent"))
     _add_recipe(add("estimate", "estimate", "tokens, dollars and GPU hours of each stage, before spending anything"))
 
     ask = add("ask", "ask", "ask one question under a thinking budget")

@@ -10,11 +10,12 @@ from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
 
-from s1kit.cli.variants import take_over
+from s1kit.cli.preflight import check_recipe, refuse_faults
+from s1kit.cli.variants import recipes_of, take_over
 from s1kit.errors import InputError, WorkFailed
 from s1kit.progress import say
 from s1kit.recipe import Recipe, load_recipe
-from s1kit.stage import Run, Stage, open_run
+from s1kit.stage import Run, Stage, open_run, refuse_other_run
 
 STAGES = {
     "collect": "s1kit.pool.collect",
@@ -33,9 +34,11 @@ def main(given: argparse.Namespace) -> int:
     recipe = load_recipe(given.recipe, given.overrides)
     if given.command == "run" and recipe.variants:
         return _run_variants(given, recipe)
+    names = recipe.stages if given.command == "run" else [given.command]
+    refuse_other_run(recipe.folder, recipe.recipe)
+    refuse_faults(check_recipe(recipe, names))
     run = open_run(recipe.folder, recipe.recipe, recipe.model_dump(mode="json"))
     again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
-    names = recipe.stages if given.command == "run" else [given.command]
     for name in names:
         _do(name, recipe, run, again)
     if names[-1] in ("evaluate", "report"):
@@ -48,9 +51,9 @@ def main(given: argparse.Namespace) -> int:
 def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
     """Each variant of a recipe as a run of its own, then all on one page."""
     done: list[Recipe] = []
-    for variant, changes in recipe.variants.items():
-        overrides = [*given.overrides, *changes, f"name={recipe.name}-{variant}"]
-        one = load_recipe(given.recipe, overrides)
+    recipes = recipes_of(given.recipe, given.overrides, recipe)
+    refuse_faults(list({str(fault): fault for one in recipes for fault in check_recipe(one)}.values()))
+    for one, changes in zip(recipes, recipe.variants.values(), strict=True):
         say(f"{one.name}: {', '.join(changes) or 'as it stands'}")
         run = open_run(one.folder, one.recipe, one.model_dump(mode="json"))
         if done and (taken := take_over(done[0], one)):

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from s1kit.recipe import Recipe
+from s1kit.recipe import Recipe, load_recipe
 from s1kit.stage import RECEIPT
 
 WHOLE = ("collect", "distill")
@@ -19,6 +19,14 @@ WHOLE = ("collect", "distill")
 
 SELECTING = frozenset({"selection", "also", "num"})
 """Settings of `curate` that attempts do not depend on."""
+
+
+def recipes_of(reference: str, overrides: Sequence[str], recipe: Recipe) -> list[Recipe]:
+    """The recipe's variants as recipes of their own; the recipe itself where it has none."""
+    return [
+        load_recipe(reference, [*overrides, *changes, f"name={recipe.name}-{variant}"])
+        for variant, changes in recipe.variants.items()
+    ] or [recipe]
 
 
 def take_over(done: Recipe, next_one: Recipe) -> list[str]:

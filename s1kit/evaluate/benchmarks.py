@@ -87,6 +87,11 @@ def load_benchmarks(given: Sequence[str], num: int | None, seed: int) -> list[Qu
     return questions
 
 
+def is_on_hub(name: str) -> bool:
+    """Whether a benchmark would be fetched: a built-in name that neither a folder nor the package holds."""
+    return name in BENCHMARKS and _local(name, BENCHMARKS[name]) is None
+
+
 def name_of(given: str) -> str:
     """A benchmark's name in reports: as given, or a file's name without its endings.
 

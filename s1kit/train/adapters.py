@@ -44,7 +44,7 @@ def load_quantized(base: str, config: Any, device: torch.device) -> Any:
     from transformers import AutoModelForCausalLM, BitsAndBytesConfig
 
     from s1kit.train import attention
-    from s1kit.train.base import base_folder
+    from s1kit.train.reference import base_folder
 
     attention.register()
     how = BitsAndBytesConfig(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -12,49 +11,8 @@ import torch
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.train import attention
+from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES
-
-
-def base_folder(base: str) -> tuple[str, str]:
-    """The kind of a reference ("hf" or "random") and its folder, Hub id or shape.
-
-    Raises InputError for an unknown kind or a folder that is not a model.
-
-    >>> base_folder("random:qwen2-small")
-    ('random', 'qwen2-small')
-    """
-    if base in ("tiny-base", "tiny"):
-        folder = Path(str(resources.files("s1kit.tiny"))) / "base"
-        return "hf", str(_checked(folder, base, need_weights=True))
-    kind, colon, name = base.partition(":")
-    if not colon:
-        kind, name = "hf", base
-    if kind not in ("hf", "random") or not name:
-        raise InputError(
-            f"{base!r} is not a model to train",
-            where="train.base",
-            fix="Give hf:<folder or Hub id>, random:<folder or shape>, or tiny-base.",
-        )
-    looks_local = Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local:
-        return kind, str(_checked(Path(name).expanduser(), base, need_weights=kind == "hf"))
-    if kind == "random" and name not in SHAPES:
-        raise InputError(
-            f"there is no folder and no shape {name!r}", where="train.base", fix=f"Known shapes: {', '.join(SHAPES)}."
-        )
-    return kind, name
-
-
-def _checked(folder: Path, base: str, need_weights: bool) -> Path:
-    weights = any(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or (need_weights and not weights):
-        missing = "config.json" if not (folder / "config.json").is_file() else "*.safetensors"
-        raise InputError(
-            f"{base!r} is not a model folder: it has no {missing}",
-            where=str(folder),
-            fix="Give a Hugging Face folder with config.json, *.safetensors and a tokenizer.",
-        )
-    return folder
 
 
 def load_tokenizer(base: str, own: str, fmt: ThinkingFormat) -> Any:

@@ -10,9 +10,9 @@ from statistics import NormalDist
 from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.train.advice import advice, fastest, fits
-from s1kit.train.base import base_folder
 from s1kit.train.cost import card_gib, estimate
 from s1kit.train.flops import training_flops
+from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES, Shape
 
 PAPER = Train(

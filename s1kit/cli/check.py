@@ -1,0 +1,34 @@
+"""`s1kit check`: whether a recipe would run, before anything is spent."""
+
+from __future__ import annotations
+
+import argparse
+
+from s1kit.cli.preflight import Fault, check_recipe
+from s1kit.cli.variants import recipes_of
+from s1kit.recipe import Recipe, load_recipe
+
+
+def main(given: argparse.Namespace) -> int:
+    recipe = load_recipe(given.recipe, given.overrides)
+    faults: dict[str, Fault] = {}
+    for one in recipes_of(given.recipe, given.overrides, recipe):
+        faults |= {str(fault): fault for fault in check_recipe(one)}
+    if not faults:
+        print(f"{recipe.name}: nothing to complain about in {', '.join(recipe.stages)}")
+        _print_notes(recipe)
+        return 0
+    print(f"{recipe.name}: {len(faults)} {'things' if len(faults) > 1 else 'thing'} would be refused")
+    for number, fault in enumerate(faults, 1):
+        print(f"  {number}. {fault}")
+    _print_notes(recipe)
+    return 2
+
+
+def _print_notes(recipe: Recipe) -> None:
+    """What could not be checked without fetching it."""
+    from s1kit.pool.sources import expand, kind_of, label
+
+    hub = [label(each) for source in recipe.collect.sources for each in expand(source) if kind_of(each) == "hub"]
+    if hub and "collect" in recipe.stages:
+        print(f"  not checked, because it is on the Hub: {', '.join(dict.fromkeys(hub))}")

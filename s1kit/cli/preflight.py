@@ -1,0 +1,330 @@
+"""Everything in a recipe that can be refused, found before a stage runs: all faults at once, nothing sent or spent.
+
+Each stage's own functions resolve its names and files, so that what is refused here is what the stage would refuse.
+Data sets and models on the Hub are not fetched.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, ParamSpec, TypeVar
+
+from s1kit.cli.references import check_chat, check_engine, check_model, require
+from s1kit.errors import InputError
+from s1kit.recipe import Recipe
+from s1kit.stage import RECEIPT
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PEEK = 20
+"""Rows of each file of questions that are read; the stage itself reads all."""
+
+BYTES_A_PARAMETER = 16
+"""Of training in float32: the weight, its gradient and two moments of the optimiser."""
+
+
+class Fault(NamedTuple):
+    """One thing that a stage would refuse."""
+
+    stage: str
+    error: InputError
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.error}"
+
+
+def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None) -> list[Fault]:
+    """The faults of the recipe in the given stages, all of them by default. A finished stage is not checked again."""
+    checks: dict[str, Callable[[Recipe, _Collected], None]] = {
+        "collect": _collect,
+        "distill": _distill,
+        "curate": _curate,
+        "train": _train,
+        "evaluate": _evaluate,
+        "report": _report,
+    }
+    names = list(recipe.stages if stages is None else stages)
+    faults: list[Fault] = []
+    order = list(checks)
+    if names != sorted(names, key=order.index):
+        error = InputError(
+            f"the stages stand as {', '.join(names)}",
+            where="stages",
+            fix=f"Give them in the order {', '.join(n for n in order if n in names)}.",
+        )
+        faults.append(Fault("recipe", error))
+    for name in order:
+        if name in names and not (recipe.folder / name / RECEIPT).exists():
+            found = _Collected(name)
+            checks[name](recipe, found)
+            faults += found.faults
+    return faults
+
+
+def refuse_faults(faults: Sequence[Fault]) -> None:
+    """Raises one InputError that lists all faults; none where there is none."""
+    if len(faults) == 1:
+        raise faults[0].error
+    if faults:
+        lines = "\n".join(f"  {number}. {fault}" for number, fault in enumerate(faults, 1))
+        raise InputError(f"{len(faults)} things in the recipe would be refused; nothing was done yet:\n{lines}")
+
+
+class _Collected:
+    """Runs checks of one stage and keeps what each of them refuses."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.faults: list[Fault] = []
+
+    def run(self, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What the check gives; None where it refuses."""
+        try:
+            return check(*args, **kwargs)
+        except InputError as error:
+            self.faults.append(Fault(self.stage, error))
+        except FileNotFoundError as error:
+            self.add(f"there is no file {error.filename}", fix="Check the path in the recipe.")
+        return None
+
+    def add(self, what: str, where: str = "", fix: str = "") -> None:
+        self.faults.append(Fault(self.stage, InputError(what, where=where, fix=fix)))
+
+
+def _collect(recipe: Recipe, found: _Collected) -> None:
+    from s1kit.pool.evaluation_names import ON_THE_HUB, shipped_sets
+    from s1kit.pool.sentences import model_files
+    from s1kit.pool.sources import expand
+
+    config = recipe.collect
+    if not config.sources:
+        found.add("the recipe names no source", "collect.sources", 'Add one, e.g. sources = [{ path = "mine.csv" }].')
+    for source in config.sources:
+        for each in found.run(expand, source) or []:
+            found.run(_peek, each, recipe)
+    if config.duplicates == "near":
+        found.run(require, "datasketch", "collect.duplicates = near", "curate")
+    if config.executor == "ray":
+        found.run(require, "ray", "collect.executor = ray", "ray")
+    if config.decontaminate == "none":
+        return
+    for name in config.against:
+        if name in ON_THE_HUB:
+            found.run(require, "datasets", f"reading the evaluation set {name} from the Hub", "hub")
+        elif name != "tiny" and (name not in shipped_sets() or config.decontaminate == "semantic"):
+            found.run(_peek_set, name, config.decontaminate)
+    if config.decontaminate == "semantic":
+        if config.semantic is None:
+            found.add(
+                "decontaminate = 'semantic' has no sentence model",
+                "collect.semantic.model",
+                "Give its folder, e.g. collect.semantic.model=models/all-MiniLM-L6-v2.",
+            )
+        else:
+            found.run(require, "torch", "collect.decontaminate = semantic", "semantic")
+            found.run(lambda model: list(model_files(model)), config.semantic.model)
+            if config.semantic.judge:
+                found.run(check_chat, config.semantic.judge, "collect.semantic.judge")
+
+
+def _peek(source: Any, recipe: Recipe) -> None:
+    """The first questions of a file; of the Hub, whether it could be read at all."""
+    from s1kit.pool.sources import kind_of, read_source
+
+    kind = kind_of(source)
+    if kind == "hub":
+        if not source.optional:
+            require("datasets", f"reading {source.hub} from the Hub", "hub")
+        return
+    try:
+        rejects: list[Any] | None = [] if recipe.collect.allow_rejects else None
+        first = next(islice(read_source(source, recipe.seed, rejects), PEEK), None)
+    except InputError:
+        if source.optional:
+            return
+        raise
+    if first is None and not source.optional:
+        raise InputError(
+            "no question is read from it", where=source.path or source.builtin, fix="Give a file that has rows."
+        )
+
+
+def _peek_set(name: str, tier: str) -> None:
+    from s1kit.pool.evaluation_sets import load_set, read_set
+
+    if tier == "semantic":
+        read_set(name)
+    else:
+        load_set(name, "s1" if tier == "s1" else "strict")
+
+
+def _distill(recipe: Recipe, found: _Collected) -> None:
+    from s1kit.providers.terms import terms_of
+
+    config = recipe.distill
+    scheme, _, rest = config.teacher.partition(":")
+    match scheme:
+        case "tiny" | "solutions" if not rest:
+            pass
+        case "recorded" if rest:
+            if not Path(rest).is_file():
+                found.add("there is no file of recorded traces", rest, "Give recorded:<file>.")
+        case "chat":
+            found.run(
+                check_chat,
+                config.teacher,
+                "distill.teacher",
+                base_url=config.base_url,
+                key_file=config.key_file,
+                price=config.price,
+                prices_path=config.prices,
+            )
+        case _:
+            found.run(check_engine, config.teacher, "distill.teacher")
+    if "{question}" not in config.prompt:
+        found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
+    if "train" in recipe.stages and not recipe.train.acknowledge_terms and scheme == "chat":
+        entry = terms_of(config.teacher)
+        if entry.terms == "forbids":
+            found.add(
+                f"{entry.sentence}; train would refuse the traces after they were paid for",
+                "distill.teacher",
+                'Take another teacher, or say why you may with train.acknowledge_terms="...".',
+            )
+
+
+def _curate(recipe: Recipe, found: _Collected) -> None:
+    from s1kit.curate.quality import rules_of
+    from s1kit.curate.selection import find_selector
+
+    config = recipe.curate
+    for rule in config.quality:
+        found.run(rules_of, [rule])
+    for name in [config.selection, *config.also]:
+        found.run(find_selector, name)
+    if ":" in config.domains:
+        found.run(check_chat, config.domains, "curate.domains")
+    elif config.domains not in ("source", "offline"):
+        found.add(
+            f"domains is {config.domains!r}",
+            "curate.domains",
+            "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat.",
+        )
+    for student in config.students:
+        found.run(check_model, student, "curate.students")
+    low, high = config.keep_band
+    if not 0 <= low <= high <= 1:
+        found.add(f"keep_band is [{low:g}, {high:g}]", "curate.keep_band", "Give two shares from 0 to 1, in order.")
+    if config.judge:
+        found.run(check_chat, config.judge, "curate.judge")
+    if config.students or "complete" in config.quality:
+        found.run(require, "math_verify", "grading", "grade")
+
+
+def _train(recipe: Recipe, found: _Collected) -> None:
+    from s1kit.forcing.formats import find_format
+    from s1kit.train.reference import base_folder
+    from s1kit.train.shapes import SHAPES
+
+    train = recipe.train
+    fmt = found.run(find_format, train.format)
+    num_before = len(found.faults)
+    for package in ("torch", "transformers"):
+        found.run(require, package, "fine-tuning", "train")
+    if train.lora:
+        found.run(require, "peft", "train.lora", "train")
+        if train.lora.quantize:
+            found.run(require, "bitsandbytes", "train.lora.quantize", "qlora")
+    if train.layout.attention == "flash":
+        found.run(require, "flash_attn", "train.layout.attention = flash", "flash")
+    if train.layout.fp8:
+        found.run(require, "torchao", "train.layout.fp8", "fp8")
+    for tracker in train.layout.trackers:
+        found.run(require, tracker, "train.layout.trackers", tracker)
+    has_packages = len(found.faults) == num_before
+    base = found.run(base_folder, train.base)
+    if train.tokenizer and not Path(train.tokenizer).expanduser().exists():
+        found.add(f"there is no {train.tokenizer}", "train.tokenizer", "Give a folder or a tokenizer.json(.gz).")
+    elif base and fmt and has_packages and (train.tokenizer or Path(base[1]).is_dir() or base[1] in SHAPES):
+        found.run(_check_tokenizer, recipe, fmt)
+    if base and has_packages:
+        found.run(_check_room, recipe)
+
+
+def _check_tokenizer(recipe: Recipe, fmt: Any) -> None:
+    from s1kit.train.base import load_config, load_tokenizer
+    from s1kit.train.encoded import check_format
+
+    tokenizer = load_tokenizer(recipe.train.base, recipe.train.tokenizer, fmt)
+    check_format(tokenizer, fmt)
+    load_config(recipe.train.base, tokenizer)
+
+
+def _check_room(recipe: Recipe) -> None:
+    """Disk for the checkpoints, and on a machine without a GPU the memory that full fine-tuning takes."""
+    import torch
+
+    from s1kit.train.disk import check_disk
+    from s1kit.train.estimate import shape_of
+    from s1kit.train.packing import batches
+
+    train = recipe.train
+    try:
+        shape = shape_of(train.base)
+    except InputError:  # on the Hub, and of a size that is not known by name
+        return
+    there = next(p for p in [recipe.folder / "train", *recipe.folder.absolute().parents] if p.exists())
+    num_steps = len(batches(recipe.curate.num, train.batch_size, train.epochs, train.max_steps, recipe.seed))
+    check_disk(there, shape, train, num_steps)
+    if torch.cuda.is_available() or train.lora is not None:
+        return
+    needed, free = shape.parameters * BYTES_A_PARAMETER, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > free:
+        raise InputError(
+            f"training {shape.parameters / 1e9:.1f}B parameters takes {needed / 1e9:,.0f} GB and more of memory; "
+            f"this machine has {free / 1e9:,.0f} GB and no GPU",
+            where="train.base",
+            fix='Train on a machine with GPUs, take a smaller base, or stop before with stages=["collect", ...].',
+        )
+
+
+def _evaluate(recipe: Recipe, found: _Collected) -> None:
+    from s1kit.evaluate.comparators import check_models, settings_of
+    from s1kit.evaluate.settings import grid
+
+    config = recipe.evaluate
+    found.run(grid, config)
+    for reference, where in ((config.model, "evaluate.model"), (config.baseline, "evaluate.baseline")):
+        if reference:
+            found.run(check_engine, reference, where)
+    if not config.model and "train" not in recipe.stages and not (recipe.folder / "train" / RECEIPT).exists():
+        found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
+    if not config.benchmarks:
+        found.add("no benchmark", "evaluate.benchmarks", 'Name one, for example ["tiny"].')
+    for name in config.benchmarks:
+        found.run(_check_benchmark, name, recipe)
+    found.run(settings_of, config.comparators)
+    found.run(check_models, config.comparators)
+    for comparator in config.comparators:
+        for file in (comparator.file, comparator.numbers if comparator.numbers != "s1-paper" else ""):
+            if file and not Path(file).exists():
+                found.add(f"there is no file {file!r}", "evaluate.comparators", "Check the path.")
+    found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_benchmark(name: str, recipe: Recipe) -> None:
+    """A benchmark on this machine is read whole; of one on the Hub it is known only whether it could be."""
+    from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks
+
+    if is_on_hub(name):
+        require("datasets", f"reading {name} from the Hub", "hub")
+    else:
+        load_benchmarks([name], recipe.evaluate.num_questions, recipe.seed)
+
+
+def _report(recipe: Recipe, found: _Collected) -> None:
+    found.run(require, "matplotlib", "the report", "report")

@@ -1,0 +1,82 @@
+"""Model references and optional packages, checked without loading or asking anything."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+from s1kit.engines import SCHEMES
+from s1kit.errors import InputError, MissingExtra, nearest
+
+_ENGINE_PACKAGES = {
+    "hf": (("torch", "torch"), ("transformers", "torch")),
+    "tiny": (("torch", "torch"), ("transformers", "torch")),
+    "tiny-base": (("torch", "torch"), ("transformers", "torch")),
+    "vllm": (("vllm", "vllm"),),
+    "llama.cpp": (("llama_cpp", "llama-cpp"),),
+}
+
+
+def require(package: str, purpose: str, extra: str) -> None:
+    """Raises MissingExtra where a package is not installed; imports nothing."""
+    if find_spec(package) is None:
+        raise MissingExtra(purpose, package.replace("_", "-"), extra=extra)
+
+
+def check_engine(reference: str, where: str) -> None:
+    """Raises InputError for a reference that no engine knows, a folder that is no model, a missing package."""
+    scheme, _, rest = reference.partition(":")
+    known = [s.partition(":")[0] for s in SCHEMES]
+    if scheme not in known:
+        advice = f"For a folder, write hf:{reference}. " if Path(reference).is_dir() else ""
+        raise InputError(f"no engine knows the model {reference!r}", where=where, fix=advice + nearest(scheme, known))
+    if scheme not in ("tiny", "tiny-base") and not rest:
+        raise InputError(f"{reference!r} names no model", where=where, fix=f"Known: {', '.join(SCHEMES)}.")
+    for package, extra in _ENGINE_PACKAGES.get(scheme, ()):
+        require(package, f"{where} = {reference}", extra)
+    path = Path(rest.split("#")[0]).expanduser()
+    if scheme == "llama.cpp" and not path.is_file():
+        raise InputError(f"there is no file {rest!r}", where=where, fix="Give a .gguf file.")
+    if scheme in ("hf", "vllm") and _looks_local(rest) and not (path / "config.json").is_file():
+        raise InputError(
+            f"{rest!r} is no model folder: it has no config.json",
+            where=where,
+            fix="Give a model folder or a Hub id.",
+        )
+    if scheme == "scripted" and not path.is_file():
+        raise InputError(f"there is no file {rest!r}", where=where, fix="Give a script of replies.")
+    if scheme == "completions" and not rest.startswith(("http://", "https://")):
+        raise InputError(f"{rest!r} is no address", where=where, fix="Give completions:<base URL>#<model>.")
+
+
+def check_chat(
+    reference: str,
+    where: str,
+    *,
+    base_url: str = "",
+    key_file: str = "",
+    price: str | dict[str, float] = "",
+    prices_path: str = "",
+) -> None:
+    """Raises InputError for an unknown provider, a missing key or a model without a price. Nothing is sent."""
+    from s1kit.providers.catalog import find_model
+    from s1kit.providers.keys import find_key
+    from s1kit.providers.money import price_of
+
+    if prices_path and not Path(prices_path).is_file():
+        raise InputError(f"there is no file of prices {prices_path!r}", where=where, fix="Give a TOML file of prices.")
+    model = find_model(reference, base_url)
+    find_key(model, key_file)
+    price_of(model, setting=price, prices_path=prices_path)
+
+
+def check_model(reference: str, where: str) -> None:
+    """A reference to an engine or to a provider's chat model."""
+    if reference.startswith("chat:"):
+        check_chat(reference, where)
+    else:
+        check_engine(reference, where)
+
+
+def _looks_local(name: str) -> bool:
+    return Path(name).expanduser().exists() or name.startswith((".", "/", "~")) or name.count("/") > 1

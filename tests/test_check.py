@@ -1,0 +1,83 @@
+"""`s1kit check`: all faults of a recipe at once, before a stage runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s1kit.cli import main
+from s1kit.cli.preflight import check_recipe
+from s1kit.recipe import load_recipe
+
+
+def faults(tmp_path: Path, *overrides: str) -> list[str]:
+    return [str(fault) for fault in check_recipe(load_recipe("tiny", [f"out={tmp_path}", *overrides]))]
+
+
+def test_the_default_recipe_passes(tmp_path: Path) -> None:
+    assert faults(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("override", "complaint"),
+    [
+        ('collect.sources=[{path = "nowhere.csv"}]', "collect: there is no file 'nowhere.csv'"),
+        ('collect.sources=[{builtin = "tony"}]', "collect: no built-in source is called 'tony'"),
+        ('collect.against=["math5000"]', "Did you mean math500"),
+        ("distill.teacher=chat:deepseak/x", "distill: no provider is called 'deepseak'"),
+        ("distill.teacher=chat:deepseek/deepseek-reasoner", "distill: there is no key for deepseek"),
+        ("distill.teacher=recorded:nowhere.jsonl", "distill: there is no file of recorded traces"),
+        ("distill.teacher=hf:/nowhere", "distill: '/nowhere' is no model folder"),
+        ("distill.prompt=ask", "distill: the prompt does not contain"),
+        ('curate.quality=["complet"]', "curate: there is no quality rule 'complet'"),
+        ("curate.selection=rand", "curate: there is no selection 'rand'"),
+        ('curate.also=["longst"]', "curate: there is no selection 'longst'"),
+        ('curate.students=["tiny-bas"]', "curate: no engine knows the model 'tiny-bas'"),
+        ("curate.domains=of", "curate: domains is 'of'"),
+        ("curate.keep_band=[0.9, 0.1]", "curate: keep_band"),
+        ("train.format=s2", "train: unknown thinking format 's2'"),
+        ("train.format=gpt-oss", "train: "),
+        ("train.base=hf:/nowhere", "train: 'hf:/nowhere' is not a model folder"),
+        ("train.tokenizer=nowhere.json", "train: there is no nowhere.json"),
+        ("train.layout.attention=flash", "pip install 's1kit[flash]'"),
+        ('evaluate.benchmarks=["math5000"]', "evaluate: there is no benchmark 'math5000'"),
+        ("evaluate.baseline=tiny-bsae", "evaluate: no engine knows the model 'tiny-bsae'"),
+        ('stages=["train", "collect"]', "recipe: the stages stand as train, collect"),
+        ('stages=["collect", "evaluate"]', "evaluate: there is no model to evaluate"),
+    ],
+)
+def test_a_fault_of_any_stage_is_found_before_the_first(
+    tmp_path: Path, override: str, complaint: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("DEEPSEEK_API_KEY", raising=False)
+    found = faults(tmp_path, override)
+    assert any(complaint in fault for fault in found), found
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_teacher_whose_terms_forbid_training_is_refused_before_it_is_paid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GEMINI_API_KEY", "k" * 20)
+    teacher = "distill.teacher=chat:gemini/gemini-2.5-pro"
+    (fault,) = faults(tmp_path, teacher)
+    assert "forbids training" in fault
+    assert "kkkk" not in fault
+    assert faults(tmp_path, teacher, "train.acknowledge_terms=research, agreed in writing") == []
+
+
+def test_all_faults_are_told_at_once_and_nothing_is_made(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = [f"out={tmp_path}", 'evaluate.benchmarks=["math5000"]', "curate.selection=rand", "train.format=s2"]
+    assert main(["check", "tiny", *wrong]) == 2
+    assert [word in capsys.readouterr().out for word in ("math5000",)] == [True]
+    assert main(["run", "tiny", *wrong]) == 2
+    printed = capsys.readouterr().err
+    assert all(word in printed for word in ("math5000", "'rand'", "'s2'", "3 things"))
+    assert not any(tmp_path.iterdir())
+
+
+def test_a_finished_stage_is_not_checked_again(tmp_path: Path) -> None:
+    (tmp_path / "tiny" / "distill").mkdir(parents=True)
+    (tmp_path / "tiny" / "distill" / "receipt.json").write_text("{}")
+    assert faults(tmp_path, "distill.teacher=chat:deepseek/deepseek-reasoner") == []

@@ -17,7 +17,7 @@ from s1kit.distill.distill import distill
 from s1kit.distill.estimate import estimate_distill, probe_cost, total_interval
 from s1kit.errors import WorkFailed
 from s1kit.journal import Journal
-from s1kit.providers.money import CapReached
+from s1kit.providers.spend_cap import CapReached
 from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
@@ -268,7 +268,7 @@ def test_every_reply_that_reached_the_client_is_in_the_journal_when_it_dies(tmp_
         # The child dies the moment its third reply is handed over, with others in flight.
         code = (
             "import os, sys; from pathlib import Path; from s1kit.journal import Journal;"
-            "from s1kit.providers.many import chat_many; num = [0]\n"
+            "from s1kit.providers.sync import chat_many; num = [0]\n"
             "def on_reply(index, reply):\n"
             "    print(index, flush=True); num[0] += 1\n"
             "    if num[0] == 3: os._exit(9)\n"

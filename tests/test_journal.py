@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import io
 import multiprocessing
 import os
 import sqlite3
@@ -13,7 +12,6 @@ import pytest
 
 from s1kit.errors import InputError, WorkFailed
 from s1kit.journal import Entry, Job, Journal, is_journal, request_key
-from s1kit.journal.scribe import BUSY_GROUPS, Scribe, work
 
 
 def entry(text: str, **fields: object) -> Entry:
@@ -154,7 +152,7 @@ def test_batch_jobs_are_remembered_until_they_are_collected(tmp_path: Path) -> N
         journal.put_job(Job(id="batch_1", provider="p", model="m", keys=("a", "b")))
         assert [job.keys for job in journal.jobs("p", "m")] == [("a", "b")]
         journal.put_job(Job(id="batch_1", provider="p", model="m", keys=("a", "b"), state="collected"))
-        assert journal.jobs("p", "m") == []
+        assert journal.jobs("p", "m", state="open") == []
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root may write anywhere")
@@ -223,63 +221,3 @@ def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(InputError, match="another version"):
         Journal(tmp_path / "j.sqlite")
-
-
-# ---- the process that writes where replies are many -----------------------------------------------------------------
-
-
-def commit_all(journal: Journal, start: int, num: int) -> None:
-    async def work() -> None:
-        for first in range(start, start + num, 50):
-            await asyncio.gather(*(journal.commit(entry(str(n))) for n in range(first, first + 50)))
-
-    asyncio.run(work())
-
-
-def scribe_of(journal: Journal) -> Scribe:
-    """The journal's scribe, once it runs: a few busy groups start it."""
-    scribe = journal._writer._scribe
-    commit_all(journal, 0, 50 * BUSY_GROUPS)
-    assert scribe._is_ready.wait(60)
-    return scribe
-
-
-@pytest.mark.skipif(os.name == "nt", reason="a thread writes there")
-def test_a_busy_run_s_replies_are_written_by_a_process_of_its_own(tmp_path: Path) -> None:
-    written = []
-    with Journal(tmp_path / "j.sqlite") as journal:
-        scribe = scribe_of(journal)
-        scribe._on_written = lambda: written.append(1)
-        commit_all(journal, 5000, 200)
-        asyncio.run(journal.commit(entry("héllo \ud800"), reply=b'{"text":"as it came"}'))
-        assert len(written) >= 5
-        last = journal.get(entry("héllo \ud800").key)
-        assert last is not None
-        assert last.reply == {"text": "as it came"}
-        assert last.request == entry("héllo \ud800").request
-        process = scribe._process
-    assert process is not None
-    assert process.returncode == 0
-    with Journal(tmp_path / "j.sqlite") as journal:
-        assert {e.key for e in journal.entries()} >= {entry(str(n)).key for n in range(5000, 5200)}
-
-
-@pytest.mark.skipif(os.name == "nt", reason="a thread writes there")
-def test_nothing_is_lost_when_that_process_dies(tmp_path: Path) -> None:
-    with Journal(tmp_path / "j.sqlite") as journal:
-        process = scribe_of(journal)._process
-        assert process is not None
-        process.kill()
-        commit_all(journal, 5000, 500)
-        assert len(journal) == 50 * BUSY_GROUPS + 500
-
-
-def test_a_row_that_breaks_off_is_not_written(tmp_path: Path) -> None:
-    """The caller was killed while it wrote into the pipe."""
-    whole = b'[[["%s", "p", "m", "online", "2026", "stop", 1, 2, 0.0], 2, 4]]\n{}'
-    given = io.BytesIO(whole % b"first" + b"null" + whole % b"second" + b"nu")
-    answers = io.BytesIO()
-    work(tmp_path / "j.sqlite", given, answers)
-    assert answers.getvalue() == b"ready\nwritten\n"
-    with Journal(tmp_path / "j.sqlite") as journal:
-        assert journal.known(["first", "second"]) == {"first"}

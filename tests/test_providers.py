@@ -15,8 +15,8 @@ from s1kit.errors import InputError
 from s1kit.journal import Journal
 from s1kit.providers.chat import Parameters, Problem, Reply, Stopped
 from s1kit.providers.client import Client, open_client
-from s1kit.providers.many import chat_many
-from s1kit.providers.money import CapReached
+from s1kit.providers.spend_cap import CapReached
+from s1kit.providers.sync import chat_many
 from s1kit.providers.throttle import ThrottleSettings
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, fail_first, thinking_of
@@ -108,7 +108,7 @@ def test_a_slow_body_is_a_timeout_and_asked_again(server: ProviderServer, journa
     (reply,) = ask(client, QUESTION)
     assert reply.answer == answer_of(QUESTION)
     assert client.tally.problems["timeout"] == 1
-    assert client.purse.num_lost == 1  # it may have been charged, and the books say so
+    assert client.spend_cap.num_lost == 1  # it may have been charged, and the books say so
 
 
 def test_attempts_are_bounded(server: ProviderServer, journal: Journal) -> None:
@@ -125,10 +125,9 @@ def test_attempts_are_bounded(server: ProviderServer, journal: Journal) -> None:
         (lambda r: r | {"choices": [r["choices"][0] | {"finish_reason": "length"}]}, "length", True),
         (lambda r: r | {"choices": [r["choices"][0] | {"finish_reason": "content_filter"}]}, "refused", True),
         (lambda r: r | {"choices": [r["choices"][0] | {"message": {"content": None}}]}, "empty", False),
-        (lambda r: r | {"choices": []}, "malformed", False),
-        (lambda r: {"hello": "world"}, "malformed", False),
+        (lambda r: r | {"choices": [r["choices"][0] | {"finish_reason": ["x"]}]}, "malformed", True),
     ],
-    ids=["truncated", "refused", "empty", "no choices", "another shape"],
+    ids=["truncated", "refused", "empty", "unknown finish"],
 )
 def test_a_reply_that_is_not_good_is_kept_with_its_cost_and_not_bought_again(
     server: ProviderServer, journal: Journal, change: Any, finish: str, thinks: bool
@@ -144,11 +143,73 @@ def test_a_reply_that_is_not_good_is_kept_with_its_cost_and_not_bought_again(
     assert next(journal.entries()).finish_reason == finish
 
 
-def test_a_body_that_is_no_json_is_malformed_and_kept(server: ProviderServer, journal: Journal) -> None:
-    server.faults = lambda number, question: Fault(body='{"choices": [')
-    (reply,) = ask(client_of(server, journal), QUESTION)
-    assert (reply.finish_reason, reply.note[:24]) == ("malformed", "the reply is not JSON; t")
-    assert next(journal.entries()).reply == {"not_json": '{"choices": ['}
+NO_ANSWERS = {
+    "an error of OpenRouter": '{"error": {"code": 502, "message": "Provider returned error"}}',
+    "an error beside null choices": '{"error": {"message": "overloaded"}, "choices": null}',
+    "an error in a choice": '{"choices": [{"error": {"code": 502, "message": "x"}, "message": {"content": ""}}]}',
+    "an error finish": '{"choices": [{"finish_reason": "error", "message": {"content": "half"}}]}',
+    "out of resources": '{"choices": [{"finish_reason": "insufficient_system_resource", "message": {"content": "h"}}]}',
+    "an error of Anthropic": '{"type": "error", "error": {"type": "overloaded_error", "message": "Overloaded"}}',
+    "HTML": "<html><body>We are down for maintenance</body></html>",
+    "nothing": "",
+    "half a body": '{"choices": [',
+    "no choices": '{"choices": []}',
+    "another shape": '{"hello": "world"}',
+    "a list": "[1, 2, 3]",
+    "null": "null",
+}
+
+
+@pytest.mark.parametrize("body", NO_ANSWERS.values(), ids=NO_ANSWERS)
+@pytest.mark.parametrize("provider", ["compatible", "openrouter", "gemini", "anthropic"])
+def test_a_body_that_no_model_wrote_is_no_data_and_is_asked_again_whatever_its_status(
+    server: ProviderServer, journal: Journal, provider: str, body: str
+) -> None:
+    server.faults = fail_first(2, Fault(body=body))
+    client = client_of(server, journal, provider)
+    (reply,) = ask(client, QUESTION)
+    assert (reply.finish_reason, reply.answer) == ("stop", answer_of(QUESTION))
+    assert sum(client.tally.problems.values()) == 2
+    assert len(journal) == 1
+
+
+ACCOUNTS = {
+    "anthropic-credit": (400, "Your credit balance is too low to access the Anthropic API.", "Fill the account"),
+    "openai-limit": (400, '{"error": {"code": "billing_hard_limit_reached", "message": "x"}}', "Fill the account"),
+    "gemini-location": (400, "User location is not supported for the API use.", "serves your country"),
+    "deepseek-balance": (402, "Insufficient Balance", "Fill the account"),
+    "openrouter-200": (200, '{"error": {"code": 402, "message": "Insufficient credits"}}', "Fill the account"),
+    "wrong-key-200": (200, '{"error": {"code": 401, "message": "No auth"}}', "Check the key"),
+}
+
+
+@pytest.mark.parametrize("name", ACCOUNTS)
+def test_what_stops_the_account_stops_the_run_even_after_hundreds_of_answers(
+    server: ProviderServer, journal: Journal, name: str
+) -> None:
+    status, body, remedy = ACCOUNTS[name]
+    server.faults = lambda number, question: Fault(status=status, body=body) if number >= 20 else None
+    with pytest.raises(Stopped, match=remedy):
+        chat_many(client_of(server, journal), [[{"role": "user", "content": str(n)}] for n in range(200)], journal)
+    assert len(journal) == 20
+    assert server.num_requests < 120
+
+
+def test_a_firewall_that_blocks_one_question_costs_that_question_only(server: ProviderServer, journal: Journal) -> None:
+    blocked = Fault(status=403, body="<html>Your request was blocked</html>", content_type="text/html")
+    server.faults = lambda number, question: blocked if question == "x" else None
+    replies = chat_many(
+        client_of(server, journal), [[{"role": "user", "content": q}] for q in ("a", "x", "b")], journal, concurrency=1
+    )
+    assert [r.finish_reason for r in replies] == ["stop", "failed", "stop"]
+
+
+def test_a_closed_port_and_a_name_that_does_not_resolve_are_named_at_once(journal: Journal) -> None:
+    for url in ("http://127.0.0.1:9/v1", "http://no-such-host.invalid/v1"):
+        client = open_client(f"chat:{url}#m", journal)
+        with pytest.raises(Stopped, match="cannot be reached"):
+            chat_many(client, [[{"role": "user", "content": str(n)}] for n in range(30)], journal)
+        assert client.spend_cap.num_lost == 0
 
 
 def test_a_wrong_content_type_is_no_fault_of_the_reply(server: ProviderServer, journal: Journal) -> None:
@@ -189,7 +250,7 @@ def test_an_empty_account_is_not_waited_out(server: ProviderServer, journal: Jou
     assert server.num_requests == 1
 
 
-def test_a_bad_request_is_that_question_s_own_but_five_alike_stop_the_run(
+def test_a_bad_request_is_that_question_s_own_but_eight_alike_stop_the_run(
     server: ProviderServer, journal: Journal
 ) -> None:
     server.faults = lambda number, question: Fault(status=400, body="too long") if question == "x" else None
@@ -203,7 +264,7 @@ def test_a_bad_request_is_that_question_s_own_but_five_alike_stop_the_run(
     ]
     server.faults = lambda number, question: Fault(status=400, body="unknown parameter: temperature")
     client = client_of(server, Journal(journal.path.with_name("other.sqlite")))
-    with pytest.raises(Stopped, match=r"first five requests alike.*unknown parameter"):
+    with pytest.raises(Stopped, match=r"refused 8 requests in a row alike.*unknown parameter"):
         chat_many(client, [[{"role": "user", "content": str(n)}] for n in range(50)], journal)
     client.journal.close()
 
@@ -238,8 +299,8 @@ def test_the_cap_is_never_overshot_whatever_is_in_flight(server: ProviderServer,
         chat_many(client, [[{"role": "user", "content": q}] for q in questions], journal)
     spent = sum(entry.cost_usd for entry in journal.entries())
     assert 0.8 < spent <= 1.0
-    assert client.purse.spent == pytest.approx(spent)
-    assert client.purse.reserved == pytest.approx(0.0)
+    assert client.spend_cap.spent == pytest.approx(spent)
+    assert client.spend_cap.reserved == pytest.approx(0.0)
 
 
 def test_a_cap_on_what_has_no_known_price_is_refused(server: ProviderServer, journal: Journal) -> None:
@@ -297,7 +358,7 @@ def test_two_processes_ask_the_same_questions_once_between_them(server: Provider
     server.faults = lambda number, question: Fault(seconds=0.02)
     code = (
         "import sys; from pathlib import Path; from s1kit.journal import Journal;"
-        "from s1kit.providers.many import chat_many;"
+        "from s1kit.providers.sync import chat_many;"
         "j = Journal(Path(sys.argv[2]));"
         "r = chat_many('chat:' + sys.argv[1] + '#m', [[{'role': 'user', 'content': str(n)}] for n in range(60)], j);"
         "print(len(r)); j.close()"

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from s1kit.journal import Journal
-from s1kit.providers.batch import Outcome, ask_batch
-from s1kit.providers.batch_wires import AnthropicBatch, GeminiBatch, OpenAIBatch
+from s1kit.providers.batch.driver import Outcome, ask_batch
+from s1kit.providers.batch.wires import AnthropicBatch, GeminiBatch, OpenAIBatch
 from s1kit.providers.chat import Parameters
 from s1kit.providers.client import Client, open_client
-from s1kit.providers.money import CapReached
+from s1kit.providers.spend_cap import CapReached
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import ProviderServer, answer_of, thinking_of
 
@@ -46,7 +46,7 @@ def test_all_replies_come_back_whole_at_half_the_price(server: ProviderServer, j
     outcome = run(client)
     assert (outcome.collected, outcome.jobs, outcome.lost) == (40, 1, {})
     assert replies(journal) == dict.fromkeys(QUESTIONS, "batch")
-    assert client.purse.reserved == pytest.approx(0.0)
+    assert client.spend_cap.reserved == pytest.approx(0.0)
 
     async def online() -> Any:
         async with client:
@@ -65,7 +65,7 @@ def test_a_job_is_split_to_the_provider_s_limits(
     server: ProviderServer, journal: Journal, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     wire = {"openai": OpenAIBatch, "gemini": GeminiBatch, "anthropic": AnthropicBatch}[provider](max_requests=15)
-    monkeypatch.setattr("s1kit.providers.batch.batch_wire", lambda client: wire)
+    monkeypatch.setattr("s1kit.providers.batch.driver.batch_wire", lambda client: wire)
     assert run(client_of(server, journal, provider)).jobs == 3
     assert [len(batch.requests) for batch in server.batches.values()] == [15, 15, 10]
     assert len(journal) == 40
@@ -80,7 +80,7 @@ def test_results_out_of_order_and_twice_are_taken_once(server: ProviderServer, j
     server.shuffle_results = True
     client = client_of(server, journal, provider)
     assert run(client).collected == 40
-    assert client.purse.spent == pytest.approx(sum(e.cost_usd for e in journal.entries()))
+    assert client.spend_cap.spent == pytest.approx(sum(e.cost_usd for e in journal.entries()))
 
 
 def test_what_expired_is_asked_again_and_what_was_refused_is_not(

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from s1kit.providers.chat import Stopped
-from s1kit.providers.limit_headers import limit_in_headers, seconds_in
+from s1kit.providers.rate_limits import limit_in_headers, seconds_in
 from s1kit.providers.throttle import Throttle, ThrottleSettings
 from tests.virtual_time import run_virtually
 

@@ -15,7 +15,7 @@ from s1kit.curate.domains import by_keywords, domains
 from s1kit.journal import Journal
 from s1kit.progress import meter
 from s1kit.providers.chat import Chat, Message
-from s1kit.providers.many import chat_many
+from s1kit.providers.sync import chat_many
 from s1kit.records import Question
 
 MAX_CHARACTERS = 6000

@@ -12,7 +12,7 @@ from s1kit.journal import Journal
 from s1kit.progress import meter
 from s1kit.providers.chat import Chat, Parameters, Problem, Reply
 from s1kit.providers.client import Client, open_client
-from s1kit.providers.many import in_parallel
+from s1kit.providers.sync import in_parallel
 from s1kit.recipe import Curate
 from s1kit.records import Generation, Segment
 

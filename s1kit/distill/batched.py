@@ -8,8 +8,8 @@ from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.open_teacher import Asked
 from s1kit.errors import InputError
 from s1kit.progress import meter, say
-from s1kit.providers.batch import Outcome, ask_batch
-from s1kit.providers.many import run_async
+from s1kit.providers.batch.driver import Outcome, ask_batch
+from s1kit.providers.sync import run_async
 from s1kit.recipe import Recipe
 from s1kit.records import Question
 

@@ -19,12 +19,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s1kit.distill.batched import ask_in_batches
-from s1kit.distill.open_teacher import Asked, mark_start, open_teacher, say_what_it_means, started_at
+from s1kit.distill.open_teacher import Asked, open_teacher, say_what_it_means
 from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.errors import WorkFailed
 from s1kit.progress import Meter, meter, say
 from s1kit.providers.chat import Problem, Stopped
-from s1kit.providers.many import in_parallel, run_async
+from s1kit.providers.sync import in_parallel, run_async
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace, arrow_schema, to_arrow
 from s1kit.stage import Run, Stage, write_table
@@ -91,10 +91,9 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     stage = run.open("distill", config=config, seed=recipe.seed, inputs=inputs)
     if stage.is_done:
         return stage
-    asked = open_teacher(recipe, spent_since=started_at(stage.folder))
+    asked = open_teacher(recipe)
     try:
         say_what_it_means(recipe, asked)
-        mark_start(stage.folder)
         work = _ask_all(recipe, run, stage, asked)
     finally:
         asked.close()
@@ -211,6 +210,8 @@ def _finishing_on_ctrl_c(work: _Work, tasks: list[asyncio.Task[None]]) -> Iterat
                 task.cancel()
             return
         work.is_stopping = True
+        if work.asked.client is not None:  # whoever waits for a limit, an hour perhaps, need not
+            work.asked.client.throttle.give_up(Stopped("interrupted", fix="Run the same command again to go on."))
         say("distill: finishing what is in flight; Ctrl-C again to stop at once.")
 
     before = signal.getsignal(signal.SIGINT)
@@ -269,6 +270,6 @@ def _sum_up(work: _Work) -> None:
             "sent": client.tally.sent,
             "from_journal": client.tally.from_journal,
             "problems": dict(client.tally.problems),
-            "lost_on_the_way": client.purse.num_lost,
+            "lost_on_the_way": client.spend_cap.num_lost,
         }
     (stage.folder / "failures.jsonl").unlink(missing_ok=True)

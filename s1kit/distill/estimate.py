@@ -13,7 +13,7 @@ from random import Random
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.open_teacher import open_teacher
 from s1kit.providers.chat import Problem
-from s1kit.providers.many import in_parallel, run_async
+from s1kit.providers.sync import in_parallel, run_async
 from s1kit.providers.terms import terms_of
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Record, Terms, Trace

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import time
+import uuid
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 
 from s1kit.distill.chat_teacher import ChatTeacher
@@ -53,9 +54,9 @@ class Asked:
         """What to show beside the count: cost, rate, time to come, failures by kind."""
         if self.client is None:
             return ""
-        tally, purse = self.client.tally, self.client.purse
+        tally, spend_cap = self.client.tally, self.client.spend_cap
         rate = (tally.paid + tally.from_journal) / max(1e-3, time.monotonic() - self._opened)
-        parts = [f"${purse.spent:.4f}" if self.client.price is not None else "cost unknown", f"{rate:.1f}/s"]
+        parts = [f"${spend_cap.spent:.4f}" if self.client.price is not None else "cost unknown", f"{rate:.1f}/s"]
         if rate > 0:
             parts.append(f"{_human(num_to_come / rate)} to go")
         odd = tally.problems + tally.finishes
@@ -63,11 +64,8 @@ class Asked:
         return ", ".join(parts + [f"{num} {kind}" for kind, num in odd.most_common(4)])
 
 
-def open_teacher(recipe: Recipe, spent_since: datetime | None = None) -> Asked:
-    """The teacher that `distill.teacher` names. Raises InputError for a reference that names none.
-
-    `spent_since` is when the stage began: what this model cost from then on counts against the cap.
-    """
+def open_teacher(recipe: Recipe) -> Asked:
+    """The teacher that `distill.teacher` names. Raises InputError for a reference that names none."""
     settings = recipe.distill
     reference = settings.teacher
     match reference.partition(":"):
@@ -78,7 +76,7 @@ def open_teacher(recipe: Recipe, spent_since: datetime | None = None) -> Asked:
         case ("recorded", ":", path) if path:
             return Asked(RecordedTeacher(Path(path)), inputs=[Path(path)])
         case ("chat", ":", model) if model:
-            return _open_chat(recipe, spent_since)
+            return _open_chat(recipe)
         case (scheme, ":", model) if scheme in ENGINES and model:
             from s1kit.engines import load_engine
 
@@ -93,7 +91,7 @@ def open_teacher(recipe: Recipe, spent_since: datetime | None = None) -> Asked:
             )
 
 
-def _open_chat(recipe: Recipe, spent_since: datetime | None) -> Asked:
+def _open_chat(recipe: Recipe) -> Asked:
     settings = recipe.distill
     journal = Journal(journal_path(recipe))
     try:
@@ -106,6 +104,7 @@ def _open_chat(recipe: Recipe, spent_since: datetime | None) -> Asked:
             price=settings.price,
             prices_path=settings.prices,
             cap_usd=settings.max_cost_usd,
+            run=spend_id(recipe.folder),
             throttle=ThrottleSettings(
                 max_in_flight=settings.concurrency,
                 requests_per_minute=settings.requests_per_minute,
@@ -116,8 +115,6 @@ def _open_chat(recipe: Recipe, spent_since: datetime | None) -> Asked:
     except InputError:
         journal.close()
         raise
-    if spent_since is not None:
-        client.purse.spent = journal.spent_since(client.model.provider, client.model.name, spent_since)
     return Asked(_teacher(client, settings), client=client, journal=journal)
 
 
@@ -153,20 +150,29 @@ def journal_path(recipe: Recipe) -> Path:
     return Path(recipe.distill.journal) if recipe.distill.journal else Path(recipe.out) / "journal.sqlite"
 
 
-ASKING_SINCE = "asking_since"
+SPEND_ID = "spend_id"
 
 
-def started_at(folder: Path) -> datetime:
-    """When a stage first asked: what its model cost from then on counts against the cap. Now, if it never did."""
-    path = folder / ASKING_SINCE
-    return datetime.fromtimestamp(path.stat().st_mtime, UTC) if path.exists() else datetime.now(UTC)
-
-
-def mark_start(folder: Path) -> None:
-    """Before the first request. The file stays, and with it the stage's settings, even before a shard is there."""
-    path = folder / ASKING_SINCE
-    if not path.exists():
-        path.touch()
+def spend_id(folder: Path) -> str:
+    """The name under which a run folder's spending is in the journal: made once, and copied with the folder."""
+    path = folder / SPEND_ID
+    try:
+        if text := path.read_text(encoding="utf-8").strip():
+            return text
+    except (OSError, UnicodeDecodeError):
+        pass
+    folder.mkdir(parents=True, exist_ok=True)
+    mine = path.with_name(f"{SPEND_ID}-{uuid.uuid4().hex}")
+    mine.write_text(f"run:{uuid.uuid4().hex}\n", encoding="utf-8")
+    try:
+        os.link(mine, path)  # of several processes that start at once, one names the run
+    except FileExistsError:
+        pass
+    except OSError:  # no hard links here
+        if not path.exists():
+            path.write_bytes(mine.read_bytes())
+    mine.unlink()
+    return path.read_text(encoding="utf-8").strip()
 
 
 def _teacher(chat: Client | LocalChat, settings: Distill) -> ChatTeacher:

@@ -71,8 +71,8 @@ def ask(comparator: Comparator, effort: str, questions: Sequence[Question], jour
     from s1kit.journal import Journal
     from s1kit.providers.catalog import find_model
     from s1kit.providers.chat import Parameters
-    from s1kit.providers.many import chat_many
-    from s1kit.providers.money import CapReached
+    from s1kit.providers.spend_cap import CapReached
+    from s1kit.providers.sync import chat_many
 
     setting = Setting(method=CHAT, model=comparator.model, target=effort)
     parameters = Parameters(max_output_tokens=comparator.max_output_tokens, reasoning_effort=effort or None)

@@ -20,7 +20,7 @@ def load_grader(processes: int = 2, judge: str = "", journal_path: str = "") -> 
         return Cascade(processes=processes)
     from s1kit.journal import Journal
     from s1kit.providers.catalog import find_model
-    from s1kit.providers.many import chat_many
+    from s1kit.providers.sync import chat_many
 
     find_model(judge)  # a name that is none is said now, not after hours of grading
 

@@ -10,8 +10,8 @@ does not know what a reply means; `providers` reads it.
 entries.py    a row, its key, and how it is packed
 database.py   the file: its schema, its connections, its faults in three parts
 writer.py     replies that arrive together share a transaction, in a thread
-scribe.py     in a process of its own, where they are many
 claims.py     who is asking what right now
+ledger.py     what counts against a run's cap: reservations, payments, losses
 journal.py    all of it together
 
 SQLite runs in WAL mode with `synchronous = FULL`: what is committed survives `kill -9` and a power cut. Many processes
@@ -21,7 +21,8 @@ may use one journal on one machine; on a network drive SQLite's WAL mode is not 
 from __future__ import annotations
 
 from s1kit.journal.database import is_journal
-from s1kit.journal.entries import Entry, Job, Via, canonical, key_of, request_key
+from s1kit.journal.entries import Charge, Entry, Job, Via, canonical, key_of, request_key
 from s1kit.journal.journal import Journal
+from s1kit.journal.ledger import Ledger
 
-__all__ = ["Entry", "Job", "Journal", "Via", "canonical", "is_journal", "key_of", "request_key"]
+__all__ = ["Charge", "Entry", "Job", "Journal", "Ledger", "Via", "canonical", "is_journal", "key_of", "request_key"]

@@ -6,8 +6,8 @@ import os
 import shutil
 import sqlite3
 import threading
-from collections.abc import Sequence
-from contextlib import closing, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,26 @@ CREATE TABLE IF NOT EXISTS jobs (
     state TEXT NOT NULL,
     keys TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS charges (
+    id TEXT NOT NULL PRIMARY KEY,
+    run TEXT NOT NULL,
+    key TEXT NOT NULL,
+    state TEXT NOT NULL,
+    dollars REAL NOT NULL,
+    created TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS charges_held ON charges (run) WHERE state = 'held';
+CREATE TABLE IF NOT EXISTS totals (run TEXT NOT NULL PRIMARY KEY, dollars REAL NOT NULL) WITHOUT ROWID;
+CREATE TRIGGER IF NOT EXISTS charge_added AFTER INSERT ON charges BEGIN
+    INSERT OR IGNORE INTO totals VALUES (new.run, 0);
+    UPDATE totals SET dollars = dollars + new.dollars WHERE run = new.run;
+END;
+CREATE TRIGGER IF NOT EXISTS charge_changed AFTER UPDATE ON charges BEGIN
+    UPDATE totals SET dollars = dollars + new.dollars - old.dollars WHERE run = new.run;
+END;
+CREATE TRIGGER IF NOT EXISTS charge_dropped AFTER DELETE ON charges BEGIN
+    UPDATE totals SET dollars = dollars - old.dollars WHERE run = old.run;
+END;
 """
 
 
@@ -67,12 +87,19 @@ class Database:
         """All rows of a query."""
         return self.reading.execute(query, values).fetchall()
 
-    def write(self, statement: str, rows: Sequence[tuple[Any, ...]]) -> None:
-        """One statement for all rows, in one transaction that is on the disk when this returns."""
+    def write(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
+        """Each statement for all its rows, all in one transaction that is on the disk when this returns."""
+        with self.transaction() as writing:
+            for statement, rows in statements:
+                writing.executemany(statement, rows)
+
+    @contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """The writing connection within one transaction, on the disk at the end."""
         with self._lock:
             try:
                 self.writing.execute("BEGIN IMMEDIATE")
-                self.writing.executemany(statement, rows)
+                yield self.writing
                 self.writing.execute("COMMIT")
             except sqlite3.Error as error:
                 with suppress(sqlite3.Error):

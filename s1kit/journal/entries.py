@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -72,6 +73,19 @@ class Entry(Record):
     """What `key` is the hash of."""
     reply: dict[str, Any] = Field(default_factory=dict)
     """The provider's body, whole: whatever a later version wants to read from it is still there."""
+
+
+@dataclass(frozen=True)
+class Charge:
+    """Dollars that count against a run's cap."""
+
+    id: str
+    run: str
+    key: str
+    """The request, or `job:<id>` for a batch job."""
+    state: Literal["held", "paid", "lost"]
+    """Held back while the request is under way; paid for a reply; lost, where no reply came and it may be charged."""
+    dollars: float
 
 
 class Job(Record):

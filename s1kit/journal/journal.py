@@ -11,8 +11,8 @@ from typing import Any
 from s1kit.errors import InputError, WorkFailed
 from s1kit.journal.claims import Claims
 from s1kit.journal.database import Database
-from s1kit.journal.entries import COLUMNS, INSERT, Entry, Job, Row, from_row, now, to_row
-from s1kit.journal.scribe import Scribe
+from s1kit.journal.entries import COLUMNS, INSERT, Charge, Entry, Job, Row, from_row, now, to_row
+from s1kit.journal.ledger import PUT_CHARGE, Ledger, charge_row
 from s1kit.journal.writer import Writer
 
 LOW_SPACE_BYTES = 64 * 2**20
@@ -29,7 +29,8 @@ class Journal:
         self.path = path
         self._file = Database(path, read_only=read_only)
         self._claims = Claims(path)
-        self._writer = Writer(self._write, Scribe(path, self._look_for_space))
+        self._writer = Writer(self._write)
+        self.ledger = Ledger(self._file, self._claims)
         self._is_full = False
 
     def __enter__(self) -> Journal:
@@ -107,13 +108,15 @@ class Journal:
         """Commit entries in one transaction; a key that is there already keeps its first reply."""
         self._write([to_row(entry) for entry in entries])
 
-    async def commit(self, entry: Entry, *, request: bytes | None = None, reply: bytes | None = None) -> None:
+    async def commit(
+        self, entry: Entry, *, request: bytes | None = None, reply: bytes | None = None, charge: Charge | None = None
+    ) -> None:
         """Commit one entry. Returns when it is on disk; entries that arrive together share one transaction.
 
         `request` is the entry's in canonical JSON, `reply` its body as it came, in UTF-8; each saves writing it out
-        again.
+        again. `charge` is written in the same transaction.
         """
-        await self._writer.commit(entry, request, reply)
+        await self._writer.commit(entry, request, reply, charge)
 
     def merge(self, other: Path) -> int:
         """Copy what another journal knows and this one does not; returns how many rows came."""
@@ -128,10 +131,13 @@ class Journal:
                     self.put(page)
                     page = []
             self.put(page)
+            for job in source.jobs():  # an open batch of the other journal would be bought again
+                if job.id not in {known.id for known in self.jobs()}:
+                    self.put_job(job)
         return len(self) - before
 
-    def _write(self, rows: Sequence[Row]) -> None:
-        self._file.write(INSERT, rows)
+    def _write(self, rows: Sequence[Row], charges: Sequence[Charge] = ()) -> None:
+        self._file.write((INSERT, rows), (PUT_CHARGE, [charge_row(charge) for charge in charges]))
         self._look_for_space()
 
     def _look_for_space(self) -> None:
@@ -161,14 +167,14 @@ class Journal:
         """Write down a batch job, or its new state."""
         row = (job.id, job.provider, job.model, job.created or now(), job.state, json.dumps(job.keys))
         self._file.write(
-            "INSERT OR REPLACE INTO jobs (id, provider, model, created, state, keys) VALUES (?,?,?,?,?,?)", [row]
+            ("INSERT OR REPLACE INTO jobs (id, provider, model, created, state, keys) VALUES (?,?,?,?,?,?)", [row])
         )
 
-    def jobs(self, provider: str, model: str, state: str = "open") -> list[Job]:
-        """Batch jobs in the order they were submitted; an empty state means any."""
+    def jobs(self, provider: str = "", model: str = "", state: str = "") -> list[Job]:
+        """Batch jobs in the order they were submitted; empty means any."""
         rows = self._file.rows(
             "SELECT id, provider, model, created, state, keys FROM jobs"
-            " WHERE provider = ? AND model = ? AND ? IN ('', state) ORDER BY rowid",
+            " WHERE ? IN ('', provider) AND ? IN ('', model) AND ? IN ('', state) ORDER BY rowid",
             (provider, model, state),
         )
         return [

@@ -17,7 +17,7 @@ from s1kit.pool.evaluation_sets import read_set
 from s1kit.pool.sentences import embed_cached
 from s1kit.progress import meter
 from s1kit.providers.chat import Chat, Message
-from s1kit.providers.many import chat_many
+from s1kit.providers.sync import chat_many
 from s1kit.records import question_id
 
 PER_QUESTION = 3

@@ -1,14 +1,15 @@
 """Talking to a chat model: teachers, students, labellers and judges, over each provider's own wire format.
 
-chat.py              what is asked and what comes back
-*_wire.py            a provider's JSON, to and fro, pure
-catalog.py keys.py   from a model reference to an address and a key
-money.py terms.py    what it costs, and what its output may be used for
-throttle.py          how fast; limit_headers.py, token_bucket.py, rounds.py, queue_depth.py are what it learns from
-http.py              how: connection.py for requests and replies, aiohttp for the rest
-client.py            one call: journal, purse, throttle, retries
-batch.py             the same through a batch API
-local.py many.py     a local engine behind the same call; many calls from code that is not async
+chat.py                what is asked and what comes back
+wires/                 each provider's JSON, to and fro, pure
+classify.py            whether a reply is an answer, or what kind of problem
+catalog.py keys.py     from a model reference to an address and a key
+money.py spend_cap.py  what it costs, and the cap; terms.py: what the output may be used for
+throttle.py            how fast; rate_limits.py is what it learns from
+http.py                one request over aiohttp
+client.py              one call: journal, cap, throttle, retries
+batch/                 the same through a batch API
+local.py sync.py       a local engine behind the same call; many calls from code that is not async
 """
 
 from __future__ import annotations

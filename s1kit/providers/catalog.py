@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from s1kit.errors import InputError, nearest
-from s1kit.providers.anthropic_wire import AnthropicWire
 from s1kit.providers.chat import Wire
-from s1kit.providers.gemini_wire import GeminiWire
-from s1kit.providers.openai_wire import OpenAIWire
+from s1kit.providers.wires.anthropic import AnthropicWire
+from s1kit.providers.wires.gemini import GeminiWire
+from s1kit.providers.wires.openai import OpenAIWire
 
 BASE_URLS = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta",

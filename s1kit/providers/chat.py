@@ -97,6 +97,8 @@ class Reply:
     """As the provider counted; None where it does not say."""
     note: str = ""
     cost_usd: float = 0.0
+    reported_cost_usd: float | None = None
+    """As the provider reports it; None where it does not."""
     was_paid_before: bool = False
     """Whether it came from the journal."""
 
@@ -119,7 +121,14 @@ class Wire(Protocol):
     def read(self, body: Mapping[str, Any]) -> Reply: ...
 
 
-ProblemKind = Literal["key", "model", "credit", "request", "rate", "server", "timeout", "connection"]
+ProblemKind = Literal[
+    # every request: the run stops
+    "key", "model", "credit", "location", "certificate", "proxy",
+    # this request only
+    "request", "refused",
+    # for a while: asked again within bounds
+    "rate", "server", "timeout", "connection", "unreachable",
+]  # fmt: skip
 
 
 class Chat(Protocol):
@@ -137,17 +146,32 @@ class Stopped(WorkFailed):
 class Problem(S1kitError):
     """A request that got no reply. `retriable` ones are worth another attempt."""
 
-    def __init__(self, kind: ProblemKind, text: str, *, status: int = 0, retry_after: float | None = None) -> None:
+    def __init__(
+        self,
+        kind: ProblemKind,
+        text: str,
+        *,
+        status: int = 0,
+        retry_after: float | None = None,
+        may_be_charged: bool = False,
+    ) -> None:
         self.kind: ProblemKind = kind
         self.text = text
         self.status = status
         self.retry_after = retry_after
         """Seconds the server asked to wait."""
+        self.may_be_charged = may_be_charged
+        """Whether the provider may have charged for it: bytes were sent and it may have worked on them."""
         super().__init__(f"{kind}: {text}" if not status else f"{kind} (HTTP {status}): {text}")
 
     @property
     def retriable(self) -> bool:
-        return self.kind in ("rate", "server", "timeout", "connection")
+        return self.kind in ("rate", "server", "timeout", "connection", "unreachable")
+
+    @property
+    def is_of_this_request(self) -> bool:
+        """Whether it says something about this request's content, not about the provider or the account."""
+        return self.kind in ("request", "refused")
 
 
 def split_thinking(text: str) -> tuple[str, str, bool]:

@@ -1,6 +1,7 @@
-"""One HTTP request to a provider: a reply, or a `Problem` that says whether asking again can help.
+"""One HTTP request to a provider: a reply with status 2xx, or a `Problem`.
 
-It does not retry, wait, journal or count money; `client` does.
+It does not retry, wait, journal or count money; `client` does. The key goes with each request to the origin of the base
+URL and nowhere else: not to a proxy, not after a redirect (none is followed), not to another scheme, host or port.
 """
 
 from __future__ import annotations
@@ -8,25 +9,36 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import socket
 import ssl
-import sys
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+import threading
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from importlib.util import find_spec
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
-from s1kit.providers.chat import Problem, ProblemKind
-from s1kit.providers.connection import Connections
+from s1kit.errors import InputError
+from s1kit.providers.chat import Problem
+from s1kit.providers.classify import error_message, kind_of_status, parse_body, retry_after
 from s1kit.providers.keys import Secret
-from s1kit.providers.limit_headers import seconds_in
 
 if TYPE_CHECKING:
     import aiohttp
+
+MAX_BODY_BYTES = 2**28
+"""A reply beyond this is an error, not a reason to run out of memory."""
+SECONDS_TO_CONNECT = 30.0
+FIRST_SECONDS_TO_CONNECT = 4.0
+"""Before a server has answered once: a wrong address is to be named soon."""
+KEEPALIVE_SECONDS = 30
+"""A model may think for ten minutes without a byte; TCP keep-alive keeps firewalls and NATs from forgetting it."""
+GATEWAY_TIMEOUTS = {408, 499, 504, 520, 524}
+"""A gateway gave up waiting; the provider behind it may finish, and charge."""
+_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -36,6 +48,7 @@ class Answer:
     body: dict[str, Any] | None
     """None when the body is no JSON object."""
     raw: bytes
+    """As it came, with the key hidden."""
     headers: Mapping[str, str]
     """Names in lower case."""
 
@@ -49,24 +62,24 @@ class Http:
         self._secret = secret
         self._timeout_seconds = timeout_seconds
         self._proxy: str | None = None
-        self._tls: ssl.SSLContext | None = None
-        self._connections: Connections | None = None
-        """None where a proxy is in between."""
+        self._has_answered = False
         self._session: aiohttp.ClientSession | None = None
-        """For what `Connections` leaves out; opened when there is some."""
 
     async def __aenter__(self) -> Http:
-        # `trust_env` of aiohttp would look for proxies and a .netrc in a thread, twice a request.
-        self._proxy = _proxy(self._base_url)
-        self._tls = _tls() if self._base_url.startswith("https") else None
-        if self._proxy is None:
-            self._connections = Connections(self.root, self._headers, self._tls)
+        """Raises InputError for a proxy that cannot be used, or that would see the key."""
+        self._proxy = proxy_for(self._base_url)
+        if self._proxy is not None:
+            password = urlsplit(self._proxy).password or ""
+            self._secret = self._secret.also(password, unquote(password))
+            if self._base_url.startswith("http://") and self._secret:
+                raise InputError(
+                    f"the proxy for {self.root} would see the key, because the base URL is not https",
+                    where="distill.base_url",
+                    fix="Use an https URL, or put the host into NO_PROXY.",
+                )
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        if self._connections is not None:
-            self._connections.close()
-            self._connections = None
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -77,6 +90,10 @@ class Http:
         scheme, _, rest = self._base_url.partition("://")
         return f"{scheme}://{rest.partition('/')[0]}"
 
+    def hide(self, text: str) -> str:
+        """The text without the key and the proxy's password."""
+        return self._secret.hide_in(text)
+
     async def upload(self, path: str, fields: Mapping[str, str], name: str, data: bytes) -> Answer:
         """A file and fields as multipart/form-data."""
         import aiohttp
@@ -85,77 +102,28 @@ class Http:
         for field, value in fields.items():
             form.add_field(field, value)
         form.add_field("file", data, filename=name, content_type="application/jsonl")
-        return await self._send_by_aiohttp("POST", self._base_url + path, form, {})
+        return await self._send("POST", path, form, {})
 
-    async def post(self, path: str, body: bytes, on_arrival: Callable[[], None] | None = None) -> Answer:
-        """JSON to a path below the base URL. `on_arrival` is called as soon as a reply with status 2xx is whole."""
-        return await self.send("POST", path, body, _JSON, on_arrival)
+    async def post(self, path: str, body: bytes) -> Answer:
+        """JSON to a path below the base URL."""
+        return await self._send("POST", path, body, {"Content-Type": "application/json"})
 
     async def get(self, path: str) -> Answer:
-        return await self.send("GET", path, b"", {})
+        return await self._send("GET", path, None, {})
 
-    async def send(
-        self,
-        method: str,
-        path: str,
-        data: bytes,
-        headers: Mapping[str, str],
-        on_arrival: Callable[[], None] | None = None,
-    ) -> Answer:
+    async def send(self, method: str, path: str, data: bytes, headers: Mapping[str, str]) -> Answer:
         """Raises Problem for everything that is not a whole reply with status 2xx."""
-        url = path if "://" in path else self._base_url + path
-        if self._connections is None or not url.startswith(self.root + "/"):
-            return await self._send_by_aiohttp(method, url, data, headers)
-        with self._problems():
-            async with asyncio.timeout(self._timeout_seconds):
-                status, seen, raw = await self._connections.request(
-                    method, url[len(self.root) :], data, headers, on_arrival
-                )
-        return self._answer(status, raw, seen)
-
-    async def _send_by_aiohttp(self, method: str, url: str, data: Any, headers: Mapping[str, str]) -> Answer:
-        with self._problems():
-            async with self._open_session().request(
-                method, url, data=data, headers=headers, allow_redirects=method == "GET"
-            ) as response:
-                raw = await response.read()
-        return self._answer(response.status, raw, _lower(response.headers))
-
-    def _open_session(self) -> aiohttp.ClientSession:
-        import aiohttp
-
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, ssl=self._tls or True),
-                headers=self._headers,
-                # A model thinks for minutes without a byte; only the whole has a limit.
-                timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, sock_connect=30.0),
-                proxy=self._proxy,
-                auto_decompress=True,
-            )
-        return self._session
-
-    @contextmanager
-    def _problems(self) -> Iterator[None]:
-        """What goes wrong on the way, as a Problem. aiohttp's own errors are known only once it is imported."""
-        aiohttp = sys.modules.get("aiohttp")
-        faults = (OSError, aiohttp.ClientError) if aiohttp is not None else (OSError,)
-        try:
-            yield
-        except TimeoutError as error:
-            raise Problem("timeout", f"no reply within {self._timeout_seconds:g} s") from error
-        except faults as error:
-            raise Problem("connection", self._hide(f"{type(error).__name__}: {error}")) from error
+        return await self._send(method, path, data, headers)
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """The lines of a large body, a piece in memory at a time. Raises Problem as `send` does."""
-        url = path if "://" in path else self._base_url + path
         rest = b""
-        with self._problems():
-            async with self._open_session().get(url) as response:
+        trace = SimpleNamespace(was_sent=False)
+        with self._problems(trace):
+            async with self._request("GET", path, None, {}, trace) as response:
                 if not 200 <= response.status < 300:
                     raw = await response.read()
-                    raise self._problem(response.status, _parse(raw), raw, _lower(response.headers))
+                    raise self._problem(response.status, raw, _lower(response.headers))
                 async for piece in response.content.iter_any():
                     *whole, rest = (rest + piece).split(b"\n")
                     for line in whole:
@@ -163,116 +131,187 @@ class Http:
         if rest.strip():
             yield rest
 
-    def _answer(self, status: int, raw: bytes, headers: Mapping[str, str]) -> Answer:
-        parsed = _parse(raw)
-        if 200 <= status < 300:
-            return Answer(parsed, raw, headers)
-        raise self._problem(status, parsed, raw, headers)
+    async def _send(self, method: str, path: str, data: Any, headers: Mapping[str, str]) -> Answer:
+        trace = SimpleNamespace(was_sent=False)
+        with self._problems(trace):
+            async with self._request(method, path, data, headers, trace) as response:
+                raw = await self._read(response)
+        self._has_answered = True
+        seen = _lower(response.headers)
+        if not 200 <= response.status < 300:
+            raise self._problem(response.status, raw, seen)
+        raw = self._secret.hide_in_bytes(raw)
+        return Answer(parse_body(raw), raw, seen)
 
-    def _problem(self, status: int, body: Any, raw: bytes, headers: Mapping[str, str]) -> Problem:
-        text = _message(body) or " ".join(raw[:300].decode("utf-8", "replace").split()) or "no explanation"
-        return Problem(
-            problem_kind(status, body), self._hide(text)[:500], status=status, retry_after=retry_after(headers, body)
+    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
+        pieces, size = [], 0
+        async for piece in response.content.iter_any():
+            pieces.append(piece)
+            size += len(piece)
+            if size > MAX_BODY_BYTES:
+                raise Problem("server", f"the reply is longer than {MAX_BODY_BYTES >> 20} MiB", status=response.status)
+        return b"".join(pieces)
+
+    def _request(
+        self, method: str, path: str, data: Any, headers: Mapping[str, str], trace: SimpleNamespace
+    ) -> aiohttp.client._RequestContextManager:
+        url = path if "://" in path else self._base_url + path
+        if origin(url) != origin(self._base_url):
+            raise Problem("server", f"the provider points to another host, {urlsplit(url).netloc}")
+        import aiohttp
+
+        connect = SECONDS_TO_CONNECT if self._has_answered else FIRST_SECONDS_TO_CONNECT
+        return self._open_session().request(
+            method,
+            url,
+            data=data,
+            headers={**self._headers, **headers},
+            allow_redirects=False,
+            proxy=self._proxy,
+            proxy_headers={},
+            # A model thinks for minutes without a byte; only the whole has a limit.
+            timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, connect=connect),
+            trace_request_ctx=trace,
         )
 
-    def _hide(self, text: str) -> str:
-        return self._secret.hide_in(text)
+    def _open_session(self) -> aiohttp.ClientSession:
+        import aiohttp
+
+        if self._session is None:
+
+            async def was_sent(_: Any, context: Any, __: Any) -> None:
+                context.trace_request_ctx.was_sent = True
+
+            tracing = aiohttp.TraceConfig()
+            tracing.on_request_headers_sent.append(was_sent)
+            # No headers of the session's own: aiohttp would send those to the proxy too.
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(
+                    limit=0,
+                    ssl=_tls() if self._base_url.startswith("https") else True,
+                    socket_factory=_socket_with_keepalive,
+                    resolver=aiohttp.ThreadedResolver(cast(Any, _Lookup())),
+                ),
+                auto_decompress=True,
+                cookie_jar=aiohttp.DummyCookieJar(),
+                trace_configs=[tracing],
+            )
+        return self._session
+
+    @contextmanager
+    def _problems(self, trace: SimpleNamespace) -> Iterator[None]:
+        """What goes wrong on the way, as a Problem."""
+        import aiohttp
+
+        try:
+            yield
+        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
+            raise Problem("certificate", self.hide(str(error))[:500]) from None
+        except aiohttp.ClientConnectorError as error:
+            raise Problem("unreachable", self.hide(str(error))[:500]) from None
+        except aiohttp.ClientHttpProxyError as error:
+            text = f"the proxy answered {error.status} {error.message}"
+            raise Problem("proxy" if error.status in (401, 403, 407) else "connection", self.hide(text)[:500]) from None
+        except TimeoutError:
+            text = f"no reply within {self._timeout_seconds:g} s" if trace.was_sent else "no connection in time"
+            raise Problem("timeout", text, may_be_charged=trace.was_sent) from None
+        except (OSError, aiohttp.ClientError, ValueError) as error:
+            text = self.hide(f"{type(error).__name__}: {error}")[:500]
+            raise Problem("connection", text, may_be_charged=trace.was_sent) from None
+
+    def _problem(self, status: int, raw: bytes, headers: Mapping[str, str]) -> Problem:
+        body = parse_body(raw)
+        text = raw[:100_000].decode("utf-8", "replace")
+        if 300 <= status < 400:
+            target = urlsplit(headers.get("location", "")).netloc
+            text = f"the server redirects to {target or 'another path'}; redirects are not followed"
+        # Hidden before it is cut: a key across the cut would show its first half.
+        text = " ".join(self.hide(error_message(body) or text).split())[:500] or "no explanation"
+        return Problem(
+            kind_of_status(status, body, text),
+            text,
+            status=status,
+            retry_after=retry_after(headers, body),
+            may_be_charged=status in GATEWAY_TIMEOUTS,
+        )
 
 
-_JSON = {"Content-Type": "application/json"}
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return parts.scheme, (parts.hostname or "").lower(), port or _PORTS.get(parts.scheme)
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for an address: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY but not NO_PROXY.
+
+    Raises InputError for a proxy that is not an http(s) URL. An address of this machine is reached directly.
+    """
+    scheme, host, port = origin(url)
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return None
+    if proxy_bypass(host) or proxy_bypass(f"{host}:{port}"):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urlsplit(proxy).scheme not in ("http", "https") or not urlsplit(proxy).hostname:
+        shown = proxy.rpartition("@")[2]
+        raise InputError(
+            f"the proxy {shown!r} cannot be used",
+            where=f"{scheme.upper()}_PROXY",
+            fix="Name an http or https proxy, for example http://proxy.example:3128.",
+        )
+    return proxy
+
+
+class _Lookup:
+    """Name look-ups in threads that nobody waits for: a resolver may be silent for a minute, and the event loop's own
+    threads are joined when it closes."""
+
+    async def getaddrinfo(self, *where: Any, **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[Any] = loop.create_future()
+
+        def settle(result: Any, error: OSError | None) -> None:
+            if not found.done():
+                found.set_exception(error) if error else found.set_result(result)
+
+        def look_up() -> None:
+            result, problem = None, None
+            try:
+                result = socket.getaddrinfo(*where, **options)
+            except OSError as error:
+                problem = error
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, result, problem)
+
+        threading.Thread(target=look_up, name="resolver", daemon=True).start()
+        return await found
+
+    async def getnameinfo(self, *where: Any) -> Any:
+        return await asyncio.get_running_loop().getnameinfo(*where)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
 
 
-def to_json(value: Any) -> bytes:
-    """JSON in UTF-8; a text with lone surrogates, which UTF-8 cannot hold, is escaped instead."""
-    try:
-        return json.dumps(value, ensure_ascii=False).encode("utf-8")
-    except UnicodeEncodeError:
-        return json.dumps(value).encode("ascii")
-
-
-def problem_kind(status: int, body: Any) -> ProblemKind:
-    """What a status says about asking again.
-
-    Retriable: 408, 409, 425, 429 and 5xx. An empty account is told by OpenAI as 429 and cannot be waited out; a wrong
-    key is told by Gemini as 400.
-    """
-    code = json.dumps(body)[:4000] if body is not None else ""
-    match status:
-        case 403 if "flagged" in code:  # OpenRouter: this question, not this key
-            return "request"
-        case 401 | 403 | 407:
-            return "key"
-        case 402:
-            return "credit"
-        case 404:
-            return "model"
-        case 429:
-            return "credit" if "insufficient_quota" in code else "rate"
-        case 408:
-            return "timeout"
-        case 409 | 425:
-            return "server"
-        case 400 if "API_KEY_INVALID" in code or "API key not valid" in code:
-            return "key"
-        case _ if status >= 500:
-            return "server"
-        case _ if 300 <= status < 400:
-            return "model"
-        case _:
-            return "request"
-
-
-def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
-    """Seconds a server asks to wait: `retry-after-ms`, `Retry-After` (seconds or a date), or Gemini's RetryInfo."""
-    if (text := headers.get("retry-after-ms")) and (milliseconds := seconds_in(text)) is not None:
-        return milliseconds / 1000.0
-    if text := headers.get("retry-after", "").strip():
-        if (seconds := seconds_in(text)) is not None:
-            return seconds
-        try:
-            return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
-        except (ValueError, TypeError):
-            return None
-    error = body.get("error") if isinstance(body, dict) else None
-    for detail in (error.get("details") or []) if isinstance(error, dict) else []:
-        if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
-            return seconds_in(detail["retryDelay"])
-    return None
-
-
-def _parse(raw: bytes) -> Any:
-    try:
-        try:
-            value = json.loads(raw.decode("utf-8"))
-        except ValueError:  # UTF-16, a byte order mark, lone surrogates: `loads` knows them, but takes twice as long
-            value = json.loads(raw)
-    except (ValueError, RecursionError):
-        return None
-    # Gemini and some gateways wrap an error into a list of one.
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return value if isinstance(value, dict) else None
-
-
-def _message(body: Any) -> str:
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if isinstance(error, str):
-        return error
-    if isinstance(error, dict):
-        for name in ("message", "detail", "msg"):
-            if isinstance(error.get(name), str):
-                return str(error[name])
-    return ""
-
-
-def _proxy(url: str) -> str | None:
-    """The proxy that the environment names for an address."""
-    parts = urlsplit(url)
-    return None if proxy_bypass(parts.hostname or "") else getproxies().get(parts.scheme)
+def _socket_with_keepalive(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_SECONDS)
+    return made
 
 
 def _tls() -> ssl.SSLContext:
@@ -282,3 +321,11 @@ def _tls() -> ssl.SSLContext:
 
         return ssl.create_default_context(cafile=certifi.where())
     return ssl.create_default_context()
+
+
+def to_json(value: Any) -> bytes:
+    """JSON in UTF-8; a text with lone surrogates, which UTF-8 cannot hold, is escaped instead."""
+    try:
+        return json.dumps(value, ensure_ascii=False).encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value).encode("ascii")

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from urllib.parse import quote
 
 from s1kit.errors import InputError
 from s1kit.providers.catalog import KEY_VARIABLES, Model
 
+HIDDEN_RUN = 8
+"""So many characters of a secret in a row are starred out, even where the rest of it was cut off."""
+
 
 class Secret:
-    """A string that prints as stars."""
+    """Strings that print as stars: a key, and what else must not be shown beside it."""
 
-    __slots__ = ("_value",)
+    __slots__ = ("_hidden", "_value")
 
-    def __init__(self, value: str) -> None:
+    def __init__(self, value: str, others: tuple[str, ...] = ()) -> None:
         self._value = value
+        spelled = {spelling for text in (value, *others) for spelling in (text, quote(text, safe=""))}
+        self._hidden = tuple(sorted((text for text in spelled if len(text) >= 4), key=len, reverse=True))
+
+    def also(self, *others: str) -> Secret:
+        """The same key, with more texts to hide, such as a proxy's password."""
+        return Secret(self._value, (*self._hidden, *others))
 
     def reveal(self) -> str:
         return self._value
@@ -32,8 +42,28 @@ class Secret:
         raise TypeError("a key is never written down")
 
     def hide_in(self, text: str) -> str:
-        """The text with the key starred out: servers like to quote it."""
-        return text.replace(self._value, "***") if len(self._value) >= 4 else text
+        """The text with the secrets starred out, whole, percent-encoded, or a piece of `HIDDEN_RUN` characters or more.
+
+        >>> Secret("sk-0123456789").hide_in("bad key sk-01234567, really")
+        'bad key ***, really'
+        """
+        for secret in self._hidden:
+            text = text.replace(secret, "***")
+        for secret in self._hidden:
+            for start in range(len(secret) - HIDDEN_RUN + 1):
+                while (at := text.find(secret[start : start + HIDDEN_RUN])) >= 0:
+                    end, reach = at + HIDDEN_RUN, start + HIDDEN_RUN
+                    while end < len(text) and reach < len(secret) and text[end] == secret[reach]:
+                        end, reach = end + 1, reach + 1
+                    text = f"{text[:at]}***{text[end:]}"
+        return text
+
+    def hide_in_bytes(self, data: bytes) -> bytes:
+        """The same for a body; all other bytes stay as they are."""
+        if not self._hidden:
+            return data
+        text = data.decode("latin-1")
+        return self.hide_in(text).encode("latin-1")
 
 
 def find_key(model: Model, key_file: str = "") -> Secret:

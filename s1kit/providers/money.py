@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import datetime
 import tomllib
-from collections import deque
 from fnmatch import fnmatchcase
 from functools import cache
 from importlib import resources
@@ -15,7 +13,6 @@ from pydantic import Field, ValidationError
 
 from s1kit.errors import InputError
 from s1kit.providers.catalog import Model
-from s1kit.providers.chat import Stopped
 from s1kit.records import Record, Usage
 
 MILLION = 1_000_000
@@ -107,82 +104,3 @@ def _read_table(text: str, where: str) -> tuple[Price, ...]:
             where=where,
             fix="Write [[price]] entries with provider, model, input and output.",
         ) from error
-
-
-class CapReached(Stopped):
-    """The next request could overshoot the cap."""
-
-
-class Purse:
-    """Counts what is spent and holds back what is in flight, so that the cap is never overshot.
-
-    A request reserves the most it can cost: its bytes as input tokens, its output limit as output tokens. When spent,
-    reserved and the new request together pass the cap, it waits for others to come back cheaper; when none is in
-    flight, the cap is reached.
-    """
-
-    def __init__(self, price: Price | None, cap_usd: float | None, *, already_spent: float = 0.0) -> None:
-        if cap_usd is not None and price is None:
-            raise InputError(
-                "a cap needs a price, and the price is unknown",
-                where="distill.max_cost_usd",
-                fix="Give distill.price={input=..., output=...}, or leave the cap out.",
-            )
-        self.price = price
-        self.cap_usd = cap_usd
-        self.spent = already_spent
-        self.reserved = 0.0
-        self.num_lost = 0
-        """Requests whose reply never came: the provider may have charged them all the same."""
-        self._num_settled, self._settled = 0, 0.0
-        self._waiting: deque[asyncio.Future[None]] = deque()
-
-    def most(self, max_input_tokens: int, max_output_tokens: int, *, is_batch: bool = False) -> float:
-        """The most that a request can cost."""
-        if self.price is None:
-            return 0.0
-        return self.price.cost(Usage(input_tokens=max_input_tokens, output_tokens=max_output_tokens), is_batch=is_batch)
-
-    async def reserve(self, dollars: float) -> None:
-        """Returns once the dollars are held back. Raises CapReached when they cannot be."""
-        while not self._fits(dollars):
-            if self.reserved <= 1e-12:
-                raise CapReached(
-                    f"the cap of ${self.cap_usd:,.2f} is reached: ${self.spent:,.4f} are spent and the next request"
-                    f" could cost ${dollars:,.4f}",
-                    where="distill.max_cost_usd",
-                    fix="Raise it and run the same command again; what was paid is kept.",
-                )
-            waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._waiting.append(waiter)
-            await waiter
-        self.reserved += dollars
-
-    def settle(self, reserved: float, cost: float) -> None:
-        """A reply came: its cost in place of its reservation."""
-        self.spent += cost
-        self._num_settled += 1
-        self._settled += cost
-        self._free(reserved)
-
-    def release(self, reserved: float, *, was_sent: bool = False) -> None:
-        """No reply came. A request that was sent may be charged all the same: it counts at the average so far, before
-        there is one at the most it can cost."""
-        if was_sent:
-            self.count_lost(reserved)
-        self._free(reserved)
-
-    def count_lost(self, reserved: float) -> None:
-        """A sending whose reply was lost on the way, in the books."""
-        self.num_lost += 1
-        self.spent += min(reserved, self._settled / self._num_settled) if self._num_settled else reserved
-
-    def _fits(self, dollars: float) -> bool:
-        return self.cap_usd is None or self.spent + self.reserved + dollars <= self.cap_usd + 1e-12
-
-    def _free(self, reserved: float) -> None:
-        self.reserved -= reserved
-        while self._waiting:
-            waiter = self._waiting.popleft()
-            if not waiter.done():
-                waiter.set_result(None)

@@ -18,12 +18,11 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from s1kit.providers.chat import Stopped
-from s1kit.providers.limit_headers import limit_in_headers
-from s1kit.providers.rounds import Rounds
-from s1kit.providers.token_bucket import TokenBucket
+from s1kit.providers.rate_limits import Rounds, TokenBucket, limit_in_headers
 
 BELOW_LIMIT = 0.995
 """A known limit is undercut by so much, for the clocks of two machines differ."""
@@ -94,6 +93,7 @@ class Throttle:
         self._last_failure = ""
         self._gave_up: Stopped | None = None
         """Set for good: nobody waits for a provider that is down."""
+        self._over = asyncio.Event()
         self._rounds = Rounds(self.now(), self.limit)
 
     async def enter(self) -> Slot:
@@ -117,12 +117,6 @@ class Throttle:
         else:
             self._take()
         return Slot(self.now())
-
-    def arrived(self, slot: Slot) -> None:
-        """A reply's last byte is here: the next request may go out while this one is still being read."""
-        if not slot.is_free:
-            self._free(slot)
-            self._pump()
 
     def succeeded(self, slot: Slot, tokens: int, headers: Mapping[str, str]) -> None:
         """A reply came, and this is what it says."""
@@ -176,6 +170,22 @@ class Throttle:
         self._free(slot)
         self._is_trying = False
         self._pump()
+
+    def give_up(self, stopped: Stopped) -> None:
+        """Nothing more is sent: whoever waits, or comes later, gets this error. What is in flight may still finish."""
+        self._gave_up = self._gave_up or stopped
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(self._gave_up)
+        self._over.set()
+
+    async def pause(self, seconds: float) -> None:
+        """Sleep before another attempt. Raises what the throttle gave up with, as soon as it does."""
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._over.wait(), seconds)
+        if self._gave_up is not None:
+            raise self._gave_up
 
     def queue_seen(self, waiting: int, running: int) -> None:
         """vLLM's own queue: requests that wait there gain nothing."""
@@ -296,13 +306,10 @@ class Throttle:
             self._trials_failed += 1
         self._is_trying = False
         if self._trials_failed >= s.breaker_trials:
-            self._gave_up = Stopped(
+            stopped = Stopped(
                 f"the provider failed {self._failures} times in a row: {self._last_failure}",
                 fix="Run the same command again when it is back; what arrived is kept.",
             )
-            while self._waiting:
-                waiter = self._waiting.popleft()
-                if not waiter.done():
-                    waiter.set_exception(self._gave_up)
-            raise self._gave_up
+            self.give_up(stopped)
+            raise stopped
         self._closed_until = now + s.breaker_seconds * min(8.0, 2.0**self._trials_failed)

@@ -228,7 +228,10 @@ class ProviderServer:
             if fault.seconds:
                 await asyncio.sleep(fault.seconds)
             if fault.status != 200:
-                response = error(fault.status, fault.body or f"fault {fault.status}")
+                if fault.content_type == "text/html":
+                    response = web.Response(status=fault.status, text=fault.body, content_type=fault.content_type)
+                else:
+                    response = error(fault.status, fault.body or f"fault {fault.status}")
                 if fault.retry_after is not None:
                     response.headers["Retry-After"] = fault.retry_after
                 return response

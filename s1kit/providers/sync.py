@@ -8,10 +8,7 @@ with Journal(path) as journal:
 from __future__ import annotations
 
 import asyncio
-import gc
-import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from importlib.util import find_spec
 from typing import Any, TypeVar
 
@@ -51,32 +48,12 @@ def chat_many(
 
 def run_async(work: Coroutine[Any, Any, T]) -> T:
     """`asyncio.run`, on uvloop where that is installed: a third less time for many small requests."""
-    with _for_many_requests():
-        if find_spec("uvloop") is None:
-            return asyncio.run(work)
-        import uvloop
+    if find_spec("uvloop") is None:
+        return asyncio.run(work)
+    import uvloop
 
-        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(work)
-
-
-@contextmanager
-def _for_many_requests() -> Iterator[None]:
-    """Settings of the interpreter for hundreds of requests under way, beside threads that write.
-
-    They are thousands of objects: looking for cycles in them all the time, and in all that was imported, takes a tenth
-    of the CPU time. And whenever a thread has the interpreter, the event loop should wait one millisecond, not five.
-    """
-    threshold, interval = gc.get_threshold(), sys.getswitchinterval()
-    gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
-    sys.setswitchinterval(0.001)
-    try:
-        yield
-    finally:
-        sys.setswitchinterval(interval)
-        gc.set_threshold(*threshold)
-        gc.unfreeze()
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        return runner.run(work)
 
 
 async def _ask_all(

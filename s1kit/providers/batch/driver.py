@@ -16,10 +16,12 @@ from typing import TypeVar
 
 from s1kit.errors import InputError
 from s1kit.journal import Job
-from s1kit.providers.batch_wires import AnthropicBatch, BatchWire, GeminiBatch, Line, OpenAIBatch
+from s1kit.providers.batch.wires import AnthropicBatch, BatchWire, GeminiBatch, Line, OpenAIBatch
 from s1kit.providers.chat import ChatRequest, Problem, Stopped
+from s1kit.providers.classify import problem_in
 from s1kit.providers.client import Client
 from s1kit.providers.http import Answer
+from s1kit.providers.wires.reading import output_limit
 
 T = TypeVar("T")
 
@@ -103,7 +105,7 @@ class _BatchWork:
     async def adopt_open_jobs(self) -> None:
         """Jobs an earlier process submitted; one whose answer was lost is looked for at the provider."""
         journal, model = self.client.journal, self.client.model
-        for job in journal.jobs(model.provider, model.name):
+        for job in journal.jobs(model.provider, model.name, state="open"):
             if self.requests.keys().isdisjoint(job.keys):
                 continue  # another run's
             if job.id.startswith(INTENT):
@@ -138,8 +140,10 @@ class _BatchWork:
                 await self._submit(keys, lines)
         under_way = {key for job, _ in self.open_jobs.values() for key in job.keys}
         left = [key for key in missing if key not in under_way]
-        if left and not self.open_jobs and self.client.purse.cap_usd is not None:
-            await self.client.purse.reserve(self._most(left[:1]))  # raises CapReached
+        if left and not self.open_jobs and self.client.spend_cap.cap_usd is not None:
+            most = self._most(left[:1])
+            if most > self.client.spend_cap.free + 1e-12:
+                raise self.client.spend_cap.cap_reached(most)
         return left
 
     async def collect_all(self) -> None:
@@ -176,7 +180,7 @@ class _BatchWork:
             job_id = await self.wire.submit(self.client.http, model.name, tag, lines)
         except Problem as problem:
             # A job whose answer was lost may have been taken all the same.
-            was_lost = problem.kind in ("timeout", "connection")
+            was_lost = problem.kind in ("timeout", "connection", "server")
             if was_lost and (job := await self._look_for(intent)) is not None:
                 await self._take(job)
                 return
@@ -201,7 +205,7 @@ class _BatchWork:
 
     async def _hold(self, job: Job) -> None:
         dollars = self._most([key for key in job.keys if key in self.requests])
-        self.client.purse.reserved += dollars  # it is under way already: held whatever the cap says
+        self.client.spend_cap.hold_job(job.id, dollars)
         self.open_jobs[job.id] = (job, dollars)
 
     async def _collect(self, job_id: str) -> None:
@@ -209,10 +213,13 @@ class _BatchWork:
         job, dollars = self.open_jobs[job_id]
         waiting: list[Line] = []
         seen: set[str] = set()
-        self._release(dollars)
+        keys = set(job.keys)
+        self.client.spend_cap.drop_job(job_id, dollars)
         async for line in self.wire.results(self.client.http, job_id):
-            if line.key in seen or line.key not in job.keys:
+            if line.key in seen or line.key not in keys:
                 continue
+            if line.body is not None and (problem := problem_in(line.body, b"")) is not None:
+                line = Line(line.key, None, problem.text, is_final=problem.is_of_this_request)
             if line.body is None:
                 (self.final if line.is_final else self.lost)[line.key] = line.reason
                 continue
@@ -230,21 +237,17 @@ class _BatchWork:
     async def _keep(self, lines: Sequence[Line]) -> None:
         known = self.client.journal.known([line.key for line in lines])
         new = [line for line in lines if line.key not in known and line.key in self.requests]
-        replies = await asyncio.gather(
+        await asyncio.gather(
             *(self.client.keep(self.requests[line.key], line.key, Answer(line.body, b"", {}), "batch") for line in new)
         )
-        self.client.purse.spent += sum(reply.cost_usd for reply in replies)
         self.outcome.collected += len(new)
         self._say(len(new), "")
 
     def _close(self, job_id: str, state: str) -> None:
         job, dollars = self.open_jobs.pop(job_id)
         if state == "lost":
-            self._release(dollars)
+            self.client.spend_cap.drop_job(job_id, dollars)
         self.client.journal.put_job(job.model_copy(update={"state": state}))
-
-    def _release(self, dollars: float) -> None:
-        self.client.purse.release(dollars)
 
     def _chunks(self, keys: Sequence[str]) -> Iterator[tuple[list[str], list[bytes]]]:
         chunk: list[str] = []
@@ -263,10 +266,10 @@ class _BatchWork:
             yield chunk, lines
 
     def _affordable(self, keys: list[str], lines: list[bytes]) -> tuple[list[str], list[bytes]]:
-        purse = self.client.purse
-        if purse.cap_usd is None:
+        spend_cap = self.client.spend_cap
+        if spend_cap.cap_usd is None:
             return keys, lines
-        free = purse.cap_usd - purse.spent - purse.reserved
+        free = spend_cap.free
         num = 0
         for key in keys:
             free -= self._most([key])
@@ -276,9 +279,12 @@ class _BatchWork:
         return keys[:num], lines[:num]
 
     def _most(self, keys: Iterable[str]) -> float:
-        purse = self.client.purse
+        """The most that the requests can cost in a batch."""
+        wire, cap = self.client.model.wire, self.client.spend_cap
+        if cap.price is None:
+            return 0.0
         requests = [self.requests[key] for key in keys]
-        return sum(purse.most(r.max_input_tokens, r.parameters.max_output_tokens, is_batch=True) for r in requests)
+        return sum(cap.most(r.max_input_tokens, output_limit(wire.call(r).body), is_batch=True) for r in requests)
 
     async def _patiently(self, ask: Callable[[], Awaitable[T]]) -> T:
         """A question that costs nothing, again until it is answered: a job is worth waiting for."""

@@ -12,17 +12,10 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.records import FinishReason, Usage
+from s1kit.providers.wires.reading import count, dict_of, finish_of, text_of
+from s1kit.records import Usage
 
 VERSION = "2023-06-01"
-
-_FINISH: dict[str | None, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "refusal": "refused",
-}
 
 
 @dataclass(frozen=True)
@@ -30,7 +23,7 @@ class AnthropicWire:
     name: str = "anthropic"
 
     def headers(self, key: str) -> dict[str, str]:
-        return {"x-api-key": key, "anthropic-version": VERSION}
+        return {"anthropic-version": VERSION} | ({"x-api-key": key} if key else {})
 
     def call(self, request: ChatRequest) -> Call:
         return Call("/messages", message_parameters(request))
@@ -38,13 +31,13 @@ class AnthropicWire:
     def read(self, body: Mapping[str, Any]) -> Reply:
         usage, thinking_tokens = _usage(body.get("usage"))
         blocks = body.get("content")
-        if body.get("type") != "message" or not isinstance(blocks, list):
+        if not isinstance(blocks, list):
             return Reply(finish_reason="malformed", usage=usage, note="the reply is not a message")
-        known = [block for block in blocks if isinstance(block, dict)]
-        thinking = "".join(str(b.get("thinking", "")) for b in known if b.get("type") == "thinking")
-        answer = "".join(str(b.get("text", "")) for b in known if b.get("type") == "text")
-        finish = _FINISH.get(body.get("stop_reason"), "malformed")
-        notes = [] if finish != "malformed" else [f"stop_reason is {body.get('stop_reason')!r}"]
+        known = [dict_of(block) for block in blocks]
+        thinking = "".join(text_of(b.get("thinking")) for b in known if b.get("type") == "thinking")
+        answer = "".join(text_of(b.get("text")) for b in known if b.get("type") == "text")
+        finish, note = finish_of(body.get("stop_reason"))
+        notes = [note] if note else []
         if any(b.get("type") == "redacted_thinking" for b in known):
             notes.append("part of the thinking is redacted")
         if not thinking and (thinking_tokens or any(b.get("type") == "thinking" for b in known)):
@@ -78,17 +71,13 @@ def message_parameters(request: ChatRequest) -> dict[str, Any]:
 
 
 def _usage(usage: Any) -> tuple[Usage, int | None]:
-    if not isinstance(usage, dict):
-        return Usage(), None
-    cached = usage.get("cache_read_input_tokens") or 0
-    written = usage.get("cache_creation_input_tokens") or 0
-    details = usage.get("output_tokens_details")
-    thinking = details.get("thinking_tokens") if isinstance(details, dict) else None
+    cached = count(usage, "cache_read_input_tokens") or 0
+    written = count(usage, "cache_creation_input_tokens") or 0
     return (
         Usage(
-            input_tokens=(usage.get("input_tokens") or 0) + cached + written,
-            output_tokens=usage.get("output_tokens") or 0,
+            input_tokens=(count(usage, "input_tokens") or 0) + cached + written,
+            output_tokens=count(usage, "output_tokens") or 0,
             cached_input_tokens=cached,
         ),
-        thinking,
+        count(dict_of(usage).get("output_tokens_details"), "thinking_tokens"),
     )

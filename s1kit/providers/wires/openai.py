@@ -2,8 +2,7 @@
 
 Sources: platform.openai.com/docs/api-reference/chat, api-docs.deepseek.com/guides/reasoning_model,
 openrouter.ai/docs/use-cases/reasoning-tokens, docs.vllm.ai (reasoning outputs). Dialects differ in where the thinking
-is (`reasoning_content`: DeepSeek, SGLang, llama.cpp; `reasoning`: vLLM, OpenRouter; `<think>` in the text; nowhere:
-OpenAI) and in the name of the output limit.
+is, which `thinking_in` knows, and in the name of the output limit.
 """
 
 from __future__ import annotations
@@ -14,18 +13,10 @@ from typing import Any, Literal
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish, split_thinking
-from s1kit.records import FinishReason, Usage
+from s1kit.providers.wires.reading import count, dict_of, dollars, finish_of, list_of, text_of
+from s1kit.records import Usage
 
 Dialect = Literal["openai", "deepseek", "openrouter", "compatible"]
-
-_FINISH: dict[str | None, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "length": "length",
-    "content_filter": "refused",
-    # DeepSeek broke off for lack of resources: the tokens are there and were charged.
-    "insufficient_system_resource": "failed",
-}
 
 
 @dataclass(frozen=True)
@@ -61,19 +52,14 @@ class OpenAIWire:
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         usage, reasoning_tokens = _usage(body.get("usage"))
-        choices = body.get("choices")
-        if not isinstance(choices, list) or not choices or not isinstance(choices[0], dict):
-            return Reply(finish_reason="malformed", usage=usage, note="the reply has no choices")
-        choice = choices[0]
+        cost = dollars(body.get("usage"), "cost")
+        choices = list_of(body.get("choices"))
+        choice = dict_of(choices[0]) if choices else {}
         message = choice.get("message")
-        if not isinstance(message, dict):
+        if not isinstance(message, Mapping):
             return Reply(finish_reason="malformed", usage=usage, note="the reply has no message")
-        content = _text(message.get("content"))
-        thinking, answer, closed = _thinking(message), content, True
-        if not thinking:
-            thinking, answer, closed = split_thinking(content)
-        finish = _FINISH.get(choice.get("finish_reason"), "malformed")
-        note = "" if finish != "malformed" else f"finish_reason is {choice.get('finish_reason')!r}"
+        thinking, answer, closed = thinking_in(message)
+        finish, note = finish_of(choice.get("finish_reason"))
         if isinstance(message.get("refusal"), str) and message["refusal"]:
             finish, answer = "refused", answer or message["refusal"]
         if not closed and finish == "stop":
@@ -84,41 +70,58 @@ class OpenAIWire:
                 if self.name == "openai"
                 else f"the server dropped the thinking ({reasoning_tokens} tokens)"
             )
-        return Reply(thinking, answer, settle_finish(finish, answer), usage, reasoning_tokens, note)
+        return Reply(
+            thinking, answer, settle_finish(finish, answer), usage, reasoning_tokens, note, reported_cost_usd=cost
+        )
 
 
-def _text(content: Any) -> str:
-    """A message's content: a string, null, or a list of text parts."""
+def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Thinking, answer, and whether the thinking was closed, of a message in any known shape.
+
+    Fields of their own: `reasoning_content` (DeepSeek, SGLang, llama.cpp), `reasoning` (vLLM, OpenRouter), `thinking`
+    (Ollama), `thinking_blocks` (LiteLLM), `reasoning_details` (OpenRouter); a list of content with `thinking` parts
+    (Mistral, docs.mistral.ai/capabilities/reasoning); else between delimiters in the text.
+    """
+    content = message.get("content")
+    parts = [dict_of(part) for part in list_of(content)]
+    thinking = next(
+        (text for name in ("reasoning_content", "reasoning", "thinking") if (text := text_of(message.get(name)))),
+        "",
+    )
+    thinking = thinking or "".join(text_of(dict_of(b).get("thinking")) for b in list_of(message.get("thinking_blocks")))
+    thinking = thinking or "".join(
+        text_of(d.get("text")) or text_of(d.get("summary"))
+        for d in map(dict_of, list_of(message.get("reasoning_details")))
+    )
+    thinking = thinking or "".join(
+        text_of(part.get("thinking")) or text_of(part.get("reasoning"))
+        for part in parts
+        if part.get("type") in ("thinking", "reasoning")
+    )
     if isinstance(content, list):
-        return "".join(part.get("text", "") for part in content if isinstance(part, dict))
-    return content if isinstance(content, str) else ""
-
-
-def _thinking(message: Mapping[str, Any]) -> str:
-    for name in ("reasoning_content", "reasoning"):
-        if isinstance(message.get(name), str) and message[name]:
-            return str(message[name])
-    details = message.get("reasoning_details")
-    if isinstance(details, list):
-        return "".join(d.get("text") or d.get("summary") or "" for d in details if isinstance(d, dict))
-    return ""
+        shown = [part for part in content if dict_of(part).get("type") not in ("thinking", "reasoning")]
+        answer = text_of(shown)
+    else:
+        answer = text_of(content)
+    return (thinking, answer, True) if thinking else split_thinking(answer)
 
 
 def _usage(usage: Any) -> tuple[Usage, int | None]:
-    if not isinstance(usage, dict):
-        return Usage(), None
-    cached = _number(usage.get("prompt_tokens_details"), "cached_tokens") or _number(usage, "prompt_cache_hit_tokens")
-    reasoning = _number(usage.get("completion_tokens_details"), "reasoning_tokens")
+    """Usage, and the tokens of thinking. Some servers leave those out of `completion_tokens`; the total tells."""
+    cached = count(dict_of(usage).get("prompt_tokens_details"), "cached_tokens") or count(
+        usage, "prompt_cache_hit_tokens"
+    )
+    reasoning = count(dict_of(usage).get("completion_tokens_details"), "reasoning_tokens")
+    if reasoning is None:
+        reasoning = count(usage, "reasoning_tokens")
+    given = count(usage, "prompt_tokens", "input_tokens") or 0
+    output = count(usage, "completion_tokens", "output_tokens") or 0
+    total = count(usage, "total_tokens") or 0
     return (
         Usage(
-            input_tokens=_number(usage, "prompt_tokens") or 0,
-            output_tokens=_number(usage, "completion_tokens") or 0,
-            cached_input_tokens=cached or 0,
+            input_tokens=given,
+            output_tokens=max(output, total - given, reasoning or 0),
+            cached_input_tokens=min(cached or 0, given),
         ),
         reasoning,
     )
-
-
-def _number(mapping: Any, name: str) -> int | None:
-    value = mapping.get(name) if isinstance(mapping, dict) else None
-    return value if type(value) is int else None

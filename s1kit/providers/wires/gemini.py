@@ -11,9 +11,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.records import FinishReason, Usage
-
-_REFUSED = {"SAFETY", "RECITATION", "BLOCKLIST", "PROHIBITED_CONTENT", "SPII", "LANGUAGE", "IMAGE_SAFETY"}
+from s1kit.providers.wires.reading import count, dict_of, finish_of, list_of, text_of
+from s1kit.records import Usage
 
 
 @dataclass(frozen=True)
@@ -21,34 +20,26 @@ class GeminiWire:
     name: str = "gemini"
 
     def headers(self, key: str) -> dict[str, str]:
-        return {"x-goog-api-key": key}
+        return {"x-goog-api-key": key} if key else {}
 
     def call(self, request: ChatRequest) -> Call:
         return Call(f"/models/{request.model}:generateContent", generate_content(request))
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         usage, thoughts = _usage(body.get("usageMetadata"))
-        candidates = body.get("candidates")
-        if not isinstance(candidates, list) or not candidates or not isinstance(candidates[0], dict):
-            feedback = body.get("promptFeedback")
-            if isinstance(feedback, dict) and feedback.get("blockReason"):
-                return Reply(
-                    finish_reason="refused", usage=usage, note=f"the prompt was blocked: {feedback['blockReason']}"
-                )
+        candidates = list_of(body.get("candidates"))
+        if not candidates:
+            if reason := dict_of(body.get("promptFeedback")).get("blockReason"):
+                return Reply(finish_reason="refused", usage=usage, note=f"the prompt was blocked: {reason}")
             return Reply(finish_reason="malformed", usage=usage, note="the reply has no candidates")
-        candidate = candidates[0]
-        content = candidate.get("content")
-        parts = content.get("parts") if isinstance(content, dict) else None
-        texts = [part for part in parts or [] if isinstance(part, dict) and isinstance(part.get("text"), str)]
-        thinking = "".join(part["text"] for part in texts if part.get("thought"))
-        answer = "".join(part["text"] for part in texts if not part.get("thought"))
+        candidate = dict_of(candidates[0])
+        parts = [dict_of(part) for part in list_of(dict_of(candidate.get("content")).get("parts"))]
+        thinking = "".join(text_of(part.get("text")) for part in parts if part.get("thought"))
+        answer = "".join(text_of(part.get("text")) for part in parts if not part.get("thought"))
         reason = candidate.get("finishReason")
-        finish: FinishReason = "malformed"
-        if reason in ("STOP", "MAX_TOKENS"):
-            finish = "stop" if reason == "STOP" else "length"
-        elif reason in _REFUSED:
-            finish = "refused"
-        note = "" if finish in ("stop", "length") else f"finishReason is {reason}"
+        finish, note = finish_of(reason)
+        if finish == "refused":
+            note = f"finishReason is {reason}"
         if not thinking and thoughts:
             note = f"the server dropped the thinking ({thoughts} tokens)"
         return Reply(thinking, answer, settle_finish(finish, answer), usage, thoughts, note)
@@ -83,14 +74,16 @@ def generate_content(request: ChatRequest) -> dict[str, Any]:
 
 
 def _usage(usage: Any) -> tuple[Usage, int | None]:
-    if not isinstance(usage, dict):
-        return Usage(), None
-    thoughts = usage.get("thoughtsTokenCount")
+    """Thoughts are counted apart from the candidates' tokens. Where a part is missing, the total tells."""
+    thoughts = count(usage, "thoughtsTokenCount")
+    given = count(usage, "promptTokenCount") or 0
+    output = (count(usage, "candidatesTokenCount") or 0) + (thoughts or 0)
+    total = count(usage, "totalTokenCount") or 0
     return (
         Usage(
-            input_tokens=usage.get("promptTokenCount") or 0,
-            output_tokens=(usage.get("candidatesTokenCount") or 0) + (thoughts or 0),
-            cached_input_tokens=usage.get("cachedContentTokenCount") or 0,
+            input_tokens=given,
+            output_tokens=max(output, total - given - (count(usage, "toolUsePromptTokenCount") or 0)),
+            cached_input_tokens=min(count(usage, "cachedContentTokenCount") or 0, given),
         ),
         thoughts,
     )

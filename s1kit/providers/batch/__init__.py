@@ -1,0 +1,7 @@
+"""Requests through a provider's batch API: `driver` submits, polls and collects; `wires` holds the formats."""
+
+from __future__ import annotations
+
+from s1kit.providers.batch.driver import Outcome, ask_batch, batch_wire
+
+__all__ = ["Outcome", "ask_batch", "batch_wire"]

@@ -1,0 +1,193 @@
+"""What a throttle learns from: limits in headers, tokens a minute, rounds of replies, and vLLM's own queue."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from s1kit.providers.chat import Problem
+
+if TYPE_CHECKING:
+    from s1kit.providers.catalog import Model
+    from s1kit.providers.http import Http
+    from s1kit.providers.throttle import Throttle
+
+SECONDS_BETWEEN_QUEUE_READINGS = 2.0
+
+
+@dataclass(frozen=True)
+class SeenLimit:
+    """A provider's limit as its headers tell it; None where they do not."""
+
+    limit: float | None
+    remaining: int | None
+    reset_seconds: float | None
+
+
+def limit_in_headers(headers: Mapping[str, str], what: str) -> SeenLimit | None:
+    """OpenAI's `x-ratelimit-limit-requests` and Anthropic's `anthropic-ratelimit-requests-limit`, and the like for
+    tokens, all by the minute.
+
+    >>> limit_in_headers({"x-ratelimit-limit-requests": "60", "x-ratelimit-reset-requests": "1m2.5s"}, "requests")
+    SeenLimit(limit=60.0, remaining=None, reset_seconds=62.5)
+    """
+    for limit, remaining, reset in (
+        (f"x-ratelimit-limit-{what}", f"x-ratelimit-remaining-{what}", f"x-ratelimit-reset-{what}"),
+        (
+            f"anthropic-ratelimit-{what}-limit",
+            f"anthropic-ratelimit-{what}-remaining",
+            f"anthropic-ratelimit-{what}-reset",
+        ),
+    ):
+        if limit in headers or remaining in headers:
+            left = _float(headers.get(remaining, ""))
+            return SeenLimit(
+                _float(headers.get(limit, "")), None if left is None else int(left), seconds_in(headers.get(reset, ""))
+            )
+    return None
+
+
+def seconds_in(text: str) -> float | None:
+    """A duration such as `6m0s`, `250ms` or `1.5`, or the time until an RFC 3339 moment.
+
+    >>> seconds_in("6m0s"), seconds_in("250ms"), seconds_in("1.5"), seconds_in("soon")
+    (360.0, 0.25, 1.5, None)
+    """
+    text = text.strip()
+    if (plain := _float(text)) is not None:
+        return max(0.0, plain)
+    if "T" in text:
+        try:
+            return max(0.0, (datetime.fromisoformat(text) - datetime.now(UTC)).total_seconds())
+        except (ValueError, TypeError):
+            return None
+    seconds, number = 0.0, ""
+    rest = text.replace("ms", "u")
+    for sign in rest:
+        if sign.isdigit() or sign == ".":
+            number += sign
+        elif sign in "hmsu" and number:
+            seconds += float(number) * {"h": 3600.0, "m": 60.0, "s": 1.0, "u": 0.001}[sign]
+            number = ""
+        else:
+            return None
+    return seconds if rest and not number else None
+
+
+def _float(text: str) -> float | None:
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if value == value and value not in (float("inf"), float("-inf")) else None
+
+
+@dataclass
+class TokenBucket:
+    """Tokens a minute; what replies take is known only afterwards, so it may run a debt and waits it out."""
+
+    per_minute: float | None
+
+    def __post_init__(self) -> None:
+        self._level = self.per_minute or 0.0
+        self._at: float | None = None
+
+    def spend(self, tokens: int, now: float) -> None:
+        if self.per_minute is not None:
+            self._refill(now)
+            self._level -= tokens
+
+    def seconds_to_wait(self, now: float) -> float:
+        if self.per_minute is None:
+            return 0.0
+        self._refill(now)
+        return max(0.0, -self._level * 60.0 / self.per_minute)
+
+    def learn(self, seen: SeenLimit, now: float) -> None:
+        if seen.limit:
+            if self.per_minute is None:
+                self._level, self._at = seen.limit, now
+            self.per_minute = seen.limit
+        if seen.remaining is not None and self.per_minute is not None:
+            self._level, self._at = min(self._level, float(seen.remaining)), now
+
+    def _refill(self, now: float) -> None:
+        assert self.per_minute is not None
+        if self._at is not None:
+            self._level = min(self.per_minute, self._level + (now - self._at) * self.per_minute / 60.0)
+        self._at = now
+
+
+class Rounds:
+    """Compares rounds of replies, each about twice as many as were in flight.
+
+    Tells whether more requests in flight bring more tokens a second, or only slower replies. Lengths of replies
+    scatter widely, so a round is long and the thresholds are wide.
+    """
+
+    def __init__(self, now: float, limit: float) -> None:
+        self._best: tuple[float, float, float] | None = None
+        """Limit, tokens a second and seconds a token of the round that all later ones are held against."""
+        self._age = 0
+        self._begin(now, limit)
+
+    def _begin(self, now: float, limit: float) -> None:
+        self._start, self._limit, self._count, self._tokens, self._seconds = now, limit, 0, 0, 0.0
+
+    def add(self, now: float, seconds: float, tokens: int, limit: float) -> float | None:
+        """The limit to go back to, when this reply ends a round that was no better for being larger."""
+        self._count += 1
+        self._tokens += max(1, tokens)
+        self._seconds += seconds
+        span = now - self._start
+        if self._count < max(40.0, 2 * self._limit) or span < 2.0:
+            return None
+        rate, slowness = self._tokens / span, self._seconds / self._tokens
+        back: float | None = None
+        self._age += 1
+        if self._best is not None:
+            best_limit, best_rate, best_slowness = self._best
+            if self._limit > best_limit * 1.3 and rate < best_rate * 1.1 and slowness > best_slowness * 1.25:
+                back = best_limit
+        if self._best is None or rate > self._best[1] * 1.05 or self._limit < self._best[0] or self._age > 30:
+            self._best, self._age = (self._limit, rate, slowness), 0
+        self._begin(now, back if back is not None else limit)
+        return back
+
+
+_GAUGE = re.compile(r"^vllm:num_requests_(waiting|running)(?:\{[^}]*\})?\s+([0-9.e+]+)\s*$", re.MULTILINE)
+
+
+async def watch_queue(http: Http, model: Model, throttle: Throttle) -> None:
+    """Tell the throttle how many requests wait inside a vLLM server, which takes every request without a 429.
+
+    Ends when the server publishes no such gauge.
+    """
+    url = model.base_url.removesuffix("/v1") + "/metrics"
+    while True:
+        try:
+            text = (await http.get(url)).raw.decode("utf-8", "replace")
+        except Problem:
+            return
+        depth = queue_depth(text)
+        if depth is None:
+            return
+        throttle.queue_seen(*depth)
+        await asyncio.sleep(SECONDS_BETWEEN_QUEUE_READINGS)
+
+
+def queue_depth(metrics: str) -> tuple[int, int] | None:
+    """Requests waiting and running, summed over the engines behind one server; None where there is no such gauge.
+
+    >>> queue_depth('vllm:num_requests_waiting{model_name="m"} 3.0\\nvllm:num_requests_running{model_name="m"} 8.0')
+    (3, 8)
+    """
+    sums = {"waiting": 0.0, "running": 0.0}
+    gauges = _GAUGE.findall(metrics)
+    for name, value in gauges:
+        sums[name] += float(value)
+    return (int(sums["waiting"]), int(sums["running"])) if gauges else None

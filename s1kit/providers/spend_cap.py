@@ -1,0 +1,221 @@
+"""The cap in dollars of one run: what is spent, what is held back for requests under way, what was lost.
+
+    async with spend_cap.reservation(key, most) as reservation:
+        ...send...
+            await journal.commit(entry, charge=reservation.charge(cost))
+        reservation.settle(cost)
+
+The books are the journal's, so several processes, kills and copies of a run folder share one cap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections import deque
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from s1kit.errors import InputError
+from s1kit.journal import Charge, Ledger
+from s1kit.providers.chat import Stopped
+from s1kit.providers.money import Price
+from s1kit.records import Usage
+
+SECONDS_BETWEEN_LOOKS = 0.5
+"""How often to look whether another process has freed money."""
+
+
+class CapReached(Stopped):
+    """The next request could overshoot the cap."""
+
+
+@dataclass(eq=False)
+class Reservation:
+    """Dollars held back for one request, from before it is sent until its reply is written."""
+
+    cap: SpendCap
+    key: str
+    dollars: float
+    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    is_open: bool = True
+    may_be_charged: bool = False
+    """Whether a sending is under way whose outcome nobody will see."""
+
+    def charge(self, cost: float) -> Charge | None:
+        """The reply's cost in place of the reservation, to be written with the reply; None where nothing is counted."""
+        self.may_be_charged = False
+        if not cost and self.cap.cap_usd is None:
+            return None
+        return Charge(self.id, self.cap.run, self.key, "paid", cost)
+
+    def settle(self, cost: float) -> None:
+        """The charge is written."""
+        self.is_open = False
+        self.cap.settled(self.dollars, cost)
+
+    def count_lost(self, dollars: float | None = None) -> None:
+        """A sending got no reply and may be charged. The reservation stays for the next attempt."""
+        self.cap.lost(self.key, self.dollars if dollars is None else dollars)
+
+
+class SpendCap:
+    """Counts what one run spends and holds back what is under way, so that the cap is not overshot.
+
+    A request reserves the most it can cost. When the run's total and the new request pass the cap, it waits for others
+    to come back cheaper; when none is under way, in any process, the cap is reached. A request whose reply was lost
+    after its bytes were sent counts at the most it could cost.
+    """
+
+    def __init__(self, price: Price | None, cap_usd: float | None, ledger: Ledger, run: str = "") -> None:
+        if cap_usd is not None and price is None:
+            raise InputError(
+                "a cap needs a price, and the price is unknown",
+                where="distill.max_cost_usd",
+                fix="Give distill.price={input=..., output=...}, or leave the cap out.",
+            )
+        self.price, self.cap_usd = price, cap_usd
+        self.run = run or f"session:{uuid.uuid4().hex}"
+        self._ledger = ledger
+        ledger.settle_orphans(self.run)
+        self.spent = ledger.total(self.run) - ledger.held(self.run)
+        """Dollars paid and lost by the run: until now by every process, from now on by this one."""
+        self.reserved = 0.0
+        self.num_lost = 0
+        """Requests of this process whose reply never came and that may have been charged."""
+        self._excess = 1.0
+        self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
+        self._granting: asyncio.Task[None] | None = None
+        self._freed = asyncio.Event()
+
+    def most(self, max_input_tokens: int, max_output_tokens: int, *, is_batch: bool = False) -> float:
+        """The most that a request can cost. A server seen to exceed its output limit is expected to do so again."""
+        if self.price is None:
+            return 0.0
+        usage = Usage(input_tokens=max_input_tokens, output_tokens=int(max_output_tokens * self._excess))
+        return self.price.cost(usage, is_batch=is_batch)
+
+    def saw_output(self, output_tokens: int, limit: int) -> None:
+        """A reply took so many tokens of so many allowed."""
+        self._excess = max(self._excess, output_tokens / max(1, limit))
+
+    @asynccontextmanager
+    async def reservation(self, key: str, dollars: float) -> AsyncIterator[Reservation]:
+        """Holds the dollars back meanwhile. Raises CapReached when they cannot be."""
+        reservation = Reservation(self, key, dollars)
+        await self._hold(reservation)
+        try:
+            yield reservation
+        finally:
+            if reservation.is_open:
+                reservation.is_open = False
+                if reservation.may_be_charged:
+                    reservation.count_lost()
+                self._drop(reservation)
+
+    def settled(self, reserved: float, cost: float) -> None:
+        self.reserved -= reserved
+        self.spent += cost
+        self._freed.set()
+
+    def lost(self, key: str, dollars: float) -> None:
+        self.num_lost += 1
+        self.spent += dollars
+        if dollars:
+            self._ledger.put(Charge(uuid.uuid4().hex, self.run, key, "lost", dollars))
+
+    # ---- batch jobs: held until they are collected, by whichever process that is -------------------------------------
+
+    def hold_job(self, job: str, dollars: float) -> None:
+        """A job is under way already: its dollars are held whatever the cap says."""
+        self.reserved += dollars
+        self._ledger.put(Charge(f"{self.run}:{job}", self.run, f"job:{job}", "held", dollars))
+
+    def drop_job(self, job: str, dollars: float) -> None:
+        self.reserved -= dollars
+        self._ledger.drop(f"{self.run}:{job}")
+
+    def paid_in_job(self, key: str, cost: float) -> Charge:
+        """The cost of a reply that came in a job."""
+        self.spent += cost
+        return Charge(f"{self.run}:{key}", self.run, key, "paid", cost)
+
+    @property
+    def free(self) -> float:
+        """Dollars that are neither spent nor held by anybody."""
+        return float("inf") if self.cap_usd is None else self.cap_usd - self._ledger.total(self.run)
+
+    def cap_reached(self, dollars: float) -> CapReached:
+        return CapReached(
+            f"the cap of ${self.cap_usd or 0:,.2f} is reached: ${self._ledger.total(self.run):,.4f} are spent and the"
+            f" next request could cost ${dollars:,.4f}",
+            where="distill.max_cost_usd",
+            fix="Raise it and run the same command again; what was paid is kept.",
+        )
+
+    # ---- granting ----------------------------------------------------------------------------------------------------
+
+    async def _hold(self, reservation: Reservation) -> None:
+        if self.cap_usd is None:
+            self.reserved += reservation.dollars
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((reservation, granted))
+        if self._granting is None or self._granting.done():
+            self._granting = asyncio.create_task(self._grant())
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self._drop(reservation)
+            raise
+
+    async def _grant(self) -> None:
+        """Give those who wait what fits, all at once in one transaction, until nobody waits."""
+        assert self.cap_usd is not None
+        while self._waiting:
+            self._freed.clear()
+            group = [waiting for waiting in self._waiting if not waiting[1].done()]
+            self._waiting.clear()
+            charges = [Charge(r.id, self.run, r.key, "held", r.dollars) for r, _ in group]
+            try:
+                fits = await asyncio.to_thread(self._ledger.hold, charges, self.cap_usd)
+            except Exception as error:  # noqa: BLE001 - handed to whoever waits
+                for _, granted in group:
+                    if not granted.done():
+                        granted.set_exception(error)
+                continue
+            left = []
+            for (reservation, granted), is_held in zip(group, fits, strict=True):
+                if not is_held:
+                    left.append((reservation, granted))
+                    continue
+                self.reserved += reservation.dollars
+                if granted.done():  # cancelled meanwhile
+                    self._drop(reservation)
+                else:
+                    granted.set_result(None)
+            self._waiting.extendleft(reversed(left))
+            if left:
+                await self._wait_for_money(left)
+
+    async def _wait_for_money(self, left: list[tuple[Reservation, asyncio.Future[None]]]) -> None:
+        """Until somebody's reply came back cheaper. Nobody under way: the cap is reached for those who wait."""
+        if self._freed.is_set():
+            return
+        if self.reserved <= 1e-12 and not self._ledger.settle_orphans(self.run) and not self._ledger.held(self.run):
+            for reservation, granted in left:
+                if not granted.done():
+                    granted.set_exception(self.cap_reached(reservation.dollars))
+            return
+        try:
+            await asyncio.wait_for(self._freed.wait(), SECONDS_BETWEEN_LOOKS)
+        except TimeoutError:
+            return
+
+    def _drop(self, reservation: Reservation) -> None:
+        self.reserved -= reservation.dollars
+        if self.cap_usd is not None:
+            self._ledger.drop(reservation.id)
+        self._freed.set()

@@ -1,0 +1,148 @@
+"""Total readers of JSON of any shape: what every wire shares. Nothing here raises, whatever the types."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from s1kit.providers.chat import Reply, Wire
+from s1kit.records import FinishReason
+
+MAX_TOKENS = 10**9
+"""A count of tokens beyond this is no count."""
+
+_FINISH: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "eos_token": "stop",
+    "stop_sequence": "stop",
+    "stop_token": "stop",
+    "end_turn": "stop",
+    "end": "stop",
+    "complete": "stop",
+    "completed": "stop",
+    "finished": "stop",
+    "done": "stop",
+    "normal": "stop",
+    "length": "length",
+    "max_tokens": "length",
+    "max_output_tokens": "length",
+    "max_length": "length",
+    "model_length": "length",
+    "model_context_window_exceeded": "length",
+    "incomplete": "length",
+    "content_filter": "refused",
+    "content_filtered": "refused",
+    "sensitive": "refused",
+    "refusal": "refused",
+    "safety": "refused",
+    "recitation": "refused",
+    "blocklist": "refused",
+    "prohibited_content": "refused",
+    "spii": "refused",
+    "language": "refused",
+    "image_safety": "refused",
+    "guardrail_intervened": "refused",
+}
+"""Finish reasons, in lower case, of OpenAI, Anthropic, Gemini, TGI, Mistral, Zhipu, Cohere, Bedrock and others."""
+
+
+def finish_of(reason: Any) -> tuple[FinishReason, str]:
+    """What a finish reason means, and a note where that is not plain.
+
+    >>> finish_of("STOP"), finish_of("eos_token"), finish_of(["x"])
+    (('stop', ''), ('stop', ''), ('malformed', "the finish reason is ['x']"))
+    """
+    if reason is None:
+        return "stop", "the server gave no finish reason"
+    if isinstance(reason, str) and (known := _FINISH.get(reason.strip().lower())) is not None:
+        return known, ""
+    return "malformed", f"the finish reason is {str(reason)[:80]!r}" if isinstance(reason, str) else (
+        f"the finish reason is {str(reason)[:80]}"
+    )
+
+
+def read_reply(wire: Wire, body: Mapping[str, Any]) -> Reply:
+    """A body as a reply. Whatever the wire cannot make sense of is a malformed reply that says so."""
+    if "not_json" in body:
+        return Reply(finish_reason="malformed", note="the reply is not JSON")
+    try:
+        reply = wire.read(body)
+    except Exception as error:  # noqa: BLE001 - the body is paid for and kept, and may have any shape
+        return Reply(finish_reason="malformed", note=f"the reply cannot be read: {type(error).__name__}")
+    thinking, answer = clean(reply.thinking), clean(reply.answer)
+    note = clean(reply.note)
+    if (thinking, answer) != (reply.thinking, reply.answer):
+        note = f"{note}; half characters are replaced" if note else "half characters are replaced"
+    return replace(reply, thinking=thinking, answer=answer, note=note)
+
+
+def clean(text: str) -> str:
+    """The text without lone surrogates, which JSON can carry and no file can."""
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    return text
+
+
+def count(mapping: Any, *names: str) -> int | None:
+    """The first of the fields that is a sensible number of tokens.
+
+    >>> count({"a": -1, "b": "12", "c": 3.0}, "a", "b")
+    12
+    """
+    for name in names:
+        value = mapping.get(name) if isinstance(mapping, Mapping) else None
+        if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 12:
+            value = int(value)
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            continue
+        if math.isfinite(value) and 0 <= value <= MAX_TOKENS:
+            return int(value)
+    return None
+
+
+def dollars(mapping: Any, name: str) -> float | None:
+    """A field that is a sensible amount of money."""
+    value = mapping.get(name) if isinstance(mapping, Mapping) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if 0 <= value < 1e6 else None
+
+
+def text_of(value: Any, depth: int = 4) -> str:
+    """Text in any nesting of strings, lists of parts, and parts with `text`; everything else is left out."""
+    if isinstance(value, str):
+        return value
+    if depth and isinstance(value, list):
+        return "".join(text_of(part, depth - 1) for part in value)
+    if depth and isinstance(value, Mapping):
+        return text_of(value.get("text"), depth - 1)
+    return ""
+
+
+def dict_of(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def list_of(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def output_limit(body: Mapping[str, Any]) -> int:
+    """The most tokens that a request's body allows for, over all replies it asks for.
+
+    Read from the body as it is sent, so that `extra = {n = 8}` counts.
+
+    >>> output_limit({"max_tokens": 100, "n": 5})
+    500
+    """
+    config = dict_of(body.get("generationConfig"))
+    limits = [count(body, name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")]
+    limits.append(count(config, "maxOutputTokens"))
+    replies = [count(body, name) for name in ("n", "best_of", "num_generations")]
+    replies.append(count(config, "candidateCount"))
+    return max((n for n in limits if n is not None), default=0) * max((n for n in replies if n), default=1)

@@ -133,8 +133,8 @@ class CompletionRun:
         ids, logprobs = list(chunk.ids), chunk.logprobs
         start = len(self._ids)
         self._text += chunk.text
-        at = next((n for n, i in enumerate(ids) if i in self._ask.stop_ids), None)
-        if at is not None:
+        if not self._ask.stop_ids.isdisjoint(ids):
+            at = next(n for n, i in enumerate(ids) if i in self._ask.stop_ids)
             # Also where the server went on after an id that it was told to stop at.
             self._stop_id, self.is_over = ids[at], True
             del ids[at:]

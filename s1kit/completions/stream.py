@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 from array import array
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,7 +37,7 @@ class Chunk:
     """New text and ids of one completion, from one network read."""
 
     text: str = ""
-    ids: array[int] = field(default_factory=lambda: array("q"))
+    ids: array[int] = field(default_factory=lambda: array("I"))
     has_ids: bool = False
     """Whether any event carried `token_ids`, even an empty list."""
     finish: str | None = None
@@ -79,7 +78,10 @@ class StreamReader:
         if len(self._held) > MAX_EVENT_BYTES:
             raise ServerFailed("nonsense", f"an event of more than {MAX_EVENT_BYTES} bytes came")
         for event in events:
-            self._read(event, chunk)
+            if event.startswith(b"data:") and b"\n" not in event:
+                self._read_data(event[5:], chunk)
+            else:
+                self._read(event, chunk)
         return chunk
 
     def end(self) -> Chunk:
@@ -91,11 +93,6 @@ class StreamReader:
         return chunk
 
     def _read(self, event: bytes, chunk: Chunk) -> None:
-        if self.is_done or chunk.finish is not None:
-            return
-        if event.startswith(b"data:") and b"\n" not in event:
-            self._read_data(event[5:].strip(), chunk)
-            return
         lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
         if not lines:
             return
@@ -104,58 +101,60 @@ class StreamReader:
             from_json(joined)
         except ValueError:
             for line in lines:
-                self._read_data(line.strip(), chunk)
+                self._read_data(line, chunk)
         else:
             self._read_data(joined, chunk)
 
     def _read_data(self, data: bytes, chunk: Chunk) -> None:
-        if not data or chunk.finish is not None:
-            return
-        if data == b"[DONE]":
-            self.is_done = True
+        if chunk.finish is not None or self.is_done:
             return
         try:
             found = from_json(data)
         except ValueError as error:
+            if data.strip() in (b"", b"[DONE]"):
+                self.is_done = bool(data.strip())
+                return
             raise ServerFailed("nonsense", "an event came that cannot be read", said=_shown(data)) from error
         read_reply(found, chunk)
 
 
 def read_reply(found: Any, chunk: Chunk) -> None:
     """Add a whole reply or one event to a chunk. Raises ServerFailed on what the protocol does not allow."""
-    if not isinstance(found, Mapping):
+    # Exact types, not abstract ones: what a JSON parser makes, and this runs for every token.
+    if type(found) is not dict:
         raise _nonsense("is not an object", found)
     if found.get("error") is not None:
         raise ServerFailed("failed", "it reported an error inside its reply", said=str(found["error"])[:500])
     choices = found.get("choices")
     if choices is None:
         return
-    if not isinstance(choices, list):
+    if type(choices) is not list:
         raise _nonsense("has choices that are not a list", found)
     for choice in choices:
-        if not isinstance(choice, Mapping):
+        if type(choice) is not dict:
             raise _nonsense("has a choice that is not an object", found)
         if choice.get("index"):
             raise _nonsense("has a choice that was not asked for", found)
         _read_choice(choice, chunk, found)
 
 
-def _read_choice(choice: Mapping[str, Any], chunk: Chunk, found: Any) -> None:
-    text, ids, finish = choice.get("text"), choice.get("token_ids"), choice.get("finish_reason")
+def _read_choice(choice: dict[str, Any], chunk: Chunk, found: Any) -> None:
+    get = choice.get
+    text, ids, finish, logprobs = get("text"), get("token_ids"), get("finish_reason"), get("logprobs")
     if text is not None:
-        if not isinstance(text, str):
+        if type(text) is not str:
             raise _nonsense("has a text that is not a string", found)
         chunk.text += text
     if ids is not None:
         try:
-            if isinstance(ids, (str, bytes)):
+            if type(ids) is not list:
                 raise TypeError
             chunk.ids.extend(ids)
         except (TypeError, OverflowError) as error:
             raise _nonsense("has token_ids that are not ids", found) from error
         chunk.has_ids = True
-    if choice.get("logprobs") is not None:
-        chunk.logprobs += _logprobs(choice["logprobs"], found)
+    if logprobs is not None:
+        chunk.logprobs += _logprobs(logprobs, found)
     if finish is None or finish == "":
         return
     # SGLang calls it matched_stop.

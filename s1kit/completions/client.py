@@ -28,6 +28,9 @@ _STATUSES: dict[int, tuple[FailureKind, str]] = {
     503: ("full", "is full or not ready"),
 }
 
+_DRAIN_SECONDS = 1.0
+_DRAIN_READS = 8
+
 
 class CompletionsServer:
     """An OpenAI-style server at a base URL, with or without `/v1` at its end."""
@@ -40,9 +43,13 @@ class CompletionsServer:
         self._key = key
         self._connect_seconds = connect_seconds
         self._session: aiohttp.ClientSession | None = None
+        self._draining: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
         """Close the connections."""
+        for task in tuple(self._draining):
+            task.cancel()
+        await asyncio.gather(*self._draining, return_exceptions=True)
         if self._session is not None:
             await self._session.close()
             self._session = None
@@ -104,31 +111,40 @@ class CompletionsServer:
                 async with asyncio.timeout_at(deadline):
                     data = await content.readany()
                 chunk = reader.feed(data) if data else reader.end()
+                is_over = chunk.finish is not None
                 if chunk.is_progress:
                     yield chunk
                     deadline = loop.time() + self.silent_seconds
                 elif loop.time() > deadline:
                     raise TimeoutError
-                if chunk.finish is not None:
-                    is_over = True
-                    break
+                if is_over:
+                    return
                 if reader.is_done or not data:
                     raise ServerFailed("died", f"the server {self.url} ended the stream before the completion did")
-            # What may follow (usage, [DONE]) is read where it is already there, so that the connection is used again.
-            if not content.at_eof():
-                async with asyncio.timeout(1.0):
-                    await content.readany()
         except ServerFailed as failure:
             raise self.named(failure) from failure.__cause__
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            if not is_over:
-                raise self._failure(error, self.silent_seconds) from error
+            raise self._failure(error, self.silent_seconds) from error
         finally:
             if response is not None:
-                if is_over and response.content.at_eof():
-                    response.release()
-                else:
-                    response.close()
+                self._let_go(response, is_over)
+
+    def _let_go(self, response: aiohttp.ClientResponse, is_over: bool) -> None:
+        """Keep the connection of a completion that is over, and close that of one that is left."""
+        if not is_over:
+            response.close()
+        elif response.content.at_eof():
+            response.release()
+        else:
+            # What follows (usage, [DONE]) must be read before the connection can be used again; nobody waits for it.
+            task = asyncio.ensure_future(_drain(response))
+            self._draining.add(task)
+            task.add_done_callback(lambda done: self._drained(done, response))
+
+    def _drained(self, task: asyncio.Task[None], response: aiohttp.ClientResponse) -> None:
+        # Also of a task that was cancelled before it began. Does nothing after a release.
+        response.close()
+        self._draining.discard(task)
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -220,6 +236,18 @@ class CompletionsServer:
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._key, "<key>") if self._key else text
+
+
+async def _drain(response: aiohttp.ClientResponse) -> None:
+    """Read a stream to its end, if that is near, and release its connection."""
+    try:
+        async with asyncio.timeout(_DRAIN_SECONDS):
+            for _ in range(_DRAIN_READS):
+                if not await response.content.readany() and response.content.at_eof():
+                    response.release()
+                    return
+    except (aiohttp.ClientError, TimeoutError, OSError):
+        return
 
 
 async def _read_all(response: aiohttp.ClientResponse) -> bytes:

@@ -1,0 +1,262 @@
+"""A completions server that writes its replies in every way that was seen or is conceivable.
+
+    server = MisbehavingServer(tokenizer, next_id, "vllm")
+    async with server.running() as url:     f"{url}/{name}" is the base URL of one behaviour
+
+`LEGAL` are framings that must not matter. `WRONG` are behaviours that must be told as a failure, with its kind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
+from typing import Any
+
+from servers.scripted_upstream import NextId, ScriptedUpstream
+
+Events = list[dict[str, Any]]
+Part = bytes | float
+"""Bytes to write, or seconds to wait. A server that waits for ever does so until its client leaves."""
+FOREVER = float("inf")
+
+_HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n"
+_CHUNKED = _HEAD + b"Transfer-Encoding: chunked\r\n\r\n"
+_PLAIN = _HEAD + b"Connection: close\r\n\r\n"
+
+
+def _dump(event: Any) -> bytes:
+    return json.dumps(event, ensure_ascii=False).encode()
+
+
+def _events(events: Iterable[Any]) -> bytes:
+    return b"".join(b"data: " + _dump(e) + b"\n\n" for e in events)
+
+
+def _chunk(data: bytes) -> bytes:
+    return b"%x\r\n%s\r\n" % (len(data), data)
+
+
+def _whole(body: bytes, kind: str = "application/json", status: int = 200, more: str = "") -> bytes:
+    head = f"HTTP/1.1 {status} X\r\nContent-Type: {kind}\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    return head.encode() + body
+
+
+def _joined(events: Events) -> dict[str, Any]:
+    """The reply in one piece that a stream adds up to."""
+    whole = dict(events[-1]["choices"][0])
+    whole["text"] = "".join(e["choices"][0]["text"] for e in events)
+    if "token_ids" in whole:
+        whole["token_ids"] = [i for e in events for i in e["choices"][0]["token_ids"]]
+    return {"choices": [whole], "error": None}
+
+
+def _with(events: Events, **more: Any) -> Events:
+    return [{**e, "choices": [{**c, **more} for c in e["choices"]]} for e in events]
+
+
+def _pretty(events: Events) -> bytes:
+    """Each event over many `data:` lines."""
+    out = b""
+    for event in events:
+        text = json.dumps(event, indent=1, ensure_ascii=False).encode()
+        out += b"".join(b"data: " + line + b"\n" for line in text.split(b"\n")) + b"\n"
+    return out
+
+
+def _textless(events: Events) -> Events:
+    """Null texts, null ids and events without choices among the others."""
+    idle: Events = [{"choices": [{"index": 0, "text": None, "token_ids": None, "finish_reason": None}]}]
+    return [e for event in events for e in (*idle, {"choices": None}, {"usage": {}}, {"choices": []}, event)]
+
+
+_DONE = b"data: [DONE]\n\n"
+LEGAL: dict[str, Callable[[Events], list[Part]]] = {
+    "as usual": lambda e: [_CHUNKED, _chunk(_events(e) + _DONE), b"0\r\n\r\n"],
+    "an event a packet": lambda e: [_PLAIN, *(p for x in e for p in (_events([x]), 0.0)), _DONE],
+    "a byte a packet": lambda e: [_PLAIN, *(p for b in _events(e) for p in (bytes([b]), 0.0))],
+    "crlf": lambda e: [_PLAIN, _events(e).replace(b"\n", b"\r\n")],
+    "crlf cut in two": lambda e: [_PLAIN, *(p for b in _events(e).split(b"\n") for p in (b + b"\r", 0.001, b"\n"))],
+    "cr": lambda e: [_PLAIN, _events(e).replace(b"\n", b"\r")],
+    "byte order mark": lambda e: [_PLAIN, b"\xef", 0.001, b"\xbb\xbf" + _events(e) + _DONE],
+    "several data lines": lambda e: [_PLAIN, _pretty(e) + _DONE],
+    "no blank lines": lambda e: [_PLAIN, _events(e).replace(b"\n\n", b"\n")],
+    "no space after data": lambda e: [_PLAIN, _events(e).replace(b"data: ", b"data:")],
+    "comments and fields": lambda e: [
+        _PLAIN,
+        b": hello\n\nretry: 10\n\n" + b"".join(b"event: x\nid: 1\n" + _events([x]) + b":\n\n" for x in e),
+    ],
+    "nothing after the last": lambda e: [_PLAIN, _events(e).rstrip()],
+    "done without a blank line": lambda e: [_PLAIN, _events(e) + b"data: [DONE]"],
+    "error null": lambda e: [_PLAIN, _events([{**x, "error": None} for x in e])],
+    "nulls and events without choices": lambda e: [_PLAIN, _events(_textless(e))],
+    "no index": lambda e: [
+        _PLAIN,
+        _events([{"choices": [{k: v for k, v in x["choices"][0].items() if k != "index"}]} for x in e]),
+    ],
+    "fields nobody knows": lambda e: [_PLAIN, _events(_with(e, weight=1.5, nested={"a": [None]}))],
+    "finish reason empty until the end": lambda e: [_PLAIN, _events([*_with(e[:-1], finish_reason=""), e[-1]])],
+    "usage after the end": lambda e: [_PLAIN, _events([*e, {"choices": [], "usage": {"total_tokens": 3}}]) + _DONE],
+    "one json object": lambda e: [_whole(_dump(_joined(e)))],
+    "one json object with a byte order mark": lambda e: [_whole(b"\xef\xbb\xbf" + _dump(_joined(e)))],
+    "one json object of no type": lambda e: [_whole(_dump(_joined(e)), "application/octet-stream")],
+    "chunks with extensions": lambda e: [
+        _CHUNKED,
+        b"%x;a=b\r\n%s\r\n" % (len(_events(e)), _events(e)),
+        b"0\r\n\r\n",
+    ],
+    "connection left open": lambda e: [_CHUNKED, _chunk(_events(e)), FOREVER],
+    "pings before the first": lambda e: [_PLAIN, *(b": ping\n\n", 0.01) * 5, _events(e)],
+}
+
+
+def _one(**fields: Any) -> bytes:
+    return _PLAIN + _events([{"choices": [{"index": 0, "text": "x", "token_ids": [120], **fields}]}])
+
+
+def _status(status: int, said: str = "Bearer sesame") -> list[Part]:
+    return [_whole(_dump({"error": {"message": said}}), status=status, more="Retry-After: 7\r\n")]
+
+
+_TOKEN = _events([{"choices": [{"index": 0, "text": "x", "token_ids": [120], "finish_reason": None}]}])
+_PING = b": ping\n\n"
+_EMPTY = _events([{"choices": [{"index": 0, "text": "", "token_ids": [], "finish_reason": None}]}])
+_USAGE = _events([{"choices": [], "usage": {"total_tokens": 1}}])
+
+WRONG: dict[str, tuple[str, list[Part]]] = {
+    **{f"status {s}": ("refused", _status(s)) for s in (400, 413, 422)},
+    **{f"status {s}": ("unauthorised", _status(s)) for s in (401, 403)},
+    "status 404": ("unknown_model", _status(404)),
+    **{f"status {s}": ("full", _status(s)) for s in (429, 503)},
+    **{f"status {s}": ("failed", _status(s)) for s in (201, 301, 402, 405, 408, 409, 418, 500, 501, 502, 504, 599)},
+    "a redirect": ("failed", [_whole(b"", status=302, more="Location: http://127.0.0.1:9/\r\n")]),
+    "an error body that is not utf-8": ("failed", [_whole(b"\xff\xfe", status=500)]),
+    "a web page": ("nonsense", [_whole(b"<html>hello</html>", "text/html")]),
+    "an empty body": ("nonsense", [_whole(b"")]),
+    "a json list": ("nonsense", [_whole(b"[]")]),
+    "a json string": ("nonsense", [_whole(b'"hello"')]),
+    "json a million deep": ("nonsense", [_whole(b"[" * 1_000_000)]),
+    "json without choices": ("nonsense", [_whole(b'{"id": "x"}')]),
+    "json with choices null": ("nonsense", [_whole(b'{"choices": null}')]),
+    "json with no choice": ("nonsense", [_whole(b'{"choices": []}')]),
+    "json with an error": ("failed", [_whole(b'{"error": {"message": "Bearer sesame"}}')]),
+    "json without a finish reason": ("nonsense", [_whole(b'{"choices": [{"text": "x", "token_ids": [120]}]}')]),
+    "choices that are an object": ("nonsense", [_PLAIN, _events([{"choices": {"text": "x"}}])]),
+    "a choice that is null": ("nonsense", [_PLAIN, _events([{"choices": [None]}])]),
+    "a choice that is a number": ("nonsense", [_PLAIN, _events([{"choices": [1]}])]),
+    "a second choice": ("nonsense", [_one(index=1)]),
+    "a text that is a number": ("nonsense", [_one(text=5)]),
+    "a text that is a list": ("nonsense", [_one(text=["x"])]),
+    "ids that are a string": ("nonsense", [_one(token_ids="120")]),
+    "ids that are fractions": ("nonsense", [_one(token_ids=[1.5])]),
+    "ids that are null inside": ("nonsense", [_one(token_ids=[None])]),
+    "an id below nothing": ("nonsense", [_one(token_ids=[-1])]),
+    "an id beyond all": ("nonsense", [_one(token_ids=[2**70])]),
+    "log probabilities that are a number": ("nonsense", [_one(logprobs=3)]),
+    "log probabilities of other tokens": ("nonsense", [_one(logprobs={"tokens": ["a"], "token_logprobs": []})]),
+    "aborted": ("failed", [_one(finish_reason="abort")]),
+    "an error as finish reason": ("failed", [_one(finish_reason="error")]),
+    "filtered": ("failed", [_one(finish_reason="content_filter")]),
+    "a finish reason that is an object": ("failed", [_one(finish_reason={"a": 1})]),
+    "a finish reason that is a number": ("failed", [_one(finish_reason=1)]),
+    "a stop reason that is a list": ("nonsense", [_one(finish_reason="stop", stop_reason=[1])]),
+    "a stop reason that is true": ("nonsense", [_one(finish_reason="stop", stop_reason=True)]),
+    "an error event": ("failed", [_PLAIN, _TOKEN, _events([{"error": {"message": "Bearer sesame"}}])]),
+    "an error that is a string": ("failed", [_PLAIN, _events([{"error": "out of memory"}])]),
+    "an event that is not json": ("nonsense", [_PLAIN, _TOKEN, b"data: {nonsense\n\n"]),
+    "an event that is not utf-8": ("nonsense", [_PLAIN, b'data: {"choices":[{"text":"\xff\xfe"}]}\n\n']),
+    "an event that is a list": ("nonsense", [_PLAIN, b"data: []\n\n"]),
+    "an event that is null": ("nonsense", [_PLAIN, b"data: null\n\n"]),
+    "an event without an end": ("nonsense", [_PLAIN, b"data: ", *(b"x" * (1 << 20),) * 10]),
+    "a stream without events": ("died", [_PLAIN]),
+    "done at once": ("died", [_PLAIN, _DONE]),
+    "no finish reason": ("died", [_PLAIN, _TOKEN, _DONE]),
+    "closed inside an event": ("nonsense", [_PLAIN, _TOKEN, _TOKEN[:20]]),
+    "closed between chunks": ("died", [_CHUNKED, _chunk(_TOKEN)]),
+    "closed before the length": ("died", [_HEAD + b"Content-Length: 5000\r\n\r\n", _TOKEN]),
+    "closed inside the header": ("died", [b"HTTP/1.1 200 OK\r\nContent-"]),
+    "closed at once": ("died", []),
+    "no http": ("died", [b"SSH-2.0-OpenSSH_9.6\r\n\r\n"]),
+    "a header that is none": ("died", [b"HTTP/1.1 200 OK\r\n\x00: 1\r\n\r\n"]),
+    "a chunk that is none, then nothing": ("silent", [_CHUNKED, _chunk(_TOKEN), 0.02, b"zz\r\n", FOREVER]),
+    "a chunk that is none, then closed": ("died or silent", [_CHUNKED, _chunk(_TOKEN), 0.02, b"zz\r\n"]),
+    "a coding that is not kept": ("died", [_HEAD + b"Content-Encoding: gzip\r\n\r\n", _TOKEN]),
+    "silent from the start": ("silent", [FOREVER]),
+    "silent after the header": ("silent", [_CHUNKED, FOREVER]),
+    "silent after a token": ("silent", [_CHUNKED, _chunk(_TOKEN), FOREVER]),
+    "silent inside a body": ("silent", [b"HTTP/1.1 200 OK\r\nContent-Length: 50\r\n\r\n{", FOREVER]),
+    "silent inside an error": ("failed", [b"HTTP/1.1 500 X\r\nContent-Length: 50\r\n\r\n{", FOREVER]),
+    "a header a byte at a time": ("silent", [b"HTTP/1.1 200 OK\r\nX: ", *(b"a", 0.02) * 500]),
+    "informational replies for ever": ("silent", [*(b"HTTP/1.1 100 Continue\r\n\r\n", 0.02) * 500]),
+    "pings for ever": ("silent", [_PLAIN, _TOKEN, *(_PING, 0.02) * 500]),
+    "pings without a pause": ("silent", [_PLAIN, _TOKEN, *(_PING * 100, 0.0005) * 9000]),
+    "empty deltas for ever": ("silent", [_PLAIN, _TOKEN, *(_EMPTY, 0.02) * 500]),
+    "usage for ever": ("silent", [_PLAIN, *(_USAGE, 0.02) * 500]),
+}
+WRONG_IDS: dict[str, tuple[str, list[Part]]] = {
+    "text without ids": ("nonsense", [_one(token_ids=None, finish_reason="length")]),
+    "fewer tokens than length says": ("nonsense", [_one(finish_reason="length")]),
+    "more tokens than asked for": ("nonsense", [_one(token_ids=[120] * 3000, finish_reason="length")]),
+}
+"""For servers that return ids."""
+
+
+class MisbehavingServer:
+    """One server; the first part of a request's path says how it behaves."""
+
+    def __init__(self, tokenizer: Any, next_id: NextId, kind: str) -> None:
+        self._scripted = ScriptedUpstream(tokenizer, next_id, owned_by=kind)
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[str]:
+        server = await asyncio.start_server(self._connection, "127.0.0.1", 0, backlog=512)
+        try:
+            yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+        finally:
+            server.close()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            await self._answer_all(reader, writer)
+        finally:
+            self._tasks.discard(task)
+            writer.close()
+
+    async def _answer_all(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(ConnectionError, asyncio.IncompleteReadError):
+            while await self._answer(reader, writer):
+                pass
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1")
+        name = head.split(" ", 2)[1].split("/")[1].replace("%20", " ").replace("%2C", ",")
+        size = int(head.lower().partition("content-length:")[2].partition("\r\n")[0] or 0)
+        asked = json.loads(await reader.readexactly(size)) if size else {}
+        if name in LEGAL:
+            events = self._scripted.events(asked)
+            parts = LEGAL[name](events) if asked.get("stream") else [_whole(_dump(_joined(events)))]
+        else:
+            parts = (WRONG | WRONG_IDS)[name][1]
+        left = asyncio.ensure_future(reader.read(1))
+        try:
+            for part in parts:
+                if isinstance(part, bytes):
+                    writer.write(part)
+                    await writer.drain()
+                else:
+                    done, _ = await asyncio.wait((left,), timeout=None if part == FOREVER else part)
+                    if done:
+                        return False
+        finally:
+            left.cancel()
+            with suppress(asyncio.CancelledError, ConnectionError):
+                await left
+        return name == "as usual"

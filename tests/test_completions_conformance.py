@@ -152,7 +152,7 @@ def requests(num: int, **fields: Any) -> list[Request]:
 
 
 @pytest.mark.parametrize("stop", [(), ("yz", "qq")])
-@pytest.mark.parametrize("kind", ["vllm", "sglang", "llama.cpp", "open", "plain"])
+@pytest.mark.parametrize("kind", ["vllm", "sglang", "llama.cpp", "open", "plain", "transformers"])
 def test_every_user_tells_the_transcript_of_the_token_level_driver(
     tokens: TokenFormat, kind: str, stop: tuple[str, ...]
 ) -> None:

@@ -78,10 +78,17 @@ class StreamReader:
         if len(self._held) > MAX_EVENT_BYTES:
             raise ServerFailed("nonsense", f"an event of more than {MAX_EVENT_BYTES} bytes came")
         for event in events:
-            if event.startswith(b"data:") and b"\n" not in event:
-                self._read_data(event[5:], chunk)
-            else:
+            if event[:7] != b"data: {" or b"\n" in event:
                 self._read(event, chunk)
+                continue
+            # The usual event, without a detour: this runs for every token.
+            if chunk.finish is not None or self.is_done:
+                break
+            try:
+                found = from_json(event[5:])
+            except ValueError as error:
+                raise _unreadable(event) from error
+            read_reply(found, chunk)
         return chunk
 
     def end(self) -> Chunk:
@@ -114,7 +121,7 @@ class StreamReader:
             if data.strip() in (b"", b"[DONE]"):
                 self.is_done = bool(data.strip())
                 return
-            raise ServerFailed("nonsense", "an event came that cannot be read", said=_shown(data)) from error
+            raise _unreadable(data) from error
         read_reply(found, chunk)
 
 
@@ -133,30 +140,30 @@ def read_reply(found: Any, chunk: Chunk) -> None:
     for choice in choices:
         if type(choice) is not dict:
             raise _nonsense("has a choice that is not an object", found)
-        if choice.get("index"):
+        get = choice.get
+        if get("index"):
             raise _nonsense("has a choice that was not asked for", found)
-        _read_choice(choice, chunk, found)
+        text, ids, logprobs = get("text"), get("token_ids"), get("logprobs")
+        if text is not None:
+            if type(text) is not str:
+                raise _nonsense("has a text that is not a string", found)
+            chunk.text += text
+        if ids is not None:
+            try:
+                if type(ids) is not list:
+                    raise TypeError
+                chunk.ids.extend(ids)
+            except (TypeError, OverflowError) as error:
+                raise _nonsense("has token_ids that are not ids", found) from error
+            chunk.has_ids = True
+        if logprobs is not None:
+            chunk.logprobs += _logprobs(logprobs, found)
+        if get("finish_reason"):
+            _read_finish(choice, chunk, found)
 
 
-def _read_choice(choice: dict[str, Any], chunk: Chunk, found: Any) -> None:
-    get = choice.get
-    text, ids, finish, logprobs = get("text"), get("token_ids"), get("finish_reason"), get("logprobs")
-    if text is not None:
-        if type(text) is not str:
-            raise _nonsense("has a text that is not a string", found)
-        chunk.text += text
-    if ids is not None:
-        try:
-            if type(ids) is not list:
-                raise TypeError
-            chunk.ids.extend(ids)
-        except (TypeError, OverflowError) as error:
-            raise _nonsense("has token_ids that are not ids", found) from error
-        chunk.has_ids = True
-    if logprobs is not None:
-        chunk.logprobs += _logprobs(logprobs, found)
-    if finish is None or finish == "":
-        return
+def _read_finish(choice: dict[str, Any], chunk: Chunk, found: Any) -> None:
+    finish = choice["finish_reason"]
     # SGLang calls it matched_stop.
     reason = choice.get("stop_reason", choice.get("matched_stop"))
     if isinstance(finish, str) and finish in _FULL:
@@ -189,5 +196,5 @@ def _nonsense(what: str, found: Any) -> ServerFailed:
     return ServerFailed("nonsense", f"its reply {what}", said=said[:300])
 
 
-def _shown(data: bytes) -> str:
-    return data[:300].decode("utf-8", "replace")
+def _unreadable(data: bytes) -> ServerFailed:
+    return ServerFailed("nonsense", "an event came that cannot be read", said=data[:300].decode("utf-8", "replace"))

@@ -226,9 +226,14 @@ class ScriptedUpstream:
         prompt = asked["prompt"]
         context = list(prompt) if isinstance(prompt, list) else self.tokenizer.encode(prompt, add_special_tokens=False)
         ids: list[int] = []
+        keeps_stop = self.owned_by == "transformers"
+        stop_ids = json.loads(asked.get("generation_config", "{}")).get("eos_token_id", [])
         while len(ids) < asked.get("max_tokens", 16):
             new = self.next_id([*context, *ids])
             ids.append(new)
+            if keeps_stop and new in stop_ids:
+                # Its text shows what stopped it, but for special tokens.
+                return ids, "stop", None, str(self.tokenizer.decode(ids, skip_special_tokens=True))
             if new == self.tokenizer.eos_token_id:
                 return ids, "stop", None, self._text(ids[:-1])
             if new in asked.get("stop_token_ids", ()):
@@ -236,7 +241,7 @@ class ScriptedUpstream:
             text = self._text(ids)
             for stop in asked.get("stop", ()):
                 if stop in text:
-                    return ids, "stop", stop, text[: text.index(stop)]
+                    return ids, "stop", stop, text if keeps_stop else text[: text.index(stop)]
         return ids, "length", None, self._text(ids)
 
     def _text(self, ids: list[int]) -> str:

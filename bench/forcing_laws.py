@@ -42,7 +42,13 @@ def run_case(random: Random) -> tuple[str, str]:
                 return "", "a wait without room to think"
             if before.waits >= budget.num_waits and before.spent >= budget.min_tokens:
                 return "", "a wait that nothing asked for"
-    if budget.max_tokens >= budget.min_tokens + wait and state.spent < budget.min_tokens:
+        if move.insert is Insert.WAIT and move.wait_tokens != wait:
+            return "", "a wait that was cut although thinking goes on"
+        if state.spent != before.spent + (move.wait_tokens or state.spent - before.spent):
+            return "", "a wait that was not spent"
+        if move.wait_tokens and state.waits != before.waits + 1:
+            return "", "a wait that was not counted"
+    if state.spent < budget.min_tokens:
         return "", "the minimum was broken"
     return str(move.insert), ""
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.segment_driver import Complete, Completed, flow
-from s1kit.forcing.token_driver import Row
+from s1kit.forcing.segment_driver import Complete, Completed, drive_segments
+from s1kit.forcing.token_driver import TokenDriver
 from s1kit.records import Generation, Segment
 
 Sample = Callable[[Sequence[int]], int]
@@ -84,7 +84,7 @@ def sampler(seed: int, plan: Plan, stop_rate: float, spell: Sequence[int] = ()) 
 
 def by_rows(plan: Plan, sample: Sample, shown: list[Segment] | None = None) -> Generation:
     """The transcript of the token-level driver."""
-    row = Row(plan)
+    row = TokenDriver(plan)
     context = list(row.start())
     while not row.is_done:
         ids = row.push(sample(context))
@@ -98,7 +98,7 @@ def by_rows(plan: Plan, sample: Sample, shown: list[Segment] | None = None) -> G
 
 def by_flow(plan: Plan, sample: Sample, shown: list[Segment] | None = None) -> Generation:
     """The transcript of the segment-level driver, over a server that completes with the same model."""
-    steps = flow(plan, shown.append if shown is not None else None)
+    steps = drive_segments(plan, shown.append if shown is not None else None)
     ask = next(steps)
     while True:
         try:

@@ -45,7 +45,11 @@ def naive_loop(
             thinking.append(token)
             continue
         wait = waits[waits_done % len(waits)]
-        if (waits_done < num_waits or len(thinking) < min_tokens) and len(thinking) + len(wait) < max_tokens:
+        if len(thinking) < min_tokens:
+            thinking.extend(wait[: max_tokens - len(thinking)])
+            waits_done += 1
+            continue
+        if waits_done < num_waits and len(thinking) + len(wait) < max_tokens:
             thinking.extend(wait)
             waits_done += 1
             continue

@@ -213,7 +213,6 @@ def test_a_server_that_knows_only_openais_fields_is_asked_with_those_and_top_k_i
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"budget": ThinkingBudget(5000)}, "max_tokens is 5000, which leaves no room for an answer"),
         ({"wait": ""}, "an empty wait"),
         ({"wait": ()}, "an empty list of waits"),
         ({"wait": "no <|im_start|>"}, "contains a delimiter"),

@@ -51,10 +51,12 @@ def test_thinking_closes_exactly_once_and_then_accepts_nothing(run: tuple) -> No
 def test_waits_stay_within_their_number_unless_the_minimum_asks_for_more(run: tuple) -> None:
     budget, wait, steps = run
     for (before, _), (after, move) in pairwise(steps):
-        if move.insert is Insert.WAIT:
+        if move.wait_tokens:
             assert before.waits < budget.num_waits or before.spent < budget.min_tokens
-            assert (after.waits, after.spent) == (before.waits + 1, before.spent + wait)
+            assert (after.waits, after.spent) == (before.waits + 1, before.spent + move.wait_tokens)
+            assert move.wait_tokens == wait if move.insert is Insert.WAIT else before.spent < budget.min_tokens
         else:
+            assert move.insert is not Insert.WAIT
             assert after.waits == before.waits
 
 
@@ -68,15 +70,30 @@ def test_a_stop_is_closed_only_where_no_wait_was_due_or_none_fitted(run: tuple) 
     budget, wait, steps = run
     for (before, _), (_, move) in pairwise(steps):
         if move.insert is Insert.CLOSE:
-            is_due = before.waits < budget.num_waits or before.spent < budget.min_tokens
-            assert not is_due or before.spent + wait >= budget.max_tokens
+            assert before.spent >= budget.min_tokens
+            assert before.waits >= budget.num_waits or before.spent + wait >= budget.max_tokens
 
 
 @given(runs())
-def test_the_minimum_holds_where_an_engine_would_take_the_budget(run: tuple) -> None:
-    budget, wait, steps = run
-    if budget.max_tokens >= budget.min_tokens + wait:
-        assert steps[-1][0].spent >= budget.min_tokens
+def test_both_bounds_always_hold(run: tuple) -> None:
+    budget, _, steps = run
+    assert budget.min_tokens <= steps[-1][0].spent <= budget.max_tokens
+
+
+@given(st.integers(0, 60), st.integers(1, 80), st.data())
+def test_a_minimum_equal_to_the_maximum_means_exactly_so_many(num: int, wait: int, data: st.DataObject) -> None:
+    budget = ThinkingBudget(num, num)
+    state, move = begin(budget)
+    while not state.closed:
+        event = data.draw(st.one_of(st.just(StopAttempt()), st.integers(1, move.room).map(Sampled)))
+        state, move = advance(budget, wait, state, event)
+    assert (state.spent, move.insert) == (num, Insert.CUTOFF)
+
+
+def test_a_wait_that_would_pass_the_room_below_the_minimum_is_cut_to_it_and_the_cutoff_follows() -> None:
+    budget = ThinkingBudget(10, 10)
+    state, _ = advance(budget, 4, begin(budget)[0], Sampled(8))
+    assert advance(budget, 4, state, StopAttempt()) == (Thinking(10, 1, True), Move(Insert.CUTOFF, 0, 2))
 
 
 @given(runs())
@@ -112,7 +129,9 @@ def test_a_larger_maximum_only_adds_to_what_was_done_before_the_cutoff(run: tupl
     for (before, _), (after, move) in pairwise(steps):
         if move.insert is Insert.CLOSE:
             break
-        event = StopAttempt() if move.insert is Insert.WAIT else Sampled(after.spent - before.spent)
+        if move.wait_tokens and move.insert is Insert.CUTOFF:
+            break  # the larger budget has room for more of the wait
+        event = StopAttempt() if move.wait_tokens else Sampled(after.spent - before.spent)
         state, _ = advance(larger, wait, state, event)
         assert (state.spent, state.waits, state.closed) == (after.spent, after.waits, False)
 

@@ -129,7 +129,11 @@ REFUSED = [
     ({"max_thinking_tokens": 5, "min_thinking_tokens": 9}, "min_thinking_tokens", "above max_thinking_tokens"),
     ({"max_thinking_tokens": "many"}, "max_thinking_tokens", "not a whole number"),
     ({"max_thinking_tokens": 5.5}, "max_thinking_tokens", "not a whole number"),
-    ({"max_thinking_tokens": 500, "answer_tokens": 16}, "max_thinking_tokens", "leaves no room for an answer"),
+    (
+        {"max_thinking_tokens": 500, "min_thinking_tokens": 500, "answer_tokens": 16},
+        "min_thinking_tokens",
+        "there is room for",
+    ),
     ({"max_thinking_tokens": 5, "answer_tokens": 500}, "answer_tokens", "there is room for"),
     ({"num_waits": 1, "wait": ""}, "wait", "wait is"),
     ({"num_waits": 1, "wait": "<|im_start|>"}, "wait", "contains a delimiter"),

@@ -114,15 +114,21 @@ def test_a_fitted_budget_always_leaves_room_for_an_answer(
     assert isinstance(fitted, ThinkingBudget)
     assert fitted.max_tokens + close + answer_tokens <= min(room, total or room)
     assert answer_tokens > closing
-    assert budget is None or fitted.max_tokens == budget
+    assert budget is None or fitted.max_tokens <= budget
+    assert fitted.min_tokens == minimum
     assert answer is None or answer_tokens == answer
 
 
 def test_a_refusal_says_the_number_that_would_have_worked() -> None:
-    wanted = Dial(90, 0, 0, None, None, None, shows_thinking=True, is_stated=True)
-    with pytest.raises(Refusal, match="Give at most 85") as caught:
+    wanted = Dial(None, 90, 0, None, None, None, shows_thinking=True, is_stated=True)
+    with pytest.raises(Refusal, match="Give at most 71") as caught:
         wanted.fitted(room=1000, close_tokens=4, closing_tokens=10, total=100)
-    assert caught.value.param == "thinking_token_budget"
+    assert caught.value.param == "min_thinking_tokens"
+
+
+def test_a_maximum_above_the_room_is_honoured_by_the_room() -> None:
+    wanted = Dial(90, 0, 0, None, None, None, shows_thinking=True, is_stated=True)
+    assert wanted.fitted(1000, 4, 10, 100) == (ThinkingBudget(85), 11, 100)
     assert Dial(85, 0, 0, None, None, None, True, True).fitted(1000, 4, 10, 100) == (ThinkingBudget(85), 11, 100)
 
 

@@ -173,6 +173,16 @@ def test_nothing_of_one_request_shows_in_another(server: Scripted) -> None:
 
 
 @pytest.mark.parametrize(
+    "extra", [{"thinking_token_budget": 4000, "max_tokens": 100}, {"reasoning": {"max_tokens": 4090}}]
+)
+def test_a_maximum_above_the_room_is_honoured_by_the_room_and_reported(server: Scripted, extra: dict) -> None:
+    reply = ask(server.url, **extra)
+    assert reply.status_code == 200, reply.text
+    asked = extra.get("thinking_token_budget") or extra["reasoning"]["max_tokens"]
+    assert 0 < reply.json()["s1kit"]["max_thinking_tokens"] < asked
+
+
+@pytest.mark.parametrize(
     ("fields", "param"),
     [
         ({"extra_body": {"thinking_token_budget": 5}}, "extra_body"),
@@ -183,8 +193,6 @@ def test_nothing_of_one_request_shows_in_another(server: Scripted) -> None:
         ({"thinking_token_budget": 1.5}, "thinking_token_budget"),
         ({"thinking": {"type": "on"}}, "thinking.type"),
         ({"thinking": {"type": "enabled", "budget": 5}}, "thinking.budget"),
-        ({"thinking_token_budget": 4000, "max_tokens": 100}, "thinking_token_budget"),
-        ({"reasoning": {"max_tokens": 4090}}, "reasoning.max_tokens"),
         ({"max_tokens": 2}, "max_tokens"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"min_thinking_tokens": 50, "max_tokens": 40}, "min_thinking_tokens"),

@@ -24,7 +24,7 @@ from serving import CLIENT, Running, ask, joined, post, read_events, serving
 from s1kit.completions import CompletionsServer, Identity, discover
 from s1kit.forcing.formats import detect_format
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.fields import ChatBody
@@ -112,11 +112,11 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def expected(server: Proxied, text: str, **fields: Any) -> Row:
+def expected(server: Proxied, text: str, **fields: Any) -> TokenDriver:
     """What the token-level driver makes of the same model: the truth that the proxy must tell."""
     body = ChatBody.model_validate_json(json.dumps({"messages": [{"role": "user", "content": text}]} | fields))
     plan: Plan = ask_chat(body, server.backend, {}, None).jobs[0].plan
-    row = Row(plan)
+    row = TokenDriver(plan)
     context = list(row.start())
     while not row.is_done:
         new = row.push(server.model(context))

@@ -304,15 +304,15 @@ def test_merely_installed_it_starts_anywhere_and_refuses_only_who_asks(engine: A
 
 def test_what_is_found_out_too_late_for_an_http_error_is_said_in_the_completion(engine: Any) -> None:
     runner = RunnerV1(Config(Path(engine.tokenizer.name_or_path)))
-    late = Running(engine, 0, {"max_thinking_tokens": 300, "answer_tokens": 16})
+    late = Running(engine, 0, {"min_thinking_tokens": 300, "answer_tokens": 16})
     late.prompt = late.prompt * 4
     runner.change([], [late])
     eos = engine.tokenizer.eos_token_id
     while eos not in late.output:
         runner.step(engine)
     said = engine.tokenizer.decode(late.output)
-    assert said.startswith("s1kit refused this request: max_tokens is 300")
-    assert "vllm_xargs.max_thinking_tokens" in said
+    assert said.startswith("s1kit refused this request: min_tokens is 300")
+    assert "vllm_xargs.min_thinking_tokens" in said
 
 
 class Validator:
@@ -344,13 +344,12 @@ class Validator:
         ({"max_thinkng_tokens": 5}, "max_thinkng_tokens", "unknown field"),
         ({"max_thinking": 5}, "max_thinking", "unknown field"),
         ({"num_waits": 1, "thinking_waits": 5}, "thinking_waits", "unknown field"),
-        ({"max_thinking_tokens": 190, "answer_tokens": 16}, "max_thinking_tokens", "leaves no room for an answer"),
-        ({"max_thinking_tokens": 5, "answer_tokens": 300}, "answer_tokens", "there is room for"),
         (
-            {"max_thinking_tokens": 5, "min_thinking_tokens": 5, "answer_tokens": 16},
-            "max_thinking_tokens",
-            "no room for a",
+            {"max_thinking_tokens": 190, "min_thinking_tokens": 190, "answer_tokens": 16},
+            "min_thinking_tokens",
+            "there is room for",
         ),
+        ({"max_thinking_tokens": 5, "answer_tokens": 300}, "answer_tokens", "there is room for"),
         ({"s1kit_request": 5}, "s1kit_request", "only the engine vllm:"),
         ({"s1kit_request": "a"}, "s1kit_request", "only the engine vllm:"),
     ],

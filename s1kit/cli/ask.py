@@ -80,6 +80,8 @@ class _Printer:
         print(
             f"\n{generation.thinking_tokens} thinking tokens ({how.get(generation.ending, generation.ending)}), "
             f"{generation.num_waits} waits, {generation.forced_tokens} forced tokens, "
-            f"{generation.answer_tokens} answer tokens" + (", exchanged as text" if generation.seam == "text" else ""),
+            f"{generation.answer_tokens} answer tokens"
+            + (", exchanged as text" if generation.seam == "text" else "")
+            + (f"; {generation.note}" if generation.note else ""),
             file=sys.stderr,
         )

@@ -11,7 +11,7 @@ from s1kit.completions.client import CompletionsServer
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.protocol import CompletionRun, CompletionSettings, Piece
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.segment_driver import Completed, flow
+from s1kit.forcing.segment_driver import Completed, drive_segments
 from s1kit.records import Generation, Segment
 
 _LONGEST_DELAY = 60.0
@@ -35,7 +35,7 @@ async def decode(
     """
     shown: list[Segment] = []
     thinking_ids: list[int] = []
-    steps = flow(plan, show=shown.append)
+    steps = drive_segments(plan, show=shown.append)
     reply: Completed | None = None
     while True:
         try:

@@ -21,7 +21,7 @@ from s1kit.errors import InputError
 from s1kit.forcing.formats import FORMATS, ThinkingFormat, find_format
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
-from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation
 
@@ -111,7 +111,7 @@ class ScriptedEngine:
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations in the order of the requests."""
         for index, plan in enumerate([self.plan(r) for r in requests]):
-            row = Row(plan)
+            row = TokenDriver(plan)
             row.start()
             model = self.model(plan.request.question)
             while not row.is_done:
@@ -135,7 +135,7 @@ class ScriptedBatch:
     """Requests that decode together and leave when they are done."""
 
     engine: ScriptedEngine
-    rows: dict[int, tuple[Row, _Model, bool]] = field(default_factory=dict)
+    rows: dict[int, tuple[TokenDriver, _Model, bool]] = field(default_factory=dict)
     num_admitted: int = 0
 
     @property
@@ -144,7 +144,7 @@ class ScriptedBatch:
 
     def admit(self, plan: Plan, is_streamed: bool = False) -> int:
         """Let a request in; returns the ticket that its events carry."""
-        row = Row(plan)
+        row = TokenDriver(plan)
         row.start()
         self.num_admitted += 1
         self.rows[self.num_admitted] = (row, self.engine.model(plan.request.question), is_streamed)
@@ -184,7 +184,7 @@ class _Model:
         self._answers = [s.answer for s in steps]
         self._answer: list[int] | None = None
 
-    def sample(self, row: Row) -> int:
+    def sample(self, row: TokenDriver) -> int:
         segments = row.generation().segments
         num_words = sum(s.num_tokens for s in segments if s.kind == "thinking")
         if row.is_thinking:

@@ -5,7 +5,7 @@ decided before: with the stop's own probability, drawn here from the request's s
 replaces the stop is forced; if not, the stop is masked. Greedy decoding is then exact, and so is sampling up to top-k
 and top-p, which come after processors: the stop's probability is taken before truncation.
 
-Rows knows how; this file only asks it one token ahead. It does not know which engine samples.
+`TokenDriver` decides; this file only asks it one token ahead. It does not know which engine samples.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from random import Random
 
 from s1kit.errors import InputError
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation
 
@@ -73,7 +73,7 @@ class Steered:
         refuse_unsteerable(plan.tokens)
         tokens = plan.tokens
         self.plan = plan
-        self.row = Row(plan)
+        self.row = TokenDriver(plan)
         self.temperature = plan.request.temperature
         self._eos = tokens.tokenizer.eos_token_id
         if self._eos not in tokens.eos_ids:

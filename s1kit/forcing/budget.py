@@ -7,8 +7,8 @@ Thinking ends because the model tries to stop or because the budget is spent. So
     state, move = advance(budget, 1, state, StopAttempt())
 
 `move.insert` says what the driver must put into the text now: nothing, a wait in place of the stop, the end that the
-model wanted, or the end that the budget demands. The two drivers are `rows` (token by token) and `flow` (segment by
-segment); since `Sampled(a)` then `Sampled(b)` equals `Sampled(a + b)`, they give the same transcript.
+model wanted, or the end that the budget demands. The two drivers are `token_driver` and `segment_driver`; since
+`Sampled(a)` then `Sampled(b)` equals `Sampled(a + b)`, they give the same transcript.
 """
 
 from __future__ import annotations
@@ -26,11 +26,14 @@ class Insert(StrEnum):
 
     NOTHING = "nothing"
     WAIT = "wait"
-    """The wait phrase, in place of the stop."""
+    """The wait phrase, in place of the stop. Thinking goes on."""
     CLOSE = "close"
     """The end delimiter: the model wanted to stop and may."""
     CUTOFF = "cutoff"
-    """The end delimiter, then the closing phrase: the budget is spent."""
+    """The end delimiter, then the closing phrase: the budget is spent.
+
+    `Move.wait_tokens` ids of the wait come first.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class ThinkingBudget:
     max_tokens: int
     """Upper bound, inclusive. 0 is legal: no thinking at all, the leftmost point of the curve."""
     min_tokens: int = 0
-    """Lower bound, inclusive: stops below it become waits, whatever `num_waits` says."""
+    """Lower bound, inclusive: stops below it become waits, whatever `num_waits` says. At most `max_tokens`; equal to it
+    means exactly so many thinking tokens."""
     num_waits: int = 0
     """How many stop attempts become waits, if there is room."""
 
@@ -96,6 +100,9 @@ class Move:
     insert: Insert
     room: int
     """Tokens that may be sampled before reporting back; 0 exactly when closed."""
+    wait_tokens: int = 0
+    """How many ids of the wait the driver puts in first: all of them for WAIT, as many as there is room for where a
+    CUTOFF follows a stop below the minimum, else 0."""
 
 
 def begin(budget: ThinkingBudget) -> tuple[Thinking, Move]:
@@ -122,15 +129,17 @@ def advance(
             return _after(budget, replace(state, spent=state.spent + num_tokens), Insert.NOTHING)
         case StopAttempt():
             is_wanted = state.waits < budget.num_waits or state.spent < budget.min_tokens
-            # A wait that leaves no room to think would only lengthen the text: the model may stop instead.
-            if is_wanted and state.spent + wait_tokens < budget.max_tokens:
-                spent, waits = state.spent + wait_tokens, state.waits + 1
-                return _after(budget, replace(state, spent=spent, waits=waits), Insert.WAIT)
+            # A wait that leaves no room to think would only lengthen the text: the model may stop instead,
+            # unless thinking is still too short. The wait is then cut to the room, and both bounds hold.
+            fits = state.spent + wait_tokens < budget.max_tokens
+            if is_wanted and (fits or state.spent < budget.min_tokens):
+                used = min(wait_tokens, budget.max_tokens - state.spent)
+                return _after(budget, Thinking(state.spent + used, state.waits + 1), Insert.WAIT, used)
             return replace(state, closed=True), Move(Insert.CLOSE, room=0)
 
 
-def _after(budget: ThinkingBudget, state: Thinking, insert: Insert) -> tuple[Thinking, Move]:
+def _after(budget: ThinkingBudget, state: Thinking, insert: Insert, wait_tokens: int = 0) -> tuple[Thinking, Move]:
     room = budget.max_tokens - state.spent
     if room == 0:
-        return replace(state, closed=True), Move(Insert.CUTOFF, room=0)
-    return state, Move(insert, room)
+        return replace(state, closed=True), Move(Insert.CUTOFF, 0, wait_tokens)
+    return state, Move(insert, room, wait_tokens)

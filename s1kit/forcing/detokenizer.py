@@ -1,4 +1,4 @@
-"""The text of tokens that still come, told as soon as it is certain. Knows nothing about thinking."""
+"""Incremental detokenizer: holds back incomplete UTF-8 characters and possible prefixes of stop strings."""
 
 from __future__ import annotations
 
@@ -8,60 +8,60 @@ from dataclasses import dataclass
 from s1kit.forcing.token_format import CUT, TokenFormat
 
 
-class Speech:
-    """The text of a run of ids that still grows, told as soon as it is certain: whole characters, no space lost."""
+class IncrementalDetokenizer:
+    """Decodes a growing run of ids piece by piece: whole characters only, no space lost between pieces."""
 
     def __init__(self, tokens: TokenFormat, after: Sequence[int]) -> None:
         """`after`: the ids before the run, or the last of them."""
         self._tokens = tokens
         self._after = list(after)
         self._ids: list[int] = []
-        """Since the last place at which all was told."""
-        self._told = ""
+        """Since the last point at which everything was returned."""
+        self._returned = ""
 
     def add(self, ids: Sequence[int]) -> str:
-        """The run goes on with these ids; returns the text that has become certain."""
+        """The run goes on with these ids; returns the text that further ids cannot change."""
         self._ids += ids
         text = self._tokens.raw_text(self._ids, self._after)
         certain = text.rstrip(CUT)
-        if not certain.startswith(self._told):
+        if not certain.startswith(self._returned):
             return ""
-        new = certain[len(self._told) :]
+        new = certain[len(self._returned) :]
         if certain == text:
-            self._after, self._ids, self._told = self._ids or self._after, [], ""
+            self._after, self._ids, self._returned = self._ids or self._after, [], ""
         else:
-            self._told = certain
+            self._returned = certain
         return new
 
-    def rest(self) -> str:
-        """The run is over: what is still to be told."""
-        return self._tokens.decode(self._ids, self._after)[len(self._told) :]
+    def finish(self) -> str:
+        """The run is over; returns the rest of its text."""
+        return self._tokens.decode(self._ids, self._after)[len(self._returned) :]
 
 
 @dataclass(slots=True)
-class Telling:
-    """How far a run of ids that is being streamed has been told."""
+class PartStream:
+    """How much of one part of a transcript has been streamed."""
 
-    speech: Speech
+    detokenizer: IncrementalDetokenizer
     held: str = ""
-    """Known, and not told yet."""
+    """Decoded text that was not streamed yet."""
     length: int = 0
-    """Of the text that was told."""
-    num_heard: int = 0
-    num_told: int = 0
-    """Ids, as are those that were heard."""
+    """Characters streamed so far."""
+    num_decoded: int = 0
+    num_streamed: int = 0
+    """Ids, like `num_decoded`."""
 
-    def hear(self, ids: Sequence[int], is_over: bool) -> None:
-        self.held += self.speech.add(ids[self.num_heard :])
-        self.num_heard = len(ids)
+    def receive(self, ids: Sequence[int], is_over: bool) -> None:
+        self.held += self.detokenizer.add(ids[self.num_decoded :])
+        self.num_decoded = len(ids)
         if is_over:
-            self.held += self.speech.rest()
+            self.held += self.detokenizer.finish()
 
-    def is_certain(self, stop: Sequence[str]) -> bool:
-        """Whether there is something to tell that cannot be the beginning of a stop string."""
+    def can_stream(self, stop: Sequence[str]) -> bool:
+        """Whether there is text to stream that cannot be the beginning of a stop string."""
         return bool(self.held) and not any(self.held.endswith(s[:n]) for s in stop for n in range(1, len(s)))
 
-    def tell(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-        text, new = self.held, tuple(ids[self.num_told :])
-        self.held, self.length, self.num_told = "", self.length + len(text), len(ids)
+    def take(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
+        text, new = self.held, tuple(ids[self.num_streamed :])
+        self.held, self.length, self.num_streamed = "", self.length + len(text), len(ids)
         return text, new

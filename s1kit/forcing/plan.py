@@ -29,6 +29,7 @@ class Plan:
     prompt_ids: tuple[int, ...]
     """Everything before the first thinking token, the opening delimiter included."""
     budget: ThinkingBudget
+    """What applies: the request's, its maximum lowered to the room that prompt and answer leave."""
     waits: tuple[Phrase, ...]
     """Used in turn."""
     closing: Phrase
@@ -36,9 +37,18 @@ class Plan:
     """Thinking that is given, already cut to its length."""
     thinks: bool = True
     """False: the prompt is continued as it is, with no thinking and no delimiters; all of it is answer."""
-    max_tokens: int | None = None
+    completion_tokens: int | None = None
     """Bounds thinking, delimiters and answer together: what thinking leaves, the answer may take. None: `answer_tokens`
     alone bounds the answer."""
+    lowered_from: int | None = None
+    """The maximum of thinking tokens that was asked for, where the room allowed only fewer (`budget.max_tokens`)."""
+
+    @property
+    def note(self) -> str:
+        """What a reader of the generation must know; empty: all applied as it was asked."""
+        if self.lowered_from is None:
+            return ""
+        return f"max_tokens {self.lowered_from} was lowered to {self.budget.max_tokens}, the room there is"
 
     @property
     def total_tokens(self) -> int:
@@ -46,8 +56,8 @@ class Plan:
         tokens, given = self.tokens, self.request.prefix
         if not self.thinks:
             return len(self.prompt_ids) + self.request.answer_tokens
-        if self.max_tokens is not None:
-            return len(self.prompt_ids) + self.max_tokens
+        if self.completion_tokens is not None:
+            return len(self.prompt_ids) + self.completion_tokens
         is_over = given is not None and given.ending is not None
         thinking = sum(s.num_tokens for s in self.prefix) if is_over else self.budget.max_tokens
         delimiter = len(tokens.lead_ids) + len(tokens.end_ids)
@@ -77,14 +87,10 @@ def make_plan(
             fix=f"Give {len(closing.ids) + 1} or more.",
         )
     budget = _budget(request, tokens, len(prompt), context_tokens)
-    longest = max(len(w.ids) for w in waits)
-    if budget.min_tokens and budget.max_tokens < budget.min_tokens + longest:
-        raise InputError(
-            f"min_tokens is {budget.min_tokens} and max_tokens {budget.max_tokens}: no room for a wait of {longest}",
-            where="budget.max_tokens",
-            fix=f"Give a max_tokens of {budget.min_tokens + longest} or more, or lower min_tokens.",
-        )
-    return Plan(request, tokens, tuple(prompt), budget, waits, closing, _prefix(request, tokens, budget))
+    asked = request.budget.max_tokens if request.budget is not None else UNLIMITED
+    lowered_from = asked if budget.max_tokens < asked != UNLIMITED else None
+    prefix = _prefix(request, tokens, budget)
+    return Plan(request, tokens, tuple(prompt), budget, waits, closing, prefix, lowered_from=lowered_from)
 
 
 def _plan_direct(request: Request, tokens: TokenFormat, prompt: tuple[int, ...], context_tokens: int) -> Plan:
@@ -121,7 +127,7 @@ def _waits(request: Request, tokens: TokenFormat) -> tuple[Phrase, ...]:
 
 
 def _budget(request: Request, tokens: TokenFormat, prompt_tokens: int, context_tokens: int) -> ThinkingBudget:
-    """The request's budget, or the room there is."""
+    """The request's budget, its maximum no larger than the room there is."""
     delimiter = len(tokens.lead_ids) + len(tokens.end_ids)
     room = context_tokens - prompt_tokens - delimiter - request.answer_tokens
     if prompt_tokens >= context_tokens:
@@ -147,16 +153,7 @@ def _budget(request: Request, tokens: TokenFormat, prompt_tokens: int, context_t
             where="budget.min_tokens",
             fix=f"Give {room} or less, or fewer answer_tokens.",
         )
-    if request.budget.max_tokens == UNLIMITED:
-        return replace(request.budget, max_tokens=room)
-    if request.budget.max_tokens > room:
-        raise InputError(
-            f"max_tokens is {request.budget.max_tokens}, which leaves no room for an answer of "
-            f"{request.answer_tokens} tokens: the context holds {context_tokens}, the prompt takes {prompt_tokens}",
-            where="budget.max_tokens",
-            fix=f"Give {room} or less, or fewer answer_tokens.",
-        )
-    return request.budget
+    return replace(request.budget, max_tokens=min(request.budget.max_tokens, room))
 
 
 def _prefix(request: Request, tokens: TokenFormat, budget: ThinkingBudget) -> tuple[Segment, ...]:

@@ -1,6 +1,6 @@
 """The segment-level driver of forcing: a generator that asks for completions and receives segments. It does no I/O.
 
-    steps = flow(plan)
+    steps = drive_segments(plan)
     ask = next(steps)
     while True:
         try:
@@ -8,7 +8,7 @@
         except StopIteration as done:
             generation = done.value              # and `show` was called with each segment on the way
 
-Token ids cross the seam, so nothing is tokenised twice and the transcript is that of `rows`.
+Token ids cross the seam, so nothing is tokenised twice and the transcript is that of the token driver.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Completed:
 Steps = Generator[Complete, Completed, Generation]
 
 
-def flow(plan: Plan, show: Callable[[Segment], None] | None = None) -> Steps:
+def drive_segments(plan: Plan, show: Callable[[Segment], None] | None = None) -> Steps:
     """Drive one request: yields what to complete, receives what came back, returns the generation.
 
     Raises ValueError when a reply is longer than was asked for, or neither full nor stopped.

@@ -1,6 +1,6 @@
 """The token-level driver of forcing: one row of a batch, told of each token that the model samples.
 
-    row = Row(plan)
+    row = TokenDriver(plan)
     context = row.start()                    # feed these, then sample
     ids = row.push(token)                    # the model sampled this: append `ids` instead (often just the token)
     row.is_done, row.generation()
@@ -19,7 +19,7 @@ from s1kit.forcing.transcript import Transcript
 from s1kit.records import Generation, Segment
 
 
-class Row:
+class TokenDriver:
     """Drives one request token by token."""
 
     __slots__ = (

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from s1kit.forcing.budget import Insert, Move, Sampled, StopAttempt, Thinking, ThinkingBudget, advance, begin
-from s1kit.forcing.detokenizer import Speech, Telling
+from s1kit.forcing.detokenizer import IncrementalDetokenizer, PartStream
 from s1kit.forcing.plan import Plan
 from s1kit.records import Ending, Generation, Origin, Segment, SegmentKind
 
@@ -49,7 +49,7 @@ class Transcript:
         self._text_cut: str | None = None
         self._shown = 0
         """Parts that were streamed to their end."""
-        self._telling: Telling | None = None
+        self._stream: PartStream | None = None
 
     def begin(self) -> tuple[int, ...]:
         """Take in the given prefix; returns the whole context to decode from."""
@@ -84,7 +84,7 @@ class Transcript:
         """The first id that `stop_thinking` would put in now."""
         wait = self.plan.waits[(self._waits_before + self._state.waits) % len(self.plan.waits)]
         _, move = advance(self._budget, len(wait.ids), self._state, StopAttempt())
-        if move.insert is Insert.WAIT:
+        if move.wait_tokens:
             return wait.ids[0]
         tokens = self.plan.tokens
         last = self.thinking_ids[-1] if len(self.thinking_ids) > self._block_start else None
@@ -97,12 +97,12 @@ class Transcript:
         """
         wait = self.plan.waits[(self._waits_before + self._state.waits) % len(self.plan.waits)]
         self._state, move = advance(self._budget, len(wait.ids), self._state, StopAttempt())
-        if move.insert is Insert.WAIT:
-            self.parts.append(Part("forced", "wait", list(wait.ids)))
-            self.thinking_ids += wait.ids
-            self.room = move.room
-            return wait.ids
-        return self._close(has_phrase=False, ending="closed", matched_ids=matched_ids)
+        if not move.wait_tokens:
+            return self._close(has_phrase=False, ending="closed", matched_ids=matched_ids)
+        ids = wait.ids[: move.wait_tokens]
+        self._force("wait", ids)
+        self.thinking_ids += ids
+        return (*ids, *self._carry_out(move))
 
     def break_loop(self) -> tuple[int, ...]:
         """Thinking repeats itself: end it as a cutoff does."""
@@ -136,7 +136,7 @@ class Transcript:
         self._force("open", opening[1:])
         self._waits_before += self._state.waits
         left = self._budget.max_tokens - self._state.spent
-        if self.plan.max_tokens is not None:
+        if self.plan.completion_tokens is not None:
             # The answer may have taken what thinking had left.
             left = min(left, self.room - cost - 1)
         self._budget = ThinkingBudget(left)
@@ -163,6 +163,7 @@ class Transcript:
             ),
             ending=self.ending,
             answer_finish=self.answer_finish,
+            note=self.plan.note,
         )
 
     def new_segments(self, stop: Sequence[str] = ()) -> Iterator[Segment]:
@@ -175,17 +176,17 @@ class Transcript:
             part = self.parts[self._shown]
             is_last = part is self.parts[-1]
             is_over = not is_last or self.phase == "done"
-            if self._telling is None:
-                self._telling = Telling(Speech(self.plan.tokens, self._before(self._shown)))
-            telling = self._telling
-            telling.hear(part.ids, is_over)
+            if self._stream is None:
+                self._stream = PartStream(IncrementalDetokenizer(self.plan.tokens, self._before(self._shown)))
+            stream = self._stream
+            stream.receive(part.ids, is_over)
             if is_over:
                 if is_last and self._text_cut is not None:
-                    telling.held = self._text_cut[telling.length :]
-                self._shown, self._telling = self._shown + 1, None
-            elif part.origin == "sampled" and not telling.is_certain(stop):
+                    stream.held = self._text_cut[stream.length :]
+                self._shown, self._stream = self._shown + 1, None
+            elif part.origin == "sampled" and not stream.can_stream(stop):
                 return
-            text, ids = telling.tell(part.ids)
+            text, ids = stream.take(part.ids)
             if text or ids:
                 yield Segment.of_ids(part.origin, part.kind, text, ids)
             if not is_over:
@@ -211,8 +212,8 @@ class Transcript:
         self._force("closing_phrase", phrase)
         self.phase, self.ending = "answer", ending
         self.room = self._answer_room - len(phrase)
-        if self.plan.max_tokens is not None:
-            self.room = self.plan.max_tokens - sum(len(part.ids) for part in self.parts)
+        if self.plan.completion_tokens is not None:
+            self.room = self.plan.completion_tokens - sum(len(part.ids) for part in self.parts)
         return (*lead, *tokens.end_ids, *phrase)
 
     def _force(self, kind: SegmentKind, ids: Sequence[int]) -> None:

@@ -135,8 +135,9 @@ class _OneRequest:
                 ToolCallReader() if asked.wants_tools else None,
                 asked.wants_logprobs,
                 self._is_stream,
+                job.plan.budget.max_tokens if job.plan.lowered_from is not None else None,
             )
-            for i in range(len(asked.jobs))
+            for i, job in enumerate(asked.jobs)
         ]
         usage = body.stream_options is not None and body.stream_options.include_usage
         return Reply(self._endpoint, self._server.backend.model, choices, asked.prompt_tokens, usage, self._id)

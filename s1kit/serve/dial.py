@@ -35,7 +35,7 @@ class Fit(NamedTuple):
     budget: ThinkingBudget
     answer_tokens: int
     """Kept for the answer."""
-    max_tokens: int | None
+    completion_tokens: int | None
     """Bounds thinking, delimiters and answer together: the answer gets what thinking leaves. None: it does not."""
 
 
@@ -89,17 +89,9 @@ class Dial:
                 param=field,
                 code="context_length_exceeded" if limit_name == "the context" else "no_room_for_answer",
             )
-        if self.max_tokens is not None and self.max_tokens > most_thinking:
-            raise Refusal(
-                400,
-                f"{self.budget_field} is {self.max_tokens}, which leaves no room for an answer: {limit_name} leaves "
-                f"{limit} tokens, of which the answer needs {least_answer} and the end of thinking {close_tokens}. "
-                f"Give at most {most_thinking}.",
-                param=self.budget_field,
-                code="no_room_for_answer",
-            )
         if self.max_tokens is not None:
-            most = self.max_tokens
+            # A maximum is satisfied by fewer: the room applies, and the reply reports it.
+            most = min(self.max_tokens, most_thinking)
         else:
             reserve = max(least_answer, min(limit // 4, 1024) if self.answer_tokens is None else 0)
             most = max(limit - close_tokens - reserve, self.min_tokens if self.min_tokens <= most_thinking else 0)

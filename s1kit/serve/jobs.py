@@ -170,7 +170,9 @@ def _plan(
         )
         # The room was checked above, against the prompt that is really used.
         plan = make_plan(request, tokens, _ANY_CONTEXT, prompt)
-        return replace(plan, thinks=thinks, max_tokens=fit.max_tokens)
+        asked = dial.max_tokens if thinks else None
+        lowered_from = asked if asked is not None and asked > fit.budget.max_tokens else None
+        return replace(plan, thinks=thinks, completion_tokens=fit.completion_tokens, lowered_from=lowered_from)
     except InputError as error:
         raise from_input_error(error) from error
 

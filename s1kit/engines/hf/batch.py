@@ -23,13 +23,13 @@ from s1kit.engines.base import Event, lost
 from s1kit.engines.hf.kv_cache import Slots
 from s1kit.engines.hf.sampling import Chooser, choose
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_driver import TokenDriver
 
 
 @dataclass(slots=True)
 class _Active:
     ticket: int
-    row: Row
+    row: TokenDriver
     chooser: Chooser
     is_streamed: bool
     queue: deque[int] = field(default_factory=deque)
@@ -117,9 +117,9 @@ class Decoder:
     def num_waiting(self) -> int:
         return len(self._waiting)
 
-    def admit(self, plan: Plan, is_streamed: bool = False, row: Row | None = None) -> int:
-        """Queue a request; returns the ticket that its events carry. `row`: what drives it, in place of a new `Row`."""
-        row = row or Row(plan)
+    def admit(self, plan: Plan, is_streamed: bool = False, row: TokenDriver | None = None) -> int:
+        """Queue a request; returns the ticket that its events carry. `row`: a driver to use in place of a new one."""
+        row = row or TokenDriver(plan)
         context = row.start()
         ticket = self._num_admitted
         self._num_admitted += 1

@@ -16,7 +16,7 @@ import numpy as np
 from s1kit.engines.base import Event, lost
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Request
-from s1kit.forcing.token_driver import Row
+from s1kit.forcing.token_driver import TokenDriver
 
 BATCH_TOKENS = 512
 """Most tokens of one step, over all requests."""
@@ -27,7 +27,7 @@ class _Slot:
     """One running request: a sequence of llama.cpp's cache."""
 
     ticket: int
-    row: Row
+    row: TokenDriver
     random: Random
     pending: deque[int]
     """Ids that are not in the cache yet; at least one."""
@@ -67,7 +67,7 @@ class LlamaCppBatch:
         """Let waiting requests in, then advance the running ones; raises RuntimeError when llama.cpp fails."""
         while self._waiting and self._free:
             ticket, plan, is_streamed = self._waiting.popleft()
-            row = Row(plan)
+            row = TokenDriver(plan)
             pending, random = deque(row.start()), Random(plan.request.seed)
             self._running.append(_Slot(ticket, row, random, pending, self._free.popleft(), is_streamed))
         self._advance()

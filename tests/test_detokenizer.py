@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 from fake_sampler import by_flow, by_rows
 from fixtures_models import write_tokenizer
-from test_rows_and_flow import joined
+from test_drivers import joined
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
 from s1kit.forcing import ThinkingBudget
-from s1kit.forcing.detokenizer import Speech
+from s1kit.forcing.detokenizer import IncrementalDetokenizer
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
@@ -120,9 +120,9 @@ def test_the_wait_and_what_follows_it_read_as_they_stand_in_the_context(tokens: 
 def test_a_character_of_several_tokens_is_told_once_and_whole(tokens: TokenFormat) -> None:
     ids = tokens.tokenizer.encode(TEXT, add_special_tokens=False)
     before = tokens.tokenizer.encode("So", add_special_tokens=False)
-    speech = Speech(tokens, before)
-    told = [speech.add([i]) for i in ids]
-    assert "".join(told) + speech.rest() == tokens.decode(ids, before)
+    detokenizer = IncrementalDetokenizer(tokens, before)
+    told = [detokenizer.add([i]) for i in ids]
+    assert "".join(told) + detokenizer.finish() == tokens.decode(ids, before)
     assert not any("\ufffd" in text for text in told)
 
 
@@ -142,7 +142,7 @@ def test_bytes_that_never_become_a_character_are_told_at_the_latest_with_the_nex
         pytest.skip("this tokenizer has no tokens for single bytes")
     broken = [*tokens.tokenizer.encode("a", add_special_tokens=False), ids[-1], ids[-2]]
     follow = tokens.tokenizer.encode("map", add_special_tokens=False)
-    speech = Speech(tokens, ())
-    told = "".join(speech.add([i]) for i in [*broken, *follow]) + speech.rest()
+    detokenizer = IncrementalDetokenizer(tokens, ())
+    told = "".join(detokenizer.add([i]) for i in [*broken, *follow]) + detokenizer.finish()
     assert told == tokens.raw_text([*broken, *follow])
     assert told.endswith("map")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from random import Random
+from typing import Any
 
 import pytest
 from fake_sampler import ONE_TOKEN, SEVERAL, SPECIALS, SPELLED, WITH_LEAD, LetterTokenizer, by_flow, by_rows, sampler
@@ -13,8 +14,8 @@ from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.repetition import first_loop, is_looping
 from s1kit.forcing.request import Prefix, Request
-from s1kit.forcing.segment_driver import Completed, flow
-from s1kit.forcing.token_driver import Row
+from s1kit.forcing.segment_driver import Completed, drive_segments
+from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Segment
 
@@ -29,9 +30,8 @@ def plan_of(fmt: ThinkingFormat, request: Request, context: int = 4096) -> Plan:
 def random_plan(seed: int, fmt: ThinkingFormat) -> Plan:
     random = Random(seed)
     wait = random.choice([None, "W", "W a", ("W", "T a", "A")])
-    longest = 4
     most = random.choice([0, 1, 2, 3, 4, 5, 8, random.randint(0, 60)])
-    least = random.randint(1, most - longest) if most > longest and random.random() < 0.3 else 0
+    least = random.choice([most, random.randint(0, most)]) if random.random() < 0.3 else 0
     budget = ThinkingBudget(most, least, random.choice([0, 0, 1, 2, 9]))
     stop = random.choice([(), (), ("b\n",), ("a", "ab")])
     request = Request(
@@ -58,7 +58,7 @@ def joined(segments: list[Segment]) -> list[tuple[str, str, str, tuple[int, ...]
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
-def test_rows_and_flow_give_the_same_transcript_over_a_thousand_random_budgets(fmt: ThinkingFormat) -> None:
+def test_both_drivers_give_the_same_transcript_over_a_thousand_random_budgets(fmt: ThinkingFormat) -> None:
     endings = set()
     for seed in range(1000):
         plan = random_plan(seed, fmt)
@@ -89,6 +89,31 @@ def test_what_is_streamed_is_what_the_record_says(fmt: ThinkingFormat) -> None:
             shown: list[Segment] = []
             generation = drive(plan, sample, shown)
             assert joined(shown) == joined(list(generation.segments)), (seed, drive)
+
+
+@pytest.mark.parametrize("drive", [by_rows, by_flow])
+def test_a_wait_is_cut_to_the_room_where_the_minimum_is_the_maximum(drive: Any) -> None:
+    plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(7, 7), answer_tokens=8, wait="Wait"))
+    end, eos = plan.tokens.trigger_id, plan.tokens.tokenizer.eos_token_id
+    a = plan.tokens.tokenizer.encode("a", add_special_tokens=False)[0]
+
+    def sample(context: Any) -> int:
+        if end in context:
+            return eos
+        return end if a in context else a
+
+    generation = drive(plan, sample)
+    assert (generation.thinking, generation.thinking_tokens, generation.num_waits) == ("aWaitWa", 7, 2)
+    assert generation.was_cut_off
+    assert generation.answer == "F:"
+
+
+def test_a_maximum_above_the_room_is_honoured_by_the_room_and_the_generation_says_so() -> None:
+    plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(90, 87), answer_tokens=10), 100)
+    assert (plan.budget, plan.lowered_from) == (ThinkingBudget(87, 87), 90)
+    generation = by_rows(plan, sampler(1, plan, 0.1))
+    assert (generation.thinking_tokens, generation.note) == (87, "max_tokens 90 was lowered to 87, the room there is")
+    assert plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(UNLIMITED), answer_tokens=10), 100).note == ""
 
 
 def test_a_loop_ends_thinking_and_not_the_request_in_both_drivers_at_the_same_token() -> None:
@@ -256,11 +281,6 @@ def test_an_unlimited_maximum_is_the_room_there_is() -> None:
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        (
-            {"budget": ThinkingBudget(90)},
-            r"max_tokens is 90, which leaves no room for an answer.*budget.max_tokens.*Give 87 or less",
-        ),
-        ({"budget": ThinkingBudget(9, 9)}, r"no room for a wait of 4 .*Give a max_tokens of 13 or more"),
         ({"budget": ThinkingBudget(UNLIMITED, 99)}, r"min_tokens is 99, and there is room for 87.*Give 87 or less"),
         ({"answer_tokens": 99}, r"answer_tokens is 99, .*room for 97.*Give 97 or fewer"),
         ({"answer_tokens": 2}, r"closing phrase 'F:' takes 2.*Give 3 or more"),
@@ -299,7 +319,7 @@ def test_a_wait_that_the_tokenizer_turns_into_nothing_is_refused() -> None:
 
 
 def test_a_row_that_is_done_takes_no_token() -> None:
-    row = Row(plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(0), answer_tokens=3)))
+    row = TokenDriver(plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(0), answer_tokens=3)))
     row.start()
     row.push(9)
     assert row.is_done
@@ -309,7 +329,7 @@ def test_a_row_that_is_done_takes_no_token() -> None:
 
 def test_a_server_that_returns_too_much_or_stops_without_a_reason_is_caught() -> None:
     for reply, complaint in ((Completed((9,) * 9), "at most 5"), (Completed((9, 9)), "nothing says why")):
-        steps = flow(plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(5), answer_tokens=9)))
+        steps = drive_segments(plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(5), answer_tokens=9)))
         next(steps)
         with pytest.raises(ValueError, match=complaint):
             steps.send(reply)

@@ -13,9 +13,19 @@ from fractions import Fraction
 from s1kit.errors import MissingExtra
 from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, options
-from s1kit.grade.extract import final_answer
+from s1kit.grade.extract import Found, box_groups, final_answer
 from s1kit.grade.normalise import as_number, is_decimal, is_integer, normalise
-from s1kit.grade.shapes import num_values, other_names, other_units, unalike
+from s1kit.grade.plain import to_latex
+from s1kit.grade.prose import last_sentence
+from s1kit.grade.shapes import (
+    compare_dots,
+    num_values,
+    other_names,
+    other_units,
+    top_level_parts,
+    unalike,
+    without_name,
+)
 from s1kit.grade.workers import SECONDS, WorkerPool
 from s1kit.records import Verdict
 
@@ -94,10 +104,19 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement("abstain", "the solution states no final answer")
     found = final_answer(answer, question)
     if found is None:
+        if _mentions(last_sentence(answer), theirs):
+            return Judgement("abstain", "the solution stands in a sentence that states no final answer")
         return Judgement("wrong", "no final answer")
+    theirs = to_latex(theirs)
+    found = found._replace(text=_alone(to_latex(_all_parts(found, answer, theirs)), theirs))
     mine, right = normalise(found.text), normalise(theirs)
-    verdict, rule = _compare(mine, right, found.text, theirs)
     shown = f"{_short(found.text)} ({found.how}) and {_short(theirs)}"
+    if mine != right and (dots := compare_dots(mine, right)):
+        return Judgement(dots, f"formulas with dots: {shown}", canonical(mine))
+    verdict, rule = _compare(mine, right, found.text, theirs)
+    is_open = verdict == "wrong" or (verdict is None and not re.search(r"[\d\\]", theirs))
+    if is_open and found.how in GUESSES and _mentions(last_sentence(answer), theirs):
+        return Judgement("abstain", f"the solution stands elsewhere in the sentence: {shown}", canonical(mine))
     # The last number of a short reply has left its unit behind.
     if other_units(answer.strip() if found.how == "last number" else found.text, theirs):
         return Judgement("abstain", f"other units: {shown}", canonical(mine))
@@ -111,7 +130,33 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement("wrong", f"{nums[0]} and {nums[1]} values: {shown}", canonical(mine))
     if _TOWER.search(mine) or _TOWER.search(right):
         return Judgement("abstain", f"too large to compute: {shown}", canonical(mine))
-    return _for_symbols(found.text), _for_symbols(theirs)
+    return _for_symbols(without_name(found.text, theirs)), _for_symbols(without_name(theirs, found.text))
+
+
+GUESSES = ("last number", "last formula")
+"""How a final answer was found that nothing marked."""
+
+
+def _mentions(sentence: str, solution: str) -> bool:
+    """Whether a sentence has the solution in it as a word or number of its own."""
+    spelled = re.escape(solution.strip().strip("$").casefold())
+    return len(solution) <= 60 and re.search(rf"(?<![\w.]){spelled}(?![\w]|[.,]\d)", sentence.casefold()) is not None
+
+
+def _all_parts(found: Found, answer: str, theirs: str) -> str:
+    """The boxes of an answer together, where the solution has as many values as there are boxes."""
+    num = len(top_level_parts(theirs))
+    if found.how != "boxed" or num < 2 or len(top_level_parts(found.text)) > 1:
+        return found.text
+    boxes = list(dict.fromkeys(box for group, _ in box_groups(answer) for box in group))
+    return ", ".join(boxes[-num:]) if len(boxes) >= num else found.text
+
+
+def _alone(text: str, theirs: str) -> str:
+    """What follows the last `=` of a calculation such as `12 + 24 = 36 dollars`, where the solution is no equation."""
+    left, equals, value = text.rpartition("=")
+    is_sum = re.fullmatch(r"(?:[\d\s$.,+*/()%=-]|\\(?:times|cdot|div)\s?|[xX])+", left) and re.search(r"\d", left)
+    return value.strip() if equals and value.strip() and is_sum and "=" not in theirs else text
 
 
 def solution_answer(solution: str) -> str:
@@ -119,7 +164,8 @@ def solution_answer(solution: str) -> str:
     if len(solution) > MAX_SOLUTION or "\n" in solution.strip() or re.search(r"\\boxed|####", solution):
         found = final_answer(solution)
         return found.text if found and found.how in ("boxed", "####", "stated") else ""
-    return solution.strip()
+    lead = re.match(r"\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is|\s*[:=])\s*:?\s*(?=\S)", solution, re.IGNORECASE)
+    return solution[lead.end() if lead else 0 :].strip()
 
 
 def canonical(normalised: str) -> str:
@@ -227,12 +273,20 @@ def _symbolic_judgement(pair: tuple[str, str], found: dict[str, object]) -> Judg
     if numeric == "certain":
         return Judgement("wrong", f"other values: {shown}", final)
     if verified is None:
+        if numeric in ("same", "different"):
+            return Judgement("correct" if numeric == "same" else "wrong", f"numbers say {numeric}: {shown}", final)
         unread = "answer" if not found["read_answer"] else "solution"
-        verdict: Verdict = "wrong" if unread == "answer" and found["read_solution"] else "abstain"
-        return Judgement(verdict, f"math-verify cannot read the {unread}: {shown}", final)
-    if (verified and numeric == "different") or (not verified and numeric == "same"):
-        says = "equal" if verified else "different"
-        return Judgement("abstain", f"math-verify says {says}, numbers say {numeric}: {shown}", final)
+        return Judgement("abstain", f"math-verify cannot read the {unread}: {shown}", final)
+    if verified and numeric == "different":
+        return Judgement("abstain", f"math-verify says equal, numbers say different: {shown}", final)
+    if not verified and numeric == "same":
+        # Our parser read all of both and found equal values at every (positive) point. With branches of a root or
+        # logarithm in a variable that does not prove equality; elsewhere math-verify misread one of them.
+        both = mine + " " + right
+        has_names = re.search(r"(?<![\\a-zA-Z])[a-zA-Z]", both)
+        sure = not re.search("[=.]", both) and not (has_names and _BRANCHES.search(both))
+        says = "math-verify says different, numbers say same"
+        return Judgement("correct" if sure else "abstain", f"{says}: {shown}", final)
     support = "" if numeric == "unknown" else ", and so do numbers"
     if verified and other_names(mine, right):
         return Judgement("abstain", f"other names: {shown}", final)
@@ -247,7 +301,14 @@ def _for_symbols(text: str) -> str:
     """Without the delimiters that would end the formula that a worker wraps around it."""
     text = re.sub(r"(?<!\\)\$|\\[()\[\]]", " ", text).strip().rstrip(".")
     text = re.sub(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi ", text)
+    if re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])", text):
+        text = _DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
     return text[:MAX_SYMBOLIC]
+
+
+_BRANCHES = re.compile(r"\\(?:sqrt|ln|log|arc)|\||\^\s*[{(]?[^{}()]*(?:/|\\frac)")
+
+_DEGREES = re.compile(r"(\d+)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°)")
 
 
 def _depth(text: str) -> int:

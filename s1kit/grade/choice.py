@@ -25,6 +25,18 @@ MAX_READ = 20000
 _OPTION = re.compile(
     r"(?:^|\n|\s{2,}|(?<=\s)|\\q?quad)\s*(?:\\(?:textbf|mathrm|text)\s*\{\s*)?\(?([A-J])\s*(?:\)\s*\}|\)|[.:](?=\s)|\}\s*\))"
 )
+_ALONE = r"([A-J])(?![A-Za-z'’])(?!\s+(?!is|are|because|since|as|and|or|not|but|it|for)[a-z])"
+_STATED_CHOICE = re.compile(
+    r"(?:(?:answer|option|choice)s?|答案|选项|故选|应选|正确的?是|选择?)"
+    r"(?:\s|[:：*(（$“\"]|is|are|must|would|should|will|has\s+to|be|是|为|应该?|\\(?:boxed|text|textbf|mathrm|mathbf)\{|option|choice|"
+    r"I\s+(?:think|believe|guess)|it'?s|it|for\s+sure|clearly|definitely|probably|therefore|likely|most|letter|,){0,12}"
+    + _ALONE
+    + r"|\b(?:rather|therefore|so|thus|hence|would\s+be|it'?s|it\s+is|choose|go\s+with|pick|select|instead)[,:]?\s+"
+    r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n)"
+    r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)",
+    re.IGNORECASE,
+)
+_LAST_LINE = re.compile(r"\n[ \t]{0,20}[(*$\[]{0,4}([A-J])[)*$.\]]{0,4}\Z")
 _SPACE = re.compile(r"\s{3,}")
 _LETTER_ALONE = re.compile(r"^\W*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\W*([A-Ja-j])\W*$")
 _LETTER_FIRST = re.compile(r"^\W*(?:option|choice)?\W*([A-J])\s*(?:[).:,]|\}|$|\s[-–—])", re.IGNORECASE)
@@ -60,6 +72,10 @@ def is_letter(text: str) -> bool:
 
 def letter(text: str, choices: dict[str, str]) -> str:
     """The letter that an answer chooses, or an empty string."""
+    text = _TAGS.sub(r"\\boxed{\1}", text)
+    boxes = [match[1].upper() for box in find_boxes(text) if (match := _LETTER_ALONE.match(box[:MAX_LETTER]))]
+    if not boxes and (stated := _stated_letter(text[-MAX_READ:])):
+        return stated
     for candidate in _candidates(text):
         if len(candidate) > MAX_OPTION:
             continue
@@ -73,6 +89,17 @@ def letter(text: str, choices: dict[str, str]) -> str:
             return same[0]
     named = {a or b for a, b in _LETTER_ANYWHERE.findall(text[-MAX_READ:])}
     return named.pop() if len(named) == 1 else ""
+
+
+_TAGS = re.compile(r"<(?:answer|boxed)>\s*(.*?)\s*</(?:answer|boxed)>", re.DOTALL)
+
+
+def _stated_letter(text: str) -> str:
+    """The last letter that the text states as its choice, so that a correction counts; empty when there is none."""
+    found = [(m.start(), m[1] or m[2] or m[3]) for m in _STATED_CHOICE.finditer(text)]
+    found += [(len(text), m[1]) for m in _LAST_LINE.finditer(text.rstrip()[-60:])]
+    stated = [name for _, name in sorted(found) if name.isupper()]
+    return stated[-1] if stated else ""
 
 
 def _candidates(text: str) -> list[str]:

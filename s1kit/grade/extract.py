@@ -11,6 +11,8 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from s1kit.grade.prose import is_bare, is_money, last_number, last_sentence, math_spans
+
 MAX_LENGTH = 400
 """Characters of a final answer at most; a longer one is an argument, not an answer. Boxed ones may be longer."""
 
@@ -25,16 +27,31 @@ class Found(NamedTuple):
     how: str
 
 
+_TAGGED = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL | re.IGNORECASE)
+_TAGGED_BOX = re.compile(r"<boxed>\s*([^<]*?)\s*</boxed>", re.IGNORECASE)
+_PLAIN_BOX = re.compile(r"(?<![\\a-zA-Z])boxed\s*(?:\(([^()]*)\)|\{([^{}]*)\})")
+_BETWEEN_BOXES = re.compile(
+    r"(?:[\s$,;*.]|\\[()\[\]]|\\\\|\b(?:and|or)\b|[和或与及]|\b[a-z](?:_\d)?\s*=)*", re.IGNORECASE
+)
+_CORRECTED = re.compile(r"\b(?:wait|actually|correction|sorry|mistake|no,)", re.IGNORECASE)
+_CORRECTION = re.compile(
+    r"\b(?:wait|actually|correction|sorry|mistake|no,)[^.\n\d]{0,40}?\b(?:it'?s|it\s+is|is|be|should\s+be)\s+"
+    r"(?:actually\s+)?(?P<rest>[^\n]+)",
+    re.IGNORECASE,
+)
+_CONCLUSION = re.compile(
+    r"\W*(?:therefore|thus|hence|so|in\s+total|finally|in\s+conclusion|altogether|因此|所以|故|综上)", re.IGNORECASE
+)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _STATED = re.compile(
     # Leads follow one another: "Final Answer: The final answer is 3" is how Minerva's prompt has models end.
-    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|answer)\s*(?:\*\*\s*)?(?:is\s*:|is|:|=)\s*(?:\*\*\s*)?)+"
-    r"(?P<rest>[^\n]*)",
+    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|answer|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
+    r"(?:(?:is|(?:must|should|would|has\s+to)\s+be|equals)\s*[:：]?|[:：=]|应?[是为][:：]?)\s*(?:\*\*\s*)?)+"
+    r"(?P<rest>(?:(?!(?:the|final|correct)\s+(?:final\s+)?answer\s+is)[^\n])*)",
     re.IGNORECASE,
 )
 _HASHES = re.compile(r"^####\s*(?P<rest>[^\n]+)", re.MULTILINE)
 _LAST_LINE = re.compile(r"^A:[ \t]*(?P<rest>[^\n]+)\s*\Z", re.MULTILINE)
-_NUMBER = re.compile(r"(?<![\w.])[-+]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![\w])")
 _MATHS = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _HEDGE = re.compile(r"\b(?:not sure|don'?t know|cannot|can't|unable|no answer)\b", re.IGNORECASE)
 
@@ -42,21 +59,71 @@ _HEDGE = re.compile(r"\b(?:not sure|don'?t know|cannot|can't|unable|no answer)\b
 def final_answer(text: str, question: str = "") -> Found | None:
     """The final answer that a text states, or None when it states none.
 
-    The last non-empty box wins, then GSM8K's "####", the last "Final Answer:" or "answer is", a last line "A: ...";
+    The last non-empty box wins (boxes of one list together; `<boxed>` and `<answer>` too), unless a correction follows it, then GSM8K's "####", the last "Final Answer:" or "answer is", a last line "A: ...";
     a short text without any of them is read as a whole. A box that the text only repeats from the question does not
     count.
     """
     if len(question) > 20:
         text = text.replace(question.strip(), " ")
-    if "\\" in text and (boxes := [box for box in find_boxes(text) if _says_something(box)]):
-        return Found(boxes[-1].strip(), "boxed")
-    lowered = text.lower()
+    text = _unwrap(text)
+    if tagged := [inside for inside in _TAGGED.findall(text) if inside]:
+        boxes = find_boxes(tagged[-1])
+        return Found(boxes[-1] if boxes else tagged[-1], "stated")
+    if "\\" in text and (groups := box_groups(text)):
+        boxes, end = groups[-1]
+        rest = text[end:]
+        if not (_CORRECTED.search(rest) and _last_stated(_STATED, rest)):
+            return Found(", ".join(boxes), "boxed")
+    lowered = text.lower().replace("答案", "answer")
     for pattern, how, mark in ((_HASHES, "####", "####"), (_STATED, "stated", "nswer"), (_LAST_LINE, "stated", "a:")):
         if mark in lowered and (found := _last_stated(pattern, text)):
             return Found(found, how)
-    if len(text.strip()) <= SHORT and not _HEDGE.search(text):
+    if is_bare(text) and len(text.strip()) <= MAX_LENGTH:
+        return _bare(text.strip())
+    if _HEDGE.search(text[-SHORT:]):
+        return None
+    if len(text.strip()) <= SHORT:
         return _whole(text.strip())
+    # Prose that goes on for long is read only where its last sentence draws a conclusion.
+    sentence = last_sentence(text[-4 * SHORT :])
+    if len(sentence) <= SHORT and _CONCLUSION.match(sentence):
+        concluded = _whole(sentence)
+        return concluded if concluded and concluded.how != "whole" else None
     return None
+
+
+def _unwrap(text: str) -> str:
+    """Without a thinking block, and with other spellings of a box as `\\boxed{}`."""
+    text = text.rpartition("</think>")[2] or text
+    if "boxed" not in text:
+        return text
+    text = re.sub(r"\\boxed\s{0,20}\{\s{0,20}\}", "", text)
+    text = _TAGGED_BOX.sub(lambda match: f"\\boxed{{{match[1]}}}", text)
+    return _PLAIN_BOX.sub(lambda match: f"\\boxed{{{match[1] or match[2] or ''}}}", text)
+
+
+def box_groups(text: str) -> list[tuple[list[str], int]]:
+    r"""The boxes that say something, those of one multi-part answer together, and where each group ends.
+
+    >>> box_groups(r"\boxed{1}. So $\boxed{3}$ and $\boxed{5}$")[-1][0]
+    ['3', '5']
+    """
+    groups: list[tuple[list[str], int]] = []
+    for start, end, box in _boxes(text):
+        if not _says_something(box):
+            continue
+        if groups and len(text[groups[-1][1] : start]) < 60 and _joins(text[groups[-1][1] : start], box, groups[-1][0]):
+            groups[-1] = ([*groups[-1][0], box.strip()], end)
+        else:
+            groups.append(([box.strip()], end))
+    return groups
+
+
+def _joins(between: str, box: str, boxes: list[str]) -> bool:
+    is_list = (
+        bool(_BETWEEN_BOXES.fullmatch(between)) and "\n\n" not in between and bool(re.search(r"[^\s$.*]", between))
+    )
+    return is_list and box.strip() not in boxes
 
 
 def _says_something(box: str) -> bool:
@@ -69,19 +136,24 @@ def find_boxes(text: str) -> list[str]:
     >>> find_boxes(r"\boxed{\sqrt{2}} and \boxed 3")
     ['\\sqrt{2}', '3']
     """
+    return [box for _, _, box in _boxes(text)]
+
+
+def _boxes(text: str) -> list[tuple[int, int, str]]:
+    """Start, end and content of each box."""
     boxes, at = [], 0
     closings = _closings(text) if _BOX.search(text) else {}
     while match := _BOX.search(text, at):
         start = match.end()
         if text[start] != "{":
             end = start + 1
-            boxes.append(text[start:end])
+            boxes.append((match.start(), end, text[start:end]))
         else:
             end = closings.get(start, -1)
             if end < 0:
                 at = start + 1
                 continue
-            boxes.append(text[start + 1 : end])
+            boxes.append((match.start(), end + 1, text[start + 1 : end]))
         at = end
     return boxes
 
@@ -107,7 +179,9 @@ def _last_stated(pattern: re.Pattern[str], text: str) -> str:
         if not stated:
             # "Final Answer:" on a line of its own; the answer is on the next.
             stated = text[match.end() :].strip().split("\n", 1)[0].strip()
-        stated = _first_sentence(stated)
+        if correction := _CORRECTION.search(stated):
+            stated = correction["rest"]
+        stated = _first_sentence(stated).strip(" .")
         if stated and len(stated) <= MAX_LENGTH:
             return stated
     return ""
@@ -115,29 +189,25 @@ def _last_stated(pattern: re.Pattern[str], text: str) -> str:
 
 def _first_sentence(text: str) -> str:
     """What is stated, without the words that lead to it and the sentences after it."""
-    if maths := _MATHS.match(text):
+    if (maths := _MATHS.match(text)) and not (maths[1] and is_money(maths[1])):
         rest = text[maths.end() :].strip(" .*")
         return text[: maths.end()] if not rest or rest[0].isupper() else text.rstrip(" .*")
-    end = re.search(r"\.(?:\s+[A-Z]|\s*$)|\s*<\|", text)
+    end = re.search(r"\.(?:\s+[A-Z]|\s*$)|\s*<\||。", text)
     return (text[: end.start()] if end else text).strip(" *")
 
 
+def _bare(text: str) -> Found:
+    spans = math_spans(text)
+    whole = spans[0] if len(spans) == 1 and len(spans[0]) + 4 >= len(text) else text
+    return Found(whole.rstrip(".") or whole, "whole")
+
+
 def _whole(text: str) -> Found | None:
+    """What a short text of words says: its last formula, else the number it arrives at, else all of a few words."""
     if not text:
         return None
-    spans = [span.strip() for match in _MATHS.finditer(text) for span in match.groups() if span]
-    words = text.split()
-    if len(words) <= 3 or (spans and len(spans[-1]) + 4 >= len(text)):
-        whole = text if not spans else spans[-1]
-        if (number := _NUMBER.findall(text)) and len(words) > 1 and not spans and not _looks_like_maths(text):
-            return Found(number[-1], "last number")
-        return Found(whole.rstrip(".") or whole, "whole")
-    if spans:
+    if spans := math_spans(text):
         return Found(spans[-1], "last formula")
-    if numbers := _NUMBER.findall(text):
-        return Found(numbers[-1], "last number")
-    return Found(text.rstrip("."), "whole") if len(words) <= 12 else None
-
-
-def _looks_like_maths(text: str) -> bool:
-    return bool(re.search(r"[\\^_=<>+*/(]|\s-\s|\d[a-zA-Z]\b", text))
+    if number := last_number(text):
+        return Found(number, "last number")
+    return Found(text.rstrip("."), "whole") if len(text.split()) <= 12 else None

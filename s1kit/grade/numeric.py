@@ -79,6 +79,25 @@ def certainly_different(one: str, other: str) -> bool:
     return bool(worst > (1e-2 if "." in one + other else 1e-12))
 
 
+def is_exact_value(expression: str, decimal: str) -> bool:
+    r"""Whether an exact expression of numbers has the value that a decimal of two places or more rounds or cuts off.
+
+    >>> is_exact_value(r"\pi", "3.14159"), is_exact_value(r"\pi", "3.15"), is_exact_value("3.14159", "3.14")
+    (True, False, False)
+    """
+    match = re.fullmatch(r"-?\d*\.(\d{2,12})", decimal.strip())
+    if not match or "." in expression:
+        return False
+    mpmath.mp.dps = DIGITS
+    try:
+        tree = _read(_DROPPED.sub("", expression))
+        value = mpmath.mpf("nan") if _names(tree) else _value(tree, {})
+        scaled, stated = value * 10 ** len(match[1]), mpmath.mpf(decimal) * 10 ** len(match[1])
+        return bool(mpmath.im(value) == 0 and round(stated) in (mpmath.nint(scaled), mpmath.floor(abs(scaled))))
+    except (Unreadable, ArithmeticError, ValueError, TypeError, RecursionError):
+        return False
+
+
 _PROGRAMMED = re.compile(r"\d[eE][-+]?\d")
 
 

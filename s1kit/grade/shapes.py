@@ -12,8 +12,10 @@ what is said here makes the grader abstain there.
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 from s1kit.grade.normalise import as_number
+from s1kit.records import Verdict
 
 _SYNONYMS = {
     "m": "m meter meters metre metres",
@@ -112,6 +114,57 @@ def num_values(normalised: str) -> int | None:
             return None
         num += character == "," and depth == 1
     return num if num > 1 else None
+
+
+def top_level_parts(text: str) -> list[str]:
+    """The elements of a list without brackets around it, split at commas and at `and` or `or`.
+
+    >>> top_level_parts(r"1, (2, 3) \\text{ and } 4"), top_level_parts("[0, 1)")
+    (['1', '(2, 3)', '4'], ['[0, 1)'])
+    """
+    text = re.sub(r",\s*,", ",", _AND.sub(",", text))
+    parts, depth, start = [], 0, 0
+    for at, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append(text[start:at])
+            start = at + 1
+    return [part.strip() for part in [*parts, text[start:]] if part.strip()]
+
+
+_DOTS = re.compile(r"\\(?:[lcv]?dots[bcmio]?)(?![a-zA-Z])|\.{2,}")
+
+
+def compare_dots(mine: str, right: str) -> Verdict | Literal[""]:
+    """What can be said of two normalised formulas that differ, where one has dots; empty where none has.
+
+    Dots stand for terms that no parser knows, so the formulas are never equal by a comparison of patterns.
+
+    >>> compare_dots(r"1,3,5,\\ldots,2n-1", r"1,2,\\ldots,n"), compare_dots("0.333...", "1/3"), compare_dots("1", "2")
+    ('wrong', 'abstain', '')
+    """
+    if not _DOTS.search(mine) and not _DOTS.search(right):
+        return ""
+    if _DOTS.sub("...", mine) == _DOTS.sub("...", right):
+        return "correct"
+    starts = [re.split(r"[,+:<]", _DOTS.split(text)[0].strip(",+:<")) for text in (mine, right)]
+    numbers = [[as_number(term) for term in terms] for terms in starts]
+    differ = any(a is not None and b is not None and a != b for a, b in zip(*numbers, strict=False))
+    return "wrong" if differ and all(len(terms) > 1 for terms in starts) else "abstain"
+
+
+_LEFT_NAME = re.compile(
+    r"^\s*\$?\s*((?:\\?[a-zA-Z]+(?![a-zA-Z])(?:_\{?\w+\}?)?\s*){1,3}(?:\([a-zA-Z,\s]*\))?)\s*(?:=|\\in(?![a-zA-Z]))\s*(?=[^=<>]+$)"
+)
+
+
+def without_name(text: str, other: str) -> str:
+    r"""`text` without the name of its value (`f(x) =`, `\angle A =`, `x \in`), where `other` names none.
+
+    >>> without_name("f(x) = 2x", "2x"), without_name("y = 2x", "2x = y")
+    ('2x', 'y = 2x')
+    """
+    return text if re.search(r"=|\\in(?![a-zA-Z])", other) else _LEFT_NAME.sub("", text, count=1)
 
 
 def _is_inequality(text: str) -> bool:

@@ -10,7 +10,7 @@ from typing import Literal, NamedTuple
 
 from math_verify import parse, verify
 
-from s1kit.grade.numeric import Numeric, certainly_different, compare_numbers
+from s1kit.grade.numeric import Numeric, certainly_different, compare_numbers, is_exact_value
 
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)|\bfor (?:all|every|some)\b")
 
@@ -29,6 +29,8 @@ class Opinions(NamedTuple):
 
 def compare(answer: str, solution: str) -> Opinions:
     """Both opinions on two LaTeX or plain expressions without delimiters; numbers alone need only one."""
+    if is_exact_value(answer, solution):
+        return Opinions(True, "same", answer, solution)
     if certainly_different(answer, solution):
         return Opinions(False, "certain", answer, solution)
     parsed = [parse(f"${text}$", parsing_timeout=0) for text in (answer, solution)]

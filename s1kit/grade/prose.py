@@ -1,0 +1,97 @@
+"""Reading an answer that nothing marks: is it the answer itself, or prose that contains it?
+
+>>> is_bare("[0, 1)"), is_bare("f(x) = 2x + 3"), is_bare("She has 3 eggs.")
+(True, True, False)
+>>> math_spans("9 eggs for $2 each, so she makes $18"), math_spans("so $x=3$ and $5 is paid")
+([], ['x=3'])
+>>> last_number("He needs to pay $64 for 16 glasses.")
+'$64'
+"""
+
+from __future__ import annotations
+
+import re
+
+_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}")
+_ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}(?:\{[^{}]*\})?")
+_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_LETTERS = re.compile(r"[^\W\d_]+")
+_CJK = re.compile("[\u3400-\u9fff\u3040-\u30ff\uac00-\ud7af]")
+_MATHS_WORDS = (
+    "and or sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log exp sqrt cbrt pi infinity infty theta "
+    "alpha beta lambda mod max min gcd lcm det inf boxed oo frac left right cdot times "
+    "cm mm km kg mg gm ft lb lbs mph sec hrs hr min dollars dollar cents cent degrees degree percent units unit "
+    "meters meter metres metre inches inch feet foot miles mile grams gram pounds pound seconds second minutes minute "
+    "hours hour days day weeks week years year square cubic deg rad radians"
+)
+_KNOWN_WORDS = frozenset(_MATHS_WORDS.split())
+_SHORT_WORDS = frozenset("is it so he we of to in at my no be by if do as an on us me go up".split())  # noqa: SIM905
+_OTHER_MATHS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![\w]|[.,]\d)%?")
+_PAID = re.compile(
+    r"\b(?:pay|pays|paid|make|makes|made|earn|earns|earned|cost|costs|spend|spends|spent|receive|receives|save|saves|"
+    r"saved|charge|charges|owe|owes|profit|total|raised|raises)\s+(?:a\s+total\s+of\s+|of\s+|is\s+|him\s+|her\s+)?"
+    r"(\$\s?\d[\d,]*(?:\.\d+)?)(?![\d,.]*\s*[-+*/×=])"
+)
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?:\*\*)?\s+(?=[\"'$*(\[A-Z\\])|[。！？]\s*|\n+")
+
+
+def is_bare(text: str) -> bool:
+    """Whether a text is an answer by itself: one line (or one environment) without words but those of mathematics."""
+    text = text.strip()
+    if not text or _CJK.search(text) or ("\n" in text and "\\begin" not in text):
+        return False
+    if re.fullmatch(r"\$[^$]+\$", text) or not re.search(r"\s", text):
+        return True
+    rest = _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", _TEXT.sub(r" \1 ", text)))
+    words = [word.casefold() for word in _LETTERS.findall(rest)]
+    strange = [w for w in words if (len(w) > 2 and w not in _KNOWN_WORDS) or w in _SHORT_WORDS]
+    has_maths = bool(re.search(r"[\d\\=<>^]", text))
+    return has_maths and (not strange or set(strange) == {"in"})
+
+
+def math_spans(text: str) -> list[str]:
+    """The formulas between dollars or LaTeX delimiters; a dollar before an amount of money opens none."""
+    spans: list[tuple[int, str]] = [
+        (match.start(), (match[1] or match[2]).strip()) for match in _OTHER_MATHS.finditer(text)
+    ]
+    marks = [match.start() for match in re.finditer(r"(?<!\\)\$", text)]
+    at = 0
+    while at + 1 < len(marks):
+        if marks[at + 1] == marks[at] + 1:  # $$
+            marks.pop(at)
+            continue
+        inside = text[marks[at] + 1 : marks[at + 1]]
+        if is_money(inside):
+            at += 1
+            continue
+        if inside.strip():
+            spans.append((marks[at], inside.strip()))
+        at += 2
+    return [span for _, span in sorted(spans)]
+
+
+def is_money(inside: str) -> bool:
+    """Whether the text from one dollar to the next begins with an amount and goes on in words or a sum of amounts."""
+    if not re.match(r"\s?\d", inside):
+        return False
+    rest = _COMMAND.sub(" ", _TEXT.sub(" ", inside))
+    words = [w for w in _LETTERS.findall(rest) if len(w) > 1]
+    return bool(words) or "\n" in inside or bool(re.search(r"[\s=+*/(,-]$", inside)) or ". " in inside
+
+
+def last_sentence(text: str) -> str:
+    """The last sentence of a text that has a letter or a digit."""
+    parts = [part for part in _SENTENCE_END.split(text.strip()) if part and re.search(r"\w", part)]
+    return parts[-1].strip() if parts else ""
+
+
+def last_number(text: str) -> str:
+    """The number that prose arrives at: the amount paid, what follows the last `=`, or the last one; or empty."""
+    sentence = last_sentence(text)
+    if paid := _PAID.findall(sentence):
+        return str(paid[-1])
+    if "=" in sentence and (after := _NUMBER.findall(sentence.rpartition("=")[2])):
+        return str(after[0])
+    numbers = _NUMBER.findall(sentence) or _NUMBER.findall(text)
+    return str(numbers[-1]).lstrip("+") if numbers else ""

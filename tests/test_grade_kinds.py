@@ -1,0 +1,113 @@
+"""The grader on kinds of answers that it misjudged before: bare answers, money, corrections, Unicode and others."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s1kit.grade.cascade import Cascade
+from s1kit.grade.cases import Case
+from s1kit.grade.choice import letter
+from s1kit.grade.extract import final_answer
+
+pytest.importorskip("math_verify")
+
+ROOT = Path(__file__).parents[1]
+KINDS = ROOT / "bench" / "grader" / "kinds.jsonl"
+SHARED = ROOT.parent / "shared" / "cases" / "grader_pairs.jsonl"
+
+
+def shares(path: Path) -> tuple[int, dict[str, float]]:
+    """How many pairs there are, and which share is falsely correct, falsely wrong and abstained."""
+    rows: list[dict[str, Any]] = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    grader = Cascade(processes=2)
+    judged = grader.grade([Case(r["answer"], r["solution"], r["kind"], r.get("question", "")) for r in rows])
+    grader.close()
+    counts = Counter((row["equal"], one.verdict) for row, one in zip(rows, judged, strict=True))
+    num = len(rows)
+    abstained = counts[True, "abstain"] + counts[False, "abstain"]
+    errors = {
+        "falsely correct": counts[False, "correct"],
+        "falsely wrong": counts[True, "wrong"],
+        "abstained": abstained,
+    }
+    return num, {name: count / num for name, count in errors.items()}
+
+
+def test_pairs_of_these_kinds_are_graded_within_the_bounds() -> None:
+    num, found = shares(KINDS)
+    assert num >= 200
+    assert found["falsely correct"] <= 0.01
+    assert found["falsely wrong"] <= 0.04
+    assert found["abstained"] <= 0.04
+
+
+def test_published_labelled_pairs_are_graded_within_the_bounds() -> None:
+    if not SHARED.exists():
+        pytest.skip(f"{SHARED} is not there")
+    num, found = shares(SHARED)
+    assert num == 162
+    assert found["falsely correct"] <= 0.01
+    assert found["falsely wrong"] <= 0.04
+    assert found["abstained"] <= 0.04
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("[0, 1)", "[0, 1)"),
+        ("3.5cm", "3.5cm"),
+        ("She sells 9 eggs for $2 each, so she makes $18 every day.", "$18"),
+        ("He pays $5 for each and $60 for all. Therefore, Kylar needs to pay $64 for 16 glasses.", "$64"),
+        ("The profit is $200,000 - $130,000 = $70,000", "$70,000"),
+        ("The answer is 3. Wait, the answer is 4.", "4"),
+        (r"$\boxed{3}$ and $\boxed{5}$", "3, 5"),
+        (r"\boxed{3}. Then \boxed{5}", "5"),
+        ("<answer>42</answer>", "42"),
+        ("<boxed>42</boxed>", "42"),
+        ("因此，答案为：12", "12"),
+    ],
+)
+def test_the_final_answer_of_prose_and_of_a_bare_answer_is_found(text: str, expected: str) -> None:
+    found = final_answer(text)
+    assert found is not None
+    assert found.text == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "not (A), rather (D)",
+        "The answer is for sure D, it can't be A or B",
+        "The answer is A. Wait, actually the answer is D.",
+        "the answer must be\n\nD.",
+        "Option D is correct.",
+        "Answer: I think it is D",
+        "Final Answer\nD",
+        "故选D。",
+        "\\boxed{\\Delta E}\n\n**Answer: D**",
+    ],
+)
+def test_the_choice_is_read_as_models_phrase_it(text: str) -> None:
+    assert letter(text, {}) == "D"
+
+
+def test_a_formula_with_dots_is_never_equal_to_another_by_pattern() -> None:
+    grader = Cascade(processes=1)
+    for answer, solution in (
+        (r"\boxed{1, 3, 5, \ldots, 2n-1}", r"1, 2, \ldots, n"),
+        (r"\boxed{1+2+\cdots+n}", r"1+3+\cdots+(2n-1)"),
+        (r"\boxed{1:4:9:\ldots}", r"1:2:3:\ldots"),
+    ):
+        assert grader(answer, solution).verdict != "correct"
+    grader.close()
+
+
+def test_equal_values_at_positive_points_do_not_prove_roots_equal() -> None:
+    grader = Cascade(processes=1)
+    assert grader(r"\boxed{\sqrt{x^2}}", "x").verdict != "correct"
+    grader.close()

@@ -59,9 +59,10 @@ _HEDGE = re.compile(r"\b(?:not sure|don'?t know|cannot|can't|unable|no answer)\b
 def final_answer(text: str, question: str = "") -> Found | None:
     """The final answer that a text states, or None when it states none.
 
-    The last non-empty box wins (boxes of one list together; `<boxed>` and `<answer>` too), unless a correction follows it, then GSM8K's "####", the last "Final Answer:" or "answer is", a last line "A: ...";
-    a short text without any of them is read as a whole. A box that the text only repeats from the question does not
-    count.
+    In this order: `<answer>`; the last box that says something, those of one list together, unless a correction
+    follows it; GSM8K's "####"; the last "Final Answer:" or "answer is"; a last line "A: ...";
+    all of a bare answer; what a short text, or the conclusion of a long one, arrives at.
+    A box repeated from the question does not count.
     """
     if len(question) > 20:
         text = text.replace(question.strip(), " ")

@@ -1,0 +1,151 @@
+"""Build the wheel and use it as a user would: fresh environments, one for each extra, outside the clone.
+
+    python .ci/smoke_wheel.py                              core and the light extras, every Python found, newest versions
+    python .ci/smoke_wheel.py --lowest                     the lowest versions that pyproject.toml admits
+    python .ci/smoke_wheel.py --extras train semantic      the heavy ones
+
+A missing interpreter is skipped and said. Whatever an environment lacks must be refused in one paragraph with the
+command that installs it, never with a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+LIGHT = ["", "grade", "curate", "report", "serve"]
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+RECIPE = """
+name = "mine"
+stages = ["collect", "distill", "curate"]
+[collect]
+sources = [{ path = "questions.csv" }]
+duplicates = "exact"
+decontaminate = "strict"
+against = ["math500"]
+[distill]
+teacher = "solutions"
+[curate]
+quality = ["s1"]
+num = 50
+"""
+
+REFUSED_WITHOUT = {
+    "grade": ["grade", "pairs.jsonl"],
+    "curate": ["collect", "mine.toml", "name=near", "collect.duplicates=near"],
+    "torch": ["ask", "1+1?"],
+    "train": ["run", "tiny"],
+    "serve": ["serve", "--port", "0"],
+}
+"""Commands that need an extra, and must name it where it is missing."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--extras", nargs="*", default=LIGHT, help="'' is the core alone")
+    parser.add_argument("--lowest", action="store_true")
+    parser.add_argument("--pythons", nargs="*", default=PYTHONS)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        call([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(work), str(ROOT)], work)
+        (wheel,) = work.glob("*.whl")
+        for version in given.pythons:
+            interpreter = shutil.which(f"python{version}")
+            if interpreter is None:
+                print(f"Python {version}: skipped, there is no python{version} here")
+                continue
+            for extra in given.extras:
+                try_one(interpreter, wheel, extra, work / f"{version}-{extra or 'core'}", lowest=given.lowest)
+                print(f"Python {version}, {extra or 'core'}: passed", flush=True)
+    return 0
+
+
+def try_one(interpreter: str, wheel: Path, extra: str, folder: Path, *, lowest: bool) -> None:
+    """Install one extra by itself and use what it brings; raises SystemExit with the output of what failed."""
+    folder.mkdir()
+    call([interpreter, "-m", "venv", str(folder / "venv")], folder)
+    wanted = f"{wheel}[{extra}]" if extra else str(wheel)
+    pins = lowest_versions(extra) if lowest else []
+    call([str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", wanted, *pins], folder)
+    write_questions(folder / "questions.csv")
+    (folder / "mine.toml").write_text(RECIPE, encoding="utf-8")
+    (folder / "pairs.jsonl").write_text('{"solution": "2", "answer": "2"}\n', encoding="utf-8")
+    for arguments in (
+        ["--version"],
+        ["doctor"],
+        ["check", "mine.toml"],
+        ["estimate", "s1k"],
+        ["run", "mine.toml"],
+        ["show", "runs/mine"],
+        ["export", "runs/mine/curate", "--to", "samples.jsonl"],
+    ):
+        s1kit(folder, arguments)
+    for needed, arguments in REFUSED_WITHOUT.items():
+        if needed not in brought_by(extra):
+            output = s1kit(folder, arguments, status=2)
+            if "pip install" not in output:
+                raise SystemExit(f"s1kit {' '.join(arguments)} does not say what to install:\n{output}")
+    if extra in ("grade", "curate"):
+        s1kit(folder, REFUSED_WITHOUT[extra])
+
+
+def write_questions(path: Path) -> None:
+    """300 questions as a European Excel saves them: a byte order mark and semicolons."""
+    with path.open("w", encoding="utf-8-sig", newline="") as file:
+        rows = csv.writer(file, delimiter=";")
+        rows.writerow(["question", "solution", "answer"])
+        for i in range(300):
+            shown = f"First {i} and {i + 1} are added, then the sum of both is doubled, which gives {4 * i + 2} in all."
+            rows.writerow([f"What is twice the sum of {i} and {i + 1}?", shown, 4 * i + 2])
+
+
+def s1kit(folder: Path, arguments: Sequence[str], status: int = 0) -> str:
+    return call([str(folder / "venv/bin/s1kit"), *arguments], folder, status)
+
+
+def call(command: Sequence[str], folder: Path, status: int = 0) -> str:
+    """Run a command outside the clone; raises SystemExit for another status, or a traceback."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    output = done.stdout + done.stderr
+    if done.returncode != status or "Traceback" in output:
+        raise SystemExit(f"{' '.join(command)}: status {done.returncode}, not {status}\n{output[-4000:]}")
+    return output
+
+
+def requirements(extra: str) -> list[str]:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    found: list[str] = []
+    for line in project["optional-dependencies"][extra] if extra else project["dependencies"]:
+        inner = re.fullmatch(r"s1kit\[(.+)\]", line)
+        found += [r for each in inner[1].split(",") for r in requirements(each)] if inner else [line]
+    return found
+
+
+def brought_by(extra: str) -> set[str]:
+    """The extras that one brings, itself included."""
+    if not extra:
+        return set()
+    mine = set(requirements(extra))
+    return {name for name in REFUSED_WITHOUT if set(requirements(name)) <= mine} | {extra}
+
+
+def lowest_versions(extra: str) -> list[str]:
+    lines = {*requirements(""), *(requirements(extra) if extra else [])}
+    return sorted(re.sub(r"\s*;.*", "", line).replace(">=", "==") for line in lines if ">=" in line)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,6 +1,6 @@
 """Build the wheel and use it as a user would: fresh environments, one for each extra, outside the clone.
 
-    python .ci/smoke_wheel.py                              core and the light extras, every Python found, newest versions
+    python .ci/smoke_wheel.py                              core and light extras, every Python found, newest versions
     python .ci/smoke_wheel.py --lowest                     the lowest versions that pyproject.toml admits
     python .ci/smoke_wheel.py --extras train semantic      the heavy ones
 
@@ -81,7 +81,7 @@ def try_one(interpreter: str, wheel: Path, extra: str, folder: Path, *, lowest: 
     call([str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", wanted, *pins], folder)
     write_questions(folder / "questions.csv")
     (folder / "mine.toml").write_text(RECIPE, encoding="utf-8")
-    (folder / "pairs.jsonl").write_text('{"solution": "2", "answer": "2"}\n', encoding="utf-8")
+    (folder / "pairs.jsonl").write_text('{"solution": "\\\\frac{1}{2}", "answer": "0.5"}\n', encoding="utf-8")
     for arguments in (
         ["--version"],
         ["doctor"],

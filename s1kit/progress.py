@@ -12,6 +12,7 @@ T = TypeVar("T")
 
 _quiet = False
 _SECONDS_BETWEEN_LINES = 10.0
+_SECONDS_TO_FIRST_LINE = 3.0
 
 
 @contextmanager
@@ -38,7 +39,9 @@ class Meter:
     def __init__(self, name: str, total: int | None, unit: str) -> None:
         self._name, self._total, self._unit = name, total, unit
         self._done, self._note = 0, ""
-        self._start = self._shown = time.monotonic()
+        self._start = time.monotonic()
+        # The first line comes early: a stage that says nothing looks as if it hung.
+        self._shown = self._start - _SECONDS_BETWEEN_LINES + _SECONDS_TO_FIRST_LINE
         self._bar = None
         if not _quiet and sys.stderr.isatty():
             from tqdm import tqdm

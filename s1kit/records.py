@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import cache
 from types import UnionType
-from typing import Any, Literal, Self, TypeVar, Union, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, TypeVar, Union, get_args, get_origin
 
 import pyarrow as pa
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -37,6 +37,9 @@ class Record(BaseModel):
     """A frozen row; an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    flat: ClassVar[Mapping[str, pa.DataType]] = {}
+    """Properties that are written as columns of their own, for readers of the files; they are derived when read."""
 
 
 def question_id(text: str) -> str:
@@ -172,6 +175,14 @@ class Setting(Record):
 class Generation(Record):
     """One engine's thinking and answer to one question, and how they came about."""
 
+    flat: ClassVar[Mapping[str, pa.DataType]] = {
+        "thinking_tokens": pa.int64(),
+        "answer_tokens": pa.int64(),
+        "num_waits": pa.int64(),
+        "was_cut_off": pa.bool_(),
+        "is_correct": pa.bool_(),
+    }
+
     question_id: str
     setting: Setting | None = None
     repeat: int = 0
@@ -219,6 +230,11 @@ class Generation(Record):
         return sum(s.kind == "wait" for s in self.segments)
 
     @property
+    def is_correct(self) -> bool | None:
+        """What the grader said; None where it abstained or was not asked."""
+        return None if self.verdict in (None, "abstain") else self.verdict == "correct"
+
+    @property
     def was_cut_off(self) -> bool:
         """Whether the budget, not the model, ended thinking."""
         return self.ending == "cut_off"
@@ -242,19 +258,22 @@ class Dropped(Record):
 @cache
 def arrow_schema(record: type[Record]) -> pa.Schema:
     """The Parquet schema of a record. Free-form dictionaries become JSON text, so that every reader can open it."""
-    return pa.schema([(name, _arrow_type(field.annotation)) for name, field in record.model_fields.items()])
+    columns = [(name, _arrow_type(field.annotation)) for name, field in record.model_fields.items()]
+    return pa.schema([*columns, *record.flat.items()])
 
 
 def to_arrow(row: Record) -> dict[str, Any]:
     """A record as the plain values its schema expects."""
     out: dict[str, Any] = {}
-    for name in type(row).model_fields:
+    for name in (*type(row).model_fields, *row.flat):
         out[name] = _arrow_value(getattr(row, name))
     return out
 
 
 def from_arrow(record: type[R], row: dict[str, Any]) -> R:
     """The inverse of `to_arrow`."""
+    if record.flat:
+        row = {name: value for name, value in row.items() if name not in record.flat}
     parse = _json_parser(record)
     return record.model_validate(parse(row) if parse else row)
 

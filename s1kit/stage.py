@@ -255,12 +255,30 @@ def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
     now = {**now, "config": config}
     for what in ("format_version", "seed", "config", "inputs"):
         if before.get(what) != now[what]:
-            changed = _first_difference(before.get(what), now[what])
+            if what == "inputs":
+                complaint = (
+                    f"this stage was made from other inputs: {_changed_inputs(before.get(what) or {}, now[what])}"
+                )
+            else:
+                changed = _first_difference(before.get(what), now[what])
+                complaint = f"this stage was started with other settings: {what}{changed}"
             raise InputError(
-                f"this stage was started with other settings: {what}{changed}",
+                complaint,
                 where=str(folder),
-                fix=f"Delete {folder} (and the stages after it) to do it again, or give another run with name=...",
+                fix=f"Add --redo {folder.name} to do it and what follows again, or give another run with name=...",
             )
+
+
+def _changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Which files changed, by name: hashes tell a reader nothing.
+
+    >>> _changed_inputs({"distill/traces-00000.parquet": "a", "x.csv": "b"}, {"distill/traces-00000.parquet": "c"})
+    'distill/traces-00000.parquet changed since; x.csv is no longer read'
+    """
+    said = [f"{name} changed since" for name in now if name in before and before[name] != now[name]]
+    said += [f"{name} is new" for name in now if name not in before]
+    said += [f"{name} is no longer read" for name in before if name not in now]
+    return "; ".join(said[:3]) + (f"; and {len(said) - 3} more" if len(said) > 3 else "")
 
 
 def _first_difference(before: Any, now: Any) -> str:

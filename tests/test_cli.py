@@ -27,7 +27,7 @@ def test_all_verbs_of_the_contract_exist(capsys: pytest.CaptureFixture[str]) -> 
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     printed = capsys.readouterr().out
-    verbs = "run collect distill curate train evaluate report estimate ask serve grade show export doctor"
+    verbs = "run collect distill curate train evaluate report estimate ask serve grade show export doctor check schema"
     assert [verb for verb in verbs.split() if f"\n    {verb} " not in printed] == []
 
 
@@ -113,3 +113,53 @@ def test_show_prints_a_journal_and_refuses_what_is_none(tmp_path: Path, capsys: 
     assert "four" in printed
     (tmp_path / "notes.txt").write_text("hello")
     assert main(["show", str(tmp_path / "notes.txt")]) == 2
+
+
+def test_the_page_of_settings_is_what_the_schema_prints(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema"]) == 0
+    page = Path(__file__).parents[1] / "docs" / "settings.md"
+    assert capsys.readouterr().out == page.read_text(encoding="utf-8"), "run: s1kit schema > docs/settings.md"
+
+
+def test_the_schema_as_json_names_every_section(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["schema", "--json"]) == 0
+    assert {"Collect", "Distill", "Train"} <= json.loads(capsys.readouterr().out)["recipe"]["$defs"].keys()
+
+
+def test_waits_without_room_to_think_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["ask", "1+1?", "--model", "scripted:nowhere", "--waits", "2", "--max-thinking", "0"]) == 2
+    assert "no room to think" in capsys.readouterr().err
+
+
+def test_a_stage_is_redone_with_those_after_it_when_asked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    questions = tmp_path / "q.jsonl"
+    row = {"question": "What is one and one?", "solution": "One and one more is two in all.", "answer": "two"}
+    questions.write_text(json.dumps(row))
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        f"""name = "r"
+stages = ["collect", "distill", "curate"]
+[collect]
+sources = [{{ path = "{questions}" }}]
+duplicates = "exact"
+[distill]
+teacher = "solutions"
+"""
+    )
+    command = ["run", str(recipe), f"out={tmp_path}"]
+    assert main(command) == 0
+    before = (tmp_path / "r" / "collect" / "receipt.json").read_bytes()
+    capsys.readouterr()
+    assert main([*command, "curate.num=7"]) == 2
+    assert "config.num was 1000 and is now 7" in (told := capsys.readouterr().err)
+    assert "--redo curate" in told
+    assert main([*command, "curate.num=7", "--redo", "curate"]) == 0
+    assert "curate will be done again" in capsys.readouterr().err
+    assert (tmp_path / "r" / "collect" / "receipt.json").read_bytes() == before
+    questions.write_text(json.dumps(row | {"answer": "2"}))
+    assert main(command) == 2
+    assert f"made from other inputs: {questions} changed since" in capsys.readouterr().err
+    assert main([*command, "--redo", "evaluate"]) == 2
+    assert "'evaluate' is not run" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_a_stage_started_with_other_settings_is_refused(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
     begin(run, "train", {"epochs": 5})
     run.open("train", {"epochs": 5}, seed=0)
-    with pytest.raises(InputError, match=r"config\.epochs was 5 and is now 6.*Delete"):
+    with pytest.raises(InputError, match=r"config\.epochs was 5 and is now 6.*--redo train"):
         run.open("train", {"epochs": 6}, seed=0)
 
 

@@ -35,6 +35,7 @@ def make_parser() -> argparse.ArgumentParser:
     run = add("run", "run", "every stage of a recipe, from the pool to the report; resumable")
     _add_recipe(run)
     _add_allow_rejects(run)
+    _add_redo(run)
     helps = {
         "collect": "questions from sources, less duplicates and what overlaps with evaluation sets",
         "distill": "traces from a teacher, asked once, paid once",
@@ -46,6 +47,7 @@ def make_parser() -> argparse.ArgumentParser:
     for stage in STAGES:
         command = add(stage, "run", f"one stage: {helps[stage]}")
         _add_recipe(command)
+        _add_redo(command)
         if stage == "collect":
             _add_allow_rejects(command)
     _add_recipe(add("check", "check", "everything in a recipe that would be refused, before anything is spent"))
@@ -101,6 +103,9 @@ def make_parser() -> argparse.ArgumentParser:
         "--format", default="rows", metavar="F", help="rows, trl, axolotl or llama-factory (default: %(default)s)"
     )
 
+    schema = add("schema", "schema", "every recipe setting, every column of the rows, every field of a thinking format")
+    schema.add_argument("--json", action="store_true", help="as JSON Schema")
+
     add("doctor", "doctor", "what is installed: versions, devices, engines, keys present (never their values)")
     return parser
 
@@ -109,6 +114,14 @@ def _add_recipe(command: argparse.ArgumentParser) -> None:
     command.add_argument("recipe", metavar="RECIPE", help="a TOML file, or a built-in name")
     command.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings on top, e.g. train.epochs=3 or name=mine"
+    )
+
+
+def _add_redo(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--redo",
+        metavar="STAGE",
+        help="delete what this stage and those after it made, and do them again; paid replies are kept",
     )
 
 

@@ -16,10 +16,11 @@ _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
 
 
 def main(given: argparse.Namespace) -> int:
+    request = _request(given)  # what can be refused is refused before a model is loaded
     engine = load_engine(given.model)
     show = None if given.json else _Printer(colour=sys.stdout.isatty())
     try:
-        (generation,) = engine.generate([_request(given)], on_segment=show)
+        (generation,) = engine.generate([request], on_segment=show)
     finally:
         if (close := getattr(engine, "close", None)) is not None:
             close()
@@ -48,6 +49,12 @@ def _request(given: argparse.Namespace) -> Request:
 
 
 def _budget(given: argparse.Namespace) -> ThinkingBudget:
+    if given.max_thinking == 0 and (given.waits or given.wait):
+        raise InputError(
+            f"waits ({given.waits or 'a text'}) with no room to think",
+            where="--waits, --max-thinking",
+            fix="Raise --max-thinking, or leave the waits out.",
+        )
     try:
         most = UNLIMITED if given.max_thinking is None else given.max_thinking
         return ThinkingBudget(most, given.min_thinking, given.waits)

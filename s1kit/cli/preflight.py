@@ -37,8 +37,11 @@ class Fault(NamedTuple):
         return f"{self.stage}: {self.error}"
 
 
-def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None) -> list[Fault]:
-    """The faults of the recipe in the given stages, all of them by default. A finished stage is not checked again."""
+def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None, redone: Sequence[str] = ()) -> list[Fault]:
+    """The faults of the recipe in the given stages, by default its own.
+
+    A finished stage is not checked again unless it is one of `redone`.
+    """
     checks: dict[str, Callable[[Recipe, _Collected], None]] = {
         "collect": _collect,
         "distill": _distill,
@@ -58,7 +61,7 @@ def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None) -> list[Fa
         )
         faults.append(Fault("recipe", error))
     for name in order:
-        if name in names and not (recipe.folder / name / RECEIPT).exists():
+        if name in names and (name in redone or not (recipe.folder / name / RECEIPT).exists()):
             found = _Collected(name)
             checks[name](recipe, found)
             faults += found.faults

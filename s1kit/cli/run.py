@@ -5,17 +5,18 @@ from __future__ import annotations
 import argparse
 import json
 import shlex
+import shutil
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
 from s1kit.cli.preflight import check_recipe, refuse_faults
 from s1kit.cli.variants import recipes_of, take_over
-from s1kit.errors import InputError, WorkFailed
+from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
 from s1kit.recipe import Recipe, load_recipe
-from s1kit.stage import Run, Stage, open_run, refuse_other_run
+from s1kit.stage import RECEIPT, Run, Stage, open_run, refuse_other_run
 
 STAGES = {
     "collect": "s1kit.pool.collect",
@@ -36,7 +37,9 @@ def main(given: argparse.Namespace) -> int:
         return _run_variants(given, recipe)
     names = recipe.stages if given.command == "run" else [given.command]
     refuse_other_run(recipe.folder, recipe.recipe)
-    refuse_faults(check_recipe(recipe, names))
+    redone = stages_from(given.redo, names) if given.redo else []
+    refuse_faults(check_recipe(recipe, names, redone))
+    remove_stages(recipe, redone)
     run = open_run(recipe.folder, recipe.recipe, recipe.model_dump(mode="json"))
     again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
     for name in names:
@@ -48,11 +51,31 @@ def main(given: argparse.Namespace) -> int:
     return 0
 
 
+def stages_from(name: str, stages: Sequence[str]) -> list[str]:
+    """The stage and those after it. Raises InputError for a stage that the recipe does not run."""
+    if name not in stages:
+        raise InputError(f"{name!r} is not run", where="--redo", fix=nearest(name, stages))
+    return list(STAGES)[list(STAGES).index(name) :]
+
+
+def remove_stages(recipe: Recipe, names: Sequence[str]) -> None:
+    """Delete what stages made, so that they are done again. Replies that were paid for stay in the journal."""
+    there = [name for name in names if (recipe.folder / name).is_dir()]
+    for name in there:
+        shutil.rmtree(recipe.folder / name)
+    if there:
+        say(f"{recipe.name}: {', '.join(there)} will be done again")
+
+
 def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
     """Each variant of a recipe as a run of its own, then all on one page."""
     done: list[Recipe] = []
     recipes = recipes_of(given.recipe, given.overrides, recipe)
-    refuse_faults(list({str(fault): fault for one in recipes for fault in check_recipe(one)}.values()))
+    redone = stages_from(given.redo, recipe.stages) if given.redo else []
+    refuse_faults(list({str(fault): fault for one in recipes for fault in check_recipe(one, None, redone)}.values()))
+    for one in recipes:
+        refuse_other_run(one.folder, one.recipe)
+        remove_stages(one, redone)
     for one, changes in zip(recipes, recipe.variants.values(), strict=True):
         say(f"{one.name}: {', '.join(changes) or 'as it stands'}")
         run = open_run(one.folder, one.recipe, one.model_dump(mode="json"))
@@ -84,6 +107,8 @@ def _report_runs(folders: list[Path], out: Path | None = None, title: str = "", 
 def _do(name: str, recipe: Recipe, run: Run, again: str) -> None:
     do: Callable[[Recipe, Run], Stage] = getattr(import_module(STAGES[name]), name)
     started = time.monotonic()
+    if not (run.folder / name / RECEIPT).exists():
+        say(f"{name}: begins")
     try:
         stage = do(recipe, run)
     except KeyboardInterrupt:

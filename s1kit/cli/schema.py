@@ -1,0 +1,137 @@
+"""`s1kit schema`: recipe settings, columns of rows and fields of a thinking format, from the code that reads them."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import dataclasses
+import inspect
+import json
+import re
+import textwrap
+from collections.abc import Iterator
+from typing import Any, get_args
+
+from pydantic import BaseModel
+
+from s1kit.forcing.formats import ThinkingFormat
+from s1kit.recipe import Recipe
+from s1kit.records import Dropped, Generation, Question, Record, Sample, Segment, Trace, arrow_schema
+
+ROWS: tuple[type[Record], ...] = (Question, Trace, Sample, Generation, Segment, Dropped)
+
+
+def main(given: argparse.Namespace) -> int:
+    if given.json:
+        models: dict[str, type[BaseModel]] = {"recipe": Recipe, **{row.__name__.lower(): row for row in ROWS}}
+        print(json.dumps({name: model.model_json_schema() for name, model in models.items()}, indent=2))
+    else:
+        print(page(), end="")
+    return 0
+
+
+def page() -> str:
+    """The page `docs/settings.md`."""
+    lines = [
+        "# Settings and columns",
+        "",
+        "Written by `s1kit schema > docs/settings.md`; a test compares the two.",
+        "",
+        "## Recipe",
+        "",
+        "A recipe is a TOML file with one section a stage. On the command line: `section.key=value`.",
+    ]
+    for title, model in _sections("", Recipe):
+        lines += ["", f"### {title or 'top level'}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
+        told = _docs_of(model)
+        for name, field in model.model_fields.items():
+            if _models_in(field.annotation) and not _is_list(field.annotation) and name in told | {name: ""}:
+                default = "a section" if title or name not in Recipe.model_fields else ""
+                if default == "":
+                    continue
+            else:
+                default = (
+                    "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
+                )
+            lines.append(f"| `{name}` | {_type(field.annotation)} | {default} | {_cell(told.get(name, ''))} |")
+    lines += ["", "## Rows", "", "Columns of the Parquet files. Objects of free form are JSON text."]
+    for row in ROWS:
+        lines += [
+            "",
+            f"### {row.__name__.lower()}",
+            "",
+            _cell(inspect.getdoc(row) or ""),
+            "",
+            "| column | type | meaning |",
+            "|---|---|---|",
+        ]
+        told = _docs_of(row)
+        for column in arrow_schema(row):
+            doc = told.get(column.name) or (
+                inspect.getdoc(getattr(row, column.name, None)) if column.name in row.flat else ""
+            )
+            lines.append(
+                f"| `{column.name}` | {_cell(re.sub('struct<.*', 'struct', str(column.type)))} | {_cell(doc or '')} |"
+            )
+    lines += [
+        "",
+        "## thinking_format.json",
+        "",
+        "`extends` names a built-in format whose fields are taken where they are left out.",
+        "",
+    ]
+    lines += ["| field | default | meaning |", "|---|---|---|"]
+    told = _docs_of(ThinkingFormat)
+    for entry in dataclasses.fields(ThinkingFormat):
+        default = "required" if entry.default is dataclasses.MISSING else f"`{_plain(entry.default)}`"
+        lines.append(f"| `{entry.name}` | {default} | {_cell(told.get(entry.name, ''))} |")
+    return "\n".join(lines) + "\n"
+
+
+def _sections(title: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:
+    yield title, model
+    for name, field in model.model_fields.items():
+        for inner in _models_in(field.annotation):
+            mark = "[]" if _is_list(field.annotation) else ""
+            yield from _sections(f"{title}.{name}{mark}".lstrip("."), inner)
+
+
+def _models_in(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [model for part in get_args(annotation) for model in _models_in(part)]
+
+
+def _is_list(annotation: Any) -> bool:
+    return getattr(annotation, "__origin__", None) is list
+
+
+def _docs_of(cls: type) -> dict[str, str]:
+    """The docstring under each attribute of a class."""
+    (tree,) = ast.parse(textwrap.dedent(inspect.getsource(cls))).body
+    assert isinstance(tree, ast.ClassDef)
+    found: dict[str, str] = {}
+    for statement, following in zip(tree.body, tree.body[1:], strict=False):
+        if (
+            isinstance(statement, ast.AnnAssign)
+            and isinstance(statement.target, ast.Name)
+            and isinstance(following, ast.Expr)
+            and isinstance(following.value, ast.Constant)
+        ):
+            found[statement.target.id] = str(following.value.value)
+    return found
+
+
+def _type(annotation: Any) -> str:
+    text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
+    text = re.sub(r"typing\.|s1kit\.\w+\.", "", text)
+    return _cell(re.sub(r"Literal\[(.*?)\]", lambda m: m[1].replace(", ", " or "), text))
+
+
+def _plain(value: Any) -> str:
+    value = value.model_dump() if isinstance(value, BaseModel) else value
+    return "none" if value is None else json.dumps(value, ensure_ascii=False, default=str).replace("|", "\\|")
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")

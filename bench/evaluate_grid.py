@@ -11,9 +11,9 @@ from __future__ import annotations
 import argparse
 import time
 
+from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import load_engine
 from s1kit.evaluate.decode import Cell, Decoding, fill
-from s1kit.evaluate.settings import DIRECT, grid
 from s1kit.recipe import load_recipe
 from s1kit.records import Generation
 from s1kit.tiny.questions import held_out_questions

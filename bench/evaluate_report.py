@@ -15,9 +15,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from s1kit.evaluate.report import report
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Segment, Setting
+from s1kit.report.report import report
 from s1kit.stage import open_run
 
 MANY_IDS = tuple(random.Random(0).choices(range(150_000), k=1 << 17))

@@ -20,12 +20,12 @@ from s1kit.curate.quality import RULES, first_reason, rules_of
 from s1kit.curate.remote_student import RemoteStudent
 from s1kit.distill.distill import distill
 from s1kit.errors import InputError
-from s1kit.evaluate.report import report
 from s1kit.forcing.request import Request
 from s1kit.pool.collect import collect
 from s1kit.providers.chat import Message, Reply
 from s1kit.recipe import Recipe, Source, load_recipe
 from s1kit.records import Dropped, Generation, Question, Sample, Segment, Trace
+from s1kit.report.report import report
 from s1kit.stage import Run, Stage, open_run
 from s1kit.tiny.questions import tiny_questions
 from s1kit.tiny.teacher import write_trace

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
+from s1kit.analysis.findings import Findings
 from s1kit.errors import InputError
 from s1kit.evaluate.evaluate import evaluate
-from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.results import read_results
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question
+from s1kit.report.rows import read_results
 from s1kit.stage import Run, Stage, open_run
 
 

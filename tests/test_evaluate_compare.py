@@ -9,9 +9,9 @@ import pytest
 
 from s1kit.cli import main
 from s1kit.errors import InputError
-from s1kit.evaluate.compare import compare, describe, load_runs
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.recipe import Recipe, load_recipe
+from s1kit.report.compare import compare, describe, load_runs
 from tests.test_evaluate import recipe_of, run_of, write_script
 
 

@@ -6,10 +6,10 @@ import gzip
 import json
 from pathlib import Path
 
-from s1kit.evaluate.contamination import contamination
 from s1kit.evaluate.evaluate import evaluate
-from s1kit.evaluate.report import report
 from s1kit.records import Question, Sample, Trace
+from s1kit.report.contamination import contamination
+from s1kit.report.report import report
 from tests.test_evaluate import recipe_of, run_of
 
 LONG = "A train leaves the old station at noon and meets another train after exactly two hours on its way east."

@@ -9,15 +9,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1kit.evaluate.decode import Decoding, fill
-from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.parallel import adaptive_vote, chance_to_stay_ahead, early_exit, shortest_of
-from s1kit.evaluate.prompts import instructed
-from s1kit.evaluate.rejection import sample_until_short, spent_in_all
-from s1kit.evaluate.results import read_results
-from s1kit.evaluate.settings import grid, target_range
+from s1kit.analysis.findings import Findings
+from s1kit.analysis.parallel import adaptive_vote, chance_to_stay_ahead, early_exit, shortest_of
+from s1kit.analysis.results import spent_in_all
+from s1kit.analysis.settings import grid, target_range
+from s1kit.evaluate.decode import Decoding, fill, instructed
+from s1kit.evaluate.rejection import sample_until_short
 from s1kit.recipe import Evaluate
 from s1kit.records import Generation, Setting
+from s1kit.report.rows import read_results
 from s1kit.stage import write_rows
 from tests.fake_walker import Walker, walks
 

@@ -6,9 +6,9 @@ import random
 
 import pytest
 
+from s1kit.analysis.settings import families, grid, trunk_of
 from s1kit.errors import InputError
 from s1kit.evaluate.decode import Decoding, fill
-from s1kit.evaluate.settings import families, grid, trunk_of
 from s1kit.evaluate.sharing import replay
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.request import Request

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from s1kit.evaluate.metrics import control, majority_at_k, pass_at_k, performance, scaling
+from s1kit.analysis.metrics import majority_at_k, pass_at_k
+from s1kit.evaluate.metrics import control, performance, scaling
 
 
 def test_control_counts_the_ends_of_the_interval_as_within() -> None:

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from s1kit.analysis.findings import Findings
+from s1kit.analysis.results import Draws, Results
+from s1kit.analysis.settings import grid
 from s1kit.evaluate.decode import Decoding, fill
 from s1kit.evaluate.evaluate import evaluate
-from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.report import findings_of, report, summary
-from s1kit.evaluate.results import Draws, Results, read_results
-from s1kit.evaluate.settings import grid
-from s1kit.evaluate.words import headline
 from s1kit.recipe import Evaluate
 from s1kit.records import Generation, Setting
+from s1kit.report.report import findings_of, report, summary
+from s1kit.report.rows import read_results
+from s1kit.report.sentences import headline
 from s1kit.stage import write_rows
 from tests.fake_walker import Walker, walks
 from tests.test_evaluate import recipe_of, run_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from s1kit.evaluate.statistics import (
+from s1kit.analysis.statistics import (
     accuracy,
     bootstrap,
     clopper_pearson,

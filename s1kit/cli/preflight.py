@@ -296,8 +296,8 @@ def _check_room(recipe: Recipe) -> None:
 
 
 def _evaluate(recipe: Recipe, found: _Collected) -> None:
+    from s1kit.analysis.settings import grid
     from s1kit.evaluate.comparators import check_models, settings_of
-    from s1kit.evaluate.settings import grid
 
     config = recipe.evaluate
     found.run(grid, config)

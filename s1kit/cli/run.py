@@ -24,7 +24,7 @@ STAGES = {
     "curate": "s1kit.curate.curate",
     "train": "s1kit.train.train",
     "evaluate": "s1kit.evaluate.evaluate",
-    "report": "s1kit.evaluate.report",
+    "report": "s1kit.report.report",
 }
 """A stage, and the module whose function of the same name does it."""
 
@@ -45,7 +45,7 @@ def main(given: argparse.Namespace) -> int:
     for name in names:
         _do(name, recipe, run, again)
     if names[-1] in ("evaluate", "report"):
-        from s1kit.evaluate.report import summary
+        from s1kit.report.report import summary
 
         print(summary(run))
     return 0
@@ -91,8 +91,8 @@ def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
 
 def _report_runs(folders: list[Path], out: Path | None = None, title: str = "", description: str = "") -> int:
     """The report of one run folder, or several runs in one report, the first being the control."""
-    from s1kit.evaluate.compare import compare, describe, load_runs
-    from s1kit.evaluate.report import report, summary
+    from s1kit.report.compare import compare, describe, load_runs
+    from s1kit.report.report import report, summary
 
     if len(folders) == 1:
         resolved = json.loads((folders[0] / "run.json").read_text(encoding="utf-8"))["resolved"]

@@ -1,1 +1,1 @@
-"""Questions x settings x repeats, decoded, graded, counted and drawn. Stage `evaluate` and its `report`."""
+"""Stage `evaluate`: questions asked of an engine under many settings, graded, written as generations."""

@@ -10,16 +10,14 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from s1kit.analysis.results import HIDDEN, UNCOUNTED
+from s1kit.analysis.settings import CHAT, FILE
 from s1kit.errors import InputError
 from s1kit.evaluate.published import read_published
-from s1kit.evaluate.settings import CHAT, FILE
 from s1kit.recipe import Comparator
 from s1kit.records import Generation, Question, Segment, Setting
 
 EVER = datetime(1970, 1, 1, tzinfo=UTC)
-
-HIDDEN = "the provider hides the thinking; its tokens are from the reported usage"
-UNCOUNTED = "the provider does not count thinking apart; its tokens are those of the output less the answer's words"
 
 
 def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:

@@ -10,11 +10,20 @@ import hashlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
+from s1kit.analysis.settings import (
+    CLASS_CONTROL,
+    DIRECT,
+    REJECTION,
+    STEP_CONTROL,
+    TOKEN_CONTROL,
+    budget_of,
+    families,
+    said,
+    trunk_of,
+)
 from s1kit.engines import Engine
 from s1kit.errors import InputError
-from s1kit.evaluate.prompts import instructed
 from s1kit.evaluate.rejection import sample_until_short
-from s1kit.evaluate.settings import DIRECT, REJECTION, budget_of, families, said, trunk_of
 from s1kit.evaluate.sharing import Replayed, replay
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.request import Request
@@ -164,3 +173,28 @@ def _prefix_tokens(request: Request) -> int:
 def _as_cell(generation: Generation, setting: Setting, replayed: Replayed | None) -> Generation:
     ending = generation.ending if replayed is None or generation.ending == "failed" else replayed.ending
     return generation.model_copy(update={"setting": setting, "ending": ending})
+
+
+CLASSES = {
+    "short": "Answer after a short amount of thinking. Do not spend excessive time double-checking your work.",
+    "long": "Answer after a long amount of thinking. If you feel like you are finished early, spend the extra time "
+    "trying to double-check your work until you are absolutely sure that you have the correct answer.",
+}
+"""The paper's two prompts."""
+
+
+def instructed(question: str, setting: Setting) -> str:
+    """The question with the setting's request for a length, if it makes one.
+
+    >>> instructed("1 + 1?", Setting(method="token_control", target="64"))
+    '1 + 1?\\nThink for up to 64 tokens.'
+    """
+    match setting.method:
+        case method if method == TOKEN_CONTROL:
+            return f"{question}\nThink for up to {setting.target} tokens."
+        case method if method == STEP_CONTROL:
+            return f"{question}\nThink for up to {setting.target} steps."
+        case method if method == CLASS_CONTROL:
+            return f"{question}\n{CLASSES[setting.target]}"
+        case _:
+            return question

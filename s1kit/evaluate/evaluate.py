@@ -6,21 +6,21 @@ repeats goes on in the same folder and computes only the cells that are missing.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from s1kit.analysis.published_number import PublishedNumber
+from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks, name_of
 from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, fill
-from s1kit.evaluate.grading import grade
-from s1kit.evaluate.numbers import PublishedNumber, read_numbers
-from s1kit.evaluate.settings import DIRECT, grid
+from s1kit.evaluate.published_numbers import read_numbers
 from s1kit.evaluate.workers import in_processes
-from s1kit.grade import load_grader
+from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Recipe
 from s1kit.records import Generation, Question, Setting
@@ -196,3 +196,25 @@ def _keys(stage: Stage) -> Iterator[tuple[str, Setting, int]]:
             if values not in settings:
                 settings[values] = Setting.model_validate(row["setting"])
             yield row["question_id"], settings[values], row["repeat"]
+
+
+def grade(
+    generations: Iterable[Generation], questions: Mapping[str, Question], grader: BatchGrader
+) -> list[Generation]:
+    """The generations with verdict, evidence and final answer. A generation without an answer is wrong, and says so."""
+    rows = list(generations)
+    answers = list(dict.fromkeys((row.question_id, row.answer) for row in rows if row.answer.strip()))
+    cases = []
+    for question_id, answer in answers:
+        question = questions[question_id]
+        cases.append(Case(answer, reference(question) or "", str(question.metadata.get("kind", "")), question.text))
+    judged = dict(zip(answers, grader.grade(cases), strict=True))
+    graded = []
+    for row in rows:
+        judgement = judged.get((row.question_id, row.answer))
+        if judgement is None:
+            update = {"verdict": "wrong", "evidence": row.note or "no answer", "final_answer": ""}
+        else:
+            update = judgement._asdict()
+        graded.append(row.model_copy(update=update))
+    return graded

@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from s1kit.analysis.results import WORDS_NOTE
+from s1kit.analysis.settings import FILE
 from s1kit.errors import InputError
-from s1kit.evaluate.settings import FILE
 from s1kit.questions import find_files, question_from, read_rows_of
 from s1kit.records import Generation, Question, Segment, Setting
 
@@ -19,7 +20,6 @@ ENDS = ("</think>", "<|im_start|>answer", "<|end_of_thought|>", "<|begin_of_solu
 STARTS = ("<think>", "<|im_start|>think", "<|begin_of_thought|>")
 
 TEXT_COLUMNS = ("output", "response", "generation", "completion", "model_output")
-WORDS_NOTE = "tokens counted as words"
 
 
 def read_published(pattern: str, name: str) -> Iterator[tuple[Question, Generation]]:

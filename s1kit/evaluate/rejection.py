@@ -80,12 +80,3 @@ def _accept(entry: _Open, generation: Generation, attempt: int) -> list[Generati
 def _none_fits(entry: _Open, setting: Setting, tries: int) -> Generation:
     note = f"none of {tries} draws fits, {entry.spent} thinking tokens in all"
     return Generation(question_id=entry.question.id, setting=setting, ending="failed", note=note, answer_finish="none")
-
-
-def spent_in_all(note: str, thinking_tokens: float) -> float:
-    """Thinking tokens of all draws of a question, rejected ones included, read from a generation's note.
-
-    >>> spent_in_all("draw 3, 120 thinking tokens in all", 40)
-    120.0
-    """
-    return float(note.rpartition(", ")[2].split()[0]) if note.endswith("in all") else float(thinking_tokens)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from html import escape
 
-from s1kit.evaluate.findings import Findings, Step
-from s1kit.evaluate.page import maybe, section, share, table, tokens, with_interval
-from s1kit.evaluate.words import WITHIN_NOISE, p_value, percent, points
+from s1kit.analysis.findings import Findings, Step
+from s1kit.report.page import maybe, section, share, table, tokens, with_interval
+from s1kit.report.sentences import WITHIN_NOISE, p_value, percent, points
 
 
 def waits_section(findings: Findings) -> str:

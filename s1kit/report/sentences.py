@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from s1kit.evaluate.findings import Findings, Step, compare
-from s1kit.evaluate.points import Point
-from s1kit.evaluate.statistics import Estimate
+from s1kit.analysis.findings import Findings, Step, compare
+from s1kit.analysis.results import Point
+from s1kit.analysis.statistics import Estimate
 
 WITHIN_NOISE = "within noise"
 

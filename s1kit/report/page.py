@@ -9,14 +9,14 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib import resources
 
-from s1kit.evaluate.statistics import Estimate
-from s1kit.evaluate.words import WITHIN_NOISE, percent
+from s1kit.analysis.statistics import Estimate
 from s1kit.records import Question
+from s1kit.report.sentences import WITHIN_NOISE, percent
 
 
 def page(title: str, sections: Iterable[str]) -> str:
     """The whole document around its sections."""
-    css = (resources.files("s1kit.evaluate") / "page.css").read_text(encoding="utf-8")
+    css = (resources.files("s1kit.report") / "page.css").read_text(encoding="utf-8")
     body = "\n".join(section for section in sections if section)
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'

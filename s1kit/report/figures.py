@@ -13,9 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s1kit.analysis.published_number import PublishedNumber
+from s1kit.analysis.results import Point
 from s1kit.errors import MissingExtra
-from s1kit.evaluate.numbers import PublishedNumber
-from s1kit.evaluate.points import Point
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

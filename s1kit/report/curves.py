@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from s1kit.evaluate import methods
-from s1kit.evaluate.figures import COLOURS, canvas, draw_baseline, draw_line, draw_numbers, draw_other_model, token_axis
-from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.points import Point
+from s1kit.analysis import methods
+from s1kit.analysis.findings import Findings
+from s1kit.analysis.results import Point
+from s1kit.report.figures import COLOURS, canvas, draw_baseline, draw_line, draw_numbers, draw_other_model, token_axis
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -5,15 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from html import escape
 
-from s1kit.evaluate.comparators import HIDDEN, UNCOUNTED
-from s1kit.evaluate.findings import Findings, compare, rates
-from s1kit.evaluate.numbers import PublishedNumber
-from s1kit.evaluate.page import mark_noise, section, share, table, tokens, with_interval
-from s1kit.evaluate.points import Point
-from s1kit.evaluate.published import WORDS_NOTE
-from s1kit.evaluate.results import Draws
-from s1kit.evaluate.settings import CHAT
-from s1kit.evaluate.words import WITHIN_NOISE, points
+from s1kit.analysis.findings import Findings, compare, rates
+from s1kit.analysis.published_number import PublishedNumber
+from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point
+from s1kit.analysis.settings import CHAT
+from s1kit.report.page import mark_noise, section, share, table, tokens, with_interval
+from s1kit.report.sentences import WITHIN_NOISE, points
 
 COUNTED = {
     HIDDEN: "hidden; from the reported usage",

@@ -16,54 +16,13 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from s1kit.analysis.published_number import PublishedNumber
 from s1kit.errors import InputError
-from s1kit.evaluate.statistics import Estimate, clopper_pearson
 from s1kit.questions import find_files, read_rows_of
 from s1kit.recipe import Comparator
-from s1kit.records import Record
 
 PACKAGED = {"s1-paper": "s1_paper_numbers.csv"}
 NEEDED = ("name", "benchmark", "accuracy_percent", "source")
-
-ROUNDING = 0.05
-"""Percentage points by which a printed accuracy may differ from a whole number of right answers."""
-
-
-class PublishedNumber(Record):
-    """One printed accuracy and where it was printed."""
-
-    name: str
-    benchmark: str
-    accuracy: float
-    """A share, 0 to 1."""
-    num_questions: int | None = None
-    thinking_tokens: float | None = None
-    """Average a question; None where it was not printed."""
-    source: str
-    date: str = ""
-
-    @property
-    def num_right(self) -> int | None:
-        """Right answers, where the accuracy is that of one answer a question; None where it cannot be."""
-        if self.num_questions is None:
-            return None
-        right = round(self.accuracy * self.num_questions)
-        return right if abs(right / self.num_questions - self.accuracy) * 100 <= ROUNDING + 1e-9 else None
-
-    @property
-    def estimate(self) -> Estimate | None:
-        """With the exact interval (Clopper and Pearson) of that many of so many; None where it cannot be known."""
-        if self.num_right is None or self.num_questions is None:
-            return None
-        return Estimate(self.accuracy, *clopper_pearson(self.num_right, self.num_questions))
-
-    @property
-    def why_no_interval(self) -> str:
-        if self.estimate is not None:
-            return ""
-        if self.num_questions is None:
-            return "number of questions not given"
-        return f"no whole number of {self.num_questions:,}: averaged draws"
 
 
 def read_numbers(comparators: Sequence[Comparator], benchmarks: Sequence[str]) -> list[PublishedNumber]:

@@ -14,22 +14,21 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from s1kit.analysis.findings import Findings
+from s1kit.analysis.methods import plain
+from s1kit.analysis.results import Draws, Point
+from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE, said
+from s1kit.analysis.statistics import Estimate, paired_difference
 from s1kit.errors import InputError
-from s1kit.evaluate import page
-from s1kit.evaluate.curves import draw_lines
-from s1kit.evaluate.figures import COLOURS, as_svg, inline, save
-from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.methods import plain
-from s1kit.evaluate.page_head import head_list, notes
-from s1kit.evaluate.page_origins import training_table
-from s1kit.evaluate.points import Point
-from s1kit.evaluate.report import findings_of, sections_of
-from s1kit.evaluate.results import Draws
-from s1kit.evaluate.settings import CHAT, DIRECT, FILE, PROBE, said
-from s1kit.evaluate.statistics import Estimate, paired_difference
-from s1kit.evaluate.words import WITHIN_NOISE, points
 from s1kit.recipe import Recipe
 from s1kit.records import Setting
+from s1kit.report import page
+from s1kit.report.curves import draw_lines
+from s1kit.report.figures import COLOURS, as_svg, inline, save
+from s1kit.report.page_head import head_list, notes
+from s1kit.report.page_origins import training_table
+from s1kit.report.report import findings_of, sections_of
+from s1kit.report.sentences import WITHIN_NOISE, points
 from s1kit.stage import Run, write_atomically
 
 LINES = ("budget", "waits", "votes", "m1", "m2", "m3", "m4", "m5", "m6")

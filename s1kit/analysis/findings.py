@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from s1kit.evaluate import methods
-from s1kit.evaluate.metrics import control, performance, scaling
-from s1kit.evaluate.numbers import PublishedNumber
-from s1kit.evaluate.points import Point
-from s1kit.evaluate.results import Draws, Results
-from s1kit.evaluate.settings import CLASS_CONTROL, DIRECT, FORCING, target_range, waits_name
-from s1kit.evaluate.statistics import Estimate, Flips, accuracy, flips, holm, paired_difference, wilson
+from s1kit.analysis import methods
+from s1kit.analysis.metrics import control, performance, scaling
+from s1kit.analysis.published_number import PublishedNumber
+from s1kit.analysis.results import Draws, Point, Results
+from s1kit.analysis.settings import CLASS_CONTROL, DIRECT, FORCING, target_range, waits_name
+from s1kit.analysis.statistics import Estimate, Flips, accuracy, flips, holm, paired_difference, wilson
 
 if TYPE_CHECKING:
     import numpy as np

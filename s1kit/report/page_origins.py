@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from html import escape
 from typing import Any
 
-from s1kit.evaluate.page import figure, section, short, table
-from s1kit.evaluate.provenance import Drop, Provenance, read_provenance
+from s1kit.report.page import figure, section, short, table
+from s1kit.report.provenance import Drop, Provenance, read_provenance
 from s1kit.stage import Run
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.page import is_public, section, short, table
-from s1kit.evaluate.settings import said, waits_name
+from s1kit.analysis.findings import Findings
+from s1kit.analysis.settings import said, waits_name
 from s1kit.records import Generation, Question
+from s1kit.report.page import is_public, section, short, table
 
 WITHHELD = "its authors ask that it is not republished; text and thinking are in the rows of evaluate/."
 

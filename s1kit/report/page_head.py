@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from html import escape
 
-from s1kit.evaluate.contamination import BOILERPLATE, NEAR_COPY, Contamination
-from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.page import is_public, mark_noise, table
-from s1kit.evaluate.words import WITHIN_NOISE, headline
+from s1kit.analysis.findings import Findings
 from s1kit.recipe import Recipe
 from s1kit.records import Question
+from s1kit.report.contamination import BOILERPLATE, NEAR_COPY, Contamination
+from s1kit.report.page import is_public, mark_noise, table
+from s1kit.report.sentences import WITHIN_NOISE, headline
 
 EARLY_STOPS = (
     "The built-in teacher's traces stop too early on purpose: a model trained on them stops early as well, and a Wait "

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Sequence
 from html import escape
 
-from s1kit.evaluate.findings import Findings, rates, thinking_by_correctness
-from s1kit.evaluate.page import figure, section, share, table, tokens, with_interval
-from s1kit.evaluate.points import Point
+from s1kit.analysis.findings import Findings, rates, thinking_by_correctness
+from s1kit.analysis.results import Point
+from s1kit.report.page import figure, section, share, table, tokens, with_interval
 
 
 def settings_table(findings: Findings) -> str:

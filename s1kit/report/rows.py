@@ -1,7 +1,6 @@
-"""The generations of a run as arrays, questions x repeats for each setting; texts stay on disk until one is shown.
+"""Rows of an evaluation read from its shards into arrays; texts stay on disk until one is shown.
 
-Eighty thousand generations fit in memory because only counts, verdicts and final answers are read. It knows rows; never
-statistics or pages.
+Eighty thousand generations fit in memory because only counts, verdicts and final answers are read.
 """
 
 from __future__ import annotations
@@ -11,8 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1kit.evaluate.rejection import spent_in_all
-from s1kit.evaluate.settings import REJECTION
+from s1kit.analysis.results import Draws, Results, spent_in_all
+from s1kit.analysis.settings import REJECTION
 from s1kit.records import Generation, Question, Setting, from_arrow
 
 if TYPE_CHECKING:
@@ -40,63 +39,10 @@ ANSWER = ("closing_phrase", "answer")
 
 
 @dataclass
-class Draws:
-    """All generations of one setting: matrices, questions x repeats."""
+class StoredResults(Results):
+    """Results whose texts lie in Parquet shards."""
 
-    setting: Setting
-    question_ids: list[str]
-    """One a row of the matrices."""
-    correct: Matrix
-    """1 where the verdict is `correct`, 0 otherwise."""
-    abstained: Matrix
-    thinking_tokens: Matrix
-    answer_tokens: Matrix
-    forced_tokens: Matrix
-    waits: Matrix
-    ending: NDArray[np.object_]
-    answered: Matrix
-    """1 where an answer has text beyond the closing phrase."""
-    truncated: Matrix
-    """1 where the answer ran into its token room."""
-    final_answer: NDArray[np.object_]
-    paid_tokens: Matrix
-    """Thinking tokens with those of rejected draws."""
-    cost_usd: Matrix
-    note: NDArray[np.object_]
-    """What a reader must know of each row, or empty."""
-
-    @property
-    def repeats(self) -> int:
-        return int(self.correct.shape[1])
-
-    @property
-    def accuracy(self) -> float:
-        return float(self.correct.mean())
-
-    @property
-    def mean_thinking(self) -> float:
-        return float(self.thinking_tokens.mean())
-
-    def on(self, question_ids: Sequence[str]) -> Draws:
-        """The same for some of the questions, in the given order."""
-        import numpy as np
-
-        row = {question_id: i for i, question_id in enumerate(self.question_ids)}
-        index = np.array([row[q] for q in question_ids], dtype=int)
-        picked = {name: value[index] for name, value in vars(self).items() if name not in ("setting", "question_ids")}
-        return Draws(self.setting, list(question_ids), **picked)
-
-
-@dataclass
-class Results:
-    """What a run's evaluation found."""
-
-    questions: list[Question]
-    draws: dict[Setting, Draws]
     shards: list[Path] = field(default_factory=list)
-
-    def find(self, setting: Setting) -> Draws | None:
-        return self.draws.get(setting)
 
     def texts(self, question_ids: Iterable[str], settings: Iterable[Setting]) -> Iterator[Generation]:
         """The whole generations of a few questions and settings, read from disk."""
@@ -110,7 +56,7 @@ class Results:
                     yield from_arrow(Generation, row)
 
 
-def read_results(questions: Sequence[Question], shards: Sequence[Path]) -> Results:
+def read_results(questions: Sequence[Question], shards: Sequence[Path]) -> StoredResults:
     """The rows of all shards. A question without a row in some setting is left out of that setting."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -125,7 +71,7 @@ def read_results(questions: Sequence[Question], shards: Sequence[Path]) -> Resul
             known = [i for i, q in zip(rows, columns["question_id"][rows], strict=True) if q in place]
             parts.setdefault(setting, []).append({n: c[np.array(known, dtype=int)] for n, c in columns.items()})
     draws = {setting: _matrices(setting, _joined(found), place) for setting, found in parts.items()}
-    return Results(list(questions), draws, list(shards))
+    return StoredResults(list(questions), draws, list(shards))
 
 
 _Part = dict[str, Any]

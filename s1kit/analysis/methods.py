@@ -10,11 +10,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s1kit.evaluate.metrics import majority_at_k, pass_at_k
-from s1kit.evaluate.parallel import Outcome, adaptive_vote, early_exit, shortest_of
-from s1kit.evaluate.points import Point
-from s1kit.evaluate.results import Draws, Results
-from s1kit.evaluate.settings import (
+from s1kit.analysis.metrics import majority_at_k, pass_at_k
+from s1kit.analysis.parallel import Outcome, adaptive_vote, early_exit, shortest_of
+from s1kit.analysis.results import Draws, Point, Results
+from s1kit.analysis.settings import (
     CHAT,
     CLASS_CONTROL,
     FILE,
@@ -24,7 +23,7 @@ from s1kit.evaluate.settings import (
     STEP_CONTROL,
     TOKEN_CONTROL,
 )
-from s1kit.evaluate.statistics import Estimate, accuracy, bootstrap, wilson
+from s1kit.analysis.statistics import Estimate, accuracy, bootstrap, wilson
 
 if TYPE_CHECKING:
     import numpy as np

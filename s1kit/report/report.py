@@ -8,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 from s1kit import __version__
-from s1kit.evaluate import page, page_head, page_methods, page_origins, page_others, page_settings, page_traces
-from s1kit.evaluate.contamination import contamination_of
-from s1kit.evaluate.curves import draw_curve, draw_loss, draw_methods, draw_panels
-from s1kit.evaluate.figures import as_svg, inline, save
-from s1kit.evaluate.findings import Findings
-from s1kit.evaluate.numbers import PublishedNumber
-from s1kit.evaluate.provenance import Provenance, read_provenance
-from s1kit.evaluate.results import read_results
-from s1kit.evaluate.words import headline, text_curve
+from s1kit.analysis.findings import Findings
+from s1kit.analysis.published_number import PublishedNumber
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Setting
+from s1kit.report import page, page_head, page_methods, page_origins, page_others, page_settings, page_traces
+from s1kit.report.contamination import contamination_of
+from s1kit.report.curves import draw_curve, draw_loss, draw_methods, draw_panels
+from s1kit.report.figures import as_svg, inline, save
+from s1kit.report.provenance import Provenance, read_provenance
+from s1kit.report.rows import read_results
+from s1kit.report.sentences import headline, text_curve
 from s1kit.stage import RECEIPT, Run, Stage, hash_file, write_atomically
 
 MAX_PANELS = 6

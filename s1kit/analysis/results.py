@@ -1,0 +1,117 @@
+"""The generations of a run as arrays, questions x repeats for each setting, and the points they make on a curve.
+
+Only counts, verdicts and final answers: texts stay on disk. It knows rows; never statistics, files or pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from s1kit.analysis.statistics import Estimate
+from s1kit.records import Generation, Question, Setting
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Matrix = NDArray[np.float64]
+
+HIDDEN = "the provider hides the thinking; its tokens are from the reported usage"
+UNCOUNTED = "the provider does not count thinking apart; its tokens are those of the output less the answer's words"
+WORDS_NOTE = "tokens counted as words"
+"""Notes of generations whose thinking tokens were not counted by a tokenizer."""
+
+
+@dataclass
+class Draws:
+    """All generations of one setting: matrices, questions x repeats."""
+
+    setting: Setting
+    question_ids: list[str]
+    """One a row of the matrices."""
+    correct: Matrix
+    """1 where the verdict is `correct`, 0 otherwise."""
+    abstained: Matrix
+    thinking_tokens: Matrix
+    answer_tokens: Matrix
+    forced_tokens: Matrix
+    waits: Matrix
+    ending: NDArray[np.object_]
+    answered: Matrix
+    """1 where an answer has text beyond the closing phrase."""
+    truncated: Matrix
+    """1 where the answer ran into its token room."""
+    final_answer: NDArray[np.object_]
+    paid_tokens: Matrix
+    """Thinking tokens with those of rejected draws."""
+    cost_usd: Matrix
+    note: NDArray[np.object_]
+    """What a reader must know of each row, or empty."""
+
+    @property
+    def repeats(self) -> int:
+        return int(self.correct.shape[1])
+
+    @property
+    def accuracy(self) -> float:
+        return float(self.correct.mean())
+
+    @property
+    def mean_thinking(self) -> float:
+        return float(self.thinking_tokens.mean())
+
+    def on(self, question_ids: Sequence[str]) -> Draws:
+        """The same for some of the questions, in the given order."""
+        import numpy as np
+
+        row = {question_id: i for i, question_id in enumerate(self.question_ids)}
+        index = np.array([row[q] for q in question_ids], dtype=int)
+        picked = {name: value[index] for name, value in vars(self).items() if name not in ("setting", "question_ids")}
+        return Draws(self.setting, list(question_ids), **picked)
+
+
+@dataclass
+class Results:
+    """What a run's evaluation found."""
+
+    questions: list[Question]
+    draws: dict[Setting, Draws]
+
+    def texts(self, question_ids: Iterable[str], settings: Iterable[Setting]) -> Iterator[Generation]:
+        """The whole generations of a few questions and settings, from wherever they lie; none in memory here."""
+        yield from ()
+
+
+@dataclass(frozen=True)
+class Point:
+    """One setting on the curve."""
+
+    name: str
+    """As a reader would say it, e.g. `2 Waits`."""
+    tokens: float
+    """Average thinking tokens a question; of all draws together, where there are several."""
+    estimate: Estimate
+    draws: Draws
+    votes: int = 1
+    per_question: Matrix | None = None
+    """Chance of a right answer, one row a question; None: the draws' own verdicts."""
+
+    @property
+    def outcomes(self) -> Matrix:
+        return self.draws.correct if self.per_question is None else self.per_question
+
+    @property
+    def cost_per_correct(self) -> float:
+        """Thinking tokens spent for each right answer; infinite where none is right."""
+        return self.tokens / self.estimate.value if self.estimate.value else float("inf")
+
+
+def spent_in_all(note: str, thinking_tokens: float) -> float:
+    """Thinking tokens of all draws of a question, rejected ones included, read from a generation's note.
+
+    >>> spent_in_all("draw 3, 120 thinking tokens in all", 40)
+    120.0
+    """
+    return float(note.rpartition(", ")[2].split()[0]) if note.endswith("in all") else float(thinking_tokens)

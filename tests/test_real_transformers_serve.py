@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,11 @@ from engine_parity import (
 from fixtures_models import write_plain_checkpoint
 
 from s1kit import Request, ThinkingBudget, load_engine
+from s1kit.forcing.plan import Plan, make_plan
+from s1kit.serve.connect import connect
+from s1kit.serve.decoding import End, Job
+from s1kit.serve.server import Options
+from s1kit.serve.upstream import Upstream
 
 pytestmark = pytest.mark.engines
 pytest.importorskip("fastapi", reason="run make engines, then make test-engines")
@@ -93,3 +99,42 @@ def test_a_format_whose_delimiters_are_special_tokens_works_too(remote: Any, fol
     assert len(expected) > 5
     assert {n: t for n, t in found.items() if n in expected} == expected
     engine.close()
+
+
+def test_the_server_in_front_of_it_tells_the_same_transcripts_as_the_engine_and_transformers(
+    remote: Any, folder: Path
+) -> None:
+    """Twelve greedy requests with one wait: the two users of the completions client agree, and no delimiter leaks."""
+    asked = [
+        Request(
+            question=f"Question {i}?", budget=ThinkingBudget(24, 0, 1), answer_tokens=12, repeat=i, loop_guard=False
+        )
+        for i in range(12)
+    ]
+    expected = {g.repeat: g for g in load_engine(f"hf:{folder}").generate(asked)}
+    by_engine = {g.repeat: g for g in remote.generate(asked)}
+
+    async def ask_all() -> list[tuple[str, str]]:
+        options = Options(upstream=remote.server.url, upstream_model=str(folder), tokenizer=str(folder), context=512)
+        upstream = await connect(options)
+        assert upstream.capabilities.dialect.name == "transformers"
+        found = []
+        for request in asked:
+            text = {"thinking": "", "answer": ""}
+            async for new in upstream.decode(Job(upstream_plan(upstream, request), sampling={"temperature": 0.0})):
+                for delta in [] if isinstance(new, End) else new:
+                    if delta.kind not in ("open", "close"):
+                        text["thinking" if delta.kind in ("thinking", "wait") else "answer"] += delta.text
+            found.append((text["thinking"], text["answer"]))
+        await upstream.close()
+        return found
+
+    by_server = asyncio.run(ask_all())
+    assert sum(g.num_waits for g in expected.values()) > 3
+    assert not any("</think>" in thinking for thinking, _ in by_server)
+    assert [(g.thinking, g.answer) for _, g in sorted(by_engine.items())] == by_server
+    assert [(g.thinking, g.answer) for _, g in sorted(expected.items())] == by_server
+
+
+def upstream_plan(upstream: Upstream, request: Request) -> Plan:
+    return make_plan(request, upstream.tokens, upstream.context_tokens)

@@ -435,3 +435,22 @@ def test_an_answer_that_thinks_again_has_one_budget_whatever_the_server_shows(
             streamed = joined(read_events(ask(found.url, f"question {i}", stream=True, **fields).text))[0]
             assert (streamed["thinking"], streamed["answer"]) == (message["reasoning"] or "", message["content"])
         assert num_reopened
+
+
+def test_an_upstream_that_comes_back_as_another_is_a_503_until_it_is_itself_again(tokenizer_folder: Path) -> None:
+    with proxied(tokenizer_folder) as found:
+        found.backend.identity = Identity("scripted", owner="vllm", context_tokens=2048)
+        assert CLIENT.get(found.url + "/health").status_code == 200
+        for name, value, said in (
+            ("model", "another", "does not serve scripted any more"),
+            ("context_tokens", 512, "the context length was 2048 and is now 512"),
+        ):
+            before = getattr(found.upstream, name)
+            setattr(found.upstream, name, value)
+            health = CLIENT.get(found.url + "/health")
+            assert (health.status_code, said in health.text) == (503, True)
+            refused = ask(found.url)
+            assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upstream_changed")
+            setattr(found.upstream, name, before)
+            assert CLIENT.get(found.url + "/health").status_code == 200
+            assert ask(found.url, thinking_token_budget=3).status_code == 200

@@ -154,7 +154,12 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
     upstream = serve.add_argument_group("the upstream")
     upstream.add_argument("--upstream-model", metavar="NAME", help="which of its models (default: the only one)")
-    upstream.add_argument("--upstream-kind", default="auto", metavar="K", help="auto, vllm, sglang, llama.cpp or plain")
+    upstream.add_argument(
+        "--upstream-kind",
+        default="auto",
+        metavar="K",
+        help="auto, vllm, sglang, llama.cpp, transformers, open or plain",
+    )
     upstream.add_argument("--upstream-key-env", metavar="VAR", help="environment variable that holds its key")
     upstream.add_argument(
         "--upstream-timeout", type=float, default=60.0, metavar="S", help="longest silence (default: %(default)s)"

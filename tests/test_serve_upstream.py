@@ -439,7 +439,7 @@ def test_an_answer_that_thinks_again_has_one_budget_whatever_the_server_shows(
 
 def test_an_upstream_that_comes_back_as_another_is_a_503_until_it_is_itself_again(tokenizer_folder: Path) -> None:
     with proxied(tokenizer_folder) as found:
-        found.backend.identity = Identity("scripted", owner="vllm", context_tokens=2048)
+        found.backend.identity = Identity("scripted", owner="vllm", context_tokens=2048, is_listed=True)
         assert CLIENT.get(found.url + "/health").status_code == 200
         for name, value, said in (
             ("model", "another", "does not serve scripted any more"),

@@ -24,6 +24,8 @@ class Identity:
     """The folder or Hub id behind the name, where it says so (vLLM)."""
     owner: str = ""
     context_tokens: int | None = None
+    is_listed: bool = False
+    """Whether the server listed it; if not, there is nothing to compare with later."""
 
     def difference(self, other: Identity) -> str:
         """What is not the same in another, in words; empty where nothing is."""
@@ -56,7 +58,23 @@ def _identity(card: dict[str, Any]) -> Identity:
         root if isinstance(root, str) else None,
         str(card.get("owned_by") or ""),
         context if type(context) is int and context > 0 else None,
+        is_listed=True,
     )
+
+
+async def identify(server: CompletionsServer, model: str) -> Identity:
+    """What the server says about a model, or only its name: not every server lists its models, or all of them.
+
+    transformers serve answers `/v1/models` with status 500 where it serves a folder. Raises ServerFailed when the
+    server does not answer or wants another key.
+    """
+    try:
+        listed = await list_models(server)
+    except ServerFailed as failure:
+        if failure.kind not in ("unknown_model", "failed", "nonsense", "refused"):
+            raise
+        listed = []
+    return next((i for i in listed if i.model == model), Identity(model))
 
 
 async def discover(

@@ -24,7 +24,7 @@ from typing import Any
 from s1kit.completions.capabilities import DIALECTS, Capabilities, Seam, neutral_settings
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.decoding import decode
-from s1kit.completions.discovery import Identity, discover, list_models
+from s1kit.completions.discovery import Identity, discover, identify
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.protocol import CompletionSettings
 from s1kit.engines.base import OnSegment, Planned
@@ -213,15 +213,8 @@ def load(
 async def _connect(
     server: CompletionsServer, model: str, tokens: TokenFormat, kind: str | None, where: str
 ) -> tuple[Identity, Capabilities]:
-    try:
-        listed = await list_models(server)
-    except ServerFailed as failure:
-        # Not every completions server lists its models.
-        if failure.kind not in ("unknown_model", "failed", "nonsense", "refused"):
-            raise
-        listed = []
     # A server may take a name that it does not list (an adapter, an alias); the probe decides.
-    identity = next((i for i in listed if i.model == model), Identity(model))
+    identity = await identify(server, model)
     return identity, await discover(server, identity, tokens, None if kind == "auto" else kind, where)
 
 

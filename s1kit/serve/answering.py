@@ -39,6 +39,9 @@ from s1kit.serve.replies import PING, Choice, Endpoint, Reply
 from s1kit.serve.state import Server, check_caller, check_model
 from s1kit.serve.tools import ToolCallReader
 
+_LARGE_BODY = 1 << 15
+"""Bytes above which a body is parsed, rendered and tokenised in a thread."""
+
 
 class Generate:
     """`POST /v1/chat/completions` or `/v1/completions`, as an ASGI application of its own: it watches its client."""
@@ -93,7 +96,9 @@ class _OneRequest:
             # A web page of somebody else can send other types without asking first.
             raise Refusal(415, f"the body is of type {kind or 'nothing'}. Send content-type: application/json.")
         body = await read_body(self._scope, self._receive, server.limits.max_body_bytes)
-        asked, parsed = self._parse(body)
+        # Templates and tokenizers take seconds over megabytes; others are not kept waiting.
+        is_large = len(body) > _LARGE_BODY
+        asked, parsed = await asyncio.to_thread(self._parse, body) if is_large else self._parse(body)
         with server.admission.admit(len(asked.jobs)):
             await self._work(asked, parsed)
 

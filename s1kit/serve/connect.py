@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from s1kit.completions.client import CompletionsServer
-from s1kit.completions.discovery import choose, discover, list_models
+from s1kit.completions.discovery import Identity, choose, discover, identify, list_models
 from s1kit.completions.failure import ServerFailed
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing.formats import detect_format, find_format, load_format
@@ -43,7 +43,16 @@ async def _connected(server: CompletionsServer, options: Options) -> Upstream:
         where = "--upstream" if what == "lists no models" else "--upstream-model"
         return InputError(f"{server.url} {what}", where=where, fix=fix)
 
-    identity = choose(await list_models(server), options.upstream_model, refuse)
+    wanted = options.upstream_model
+    identity = await identify(server, wanted) if wanted else Identity("")
+    if not identity.is_listed:
+        try:
+            identity = choose(await list_models(server), wanted, refuse)
+        except ServerFailed as failure:
+            if failure.kind in ("down", "silent", "unauthorised", "full"):
+                raise
+            if wanted is None:
+                raise refuse(f"does not list its models ({failure})", "Name the one to use.") from failure
     folder = find_folder(options.tokenizer or identity.root or identity.model)
     tokenizer = FileTokenizer(folder)
     form = find_format(options.format) if options.format else load_format(folder) or detect_format(tokenizer)

@@ -20,6 +20,7 @@ import uvicorn
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
+from s1kit.serve.connections import ConnectionLimits, bounded_protocol
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import read_efforts
 from s1kit.serve.state import Limits, Server
@@ -88,6 +89,7 @@ async def _serve(
     app = make_app(backend, limits, efforts, keys, examples=_examples(options))
     config = uvicorn.Config(
         app,
+        http=bounded_protocol(ConnectionLimits()),
         log_config=None,
         access_log=False,
         lifespan="on",

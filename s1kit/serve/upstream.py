@@ -64,6 +64,9 @@ class Upstream:
     async def check(self) -> str:
         """Empty when the server answers and is still what it was at the start, else what is wrong."""
         try:
+            if not self.identity.is_listed:
+                await self._check_health()
+                return ""
             listed = await list_models(self.server)
             if self.capabilities.dialect.name == "vllm":
                 # Its model list is answered by the front end even when the engine behind it is dead.
@@ -73,7 +76,7 @@ class Upstream:
         found = next((i for i in listed if i.model == self.identity.model), None)
         if found is None:
             self._trouble = f"the server {self.server.url} does not serve {self.identity.model} any more"
-        elif self.identity.owner and (difference := self.identity.difference(found)):
+        elif difference := self.identity.difference(found):
             self._trouble = f"the server {self.server.url} has changed: {difference}"
         else:
             self._trouble = ""

@@ -1,0 +1,110 @@
+"""Limits of connections that must hold before a request is a request: bytes and seconds of headers and bodies.
+
+uvicorn bounds neither the time that a client takes nor, with httptools, the size of a header, which its parser joins in
+quadratic time. These limits are kept here, on every read, whichever parser is installed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from uvicorn.protocols.http.auto import AutoHTTPProtocol
+
+from s1kit.serve.logs import log
+
+
+@dataclass(slots=True)
+class ConnectionLimits:
+    """What one process takes from all its clients together, and what it has taken of it."""
+
+    max_header_bytes: int = 1 << 16
+    """Of the request line and headers. One read more than this may be parsed, never more."""
+    header_seconds: float = 20.0
+    """To send a header, from the connection or the header's first byte on."""
+    body_seconds: float = 60.0
+    """To send a body, from the end of its header on."""
+    max_connections: int = 4096
+    max_unfinished_bytes: int = 96 << 20
+    """Of bodies that have not arrived to their end."""
+    unfinished_bytes: int = field(default=0, init=False)
+
+
+if TYPE_CHECKING:
+    _Protocol = Any
+else:
+    _Protocol = AutoHTTPProtocol
+
+
+def bounded_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
+    """The class of uvicorn's HTTP connections, with limits."""
+
+    class BoundedProtocol(_Protocol):  # type: ignore[misc]
+        _timer: asyncio.TimerHandle | None = None
+        _num_header_bytes = 0
+        _num_body_bytes = 0
+
+        def connection_made(self, transport: asyncio.Transport) -> None:
+            super().connection_made(transport)
+            if len(self.connections) > limits.max_connections:
+                self._refuse(503, "too many connections")
+            else:
+                self._start_timer(limits.header_seconds)
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._stop_timer()
+            self._forget_body()
+            super().connection_lost(exc)
+
+        def data_received(self, data: bytes) -> None:
+            if self.transport.is_closing():
+                return
+            before = self.cycle
+            is_header = before is None or not before.more_body
+            if is_header and self._timer is None:
+                self._start_timer(limits.header_seconds)
+            super().data_received(data)
+            cycle = self.cycle
+            if is_header and cycle is before:
+                self._num_header_bytes += len(data)
+                if self._num_header_bytes > limits.max_header_bytes:
+                    self._refuse(431, f"the header is larger than {limits.max_header_bytes} bytes")
+                return
+            self._num_header_bytes = 0
+            if not cycle.more_body:
+                self._stop_timer()
+                self._forget_body()
+                return
+            if cycle is not before:
+                self._start_timer(limits.body_seconds)
+            self._num_body_bytes += len(data)
+            limits.unfinished_bytes += len(data)
+            if limits.unfinished_bytes > limits.max_unfinished_bytes:
+                self._refuse(503, "too many requests are being received at once")
+
+        def _forget_body(self) -> None:
+            limits.unfinished_bytes -= self._num_body_bytes
+            self._num_body_bytes = 0
+
+        def _start_timer(self, seconds: float) -> None:
+            self._stop_timer()
+            self._timer = self.loop.call_later(seconds, self._refuse, 408, "the request did not arrive in time")
+
+        def _stop_timer(self) -> None:
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+        def _refuse(self, status: int, why: str) -> None:
+            """Answer with an error, unless a reply has begun, and close."""
+            self._stop_timer()
+            log("connection refused", level=30, status=status, why=why)
+            if not self.transport.is_closing():
+                if self.cycle is None or not self.cycle.response_started:
+                    body = f'{{"error": {{"message": "{why}.", "type": "invalid_request_error", "param": null}}}}'
+                    head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
+                    self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+                self.transport.close()
+
+    return BoundedProtocol

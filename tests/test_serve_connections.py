@@ -1,0 +1,135 @@
+"""The limits of connections, over real sockets and with each of uvicorn's parsers: sizes, times, numbers."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+import httpx
+import uvicorn
+
+from s1kit.serve.connections import ConnectionLimits, bounded_protocol
+
+
+async def echo(scope: Any, receive: Any, send: Any) -> None:
+    """Answers with how long the body was."""
+    size, more = 0, scope["type"] == "http"
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            return
+        size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(str(size)))]})
+    await send({"type": "http.response.body", "body": str(size).encode()})
+
+
+@contextmanager
+def bounded(**limits: Any) -> Iterator[tuple[int, ConnectionLimits]]:
+    given = ConnectionLimits(**limits)
+    config = uvicorn.Config(echo, port=0, log_config=None, lifespan="off", http=bounded_protocol(given))
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
+    thread.start()
+    deadline = time.monotonic() + 20
+    while not server.started:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    try:
+        yield server.servers[0].sockets[0].getsockname()[1], given
+    finally:
+        server.should_exit = True
+        thread.join(10)
+
+
+async def exchange(port: int, *parts: bytes) -> bytes:
+    """Send the parts, as far as the server takes them, and read until it closes or has answered."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    got = b""
+    try:
+        for part in parts:
+            writer.write(part)
+            await writer.drain()
+    except ConnectionError:
+        pass
+    try:
+        async with asyncio.timeout(10):
+            while b"\r\n\r\n" not in got:
+                if not (data := await reader.read(1 << 16)):
+                    break
+                got += data
+    except ConnectionError:
+        pass
+    finally:
+        writer.close()
+    return got
+
+
+HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
+
+
+def test_a_header_without_an_end_is_refused_and_others_are_answered_meanwhile() -> None:
+    with bounded() as (port, _), httpx.Client(trust_env=False) as client:
+        got = asyncio.run(exchange(port, HEAD, b"X: ", *(b"a" * (1 << 16),) * 200))
+        # A client that still writes may see the connection reset before it reads the reply.
+        assert got == b"" or got.startswith(b"HTTP/1.1 431")
+        assert client.get(f"http://127.0.0.1:{port}/").text == "0"
+        many = asyncio.run(exchange(port, HEAD, *(b"X-%d: a\r\n" % i for i in range(20_000))))
+        assert many == b"" or many.startswith((b"HTTP/1.1 431", b"HTTP/1.1 400"))
+
+
+@pytest.mark.parametrize(
+    "parts", [(), (b"GET / HT",), (HEAD,), (HEAD + b"Content-Length: 50\r\n\r\n", b"abc")], ids=lambda p: str(len(p))
+)
+def test_a_request_that_does_not_arrive_in_time_is_ended(parts: tuple[bytes, ...]) -> None:
+    with bounded(header_seconds=0.2, body_seconds=0.2) as (port, _):
+        assert asyncio.run(exchange(port, *parts)).startswith(b"HTTP/1.1 408")
+
+
+def test_what_arrives_in_time_is_answered_however_it_is_cut_and_large_bodies_are_no_headers() -> None:
+    with bounded(header_seconds=20, body_seconds=20) as (port, limits), httpx.Client(trust_env=False) as client:
+        for _ in range(3):
+            reply = client.post(f"http://127.0.0.1:{port}/", content=b"x" * 3_000_000)
+            assert (reply.status_code, reply.text) == (200, "3000000")
+        whole = HEAD + b"Content-Length: 300000\r\n\r\n" + b"x" * 300_000
+        for cut in (1, 20, len(HEAD) + 24, len(HEAD) + 26):
+            assert asyncio.run(exchange(port, whole[:cut], whole[cut:])).startswith(b"HTTP/1.1 200")
+        assert limits.unfinished_bytes == 0
+
+
+def test_bodies_that_never_end_are_bounded_together_and_their_memory_is_given_back() -> None:
+    async def main(port: int) -> list[bytes]:
+        head = HEAD + b"Content-Length: 999999999\r\n\r\n"
+        return await asyncio.gather(*(exchange(port, head, b"x" * 600_000) for _ in range(6)))
+
+    with bounded(max_unfinished_bytes=2_000_000, body_seconds=0.5) as (port, limits):
+        replies = asyncio.run(main(port))
+        # Some are refused at once for the sum; the rest run out of time.
+        assert all(r == b"" or r.startswith((b"HTTP/1.1 503", b"HTTP/1.1 408")) for r in replies)
+        assert any(not r.startswith(b"HTTP/1.1 408") for r in replies)
+        with httpx.Client(trust_env=False) as client:
+            assert client.post(f"http://127.0.0.1:{port}/", content=b"ok").text == "2"
+        assert limits.unfinished_bytes == 0
+
+
+def test_more_connections_than_allowed_are_refused_and_those_that_are_open_go_on() -> None:
+    async def main(port: int) -> None:
+        idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
+        await asyncio.sleep(0.1)
+        refused = await exchange(port, b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert refused == b"" or refused.startswith(b"HTTP/1.1 503")
+        reader, writer = idle[0]
+        writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HTTP/1.1 200")
+        for _, writer in idle:
+            writer.close()
+
+    with bounded(max_connections=5) as (port, _):
+        asyncio.run(main(port))

@@ -174,7 +174,8 @@ class Lora(Config):
 
 
 class Cluster(Config):
-    """The machines that `s1kit estimate` reckons with. Training itself takes what it finds."""
+    """The machines that `s1kit estimate` reckons with; without this section, the one it runs on. Training itself takes
+    what it finds."""
 
     card: str = "H100"
     """A name that s1kit/train/flops.py knows."""

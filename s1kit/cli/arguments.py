@@ -51,7 +51,13 @@ def make_parser() -> argparse.ArgumentParser:
         if stage == "collect":
             _add_allow_rejects(command)
     _add_recipe(add("check", "check", "everything in a recipe that would be refused, before anything is spent"))
-    _add_recipe(add("estimate", "estimate", "tokens, dollars and GPU hours of each stage, before spending anything"))
+    estimate = add("estimate", "estimate", "tokens, dollars and GPU hours of each stage, before spending anything")
+    _add_recipe(estimate)
+    estimate.add_argument(
+        "--probe",
+        action="store_true",
+        help="buy 20 replies of the teacher for a closer figure; they are kept for the run",
+    )
 
     ask = add("ask", "ask", "ask one question under a thinking budget")
     ask.add_argument("question", metavar="QUESTION", help="the question; - reads it from standard input")

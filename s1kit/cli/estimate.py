@@ -1,19 +1,132 @@
-"""`s1kit estimate`: what a recipe would take, before anything is spent."""
+"""`s1kit estimate`: what each stage of a recipe would take, before anything is spent. Only `--probe` asks a teacher."""
 
 from __future__ import annotations
 
 import argparse
+import os
 
-from s1kit.recipe import load_recipe
+from s1kit.cli.variants import recipes_of
+from s1kit.errors import InputError
+from s1kit.recipe import Recipe, load_recipe
+from s1kit.records import Question
+from s1kit.stage import RECEIPT, Run
+
+PROMPT_TOKENS = 150
+"""A question with its chat template; s1K's average is near it."""
+
+THINKING_TOKENS = 4700
+"""Where a setting has no limit: s1K's average (Table 5 of the paper)."""
+
+DECODING_SHARE = 0.1
+"""Of a card's peak that batched decoding reaches, roughly: it waits for memory."""
 
 
 def main(given: argparse.Namespace) -> int:
-    from s1kit.distill.estimate import estimate_distill
+    from s1kit.distill.estimate import estimate_distill, estimate_traces
     from s1kit.train.estimate import estimate_train
 
     recipe = load_recipe(given.recipe, given.overrides)
-    for name, estimate in (("distill", estimate_distill), ("train", estimate_train)):
-        print(name)
-        for line in estimate(recipe):
-            print(f"  {line}")
+    recipes = recipes_of(given.recipe, given.overrides, recipe)
+    questions = num_questions(recipe)
+    distill = estimate_distill(recipe) if given.probe else estimate_traces(recipe, questions)
+    for name, lines in (
+        (
+            "collect",
+            [f"{questions:,} questions" if questions else "questions unknown until collect has run; no GPU, no cost"],
+        ),
+        ("distill", distill),
+        ("curate", estimate_attempts(recipe, questions)),
+    ):
+        if name in recipe.stages:
+            print("\n  ".join([name, *lines]))
+    for one in recipes:
+        mark = f" ({one.name})" if len(recipes) > 1 else ""
+        if "train" in one.stages:
+            print("\n  ".join([f"train{mark}", *estimate_train(one)]))
+        if "evaluate" in one.stages:
+            print("\n  ".join([f"evaluate{mark}", *estimate_evaluation(one)]))
     return 0
+
+
+def num_questions(recipe: Recipe) -> int | None:
+    """Questions that reach the teacher: as collected, else as the sources say; None where only reading would tell."""
+    if (recipe.folder / "collect" / RECEIPT).exists():
+        return sum(1 for _ in Run(recipe.folder).rows("collect", "questions", Question))
+    sources = recipe.collect.sources
+    if sources and all(source.builtin == "s1" for source in sources):
+        from s1kit.pool.s1_sources import paper_counts
+
+        return sum(paper_counts().values())
+    if sources and all(source.num or source.path for source in sources):
+        from s1kit.questions import find_files, read_rows_of
+
+        try:
+            rows = [
+                source.num or sum(1 for file in find_files(source.path) for _ in read_rows_of(file))
+                for source in sources
+            ]
+        except InputError:
+            return None
+        return sum(rows)
+    return None
+
+
+def estimate_attempts(recipe: Recipe, questions: int | None) -> list[str]:
+    """Students' attempts: every student answers every trace's question."""
+    config = recipe.curate
+    if not config.students:
+        return ["no students; seconds"]
+    if questions is None:
+        return [f"{len(config.students)} students; their attempts depend on the pool: run s1kit collect first"]
+    attempts = questions * config.num_attempts
+    tokens = attempts * (PROMPT_TOKENS + config.attempt_tokens)
+    head = f"at most {attempts:,} attempts a student, {tokens / 1e6:,.1f}M tokens if all take {config.attempt_tokens}"
+    return [head, *(f"{student}: {decoding(student, tokens, recipe)}" for student in config.students)]
+
+
+def estimate_evaluation(recipe: Recipe) -> list[str]:
+    """Every question under every setting, repeats included; thinking is taken to use its whole budget."""
+    from s1kit.analysis.settings import grid
+
+    config = recipe.evaluate
+    cells = grid(config)
+    known = {"aime24": 30, "aime25": 30, "aime26": 30, "math500": 500, "gsm8k": 1319, "olympiadbench": 675}
+    sizes = known | {"gpqa-diamond": 198, "tiny": 360}
+    counts = [
+        min(config.num_questions or 10**9, sizes.get(name, config.num_questions or 500)) for name in config.benchmarks
+    ]
+    num = sum(counts)
+    tokens = sum(
+        repeats * (PROMPT_TOKENS + config.answer_tokens + (THINKING_TOKENS if s.max_tokens is None else s.max_tokens))
+        for s, repeats in cells
+    )
+    draws = sum(repeats for _, repeats in cells)
+    head = f"{num:,} questions x {draws} draws under {len(cells)} settings, at most {num * tokens / 1e6:,.1f}M tokens"
+    return [head, decoding(config.model or recipe.train.base, num * tokens, recipe)]
+
+
+def decoding(model: str, tokens: int, recipe: Recipe) -> str:
+    """How long a model decodes so many tokens, on the recipe's cards or else on this machine; in words."""
+    from s1kit.train.estimate import CPU_GFLOPS, machine_of, shape_of
+    from s1kit.train.flops import PEAK_TFLOPS
+
+    if model.startswith("chat:"):
+        return f"{tokens / 1e6:,.1f}M tokens at the provider's price"
+    reference = model if model.startswith(("tiny", "hf:", "random:")) else f"hf:{model.partition(':')[2]}"
+    try:
+        shape = shape_of(reference)
+    except InputError:
+        return "its size is not known until it is downloaded"
+    operations = 2.0 * shape.parameters * tokens
+    cluster = machine_of(recipe.train)
+    if cluster is None:
+        cores = os.cpu_count() or 1
+        hours = operations / (CPU_GFLOPS * 1e9 * cores) / 3600
+        return f"{_time(hours)} on this machine's {cores} cores (no GPU), roughly"
+    hours = operations / (PEAK_TFLOPS.get(cluster.card, 300.0) * 1e12 * DECODING_SHARE) / 3600
+    dollars = hours * recipe.train.layout.dollars_per_gpu_hour
+    return f"{hours:,.1f} {cluster.card} hours, ${dollars:,.2f}, roughly"
+
+
+def _time(hours: float) -> str:
+    return f"{hours * 60:,.1f} minutes" if hours < 2 else f"{hours:,.1f} hours"

@@ -12,14 +12,19 @@ from random import Random
 
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.open_teacher import open_teacher
+from s1kit.providers.catalog import find_model
 from s1kit.providers.chat import Problem
+from s1kit.providers.money import price_of
 from s1kit.providers.sync import in_parallel, run_async
 from s1kit.providers.terms import terms_of
 from s1kit.recipe import Recipe
-from s1kit.records import Question, Record, Terms, Trace
+from s1kit.records import Question, Record, Terms, Trace, Usage
 from s1kit.stage import RECEIPT, Run
 
 NUM_PROBES = 20
+
+REPLY_TOKENS = 5400
+"""Thinking and answer: 4.7K tokens of thinking in s1K (Table 5 of the paper), and its answers."""
 
 # Two-sided 95 % points of Student's t for 1 to 30 degrees of freedom (any table); 1.96 beyond.
 _T = (
@@ -75,6 +80,29 @@ def estimate_distill(recipe: Recipe) -> list[str]:
             f"the pool is not collected yet: run s1kit collect first, then {NUM_PROBES} requests probe the cost",
         ]
     return probe_cost(recipe, Run(recipe.folder)).lines
+
+
+def estimate_traces(recipe: Recipe, num_questions: int | None) -> list[str]:
+    """Lines for `s1kit estimate` without a probe: nothing is asked, and a reply is taken to be as long as s1K's."""
+    config = recipe.distill
+    if config.teacher.partition(":")[0] in ("tiny", "solutions", "recorded"):
+        return [f"teacher {config.teacher}: it costs nothing but seconds"]
+    if not config.teacher.startswith("chat:"):
+        return [f"teacher {config.teacher}: decoded here, at no price"]
+    lines = [f"teacher {config.teacher}: {terms_of(config.teacher).sentence}"]
+    model = find_model(config.teacher, config.base_url)
+    price = price_of(model, setting=config.price, prices_path=config.prices)
+    num = 1000 if num_questions is None else num_questions
+    requests = num * config.num_traces
+    told = f"{requests:,} requests" if num_questions is not None else f"{requests:,} requests a 1,000 questions"
+    if price is None:
+        return [*lines, f"{told}; the price is unknown"]
+    usage = Usage(input_tokens=150, output_tokens=REPLY_TOKENS)
+    dollars = requests * price.cost(usage, is_batch=config.mode == "batch")
+    lines.append(f"{told}, ${dollars:,.2f} if a reply has {REPLY_TOKENS:,} tokens, as s1K's do on average")
+    if config.max_cost_usd is not None:
+        lines.append(f"the cap is ${config.max_cost_usd:,.2f}")
+    return [*lines, f"s1kit collect and then s1kit estimate --probe ask {NUM_PROBES} questions for a closer figure"]
 
 
 def probe_cost(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> Estimate:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
 
@@ -11,7 +13,7 @@ from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.train.advice import advice, fastest, fits
 from s1kit.train.cost import card_gib, estimate
-from s1kit.train.flops import training_flops
+from s1kit.train.flops import PEAK_TFLOPS, training_flops
 from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES, Shape
 
@@ -31,12 +33,21 @@ def estimate_train(recipe: Recipe) -> list[str]:
     train = recipe.train
     shape = shape_of(train.base)
     lengths, told = sample_lengths(recipe)
-    layout, cluster = train.layout, train.layout.cluster
+    layout, cluster = train.layout, machine_of(train)
     num_tokens = sum(lengths) * train.epochs
     head = f"{len(lengths):,} samples, {num_tokens / 1e6:,.2f}M tokens in {train.epochs} epochs ({told})"
     if shape.parameters < 5e7:
         seconds = training_flops(shape, lengths) * train.epochs / (CPU_GFLOPS * 1e9)
         return [head, f"{shape.parameters / 1e6:.1f}M parameters: about {seconds:,.0f} s on one CPU core"]
+    if cluster is None:
+        cores = os.cpu_count() or 1
+        hours = training_flops(shape, lengths) * train.epochs / (CPU_GFLOPS * 1e9 * cores) / 3600
+        return [
+            head,
+            f"{shape.parameters / 1e9:.2f}B parameters on this machine's {cores} cores (no GPU): about {hours:,.1f} hours,"
+            f" {shape.parameters * 16 / 1e9:,.0f} GB of memory and more",
+            "on cards instead: add train.layout.cluster.card=H100 train.layout.cluster.num_cards=8",
+        ]
     found = estimate(shape, lengths, train, cluster)
     lines = [
         head,
@@ -58,6 +69,22 @@ def estimate_train(recipe: Recipe) -> list[str]:
             f"the paper's own settings on 16 H100, reckoned the same way: {paper.seconds / 60:.0f} minutes; it took 26"
         )
     return lines
+
+
+def machine_of(train: Train) -> Cluster | None:
+    """The cards that a recipe names, else those of this machine; None where it has none."""
+    if "cluster" in train.layout.model_fields_set:
+        return train.layout.cluster
+    if find_spec("torch") is None:
+        return None
+    import torch
+
+    if not torch.cuda.is_available():
+        return None
+    words = torch.cuda.get_device_name(0).replace("-", " ").split()
+    card = max((name for name in PEAK_TFLOPS if set(name.split()) <= set(words)), key=len, default="")
+    num = torch.cuda.device_count()
+    return Cluster(card=card, num_cards=num, cards_per_node=num) if card else None
 
 
 def shape_of(base: str) -> Shape:

@@ -1,0 +1,52 @@
+"""`s1kit estimate`: every stage, nothing asked, the machine at hand unless the recipe names cards."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from s1kit.cli import main
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    assert main(["estimate", *arguments]) == 0
+    return capsys.readouterr().out
+
+
+def test_every_stage_of_the_papers_recipe_has_a_figure(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    text = told(capsys, "s1k", f"out={tmp_path}")
+    assert [line for line in text.splitlines() if not line.startswith(" ")] == [
+        "collect",
+        "distill",
+        "curate",
+        "train",
+        "evaluate",
+    ]
+    assert "59,029 requests, $" in text
+    assert "Qwen2.5-7B-Instruct: " in text
+    assert "H100 hours, $" in text.partition("evaluate")[2]
+    assert not any(tmp_path.iterdir())
+
+
+def test_every_variant_of_a_study_is_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert told(capsys, "study", f"out={tmp_path}").count("train (study-") == 4
+
+
+def test_without_cards_in_recipe_and_machine_the_cores_are_reckoned_with(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    text = told(capsys, "tiny", f"out={tmp_path}", "train.base=hf:Qwen/Qwen2.5-1.5B-Instruct")
+    assert "cores (no GPU): about" in text
+    assert "H100" not in text.replace("cluster.card=H100", "")
+
+
+def test_a_recipe_with_a_file_counts_its_rows(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question\n" + "".join(f"What is {i}?\n" for i in range(7)))
+    source = f'collect.sources=[{{path = "{tmp_path / "q.csv"}"}}]'
+    assert "7 requests, $" in told(
+        capsys, "tiny", source, f"out={tmp_path}", "distill.teacher=chat:deepseek/deepseek-reasoner"
+    )

@@ -81,7 +81,7 @@ def try_one(interpreter: str, wheel: Path, extra: str, folder: Path, *, lowest: 
     call([str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", wanted, *pins], folder)
     write_questions(folder / "questions.csv")
     (folder / "mine.toml").write_text(RECIPE, encoding="utf-8")
-    (folder / "pairs.jsonl").write_text('{"solution": "x^2+2x+1", "answer": "(x+1)^2"}\\n', encoding="utf-8")
+    (folder / "pairs.jsonl").write_text('{"solution": "x^2+2x+1", "answer": "(x+1)^2"}\n', encoding="utf-8")
     for arguments in (
         ["--version"],
         ["doctor"],

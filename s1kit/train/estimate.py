@@ -44,7 +44,7 @@ def estimate_train(recipe: Recipe) -> list[str]:
         hours = training_flops(shape, lengths) * train.epochs / (CPU_GFLOPS * 1e9 * cores) / 3600
         return [
             head,
-            f"{shape.parameters / 1e9:.2f}B parameters on this machine's {cores} cores (no GPU): about {hours:,.1f} hours,"
+            f"{shape.parameters / 1e9:.2f}B parameters on these {cores} cores (no GPU): about {hours:,.1f} hours,"
             f" {shape.parameters * 16 / 1e9:,.0f} GB of memory and more",
             "on cards instead: add train.layout.cluster.card=H100 train.layout.cluster.num_cards=8",
         ]

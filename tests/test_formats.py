@@ -156,7 +156,7 @@ def test_a_broken_format_file_is_refused_with_its_repair(tmp_path: Path, text: s
 
 
 def test_an_unknown_format_lists_the_known() -> None:
-    with pytest.raises(InputError, match="Known: deepseek-r1, direct, gpt-oss, magistral, qwen3, qwq, s1"):
+    with pytest.raises(InputError, match="Known: deepseek-r1, direct, gemma4, gpt-oss, magistral, qwen3, qwq, s1"):
         find_format("gpt-9")
 
 

@@ -16,12 +16,16 @@ merge with its neighbour in one of them and not in the other.
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, Protocol, Self
 
+from jinja2 import TemplateError
+
 from s1kit.errors import InputError, nearest
+from s1kit.forcing.delimiters import DELIMITERS, Parsed
 
 FORMAT_FILE = "thinking_format.json"
 
@@ -46,16 +50,6 @@ class Tokenizer(Protocol):
     def apply_chat_template(
         self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, **kwargs: Any
     ) -> Any: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """A model's text, taken apart."""
-
-    thinking: str
-    answer: str
-    is_closed: bool
-    """False when the end delimiter never came; everything is then thinking."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +83,8 @@ class ThinkingFormat:
     """Further tokens that end an answer, e.g. the marker of a next turn."""
     chat_template: str | None = None
     """Used where the tokenizer brings none; None: such a tokenizer is refused."""
+    template: Mapping[str, Any] = field(default_factory=dict, hash=False)
+    """Switches passed to the chat template, such as `enable_thinking`, `thinking` or `reasoning_effort`."""
 
     @property
     def thinks(self) -> bool:
@@ -96,7 +92,7 @@ class ThinkingFormat:
         return self.name != DIRECT
 
     def __post_init__(self) -> None:
-        for name in ("open", "end", "wait", "answer_end") if self.thinks else ():
+        for name in ("open", "end", "wait") if self.thinks else ():
             if not getattr(self, name):
                 raise InputError(
                     f"{name} is empty", where=f"thinking format {self.name!r}", fix=f"Give {name} some text."
@@ -105,19 +101,49 @@ class ThinkingFormat:
     def prompt_text(
         self, tokenizer: Tokenizer, question: str, system: str | None = None, messages: Sequence[Mapping[str, str]] = ()
     ) -> str:
-        """The chat up to, not including, the opening delimiter."""
+        """The chat up to, not including, the opening delimiter.
+
+        Raises InputError where the chat template refuses the chat, or contradicts the format: it has thinking closed
+        already, or opened with other delimiters.
+        """
         chat = [{"role": "system", "content": system}] if system is not None else []
         chat += [dict(m) for m in messages]
         chat.append({"role": "user", "content": question})
-        options = {} if getattr(tokenizer, "chat_template", None) else {"chat_template": self.chat_template}
-        if options == {"chat_template": None}:
+        text = self.render(tokenizer, chat)
+        if not self.thinks:
+            return text
+        bare = text.rstrip()
+        if (found := _closed_by(bare)) is not None or ((found := _opened_by(bare)) and found != self.open.strip()):
             raise InputError(
-                "the tokenizer has no chat template",
+                f"the chat template's prompt ends with {found!r}, where thinking begins with {self.open!r}",
                 where=f"thinking format {self.name!r}",
-                fix="Add one to tokenizer_config.json, or chat_template to thinking_format.json.",
+                fix="Choose the format that fits the template, turn its thinking on with a template switch such as "
+                f"enable_thinking=true, or use the format {DIRECT!r}.",
             )
-        text = tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options)
-        return str(text).removesuffix(self.open) if self.thinks else str(text)
+        # The template may write other whitespace after its opening: what counts is that it is opened once.
+        if text.endswith(self.open):
+            return text.removesuffix(self.open)
+        return bare.removesuffix(self.open.strip()) if bare.endswith(self.open.strip()) else text
+
+    def render(self, tokenizer: Tokenizer, chat: Sequence[Mapping[str, str]]) -> str:
+        """The chat through the tokenizer's template, ready for a reply. Raises InputError where it refuses."""
+        options = dict(self.template)
+        if not getattr(tokenizer, "chat_template", None):
+            if self.chat_template is None:
+                raise InputError(
+                    "the tokenizer has no chat template",
+                    where=f"thinking format {self.name!r}",
+                    fix="Add one to tokenizer_config.json, or chat_template to thinking_format.json.",
+                )
+            options["chat_template"] = self.chat_template
+        try:
+            return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options))
+        except TemplateError as error:
+            raise InputError(
+                f"the chat template refuses this chat: {error}",
+                where=f"thinking format {self.name!r}",
+                fix="Change the messages (some templates take no system message), or the template's switches.",
+            ) from error
 
     def prompt_ids(
         self,
@@ -189,7 +215,12 @@ class ThinkingFormat:
             if key not in known:
                 raise InputError(f"unknown field {key!r}", where=where, fix=nearest(key, known))
         for key, value in values.items():
-            if key != "answer_stops" and not isinstance(value, str) and not (key == "chat_template" and value is None):
+            if key == "template":
+                if not isinstance(value, Mapping):
+                    raise InputError(f"template is {value!r}, not an object", where=where, fix="Give names and values.")
+            elif (
+                key != "answer_stops" and not isinstance(value, str) and not (key == "chat_template" and value is None)
+            ):
                 raise InputError(f"{key} is {value!r}, not a text", where=where, fix="Give a string.")
         own: dict[str, Any] = {k: tuple(v) if k == "answer_stops" else v for k, v in values.items() if k != "extends"}
         if "extends" in values:
@@ -227,6 +258,14 @@ FORMATS: dict[str, ThinkingFormat] = {
             answer_stops=("<|end|>",),
         ),
         ThinkingFormat(name="magistral", open="[THINK]", lead="", end="[/THINK]", answer_end="</s>"),
+        ThinkingFormat(
+            name="gemma4",
+            open="<|channel>thought\n",
+            lead="",
+            end="<channel|>",
+            answer_end="<turn|>",
+            template={"enable_thinking": True},
+        ),
         # What ends its answer is the tokenizer's own end of sequence.
         ThinkingFormat(name=DIRECT, open="", lead="", end="", closing_phrase="", answer_end="", chat_template=CHATML),
     )
@@ -252,7 +291,7 @@ def choose_format(
     """The format to load a model with: what the caller gave, else what came with the model, else the detected one."""
     if isinstance(given, ThinkingFormat):
         return given
-    return find_format(given) if given else own or detect_format(tokenizer)
+    return fit_template(find_format(given), tokenizer) if given else own or detect_format(tokenizer)
 
 
 def load_format(folder: Path) -> ThinkingFormat | None:
@@ -271,20 +310,108 @@ def load_format(folder: Path) -> ThinkingFormat | None:
     return ThinkingFormat.from_mapping(values, where=str(path))
 
 
+_ASSUMED = (
+    "no thinking format found: using s1's delimiters, on which this model was not trained; "
+    "--format direct answers plainly"
+)
+
+
 def detect_format(tokenizer: Tokenizer) -> ThinkingFormat:
-    """The format that a tokenizer's own tokens point to; InputError, listing the known, when none does."""
+    """The format that a tokenizer and its chat template point to; InputError, listing the known, when none does.
+
+    A family that is known by its tokens keeps its whitespace; else delimiters that the template or the vocabulary holds
+    make a format. The opening is then taken as the template's prompt writes it, and a switch that the template needs to
+    leave thinking open is set.
+    """
     vocabulary = tokenizer.get_vocab()
     for tokens, name in (
         (("</think>", "<｜end▁of▁sentence｜>"), "deepseek-r1"),
         (("</think>", "<|im_end|>"), "qwen3"),
         (("<|channel|>", "<|return|>"), "gpt-oss"),
+        (("<channel|>", "<turn|>"), "gemma4"),
         (("[THINK]", "[/THINK]"), "magistral"),
-        (("<|im_start|>", "<|im_end|>"), "s1"),
     ):
         if all(token in vocabulary for token in tokens):
-            return FORMATS[name]
+            return fit_template(FORMATS[name], tokenizer)
+    derived = _derive(tokenizer, vocabulary)
+    if derived is not None:
+        return fit_template(derived, tokenizer)
+    if "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary:
+        if getattr(tokenizer, "chat_template", None):
+            print(_ASSUMED, file=sys.stderr)
+        return FORMATS["s1"]
     raise InputError(
         "the tokenizer has the delimiters of no known thinking format",
         where="thinking format",
         fix=f"Put a {FORMAT_FILE} into the checkpoint's folder. Known: {', '.join(FORMATS)}.",
     )
+
+
+def fit_template(format: ThinkingFormat, tokenizer: Tokenizer) -> ThinkingFormat:
+    """The format with its opening as the chat template's prompt writes it, and with the switch that thinking needs.
+
+    Raises InputError where no known switch leaves thinking open.
+    """
+    if not format.thinks or not (format.chat_template or getattr(tokenizer, "chat_template", None)):
+        return format
+    marker = format.open.strip()
+    ends = []
+    for switches in _SWITCHES:
+        fitted = replace(format, template={**switches, **format.template})
+        text = fitted.render(tokenizer, [{"role": "user", "content": "1+1?"}])
+        bare = text.rstrip()
+        if bare.endswith(marker):
+            return _spaced(replace(fitted, open=marker + text[len(bare) :]))
+        if _closed_by(bare) is None and _opened_by(bare) is None:
+            written = str(getattr(tokenizer, "chat_template", None) or "").replace("\n", "\\n")
+            if marker not in written:
+                return fitted
+            before = "\n" if f"\\n{marker}" in written and not text.endswith("\n") else ""
+            after = "\n" if f"{marker}\\n" in written else ""
+            return _spaced(replace(fitted, open=before + marker + after))
+        ends.append(bare[-40:])
+    raise InputError(
+        f"the chat template's prompt ends with {ends[0]!r}, with or without its thinking switches",
+        where=f"thinking format {format.name!r}",
+        fix=f"Use the format {DIRECT!r}, or name the template's own switch in {FORMAT_FILE} under template.",
+    )
+
+
+_SWITCHES: tuple[dict[str, Any], ...] = (
+    {},
+    {"enable_thinking": True},
+    {"thinking": True},
+    {"thinking_mode": "enabled"},
+)
+"""Ways in which templates are asked to leave thinking open; templates ignore what they do not know."""
+
+
+def _spaced(format: ThinkingFormat) -> ThinkingFormat:
+    """Families with `<think>` that open it with a newline close it with newlines too; the others with none."""
+    if format.end.strip() != "</think>":
+        return format
+    if format.open.endswith("\n"):
+        return replace(format, lead="\n", end="</think>\n\n")
+    return replace(format, lead="", end="</think>")
+
+
+def _derive(tokenizer: Tokenizer, vocabulary: Mapping[str, int]) -> ThinkingFormat | None:
+    """A format from the delimiters in the chat template or, failing that, in the vocabulary; None without any."""
+    template = str(getattr(tokenizer, "chat_template", None) or "")
+    eos = getattr(tokenizer, "eos_token", None)
+    for place in (template, vocabulary):
+        for opening, end in DELIMITERS:
+            if end in place and opening in place:
+                answer_end = eos if isinstance(eos, str) else ""
+                return ThinkingFormat(name=f"derived {opening}", open=opening, lead="", end=end, answer_end=answer_end)
+    return None
+
+
+def _closed_by(prompt: str) -> str | None:
+    """The end delimiter that a prompt (without whitespace after it) ends with, or None."""
+    return next((end for _, end in DELIMITERS if end != "<|end|>" and prompt.endswith(end)), None)
+
+
+def _opened_by(prompt: str) -> str | None:
+    """The opening delimiter that a prompt (without whitespace after it) ends with, or None."""
+    return next((opening for opening, _ in DELIMITERS if prompt.endswith(opening)), None)

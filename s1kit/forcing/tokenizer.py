@@ -51,6 +51,10 @@ class FileTokenizer:
         return None if name is None else self._tokenizer.token_to_id(name)
 
     @property
+    def eos_token(self) -> str | None:
+        return self._names["eos_token"]
+
+    @property
     def bos_token(self) -> str | None:
         return self._names["bos_token"]
 

@@ -1,0 +1,69 @@
+"""The delimiters in which model families put their thinking, and thinking split off a text that holds any of them.
+
+The pairs are facts of the families' chat templates and of the reasoning parsers of vLLM and SGLang.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
+    ("<think>", "</think>"),  # DeepSeek, Qwen, QwQ, GLM, MiniMax, Nemotron, Phi-4, Kimi K2, Step, OLMo, SmolLM3
+    ("<seed:think>", "</seed:think>"),  # Seed-OSS
+    ("[THINK]", "[/THINK]"),  # Magistral, Ministral
+    ("◁think▷", "◁/think▷"),  # Kimi-VL, Kimi-Dev
+    ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<|channel|>analysis<|message|>", "<|end|>"),  # gpt-oss
+    ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThoughts, Sky-T1
+    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere Command A
+    ("<mm:think>", "</mm:think>"),  # MiniMax M3
+    ("<think:opensource>", "</think:opensource>"),  # Hunyuan
+    ("<thought>", "</thought>"),  # EXAONE Deep
+    ("<thinking>", "</thinking>"),
+    ("<reasoning>", "</reasoning>"),
+)
+"""What opens thinking and what ends it, without the whitespace around them."""
+
+_FINAL = re.compile(
+    r"^\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|^\s*<\|begin_of_solution\|>"
+    r"|<\|end_of_solution\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
+)
+"""What some families put around the answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parsed:
+    """A model's text, taken apart."""
+
+    thinking: str
+    answer: str
+    is_closed: bool
+    """False when the end delimiter never came; everything is then thinking."""
+
+
+def split_thinking(text: str) -> Parsed:
+    """Split a reply into thinking and answer by whichever known delimiters it begins with. Outer whitespace is dropped.
+
+    Thinking is a block at the beginning, the opening left out where the chat template gave it; delimiters further on
+    are text. A text with no delimiters is all answer.
+
+    >>> split_thinking("<think>\\nhm\\n</think>\\n\\n4")
+    Parsed(thinking='hm', answer='4', is_closed=True)
+    >>> split_thinking("hm</think>4")
+    Parsed(thinking='hm', answer='4', is_closed=True)
+    >>> split_thinking("A [THINK] tag is text here.")
+    Parsed(thinking='', answer='A [THINK] tag is text here.', is_closed=True)
+    """
+    body = text.lstrip()
+    for opening, end in DELIMITERS:
+        if body.startswith(opening):
+            thinking, found, answer = body.removeprefix(opening).partition(end)
+            return Parsed(thinking.strip(), _FINAL.sub("", answer).strip(), bool(found))
+    # Only tags that no prose contains are taken for the end of thinking whose opening the template gave.
+    for opening, end in DELIMITERS[:4]:
+        before, found, answer = body.partition(end)
+        if found and opening not in before:
+            return Parsed(before.strip(), answer.strip(), True)
+    return Parsed("", _FINAL.sub("", text).strip(), True)

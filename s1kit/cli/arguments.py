@@ -82,6 +82,9 @@ def make_parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="ends the answer; never acts on thinking"
     )
+    ask.add_argument(
+        "--format", metavar="F", help="thinking format; direct: none (default: found from the model's files)"
+    )
     ask.add_argument("--json", action="store_true", help="print the generation as one JSON object")
 
     _add_serve(add("serve", "serve", "an OpenAI-compatible server with a thinking dial, and a playground"))

@@ -17,7 +17,7 @@ _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
 
 def main(given: argparse.Namespace) -> int:
     request = _request(given)  # what can be refused is refused before a model is loaded
-    engine = load_engine(given.model)
+    engine = load_engine(given.model, **({"format": given.format} if given.format else {}))
     show = None if given.json else _Printer(colour=sys.stdout.isatty())
     try:
         (generation,) = engine.generate([request], on_segment=show)

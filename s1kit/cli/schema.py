@@ -83,7 +83,8 @@ def page() -> str:
     lines += ["| field | default | meaning |", "|---|---|---|"]
     told = _docs_of(ThinkingFormat)
     for entry in dataclasses.fields(ThinkingFormat):
-        default = "required" if entry.default is dataclasses.MISSING else f"`{_plain(entry.default)}`"
+        given = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
+        default = "required" if given is dataclasses.MISSING else f"`{_plain(given)}`"
         lines.append(f"| `{entry.name}` | {default} | {_cell(told.get(entry.name, ''))} |")
     return "\n".join(lines) + "\n"
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from s1kit.engines.base import OnSegment
 from s1kit.errors import InputError, MissingExtra
-from s1kit.forcing.formats import ThinkingFormat, detect_format, load_format
+from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
@@ -155,14 +155,8 @@ def load_tokenizer(model: str) -> Any:
 
 def resolve_format(model: str, tokenizer: Any, format: str | ThinkingFormat | None) -> ThinkingFormat:
     """The given format, else the checkpoint folder's own, else the one its tokenizer points to."""
-    from s1kit.forcing.formats import find_format
-
-    if isinstance(format, ThinkingFormat):
-        return format
-    if format is not None:
-        return find_format(format)
-    own = load_format(Path(model)) if Path(model).is_dir() else None
-    return own or detect_format(tokenizer)
+    own = load_format(Path(model)) if Path(model).is_dir() and format is None else None
+    return choose_format(format, own, tokenizer)
 
 
 def _in_good_order(plans: list[Plan]) -> list[Plan]:

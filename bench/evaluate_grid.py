@@ -22,7 +22,7 @@ from s1kit.tiny.questions import held_out_questions
 def same(a: Generation, b: Generation) -> bool:
     """Whether two generations hold the same tokens of the same kinds and end alike.
 
-    In one thing they differ: where the trunk's stop became a Wait, the delimiter in its place was put there, while in a
+    In one thing they differ: where the parent's stop became a Wait, the delimiter in its place was forced, while in a
     generation of its own the model wrote the delimiter's first token. The tokens are the same, their origin is not.
     """
 

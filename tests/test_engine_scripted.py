@@ -130,9 +130,10 @@ def test_the_bounds_hold_over_many_random_requests() -> None:
 def test_what_is_streamed_is_the_record_and_streaming_changes_nothing() -> None:
     assert_streams_add_up(ScriptedEngine(restless))
     assert_streams_add_up(ScriptedEngine(restless), stop=(" a", "1"))
-    asked, shown = random_requests(20), []
+    asked = random_requests(20)
+    shown: list[int] = []
     streamed = list(ScriptedEngine(restless).generate(asked, lambda i, s: shown.append(i)))
-    assert shown == sorted(shown)
+    assert set(shown) == set(range(20))
     assert [tokens_of(g) for g in streamed] == [tokens_of(g) for g in ScriptedEngine(restless).generate(asked)]
 
 

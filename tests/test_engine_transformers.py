@@ -306,8 +306,8 @@ def inside_wait(segments: tuple[Segment, ...], length: int) -> bool:
 
 def test_a_request_that_cannot_be_honoured_is_refused_before_anything_is_decoded(engine: Any) -> None:
     good = Request(question="a", budget=ThinkingBudget(4))
-    bad = Request(question="b", budget=ThinkingBudget(9999))
-    with pytest.raises(InputError, match="max_tokens is 9999"):
+    bad = Request(question="b", budget=ThinkingBudget(9999, min_tokens=9999))
+    with pytest.raises(InputError, match="min_tokens is 9999"):
         next(iter(engine.generate([good, bad])))
 
 

@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from s1kit.analysis.settings import families, grid, trunk_of
+from s1kit.analysis.settings import families, grid, parent_of
 from s1kit.errors import InputError
 from s1kit.evaluate.decode import Decoding, fill
 from s1kit.evaluate.sharing import replay
@@ -23,15 +23,15 @@ def test_a_replayed_transcript_is_what_the_smaller_budget_gives(case: int) -> No
     large = ThinkingBudget(draw.randint(1, 60), num_waits=draw.randint(0, 5))
     small = ThinkingBudget(draw.randint(0, large.max_tokens), num_waits=draw.randint(0, large.num_waits))
     walker = Walker(stride=draw.randint(1, 12))
-    (trunk,) = walker.generate([Request("Walk 30 steps.", large)])
+    (parent,) = walker.generate([Request("Walk 30 steps.", large)])
     (alone,) = walker.generate([Request("Walk 30 steps.", small)])
-    replayed = replay(trunk, small)
+    replayed = replay(parent, small)
     assert replayed is not None
     (shared,) = walker.generate([Request("Walk 30 steps.", small, prefix=replayed.prefix)])
     assert [s for s in shared.segments if s.num_tokens] == [s for s in alone.segments if s.num_tokens]
     assert replayed.ending == alone.ending
     if replayed.is_all:
-        assert trunk.thinking == alone.thinking
+        assert parent.thinking == alone.thinking
 
 
 def test_a_transcript_does_not_hold_a_larger_budget_or_more_waits() -> None:
@@ -82,9 +82,9 @@ def test_shared_thinking_fills_the_same_cells_as_one_call_each_for_a_fraction_of
     assert again.decoded < alone.decoded / 2
 
 
-def test_the_trunk_of_a_family_is_its_largest_budget_with_the_most_waits() -> None:
+def test_the_parent_of_a_family_is_its_largest_budget_with_the_most_waits() -> None:
     (family,) = families([Setting(max_tokens=8, num_waits=4), Setting(max_tokens=64)])
-    assert trunk_of(family) == Setting(max_tokens=64, num_waits=4)
+    assert parent_of(family) == Setting(max_tokens=64, num_waits=4)
 
 
 class TextWalker(Walker):

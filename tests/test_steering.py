@@ -92,6 +92,28 @@ def test_a_row_rebuilt_from_its_tokens_is_the_row_it_was(engine: Any) -> None:
             assert again.forced == row.forced
 
 
+def test_a_row_rebuilt_in_another_process_counts_no_fewer_waits_than_it_had(engine: Any) -> None:
+    """What nothing remembers is taken for a replaced stop, so that the waits never exceed what was asked for."""
+    from s1kit.engines.steering import Memory, Steered
+
+    num_waited = 0
+    for number in range(40):
+        plan = engine.plan(random_request(Random(number), number, seed=number))
+        row, output, random = Steered(plan, Memory()), [], Random(number)
+        while not row.is_done and len(output) < 200:
+            forced = row.forced
+            stop = row.settle(True) if forced is None and random.random() < 0.2 else None
+            if forced is None and stop is None:
+                row.settle(False)
+            output.append(next(i for i in (forced, stop, random.choice([5, 6, 7])) if i is not None))
+            row.observe(output[-1])
+        again = Steered(plan, Memory())
+        again.replay(output)
+        assert again.generation().num_waits >= row.generation().num_waits
+        num_waited += row.generation().num_waits > 0
+    assert num_waited
+
+
 def _next(row: Any, random: Random, plan: Any) -> int:
     """A sampler that honours what is forced; the model's own words include the first id of the wait."""
     if row.forced is not None:
@@ -122,13 +144,13 @@ def steered_plainly(row: Any, logits: Any, length: int) -> Any:
 
 @pytest.mark.parametrize("by_slot", [True, False], ids=["rows in any order", "rows by position"])
 def test_a_batch_that_tells_its_rows_late_steers_as_one_that_tells_them_at_once(engine: Any, by_slot: bool) -> None:
-    from s1kit.engines.batch_processor import SteeredBatch
+    from s1kit.engines.batch_processor import BatchLogitsProcessor
     from s1kit.engines.steering import Steered
 
     random, vocabulary = Random(int(by_slot)), len(engine.tokenizer)
     torch.manual_seed(int(by_slot))
     stops = sorted(engine.tokens.thinking_stop_ids)
-    batch, rows, outputs = SteeredBatch(), {}, {}
+    batch, rows, outputs = BatchLogitsProcessor(), {}, {}
     num_waits = num_done = number = 0
     for _ in range(1500):
         while len(rows) < 7:
@@ -161,11 +183,11 @@ def test_a_batch_that_tells_its_rows_late_steers_as_one_that_tells_them_at_once(
 
 
 def test_a_row_that_leaves_is_told_of_its_last_word_so_that_it_can_be_rebuilt(engine: Any) -> None:
-    from s1kit.engines.batch_processor import SteeredBatch
+    from s1kit.engines.batch_processor import BatchLogitsProcessor
     from s1kit.engines.steering import Memory, Steered
 
     plan = engine.plan(Request(question="?", budget=ThinkingBudget(20, 0, 1), answer_tokens=20))
-    memory, batch, output = Memory(), SteeredBatch(), []
+    memory, batch, output = Memory(), BatchLogitsProcessor(), []
     batch.put(0, Steered(plan, memory), output)
     word = plan.waits[0].ids[0]
     logits = torch.zeros(1, len(engine.tokenizer))
@@ -179,14 +201,14 @@ def test_a_row_that_leaves_is_told_of_its_last_word_so_that_it_can_be_rebuilt(en
 
 
 def test_of_equal_logits_the_first_counts(engine: Any) -> None:
-    from s1kit.engines.batch_processor import SteeredBatch
+    from s1kit.engines.batch_processor import BatchLogitsProcessor
     from s1kit.engines.steering import Steered
 
     plan = engine.plan(Request(question="?", budget=ThinkingBudget(20), answer_tokens=20))
     stop = min(plan.tokens.thinking_stop_ids)
     above = len(engine.tokenizer) + 3  # of a vocabulary that is padded
     for other, stops in ((5, False), (above, True)):
-        batch = SteeredBatch()
+        batch = BatchLogitsProcessor()
         batch.put(0, Steered(plan), [])
         logits = torch.zeros(1, above + 1)
         logits[0, [stop, other]] = 5.0

@@ -164,7 +164,7 @@ def families(settings: Iterable[Setting]) -> list[list[Setting]]:
     return list(groups.values())
 
 
-def trunk_of(family: Iterable[Setting]) -> Setting:
+def parent_of(family: Iterable[Setting]) -> Setting:
     """The setting whose thinking holds that of all others of the family: the largest budget and the most waits."""
     settings = sorted(family, key=lambda s: s.method == PROBE)
     unbounded = any(s.max_tokens is None for s in settings)

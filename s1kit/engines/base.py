@@ -13,9 +13,9 @@ A batch also has `cancel(ticket)` and, for a step that raised, `fail(why)`, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.plan import Plan, make_plan
@@ -35,8 +35,44 @@ class Engine(Protocol):
         ...
 
 
-class Planned:
-    """The base of engines that hold `tokens` and `context_tokens`. Knows nothing about decoding."""
+@dataclass(frozen=True, slots=True)
+class Event:
+    """News of one request."""
+
+    ticket: int
+    segments: tuple[Segment, ...] = ()
+    """New runs of tokens, for requests admitted with `is_streamed`."""
+    generation: Generation | None = None
+    """Set when the request is done."""
+
+
+class RunningBatch(Protocol):
+    """Requests that decode together; others join and leave between steps."""
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request is running or waiting."""
+        ...
+
+    def admit(self, plan: Plan, is_streamed: bool = False) -> int:
+        """Queue a request; returns the ticket that its events carry."""
+        ...
+
+    def cancel(self, ticket: int) -> None:
+        """Forget a request; a no-op once it is done."""
+        ...
+
+    def step(self) -> list[Event]:
+        """Decode one step of every running request."""
+        ...
+
+    def fail(self, why: str) -> list[Event]:
+        """Settle every unfinished request after a step raised; each event keeps what was decoded and says why."""
+        ...
+
+
+class PlanningEngine:
+    """An engine with a tokenizer of its own: it resolves requests against `tokens` and `context_tokens`."""
 
     tokens: TokenFormat
     context_tokens: int
@@ -54,15 +90,48 @@ class Planned:
         return make_plan(request, self.tokens, self.context_tokens)
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """News of one request."""
+class BatchEngine(PlanningEngine):
+    """An engine that decodes in this process, in a running batch."""
 
-    ticket: int
-    segments: tuple[Segment, ...] = ()
-    """New runs of tokens, for requests admitted with `is_streamed`."""
-    generation: Generation | None = None
-    """Set when the request is done."""
+    failures: ClassVar[tuple[type[Exception], ...]] = (RuntimeError,)
+    """What a step of the batch may raise; it ends the requests under way, not the caller."""
+
+    def decoder(self) -> RunningBatch:
+        """An empty running batch."""
+        raise NotImplementedError
+
+    def batch_for(self, plans: Sequence[Plan]) -> RunningBatch:
+        """A running batch of the size that these requests need."""
+        return self.decoder()
+
+    def order(self, plans: Sequence[Plan]) -> Sequence[Plan]:
+        """The order in which requests are admitted when nobody watches them decode."""
+        return plans
+
+    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
+        """Yields generations as they finish. All requests are checked before any is decoded."""
+        plans = [self.plan(request) for request in requests]
+        if not plans:
+            return
+        batch = self.batch_for(plans)
+        admitted = plans if on_segment else self.order(plans)
+        position = {batch.admit(plan, is_streamed=on_segment is not None): i for i, plan in enumerate(admitted)}
+        try:
+            while not batch.is_idle:
+                try:
+                    events = batch.step()
+                except self.failures as error:
+                    events = batch.fail(f"{type(error).__name__}: {error}"[:500])
+                for event in events:
+                    if on_segment is not None:
+                        for segment in event.segments:
+                            on_segment(position[event.ticket], segment)
+                    if event.generation is not None:
+                        yield event.generation
+        finally:
+            # A caller that stops listening leaves nothing running behind.
+            for ticket in position:
+                batch.cancel(ticket)
 
 
 def lost(ticket: int, generation: Generation, why: str) -> Event:

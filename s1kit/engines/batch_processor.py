@@ -1,6 +1,6 @@
 """The steered rows of a running batch: told of their tokens, and their wishes carried out on its logits.
 
-    batch = SteeredBatch()
+    batch = BatchLogitsProcessor()
     batch.put(slot, row, output)             # `output` is the engine's own list: it grows by what is sampled
     batch.steer(logits)                      # before each sampling
     batch.drop(slot)
@@ -25,12 +25,12 @@ from s1kit.engines.steering import Refused, Steered
 AnyRow = TypeVar("AnyRow", bound="Steered | Refused")
 
 
-class Member(Generic[AnyRow]):
+class SlotState(Generic[AnyRow]):
     """A row of a running batch, the list in which its engine keeps what it sampled, and what it wants until then."""
 
     __slots__ = ("_batch", "columns", "due", "output", "rare", "row", "script", "slot", "start")
 
-    def __init__(self, batch: SteeredBatch, slot: int, row: AnyRow, output: list[int]) -> None:
+    def __init__(self, batch: BatchLogitsProcessor, slot: int, row: AnyRow, output: list[int]) -> None:
         self._batch, self.slot, self.row, self.output = batch, slot, row, output
         self.due = self.start = 0
         """The length of `output` at which the row must be told, and at which it was told last."""
@@ -48,11 +48,11 @@ class Member(Generic[AnyRow]):
         self._batch.note(self)
 
 
-class SteeredBatch:
+class BatchLogitsProcessor:
     """Rows by slot."""
 
     def __init__(self) -> None:
-        self._members: dict[int, Member[Any]] = {}
+        self._members: dict[int, SlotState[Any]] = {}
         self._vocabulary_size = 0
         self._stop_ids: tuple[int, ...] = ()
         self._patterns: dict[frozenset[int], tuple[tuple[int, ...], Any]] = {}
@@ -66,13 +66,13 @@ class SteeredBatch:
     def __contains__(self, slot: int) -> bool:
         return slot in self._members
 
-    def __getitem__(self, slot: int) -> Member[Any]:
+    def __getitem__(self, slot: int) -> SlotState[Any]:
         return self._members[slot]
 
-    def put(self, slot: int, row: AnyRow, output: list[int]) -> Member[AnyRow]:
+    def put(self, slot: int, row: AnyRow, output: list[int]) -> SlotState[AnyRow]:
         """A row takes a slot; whatever had it leaves."""
         self._remove(slot)
-        member = Member(self, slot, row, output)
+        member = SlotState(self, slot, row, output)
         self._place(slot, member)
         return member
 
@@ -101,8 +101,8 @@ class SteeredBatch:
             self._learn([*self._patterns])
         places: Any = range(len(logits)) if slots is None else {slot: i for i, slot in enumerate(slots)}
         forced: list[tuple[int, int]] = []
-        greedy: list[tuple[int, Member[Steered]]] = []
-        sampled: list[tuple[int, Member[Steered]]] = []
+        greedy: list[tuple[int, SlotState[Steered]]] = []
+        sampled: list[tuple[int, SlotState[Steered]]] = []
         for slot, member in self._members.items():
             output = member.output
             if len(output) >= member.due or (output and output[-1] in member.rare):
@@ -124,7 +124,7 @@ class SteeredBatch:
             logits[rows, ids] = 0.0
         return logits
 
-    def note(self, member: Member[Any]) -> None:
+    def note(self, member: SlotState[Any]) -> None:
         """A member wants something else."""
         if self._members.get(member.slot) is not member or not member.due:
             return
@@ -139,8 +139,8 @@ class SteeredBatch:
     def _draw(
         self,
         logits: torch.Tensor,
-        greedy: Sequence[tuple[int, Member[Steered]]],
-        sampled: Sequence[tuple[int, Member[Steered]]],
+        greedy: Sequence[tuple[int, SlotState[Steered]]],
+        sampled: Sequence[tuple[int, SlotState[Steered]]],
         slots: Sequence[int] | None,
     ) -> list[tuple[int, int]]:
         """Draw for each of the rows whether it stops; masks their stops, returns what is forced on those that do."""
@@ -169,12 +169,12 @@ class SteeredBatch:
         for member in self._members.values():
             self.note(member)
 
-    def _place(self, slot: int, member: Member[Any]) -> None:
+    def _place(self, slot: int, member: SlotState[Any]) -> None:
         self._reserve(slot + 1)
         self._members[slot], member.slot = member, slot
         self.note(member)
 
-    def _remove(self, slot: int) -> Member[Any] | None:
+    def _remove(self, slot: int) -> SlotState[Any] | None:
         member = self._members.pop(slot, None)
         if member is not None:
             self._mask[slot] = 0
@@ -187,8 +187,8 @@ class SteeredBatch:
 
 
 def _largest(
-    logits: torch.Tensor, values: Sequence[Sequence[float]], rows: Sequence[tuple[int, Member[Steered]]]
-) -> list[tuple[int, Member[Steered]]]:
+    logits: torch.Tensor, values: Sequence[Sequence[float]], rows: Sequence[tuple[int, SlotState[Steered]]]
+) -> list[tuple[int, SlotState[Steered]]]:
     """Of greedy rows those whose largest logit is a stop's; of equal ones, the first counts."""
     near = []
     for index, member in rows:
@@ -207,8 +207,8 @@ def _drawn(
     logits: torch.Tensor,
     columns: torch.Tensor,
     values: Sequence[Sequence[float]],
-    rows: Sequence[tuple[int, Member[Steered]]],
-) -> list[tuple[int, Member[Steered]]]:
+    rows: Sequence[tuple[int, SlotState[Steered]]],
+) -> list[tuple[int, SlotState[Steered]]]:
     """Of sampled rows those whose number is below the probability of a stop."""
     near = []
     for index, member in rows:

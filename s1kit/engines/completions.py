@@ -27,7 +27,7 @@ from s1kit.completions.decoding import decode
 from s1kit.completions.discovery import Identity, discover, identify
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.protocol import CompletionSettings
-from s1kit.engines.base import OnSegment, Planned
+from s1kit.engines.base import OnSegment, PlanningEngine
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
@@ -71,7 +71,7 @@ class _Loop:
 
 
 @dataclass
-class CompletionsEngine(Planned):
+class CompletionsEngine(PlanningEngine):
     """A server, and how to talk to it."""
 
     server: CompletionsServer

@@ -10,20 +10,18 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from s1kit.engines.base import Event, OnSegment, lost
+from s1kit.engines.base import BatchEngine, Event, lost
 from s1kit.errors import InputError
 from s1kit.forcing.formats import FORMATS, ThinkingFormat, find_format
-from s1kit.forcing.plan import Plan, make_plan
-from s1kit.forcing.request import Request
+from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
-from s1kit.records import Generation
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +83,7 @@ class WordTokenizer:
 
 
 @dataclass
-class ScriptedEngine:
+class ScriptedEngine(BatchEngine):
     """Decodes what a script says, under the same forcing as every engine."""
 
     script: Script = field(default_factory=dict)
@@ -103,22 +101,6 @@ class ScriptedEngine:
     def tokenizer(self) -> WordTokenizer:
         assert isinstance(self.tokens.tokenizer, WordTokenizer)
         return self.tokens.tokenizer
-
-    def plan(self, request: Request) -> Plan:
-        """The request, resolved; InputError when it cannot be honoured."""
-        return make_plan(request, self.tokens, self.context_tokens)
-
-    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
-        """Yields generations in the order of the requests."""
-        for index, plan in enumerate([self.plan(r) for r in requests]):
-            row = TokenDriver(plan)
-            row.start()
-            model = self.model(plan.request.question)
-            while not row.is_done:
-                row.push(model.sample(row))
-                for segment in row.new_segments() if on_segment else ():
-                    on_segment(index, segment)  # type: ignore[misc]
-            yield row.generation()
 
     def decoder(self) -> ScriptedBatch:
         """A running batch: every request gets one word a step."""

@@ -18,8 +18,8 @@ from s1kit.analysis.settings import (
     TOKEN_CONTROL,
     budget_of,
     families,
+    parent_of,
     said,
-    trunk_of,
 )
 from s1kit.engines import Engine
 from s1kit.errors import InputError
@@ -56,20 +56,20 @@ def fill(engine: Engine, cells: Sequence[Cell], how: Decoding, on_progress: OnPr
     settings = dict.fromkeys(setting for _, setting, _ in cells if setting.method != REJECTION)
     for family in families(settings):
         wanted = [cell for cell in cells if cell[1] in set(family)]
-        for generation in _named(engine, wanted, trunk_of(family), how, on_progress):
+        for generation in _named(engine, wanted, parent_of(family), how, on_progress):
             assert generation.setting is not None
             done[generation.question_id, generation.setting, generation.repeat] = generation
     return [done[question.id, setting, repeat] for question, setting, repeat in cells]
 
 
 def _named(
-    engine: Engine, cells: Sequence[Cell], trunk: Setting, how: Decoding, on_progress: OnProgress
+    engine: Engine, cells: Sequence[Cell], parent: Setting, how: Decoding, on_progress: OnProgress
 ) -> list[Generation]:
     """`_fill_family`; what the engine refuses is told with the setting that asked for it."""
     try:
-        return _fill_family(engine, cells, trunk, how, on_progress)
+        return _fill_family(engine, cells, parent, how, on_progress)
     except InputError as error:
-        raise InputError(error.what, where=f"{error.where}, evaluating {said(trunk)}", fix=error.fix) from error
+        raise InputError(error.what, where=f"{error.where}, evaluating {said(parent)}", fix=error.fix) from error
 
 
 def _sample_until_short(engine: Engine, wanted: Sequence[tuple[Question, Setting]], how: Decoding) -> list[Generation]:
@@ -83,13 +83,13 @@ def _sample_until_short(engine: Engine, wanted: Sequence[tuple[Question, Setting
 
 
 def _fill_family(
-    engine: Engine, cells: Sequence[Cell], trunk: Setting, how: Decoding, on_progress: OnProgress
+    engine: Engine, cells: Sequence[Cell], parent: Setting, how: Decoding, on_progress: OnProgress
 ) -> list[Generation]:
-    trunk_cells = list(dict.fromkeys((question.id, repeat) for question, _, repeat in cells))
+    parent_cells = list(dict.fromkeys((question.id, repeat) for question, _, repeat in cells))
     by_id = {question.id: question for question, _, _ in cells}
-    trunks = {
+    parents = {
         (g.question_id, g.repeat): g
-        for g in _generate(engine, [_request(by_id[i], trunk, repeat, how) for i, repeat in trunk_cells])
+        for g in _generate(engine, [_request(by_id[i], parent, repeat, how) for i, repeat in parent_cells])
     }
     answers: dict[object, Generation] = {}
     asked: dict[object, Request] = {}
@@ -97,8 +97,8 @@ def _fill_family(
     open_cells: list[tuple[Cell, object, Replayed | None]] = []
     for cell in cells:
         question, setting, repeat = cell
-        whole = trunks[question.id, repeat]
-        if setting == trunk:
+        whole = parents[question.id, repeat]
+        if setting == parent:
             filled.append(whole)
             continue
         replayed = replay(whole, budget_of(setting))
@@ -156,7 +156,7 @@ def _context(question_id: str, repeat: int, setting: Setting, replayed: Replayed
     """What the answer depends on: two settings with the same context get the same answer."""
     if replayed is None:
         return (question_id, repeat, setting)
-    # All prefixes of one trunk: the number of tokens says which it is.
+    # All prefixes of one parent: the number of tokens says which it is.
     num = replayed.prefix.num_tokens
     total = sum(s.num_tokens for s in replayed.prefix.segments)
     return (question_id, repeat, total if num is None else num, replayed.prefix.ending)

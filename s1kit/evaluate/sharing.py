@@ -23,18 +23,18 @@ class Replayed:
     ending: Ending
     """As the generation records it; `loop` is answered like a cutoff."""
     is_all: bool
-    """Whether it is the trunk's whole thinking with the trunk's ending, whose answer is then the same."""
+    """Whether it is the parent's whole thinking with the parent's ending, whose answer is then the same."""
 
 
-def replay(trunk: Generation, budget: ThinkingBudget) -> Replayed | None:
-    """The trunk's thinking under `budget`; None when the trunk does not hold it.
+def replay(parent: Generation, budget: ThinkingBudget) -> Replayed | None:
+    """The parent's thinking under `budget`; None when the parent does not hold it.
 
     It does not when it failed, when it closed where this budget asks for a wait, or when its own budget was spent and
     this one is not.
     """
-    if trunk.ending == "failed":
+    if parent.ending == "failed":
         return None
-    thinking = tuple(s for s in trunk.segments if s.kind in ("thinking", "wait"))
+    thinking = tuple(s for s in parent.segments if s.kind in ("thinking", "wait"))
     state, move = begin(budget)
     wait_tokens = 1
     for segment in thinking:
@@ -47,16 +47,16 @@ def replay(trunk: Generation, budget: ThinkingBudget) -> Replayed | None:
             state, move = advance(budget, 1, state, Sampled(min(segment.num_tokens, move.room)))
     if state.closed:
         ending: Ending = "cut_off" if move.insert is Insert.CUTOFF else "closed"
-    elif trunk.ending == "closed":
+    elif parent.ending == "closed":
         after, _ = advance(budget, wait_tokens, state, StopAttempt())
         if not after.closed:
             return None
         ending = "closed"
-    elif trunk.ending == "loop":
+    elif parent.ending == "loop":
         ending = "loop"
     else:
         return None
-    is_all = state.spent == trunk.thinking_tokens and ending == trunk.ending
+    is_all = state.spent == parent.thinking_tokens and ending == parent.ending
     return Replayed(_prefix(thinking, state.spent, ending), ending, is_all)
 
 

@@ -41,41 +41,41 @@ _SHORT_TAIL = 32
 
 
 @dataclass(frozen=True, slots=True)
-class _Guest:
-    """A request whose context begins like a host's: it brings only its tail."""
+class _PrefixSharer:
+    """A request whose context begins like another's: it shares that prefix's keys and values and adds only its tail."""
 
     active: _Active
-    host: int
+    owner: int
     num_shared: int
     tail: tuple[int, ...]
 
 
 @dataclass
 class _Group:
-    """Requests that one prefill pass serves: hosts pass through the model, guests share what hosts computed.
+    """Requests that one prefill pass serves: owners of a prefix are computed, sharers copy their keys and values.
 
-    An evaluation that answers one question from many lengths of the same thinking is mostly guests.
+    An evaluation that answers one question from many lengths of the same thinking is mostly sharers.
     """
 
-    hosts: list[_Active] = field(default_factory=list)
+    owners: list[_Active] = field(default_factory=list)
     contexts: list[tuple[int, ...]] = field(default_factory=list)
-    guests: list[_Guest] = field(default_factory=list)
-    _host_of_prompt: dict[tuple[int, ...], int] = field(default_factory=dict)
+    sharers: list[_PrefixSharer] = field(default_factory=list)
+    _owner_of_prompt: dict[tuple[int, ...], int] = field(default_factory=dict)
 
-    def add_host(self, active: _Active, context: tuple[int, ...]) -> None:
-        self._host_of_prompt[active.row.plan.prompt_ids] = len(self.hosts)
-        self.hosts.append(active)
+    def add_owner(self, active: _Active, context: tuple[int, ...]) -> None:
+        self._owner_of_prompt[active.row.plan.prompt_ids] = len(self.owners)
+        self.owners.append(active)
         self.contexts.append(context)
 
     def can_share(self, active: _Active, context: tuple[int, ...]) -> bool:
-        """Whether a host of the same prompt has nearly all of it; if so, it has become a guest."""
-        host = self._host_of_prompt.get(active.row.plan.prompt_ids)
-        if host is None:
+        """Whether an admitted request of the same prompt has nearly all of it; if so, it is added as a sharer."""
+        owner = self._owner_of_prompt.get(active.row.plan.prompt_ids)
+        if owner is None:
             return False
-        shared = min(_num_shared(self.contexts[host], context), len(context) - 1)
+        shared = min(_num_shared(self.contexts[owner], context), len(context) - 1)
         if len(context) - shared > _SHORT_TAIL:
             return False
-        self.guests.append(_Guest(active, host, shared, context[shared:]))
+        self.sharers.append(_PrefixSharer(active, owner, shared, context[shared:]))
         return True
 
 
@@ -197,33 +197,33 @@ class Decoder:
         """The next waiting requests that one prefill pass can serve."""
         group = _Group()
         longest = 0
-        while self._waiting and len(group.hosts) + len(group.guests) < most:
+        while self._waiting and len(group.owners) + len(group.sharers) < most:
             active, context = self._waiting[0]
             if group.can_share(active, context):
                 self._waiting.popleft()
                 continue
             longest = max(longest, len(context))
-            if group.hosts and longest * (len(group.hosts) + 1) > self._prefill_tokens:
+            if group.owners and longest * (len(group.owners) + 1) > self._prefill_tokens:
                 break
-            group.add_host(active, context)
+            group.add_owner(active, context)
             self._waiting.popleft()
         return group
 
     def _prefill(self, group: _Group) -> list[Event]:
         """One pass over several contexts, padded on the right, where causal attention does not see the padding."""
         first, contexts = len(self._active), group.contexts
-        self._active += group.hosts + [guest.active for guest in group.guests]
+        self._active += group.owners + [sharer.active for sharer in group.sharers]
         lengths = [len(context) for context in contexts]
         ids = _padded(contexts, lengths)
         ends = sorted({length - 1 for length in lengths})
         cache = DynamicCache()
         keep = torch.tensor(ends, device=self._device)
         out = self._model(input_ids=ids.to(self._device), past_key_values=cache, use_cache=True, logits_to_keep=keep)
-        sources = [*range(len(contexts)), *(guest.host for guest in group.guests)]
-        self._slots.add(cache, sources, [*lengths, *(guest.num_shared for guest in group.guests)])
+        sources = [*range(len(contexts)), *(sharer.owner for sharer in group.sharers)]
+        self._slots.add(cache, sources, [*lengths, *(sharer.num_shared for sharer in group.sharers)])
         logits = self._last(out.logits, ends, lengths)
-        if group.guests:
-            logits = torch.cat((logits, self._extend([guest.tail for guest in group.guests])))
+        if group.sharers:
+            logits = torch.cat((logits, self._extend([sharer.tail for sharer in group.sharers])))
         if not bool(torch.isfinite(logits).all()):
             raise RuntimeError("the model's logits are not finite numbers")
         return self._take(logits, first)

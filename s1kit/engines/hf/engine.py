@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from s1kit.engines.base import OnSegment
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
-from s1kit.records import Generation
 
 try:
     import torch
@@ -23,7 +20,7 @@ try:
 except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
 
-from s1kit.engines.base import Planned
+from s1kit.engines.base import BatchEngine
 from s1kit.engines.hf.batch import Decoder, unsupported_layers
 
 _SMALL_MODEL = 20_000_000
@@ -31,7 +28,7 @@ _SMALL_MODEL = 20_000_000
 
 
 @dataclass(frozen=True)
-class TransformersEngine(Planned):
+class TransformersEngine(BatchEngine):
     """A loaded model. `generate` decodes a list of requests; `decoder` lets a server add requests as they come."""
 
     model: Any
@@ -53,24 +50,16 @@ class TransformersEngine(Planned):
         expected = (min(num_requests, max_batch), longest or 0) if num_requests else (0, 0)
         return Decoder(self.model, self.vocabulary_size, max_batch, expected=expected)
 
-    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
-        """Yields generations as they finish. All requests are checked before any is decoded."""
-        plans = [self.plan(r) for r in requests]
-        if not plans:
-            return
-        decoder = self.decoder(max(p.total_tokens for p in plans), len(plans))
-        for plan in _in_good_order(plans) if on_segment is None else plans:
-            decoder.admit(plan, is_streamed=on_segment is not None)
-        while not decoder.is_idle:
-            try:
-                events = decoder.step()
-            except RuntimeError as error:
-                events = decoder.fail(f"{type(error).__name__}: {error}"[:500])
-            for event in events:
-                for segment in event.segments if on_segment else ():
-                    on_segment(event.ticket, segment)  # type: ignore[misc]
-                if event.generation is not None:
-                    yield event.generation
+    def batch_for(self, plans: Sequence[Plan]) -> Decoder:
+        """A running batch with memory for these requests, allocated at once."""
+        return self.decoder(max(plan.total_tokens for plan in plans), len(plans))
+
+    def order(self, plans: Sequence[Plan]) -> Sequence[Plan]:
+        """The longest first, so that the batch stays full to the end; equal prompts together, to be shared."""
+        longest: dict[tuple[int, ...], int] = {}
+        for plan in plans:
+            longest[plan.prompt_ids] = max(longest.get(plan.prompt_ids, 0), plan.total_tokens)
+        return sorted(plans, key=lambda p: (-longest[p.prompt_ids], p.prompt_ids, -sum(s.num_tokens for s in p.prefix)))
 
 
 def load(
@@ -157,14 +146,6 @@ def resolve_format(model: str, tokenizer: Any, format: str | ThinkingFormat | No
     """The given format, else the checkpoint folder's own, else the one its tokenizer points to."""
     own = load_format(Path(model)) if Path(model).is_dir() and format is None else None
     return choose_format(format, own, tokenizer)
-
-
-def _in_good_order(plans: list[Plan]) -> list[Plan]:
-    """The longest first, so that the batch stays full to the end; the same prompt together, so that it is shared."""
-    longest: dict[tuple[int, ...], int] = {}
-    for plan in plans:
-        longest[plan.prompt_ids] = max(longest.get(plan.prompt_ids, 0), plan.total_tokens)
-    return sorted(plans, key=lambda p: (-longest[p.prompt_ids], p.prompt_ids, -sum(s.num_tokens for s in p.prefix)))
 
 
 def _bytes_per_token(model: Any) -> int:

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor
 
-from s1kit.engines.batch_processor import SteeredBatch
+from s1kit.engines.batch_processor import BatchLogitsProcessor
 from s1kit.engines.steering import Steered
 from s1kit.forcing.plan import Plan
 from s1kit.records import Generation
@@ -27,7 +27,7 @@ class BudgetForcing(LogitsProcessor):  # type: ignore[misc]
     """A logits processor for one call of `generate` over a batch of plans."""
 
     def __init__(self, plans: Sequence[Plan]) -> None:
-        self._batch = SteeredBatch()
+        self._batch = BatchLogitsProcessor()
         self._rows = [Steered(plan) for plan in plans]
         self._members = [self._batch.put(i, row, []) for i, row in enumerate(self._rows)]
         self._plans = list(plans)

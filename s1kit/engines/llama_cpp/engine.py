@@ -7,21 +7,18 @@ Like the transformers engine it looks at every sampled token before the token en
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from s1kit.engines.base import OnSegment, Planned
+from s1kit.engines.base import BatchEngine
 from s1kit.engines.llama_cpp.gguf import FILE_KEY
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
-from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
-from s1kit.records import Generation
 
 try:
     import llama_cpp
@@ -37,7 +34,7 @@ _SMALL_MODEL = 20_000_000
 
 
 @dataclass
-class LlamaCppEngine(Planned):
+class LlamaCppEngine(BatchEngine):
     """A loaded GGUF file."""
 
     model: Any
@@ -55,23 +52,6 @@ class LlamaCppEngine(Planned):
     def decoder(self) -> LlamaCppBatch:
         """A running batch; one at a time, for it owns the cache."""
         return LlamaCppBatch(self.context, self.vocabulary_size, self.num_parallel)
-
-    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
-        """Yields generations as they finish. All requests are checked before any is decoded."""
-        plans = [self.plan(r) for r in requests]
-        batch = self.decoder()
-        for plan in plans:
-            batch.admit(plan, is_streamed=on_segment is not None)
-        while not batch.is_idle:
-            try:
-                events = batch.step()
-            except RuntimeError as error:
-                events = batch.fail(str(error))
-            for event in events:
-                for segment in event.segments if on_segment else ():
-                    on_segment(event.ticket, segment)  # type: ignore[misc]
-                if event.generation is not None:
-                    yield event.generation
 
     def close(self) -> None:
         """Free the model's memory."""

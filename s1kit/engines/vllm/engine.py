@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -11,12 +11,11 @@ from typing import Any
 # The plugin must live in this process, where it finds the plans and leaves the rows.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
-from s1kit.engines.base import Event, OnSegment, Planned, lost
+from s1kit.engines.base import BatchEngine, Event, lost
 from s1kit.engines.vllm.fields import REQUEST_FIELD
 from s1kit.errors import MissingExtra
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.forcing.transcript import Transcript
@@ -38,8 +37,10 @@ _numbers = count()
 
 
 @dataclass
-class VllmEngine(Planned):
+class VllmEngine(BatchEngine):
     """A loaded model."""
+
+    failures = (RuntimeError, VLLMServerError)
 
     llm: Any
     tokens: TokenFormat
@@ -48,26 +49,6 @@ class VllmEngine(Planned):
     def decoder(self) -> VllmBatch:
         """A running batch: vLLM's own, which requests join and leave."""
         return VllmBatch(self.llm.llm_engine)
-
-    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
-        """Yields generations as they finish. All requests are checked before any is decoded."""
-        plans = [self.plan(r) for r in requests]
-        batch = self.decoder()
-        numbers = {batch.admit(plan, is_streamed=on_segment is not None): i for i, plan in enumerate(plans)}
-        try:
-            while not batch.is_idle:
-                try:
-                    events = batch.step()
-                except (RuntimeError, VLLMServerError) as error:
-                    events = batch.fail(f"{type(error).__name__}: {error}"[:500])
-                for event in events:
-                    for segment in event.segments if on_segment else ():
-                        on_segment(numbers[event.ticket], segment)  # type: ignore[misc]
-                    if event.generation is not None:
-                        yield event.generation
-        finally:
-            for number in numbers:
-                batch.cancel(number)
 
 
 class VllmBatch:

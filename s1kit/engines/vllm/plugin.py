@@ -22,7 +22,7 @@ from weakref import ref
 
 import torch
 
-from s1kit.engines.batch_processor import Member, SteeredBatch
+from s1kit.engines.batch_processor import BatchLogitsProcessor, SlotState
 from s1kit.engines.steering import Memory, Refused, Steered
 from s1kit.engines.vllm.fields import REQUEST_FIELD, asks, read_fields
 from s1kit.engines.vllm.setting import Setting, setting_of_caller
@@ -48,7 +48,7 @@ except ImportError:
 
 PLANS: dict[int, Plan] = {}
 """Requests of the engine `vllm:` in this process, by the number in their extra argument `s1kit_request`."""
-STEERED: dict[int, Member[Steered]] = {}
+STEERED: dict[int, SlotState[Steered]] = {}
 """Their rows, once vLLM has begun them."""
 
 _log = logging.getLogger("vllm.s1kit")
@@ -71,7 +71,7 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         if self._setting.is_named:
             _ = self._setting.tokens  # refuses at the start
         self._memory = Memory()
-        self._batch = SteeredBatch()
+        self._batch = BatchLogitsProcessor()
         self._pending: dict[int, Any] = {}
         self._num_prompt: dict[int, int] = {}
 

@@ -454,3 +454,23 @@ def test_an_upstream_that_comes_back_as_another_is_a_503_until_it_is_itself_agai
             setattr(found.upstream, name, before)
             assert CLIENT.get(found.url + "/health").status_code == 200
             assert ask(found.url, thinking_token_budget=3).status_code == 200
+
+
+def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenised(
+    server: Proxied, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(*_: Any, **__: Any) -> list[int]:
+        raise AssertionError("it was tokenised")
+
+    monkeypatch.setattr("s1kit.serve.jobs.encode", never)
+    server.upstream.bodies.clear()
+    for path, body in (
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "ab " * 1_000_000}]}),
+        ("/v1/completions", {"prompt": "ab " * 1_000_000}),
+    ):
+        reply = post(server.url, body, path)
+        error = reply.json()["error"]
+        assert (reply.status_code, error["code"]) == (400, "context_length_exceeded")
+        assert error["param"] in body
+        assert "and the context of scripted has 2048" in error["message"]
+    assert server.upstream.bodies == []

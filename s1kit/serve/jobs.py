@@ -21,6 +21,7 @@ from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.decoding import Backend, Job
 from s1kit.serve.dial import Dial, Fit, read_dial
 from s1kit.serve.fields import MOST_CHOICES, ChatBody, CompletionBody, Message, SamplingFields
+from s1kit.serve.prompt_size import check_length
 from s1kit.serve.refusals import Refusal, from_input_error
 from s1kit.serve.tools import speaks_tools
 
@@ -65,7 +66,7 @@ def ask_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], defau
             code="invalid_value",
         )
     tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if wants_tools else None
-    prompt = _render(backend.tokens, body.messages, tools)
+    prompt = _render(backend, body.messages, tools)
     question = next((m.text for m in reversed(body.messages) if m.role == "user"), "")
     thinks = backend.tokens.format.thinks
     if not thinks:
@@ -77,7 +78,7 @@ def ask_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], defau
 def ask_completion(body: CompletionBody, backend: Backend, efforts: Mapping[str, int], default: int | None) -> Asked:
     """The jobs of a completion request: for each prompt, `n` of them. Raises Refusal."""
     dial = read_dial(body, efforts, default)
-    prompts = [_prompt_ids(backend.tokens, p) for p in _prompts(body)]
+    prompts = [_prompt_ids(backend, p) for p in _prompts(body)]
     if len(prompts) * (body.n or 1) > MOST_CHOICES:
         raise Refusal(
             400,
@@ -230,8 +231,9 @@ def _template(tokens: TokenFormat) -> str | None:
     return template if isinstance(template, str) else tokens.format.chat_template
 
 
-def _render(tokens: TokenFormat, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
+def _render(backend: Backend, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
     """The ids of the chat, the opening delimiter included. Raises Refusal where the template does."""
+    tokens = backend.tokens
     options: dict[str, Any] = {"tools": tools} if tools else {}
     if not getattr(tokens.tokenizer, "chat_template", None):
         options["chat_template"] = tokens.format.chat_template
@@ -243,6 +245,7 @@ def _render(tokens: TokenFormat, messages: list[Message], tools: list[dict[str, 
         raise Refusal(
             400, f"messages: the chat template refuses them: {error}.", param="messages", code="invalid_value"
         ) from error
+    check_length(backend, str(text), "messages")
     if not tokens.format.thinks:
         return encode(tokens.tokenizer, str(text))
     return [*encode(tokens.tokenizer, str(text).removesuffix(tokens.format.open)), *tokens.open_ids]
@@ -273,10 +276,12 @@ def _prompts(body: CompletionBody) -> list[str] | list[list[int]]:
     return prompt  # type: ignore[return-value]
 
 
-def _prompt_ids(tokens: TokenFormat, prompt: str | list[int]) -> list[int]:
+def _prompt_ids(backend: Backend, prompt: str | list[int]) -> list[int]:
+    tokens = backend.tokens
     if isinstance(prompt, str):
         if not prompt:
             raise Refusal(400, "prompt is empty. Give some text.", param="prompt", code="invalid_value")
+        check_length(backend, prompt, "prompt")
         return encode(tokens.tokenizer, prompt)
     largest = max(tokens.tokenizer.get_vocab().values(), default=-1)
     if max(prompt) > largest:

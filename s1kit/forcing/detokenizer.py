@@ -62,6 +62,7 @@ class PartStream:
         return bool(self.held) and not any(self.held.endswith(s[:n]) for s in stop for n in range(1, len(s)))
 
     def take(self, ids: Sequence[int]) -> tuple[str, tuple[int, ...]]:
-        text, new = self.held, tuple(ids[self.num_streamed :])
-        self.held, self.length, self.num_streamed = "", self.length + len(text), len(ids)
-        return text, new
+        """The text and the ids to stream now. `ids`: those that were not streamed yet."""
+        text = self.held
+        self.held, self.length, self.num_streamed = "", self.length + len(text), self.num_streamed + len(ids)
+        return text, tuple(ids)

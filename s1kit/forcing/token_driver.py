@@ -111,6 +111,10 @@ class TokenDriver:
 
     def new_segments(self) -> Iterator[Segment]:
         """What is new since the last call, whole characters only."""
+        # Nothing takes a quiet token back, so it is shown without telling the transcript of each.
+        if self.quiet and self._run and not self._match and self._transcript.can_stream_ahead and self.is_thinking:
+            segment = self._transcript.stream_ahead(self._run)
+            return iter(() if segment is None else (segment,))
         held = self._num_held() if self._match and self.is_thinking else 0
         self._report(keep=held)
         return self._transcript.new_segments(stop=self.plan.request.stop if not self.is_thinking else ())

@@ -186,11 +186,36 @@ class Transcript:
                 self._shown, self._stream = self._shown + 1, None
             elif part.origin == "sampled" and not stream.can_stream(stop):
                 return
-            text, ids = stream.take(part.ids)
+            text, ids = stream.take(part.ids[stream.num_streamed :])
             if text or ids:
                 yield Segment.of_ids(part.origin, part.kind, text, ids)
             if not is_over:
                 return
+
+    def stream_ahead(self, pending: Sequence[int]) -> Segment | None:
+        """What streaming shows of sampled thinking that `add_thinking` was not told of yet; None: nothing certain.
+
+        Only where `can_stream_ahead`. `pending` are all such ids: they must be added later, as they are.
+        """
+        stream, part = self._stream, self.parts[-1]
+        assert stream is not None
+        before = len(part.ids)
+        stream.held += stream.detokenizer.add(pending[stream.num_decoded - before :])
+        stream.num_decoded = before + len(pending)
+        if not stream.held:
+            return None
+        text, ids = stream.take(pending[stream.num_streamed - before :])
+        return Segment.of_ids("sampled", "thinking", text, ids)
+
+    @property
+    def can_stream_ahead(self) -> bool:
+        """Whether the last part is sampled thinking of which all but undecided text was streamed."""
+        stream, last = self._stream, len(self.parts) - 1
+        if stream is None or self._shown != last:
+            return False
+        part = self.parts[last]
+        num = len(part.ids)
+        return part.kind == "thinking" and stream.num_streamed >= num <= stream.num_decoded
 
     def _carry_out(self, move: Move) -> tuple[int, ...]:
         """What the machine orders after sampled tokens: nothing, or the cutoff."""

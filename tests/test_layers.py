@@ -7,7 +7,7 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "s1kit"
 LAYERS = [
-    {"errors", "records", "questions", "stage", "recipe", "recipes", "journal", "html", "progress"},
+    {"errors", "extensions", "records", "questions", "stage", "recipe", "recipes", "journal", "html", "progress"},
     {"forcing"},
     {"completions", "analysis", "providers", "grade", "tiny"},
     {"engines", "executors"},

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from s1kit.cli.references import check_chat, check_engine, check_model, require
 from s1kit.errors import InputError
+from s1kit.extensions import load_extension
 from s1kit.recipe import Recipe
 from s1kit.stage import RECEIPT
 
@@ -186,7 +187,11 @@ def _distill(recipe: Recipe, found: _Collected) -> None:
                 price=config.price,
                 prices_path=config.prices,
             )
-        case _:
+        case "hf" | "vllm" | "llama.cpp" | "completions":
+            found.run(check_engine, config.teacher, "distill.teacher")
+        case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
+            pass
+        case _ if not found.faults:
             found.run(check_engine, config.teacher, "distill.teacher")
     if "{question}" not in config.prompt:
         found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
@@ -209,7 +214,9 @@ def _curate(recipe: Recipe, found: _Collected) -> None:
         found.run(rules_of, [rule])
     for name in [config.selection, *config.also]:
         found.run(find_selector, name)
-    if ":" in config.domains:
+    if found.run(load_extension, config.domains, "domains", "curate.domains") is not None:
+        pass
+    elif ":" in config.domains:
         found.run(check_chat, config.domains, "curate.domains")
     elif config.domains not in ("source", "offline"):
         found.add(

@@ -13,6 +13,7 @@ from s1kit.curate.page import write_curate_page
 from s1kit.curate.quality import first_reason, rules_of
 from s1kit.curate.selection import Candidate, find_selector, needs_verdict
 from s1kit.errors import InputError
+from s1kit.extensions import load_extension
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import Recipe
@@ -37,7 +38,8 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     rules, selector = rules_of(config.quality), find_selector(config.selection)
     for name in config.also:
         find_selector(name)
-    if ":" not in config.domains and config.domains not in ("source", "offline"):
+    is_own = load_extension(config.domains, "domains", "curate.domains") is not None
+    if not is_own and ":" not in config.domains and config.domains not in ("source", "offline"):
         fix = "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat."
         raise InputError(f"domains is {config.domains!r}", where="curate.domains", fix=fix)
     grader = load_grader(judge=config.judge, journal_path=str(run.folder.parent / "journal.sqlite"))
@@ -150,6 +152,8 @@ def _with_domains(stage: Stage, recipe: Recipe, run: Run, traces: Sequence[Trace
             labels = [by_source(q) for q in questions]
         case "offline":
             labels = [by_keywords(q) for q in questions]
+        case _ if (own := load_extension(how, "domains", "curate.domains")) is not None:
+            labels = [str(own(q)) for q in questions]
         case _:
             from s1kit.curate.labelling import label_questions
 

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 from s1kit.errors import InputError, nearest
+from s1kit.extensions import load_extension
 from s1kit.grade.extract import final_answer
 from s1kit.records import Trace
 
@@ -133,6 +134,9 @@ def rules_of(names: Iterable[str]) -> list[Rule]:
     rules: dict[Rule, None] = {}
     for name in names:
         if name not in SETS and name not in RULES:
+            if (own := load_extension(name, "quality", "curate.quality")) is not None:
+                rules[own] = None
+                continue
             raise InputError(
                 f"there is no quality rule {name!r}", where="curate.quality", fix=nearest(name, [*SETS, *RULES])
             )

@@ -15,6 +15,7 @@ from random import Random
 from typing import NamedTuple, Protocol, TypeVar
 
 from s1kit.errors import InputError, nearest
+from s1kit.extensions import load_extension
 
 T = TypeVar("T")
 
@@ -59,6 +60,8 @@ class Selector(Protocol):
 def find_selector(name: str) -> Selector:
     """The preset of that name; InputError, listing the known, when there is none."""
     if name not in SELECTORS:
+        if (own := load_extension(name, "selection", "curate.selection")) is not None:
+            return own
         raise InputError(
             f"there is no selection {name!r}", where="curate.selection", fix=nearest(name, list(SELECTORS))
         )
@@ -73,7 +76,9 @@ def needs_verdict(name: str) -> Callable[[Candidate], bool]:
         case "shortest-correct":
             return lambda _: True
         case _:
-            return lambda _: False
+            # A selection of the user's own says by an attribute that it reads `Candidate.is_correct`.
+            asks = bool(getattr(find_selector(name), "needs_verdict", False))
+            return lambda _: asks
 
 
 def pick_random(candidates: Sequence[Candidate], num: int, random: Random) -> list[Pick]:

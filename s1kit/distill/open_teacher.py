@@ -13,6 +13,7 @@ from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.recorded import RecordedTeacher
 from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
 from s1kit.errors import InputError
+from s1kit.extensions import load_extension
 from s1kit.journal import Journal
 from s1kit.progress import say
 from s1kit.providers import Teacher
@@ -83,6 +84,8 @@ def open_teacher(recipe: Recipe) -> Asked:
             journal = Journal(journal_path(recipe))
             chat = LocalChat(load_engine(reference), reference, journal, parameters(settings))
             return Asked(_teacher(chat, settings), journal=journal)
+        case _ if (own := load_extension(reference, "teacher", "distill.teacher")) is not None:
+            return Asked(own(recipe))
         case _:
             raise InputError(
                 f"no teacher is called {reference!r}",

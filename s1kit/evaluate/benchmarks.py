@@ -17,6 +17,7 @@ from random import Random
 from typing import Any
 
 from s1kit.errors import InputError, MissingExtra, nearest
+from s1kit.extensions import load_extension
 from s1kit.progress import say
 from s1kit.questions import question_from, read_rows_of
 from s1kit.records import Question
@@ -117,6 +118,8 @@ def _load(name: str, num: int | None, seed: int) -> list[Question]:
         return held_out_questions(num or 360, seed)
     if name in BENCHMARKS:
         questions = _built_in(name, BENCHMARKS[name], seed)
+    elif (own := load_extension(name, "benchmark", "evaluate.benchmarks")) is not None:
+        questions = list(own())
     elif "/" in name or "." in name:
         questions = [_question(raw.row, raw.where, name_of(name), "", seed) for raw in _rows_of(name)]
     else:

@@ -127,10 +127,10 @@ class StreamReader:
 
 def read_reply(found: Any, chunk: Chunk) -> None:
     """Add a whole reply or one event to a chunk. Raises ServerFailed on what the protocol does not allow."""
-    # Exact types, not abstract ones: what a JSON parser makes, and this runs for every token.
+    # Exact types and `in` rather than abstract types and `get`: this runs for every token.
     if type(found) is not dict:
         raise _nonsense("is not an object", found)
-    if found.get("error") is not None:
+    if "error" in found and found["error"] is not None:
         raise ServerFailed("failed", "it reported an error inside its reply", said=str(found["error"])[:500])
     choices = found.get("choices")
     if choices is None:
@@ -140,15 +140,13 @@ def read_reply(found: Any, chunk: Chunk) -> None:
     for choice in choices:
         if type(choice) is not dict:
             raise _nonsense("has a choice that is not an object", found)
-        get = choice.get
-        if get("index"):
+        if choice.get("index"):
             raise _nonsense("has a choice that was not asked for", found)
-        text, ids, logprobs = get("text"), get("token_ids"), get("logprobs")
-        if text is not None:
+        if "text" in choice and (text := choice["text"]) is not None:
             if type(text) is not str:
                 raise _nonsense("has a text that is not a string", found)
             chunk.text += text
-        if ids is not None:
+        if "token_ids" in choice and (ids := choice["token_ids"]) is not None:
             try:
                 if type(ids) is not list:
                     raise TypeError
@@ -156,9 +154,9 @@ def read_reply(found: Any, chunk: Chunk) -> None:
             except (TypeError, OverflowError) as error:
                 raise _nonsense("has token_ids that are not ids", found) from error
             chunk.has_ids = True
-        if logprobs is not None:
-            chunk.logprobs += _logprobs(logprobs, found)
-        if get("finish_reason"):
+        if "logprobs" in choice and choice["logprobs"] is not None:
+            chunk.logprobs += _logprobs(choice["logprobs"], found)
+        if choice.get("finish_reason"):
             _read_finish(choice, chunk, found)
 
 

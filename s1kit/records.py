@@ -46,7 +46,7 @@ def question_id(text: str) -> str:
     """The first 16 hex digits of the text's SHA-256, as in the s1 release (data/utils/io_utils.py).
 
     >>> question_id("What is 1 + 1?")
-    'e63d52ff4f1e8f96'
+    '72f8917549de2d6d'
     """
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:16]
 

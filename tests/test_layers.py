@@ -49,3 +49,43 @@ def test_the_machine_of_forcing_uses_the_standard_library_only() -> None:
     tree = ast.parse((PACKAGE / "forcing" / "budget.py").read_text(encoding="utf-8"))
     modules = {n.module for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)}
     assert modules == {"__future__", "dataclasses", "enum", "typing"}
+
+
+def module_graph() -> dict[str, set[str]]:
+    """Imports between modules, those inside functions left out: they run after both modules are there."""
+    files = {
+        ".".join(("s1kit", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in files.items():
+        found: set[str] = set()
+        pending: list[ast.AST] = list(ast.parse(path.read_text(encoding="utf-8")).body)
+        while pending:
+            node = pending.pop()
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+                continue
+            if isinstance(node, ast.ImportFrom) and node.module:
+                found |= {
+                    f"{node.module}.{a.name}" if f"{node.module}.{a.name}" in files else node.module for a in node.names
+                }
+            elif isinstance(node, ast.Import):
+                found |= {a.name for a in node.names}
+            pending += ast.iter_child_nodes(node)
+        graph[name] = (found & files.keys()) - {name}
+    return graph
+
+
+def test_no_import_goes_round_in_a_circle() -> None:
+    graph = module_graph()
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, f"a circle: {' -> '.join((*way[way.index(name) :], name))}"
+        if name not in done:
+            for other in sorted(graph[name]):
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in sorted(graph):
+        visit(name, ())

@@ -29,7 +29,7 @@ from serving import CLIENT, Running, ask, joined, post, read_events, serving
 from s1kit import load_engine
 from s1kit.serve.connect import connect
 from s1kit.serve.local import Local
-from s1kit.serve.server import Options
+from s1kit.serve.options import Options
 
 pytestmark = pytest.mark.engines
 

@@ -29,7 +29,7 @@ from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.connect import connect
-from s1kit.serve.server import Options
+from s1kit.serve.options import Options
 from s1kit.serve.tools import ToolCallReader, speaks_tools
 from s1kit.serve.upstream import Upstream
 

@@ -86,7 +86,7 @@ class Findings:
 
     @cached_property
     def _greedy(self) -> list[Draws]:
-        """Those with the wait that was evaluated first; others are methods of their own."""
+        """Draws with the wait that was evaluated first; other waits are methods of their own."""
         first = next((s.wait for s in self.results.draws if s.wait in self._by_wait and s.method == FORCING), None)
         return self._by_wait.get(first, [])
 

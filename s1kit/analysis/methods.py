@@ -71,7 +71,7 @@ def votes(results: Results, sizes: Sequence[int]) -> list[Point]:
 
 
 def shortest(results: Results, sizes: Sequence[int]) -> list[Point]:
-    """Of several draws the answer with the shortest thinking."""
+    """The answer with the shortest thinking among several draws."""
     return _parallel(results, [k for k in sizes if k > 1], lambda k: f"shortest of {k}", _shortest)
 
 

@@ -15,7 +15,7 @@ class Outcome(NamedTuple):
     """What a method makes of one question."""
 
     chance: float
-    """Of a right answer, 0 to 1."""
+    """Chance of a right answer, 0 to 1."""
     tokens: float
     """Thinking tokens paid, on average."""
 

@@ -18,7 +18,7 @@ THINKING_TOKENS = 4700
 """Where a setting has no limit: s1K's average (Table 5 of the paper)."""
 
 DECODING_SHARE = 0.1
-"""Of a card's peak that batched decoding reaches, roughly: it waits for memory."""
+"""Rough share of a card's peak that batched decoding reaches: it waits for memory."""
 
 
 def main(given: argparse.Namespace) -> int:

@@ -25,7 +25,7 @@ PEEK = 20
 """Rows of each file of questions that are read; the stage itself reads all."""
 
 BYTES_A_PARAMETER = 16
-"""Of training in float32: the weight, its gradient and two moments of the optimiser."""
+"""Bytes a parameter takes in float32 training: weight, gradient and two moments of the optimiser."""
 
 
 class Fault(NamedTuple):

@@ -37,7 +37,7 @@ class Dialect:
     """The ids that stop a completion can be named, so that a delimiter need not show in the text."""
     vocabulary: Vocabulary
     features: frozenset[str]
-    """Of `logprobs`, `min_p`, `response_format`, `top_k`: what a request may ask for."""
+    """What a request may ask for, among `logprobs`, `min_p`, `response_format` and `top_k`."""
 
 
 _ALL = frozenset({"logprobs", "min_p", "response_format", "top_k"})

@@ -33,7 +33,7 @@ class CompletionSettings:
     """What is asked besides the budget."""
 
     sampling: Mapping[str, float] = field(default_factory=dict)
-    """Of temperature, top_p, top_k, min_p, seed and penalties: what is stated to the server."""
+    """Sampling settings that are stated to the server, among temperature, top_p, top_k, min_p, seed and penalties."""
     logprobs: int | None = None
     """How many alternatives of each answer token to report; None: no log probabilities."""
     response_format: Mapping[str, Any] | None = None
@@ -75,7 +75,7 @@ class CompletionRun:
         self._ids: list[int] = []
         self._num_shown_ids = 0
         self._text = ""
-        """Of this completion; over a text seam, since the ids were last settled."""
+        """Text of this completion; over a text seam, since the ids were last settled."""
         self._shown = 0
         """How much of `_text` was shown."""
         self._stop_id: int | None = None

@@ -189,7 +189,7 @@ class BatchLogitsProcessor:
 def _largest(
     logits: torch.Tensor, values: Sequence[Sequence[float]], rows: Sequence[tuple[int, SlotState[Steered]]]
 ) -> list[tuple[int, SlotState[Steered]]]:
-    """Of greedy rows those whose largest logit is a stop's; of equal ones, the first counts."""
+    """Greedy rows whose largest logit is a stop's; of equal logits, the first counts."""
     near = []
     for index, member in rows:
         row = values[index]
@@ -209,7 +209,7 @@ def _drawn(
     values: Sequence[Sequence[float]],
     rows: Sequence[tuple[int, SlotState[Steered]]],
 ) -> list[tuple[int, SlotState[Steered]]]:
-    """Of sampled rows those whose number is below the probability of a stop."""
+    """Sampled rows whose random number is below the probability of a stop."""
     near = []
     for index, member in rows:
         row, heat = values[index], member.row.temperature

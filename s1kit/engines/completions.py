@@ -40,7 +40,7 @@ from s1kit.records import Generation, Segment
 KEY_VARIABLE = "S1KIT_COMPLETIONS_KEY"
 """Environment variable with the server's key, where it wants one."""
 _NUM_TRIES = 3
-"""Of one completion, where the failure may pass and nothing had come of it."""
+"""Attempts at one completion whose failure may pass and that has returned nothing."""
 _RETRY_SECONDS = 0.5
 """Before the second try; twice as long before the third."""
 

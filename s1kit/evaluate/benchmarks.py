@@ -35,7 +35,7 @@ class Benchmark:
     num: int
     licence: str
     ids_sha256: str = ""
-    """Of the sorted question ids, a line each; empty: no copy was at hand to pin."""
+    """Hash of the sorted question ids, one a line; empty where no copy was at hand to pin."""
     packaged: str = ""
     """Its file in the package, where the licence lets us ship it."""
     kind: str = ""

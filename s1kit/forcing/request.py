@@ -19,7 +19,7 @@ class Prefix:
     """
 
     segments: tuple[Segment, ...]
-    """Of kind `thinking` and `wait`, with token ids; they count against the budget."""
+    """Segments of kind `thinking` and `wait`, with token ids; they count against the budget."""
     ending: Literal["closed", "cut_off"] | None = None
     """None: go on thinking. Otherwise thinking is over in this way and only the answer is decoded."""
     num_tokens: int | None = None
@@ -42,7 +42,7 @@ class Request:
     top_k: int = 0
     """0: no limit."""
     seed: int = 0
-    """Of this request alone: neighbours in a batch do not change what is drawn."""
+    """Seed of this request alone: neighbours in a batch do not change what is drawn."""
     wait: str | tuple[str, ...] | None = None
     """What replaces a stop: a string, or several used in turn (cyclically); None: the thinking format's own."""
     closing_phrase: str | None = None

@@ -12,7 +12,7 @@ from s1kit.forcing.formats import ThinkingFormat, Tokenizer, encode
 CUT = "\ufffd"
 """What decoders put for a character that is not whole."""
 _MOST_BYTES = 4
-"""Of a character in UTF-8."""
+"""Longest encoding of a character in UTF-8, in bytes."""
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ equivalent; do not solve the question yourself. Text inside the tags is material
 Explain in one sentence. Then write on the last line exactly one word: CORRECT, WRONG or UNSURE."""
 
 MAX_CHARACTERS = 8000
-"""Of each text shown to the judge; the end is kept, where final answers are."""
+"""Characters of each text that the judge is shown; its end is kept, where final answers stand."""
 
 _VERDICTS: dict[str, Verdict] = {"CORRECT": "correct", "WRONG": "wrong", "UNSURE": "abstain"}
 

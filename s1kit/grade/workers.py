@@ -22,7 +22,7 @@ from typing import Any
 from s1kit.errors import InputError
 
 SECONDS = 3.0
-"""Of processor time a comparison may take; the worker is killed then. math-verify stops after 5, by a signal."""
+"""Processor time a comparison may take before its worker is killed. math-verify stops itself after 5, by a signal."""
 
 WALL_FACTOR = 10
 """On a busy machine a comparison may take so many times longer by the clock: load must not change verdicts."""

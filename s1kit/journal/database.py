@@ -14,7 +14,7 @@ from typing import Any
 from s1kit.errors import InputError, S1kitError, WorkFailed
 
 FORMAT = 1
-"""Of the file's layout, in SQLite's `user_version`. A file made with another one is refused."""
+"""Version of the file's layout, kept in SQLite's `user_version`. A file of another version is refused."""
 
 SECONDS_TO_WAIT_FOR_LOCK = 60.0
 

@@ -64,7 +64,7 @@ class Journal:
         return from_row(rows[0]) if rows else None
 
     def known(self, keys: Sequence[str]) -> set[str]:
-        """Those of the keys that have a reply."""
+        """The keys that have a reply."""
         found: set[str] = set()
         for start in range(0, len(keys), 500):
             some = keys[start : start + 500]

@@ -97,8 +97,12 @@ class Client:
     async def __aenter__(self) -> Client:
         await self.http.__aenter__()
         if self.model.kind == "compatible":
-            self._watcher = asyncio.create_task(watch_queue(self.http, self.model, self.throttle))
+            self._watcher = asyncio.create_task(watch_queue(self._metrics, self.throttle.queue_seen))
         return self
+
+    async def _metrics(self) -> bytes:
+        """What a server of the user's own publishes beside its API, such as vLLM's queue."""
+        return (await self.http.get(self.model.base_url.removesuffix("/v1") + "/metrics")).raw
 
     async def __aexit__(self, *_: object) -> None:
         if self._watcher is not None:

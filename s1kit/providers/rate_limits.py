@@ -4,17 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
 
 from s1kit.providers.chat import Problem
-
-if TYPE_CHECKING:
-    from s1kit.providers.catalog import Model
-    from s1kit.providers.http import Http
-    from s1kit.providers.throttle import Throttle
 
 SECONDS_BETWEEN_QUEUE_READINGS = 2.0
 
@@ -162,21 +156,20 @@ class Rounds:
 _GAUGE = re.compile(r"^vllm:num_requests_(waiting|running)(?:\{[^}]*\})?\s+([0-9.e+]+)\s*$", re.MULTILINE)
 
 
-async def watch_queue(http: Http, model: Model, throttle: Throttle) -> None:
-    """Tell the throttle how many requests wait inside a vLLM server, which takes every request without a 429.
+async def watch_queue(read: Callable[[], Awaitable[bytes]], tell: Callable[[int, int], None]) -> None:
+    """Poll a vLLM server's metrics and pass on how many requests wait and run: it takes every request without a 429.
 
-    Ends when the server publishes no such gauge.
+    `read` gets the metrics; the polling ends when the server publishes no such gauge.
     """
-    url = model.base_url.removesuffix("/v1") + "/metrics"
     while True:
         try:
-            text = (await http.get(url)).raw.decode("utf-8", "replace")
+            text = (await read()).decode("utf-8", "replace")
         except Problem:
             return
         depth = queue_depth(text)
         if depth is None:
             return
-        throttle.queue_seen(*depth)
+        tell(*depth)
         await asyncio.sleep(SECONDS_BETWEEN_QUEUE_READINGS)
 
 

@@ -24,7 +24,7 @@ class TermsEntry(Record):
     """The sentence it rests on, quoted or summed up."""
     source: str
     date: datetime.date | None
-    """Of the version read; None where there is none."""
+    """Date of the version that was read; None where it bears none."""
 
     @property
     def sentence(self) -> str:

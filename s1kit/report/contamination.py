@@ -16,7 +16,7 @@ from s1kit.records import Question
 from s1kit.stage import Run
 
 WORDS = 8
-"""Of an n-gram, as in the s1 release (data/collect_data.py)."""
+"""Length of an n-gram, as in the s1 release (data/collect_data.py)."""
 
 BOILERPLATE = 3
 """An n-gram in more questions of the benchmark than this is its way of asking, e.g. AIME's `relatively prime`."""
@@ -30,7 +30,7 @@ class Overlap(NamedTuple):
 
     question_id: str
     sample_id: str
-    """Of the sample's question."""
+    """Id of the sample's question."""
     coverage: float
     """Share of the question's n-grams that the sample holds, 0 to 1, boilerplate aside."""
     words: str
@@ -82,7 +82,7 @@ def contamination(questions: Sequence[Question], samples: Iterable[tuple[str, st
 
 
 def contamination_of(run: Run, questions: Sequence[Question]) -> Contamination:
-    """Of a run's benchmark by its own training samples; nothing where it trained on none."""
+    """Contamination of a run's benchmark by its own training samples; none where it was not trained."""
     return contamination(questions, _samples(run))
 
 

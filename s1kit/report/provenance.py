@@ -34,7 +34,7 @@ class Drop:
 @dataclass
 class Provenance:
     receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
-    """Of the finished stages, in order."""
+    """Receipts of the finished stages, in order."""
     drops: list[Drop] = field(default_factory=list)
     losses: list[tuple[int, float]] = field(default_factory=list)
     """Optimiser step, training loss."""

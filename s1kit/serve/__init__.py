@@ -22,9 +22,10 @@ def make_app(*args: Any, **kwargs: Any) -> Starlette:
 
 
 def serve(**options: Any) -> None:
-    """Serve until interrupted; the options are the fields of `s1kit.serve.server.Options`. Raises InputError."""
+    """Serve until interrupted; the options are the fields of `s1kit.serve.options.Options`. Raises InputError."""
     _check_installed()
-    from s1kit.serve.server import Options, run
+    from s1kit.serve.options import Options
+    from s1kit.serve.server import run
 
     run(Options(**options))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.discovery import Identity, choose, discover, identify, list_models
@@ -13,10 +12,8 @@ from s1kit.forcing.formats import detect_format, find_format, load_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.logs import log
+from s1kit.serve.options import Options
 from s1kit.serve.upstream import Upstream
-
-if TYPE_CHECKING:
-    from s1kit.serve.server import Options
 
 
 async def connect(options: Options) -> Upstream:

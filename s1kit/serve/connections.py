@@ -20,14 +20,14 @@ class ConnectionLimits:
     """What one process takes from all its clients together, and what it has taken of it."""
 
     max_header_bytes: int = 1 << 16
-    """Of the request line and headers. One read more than this may be parsed, never more."""
+    """Largest request line and headers together. At most one read beyond it is parsed."""
     header_seconds: float = 20.0
     """To send a header, from the connection or the header's first byte on."""
     body_seconds: float = 60.0
     """To send a body, from the end of its header on."""
     max_connections: int = 4096
     max_unfinished_bytes: int = 96 << 20
-    """Of bodies that have not arrived to their end."""
+    """Largest total of request bodies that are still arriving."""
     unfinished_bytes: int = field(default=0, init=False)
 
 

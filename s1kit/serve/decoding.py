@@ -67,7 +67,7 @@ class Backend(Protocol):
     tokens: TokenFormat
     context_tokens: int
     features: frozenset[str]
-    """Of `logprobs`, `min_p`, `response_format`: what a job may ask for."""
+    """What a job may ask for, among `logprobs`, `min_p` and `response_format`."""
 
     def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
         """Deltas as they are decoded, then one End. Closing the iterator cancels the work.

@@ -49,7 +49,7 @@ class Choice:
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
     logprobs: list[TokenLogprob] = field(default_factory=list)
     num_chars: int = 0
-    """Of the answer so far."""
+    """Characters of the answer so far."""
     tally: Tally = field(default_factory=Tally)
 
     def take(self, delta: Delta) -> tuple[str, str, list[dict[str, Any]]]:
@@ -108,7 +108,7 @@ class Reply:
     model: str
     choices: list[Choice]
     prompt_tokens: int
-    """Of all prompts together; each prompt is counted once, however many choices it has."""
+    """Tokens of all prompts together; each prompt counts once, however many choices it has."""
     includes_usage: bool = False
     """Whether a stream ends with a chunk of usage."""
     id: str = ""

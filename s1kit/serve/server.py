@@ -11,7 +11,6 @@ import os
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
 
@@ -23,46 +22,10 @@ from s1kit.serve.app import make_app
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import read_efforts
+from s1kit.serve.options import Options
 from s1kit.serve.state import Limits, Server
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """Everything that `s1kit serve` can be told."""
-
-    model: str = "tiny"
-    upstream: str | None = None
-    """Base URL of a completions server; the model is then decoded there."""
-    upstream_model: str | None = None
-    """The model's name there; None: the only one it lists."""
-    upstream_kind: str = "auto"
-    upstream_key_env: str | None = None
-    """Name of the environment variable that holds the upstream's key."""
-    upstream_timeout: float = 60.0
-    """Longest silence of the upstream, in seconds."""
-    tokenizer: str | None = None
-    """Folder or Hub id; None: the upstream model's name is one."""
-    format: str | None = None
-    """Thinking format; None: found from the model's folder or tokenizer."""
-    name: str | None = None
-    """The model's name on the wire; None: the model reference, or the upstream's name for it."""
-    context: int | None = None
-    """Tokens that prompt, thinking and answer may take together; None: what the model or the upstream says."""
-    host: str = "127.0.0.1"
-    port: int = 8000
-    api_key: Sequence[str] = ()
-    """Accepted keys; empty: that of S1KIT_API_KEY, else none is asked for."""
-    effort: Sequence[str] = ()
-    """`name=tokens`."""
-    effort_map: str | None = None
-    default_budget: int | None = None
-    max_running: int = 256
-    max_waiting: int = 512
-    max_body: int = 8 << 20
-    grace: float = 30.0
-    log: logs.LogFormat = "text"
 
 
 def run(options: Options) -> None:

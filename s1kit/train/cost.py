@@ -33,7 +33,7 @@ class TrainingEstimate:
     seconds: float
     mfu: float
     memory_gib: float
-    """Of the fullest card."""
+    """Memory used on the fullest card."""
     balance: float
     """Share of the cards' time that is work, not waiting for the busiest."""
     recompute: float
@@ -143,7 +143,7 @@ def memory_gib(shape: Shape, train: Train, num_cards: int, row_tokens: int) -> f
 
 
 def lora_parameters(shape: Shape, rank: int) -> int:
-    """Of adapters on every linear layer."""
+    """Parameters of LoRA adapters on every linear layer."""
     width, inner, heads = shape.hidden_size, shape.intermediate_size, shape.attention_size
     key_values = heads * shape.num_key_value_heads // shape.num_attention_heads
     sides = 2 * (width + heads) + 2 * (width + key_values) + 3 * (width + inner)

@@ -25,7 +25,7 @@ PAPER = Train(
 """The reference run as launched (train/sft.sh): a sequence a card, everything recomputed; it took 26 minutes."""
 
 CPU_GFLOPS = 40.0
-"""Of one core at the tiny model, measured on an AVX2 server core; for recipes that train on a CPU."""
+"""GFLOP/s of one core on the tiny model, measured on an AVX2 server core; for recipes that train on a CPU."""
 
 
 def estimate_train(recipe: Recipe) -> list[str]:

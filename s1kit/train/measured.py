@@ -17,7 +17,7 @@ class Measured:
     """Parameters."""
     cards: int
     tokens: int
-    """Of a sequence."""
+    """Tokens of a sequence."""
     hfu: float
 
 

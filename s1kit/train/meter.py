@@ -29,7 +29,7 @@ class TrainingMeter:
     shape: Shape
     world: World
     seconds: float = 0.0
-    """Of all steps, those before an interruption included."""
+    """Seconds of all steps, including those before an interruption."""
     tokens: int = 0
     flops: float = 0.0
     _step_started: float = field(default_factory=time.monotonic)

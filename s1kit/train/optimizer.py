@@ -28,8 +28,8 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup: float) -> floa
 
     As in the reference run the very first step of a warm-up has rate 0.
 
-    >>> [learning_rate(s, 315, 1e-5, 0.05) for s in (0, 16, 314)]
-    [0.0, 1e-05, 2.7597661385374953e-10]
+    >>> [f"{learning_rate(s, 315, 1e-5, 0.05):.3g}" for s in (0, 16, 314)]
+    ['0', '1e-05', '2.76e-10']
     """
     warm = math.ceil(num_steps * warmup)
     if step < warm:

@@ -28,7 +28,7 @@ class Row:
     learned: Tensor
     """Where the weights are not 0: known here, so that no card is asked for it."""
     lengths: tuple[int, ...]
-    """Of the samples in the whole row, also when this is a part of it."""
+    """Lengths of the samples in the whole row, also when this is a part of it."""
 
     def part(self, index: int, num_parts: int) -> Row:
         """One of equal contiguous parts, for context parallelism."""

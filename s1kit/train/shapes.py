@@ -29,14 +29,14 @@ class Shape:
 
     @property
     def layer_parameters(self) -> int:
-        """Of one layer's matrices; biases and norms, some 0.03 %, left out."""
+        """Parameters of one layer's matrices; biases and norms, some 0.03 %, are left out."""
         share = self.num_key_value_heads / self.num_attention_heads
         attention = self.hidden_size * self.attention_size * (2 + 2 * share)
         return int(attention + 3 * self.hidden_size * self.intermediate_size)
 
     @property
     def matmul_parameters(self) -> int:
-        """Of all matrices that each token is multiplied with, the output matrix included, the embedding table not."""
+        """Parameters that each token is multiplied with: all matrices and the output layer, no embedding table."""
         return self.num_hidden_layers * self.layer_parameters + self.vocab_size * self.hidden_size
 
     @property

@@ -30,7 +30,7 @@ class World:
     """For FSDP: one dimension, or (nodes, cards of a node). None: one process on a CPU, which needs no FSDP."""
     row_group: dist.ProcessGroup | None = None
     checkpoint_group: dist.ProcessGroup | None = None
-    """Of its own: a checkpoint is written from another thread, whose messages must not meet training's."""
+    """A group of its own: checkpoints are written from another thread, whose messages must not meet training's."""
 
     @property
     def is_main(self) -> bool:

@@ -175,7 +175,7 @@ class Decoder:
         return self._last(out.logits, ends, num_new)
 
     def _last(self, logits: torch.Tensor, ends: list[int], lengths: Sequence[int]) -> torch.Tensor:
-        """Of logits that were kept at positions `ends`, each row's own, without the padding of the output layer."""
+        """Logits `[row, vocabulary]` at each row's last position, without the padding of the output layer."""
         logits = logits[:, :, : self._vocabulary_size]
         if len(ends) == 1:
             return logits[:, 0]

@@ -149,7 +149,7 @@ def resolve_format(model: str, tokenizer: Any, format: str | ThinkingFormat | No
 
 
 def _bytes_per_token(model: Any) -> int:
-    """Of keys and values, all layers."""
+    """Bytes of keys and values for one token, all layers."""
     config = model.config
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads

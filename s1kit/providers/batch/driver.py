@@ -28,7 +28,7 @@ T = TypeVar("T")
 MAX_ROUNDS = 3
 """Times that a request may expire or fail in a batch before it is left missing."""
 MAX_JOB_BYTES = 64 * 2**20
-"""Of one job, below every provider's limit: a job is in memory while it is submitted."""
+"""Largest job, below every provider's limit: a job is in memory while it is submitted."""
 INTENT = "intent:"
 GROUP = 256
 

@@ -1,0 +1,45 @@
+"""Everything that `s1kit serve` can be told."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from s1kit.serve import logs
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """Everything that `s1kit serve` can be told."""
+
+    model: str = "tiny"
+    upstream: str | None = None
+    """Base URL of a completions server; the model is then decoded there."""
+    upstream_model: str | None = None
+    """The model's name there; None: the only one it lists."""
+    upstream_kind: str = "auto"
+    upstream_key_env: str | None = None
+    """Name of the environment variable that holds the upstream's key."""
+    upstream_timeout: float = 60.0
+    """Longest silence of the upstream, in seconds."""
+    tokenizer: str | None = None
+    """Folder or Hub id; None: the upstream model's name is one."""
+    format: str | None = None
+    """Thinking format; None: found from the model's folder or tokenizer."""
+    name: str | None = None
+    """The model's name on the wire; None: the model reference, or the upstream's name for it."""
+    context: int | None = None
+    """Tokens that prompt, thinking and answer may take together; None: what the model or the upstream says."""
+    host: str = "127.0.0.1"
+    port: int = 8000
+    api_key: Sequence[str] = ()
+    """Accepted keys; empty: that of S1KIT_API_KEY, else none is asked for."""
+    effort: Sequence[str] = ()
+    """`name=tokens`."""
+    effort_map: str | None = None
+    default_budget: int | None = None
+    max_running: int = 256
+    max_waiting: int = 512
+    max_body: int = 8 << 20
+    grace: float = 30.0
+    log: logs.LogFormat = "text"

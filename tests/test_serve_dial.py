@@ -103,7 +103,7 @@ def test_a_fitted_budget_always_leaves_room_for_an_answer(
         minimum = min(minimum, budget)
     wanted = Dial(budget, minimum, 0, None, None, answer, shows_thinking=True, is_stated=True)
     try:
-        fitted, answer_tokens, _ = wanted.fitted(room, close, closing, total)
+        fitted, answer_tokens, _, has_answer = wanted.fitted(room, close, closing, total)
     except Refusal as refusal:
         refused = refusal
     else:
@@ -112,7 +112,8 @@ def test_a_fitted_budget_always_leaves_room_for_an_answer(
         assert (refused.status, bool(refused.param)) == (400, True)
         return
     assert isinstance(fitted, ThinkingBudget)
-    assert fitted.max_tokens + close + answer_tokens <= min(room, total or room)
+    assert fitted.max_tokens + close + answer_tokens <= (min(room, total or room) if has_answer else room)
+    assert has_answer or (total is not None and fitted.max_tokens <= total < close + answer_tokens)
     assert answer_tokens > closing
     assert budget is None or fitted.max_tokens <= budget
     assert fitted.min_tokens == minimum
@@ -128,8 +129,8 @@ def test_a_refusal_says_the_number_that_would_have_worked() -> None:
 
 def test_a_maximum_above_the_room_is_honoured_by_the_room() -> None:
     wanted = Dial(90, 0, 0, None, None, None, shows_thinking=True, is_stated=True)
-    assert wanted.fitted(1000, 4, 10, 100) == (ThinkingBudget(85), 11, 100)
-    assert Dial(85, 0, 0, None, None, None, True, True).fitted(1000, 4, 10, 100) == (ThinkingBudget(85), 11, 100)
+    assert wanted.fitted(1000, 4, 10, 100) == (ThinkingBudget(85), 11, 100, True)
+    assert Dial(85, 0, 0, None, None, None, True, True).fitted(1000, 4, 10, 100) == (ThinkingBudget(85), 11, 100, True)
 
 
 def test_an_effort_map_comes_from_a_file_and_from_flags(tmp_path: Path) -> None:

@@ -179,7 +179,7 @@ def test_a_maximum_above_the_room_is_honoured_by_the_room_and_reported(server: S
     reply = ask(server.url, **extra)
     assert reply.status_code == 200, reply.text
     asked = extra.get("thinking_token_budget") or extra["reasoning"]["max_tokens"]
-    assert 0 < reply.json()["s1kit"]["max_thinking_tokens"] < asked
+    assert 0 < reply.json()["s1kit"]["budget"]["max_thinking_tokens"] < asked
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,8 @@ def test_a_maximum_above_the_room_is_honoured_by_the_room_and_reported(server: S
         ({"thinking_token_budget": 1.5}, "thinking_token_budget"),
         ({"thinking": {"type": "on"}}, "thinking.type"),
         ({"thinking": {"type": "enabled", "budget": 5}}, "thinking.budget"),
-        ({"max_tokens": 2}, "max_tokens"),
+        ({"max_tokens": 4, "answer_tokens": 9}, "max_tokens"),
+        ({"max_tokens": 2, "min_thinking_tokens": 3}, "max_tokens"),
         ({"max_tokens": 0}, "max_tokens"),
         ({"min_thinking_tokens": 50, "max_tokens": 40}, "min_thinking_tokens"),
         ({"num_waits": 1, "wait": ""}, "wait"),
@@ -419,3 +420,31 @@ def test_pages_and_documents_are_served_and_other_paths_are_404s(server: Scripte
         reply = CLIENT.get(server.url + path)
         assert reply.status_code == 404
     assert CLIENT.get(server.url + "/v1/chat/completions").status_code == 405
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("total", [1, 2, 3])
+def test_a_total_without_room_for_an_answer_is_spent_on_thinking(server: Scripted, total: int, stream: bool) -> None:
+    reply = ask(server.url, max_tokens=total, stream=stream, stream_options={"include_usage": True} if stream else None)
+    assert reply.status_code == 200, reply.text
+    if stream:
+        events = read_events(reply.text)
+        usage, choice = events[-1]["usage"], joined(events)[0]
+        assert (choice["answer"], choice["finish"]) == ("", "length")
+    else:
+        usage, choice = reply.json()["usage"], reply.json()["choices"][0]
+        assert (choice["message"]["content"], choice["finish_reason"]) == ("", "length")
+    assert usage["completion_tokens"] == usage["completion_tokens_details"]["reasoning_tokens"] == total
+
+
+def test_an_exact_number_of_thinking_tokens_is_had(server: Scripted) -> None:
+    reply = ask(server.url, thinking_token_budget=9, min_thinking_tokens=9).json()
+    assert reply["usage"]["completion_tokens_details"]["reasoning_tokens"] == 9
+    assert reply["s1kit"]["budget"] == {"max_thinking_tokens": 9, "min_thinking_tokens": 9, "num_waits": 0}
+
+
+@pytest.mark.parametrize("effort", ["minimal", "low", "medium", "high", "xhigh", "max"])
+def test_every_effort_is_honoured_by_the_room_there_is(server: Scripted, effort: str) -> None:
+    reply = ask(server.url, reasoning_effort=effort, max_tokens=60)
+    assert reply.status_code == 200, reply.text
+    assert reply.json()["s1kit"]["budget"]["max_thinking_tokens"] < 60

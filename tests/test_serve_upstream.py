@@ -28,7 +28,7 @@ from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.fields import ChatBody
-from s1kit.serve.jobs import ask_chat
+from s1kit.serve.jobs import parse_chat
 from s1kit.serve.upstream import Upstream
 
 
@@ -115,7 +115,7 @@ def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def expected(server: Proxied, text: str, **fields: Any) -> TokenDriver:
     """What the token-level driver makes of the same model: the truth that the proxy must tell."""
     body = ChatBody.model_validate_json(json.dumps({"messages": [{"role": "user", "content": text}]} | fields))
-    plan: Plan = ask_chat(body, server.backend, {}, None).jobs[0].plan
+    plan: Plan = parse_chat(body, server.backend, {}, None).jobs[0].plan
     row = TokenDriver(plan)
     context = list(row.start())
     while not row.is_done:
@@ -159,6 +159,7 @@ def test_the_proxy_says_token_for_token_what_the_engine_would(
             assert reply.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == truth.thinking_tokens
         assert thinking == truth.thinking
         assert answer == truth.answer
+        assert account.pop("budget")["max_thinking_tokens"] == fields["thinking_token_budget"]
         assert account == {
             "ending": truth.ending,
             "num_waits": truth.num_waits,

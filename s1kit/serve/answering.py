@@ -12,28 +12,28 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import ValidationError
 
 from s1kit.serve import logs
-from s1kit.serve.decoding import End, Job
+from s1kit.serve.decoding import End, Job, thinking_part
 from s1kit.serve.fields import ChatBody, CompletionBody
 from s1kit.serve.http import (
     ClientLeft,
+    EventStream,
     Receive,
     Scope,
     Send,
     header,
     read_body,
-    send_events,
     send_json,
     send_whole,
     while_connected,
 )
-from s1kit.serve.jobs import Asked, ask_chat, ask_completion
+from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
 from s1kit.serve.refusals import Refusal, from_validation
 from s1kit.serve.replies import PING, Choice, Endpoint, Reply
 from s1kit.serve.state import Server, check_caller, check_model
@@ -102,7 +102,7 @@ class _OneRequest:
         with server.admission.admit(len(asked.jobs)):
             await self._work(asked, parsed)
 
-    async def _work(self, asked: Asked, parsed: ChatBody | CompletionBody) -> None:
+    async def _work(self, asked: ParsedRequest, parsed: ChatBody | CompletionBody) -> None:
         server = self._server
         server.metrics.prompt_tokens.add(asked.prompt_tokens)
         self._is_stream = bool(parsed.stream)
@@ -115,7 +115,7 @@ class _OneRequest:
         finally:
             server.streams.discard(task)
 
-    def _parse(self, raw: bytes) -> tuple[Asked, ChatBody | CompletionBody]:
+    def _parse(self, raw: bytes) -> tuple[ParsedRequest, ChatBody | CompletionBody]:
         server = self._server
         kind = ChatBody if self._endpoint == "chat" else CompletionBody
         try:
@@ -129,10 +129,10 @@ class _OneRequest:
         self._log = {"user": logs.hashed(body.user), "n": body.n}
         default = server.limits.default_budget
         if isinstance(body, ChatBody):
-            return ask_chat(body, server.backend, server.efforts, default), body
-        return ask_completion(body, server.backend, server.efforts, default), body
+            return parse_chat(body, server.backend, server.efforts, default), body
+        return parse_completion(body, server.backend, server.efforts, default), body
 
-    def _new_reply(self, asked: Asked, body: ChatBody | CompletionBody) -> Reply:
+    def _new_reply(self, asked: ParsedRequest, body: ChatBody | CompletionBody) -> Reply:
         choices = [
             Choice(
                 i,
@@ -140,7 +140,7 @@ class _OneRequest:
                 ToolCallReader() if asked.wants_tools else None,
                 asked.wants_logprobs,
                 self._is_stream,
-                job.plan.budget.max_tokens if job.plan.lowered_from is not None else None,
+                _applied(job),
             )
             for i, job in enumerate(asked.jobs)
         ]
@@ -150,78 +150,65 @@ class _OneRequest:
     async def _whole(self, jobs: list[Job]) -> None:
         reply = self._reply
         assert reply is not None
-
-        async def one(job: Job, choice: Choice) -> None:
-            async with aclosing(self._decode(job, choice)) as news:
-                async for _ in news:
-                    pass
-
-        await _together([one(job, choice) for job, choice in zip(jobs, reply.choices, strict=True)])
+        await _together([self._decode(job, choice) for job, choice in zip(jobs, reply.choices, strict=True)])
         self._has_begun = True
         await send_json(self._raw_send, 200, reply.whole(), self._headers)
 
     async def _stream(self, jobs: list[Job]) -> None:
-        limits = self._server.limits
-        events = self._events(jobs)
-        async with aclosing(events):
-            await send_events(self._send, events, self._headers, PING, limits.ping_seconds)
+        reply = self._reply
+        assert reply is not None
+        async with EventStream(self._send, self._headers, PING, self._server.limits.ping_seconds) as stream:
+            works = [self._decode(job, choice, stream) for job, choice in zip(jobs, reply.choices, strict=True)]
+            await _together(works)
+            await stream.send(reply.tail())
 
     async def _send(self, message: Any) -> None:
         self._has_begun = True
         await self._raw_send(message)
 
-    async def _events(self, jobs: list[Job]) -> AsyncGenerator[bytes, None]:
+    async def _decode(self, job: Job, choice: Choice, stream: EventStream | None = None) -> None:
+        """Decode one choice in its place; sends its events as they come where a stream is given."""
         reply = self._reply
         assert reply is not None
-        if len(jobs) == 1:
-            async with aclosing(self._decode(jobs[0], reply.choices[0], reply)) as news:
-                async for event in news:
-                    yield event
-        else:
-            async with aclosing(self._interleaved(jobs, reply)) as news:
-                async for event in news:
-                    yield event
-        yield reply.tail()
-
-    async def _interleaved(self, jobs: list[Job], reply: Reply) -> AsyncGenerator[bytes, None]:
-        """The events of several choices, each as it comes."""
-        queue: asyncio.Queue[bytes | None] = asyncio.Queue(maxsize=4 * len(jobs))
-
-        async def one(job: Job, choice: Choice) -> None:
-            async with aclosing(self._decode(job, choice, reply)) as news:
-                async for event in news:
-                    await queue.put(event)
-
-        async def everyone() -> None:
-            try:
-                await _together([one(job, choice) for job, choice in zip(jobs, reply.choices, strict=True)])
-            finally:
-                await queue.put(None)
-
-        task = asyncio.ensure_future(everyone())
-        try:
-            while (event := await queue.get()) is not None:
-                yield event
-            await task
-        finally:
-            task.cancel()
-
-    async def _decode(self, job: Job, choice: Choice, reply: Reply | None = None) -> AsyncGenerator[bytes, None]:
-        """Decode one choice in its place; yields its events where a streamed reply is given."""
         async with self._server.admission.place(), aclosing(self._server.backend.decode(job)) as news:
             async for new in news:
+                if not job.has_answer and not isinstance(new, End):
+                    new, is_over = thinking_part(new)
+                else:
+                    is_over = False
                 if isinstance(new, End):
-                    event = reply.last_chunk(choice, new) if reply else choice.finish(new) and ""
-                    self._server.metrics.count_choice(choice.tally)
-                elif reply is None:
+                    event = self._end(job, choice, new, stream)
+                elif stream is None:
                     for delta in new:
                         choice.take(delta)
                     event = ""
                 else:
                     event = "".join([reply.chunk(choice, delta) for delta in new])
+                    if is_over:
+                        event += self._end(job, choice, End(None, "length"), stream)
                 self._note_first(choice)
-                if event:
-                    yield event.encode()
+                if stream is not None and event:
+                    await stream.send(event.encode())
+                if is_over:
+                    if stream is None:
+                        self._end(job, choice, End(None, "length"), stream)
+                    return
+
+    def _end(self, job: Job, choice: Choice, end: End, stream: EventStream | None) -> str:
+        """Account for the end of a choice; its last event where it is streamed."""
+        reply = self._reply
+        assert reply is not None
+        if not job.has_answer:
+            is_spent = choice.tally.thinking_tokens >= job.plan.budget.max_tokens
+            seam: Literal["ids", "text"] = getattr(self._server.backend, "seam", "ids")
+            end = End("cut_off" if is_spent else "closed", "length", seam)
+        event = ""
+        if stream is not None:
+            event = reply.last_chunk(choice, end)
+        else:
+            choice.finish(end)
+        self._server.metrics.count_choice(choice.tally)
+        return event
 
     def _note_first(self, choice: Choice) -> None:
         if not self._saw_thinking and choice.tally.thinking_tokens:
@@ -270,6 +257,19 @@ class _OneRequest:
             ending=",".join(str(t.end.ending) for t in tallies if t.end is not None) or None,
             **self._log,
         )
+
+
+def _applied(job: Job) -> dict[str, int] | None:
+    """The budget that holds, for the reply; None where the model does not think."""
+    plan, budget = job.plan, job.plan.budget
+    if not plan.thinks:
+        return None
+    found = {
+        "max_thinking_tokens": budget.max_tokens,
+        "min_thinking_tokens": budget.min_tokens,
+        "num_waits": budget.num_waits,
+    }
+    return found if plan.lowered_from is None else found | {"lowered_from": plan.lowered_from}
 
 
 def _shutting_down() -> Refusal:

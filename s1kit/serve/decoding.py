@@ -57,6 +57,16 @@ class Job:
     """What the request stated of temperature, top_p, top_k, min_p and seed, to hand on as it is."""
     response_format: Mapping[str, Any] | None = None
     """OpenAI's object, for the answer only."""
+    has_answer: bool = True
+    """False: the request's total leaves no room for an answer, so the reply ends where thinking does."""
+
+
+def thinking_part(deltas: list[Delta]) -> tuple[list[Delta], bool]:
+    """The deltas before thinking ends, and whether it ends among these."""
+    for i, delta in enumerate(deltas):
+        if delta.kind not in ("thinking", "wait"):
+            return deltas[:i], True
+    return deltas, False
 
 
 class Backend(Protocol):

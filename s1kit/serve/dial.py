@@ -37,6 +37,8 @@ class Fit(NamedTuple):
     """Kept for the answer."""
     completion_tokens: int | None
     """Bounds thinking, delimiters and answer together: the answer gets what thinking leaves. None: it does not."""
+    has_answer: bool = True
+    """False: the total leaves room for thinking alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +78,13 @@ class Dial:
         least_answer = max(self.answer_tokens or 1, closing_tokens + 1)
         most_thinking = limit - close_tokens - least_answer
         limit_name = "the context" if total is None or room < total else "max_tokens"
+        if most_thinking < 0 and total is not None and self.answer_tokens is None and self.min_tokens <= total:
+            beyond = room - close_tokens - least_answer
+            if beyond >= self.min_tokens:
+                # OpenAI's meaning of so small a total: it is spent on thinking, and the reply ends with "length".
+                most = min(total, beyond, total if self.max_tokens is None else max(self.max_tokens, self.min_tokens))
+                budget = ThinkingBudget(most, self.min_tokens, self.num_waits)
+                return Fit(budget, least_answer, None, has_answer=False)
         if most_thinking < 0:
             field = "max_tokens" if limit_name == "max_tokens" else "messages"
             if self.answer_tokens and limit - close_tokens > closing_tokens:

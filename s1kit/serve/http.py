@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from contextlib import suppress
 from typing import Any
 
@@ -58,44 +58,60 @@ async def send_json(send: Send, status: int, value: object, headers: Mapping[str
     await send_whole(send, status, json.dumps(value).encode(), "application/json", headers)
 
 
-async def send_events(
-    send: Send, events: AsyncIterator[bytes], headers: Mapping[str, str], ping: bytes, every: float
-) -> None:
+class EventStream:
     """An event stream. Its headers go out with the first event, so that a failure before it still gets its status.
 
-    While nothing comes for `every` seconds after that, a ping is sent. `send` waits when the client reads slowly.
+    While nothing comes for `every` seconds after that, a ping is sent. `send` waits when the client reads
+    slowly; several tasks may send.
     """
-    first = await anext(events)
-    fields = {
-        "content-type": "text/event-stream; charset=utf-8",
-        "cache-control": "no-cache",
-        # Asks nginx not to collect the events.
-        "x-accel-buffering": "no",
-        **headers,
-    }
-    await send({"type": "http.response.start", "status": 200, "headers": _encoded(fields)})
-    await send({"type": "http.response.body", "body": first, "more_body": True})
-    loop = asyncio.get_running_loop()
-    state = {"last": loop.time()}
-    pinger = loop.create_task(_ping(send, ping, every, state))
-    try:
-        async for event in events:
-            await send({"type": "http.response.body", "body": event, "more_body": True})
-            state["last"] = loop.time()
-    finally:
-        pinger.cancel()
-    await send({"type": "http.response.body", "body": b"", "more_body": False})
 
+    def __init__(self, send: Send, headers: Mapping[str, str], ping: bytes, every: float) -> None:
+        self._send, self._headers, self._ping, self._every = send, headers, ping, every
+        self._starting = asyncio.Lock()
+        self._has_begun = False
+        self._last = 0.0
+        self._pinger: asyncio.Task[None] | None = None
+        self._loop = asyncio.get_running_loop()
 
-async def _ping(send: Send, ping: bytes, every: float, state: dict[str, float]) -> None:
-    loop = asyncio.get_running_loop()
-    while True:
-        silent = loop.time() - state["last"]
-        if silent >= every:
-            await send({"type": "http.response.body", "body": ping, "more_body": True})
-            state["last"] = loop.time()
-            silent = 0.0
-        await asyncio.sleep(every - silent)
+    async def __aenter__(self) -> EventStream:
+        return self
+
+    async def __aexit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._pinger is not None:
+            self._pinger.cancel()
+        if kind is None:
+            await self._send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def send(self, event: bytes) -> None:
+        """Send one or more whole events."""
+        if not self._has_begun:
+            async with self._starting:
+                await self._start()
+        await self._send({"type": "http.response.body", "body": event, "more_body": True})
+        self._last = self._loop.time()
+
+    async def _start(self) -> None:
+        if self._has_begun:
+            return
+        fields = {
+            "content-type": "text/event-stream; charset=utf-8",
+            "cache-control": "no-cache",
+            # Asks nginx not to collect the events.
+            "x-accel-buffering": "no",
+            **self._headers,
+        }
+        await self._send({"type": "http.response.start", "status": 200, "headers": _encoded(fields)})
+        self._has_begun = True
+        self._last = self._loop.time()
+        self._pinger = self._loop.create_task(self._keep_open())
+
+    async def _keep_open(self) -> None:
+        while True:
+            silent = self._loop.time() - self._last
+            if silent >= self._every:
+                await self.send(self._ping)
+                silent = 0.0
+            await asyncio.sleep(self._every - silent)
 
 
 async def while_connected(work: Awaitable[None], receive: Receive) -> None:

@@ -29,8 +29,8 @@ _ANY_CONTEXT = 1 << 40
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """One request, as jobs: the choices of each prompt after one another."""
+class ParsedRequest:
+    """One request as jobs, the choices of each prompt in a row."""
 
     jobs: list[Job]
     dial: Dial
@@ -39,7 +39,7 @@ class Asked:
     wants_logprobs: bool
 
 
-def ask_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], default: int | None) -> Asked:
+def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], default: int | None) -> ParsedRequest:
     """The jobs of a chat request. Raises Refusal."""
     dial = read_dial(body, efforts, default)
     total = _agreed_total(body)
@@ -72,10 +72,12 @@ def ask_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], defau
     if not thinks:
         _check_no_thinking(dial, backend)
     jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks, response_format)
-    return Asked(jobs, dial, len(prompt), wants_tools, logprobs is not None)
+    return ParsedRequest(jobs, dial, len(prompt), wants_tools, logprobs is not None)
 
 
-def ask_completion(body: CompletionBody, backend: Backend, efforts: Mapping[str, int], default: int | None) -> Asked:
+def parse_completion(
+    body: CompletionBody, backend: Backend, efforts: Mapping[str, int], default: int | None
+) -> ParsedRequest:
     """The jobs of a completion request: for each prompt, `n` of them. Raises Refusal."""
     dial = read_dial(body, efforts, default)
     prompts = [_prompt_ids(backend, p) for p in _prompts(body)]
@@ -98,7 +100,7 @@ def ask_completion(body: CompletionBody, backend: Backend, efforts: Mapping[str,
         total = body.max_tokens if thinks or body.max_tokens is not None else 16  # OpenAI's default for completions
         jobs += _jobs(body, backend, dial, prompt, "", total, body.logprobs, thinks)
     num_prompt_tokens = sum(len(j.plan.prompt_ids) for j in jobs[:: body.n or 1])
-    return Asked(jobs, dial, num_prompt_tokens, wants_tools=False, wants_logprobs=body.logprobs is not None)
+    return ParsedRequest(jobs, dial, num_prompt_tokens, wants_tools=False, wants_logprobs=body.logprobs is not None)
 
 
 def _jobs(
@@ -125,9 +127,9 @@ def _jobs(
     seed = stated.get("seed", secrets.randbits(31) if stated.get("temperature") else 0)
     jobs = []
     for i in range(body.n or 1):
-        plan = _plan(body, backend, dial, prompt, question, total, thinks, stated | {"seed": seed + i})
+        plan, has_answer = _plan(body, backend, dial, prompt, question, total, thinks, stated | {"seed": seed + i})
         sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
-        jobs.append(Job(plan, logprobs, sampling, response_format))
+        jobs.append(Job(plan, logprobs, sampling, response_format, has_answer))
     return jobs
 
 
@@ -140,21 +142,22 @@ def _plan(
     total: int | None,
     thinks: bool,
     stated: Mapping[str, Any],
-) -> Plan:
+) -> tuple[Plan, bool]:
+    """The plan of one choice, and whether its total leaves room for an answer."""
     tokens = backend.tokens
     room = backend.context_tokens - len(prompt)
+    if room < 1:
+        raise Refusal(
+            400,
+            f"the prompt takes {len(prompt)} tokens and the context holds {backend.context_tokens}. Shorten it.",
+            param="messages" if isinstance(body, ChatBody) else "prompt",
+            code="context_length_exceeded",
+        )
     if thinks:
         closing = tokens.format.closing_phrase if dial.closing_phrase is None else dial.closing_phrase
         close_tokens = len(tokens.lead_ids) + len(tokens.end_ids)
         fit = dial.fitted(room, close_tokens, len(encode(tokens.tokenizer, closing)), total)
     else:
-        if room < 1:
-            raise Refusal(
-                400,
-                f"the prompt takes {len(prompt)} tokens and the context holds {backend.context_tokens}. Shorten it.",
-                param="prompt",
-                code="context_length_exceeded",
-            )
         fit = Fit(ThinkingBudget(0), min(room, total or room), None)
     try:
         request = Request(
@@ -173,7 +176,8 @@ def _plan(
         plan = make_plan(request, tokens, _ANY_CONTEXT, prompt)
         asked = dial.max_tokens if thinks else None
         lowered_from = asked if asked is not None and asked > fit.budget.max_tokens else None
-        return replace(plan, thinks=thinks, completion_tokens=fit.completion_tokens, lowered_from=lowered_from)
+        plan = replace(plan, thinks=thinks, completion_tokens=fit.completion_tokens, lowered_from=lowered_from)
+        return plan, fit.has_answer
     except InputError as error:
         raise from_input_error(error) from error
 

@@ -1,11 +1,11 @@
-"""Everything that `s1kit serve` can be told."""
+"""The options of `s1kit serve`; the command line and `s1kit.serve.serve` fill them in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s1kit.serve import logs
+from s1kit.serve.logs import LogFormat
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,4 +42,4 @@ class Options:
     max_waiting: int = 512
     max_body: int = 8 << 20
     grace: float = 30.0
-    log: logs.LogFormat = "text"
+    log: LogFormat = "text"

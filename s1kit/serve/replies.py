@@ -42,8 +42,8 @@ class Choice:
     wants_logprobs: bool = False
     is_streamed: bool = False
     """What was sent is not kept: a long stream holds no more memory than a short one."""
-    lowered_to: int | None = None
-    """Most thinking tokens that the room allows, where the request asked for more."""
+    budget: dict[str, int] | None = None
+    """The thinking budget that applies; None where the model does not think."""
     thinking: list[str] = field(default_factory=list)
     content: list[str] = field(default_factory=list)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
@@ -97,7 +97,7 @@ class Choice:
             "num_waits": self.tally.num_waits,
             "forced_tokens": self.tally.forced_tokens,
             "seam": end.seam if end is not None else "ids",
-        } | ({"max_thinking_tokens": self.lowered_to} if self.lowered_to is not None else {})
+        } | ({"budget": self.budget} if self.budget is not None else {})
 
 
 @dataclass(slots=True)
@@ -153,7 +153,7 @@ class Reply:
             "num_waits": sum(a["num_waits"] for a in accounts),
             "forced_tokens": sum(a["forced_tokens"] for a in accounts),
             "seam": "ids" if all(a["seam"] == "ids" for a in accounts) else "text",
-        } | {name: a[name] for a in accounts for name in ("max_thinking_tokens",) if name in a}
+        } | ({"budget": accounts[0]["budget"]} if "budget" in accounts[0] else {})
 
     def whole(self) -> dict[str, Any]:
         """The reply that is not streamed."""

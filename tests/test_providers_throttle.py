@@ -128,6 +128,24 @@ def test_a_limit_by_the_minute_is_found_and_kept(kind: type[FixedWindow], per_mi
     assert result.refused_share(180.0, 900.0) < 0.01
 
 
+@pytest.mark.parametrize("seconds", [0.0, 5.0])
+@pytest.mark.parametrize("tells", [True, False], ids=["retry-after", "silent"])
+@pytest.mark.parametrize("at", [10, 200])
+def test_a_short_burst_of_429_costs_seconds(at: int, tells: bool, seconds: float) -> None:
+    """1,500 requests of 0.4 s with 64 in flight take 10 s without it."""
+    count, until = 0, 0.0
+
+    def take(now: float) -> float | None:
+        nonlocal count, until
+        count += 1
+        if count == at:
+            until = now + seconds
+        return (3.0 if tells else -1.0) if count == at or now < until else None
+
+    result = run_virtually(drive(take, 120.0, settings=ThrottleSettings(max_in_flight=64), latency=(0.4, 0.4)))
+    assert sum(t < 45.0 for t in result.accepted) >= 1500
+
+
 def test_a_limit_in_the_headers_is_never_overstepped() -> None:
     server = SlidingWindow(600, tells=False)
     headers = {"x-ratelimit-limit-requests": "600"}

@@ -32,6 +32,13 @@ RISES = ((120.0, 0.001), (300.0, 0.005), (float("inf"), 0.05))
 """Within so many seconds of the last 429, every five seconds the pace rises by so much: a cut is made good in about two
 minutes, so one in a hundred requests or fewer is refused even at 60 a minute."""
 
+QUICK_RISE = 0.25
+"""By so much the pace rises each second once a limit is probed."""
+FIRST_TRUST = 3.0
+"""So many seconds without a 429, and a limit that was found is probed, for it may be gone."""
+SECONDS_TO_FORGET = 900.0
+"""After a probe that ended in a 429 the next one comes only so much later; a 429 later still is the first again."""
+
 
 @dataclass(frozen=True)
 class ThrottleSettings:
@@ -80,8 +87,9 @@ class Throttle:
         self._next_slot = 0.0
         self._closed_until = 0.0
         self._last_cut = -1e9
-        self._last_pace_cut = -1e9
+        self._last_pace_cut = -1.0
         self._last_rise = 0.0
+        self._trust, self._is_probing = FIRST_TRUST, False
         self._first_sent: float | None = None
         self._sent: deque[float] = deque()
         self._refused: deque[float] = deque()
@@ -242,8 +250,16 @@ class Throttle:
 
     def _cut_pace(self, now: float, retry_after: float | None) -> None:
         """Down to just below what was accepted lately: over a minute where the limit is by the minute."""
+        is_first, since = self._last_pace_cut < 0.0, now - self._last_pace_cut
         self._last_pace_cut = self._last_rise = now
         self._refusals_in_a_row += 1
+        if is_first or since > SECONDS_TO_FORGET:
+            self._trust = FIRST_TRUST
+        elif self._is_probing:
+            self._trust = SECONDS_TO_FORGET  # the limit is real
+        self._is_probing = False
+        if is_first and retry_after is not None and retry_after < 30.0:
+            return  # the gate is closed until then; a limit that lasts will say so again, and be measured better
         # What was accepted in the last minute is allowed by any limit by the minute, so it is the floor; over a shorter
         # time more may have been, where the limit is by the second.
         floor = self._num_accepted(now, 60.0) / 60.0
@@ -273,11 +289,16 @@ class Throttle:
         return sent - refused
 
     def _raise_pace(self, now: float) -> None:
-        if self.pace is None or now - self._last_rise < 5.0:
+        """Slowly while the last 429 is fresh, quickly once it is old: the limit may be gone."""
+        if self.pace is None:
             return
+        quiet = now - max(self._last_pace_cut, self._closed_until)
+        self._is_probing = quiet >= self._trust
+        if now - self._last_rise < (1.0 if self._is_probing else 5.0):
+            return
+        step = QUICK_RISE if self._is_probing else next(step for until, step in RISES if quiet < until)
         self._last_rise = now
-        quiet = now - self._last_pace_cut
-        self.pace *= next(1.0 + step for until, step in RISES if quiet < until)
+        self.pace *= 1.0 + step
         if self._ceiling is not None:
             self.pace = min(self.pace, self._ceiling)
 

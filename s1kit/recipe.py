@@ -129,6 +129,10 @@ class Distill(Config):
     """Where the provider listens, if not at its own address."""
     key_file: str = ""
     """A file that holds the key; empty: the environment, e.g. GEMINI_API_KEY."""
+    retry: list[str] = Field(default_factory=list)
+    """Finish reasons, such as `malformed`: replies that ended so are asked again."""
+    max_unusable: float = Field(default=0.2, ge=0, le=1)
+    """The share of replies that may be failed, malformed, empty, refused or cut before the stage ends with an error."""
     journal: str = ""
     """Where replies are kept; empty: `journal.sqlite` beside the run folders, shared by all runs."""
 

@@ -10,6 +10,7 @@ import sys
 import time
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -76,6 +77,56 @@ def test_what_is_missing_is_named_and_only_that_is_asked_again(
     assert len(traces_of(distill(recipe, run))) == 20
     assert server.num_requests == 2
     assert not (run.folder / "distill" / "failures.jsonl").exists()
+
+
+def test_a_stage_of_unusable_replies_is_not_done_and_retry_asks_exactly_those_again(
+    server: ProviderServer, tmp_path: Path
+) -> None:
+    def odd(reply: dict[str, Any]) -> dict[str, Any]:
+        return reply | {"choices": [reply["choices"][0] | {"finish_reason": "strange"}]}
+
+    server.faults = lambda number, question: Fault(change=odd) if "1 and" in question else None
+    recipe, run = recipe_of(tmp_path, server), run_of(tmp_path, 20)  # 1 and 11 are odd
+    few = recipe_of(tmp_path, server, max_unusable=0.05)
+    with pytest.raises(WorkFailed, match=r"2 of 20 replies cannot be used \(2 malformed\).*--retry malformed"):
+        distill(few, run)
+    assert len((run.folder / "distill" / "unusable.jsonl").read_text().splitlines()) == 2
+    stage = distill(recipe, run)  # a tenth may be, by default
+    assert stage.is_done
+    assert server.num_requests == 20
+    server.faults = lambda number, question: None
+    again = distill(recipe_of(tmp_path, server, retry=["malformed"]), run)
+    assert server.num_requests == 22
+    assert {trace.finish_reason for trace in traces_of(again)} == {"stop"}
+    assert again.is_done
+    with Journal(tmp_path / "journal.sqlite") as journal:
+        assert len(journal) == 22  # what was paid is kept
+
+
+def test_an_outage_told_as_http_200_is_finished_by_running_again(
+    server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.02)
+    monkeypatch.setattr(
+        "s1kit.distill.open_teacher.ThrottleSettings",
+        lambda **limits: ThrottleSettings(breaker_seconds=0.02, breaker_failures=4, breaker_trials=2, **limits),
+    )
+    recipe, run = recipe_of(tmp_path, server), run_of(tmp_path, 100)
+    outage = Fault(body='{"error": {"code": 502, "message": "Provider returned error"}}')
+    server.faults = lambda number, question: outage if number >= 40 else None
+    with pytest.raises(WorkFailed, match="distill stopped with"):
+        distill(recipe, run)
+    server.faults = lambda number, question: None
+    assert {trace.finish_reason for trace in traces_of(distill(recipe, run))} == {"stop"}
+
+
+def test_half_a_character_in_a_reply_does_not_stop_the_stage(server: ProviderServer, tmp_path: Path) -> None:
+    message = '{"reasoning_content": "a \\ud800 b", "content": "\\udfff"}'
+    body = f'{{"choices": [{{"finish_reason": "stop", "message": {message}}}]}}'
+    server.faults = lambda number, question: Fault(body=body)
+    trace, *_ = traces_of(distill(recipe_of(tmp_path, server), run_of(tmp_path, 2)))
+    assert (trace.thinking, trace.answer) == ("a \ufffd b", "\ufffd")
+    assert "half characters are replaced" in trace.note
 
 
 def test_the_cap_stops_the_run_and_raising_it_goes_on(server: ProviderServer, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
@@ -47,6 +48,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         given.overrides += rest
     if getattr(given, "allow_rejects", False):
         given.overrides.append("collect.allow_rejects=true")
+    if getattr(given, "retry", ""):
+        finishes = [finish.strip() for finish in given.retry.split(",") if finish.strip()]
+        given.overrides.append(f"distill.retry={json.dumps(finishes)}")
     return given
 
 

@@ -36,6 +36,7 @@ def make_parser() -> argparse.ArgumentParser:
     _add_recipe(run)
     _add_allow_rejects(run)
     _add_redo(run)
+    _add_retry(run)
     helps = {
         "collect": "questions from sources, less duplicates and what overlaps with evaluation sets",
         "distill": "traces from a teacher, asked once, paid once",
@@ -50,6 +51,8 @@ def make_parser() -> argparse.ArgumentParser:
         _add_redo(command)
         if stage == "collect":
             _add_allow_rejects(command)
+        if stage == "distill":
+            _add_retry(command)
     _add_recipe(add("check", "check", "everything in a recipe that would be refused, before anything is spent"))
     estimate = add("estimate", "estimate", "tokens, dollars and GPU hours of each stage, before spending anything")
     _add_recipe(estimate)
@@ -139,6 +142,15 @@ def _add_allow_rejects(command: argparse.ArgumentParser) -> None:
         "--allow-rejects",
         action="store_true",
         help="go on without a source's broken rows; they go to rejects.jsonl with their line numbers and reasons",
+    )
+
+
+def _add_retry(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--retry",
+        default="",
+        metavar="FINISH[,...]",
+        help="ask the teacher again where its reply ended so: failed, malformed, empty, refused, length",
     )
 
 

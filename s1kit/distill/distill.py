@@ -21,6 +21,7 @@ import pyarrow.parquet as pq
 from s1kit.distill.batched import ask_in_batches
 from s1kit.distill.open_teacher import Asked, open_teacher, say_what_it_means
 from s1kit.distill.student_tokens import Count, student_counter
+from s1kit.distill.unusable import refuse_many_unusable, retry
 from s1kit.errors import WorkFailed
 from s1kit.progress import Meter, meter, say
 from s1kit.providers.chat import Problem, Stopped
@@ -47,6 +48,8 @@ NOT_PART_OF_THE_RESULT = {
     "base_url",
     "key_file",
     "journal",
+    "retry",
+    "max_unusable",
 }
 """Settings that may change between two runs of one stage: they decide how and when, not what is asked."""
 
@@ -89,10 +92,12 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     config = recipe.distill.model_dump(exclude=NOT_PART_OF_THE_RESULT)
     inputs = [*questions, *(path for path in recorded if path.is_file())]
     stage = run.open("distill", config=config, seed=recipe.seed, inputs=inputs)
-    if stage.is_done:
+    if stage.is_done and not recipe.distill.retry:
         return stage
     asked = open_teacher(recipe)
     try:
+        if recipe.distill.retry and not retry(stage, asked, recipe.distill.retry) and stage.is_done:
+            return stage
         say_what_it_means(recipe, asked)
         work = _ask_all(recipe, run, stage, asked)
     finally:
@@ -102,6 +107,7 @@ def distill(recipe: Recipe, run: Run) -> Stage:
         raise KeyboardInterrupt
     _refuse_missing(work)
     _sum_up(work)
+    refuse_many_unusable(stage, asked, recipe.distill.max_unusable)
     stage.finish()
     return stage
 

@@ -108,6 +108,10 @@ class Journal:
         """Commit entries in one transaction; a key that is there already keeps its first reply."""
         self._write([to_row(entry) for entry in entries])
 
+    def set_aside(self, keys: Sequence[str]) -> None:
+        """Keep these replies under keys that nobody asks for, so that their requests are sent again."""
+        self._file.write(("UPDATE replies SET key = key || '-aside-' || rowid WHERE key = ?", [(key,) for key in keys]))
+
     async def commit(
         self, entry: Entry, *, request: bytes | None = None, reply: bytes | None = None, charge: Charge | None = None
     ) -> None:

@@ -1,0 +1,78 @@
+"""Replies that cannot be used: counted at the end of the stage, named in a file, and asked again on demand."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pyarrow.parquet as pq
+
+from s1kit.distill.chat_teacher import ChatTeacher
+from s1kit.distill.open_teacher import Asked
+from s1kit.errors import InputError, WorkFailed
+from s1kit.progress import say
+from s1kit.records import FinishReason, Trace
+from s1kit.stage import Stage, read_rows
+
+UNUSABLE: tuple[FinishReason, ...] = ("failed", "malformed", "empty", "refused", "length")
+"""Finish reasons of replies that are no whole answer."""
+UNUSABLE_FILE = "unusable.jsonl"
+
+
+def retry(stage: Stage, asked: Asked, finishes: list[str]) -> int:
+    """Forget the traces that ended so and open the stage again; returns how many are to be asked again.
+
+    Their replies stay in the journal under another key: what was paid is kept. Raises InputError for a finish reason
+    that there is none of, and for a teacher that has no journal.
+    """
+    for finish in finishes:
+        if finish not in (*UNUSABLE, "stop"):
+            raise InputError(
+                f"no reply ends with {finish!r}", where="distill.retry", fix=f"Give some of {', '.join(UNUSABLE)}."
+            )
+    if asked.client is None or asked.journal is None or not isinstance(asked.teacher, ChatTeacher):
+        raise InputError("this teacher is not asked again", where="distill.retry", fix="Leave it out.")
+    num = 0
+    for path in stage.shards("traces"):
+        if not set(pq.read_table(path, columns=["finish_reason"])["finish_reason"].to_pylist()) & set(finishes):
+            continue
+        again = [trace for trace in read_rows([path], Trace) if trace.finish_reason in finishes]
+        keys = [asked.client.request(asked.teacher.messages(t.question), t.draw).key for t in again]
+        stage.receipt_path.unlink(missing_ok=True)
+        path.unlink()  # first: killed in between, the rest of it comes from the journal
+        asked.journal.set_aside(keys)
+        num += len(again)
+    say(f"distill: {num} replies that ended with {', '.join(finishes)} are asked again")
+    return num
+
+
+def refuse_many_unusable(stage: Stage, asked: Asked, max_share: float) -> None:
+    """Raise WorkFailed, naming the file that lists them, when a larger share of the replies cannot be used."""
+    path = stage.folder / UNUSABLE_FILE
+    path.unlink(missing_ok=True)
+    if asked.client is None:
+        return
+    kinds: Counter[str] = Counter()
+    total = 0
+    lines = []
+    for shard in stage.shards("traces"):
+        finishes = pq.read_table(shard, columns=["finish_reason"])["finish_reason"].to_pylist()
+        total += len(finishes)
+        if not set(finishes) & set(UNUSABLE):
+            continue
+        for trace in read_rows([shard], Trace):
+            if trace.finish_reason in UNUSABLE:
+                kinds[trace.finish_reason] += 1
+                row = {"question_id": trace.question.id, "draw": trace.draw}
+                lines.append(json.dumps(row | {"finish_reason": trace.finish_reason, "note": trace.note}))
+    if not lines:
+        return
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    if len(lines) <= max_share * total:
+        return
+    most = ", ".join(f"{num} {kind}" for kind, num in kinds.most_common())
+    raise WorkFailed(
+        f"{len(lines)} of {total} replies cannot be used ({most}), more than distill.max_unusable={max_share:g}",
+        where=str(path),
+        fix=f"Mend the cause and add --retry {','.join(kinds)}, or raise distill.max_unusable.",
+    )

@@ -1,0 +1,164 @@
+"""Readers of replies are total: whatever the JSON, there is a reply of sane values and no exception."""
+
+from __future__ import annotations
+
+import copy
+import json
+import random
+from typing import Any
+
+import pytest
+
+from s1kit.providers.chat import Reply, Wire
+from s1kit.providers.classify import kind_of_status, parse_body, problem_in, retry_after
+from s1kit.providers.wires.anthropic import AnthropicWire
+from s1kit.providers.wires.gemini import GeminiWire
+from s1kit.providers.wires.openai import OpenAIWire
+from s1kit.providers.wires.reading import output_limit, read_reply
+
+WIRES: dict[str, Wire] = {"openai": OpenAIWire("compatible"), "gemini": GeminiWire(), "anthropic": AnthropicWire()}
+GOOD: dict[str, dict[str, Any]] = {
+    "openai": {
+        "choices": [
+            {
+                "finish_reason": "stop",
+                "message": {
+                    "content": [{"type": "thinking", "thinking": [{"text": "hm"}]}, {"type": "text", "text": "4"}],
+                    "reasoning_details": [{"text": "hm"}],
+                    "thinking_blocks": [{"thinking": "hm"}],
+                    "refusal": None,
+                },
+            }
+        ],
+        "usage": {
+            "prompt_tokens": 3,
+            "completion_tokens": 5,
+            "total_tokens": 8,
+            "cost": 0.1,
+            "completion_tokens_details": {"reasoning_tokens": 2},
+            "prompt_tokens_details": {"cached_tokens": 1},
+        },
+        "error": None,
+    },
+    "gemini": {
+        "candidates": [
+            {"content": {"parts": [{"text": "hm", "thought": True}, {"text": "4"}]}, "finishReason": "STOP"}
+        ],
+        "promptFeedback": {"blockReason": None},
+        "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "thoughtsTokenCount": 2},
+    },
+    "anthropic": {
+        "type": "message",
+        "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "4"}],
+        "stop_reason": "end_turn",
+        "usage": {"input_tokens": 3, "output_tokens": 5, "output_tokens_details": {"thinking_tokens": 2}},
+    },
+}
+ODD: list[Any] = [
+    *(None, True, False, 0, -1, 10**400, -(10**30), 1.5, float("inf"), float("nan"), "", "x", "\ud800", "\x00", "12"),
+    *([], {}, [[]], [None], {"text": None}, [{"type": "text", "text": None}], {"a": {"b": [1]}}, [["x"] * 3] * 3),
+]
+
+
+def mutated(value: Any, dice: random.Random) -> Any:
+    """The value with one to three of its parts, at any depth, replaced by something odd."""
+    value = copy.deepcopy(value)
+    for _ in range(dice.randint(1, 3)):
+        at: Any = value
+        while True:
+            keys = list(at) if isinstance(at, dict) else list(range(len(at)))
+            if not keys:
+                break
+            key = dice.choice(keys)
+            if isinstance(at[key], dict | list) and dice.random() < 0.7:
+                at = at[key]
+                continue
+            at[key] = copy.deepcopy(dice.choice(ODD))
+            break
+    return value
+
+
+def check(reply: Reply) -> None:
+    for text in (reply.thinking, reply.answer, reply.note):
+        assert isinstance(text, str)
+        text.encode("utf-8")
+    usage = reply.usage
+    assert 0 <= usage.input_tokens <= 10**9
+    assert 0 <= usage.output_tokens <= 3 * 10**9
+    assert 0 <= usage.cached_input_tokens <= usage.input_tokens
+    assert reply.thinking_tokens is None or reply.thinking_tokens >= 0
+    assert "None" not in (reply.thinking, reply.answer)
+
+
+@pytest.mark.parametrize("name", WIRES)
+def test_any_change_to_a_good_reply_is_still_read_and_judged(name: str) -> None:
+    dice = random.Random(0)
+    for _ in range(1000):
+        body = mutated(GOOD[name], dice)
+        raw = json.dumps(body).encode()
+        parsed = parse_body(raw)
+        problem_in(parsed, raw)
+        for wire in WIRES.values():
+            check(read_reply(wire, body))
+        for status in (400, 401, 403, 404, 418, 429, 500, 529):
+            kind_of_status(status, body)
+        retry_after({}, body)
+        output_limit(body)
+
+
+@pytest.mark.parametrize(
+    "raw", [b"", b"null", b"[" * 100_000, b"\xff\xfe{", b"1" * 5000, b'{"a":' + b"9" * 5000 + b"}"]
+)
+def test_a_body_of_any_bytes_is_judged(raw: bytes) -> None:
+    problem = problem_in(parse_body(raw), raw)
+    assert problem is not None
+    assert problem.retriable
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"reasoning_content": "hm", "content": "4"},
+        {"reasoning": "hm", "content": "4"},
+        {"thinking": "hm", "content": "4"},
+        {"thinking_blocks": [{"type": "thinking", "thinking": "hm"}], "content": "4"},
+        {"reasoning_details": [{"type": "reasoning.text", "text": "hm"}], "content": "4"},
+        {
+            "content": [
+                {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}]},
+                {"type": "text", "text": "4"},
+            ]
+        },
+        {"content": "<think>hm</think>4"},
+        {"content": "<think>\nhm\n</think>\n\n4"},
+        {"content": "hm</think>4"},
+        {"content": "[THINK]hm[/THINK]4"},
+        {"content": "<thinking>hm</thinking>4"},
+        {"content": "<thought>hm</thought>4"},
+        {"content": "<seed:think>hm</seed:think>4"},
+        {"content": "◁think▷hm◁/think▷4"},
+        {"content": "<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final<|message|>4<|return|>"},
+    ],
+    ids=lambda message: str(message)[:60],
+)
+def test_thinking_is_found_in_every_shape(message: dict[str, Any]) -> None:
+    reply = read_reply(WIRES["openai"], {"choices": [{"message": message, "finish_reason": "stop"}]})
+    assert (reply.thinking, reply.answer, reply.finish_reason) == ("hm", "4", "stop")
+
+
+def test_a_closing_tag_in_plain_prose_splits_nothing() -> None:
+    text = "Write `<think>` first and `</think>` last."
+    reply = read_reply(WIRES["openai"], {"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})
+    assert (reply.thinking, reply.answer) == ("", text)
+
+
+def test_tokens_of_thinking_outside_the_completion_are_reconciled_by_the_total() -> None:
+    usage = {"prompt_tokens": 1000, "completion_tokens": 10, "total_tokens": 11010}
+    body = {"choices": [{"message": {"content": "4"}, "finish_reason": "stop"}], "usage": usage}
+    assert read_reply(WIRES["openai"], body).usage.output_tokens == 10_010
+
+
+@pytest.mark.parametrize("reason", ["eos_token", "stop_sequence", "end_turn", "STOP", "eos", "stop", "COMPLETE"])
+def test_a_whole_reply_is_whole_in_any_server_s_words(reason: str) -> None:
+    body = {"choices": [{"message": {"content": "4"}, "finish_reason": reason}]}
+    assert read_reply(WIRES["openai"], body).finish_reason == "stop"

@@ -1,13 +1,13 @@
-"""The steered rows of a running batch: told of their tokens, and their wishes carried out on its logits.
+"""Logits processor for a whole batch: keeps each row in sync with its output and forces ids in the logits.
 
     batch = BatchLogitsProcessor()
     batch.put(slot, row, output)             # `output` is the engine's own list: it grows by what is sampled
     batch.steer(logits)                      # before each sampling
     batch.drop(slot)
 
-This stands in every step of somebody else's engine, so it must cost next to nothing there: a row is told of its tokens
-when one comes that may matter to it, torch is called equally often for any number of rows, and what grows with the
-vocabulary is done once for the largest logit, and again only for rows that may stop.
+It runs in every step of another project's engine, so it must cost next to nothing: a row is synced only when a token
+that matters to it arrives, the number of torch calls does not grow with the number of rows, and work that grows with
+the vocabulary is done once for the largest logit, and again only for rows that may stop.
 """
 
 from __future__ import annotations
@@ -26,21 +26,21 @@ AnyRow = TypeVar("AnyRow", bound="Steered | Refused")
 
 
 class SlotState(Generic[AnyRow]):
-    """A row of a running batch, the list in which its engine keeps what it sampled, and what it wants until then."""
+    """State of one slot: its row, the engine's list of sampled ids, and what it forces until the next sync."""
 
     __slots__ = ("_batch", "columns", "due", "output", "rare", "row", "script", "slot", "start")
 
     def __init__(self, batch: BatchLogitsProcessor, slot: int, row: AnyRow, output: list[int]) -> None:
         self._batch, self.slot, self.row, self.output = batch, slot, row, output
         self.due = self.start = 0
-        """The length of `output` at which the row must be told, and at which it was told last."""
+        """Length of `output` at which the row must be synced next, and at which it was synced last."""
         self.script: tuple[int, ...] = ()
         self.rare: frozenset[int] = frozenset()
         self.columns: tuple[int, ...] = ()
-        """Where nothing is forced: which of the batch's stop ids would be a stop."""
+        """While nothing is forced: indices of the batch's stop ids that are stops for this row."""
 
     def catch_up(self, output: Sequence[int] | None = None) -> None:
-        """Tell the row what is new in its output, which the engine may have given elsewhere, too."""
+        """Sync the row with its output, or with the given one where the engine reports it elsewhere."""
         row = self.row
         row.catch_up(self.output if output is None else output)
         self.due, self.start, self.script = row.due, row.num_observed, row.script
@@ -70,20 +70,20 @@ class BatchLogitsProcessor:
         return self._members[slot]
 
     def put(self, slot: int, row: AnyRow, output: list[int]) -> SlotState[AnyRow]:
-        """A row takes a slot; whatever had it leaves."""
+        """Put a row into a slot and remove the one that had it."""
         self._remove(slot)
         member = SlotState(self, slot, row, output)
         self._place(slot, member)
         return member
 
     def drop(self, slot: int) -> None:
-        """The row of a slot leaves, if there is one, told of all that is known: it may be rebuilt from its tokens."""
+        """Remove a slot's row, if any, after syncing it with its output, so that it can be rebuilt from its tokens."""
         member = self._remove(slot)
         if member is not None and min(member.output[member.row.num_observed :], default=0) >= 0:
             member.catch_up()
 
     def move(self, first: int, second: int, is_swap: bool) -> None:
-        """What is in one slot goes to another, and in a swap the other way, too."""
+        """Move a row to another slot, or swap two."""
         a, b = self._remove(first), self._remove(second)
         if a is not None:
             self._place(second, a)

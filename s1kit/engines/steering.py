@@ -28,7 +28,7 @@ _HIDDEN = -1
 
 
 class Memory:
-    """Which sampled ids stood for a stop: what a row that is rebuilt from its tokens cannot see in them."""
+    """Which sampled ids replaced a stop, which a row rebuilt from its tokens cannot tell from the ids."""
 
     def __init__(self) -> None:
         self._was_stop: OrderedDict[int, bool] = OrderedDict()
@@ -39,12 +39,12 @@ class Memory:
             self._was_stop.popitem(last=False)
 
     def was_stop(self, key: int) -> bool:
-        """True, too, of what another process decided: the number of waits then never exceeds what was asked for."""
+        """Whether the id replaced a stop; True where unknown, so that waits never exceed their number."""
         return self._was_stop.get(key, True)
 
 
 class Steered:
-    """One request, told of tokens after they were sampled."""
+    """One request under forcing by logits: it learns of tokens after they were sampled."""
 
     __slots__ = (
         "_block",
@@ -83,16 +83,16 @@ class Steered:
         self._seed = Random(plan.request.seed).getrandbits(64)
         self._block, self._draws = -1, [0.0]
         self._doubtful = frozenset(w.ids[0] for w in plan.waits).union(tokens.lead_ids[:1])
-        """Ids that the model may sample, and that may stand for a stop."""
+        """Ids that the model may sample itself and that may also replace a stop."""
         self.num_observed = 0
         self.script: tuple[int, ...] = ()
-        """The next tokens, where they are decided; after the end, nothing but the end of sequence."""
+        """Ids to force next; after the end, only the end of sequence."""
         self.stop_ids: frozenset[int] = frozenset()
-        """Where nothing is forced: the ids that are a stop, to be drawn against all others."""
+        """While nothing is forced: ids that count as a stop; their total probability decides whether one is drawn."""
         self.is_stopping = False
-        """Whether the draw for the next token said stop."""
+        """Whether the next token was drawn to be a stop."""
         self.rare: frozenset[int] = frozenset()
-        """Where nothing is forced: ids of which the row must be told at once."""
+        """While nothing is forced: ids after which `catch_up` must be called at once."""
         self._target = -1
         context = self.row.start()
         self._look_ahead(context[len(plan.prompt_ids) if num_given is None else num_given :])
@@ -103,18 +103,18 @@ class Steered:
 
     @property
     def forced(self) -> int | None:
-        """The next token, where it is decided."""
+        """The id that must be sampled next; None where the model decides."""
         return self.script[0] if self.script else None
 
     @property
     def due(self) -> int:
-        """How long the output is when the row must be told of it, whatever is in it."""
+        """Output length at which `catch_up` must be called next, whatever the tokens are."""
         if self.script:
             return self.num_observed + len(self.script)
         return self.num_observed + 1 + (0 if self.is_stopping else self.row.quiet)
 
     def draw(self, length: int) -> float:
-        """The number in [0, 1) against which a stop's probability is held, a function of seed and output length."""
+        """A uniform number in [0, 1) for the stop at this output length; the same for the same seed and length."""
         block, at = divmod(length, _BLOCK)
         if block != self._block:
             random = Random(self._seed + block)
@@ -122,9 +122,9 @@ class Steered:
         return self._draws[at]
 
     def settle(self, is_stopping: bool) -> int:
-        """The draw for the next token: returns the id that must stand for the stop; without one, stops are masked.
+        """Record whether the next token is a stop; returns the id to force in its place. Otherwise stops are masked.
 
-        May be called again before the token is there: an engine computes logits, too, for prompts in several pieces.
+        May be called again before the token is sampled: an engine also computes logits for prompts in several pieces.
         """
         self.is_stopping = is_stopping
         if is_stopping:
@@ -215,7 +215,7 @@ class Steered:
 
 
 class Refused:
-    """In the place of a `Steered` where a request cannot be honoured: it says why, and ends."""
+    """Stands in for `Steered` where a request cannot be honoured: it writes why, then ends."""
 
     __slots__ = ("_ids", "num_observed")
     rare: frozenset[int] = frozenset()

@@ -54,7 +54,7 @@ class TokenDriver:
         """Sampled since the transcript was last told."""
         self._room = 0
         self.quiet = 0
-        """How many tokens outside `_watched` need nothing but to be noted, which is nearly all of them."""
+        """Tokens outside `_watched` that can be appended before the next check."""
         self._watched: frozenset[int] = frozenset()
 
     @property

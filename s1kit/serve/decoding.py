@@ -37,7 +37,7 @@ class Delta:
 
 @dataclass(frozen=True, slots=True)
 class End:
-    """A job's last word."""
+    """A job's final event: why thinking and answer ended."""
 
     ending: Ending | None
     """How thinking ended; None where there was none to end."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import socket
 import threading
 import time
@@ -19,8 +20,12 @@ pytest.importorskip("starlette")
 from serving import CLIENT, Running, ScriptedServing, ask, joined, post, read_events, serving
 
 from s1kit.engines.scripted import Step
+from s1kit.errors import InputError
 from s1kit.forcing.formats import FORMATS
+from s1kit.serve import logs
 from s1kit.serve.local import Local
+from s1kit.serve.options import Options
+from s1kit.serve.server import run
 from s1kit.serve.state import Limits
 
 SUM = "1+1?"
@@ -211,14 +216,17 @@ def test_a_maximum_above_the_room_is_honoured_by_the_room_and_reported(server: S
         ({"tools": [{"type": "function", "function": {"name": "f"}}]}, "tools"),
         ({"response_format": {"type": "json_object"}}, "response_format"),
         ({"min_p": 0.1}, "min_p"),
-        ({"stream_options": {"include_usage": True}}, "stream_options"),
         ({"frequency_penalty": 0.5}, "frequency_penalty"),
         ({"logit_bias": {"5": 1}}, "logit_bias"),
         ({"messages": []}, "messages"),
         ({"messages": [{"role": "user"}]}, "messages.0"),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "messages.0.role"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content.0.type"),
-        ({"messages": [{"role": "user", "content": "x", "name": "bob"}]}, "messages.0.name"),
+        ({"messages": [{"role": "user", "content": "x", "x-y": 1}]}, "messages.0.x-y"),
+        ({"max-tokens": 5}, "max-tokens"),
+        ({"str": 5}, "str"),
+        ({"Message": {"a[": 1}}, "Message"),
+        ({"repetition_penalty": 1.1}, "repetition_penalty"),
         ({"max_tokens": 50, "max_completion_tokens": 60}, "max_completion_tokens"),
     ],
 )
@@ -448,3 +456,70 @@ def test_every_effort_is_honoured_by_the_room_there_is(server: Scripted, effort:
     reply = ask(server.url, reasoning_effort=effort, max_tokens=60)
     assert reply.status_code == 200, reply.text
     assert reply.json()["s1kit"]["budget"]["max_thinking_tokens"] < 60
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"metadata": {"a": "b"}, "service_tier": "auto", "store": True, "user": "u"},
+        {"prompt_cache_key": "k", "safety_identifier": "s", "verbosity": "medium", "modalities": ["text"]},
+        {"prediction": None, "audio": None, "never_heard_of": None, "stop": None, "tools": None},
+        {"repetition_penalty": 1.0, "tool_choice": "auto", "parallel_tool_calls": False, "tools": []},
+        {"stream_options": {"include_usage": True}},
+        {"chat_template_kwargs": {"enable_thinking": True}},
+        {"messages": [{"role": "user", "content": "1+1?", "name": "bob", "tool_calls": None}]},
+        {"messages": [{"role": "user", "content": [{"type": "text", "text": "1+1?", "cache_control": {"type": "x"}}]}]},
+        {
+            "messages": [
+                {"role": "user", "content": "1+1?"},
+                {
+                    "role": "assistant",
+                    "content": "2",
+                    "annotations": [],
+                    "reasoning": "so",
+                    "refusal": None,
+                    "reasoning_details": [{"type": "reasoning.text", "text": "so"}],
+                    "thinking_blocks": [{"type": "thinking", "thinking": "so", "signature": ""}],
+                },
+                {
+                    "role": "assistant",
+                    "content": [{"type": "thinking", "thinking": "x"}, {"type": "text", "text": "2"}],
+                },
+                {"role": "user", "content": "1+1?"},
+            ]
+        },
+    ],
+)
+def test_what_cannot_change_the_output_is_accepted(server: Scripted, fields: dict[str, Any]) -> None:
+    reply = ask(server.url, **fields)
+    assert reply.status_code == 200, reply.text
+
+
+def test_a_templates_switch_for_thinking_is_a_budget_of_zero(server: Scripted) -> None:
+    reply = ask(server.url, chat_template_kwargs={"enable_thinking": False}).json()
+    assert reply["s1kit"]["budget"]["max_thinking_tokens"] == 0
+
+
+def test_a_lenient_server_lists_unknown_fields_in_the_reply() -> None:
+    async def backend(_: AsyncExitStack) -> Local:
+        return Local(ScriptedServing({}), "scripted")
+
+    with serving(backend, Limits(is_lenient=True)) as running:
+        turn = {"role": "user", "content": "x", "mood": 1}
+        reply = post(running.url, {"messages": [turn], "x-y": 5, "max_tokens": 30})
+        assert reply.status_code == 200, reply.text
+        assert sorted(reply.json()["s1kit"]["ignored"]) == ["messages.0.mood", "x-y"]
+        assert post(running.url, {"messages": [turn], "x-y": 5, "max_tokens": "30"}).status_code == 400
+
+
+def test_a_field_name_cannot_forge_a_line_of_the_log() -> None:
+    record = logging.LogRecord("s1kit", logging.INFO, "", 0, "request", None, None)
+    record.fields = {"param": "x\n2026 error hacked\x1b]0;pwn\x07"}
+    line = logs._TextLines().format(record)
+    assert line.isprintable()
+
+
+@pytest.mark.parametrize("options", [{"api_key": [""]}, {"api_key": ["a", " "]}, {"port": 99999}, {"port": -1}])
+def test_an_empty_key_and_a_port_that_cannot_be_are_refused_at_the_start(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError):
+        run(Options(**options))

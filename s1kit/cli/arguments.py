@@ -167,6 +167,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     names.add_argument("--context", type=int, metavar="N", help="tokens of its context (default: what the model says)")
 
     dial = serve.add_argument_group("the dial")
+    dial.add_argument("--lenient", action="store_true", help="list unknown fields in the reply, do not refuse them")
     dial.add_argument("--default-budget", type=int, metavar="N", help="thinking tokens where a request states none")
     dial.add_argument(
         "--effort", action="append", default=[], metavar="NAME=N", help="what reasoning_effort NAME means"

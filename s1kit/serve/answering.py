@@ -16,9 +16,8 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Any, Literal
 
-from pydantic import ValidationError
-
 from s1kit.serve import logs
+from s1kit.serve.bodies import read_as
 from s1kit.serve.decoding import End, Job, thinking_part
 from s1kit.serve.fields import ChatBody, CompletionBody
 from s1kit.serve.http import (
@@ -34,7 +33,7 @@ from s1kit.serve.http import (
     while_connected,
 )
 from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
-from s1kit.serve.refusals import Refusal, from_validation
+from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import PING, Choice, Endpoint, Reply
 from s1kit.serve.state import Server, check_caller, check_model
 from s1kit.serve.tools import ToolCallReader
@@ -68,6 +67,7 @@ class _OneRequest:
         self._status = 200
         self._reply: Reply | None = None
         self._log: dict[str, Any] = {}
+        self._ignored: tuple[str, ...] = ()
         self._saw_thinking = self._saw_answer = False
 
     async def run(self) -> None:
@@ -117,15 +117,12 @@ class _OneRequest:
 
     def _parse(self, raw: bytes) -> tuple[ParsedRequest, ChatBody | CompletionBody]:
         server = self._server
-        kind = ChatBody if self._endpoint == "chat" else CompletionBody
-        try:
-            body = kind.model_validate_json(raw)
-        except ValidationError as error:
-            raise from_validation(error, _names(kind)) from error
+        body: ChatBody | CompletionBody
+        if self._endpoint == "chat":
+            body, self._ignored = read_as(ChatBody, raw, server.limits.is_lenient)
+        else:
+            body, self._ignored = read_as(CompletionBody, raw, server.limits.is_lenient)
         check_model(server, body.model)
-        if body.stream_options is not None and not body.stream:
-            what = "stream_options needs stream to be true."
-            raise Refusal(400, what, param="stream_options", code="fields_disagree")
         self._log = {"user": logs.hashed(body.user), "n": body.n}
         default = server.limits.default_budget
         if isinstance(body, ChatBody):
@@ -141,6 +138,7 @@ class _OneRequest:
                 asked.wants_logprobs,
                 self._is_stream,
                 _applied(job),
+                self._ignored,
             )
             for i, job in enumerate(asked.jobs)
         ]
@@ -288,7 +286,3 @@ async def _together(works: Sequence[Any]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _names(kind: type[ChatBody] | type[CompletionBody]) -> list[str]:
-    return list(kind.model_fields)

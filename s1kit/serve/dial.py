@@ -187,6 +187,10 @@ def _stated_budgets(fields: ThinkingFields, efforts: Mapping[str, int]) -> list[
         stated.append(("reasoning.max_tokens", fields.reasoning.max_tokens))
         if fields.reasoning.effort is not None:
             stated.append(("reasoning.effort", _effort(efforts, fields.reasoning.effort, "reasoning.effort")))
+    if fields.chat_template_kwargs is not None:
+        for name in ("enable_thinking", "thinking"):
+            if getattr(fields.chat_template_kwargs, name) is False:
+                stated.append((f"chat_template_kwargs.{name}", 0))
     if fields.reasoning_effort is not None:
         stated.append(("reasoning_effort", _effort(efforts, fields.reasoning_effort, "reasoning_effort")))
     found = [(name, value) for name, value in stated if value is not None]

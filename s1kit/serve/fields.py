@@ -1,6 +1,7 @@
 """The bodies of `/v1/chat/completions` and `/v1/completions`: every field that is understood, and no other.
 
-An unknown field, a wrong type or a number out of range is an error that names the field; nothing is ever ignored.
+An unknown field, a wrong type or a number out of range is an error that names the field. Fields that cannot change what
+is generated (ids, metadata, routing hints), nulls and neutral values are accepted.
 What the thinking fields mean together is decided in `dial`.
 """
 
@@ -30,10 +31,28 @@ class Wire(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _without_nulls(cls, given: Any) -> Any:
+        # Clients send null for what they leave out, also in fields that are not known here.
+        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
 
-class TextPart(Wire):
-    type: Literal["text"]
-    text: str
+
+class Part(Wire):
+    """A part of a message: text, or thinking that a client sends back with the turn it belongs to."""
+
+    type: Literal["text", "input_text", "output_text", "thinking", "reasoning"]
+    text: str | None = None
+    thinking: str | None = None
+    signature: str | None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    cache_control: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _has_text(self) -> Self:
+        if self.text is None and (self.thinking is None or "text" in self.type):
+            raise ValueError("the text is missing; give a string")
+        return self
 
 
 class FunctionCall(Wire):
@@ -43,6 +62,7 @@ class FunctionCall(Wire):
 
 
 class ToolCall(Wire):
+    index: int | None = None
     id: str
     type: Literal["function"] = "function"
     function: FunctionCall
@@ -52,17 +72,18 @@ class Message(Wire):
     """One turn. The nullable fields that a client echoes from an earlier reply are accepted where they are empty."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[TextPart] | None = None
+    content: str | list[Part] | None = None
     reasoning: str | None = None
     """An assistant's earlier thinking; whether it is shown to the model again is up to the chat template."""
     reasoning_content: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
-    name: None = None
-    refusal: None = None
-    annotations: None = None
-    audio: None = None
-    function_call: None = None
+    name: str | None = None
+    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    reasoning_details: list[dict[str, Any]] | None = None
+    """An echo of thinking, as `thinking_blocks`; `reasoning` is what reaches the chat template."""
+    thinking_blocks: list[dict[str, Any]] | None = None
+    cache_control: dict[str, Any] | None = None
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
@@ -77,7 +98,7 @@ class Message(Wire):
     @property
     def text(self) -> str:
         if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
+            return "".join(part.text or "" for part in self.content if "text" in part.type)
         return self.content or ""
 
 
@@ -85,6 +106,7 @@ class FunctionSpec(Wire):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
+    cache_control: dict[str, Any] | None = None
     strict: Literal[False] | None = None
     """Arguments are not constrained while decoding, so `true` is refused."""
 
@@ -109,6 +131,7 @@ class ResponseFormat(Wire):
 class StreamOptions(Wire):
     include_usage: bool = False
     include_obfuscation: Literal[False] = False
+    continuous_usage_stats: Literal[False] = False
 
 
 class ThinkingSwitch(Wire):
@@ -128,6 +151,13 @@ class ReasoningSwitch(Wire):
     """True: the reply leaves the thinking text out; it is still done and counted."""
 
 
+class TemplateSwitches(Wire):
+    """The switches of Qwen3's and DeepSeek's chat templates; false is a budget of 0."""
+
+    enable_thinking: bool | None = None
+    thinking: bool | None = None
+
+
 class ThinkingFields(Wire):
     """What is said about thinking; several names for one number must agree."""
 
@@ -143,6 +173,7 @@ class ThinkingFields(Wire):
     """The same as `max_tokens` or `effort`."""
     reasoning_effort: Effort | None = None
     """A name for a budget; `/v1/models` shows the map."""
+    chat_template_kwargs: TemplateSwitches | None = None
     min_thinking_tokens: TokenCount | None = None
     """Lower bound: stops before it become waits."""
     num_waits: Annotated[int, Field(ge=0, le=10_000)] | None = None
@@ -177,10 +208,24 @@ class SamplingFields(Wire):
     stream_options: StreamOptions | None = None
     user: Annotated[str, Field(max_length=1000)] | None = None
     """Appears in the log as a short hash, to tell users apart."""
+    # These cannot change what is generated.
+    metadata: dict[str, Any] | None = None
+    service_tier: str | None = None
+    store: bool | None = None
+    prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    safety_identifier: str | None = None
     # Accepted only at the value that changes nothing: these would act on thinking and answer as if they were one text.
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
+    length_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
+    min_tokens: Annotated[int, Field(ge=0, le=0)] | None = None
+    ignore_eos: Literal[False] | None = None
+    use_beam_search: Literal[False] | None = None
+    skip_special_tokens: Literal[True] | None = None
+    spaces_between_special_tokens: Literal[True] | None = None
 
 
 class ChatBody(SamplingFields, ThinkingFields):
@@ -194,8 +239,10 @@ class ChatBody(SamplingFields, ThinkingFields):
     tools: list[Tool] | None = None
     tool_choice: Literal["none", "auto"] | None = None
     response_format: ResponseFormat | None = None
-    store: Literal[False] | None = None
-    parallel_tool_calls: Literal[True] | None = None
+    parallel_tool_calls: bool | None = None
+    """False only without tools: how many calls a model makes is not constrained."""
+    modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
+    verbosity: Literal["medium"] | None = None
 
 
 class CompletionBody(SamplingFields, ThinkingFields):
@@ -213,4 +260,4 @@ class CompletionBody(SamplingFields, ThinkingFields):
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     echo: Literal[False] | None = None
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
-    suffix: None = None
+    suffix: Literal[""] | None = None

@@ -54,8 +54,9 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
         )
     if body.top_logprobs is not None and not body.logprobs:
         raise Refusal(400, "top_logprobs needs logprobs to be true.", param="top_logprobs", code="fields_disagree")
-    if body.tool_choice == "auto" and not body.tools:
-        raise Refusal(400, "tool_choice is auto, but there are no tools.", param="tool_choice", code="fields_disagree")
+    if body.parallel_tool_calls is False and wants_tools:
+        what = "parallel_tool_calls is false, but the number of calls is not constrained here. Leave it out."
+        raise Refusal(400, what, param="parallel_tool_calls", code="unsupported")
     response_format = _response_format(body, backend)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     if body.messages[-1].role not in ("user", "tool"):

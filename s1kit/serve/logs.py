@@ -29,9 +29,16 @@ class _JsonLines(logging.Formatter):
 
 class _TextLines(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        fields = " ".join(f"{k}={v}" for k, v in getattr(record, "fields", {}).items() if v is not None)
-        line = f"{record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
+        fields = " ".join(f"{k}={_safe(v)}" for k, v in getattr(record, "fields", {}).items() if v is not None)
+        time = datetime.fromtimestamp(record.created, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        line = f"{time} {record.levelname.lower():7} {record.getMessage()} {fields}".rstrip()
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
+
+
+def _safe(value: object) -> str:
+    """One word of one line: field names are a client's text, which may hold line breaks and terminal escapes."""
+    text = str(value)[:500]
+    return text if text.isprintable() else json.dumps(text)
 
 
 def set_up(form: LogFormat) -> None:

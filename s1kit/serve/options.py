@@ -37,6 +37,8 @@ class Options:
     effort: Sequence[str] = ()
     """`name=tokens`."""
     effort_map: str | None = None
+    lenient: bool = False
+    """Unknown fields are listed in the reply, not refused."""
     default_budget: int | None = None
     max_running: int = 256
     max_waiting: int = 512

@@ -86,7 +86,6 @@ _PARAMS = {
 _HINTS = {
     "extra_body": "It is an argument of the Python client, which moves what is inside to the top level before sending. "
     "Put the fields inside it at the top level of the JSON.",
-    "chat_template_kwargs": "Turn thinking off with thinking_token_budget 0, or on with a number.",
     "nvext": "Use max_thinking_tokens at the top level.",
     "think": "Use reasoning_effort, or thinking_token_budget.",
     "functions": "Use tools.",
@@ -95,10 +94,16 @@ _HINTS = {
 }
 
 
-def from_validation(error: ValidationError, known: Sequence[str]) -> Refusal:
-    """The first complaint of a failed validation; `known` are the fields of the body, for advice on unknown ones.
+def unknown_fields(error: ValidationError, given: object) -> list[list[str | int]]:
+    """The paths of the fields that are not known, in what the client sent."""
+    return [_path(p, given) for p in error.errors(include_url=False) if p["type"] == "extra_forbidden"]
 
-    Unknown fields come first: a misspelt field explains the complaints that follow from it.
+
+def from_validation(error: ValidationError, known: Sequence[str], given: object = None) -> Refusal:
+    """The first complaint of a failed validation.
+
+    `known` are the fields of the body, for advice on unknown ones; `given` is the body as the client sent it. Unknown
+    fields come first: a misspelt field explains the complaints that follow from it.
     """
     problems = error.errors(include_url=False, include_context=False, include_input=True)
     problem = next(
@@ -106,28 +111,32 @@ def from_validation(error: ValidationError, known: Sequence[str]) -> Refusal:
         # Of the branches of a union, the one that got furthest is the one that was meant.
         max(problems, key=lambda p: len(p["loc"])),
     )
-    param = _path(problem)
     if problem["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON: {problem['msg']}.", code="invalid_json")
+    path = _path(problem, given)
+    param = ".".join(map(str, path)) or None
     if problem["type"] == "extra_forbidden":
-        name = str(problem["loc"][-1])
-        advice = _HINTS.get(name) if len(problem["loc"]) == 1 else None
-        if advice is None and len(problem["loc"]) == 1:
-            advice = nearest(name, known)
-        elif advice is None:
-            advice = "Leave it out."
+        advice = _HINTS.get(str(path[-1])) if len(path) == 1 else None
+        if advice is None:
+            advice = nearest(str(path[-1]), known) if len(path) == 1 else "Leave it out."
         return Refusal(400, f"{param} is not a field of this request. {advice}", param=param, code="unknown_field")
-    said = dict.fromkeys(p["msg"] for p in problems if len(p["loc"]) == len(problem["loc"]) and _path(p) == param)
+    said = dict.fromkeys(p["msg"] for p in problems if len(p["loc"]) == len(problem["loc"]))
     return Refusal(400, f"{param or 'the body'}: {', or: '.join(said)}.", param=param, code="invalid_value")
 
 
-def _path(problem: ErrorDetails) -> str | None:
-    return ".".join(str(part) for part in problem["loc"] if not _is_branch(part)) or None
+def _path(problem: ErrorDetails, given: object) -> list[str | int]:
+    """Where a complaint is, in the client's own names.
 
-
-def _is_branch(part: object) -> bool:
-    # pydantic names the branch of a union ("str", "list[str]", "function-after[...]") as if it were a field.
-    return isinstance(part, str) and (part in _BRANCHES or "[" in part or "-" in part)
-
-
-_BRANCHES = frozenset({"str", "int", "float", "bool", "TextPart", "UnsupportedPart", "NamedTool", "Message"})
+    pydantic puts the branches of unions ("str", "list[Part]") between them: what leads nowhere in `given` is one.
+    """
+    path: list[str | int] = []
+    here: Any = given
+    for i, part in enumerate(problem["loc"]):
+        is_last = i == len(problem["loc"]) - 1
+        try:
+            here = here[part]
+        except (LookupError, TypeError):
+            if not (is_last and problem["type"] == "missing"):
+                continue
+        path.append(part)
+    return path

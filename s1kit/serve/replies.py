@@ -44,6 +44,8 @@ class Choice:
     """What was sent is not kept: a long stream holds no more memory than a short one."""
     budget: dict[str, int] | None = None
     """The thinking budget that applies; None where the model does not think."""
+    ignored: tuple[str, ...] = ()
+    """Unknown fields that a lenient server left out of the request."""
     thinking: list[str] = field(default_factory=list)
     content: list[str] = field(default_factory=list)
     tool_calls: list[dict[str, Any]] = field(default_factory=list)
@@ -92,12 +94,20 @@ class Choice:
     def account(self) -> dict[str, Any]:
         """The `s1kit` object of this choice."""
         end = self.tally.end
-        return {
-            "ending": end.ending if end is not None else None,
-            "num_waits": self.tally.num_waits,
-            "forced_tokens": self.tally.forced_tokens,
-            "seam": end.seam if end is not None else "ids",
-        } | ({"budget": self.budget} if self.budget is not None else {})
+        return (
+            {
+                "ending": end.ending if end is not None else None,
+                "num_waits": self.tally.num_waits,
+                "forced_tokens": self.tally.forced_tokens,
+                "seam": end.seam if end is not None else "ids",
+            }
+            | ({"budget": self.budget} if self.budget is not None else {})
+            | self._ignored_fields
+        )
+
+    @property
+    def _ignored_fields(self) -> dict[str, Any]:
+        return {"ignored": list(self.ignored)} if self.ignored else {}
 
 
 @dataclass(slots=True)

@@ -31,6 +31,14 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def run(options: Options) -> None:
     """Serve until a signal. Raises InputError for options that cannot be, and where the port is taken."""
     _check(options)
+    if not all(key.strip() for key in options.api_key) or os.environ.get("S1KIT_API_KEY", "x").strip() == "":
+        raise InputError(
+            "the API key is empty, which would let everybody in",
+            where="--api-key" if options.api_key else "S1KIT_API_KEY",
+            fix="Give a key, or leave it out (or unset the variable) to ask for none.",
+        )
+    if not 0 <= options.port <= 65535:
+        raise InputError(f"--port is {options.port}", where="--port", fix="Give 0 (any that is free) to 65535.")
     logs.set_up(options.log)
     efforts = read_efforts(Path(options.effort_map) if options.effort_map else None, tuple(options.effort))
     limits = _limits(options)
@@ -116,6 +124,7 @@ def _limits(options: Options) -> Limits:
         max_running=options.max_running,
         max_waiting=options.max_waiting,
         max_body_bytes=options.max_body,
+        is_lenient=options.lenient,
         default_budget=options.default_budget,
         allowed_hosts=LOOPBACK if options.host in LOOPBACK else None,
     )

@@ -25,6 +25,8 @@ class Limits:
     max_waiting: int = 512
     """Choices that wait for a place; more are told to come back."""
     max_body_bytes: int = 8 << 20
+    is_lenient: bool = False
+    """Unknown fields are listed in the reply (`s1kit.ignored`) and not refused."""
     default_budget: int | None = None
     """Most thinking tokens where a request states none; None: the room there is."""
     ping_seconds: float = 15.0

@@ -156,6 +156,12 @@ def test_a_loop_is_found_at_any_period_and_random_text_is_none() -> None:
     assert first_loop([random.randrange(3) for _ in range(2000)], 0, 0) is None
 
 
+def test_a_paragraph_said_three_times_is_no_loop_and_said_four_times_is_one() -> None:
+    paragraph = Random(5).sample(range(1000), 100)
+    assert not is_looping(paragraph * 3)
+    assert is_looping(paragraph * 4)
+
+
 def test_thinking_that_is_opened_again_shares_the_one_budget() -> None:
     plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(10, 0, 3), answer_tokens=60, wait="W"))
     tokens = plan.tokens

@@ -7,7 +7,6 @@ known, from the usage that the provider reports, and the generation says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 from s1kit.analysis.results import HIDDEN, UNCOUNTED
@@ -16,8 +15,6 @@ from s1kit.errors import InputError
 from s1kit.evaluate.published import read_published
 from s1kit.recipe import Comparator
 from s1kit.records import Generation, Question, Segment, Setting
-
-EVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
@@ -86,7 +83,8 @@ def ask(comparator: Comparator, effort: str, questions: Sequence[Question], jour
                 base_url=comparator.base_url,
                 price=comparator.price,
                 cap_usd=comparator.max_cost_usd,
-                already_spent=journal.spent_since(model.provider, model.name, EVER),
+                # One account for all efforts and all runs that share this journal.
+                run=f"evaluate {model.provider}/{model.name}",
             )
         except CapReached as error:
             raise CapReached(error.what, where=f"evaluate.comparators, {comparator.model}", fix=error.fix) from error

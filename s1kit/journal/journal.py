@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -93,16 +92,6 @@ class Journal:
             " sum(cost_usd), min(created), max(created) FROM replies GROUP BY 1, 2, 3, 4 ORDER BY 1, 2, 3, 4"
         )
         return [dict(zip((*names, "first", "last"), row, strict=True)) for row in rows]
-
-    def spent_since(self, provider: str, model: str, moment: datetime) -> float:
-        """Dollars that replies of a model cost from a moment on."""
-        ((dollars,),) = self._file.rows(
-            "SELECT coalesce(sum(cost_usd), 0) FROM replies WHERE provider = ? AND model = ? AND created >= ?",
-            (provider, model, moment.astimezone(UTC).isoformat(timespec="milliseconds")),
-        )
-        return float(dollars)
-
-    # ---- writing down -----------------------------------------------------------------------------------------------
 
     def put(self, entries: Iterable[Entry]) -> None:
         """Commit entries in one transaction; a key that is there already keeps its first reply."""

@@ -10,6 +10,7 @@ reply                     replies             whole, or as events
 from __future__ import annotations
 
 import asyncio
+import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -33,8 +34,10 @@ from s1kit.serve.http import (
     while_connected,
 )
 from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
+from s1kit.serve.messages import MessagesBody, MessagesReply
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import PING, Choice, Endpoint, Reply
+from s1kit.serve.responses import ResponsesBody, ResponsesReply, in_responses_names
 from s1kit.serve.state import Server, check_caller, check_model
 from s1kit.serve.tools import ToolCallReader
 
@@ -42,8 +45,11 @@ _LARGE_BODY = 1 << 15
 """Bytes above which a body is parsed, rendered and tokenised in a thread."""
 
 
+AnyReply = Reply | MessagesReply | ResponsesReply
+
+
 class Generate:
-    """`POST /v1/chat/completions` or `/v1/completions`, as an ASGI application of its own: it watches its client."""
+    """An endpoint that generates, as an ASGI application of its own: it watches its client."""
 
     def __init__(self, server: Server, endpoint: Endpoint) -> None:
         self._server = server
@@ -65,7 +71,8 @@ class _OneRequest:
         self._has_begun = False
         self._is_stream = False
         self._status = 200
-        self._reply: Reply | None = None
+        self._reply: AnyReply | None = None
+        self._is_summary = False
         self._log: dict[str, Any] = {}
         self._ignored: tuple[str, ...] = ()
         self._saw_thinking = self._saw_answer = False
@@ -117,33 +124,54 @@ class _OneRequest:
 
     def _parse(self, raw: bytes) -> tuple[ParsedRequest, ChatBody | CompletionBody]:
         server = self._server
-        body: ChatBody | CompletionBody
+        default, is_lenient = server.limits.default_budget, server.limits.is_lenient
+        if self._endpoint == "completions":
+            completion, self._ignored = read_as(CompletionBody, raw, is_lenient)
+            self._note(completion)
+            return parse_completion(completion, server.backend, server.efforts, default), completion
         if self._endpoint == "chat":
-            body, self._ignored = read_as(ChatBody, raw, server.limits.is_lenient)
-        else:
-            body, self._ignored = read_as(CompletionBody, raw, server.limits.is_lenient)
-        check_model(server, body.model)
-        self._log = {"user": logs.hashed(body.user), "n": body.n}
-        default = server.limits.default_budget
-        if isinstance(body, ChatBody):
+            body, self._ignored = read_as(ChatBody, raw, is_lenient)
+            self._note(body)
             return parse_chat(body, server.backend, server.efforts, default), body
-        return parse_completion(body, server.backend, server.efforts, default), body
+        given: MessagesBody | ResponsesBody
+        if self._endpoint == "messages":
+            given, self._ignored = read_as(MessagesBody, raw, is_lenient)
+        else:
+            given, self._ignored = response, _ = read_as(ResponsesBody, raw, is_lenient)
+            self._is_summary = response.reasoning is not None and response.reasoning.summary is not None
+        try:
+            body, _ = read_as(ChatBody, json.dumps(given.as_chat()).encode())
+            self._note(body)
+            return parse_chat(body, server.backend, server.efforts, default), body
+        except Refusal as refusal:
+            raise (in_responses_names(refusal) if self._endpoint == "responses" else refusal) from refusal
 
-    def _new_reply(self, asked: ParsedRequest, body: ChatBody | CompletionBody) -> Reply:
+    def _note(self, body: ChatBody | CompletionBody) -> None:
+        check_model(self._server, body.model)
+        self._log = {"user": logs.hashed(body.user), "n": body.n}
+
+    def _new_reply(self, asked: ParsedRequest, body: ChatBody | CompletionBody) -> AnyReply:
+        # The last event of a streamed response repeats all of its text.
+        keeps_text = not self._is_stream or self._endpoint == "responses"
         choices = [
             Choice(
                 i,
                 asked.dial.shows_thinking,
                 ToolCallReader() if asked.wants_tools else None,
                 asked.wants_logprobs,
-                self._is_stream,
+                not keeps_text,
                 _applied(job),
                 self._ignored,
             )
             for i, job in enumerate(asked.jobs)
         ]
+        model = self._server.backend.model
+        if self._endpoint == "messages":
+            return MessagesReply(model, choices, asked.prompt_tokens, self._id)
+        if self._endpoint == "responses":
+            return ResponsesReply(model, choices, asked.prompt_tokens, self._id, self._is_summary)
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return Reply(self._endpoint, self._server.backend.model, choices, asked.prompt_tokens, usage, self._id)
+        return Reply(self._endpoint, model, choices, asked.prompt_tokens, usage, self._id)
 
     async def _whole(self, jobs: list[Job]) -> None:
         reply = self._reply
@@ -231,7 +259,8 @@ class _OneRequest:
                 self._raw_send, refusal.status, refusal.encoded(), "application/json", refusal.headers | self._headers
             )
             return
-        event = b"data: " + refusal.encoded() + b"\n\ndata: [DONE]\n\n"
+        assert self._reply is not None
+        event = self._reply.failed(refusal)
         await self._raw_send({"type": "http.response.body", "body": event, "more_body": False})
 
     def _account(self) -> None:

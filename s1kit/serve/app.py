@@ -12,8 +12,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
 
+from s1kit import __version__
 from s1kit.serve import page
 from s1kit.serve.answering import Generate
+from s1kit.serve.counting import count_tokens, detokenize, tokenize
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import EFFORTS
 from s1kit.serve.logs import log
@@ -49,6 +51,12 @@ def make_app(
     routes = [
         Route("/v1/chat/completions", Generate(server, "chat"), methods=["POST"]),
         Route("/v1/completions", Generate(server, "completions"), methods=["POST"]),
+        Route("/v1/messages", Generate(server, "messages"), methods=["POST"]),
+        Route("/v1/responses", Generate(server, "responses"), methods=["POST"]),
+        Route("/v1/messages/count_tokens", answer(count_tokens), methods=["POST"]),
+        Route("/tokenize", answer(tokenize), methods=["POST"]),
+        Route("/detokenize", answer(detokenize), methods=["POST"]),
+        Route("/version", answer(_version, needs_key=False), methods=["GET"]),
         Route("/v1/models", answer(_models), methods=["GET"]),
         Route("/v1/models/{model:path}", answer(_model), methods=["GET"]),
         Route("/health", answer(_health, needs_key=False), methods=["GET"]),
@@ -78,7 +86,10 @@ def _guarded(server: Server, handler: Callable[[Server, Request], Any], needs_ke
 
 
 async def _not_found(request: Request, _: Exception) -> Response:
-    paths = "/v1/chat/completions, /v1/completions, /v1/models, /health, /metrics"
+    paths = (
+        "/v1/chat/completions, /v1/completions, /v1/messages, /v1/responses, /tokenize, /detokenize, /version, "
+        "/v1/models, /health, /metrics"
+    )
     refusal = Refusal(404, f"there is no {request.url.path} here. There are: {paths}.", code="unknown_path")
     return JSONResponse(refusal.body(), refusal.status)
 
@@ -128,6 +139,10 @@ async def _health(server: Server, _: Request) -> Response:
     trouble = await server.backend.check()
     busy = {"running": server.admission.running, "waiting": server.admission.waiting}
     return JSONResponse({"status": trouble or "ok", "model": server.backend.model} | busy, 503 if trouble else 200)
+
+
+def _version(_: Server, __: Request) -> Response:
+    return JSONResponse({"version": __version__})
 
 
 def _metrics(server: Server, _: Request) -> Response:

@@ -66,14 +66,20 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
             param=f"messages.{len(body.messages) - 1}.role",
             code="invalid_value",
         )
-    tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if wants_tools else None
-    prompt = _render(backend, body.messages, tools)
+    prompt = chat_ids(body, backend)
     question = next((m.text for m in reversed(body.messages) if m.role == "user"), "")
     thinks = backend.tokens.format.thinks
     if not thinks:
         _check_no_thinking(dial, backend)
     jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks, response_format)
     return ParsedRequest(jobs, dial, len(prompt), wants_tools, logprobs is not None)
+
+
+def chat_ids(body: ChatBody, backend: Backend) -> list[int]:
+    """The ids of the rendered chat, the opening delimiter included. Raises Refusal where the template does."""
+    wants_tools = bool(body.tools) and body.tool_choice != "none"
+    tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if wants_tools else None
+    return _render(backend, body.messages, tools)
 
 
 def parse_completion(
@@ -294,6 +300,12 @@ def _prompt_ids(backend: Backend, prompt: str | list[int]) -> list[int]:
             400, f"prompt holds the id {max(prompt)}; the largest is {largest}.", param="prompt", code="invalid_value"
         )
     return prompt
+
+
+def text_ids(backend: Backend, text: str) -> list[int]:
+    """The ids of a text; none for an empty one. Raises Refusal where it cannot fit by its length."""
+    check_length(backend, text, "prompt")
+    return encode(backend.tokens.tokenizer, text) if text else []
 
 
 def _is_thinking_open(tokens: TokenFormat, prompt: list[int]) -> bool:

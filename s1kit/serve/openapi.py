@@ -6,7 +6,10 @@ from functools import cache
 from typing import Any
 
 from s1kit import __version__
+from s1kit.serve.counting import DetokenizeBody, TokenizeBody
 from s1kit.serve.fields import ChatBody, CompletionBody
+from s1kit.serve.messages import CountBody, MessagesBody
+from s1kit.serve.responses import ResponsesBody
 
 _ERROR = {
     "type": "object",
@@ -51,7 +54,8 @@ _REFUSALS = {
 def document() -> dict[str, Any]:
     """OpenAPI 3.1, served at `/openapi.json`."""
     schemas: dict[str, Any] = {"Error": _ERROR, "Reply": _REPLY}
-    for body in (ChatBody, CompletionBody):
+    bodies = (ChatBody, CompletionBody, MessagesBody, CountBody, ResponsesBody, TokenizeBody, DetokenizeBody)
+    for body in bodies:
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
         schemas[body.__name__] = schema
@@ -61,6 +65,12 @@ def document() -> dict[str, Any]:
         "paths": {
             "/v1/chat/completions": {"post": _post("ChatBody")},
             "/v1/completions": {"post": _post("CompletionBody")},
+            "/v1/messages": {"post": _post("MessagesBody")},
+            "/v1/messages/count_tokens": {"post": _post("CountBody")},
+            "/v1/responses": {"post": _post("ResponsesBody")},
+            "/tokenize": {"post": _post("TokenizeBody")},
+            "/detokenize": {"post": _post("DetokenizeBody")},
+            "/version": {"get": _get("the version of s1kit")},
             "/v1/models": {"get": _get("the model that is served, and its effort map")},
             "/health": {"get": _get("whether work can be done", "503")},
         },
@@ -73,7 +83,14 @@ def document() -> dict[str, Any]:
 
 
 def _post(body: str) -> dict[str, Any]:
-    content = {"application/json": {"schema": {"$ref": "#/components/schemas/Reply"}}, "text/event-stream": {}}
+    content = {
+        "application/json": {
+            "schema": {"type": "object"}
+            if body not in ("ChatBody", "CompletionBody")
+            else {"$ref": "#/components/schemas/Reply"}
+        },
+        "text/event-stream": {},
+    }
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
     return {
         "requestBody": {

@@ -50,7 +50,11 @@ class Refusal(Exception):
 
     def body(self) -> dict[str, Any]:
         kind = _TYPES.get(self.status, "invalid_request_error" if self.status < 500 else "server_error")
-        return {"error": {"message": self.message, "type": kind, "param": self.param, "code": self.code}}
+        # The outer `type` is Anthropic's; OpenAI's clients skip it.
+        return {
+            "type": "error",
+            "error": {"message": self.message, "type": kind, "param": self.param, "code": self.code},
+        }
 
     def encoded(self) -> bytes:
         return json.dumps(self.body(), ensure_ascii=False).encode("utf-8", "replace")

@@ -19,9 +19,10 @@ from typing import Any, Literal
 
 from s1kit import __version__
 from s1kit.serve.decoding import Delta, End, Tally, TokenLogprob
+from s1kit.serve.refusals import Refusal
 from s1kit.serve.tools import ToolCallReader
 
-Endpoint = Literal["chat", "completions"]
+Endpoint = Literal["chat", "completions", "messages", "responses"]
 
 _IDS = {"chat": "chatcmpl-", "completions": "cmpl-"}
 _WHOLE = {"chat": "chat.completion", "completions": "text_completion"}
@@ -250,6 +251,10 @@ class Reply:
             f'{held}{self._head}{choice.index},{self._piece(choice, "", "", [])},"logprobs":null,'
             f'"finish_reason":"{choice.finish_reason}","s1kit":{account}}}]{whole}}}\n\n'
         )
+
+    def failed(self, refusal: Refusal) -> bytes:
+        """The last events of a stream that fails."""
+        return b"data: " + refusal.encoded() + b"\n\n" + DONE
 
     def tail(self) -> bytes:
         """What follows the last choice: usage where it was asked for, and the end of the stream."""

@@ -77,6 +77,8 @@ def check_caller(server: Server, scope: Scope, needs_key: bool) -> None:
         raise Refusal(403, f"this server does not answer to the name {host!r}. Start it with --host to serve others.")
     if needs_key and server.api_keys:
         scheme, _, given = header(scope, b"authorization").partition(" ")
+        if not given:
+            scheme, given = "bearer", header(scope, b"x-api-key")  # Anthropic's clients
         is_known = any(hmac.compare_digest(given.strip().encode(), key.encode()) for key in server.api_keys)
         if scheme.lower() != "bearer" or not is_known:
             what = "the API key is wrong." if given else "this server wants an API key."

@@ -1,0 +1,78 @@
+"""`/tokenize`, `/detokenize` and `/v1/messages/count_tokens`: a prompt as the model's own tokens, nothing decoded."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from s1kit.serve.bodies import Body, read_as
+from s1kit.serve.fields import ChatBody, TokenId, Wire
+from s1kit.serve.http import header, read_body
+from s1kit.serve.jobs import chat_ids, text_ids
+from s1kit.serve.messages import CountBody
+from s1kit.serve.refusals import Refusal
+from s1kit.serve.state import Server, check_model
+
+
+class TokenizeBody(Wire):
+    """The body of `POST /tokenize`: a text, or a chat that the template renders."""
+
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[dict[str, object]] | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if (self.prompt is None) == (self.messages is None):
+            raise ValueError("give prompt or messages, one of them")
+        return self
+
+
+class DetokenizeBody(Wire):
+    """The body of `POST /detokenize`."""
+
+    model: str | None = None
+    tokens: Annotated[list[TokenId], Field(max_length=1 << 20)]
+
+
+async def tokenize(server: Server, request: Request) -> Response:
+    """The ids of a text or of a rendered chat. Raises Refusal."""
+    body = await _read(server, request, TokenizeBody)
+    check_model(server, body.model)
+    if body.prompt is not None:
+        ids = text_ids(server.backend, body.prompt)
+    else:
+        chat, _ = read_as(ChatBody, json.dumps({"messages": body.messages}).encode())
+        ids = chat_ids(chat, server.backend)
+    return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": server.backend.context_tokens})
+
+
+async def detokenize(server: Server, request: Request) -> Response:
+    """The text of ids. Raises Refusal."""
+    body = await _read(server, request, DetokenizeBody)
+    check_model(server, body.model)
+    tokenizer = server.backend.tokens.tokenizer
+    largest = max(tokenizer.get_vocab().values(), default=-1)
+    if body.tokens and max(body.tokens) > largest:
+        what = f"tokens holds the id {max(body.tokens)}; the largest is {largest}."
+        raise Refusal(400, what, param="tokens", code="invalid_value")
+    return JSONResponse({"prompt": server.backend.tokens.decode(body.tokens, ())})
+
+
+async def count_tokens(server: Server, request: Request) -> Response:
+    """Anthropic's count of a prompt. Raises Refusal."""
+    body = await _read(server, request, CountBody)
+    check_model(server, body.model)
+    chat, _ = read_as(ChatBody, json.dumps(body.as_chat()).encode())
+    return JSONResponse({"input_tokens": len(chat_ids(chat, server.backend))})
+
+
+async def _read(server: Server, request: Request, kind: type[Body]) -> Body:
+    if header(request.scope, b"content-type").partition(";")[0].strip().lower() != "application/json":
+        raise Refusal(415, "the body is not JSON by its type. Send content-type: application/json.")
+    raw = await read_body(request.scope, request.receive, server.limits.max_body_bytes)
+    return read_as(kind, raw, server.limits.is_lenient)[0]

@@ -16,6 +16,7 @@ from s1kit.evaluate.decode import Decoding, fill
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.recipe import Evaluate
 from s1kit.records import Generation, Setting
+from s1kit.report.page_settings import settings_table
 from s1kit.report.report import findings_of, report, summary
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline
@@ -75,6 +76,20 @@ def test_a_report_of_two_budgets_and_nothing_else_works(tmp_path: Path) -> None:
     text = summary(run)
     assert "64 tokens" in text
     assert "report.html" in text
+
+
+def test_a_wait_text_is_shown_as_it_is_and_runs_nothing(tmp_path: Path) -> None:
+    """Two evaluations with different waits make the text of one a method's name."""
+    recipe = recipe_of(tmp_path, max_tokens=[64], num_waits=[0, 1])
+    run = run_of(recipe)
+    evaluate(recipe, run)
+    findings = findings_of(run, [])
+    point = findings.by_waits[-1]
+    findings.__dict__["others"] = {'waiting with "<hmm><script>alert(1)</script>"': [point]}
+    html = settings_table(findings)
+    assert "<hmm>" not in html
+    assert "<script>" not in html
+    assert "&lt;hmm&gt;" in html
 
 
 def test_a_known_curve_is_recovered(tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from s1kit.analysis.statistics import (
     holm,
     paired_difference,
     sign_test,
-    student_quantile,
+    t_quantile,
+    tango,
     wilson,
 )
 
@@ -44,11 +45,13 @@ def test_clopper_pearson_gives_the_values_of_tables() -> None:
 
 def test_holm_adjusts_in_order_and_never_above_one() -> None:
     assert holm([0.5, 0.001, 0.6]) == [1.0, 0.003, 1.0]
+    # Bonferroni would give 0.06 and 0.06 for the last two.
+    assert holm([0.01, 0.02, 0.02]) == pytest.approx([0.03, 0.04, 0.04])
 
 
-def test_student_quantiles_match_the_table() -> None:
-    for df, value in [(4, 2.776), (9, 2.262), (29, 2.045), (99, 1.984)]:
-        assert student_quantile(df) == pytest.approx(value, abs=0.012)
+def test_t_quantiles_match_the_table() -> None:
+    for df, value in [(1, 12.706), (4, 2.776), (9, 2.262), (29, 2.045), (99, 1.984)]:
+        assert t_quantile(df) == pytest.approx(value, abs=0.001)
 
 
 def test_flips_are_counted_from_the_same_questions() -> None:
@@ -57,17 +60,43 @@ def test_flips_are_counted_from_the_same_questions() -> None:
     assert table.p_value == 1.0
 
 
-def test_few_changes_get_an_exact_interval_and_many_a_bootstrap() -> None:
+def test_no_change_at_all_still_leaves_room_for_one() -> None:
+    same = np.zeros((8, 1))
+    value, low, high = paired_difference(same, same)
+    assert value == 0
+    # z^2 / (n + z^2), on both sides.
+    assert (low, high) == pytest.approx((-0.324, 0.324), abs=0.001)
+
+
+def test_the_interval_may_exceed_the_share_of_changed_questions() -> None:
     before = np.zeros((100, 1))
     after = before.copy()
     after[:5] = 1
-    low, _ = clopper_pearson(5, 5)
-    difference = paired_difference(before, after)
-    assert difference.value == 0.05
-    assert difference.low == pytest.approx((2 * low - 1) * 0.05)
-    assert not difference.excludes_zero  # five of five: p = 0.0625
+    assert paired_difference(before, after).high > 0.1
     after[:60] = 1
     assert paired_difference(before, after).excludes_zero
+
+
+def test_all_right_and_all_wrong_have_intervals_that_end_at_the_bounds() -> None:
+    zeros, ones = np.zeros((12, 1)), np.ones((12, 1))
+    assert paired_difference(zeros, ones).high == 1
+    assert paired_difference(ones, zeros).low == -1
+    assert paired_difference(zeros[:1], ones[:1]).value == 1
+
+
+def test_few_questions_with_repeats_are_widened_as_a_t_interval_is() -> None:
+    rng = np.random.default_rng(7)
+    outcomes = rng.integers(0, 2, (5, 4)).astype(float)
+    _, low, high = accuracy(outcomes)
+    narrow = wilson(outcomes.mean() * 20, 20)
+    assert high - low > 1.2 * (narrow.high - narrow.low)
+    before, after = np.zeros((6, 4)), np.zeros((6, 4))
+    after[0, :2] = after[1, :3] = 1
+    _, low, high = paired_difference(before, after)
+    delta = after.mean(axis=1)
+    worth = 6 * (delta.sum() / 6 - delta.mean() ** 2) / delta.var(ddof=1)
+    by_normal = tango(delta.sum() * worth / 6, 0.0, worth)
+    assert high - low > 1.15 * (by_normal[1] - by_normal[0])
 
 
 def test_more_comparisons_widen_the_interval() -> None:
@@ -110,19 +139,70 @@ def test_the_interval_of_an_accuracy_covers_the_truth_as_often_as_it_says(
     assert 0.93 <= hits / runs <= 0.975
 
 
-@pytest.mark.parametrize(("questions", "repeats", "lift"), [(30, 4, 0.1), (100, 1, 0.1), (300, 1, 0.1)])
-def test_the_paired_interval_covers_the_true_difference_as_often_as_it_says(
+def _coverage_of_one_draw(n: int, fixed: float, broken: float) -> float:
+    """Exact: the probabilities of all tables whose interval holds the true difference, summed."""
+    from scipy.stats import binom
+
+    total = 0.0
+    for num in range(n + 1):
+        of_changed = binom.pmf(num, n, fixed + broken)
+        if of_changed < 1e-7:
+            continue
+        for ups in range(num + 1):
+            chance = of_changed * binom.pmf(ups, num, fixed / (fixed + broken))
+            if chance > 1e-8:
+                low, high = tango(ups, num - ups, n)
+                total += chance * (low <= fixed - broken <= high)
+    return float(total)
+
+
+@pytest.mark.parametrize(
+    ("n", "fixed", "broken"),
+    [
+        (30, 0.05, 0.0),
+        (30, 0.10, 0.02),
+        (500, 0.02, 0.0),
+        (12, 0.3, 0.1),
+        (12, 0.2, 0.2),
+        (60, 0.15, 0.15),
+        (120, 0.3, 0.05),
+    ],
+)
+def test_the_paired_interval_of_one_draw_covers_the_truth_as_often_as_it_says(
+    n: int, fixed: float, broken: float
+) -> None:
+    coverage = _coverage_of_one_draw(n, fixed, broken)
+    assert coverage >= 0.92
+    # With few changes only few tables are possible, and no interval can be exact.
+    assert coverage <= (0.975 if n * (fixed + broken) > 8 else 0.998)
+
+
+@pytest.mark.parametrize(
+    ("questions", "repeats", "lift"), [(12, 16, 0.1), (30, 4, 0.1), (30, 16, 0.02), (100, 2, 0.1), (300, 16, 0.05)]
+)
+def test_the_paired_interval_of_repeats_covers_the_truth_as_often_as_it_says(
     questions: int, repeats: int, lift: float
 ) -> None:
     rng = np.random.default_rng(2)
-    hits, runs = 0, 400
+    hits, runs = 0, 600
     for _ in range(runs):
         chance = rng.beta(1.0, 1.0, questions) * (1 - lift)
         before = (rng.random((questions, repeats)) < chance[:, None]).astype(float)
         after = (rng.random((questions, repeats)) < chance[:, None] + lift).astype(float)
         _, low, high = paired_difference(before, after)
         hits += low <= lift <= high
-    assert 0.92 <= hits / runs <= 0.98
+    assert 0.925 <= hits / runs <= 0.985
+
+
+def test_the_paired_interval_covers_where_few_questions_change_in_all_their_repeats() -> None:
+    rng = np.random.default_rng(4)
+    hits, runs, share = 0, 600, 0.05
+    for _ in range(runs):
+        before = np.zeros((60, 16))
+        after = np.repeat((rng.random((60, 1)) < share).astype(float), 16, axis=1)
+        _, low, high = paired_difference(before, after)
+        hits += low <= share <= high
+    assert hits / runs >= 0.92
 
 
 def test_the_bootstrap_covers_the_truth_as_often_as_it_says() -> None:

@@ -26,7 +26,7 @@ def settings_table(findings: Findings) -> str:
     for name, colour, group in groups:
         if group:
             swatch = f'<span class="swatch" style="background:var(--{colour})"></span>' if colour else ""
-            rows.append(f'<tr><td class="group" colspan="7">{swatch}{name}</td></tr>')
+            rows.append(f'<tr><td class="group" colspan="7">{swatch}{escape(name)}</td></tr>')
             rows += [_point_row(p) for p in group]
     return section(
         "All settings",

@@ -160,7 +160,7 @@ def test_what_only_the_prompt_rules_out_is_said_in_the_completion_and_the_server
     # Thinking is opened inside max_tokens where the prompt does not end so, and then there is no room.
     prompt = reference.tokenizer.encode("Which?")
     body = {"model": str(folder), "prompt": prompt, "max_tokens": 120, "temperature": 0.0}
-    asked = {"max_thinking_tokens": 100, "answer_tokens": 16}
+    asked = {"max_thinking_tokens": 100, "min_thinking_tokens": 100, "answer_tokens": 16}
     reply = httpx.post(f"{url}/completions", json=body | {"vllm_xargs": asked}, timeout=120.0)
     assert "s1kit refused this request" in reply.text
     assert complete(url, folder, {"max_thinking_tokens": 5, "answer_tokens": 16}).status_code == 200

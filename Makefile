@@ -54,8 +54,9 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-
 	@test -x .venv-engines-llama-cpp/bin/python || $(PYTHON) -m venv .venv-engines-llama-cpp
 	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
 	@# openai, fastapi and accelerate are what transformers serve needs.
-	@echo "compiling llama.cpp, about ten minutes"
-	.venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
+	@# Its native build has AMX kernels that crash on quantised weights in a batched pass (0.3.36); AVX2 runs them.
+	@echo "compiling llama.cpp, ten minutes and more"
+	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON" .venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
 	  -e '.[torch,llama-cpp,serve]' pytest hypothesis openai fastapi accelerate
 	@touch $@
 

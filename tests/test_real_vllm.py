@@ -71,6 +71,19 @@ def test_a_request_may_fill_the_whole_context(folder: Path) -> None:
     full = [g for g in found if prompt + sum(s.num_tokens for s in g.segments) == 84]
     assert full
     assert {(g.answer_finish, g.thinking_tokens) for g in full} == {("length", 64)}
+    # With room to spare, too, no pass follows the last token that a request may have.
+    passes = []
+    for seed in range(20):
+        batch = engine.decoder()
+        batch.admit(engine.plan(replace(request, answer_tokens=1, seed=seed)))
+        steps = [batch.step()]
+        while not batch.is_idle:
+            steps.append(batch.step())
+        last = steps[-1][-1].generation
+        if (last.answer_finish, last.thinking_tokens) == ("length", 64):
+            passes.append(len(steps) - sum(s.num_tokens for s in last.segments))
+    assert passes
+    assert set(passes) == {0}
 
 
 def test_seeded_requests_whose_prompts_do_not_fit_into_one_step_are_sampled_too(folder: Path) -> None:

@@ -1,8 +1,9 @@
 """Formats derived from chat templates: each family's own way to open, close or switch off thinking.
 
 A template here is reduced to what decides the format: how an assistant's earlier thinking is written, and how the
-prompt for a reply ends. Source: the families' published templates, as llama.cpp keeps them in models/templates, and
-the model cards.
+prompt for a reply ends. Read in llama.cpp's models/templates: DeepSeek-V3.1, DeepSeek-R1-Distill, GLM-4.6, Seed-OSS,
+MiniMax-M2, Nemotron Nano v2, Nemotron Super v1.5, Gemma 4 and Kimi-K2-Thinking. The other families are from secondary
+sources: their exact whitespace is still to be held against the published templates.
 """
 
 from __future__ import annotations

@@ -84,6 +84,19 @@ def test_all_right_and_all_wrong_have_intervals_that_end_at_the_bounds() -> None
     assert paired_difference(zeros[:1], ones[:1]).value == 1
 
 
+def test_an_accuracy_over_repeats_has_the_quantile_of_t() -> None:
+    # Their variance makes 5 questions x 4 repeats worth 8 trials.
+    outcomes = np.array([[1, 1, 1, 0], [0, 0, 0, 1], [1, 1, 0, 0], [1, 1, 1, 1], [0, 0, 0, 0]], dtype=float)
+    assert tuple(accuracy(outcomes)) == pytest.approx(tuple(wilson(4, 8, z=t_quantile(4))))
+
+
+def test_several_comparisons_widen_an_interval_over_repeats_too() -> None:
+    before, after = np.zeros((30, 16)), np.zeros((30, 16))
+    after[:4, :8] = 1
+    one, ten = paired_difference(before, after), paired_difference(before, after, comparisons=10)
+    assert ten.low < one.low < one.high < ten.high
+
+
 def test_few_questions_with_repeats_are_widened_as_a_t_interval_is() -> None:
     rng = np.random.default_rng(7)
     outcomes = rng.integers(0, 2, (5, 4)).astype(float)

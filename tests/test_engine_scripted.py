@@ -144,3 +144,14 @@ def test_ask_marks_what_was_forced(tmp_path: Path, capsys: pytest.CaptureFixture
     out, err = capsys.readouterr()
     assert out.startswith("hm[Wait] two .")
     assert "1 waits" in err
+
+
+def test_a_caller_that_stops_listening_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = ScriptedEngine(restless)
+    batch = engine.decoder()
+    monkeypatch.setattr(engine, "decoder", lambda: batch)
+    running = engine.generate(random_requests(20))
+    next(running)
+    assert not batch.is_idle
+    running.close()
+    assert batch.is_idle

@@ -18,7 +18,7 @@ from pathlib import Path
 from random import Random
 from typing import Any, NamedTuple
 
-from s1kit.html import details, page, paragraph, section, table, write_page
+from s1kit.html import environment, write_page
 from s1kit.pool.collect import collect
 from s1kit.questions import read_questions
 from s1kit.recipe import Recipe
@@ -29,6 +29,16 @@ SETS = ("math500", "aime24", "aime25")
 EXAMPLES = 10
 SHOWN = 160
 """Characters of an evaluation question that the page repeats: enough to compare, not enough to learn a test from."""
+
+
+PAGE = """{% extends "layout.jinja" %}{% import "macros.jinja" as m %}
+{% block title %}Three tiers of decontamination{% endblock %}
+{% block main %}{{ m.head("s1kit", "Three tiers of decontamination", lead) }}
+<section><h2>Counts</h2>{{ m.table(columns, counts) }}</section>
+<p>Tier semantic: cosine of at least {{ similarity }}; nobody judged the pairs.</p>
+{% for name, examples in sections %}
+<section><h2>{{ name }}</h2>{% for example in examples %}{{ m.details(*example) }}{% endfor %}</section>
+{% endfor %}{% endblock %}"""
 
 
 class Found(NamedTuple):
@@ -118,7 +128,7 @@ def main() -> None:
         for tier, found in results.items()
     ]
     columns = ["tier", "questions", *SETS, *(f"also in {tier}" for tier in ids)]
-    sections = [section("Counts", table(columns, counts))]
+    sections = []
     for row in [columns, *counts]:
         print("| " + " | ".join(str(cell) for cell in row) + " |")
     chosen = {
@@ -129,18 +139,20 @@ def main() -> None:
     lines = []
     for name, found in chosen.items():
         shown = Random(0).sample(publishable(found), min(EXAMPLES, len(publishable(found))))
-        body = [
-            details(f"{f.source}: {f.evidence}", f"{f.text}\n\n--- {f.set_name}:\n\n{cut(f.question)}") for f in shown
-        ]
-        sections.append(section(f"{name}: {len(shown)} of {len(found):,}", *body))
+        body = [(f"{f.source}: {f.evidence}", f"{f.text}\n\n--- {f.set_name}:\n\n{cut(f.question)}") for f in shown]
+        sections.append((f"{name}: {len(shown)} of {len(found):,}", body))
         lines += [f"\n*{name}*: {len(shown)} of {len(found):,}\n"]
         lines += [f"- `{cut(f.text)}`  \n  `{cut(f.question)}` ({why(f)})" for f in shown]
     (given.out / "examples.md").write_text("\n".join(lines) + "\n", encoding="utf-8")
     lead = (
         "Real questions against MATH500, AIME 2024 and AIME 2025. Examples are MATH beside MATH500, drawn with seed 0."
     )
-    sections.insert(1, paragraph(f"Tier semantic: cosine of at least {given.similarity}; nobody judged the pairs."))
-    write_page(given.out / "tiers.html", page("Three tiers of decontamination", sections, lead))
+    html = (
+        environment("s1kit.pool")
+        .from_string(PAGE)
+        .render(lead=lead, columns=columns, counts=counts, similarity=given.similarity, sections=sections)
+    )
+    write_page(given.out / "tiers.html", html)
 
 
 if __name__ == "__main__":

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import re
+import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import s1kit
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.results import Draws, Results
 from s1kit.analysis.settings import grid
@@ -16,10 +19,10 @@ from s1kit.evaluate.decode import Decoding, fill
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.recipe import Evaluate
 from s1kit.records import Generation, Setting
-from s1kit.report.page_settings import settings_table
-from s1kit.report.report import findings_of, report, summary
+from s1kit.report.report import body_of, findings_of, report, summary
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline
+from s1kit.report.view import templates
 from s1kit.stage import write_rows
 from tests.fake_walker import Walker, walks
 from tests.test_evaluate import recipe_of, run_of
@@ -78,18 +81,45 @@ def test_a_report_of_two_budgets_and_nothing_else_works(tmp_path: Path) -> None:
     assert "report.html" in text
 
 
+HOSTILE = 'waiting with "<hmm><script>alert(1)</script>"'
+
+
 def test_a_wait_text_is_shown_as_it_is_and_runs_nothing(tmp_path: Path) -> None:
     """Two evaluations with different waits make the text of one a method's name."""
     recipe = recipe_of(tmp_path, max_tokens=[64], num_waits=[0, 1])
     run = run_of(recipe)
     evaluate(recipe, run)
     findings = findings_of(run, [])
-    point = findings.by_waits[-1]
-    findings.__dict__["others"] = {'waiting with "<hmm><script>alert(1)</script>"': [point]}
-    html = settings_table(findings)
+    findings.__dict__["others"] = {HOSTILE: [findings.by_waits[-1]]}
+    shown = body_of(run, recipe, findings, tmp_path)
+    html = templates().get_template("report.jinja").render(shown | {"recipe": recipe, "notes": ["<hmm>"]})
     assert "<hmm>" not in html
-    assert "<script>" not in html
-    assert "&lt;hmm&gt;" in html
+    assert "<script>alert" not in html
+    assert html.count("&lt;hmm&gt;&lt;script&gt;") >= 3  # the table of settings, that of methods, the legend
+
+
+def test_a_question_and_its_source_are_shown_as_they_are_and_run_nothing(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, max_tokens=[64], num_waits=[0, 1])
+    path = tmp_path / "questions.jsonl"
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    for row in rows[3:]:
+        row["source"] = "<svg onload=alert(1)>"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = run_of(recipe)
+    evaluate(recipe, run)
+    html = (report(recipe, run).folder / "report.html").read_text()
+    assert "<svg onload" not in html
+    assert "&lt;svg onload=alert(1)&gt;" in html
+
+
+def test_every_template_is_in_the_wheel(tmp_path: Path) -> None:
+    """What a page needs is package data: an installation without it draws no report."""
+    root = Path(s1kit.__file__).parent
+    templates = {str(p.relative_to(root.parent)) for p in root.rglob("templates/*")}
+    assert {"s1kit/html/templates/page.css", "s1kit/report/templates/report.jinja"} <= templates
+    build = pytest.importorskip("hatchling.builders.wheel", reason="hatchling builds the wheel")
+    (wheel,) = build.WheelBuilder(str(root.parent)).build(directory=str(tmp_path), versions=["standard"])
+    assert templates <= set(zipfile.ZipFile(wheel).namelist())
 
 
 def test_a_known_curve_is_recovered(tmp_path: Path) -> None:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
-from html import escape
+from collections.abc import Iterable, Sequence
 
-from s1kit.html import bars, details, histogram, page, reason_section, section, table, write_page
+from s1kit.html import environment, histogram, write_page
 from s1kit.records import Dropped, Sample, Trace
 from s1kit.stage import Stage
 
 PAGE = "curate.html"
 EXAMPLES = 12
+"""Examples shown of each reason."""
 
 
 def write_curate_page(
@@ -23,88 +23,58 @@ def write_curate_page(
 
 
 def curate_page(stage: Stage, candidates: Sequence[Trace], samples: Sequence[Sample], drops: Sequence[Dropped]) -> str:
-    counts = stage.counts
+    """The page as HTML."""
+    counts, config = stage.counts, stage.config
     chosen = [sample.trace for sample in samples]
-    funnel = {
-        "traces": counts["in"],
-        "after quality": counts["after_quality"],
-        "after difficulty": counts["after_difficulty"],
-        "selected": counts["out"],
-    }
-    sections = [
-        section("Funnel", bars(funnel)),
-        section("Reasons", bars(dict(Counter(d.reason for d in drops).most_common()))),
-        section("Thinking tokens of the candidates", bars(histogram([t.thinking_tokens for t in candidates]))),
-        section("Thinking tokens of the samples", bars(histogram([t.thinking_tokens for t in chosen]))),
-        section(
-            "Domains",
-            _before_after(
-                "domain", _count([t.question.domain for t in candidates]), _count([t.question.domain for t in chosen])
-            ),
-        ),
-        section(
-            "Sources",
-            _before_after(
-                "source", _count([t.question.source for t in candidates]), _count([t.question.source for t in chosen])
-            ),
-        ),
-        section("Picked by", bars(stage.figures.get("picked_by", {}))),
-    ]
-    if overlap := stage.figures.get("overlap"):
-        sections.append(section("Questions that two selections share", overlap_table(overlap)))
-    if confusion := stage.figures.get("domain_confusion"):
-        sections.append(
-            section("Domains by keywords and by the model", table(["keywords", "model", "questions"], confusion))
-        )
     by_reason: defaultdict[str, list[Dropped]] = defaultdict(list)
     for drop in drops:
         by_reason[drop.reason].append(drop)
-    sections += [
-        reason_section(reason, rows, _example, EXAMPLES)
-        for reason, rows in sorted(by_reason.items(), key=lambda r: -len(r[1]))
-    ]
-    config = stage.config
+    reasons = sorted(by_reason.items(), key=lambda found: -len(found[1]))
     quality, students = (", ".join(config[key]) or "none" for key in ("quality", "students"))
-    lead = f"Selection {config['selection']}, seed {stage.seed}; quality: {quality}; students: {students}."
-    return page("From traces to samples", sections, lead)
-
-
-def overlap_table(overlap: Mapping[str, Mapping[str, int]]) -> str:
-    """How many questions each pair of selections has in common, the darker the larger a share of the row's own.
-
-    The diagonal is a selection's size.
-    """
-    head = "".join(f'<th class="n">{escape(name)}</th>' for name in overlap)
-    body = "".join(
-        f"<tr><th>{escape(name)}</th>{''.join(_shaded(shared[other], shared[name]) for other in overlap)}</tr>"
-        for name, shared in overlap.items()
+    return (
+        environment("s1kit.curate")
+        .get_template("curate.jinja")
+        .render(
+            lead=f"Selection {config['selection']}, seed {stage.seed}; quality: {quality}; students: {students}.",
+            funnel={
+                "traces": counts["in"],
+                "after quality": counts["after_quality"],
+                "after difficulty": counts["after_difficulty"],
+                "selected": counts["out"],
+            },
+            why=dict(Counter(d.reason for d in drops).most_common()),
+            candidate_tokens=histogram([t.thinking_tokens for t in candidates]),
+            sample_tokens=histogram([t.thinking_tokens for t in chosen]),
+            before_after=[
+                (
+                    "Domains",
+                    "domain",
+                    _shares((t.question.domain for t in candidates), (t.question.domain for t in chosen)),
+                ),
+                (
+                    "Sources",
+                    "source",
+                    _shares((t.question.source for t in candidates), (t.question.source for t in chosen)),
+                ),
+            ],
+            picked_by=stage.figures.get("picked_by", {}),
+            overlap=stage.figures.get("overlap"),
+            confusion=stage.figures.get("domain_confusion"),
+            reasons=[(reason, len(found), [_example(d) for d in found[:EXAMPLES]]) for reason, found in reasons],
+            examples=EXAMPLES,
+        )
     )
-    return f'<div class="wide"><table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 
-def _shaded(num: int, of: int) -> str:
-    percent = 100 * num / max(1, of)
-    shade = f"background: color-mix(in srgb, var(--bar) {0.8 * percent:.0f}%, transparent)"
-    return f'<td class="n" style="{shade}">{num:,}<br><span class="soft">{percent:.0f} %</span></td>'
+def _shares(before: Iterable[str], after: Iterable[str]) -> list[tuple[str, int, float, int, float]]:
+    """Each name with its count and percentage among the candidates and among the samples."""
+    old, new = Counter(before), Counter(after)
+    totals = max(1, old.total()), max(1, new.total())
+    return [(name, n, 100 * n / totals[0], new[name], 100 * new[name] / totals[1]) for name, n in old.most_common()]
 
 
-def _count(names: Sequence[str]) -> Counter[str]:
-    return Counter(names)
-
-
-def _before_after(what: str, before: Counter[str], after: Counter[str]) -> str:
-    totals = max(1, before.total()), max(1, after.total())
-    rows = [
-        (name, num, 100 * num / totals[0], after[name], 100 * after[name] / totals[1])
-        for name, num in before.most_common()
-    ]
-    return table([what, "candidates", "%", "samples", "% of samples"], rows)
-
-
-def _example(drop: Dropped) -> str:
+def _example(drop: Dropped) -> tuple[str, str]:
     row = json.loads(drop.row)
     question = row.get("question", row)
-    text = question["text"] + (
-        f"\n\nThinking: {row['thinking']}\n\nAnswer: {row['answer']}" if "thinking" in row else ""
-    )
-    return details(f"{question['source']} {drop.id}: {drop.evidence}", text[:6000])
+    thinking = f"\n\nThinking: {row['thinking']}\n\nAnswer: {row['answer']}" if "thinking" in row else ""
+    return f"{question['source']} {drop.id}: {drop.evidence}", (question["text"] + thinking)[:6000]

@@ -7,7 +7,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 
-from s1kit.html import bars, details, page, paragraph, reason_section, section, table, write_page
+from s1kit.html import environment, write_page
 from s1kit.pool.semantic import Pair
 from s1kit.records import Dropped, question_id
 from s1kit.stage import Stage
@@ -29,57 +29,51 @@ def write_collect_page(stage: Stage, pairs: Sequence[Pair] = ()) -> None:
 
 
 def collect_page(stage: Stage, drops: Sequence[Dropped], pairs: Sequence[Pair] = ()) -> str:
+    """The page as HTML."""
     counts, config = stage.counts, stage.config
     by_reason: defaultdict[str, list[Dropped]] = defaultdict(list)
     for drop in drops:
         by_reason[drop.reason].append(drop)
-    reasons = Counter({reason: len(rows) for reason, rows in by_reason.items()})
+    reasons = Counter({reason: len(rows) for reason, rows in by_reason.items()}).most_common()
     kept = stage.figures.get("kept_by_source", {})
-    dropped_by_source = Counter(json.loads(d.row)["source"] for d in drops)
-    sources = [
-        (name, kept.get(name, 0) + dropped_by_source[name], dropped_by_source[name], kept.get(name, 0))
-        for name in sorted(kept.keys() | dropped_by_source.keys())
-    ]
-    sections = [
-        section(
-            "Funnel",
-            bars({"read": counts["in"], **{f"- {r}": n for r, n in reasons.most_common()}, "kept": counts["out"]}),
-        ),
-        section("Sources", table(["source", "read", "dropped", "kept"], sources)),
-    ]
-    if compared := stage.figures.get("against_paper"):
-        columns = ("paper", "read", "dropped", "kept")
-        rows = [(name, *(row[column] for column in columns)) for name, row in compared.items()]
-        sections.append(section("Beside the paper's pool", table(["source", *columns], rows)))
-    if missing := stage.figures.get("missing_sources"):
-        sections.append(section("Sources that could not be read", table(["source", "why"], missing.items())))
-    if pairs:
-        sections.append(_pairs_section(pairs))
-    sections += [reason_section(reason, by_reason[reason], _example, EXAMPLES) for reason, _ in reasons.most_common()]
-    lead = (
-        f"Seed {stage.seed}; duplicates: {config['duplicates']}; decontamination: {config['decontaminate']} against "
-        f"{', '.join(config['against']) or 'nothing'}."
-    )
-    return page("What was collected, and what was not", sections, lead)
-
-
-def _pairs_section(pairs: Sequence[Pair]) -> str:
-    """What a reader should look at: pairs near in meaning that nobody judged, or that the judge was unsure of."""
-    left = sorted((p for p in pairs if p.is_open), key=lambda p: -p.near.similarity)
-    verdicts = Counter(p.verdict or "not judged" for p in pairs)
-    shown = [
-        details(
-            f"{p.near.similarity:.3f} {p.near.set_name} {question_id(p.near.question)} {p.reason}",
-            f"{p.text}\n\n--- {p.near.set_name}:\n\n{p.near.question}",
+    dropped = Counter(json.loads(d.row)["source"] for d in drops)
+    # What a reader should look at: pairs near in meaning that nobody judged, or that the judge was unsure of.
+    still_open = sorted((p for p in pairs if p.is_open), key=lambda p: -p.near.similarity)
+    return (
+        environment("s1kit.pool")
+        .get_template("collect.jinja")
+        .render(
+            lead=f"Seed {stage.seed}; duplicates: {config['duplicates']}; decontamination: {config['decontaminate']} "
+            f"against {', '.join(config['against']) or 'nothing'}.",
+            funnel={"read": counts["in"], **{f"- {reason}": n for reason, n in reasons}, "kept": counts["out"]},
+            sources=[
+                (name, kept.get(name, 0) + dropped[name], dropped[name], kept.get(name, 0))
+                for name in sorted(kept.keys() | dropped.keys())
+            ],
+            against_paper=[
+                (name, *(row[column] for column in ("paper", "read", "dropped", "kept")))
+                for name, row in stage.figures.get("against_paper", {}).items()
+            ],
+            missing=list(stage.figures.get("missing_sources", {}).items()),
+            pairs=[_pair(p) for p in still_open[:PAIRS]],
+            num_pairs=len(pairs),
+            num_open=len(still_open),
+            verdicts=Counter(p.verdict or "not judged" for p in pairs),
+            reasons=[(reason, n, [_example(d) for d in by_reason[reason][:EXAMPLES]]) for reason, n in reasons],
+            examples=EXAMPLES,
         )
-        for p in left[:PAIRS]
-    ]
-    more = paragraph(f"{len(shown)} of {len(left):,} are shown, the nearest first; all are in candidates.jsonl.")
-    return section(f"Near an evaluation question in meaning ({len(pairs):,} pairs)", bars(dict(verdicts)), more, *shown)
+    )
 
 
-def _example(drop: Dropped) -> str:
+def _pair(p: Pair) -> tuple[str, str]:
+    return (
+        f"{p.near.similarity:.3f} {p.near.set_name} {question_id(p.near.question)} {p.reason}",
+        f"{p.text}\n\n--- {p.near.set_name}:\n\n{p.near.question}",
+    )
+
+
+def _example(drop: Dropped) -> tuple[str, str, str]:
     row = json.loads(drop.row)
     quoted = _QUOTED.search(drop.evidence)
     mark = next((group for group in quoted.groups() if group), "") if quoted else ""
-    return details(f"{row['source']} {drop.id}: {drop.evidence}", row["text"], mark)
+    return f"{row['source']} {drop.id}: {drop.evidence}", row["text"], mark

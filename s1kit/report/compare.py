@@ -10,7 +10,6 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path
 from typing import Any
 
@@ -20,16 +19,15 @@ from s1kit.analysis.results import Draws, Point
 from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE, said
 from s1kit.analysis.statistics import Estimate, paired_difference
 from s1kit.errors import InputError
+from s1kit.html import write_page
 from s1kit.recipe import Recipe
 from s1kit.records import Setting
-from s1kit.report import page
+from s1kit.report import view
 from s1kit.report.curves import draw_lines
 from s1kit.report.figures import COLOURS, as_svg, inline, save
-from s1kit.report.page_head import head_list, notes
-from s1kit.report.page_origins import training_table
-from s1kit.report.report import findings_of, sections_of
+from s1kit.report.report import body_of, findings_of
 from s1kit.report.sentences import WITHIN_NOISE, points
-from s1kit.stage import Run, write_atomically
+from s1kit.stage import Run
 
 LINES = ("budget", "waits", "votes", "m1", "m2", "m3", "m4", "m5", "m6")
 
@@ -119,18 +117,21 @@ def compare(folders: Sequence[Path], out: Path, title: str = "", description: st
         save(drawn, svg, out / "compare")
     title = title or " · ".join(r.name for r in runs)
     fullest = max(runs, key=lambda r: len(r.findings.results.draws))
-    sections = [
-        _head(runs, title, description),
-        page.figure(inline(svg, "runs compared"), "Solid: Waits under the largest budget. Dotted: thinking budgets."),
-        _table(runs, found),
-        training_table([(r.name, r.run) for r in runs]),
-        f'<h1 class="part">Every method, on {escape(fullest.name)}</h1>',
-        head_list(fullest.findings),
-        *sections_of(fullest.run, fullest.recipe, fullest.findings, out),
-    ]
+    shown = {
+        **body_of(fullest.run, fullest.recipe, fullest.findings, out),
+        "title": title,
+        "description": description,
+        "runs": runs,
+        "num_questions": len(runs[0].findings.results.questions),
+        "lines": describe(runs),
+        "notes": list(dict.fromkeys(note for r in runs for note in view.notes(r.recipe))),
+        "figure": inline(svg, "runs compared"),
+        "differences": [(s, [d for d in found if d.setting == s]) for s in settings],
+        "training": view.training([(r.name, r.run.folder) for r in runs]),
+        "fullest": fullest,
+    }
     path = out / "compare.html"
-    html = page.page(f"{title}: s1kit", sections)
-    write_atomically(path, lambda p: p.write_text(html, encoding="utf-8"))
+    write_page(path, view.templates().get_template("compare.jinja").render(shown))
     return path
 
 
@@ -152,45 +153,6 @@ def _main_settings(runs: Sequence[Compared]) -> list[Setting]:
         else [p.draws.setting for p in findings.by_budget[-1:]]
     )
     return [s for s in wanted if s in shared_settings(runs)]
-
-
-def _head(runs: Sequence[Compared], title: str, description: str) -> str:
-    control = runs[0].name
-    items = "".join(f"<li>{page.mark_noise(escape(line))}.</li>" for line in describe(runs))
-    num = len(runs[0].findings.results.questions)
-    return (
-        f'<header><p class="kicker">s1kit comparison</p><h1>{escape(title)}</h1>'
-        f'<p class="lead">{escape(description)} {len(runs)} runs on up to {num:,} questions; {escape(control)} is the '
-        "control.</p></header>"
-        f'<ol class="headline">{items}</ol>'
-        '<p class="small">Differences are paired over the questions both asked; their 95 % intervals are widened for '
-        f"the {len(runs) - 1} comparisons made. One run is one seed of training: a difference between two runs is not "
-        "yet one between two recipes.</p>" + "".join(dict.fromkeys(notes(r.recipe) for r in runs))
-    )
-
-
-def _table(runs: Sequence[Compared], found: Sequence[Difference]) -> str:
-    """Every setting that all runs have: the control, and each other run with its difference to it."""
-    rows: list[str] = []
-    for setting in dict.fromkeys(d.setting for d in found):
-        rows.append(f'<tr><td class="group" colspan="4">{escape(said(setting))}</td></tr>')
-        control = _point(runs[0], setting).estimate
-        rows.append(
-            f"<tr><td>{escape(runs[0].name)}, the control</td><td>{page.with_interval(control)}</td>"
-            "<td></td><td></td></tr>"
-        )
-        rows += [
-            f"<tr><td>{escape(d.run)}</td><td>{page.with_interval(d.value)}</td>"
-            f"<td>{points(d.difference).replace(' points', '')}</td><td>{page.mark_noise(d.sentence)}</td></tr>"
-            for d in found
-            if d.setting == setting
-        ]
-    columns = ["", "accuracy, %", "difference, points", ""]
-    return page.section(f"Against {runs[0].name}", page.table(columns, rows))
-
-
-def _point(run: Compared, setting: Setting) -> Point:
-    return plain(run.draws(setting), setting.label)
 
 
 def _draw(runs: Sequence[Compared]) -> Callable[[], Any]:

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.results import Point
 from s1kit.errors import MissingExtra
+from s1kit.html import Markup, escape
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -105,7 +106,7 @@ def save(figure: Figure, svg: str, path: Path) -> None:
     path.with_suffix(".svg").write_text(svg, encoding="utf-8")
 
 
-def inline(svg: str, title: str) -> str:
+def inline(svg: str, title: str) -> Markup:
     """An SVG as an element whose colours are the page's and whose words are read aloud as `title`."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
     for name, value in COLOURS.items():
@@ -115,7 +116,7 @@ def inline(svg: str, title: str) -> str:
     # Two figures on one page must not share the ids of their clip paths.
     mark = re.sub(r"\W", "", title)[:40]
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{mark}-", svg)
-    return svg.replace("<svg ", f'<svg role="img" aria-label="{title}" ', 1)
+    return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))
 
 
 def token_axis(axes: Axes, tokens: Sequence[float]) -> Callable[[float], float]:

@@ -1,0 +1,318 @@
+"""What the templates of a report are given: their environment, and the tables that need more than a look-up."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from jinja2 import Environment
+
+from s1kit.analysis.findings import Findings, Rates, compare, rates, thinking_by_correctness
+from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point
+from s1kit.analysis.settings import CHAT, said, waits_name
+from s1kit.analysis.statistics import Estimate
+from s1kit.html import Markup, environment, escape
+from s1kit.recipe import Recipe
+from s1kit.records import Question
+from s1kit.report.contamination import BOILERPLATE, NEAR_COPY, Contamination, contamination_of
+from s1kit.report.provenance import Provenance, read_provenance
+from s1kit.report.sentences import WITHIN_NOISE, headline, p_value, percent, points
+from s1kit.report.transcripts import examples, longest
+from s1kit.stage import Run
+
+EARLY_STOPS = (
+    "The built-in teacher's traces stop too early on purpose: a model trained on them stops early as well, and a Wait "
+    "makes it walk on. What this run shows is that the machinery works and what it measures, not that Waits help a "
+    "model whose teacher was thorough."
+)
+
+COUNTED = {
+    HIDDEN: "hidden; from the reported usage",
+    UNCOUNTED: "estimated: output less the answer's words",
+    WORDS_NOTE: "counted as words",
+}
+"""How a note of a generation reads in the table."""
+
+FLIP_HEIGHT, FLIP_WIDTH, MAX_FLIPS = 14, 720, 1000
+"""Of the map of right and wrong, in SVG units: a row, the whole; and how many questions it shows at most."""
+
+
+class Group(NamedTuple):
+    """The points of one method in the table of settings."""
+
+    name: str
+    colour: str
+    """Name of the colour in the page's style, or empty."""
+    points: Sequence[Point]
+
+
+def templates() -> Environment:
+    """The report's templates with their filters."""
+    return environment(
+        "s1kit.report",
+        percent=percent,
+        bare_points=lambda difference: points(difference).replace(" points", ""),
+        share=lambda value: "0" if value == 0 else f"{100 * value:.1f} %",
+        tokens=lambda value: "" if value != value else f"{value:,.0f}",
+        p_value=p_value,
+        said=said,
+        waits_name=waits_name,
+        short=short,
+        is_public=is_public,
+        mark_noise=mark_noise,
+        rates=rates,
+        reference=lambda q: str(q.metadata.get("final_answer") or q.solution or "")[:80],
+        per_right_answer=per_right_answer,
+        tokens_by_correctness=lambda p: [p.votes * num for num in thinking_by_correctness(p.draws)],
+        odd_settings=odd_settings,
+        said_counts=lambda counts: ", ".join(f"{n:,} {w}" for w, n in counts.items() if not w.startswith("dropped:")),
+    )
+
+
+def short(text: str) -> str:
+    """One line of at most 180 characters."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= 180 else flat[:177] + "..."
+
+
+def mark_noise(text: str) -> Markup:
+    """The words `within noise` made visible."""
+    return Markup(escape(text).replace(WITHIN_NOISE, Markup(f'<em class="noise">{WITHIN_NOISE}</em>')))
+
+
+def is_public(question: Question) -> bool:
+    """Whether a page that may be published may show the question: the authors of some ask that it be not."""
+    return "not to be republished" not in question.licence
+
+
+def per_right_answer(point: Point) -> str:
+    """Thinking tokens spent for each right answer."""
+    if not point.tokens:
+        return ""
+    return f"{point.cost_per_correct:,.0f}" if point.estimate.value else "none right"
+
+
+def body(
+    run: Run, recipe: Recipe, findings: Findings, figures: dict[str, Markup], to_run: str | None
+) -> dict[str, Any]:
+    """All that `body.jinja` names. With links where `to_run` leads from the page to the folder of the run."""
+    questions = findings.results.questions
+    transcripts, num_left_out = longest(findings)
+    columns, rows = verdicts(findings)
+    return {
+        "findings": findings,
+        "figures": figures,
+        "caption": caption(findings),
+        "headline": headline(findings),
+        "overlap": overlap(contamination_of(run, questions), questions),
+        "groups": groups(findings),
+        "by_source": by_source(findings),
+        "comparators": comparators(findings),
+        "flips": flip_map(findings),
+        "traces": examples(findings),
+        "questions": {q.id: q for q in questions},
+        "transcripts": transcripts,
+        "num_left_out": num_left_out,
+        "question_columns": columns,
+        "question_rows": rows,
+        **origins(read_provenance(run), recipe, to_run),
+    }
+
+
+def notes(recipe: Recipe) -> list[str]:
+    """What the run does not prove."""
+    is_tiny = recipe.distill.teacher == "tiny" and not recipe.evaluate.model
+    return ([EARLY_STOPS] if is_tiny else []) + ([recipe.report.caveat] if recipe.report.caveat else [])
+
+
+def caption(findings: Findings) -> str:
+    parts = [f"{len(findings.results.questions):,} questions; bands are 95 % intervals of each point by itself."]
+    if findings.by_waits:
+        parts.append("Numbers at the orange points count Waits.")
+    if findings.by_votes:
+        parts.append("A vote is drawn at the tokens of all its samples together; numbers below the points count them.")
+    return " ".join(parts)
+
+
+def overlap(found: Contamination, questions: Sequence[Question]) -> dict[str, Any]:
+    """Benchmark questions that the model may have met in training, with their ids."""
+    near = len(found.near_copies)
+    lines = []
+    if found.exact:
+        lines.append(f"{len(found.exact)} of the questions asked here are, word for word, among the training samples")
+    if near:
+        lines.append(f"{near} share half of their wording or more with one sample")
+    weak = [o.coverage for o in found.overlaps if o.coverage < NEAR_COPY]
+    if weak:
+        lines.append(
+            f"{len(weak)} {'more ' if lines else ''}of {len(questions):,} share eight words in a row with a sample, at "
+            f"most {100 * max(weak):.0f} % of their wording"
+        )
+    is_serious = bool(found.exact or near)
+    public = {q.id: is_public(q) for q in questions}
+    return {
+        "lines": lines,
+        "is_serious": is_serious,
+        "title": "Contamination." if is_serious else "Overlap with the training samples: no copies.",
+        "rule": f"Wording that more than {BOILERPLATE} of the benchmark's own questions share does not count.",
+        "rows": [(id, "word for word", "", "") for id in found.exact]
+        + [
+            (o.question_id, f"{100 * o.coverage:.0f} %", o.sample_id, o.words if public[o.question_id] else "withheld")
+            for o in found.overlaps
+        ],
+    }
+
+
+def groups(findings: Findings) -> list[Group]:
+    """Every setting and method of the run, in the order of the tables."""
+    found = [
+        Group("Thinking budget, stopping when it wants", "budget", findings.by_budget),
+        Group("Waits under the largest budget", "waits", findings.by_waits),
+        Group("Thinking budget with the most Waits", "both", findings.by_budget_with_waits),
+        Group("Majority vote over samples", "votes", findings.by_votes),
+        *(Group(name[0].upper() + name[1:], "", found) for name, found in findings.others.items()),
+        Group("Any of several samples (nobody tells which: a bound, not a method)", "", findings.passes[1:]),
+        Group("Other models", "", findings.comparators),
+        Group("Baseline", "baseline", [findings.baseline] if findings.baseline else []),
+    ]
+    return [group for group in found if group.points]
+
+
+def odd_settings(found: Sequence[Group]) -> list[tuple[str, Rates]]:
+    """The settings where anything went other than planned, with how often."""
+    draws = {p.draws.setting: p.draws for group in found for p in group.points}
+    all_rates = [(setting.label, rates(d)) for setting, d in draws.items()]
+    return [(label, r) for label, r in all_rates if r.no_answer or r.truncated or r.loop or r.abstain or r.failed]
+
+
+def by_source(findings: Findings) -> dict[str, Any]:
+    """The accuracy of a few settings on each kind of question."""
+    budgets = findings.by_budget
+    columns = [p for p in (findings.baseline, *budgets[:1], *budgets[1:][-1:]) if p]
+    if findings.best_waits:
+        columns.append(findings.best_waits.after)
+    cells = [findings.by_source(p) for p in columns]
+    counts = Counter(findings.source_of.values())
+    return {
+        "columns": [p.name for p in columns],
+        "rows": [(source, counts[source], [cell[source] for cell in cells]) for source in findings.sources],
+    }
+
+
+def comparators(findings: Findings) -> dict[str, Any]:
+    """Other models whose outputs were graded here, held against the best setting of this run."""
+    ours, tried = findings.by_budget[-1] if findings.by_budget else None, 1
+    if findings.best_waits:
+        ours, tried = findings.best_waits.after, max(1, len(findings.by_waits) - 1)
+    tried *= len(findings.comparators)
+    asked = len(findings.results.questions)
+    return {
+        "ours": ours.name if ours else "",
+        "rows": [
+            _comparator(p, asked, compare(ours, p, comparisons=tried) if ours else None) for p in findings.comparators
+        ],
+    }
+
+
+def _comparator(p: Point, asked: int, difference: Estimate | None) -> dict[str, Any]:
+    draws = p.draws
+    num, dollars, right = len(draws.question_ids), float(draws.cost_usd.sum()), float(draws.correct.sum())
+    failed = rates(draws).failed
+    return {
+        "point": p,
+        "how": "asked now" if draws.setting.method == CHAT else "published outputs",
+        "lost": f"{100 * failed:.1f} % failed, counted as wrong" if failed else "",
+        "questions": str(num) if num == asked else f"{num} of {asked}",
+        "counted": counted(draws),
+        "dollars": f"{dollars:.4f}" if dollars else "",
+        "dollars_per_right": (f"{dollars / right:.4f}" if right else "none right") if dollars else "",
+        "difference": difference,
+    }
+
+
+def counted(draws: Draws) -> str:
+    """Where the thinking tokens of a model's rows are from; several ways, where rows differ."""
+    ways: Counter[str] = Counter()
+    for note in draws.note.ravel().tolist():
+        ways[next((text for key, text in COUNTED.items() if key in str(note)), "as reported")] += 1
+    if len(ways) == 1:
+        return next(iter(ways))
+    return "; ".join(f"{num}: {way}" for way, num in ways.most_common())
+
+
+def flip_map(findings: Findings) -> dict[str, Any]:
+    """Right and wrong, question by question, along the numbers of Waits, as one SVG path."""
+    if not findings.by_waits:
+        return {}
+    ids = findings.by_waits[0].draws.question_ids
+    rows = [[bool(c) for c in p.draws.on(ids).correct[:, 0]] for p in findings.by_waits]
+    # Right from the first, then what each Wait fixes, then what stays wrong: broken ones stand out as gaps.
+    columns = sorted(zip(*rows, strict=True), reverse=True)[:: max(1, len(ids) // MAX_FLIPS)]
+    each = FLIP_WIDTH / len(columns)
+    cells = (
+        f"M{x * each:.2f} {y * FLIP_HEIGHT}h{each:.2f}v{FLIP_HEIGHT - 2}h-{each:.2f}z"
+        for x, column in enumerate(columns)
+        for y, is_right in enumerate(column)
+        if is_right
+    )
+    labels = [(y * FLIP_HEIGHT + 9, p.draws.setting.num_waits) for y, p in enumerate(findings.by_waits)]
+    return {"path": "".join(cells), "labels": labels, "width": FLIP_WIDTH, "height": len(rows) * FLIP_HEIGHT}
+
+
+def verdicts(findings: Findings) -> tuple[list[str], list[tuple[Question, list[float | None]]]]:
+    """Each question with its first draw's outcome under each budget or number of Waits, and those as columns."""
+    shown = findings.by_waits or findings.by_budget
+    columns = [str(p.draws.setting.num_waits) if findings.by_waits else p.name for p in shown]
+    found = [dict(zip(p.draws.question_ids, p.outcomes[:, 0].tolist(), strict=True)) for p in shown]
+    return columns, [(q, [one.get(q.id) for one in found]) for q in findings.results.questions]
+
+
+def origins(found: Provenance, recipe: Recipe, to_run: str | None) -> dict[str, Any]:
+    """All that `origins.jinja` names: the pool and what was dropped, training, receipts."""
+    inputs = {f"{s}: {path}": h for s, r in found.receipts.items() for path, h in r["inputs"].items()}
+    return {
+        "provenance": found,
+        "to_run": to_run,
+        "funnel": _funnel(found),
+        "identity": json.dumps(recipe.model_dump(mode="json"), indent=2, ensure_ascii=False),
+        "hashes": "".join(f"{h[:16]}  {path}\n" for path, h in inputs.items()),
+    }
+
+
+def _funnel(found: Provenance) -> list[tuple[str, int, float, str]]:
+    """Rows of the funnel: name, count, width in percent, reason of a drop."""
+    stages = [(s, r["counts"]) for s, r in found.receipts.items() if s in ("collect", "distill", "curate")]
+    if not stages:
+        return []
+    rows: list[tuple[str, int, str]] = []
+    for stage, counts in stages:
+        rows.append((stage, counts.get("in", 0), ""))
+        rows += [("", d.count, d.reason) for d in found.drops if d.stage == stage]
+    rows.append(("kept", stages[-1][1].get("out", 0), ""))
+    most = max((counts.get("in", 0) for _, counts in stages), default=0) or 1
+    return [(name, num, 100 * num / most, reason) for name, num, reason in rows]
+
+
+def training(runs: Sequence[tuple[str, Path]]) -> list[dict[str, Any]]:
+    """What each of several runs learned from; those that trained nothing are left out."""
+    rows = []
+    for name, folder in runs:
+        found = read_provenance(Run(folder))
+        curate, train = found.receipts.get("curate"), found.receipts.get("train")
+        if curate is None or train is None:
+            continue
+        rows.append(
+            {
+                "name": name,
+                "selection": curate["config"]["selection"],
+                "samples": curate["counts"]["out"],
+                "thinking_tokens": curate["thinking_tokens"]["mean"],
+                "sources": ", ".join(f"{s.rpartition('/')[2]} {n}" for s, n in sorted(curate["sources"].items())),
+                "loss": f"{found.losses[-1][1]:.3f}" if found.losses else "",
+                "seconds": train["seconds"],
+            }
+        )
+    return rows

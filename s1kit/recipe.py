@@ -119,6 +119,8 @@ class Distill(Config):
     tokens_per_minute: float | None = Field(default=None, gt=0)
     timeout_seconds: float = Field(default=1800.0, gt=0)
     """For one reply."""
+    stream: bool = True
+    """Ask for replies as streams, where the provider offers them."""
     poll_seconds: float = Field(default=60.0, gt=0)
     """Between two looks at a batch job."""
     price: str | dict[str, float] = ""

@@ -88,7 +88,8 @@ class Usage(Record):
     """The part of `input_tokens` read from the provider's prefix cache."""
 
 
-FinishReason = Literal["stop", "length", "refused", "empty", "malformed", "failed"]
+FinishReason = Literal["stop", "length", "refused", "empty", "malformed", "failed", "cut"]
+"""`cut`: the connection broke while the reply was streamed, and what came is kept."""
 
 
 class Trace(Record):

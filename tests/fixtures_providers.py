@@ -42,4 +42,4 @@ def keys(monkeypatch: pytest.MonkeyPatch) -> None:
     """The key that the server takes, for every provider; and no long pauses between attempts."""
     for name in ("OPENAI_API_KEY", "GEMINI_API_KEY", "ANTHROPIC_API_KEY", "DEEPSEEK_API_KEY", "OPENROUTER_API_KEY"):
         monkeypatch.setenv(name, KEY)
-    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.02)
+    monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.02)

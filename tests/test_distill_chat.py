@@ -68,7 +68,7 @@ def test_what_is_missing_is_named_and_only_that_is_asked_again(
 ) -> None:
     recipe, run = recipe_of(tmp_path, server, concurrency=4), run_of(tmp_path, 20)
     server.faults = lambda number, question: Fault(status=500) if question.endswith("7?") else None
-    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.01)
+    monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.01)
     with pytest.raises(WorkFailed, match=r"2 of 20 replies are missing: 2 server.*failures\.jsonl"):
         distill(recipe, run)
     named = (run.folder / "distill" / "failures.jsonl").read_text().splitlines()
@@ -106,7 +106,7 @@ def test_a_stage_of_unusable_replies_is_not_done_and_retry_asks_exactly_those_ag
 def test_an_outage_told_as_http_200_is_finished_by_running_again(
     server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.02)
+    monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.02)
     monkeypatch.setattr(
         "s1kit.distill.open_teacher.ThrottleSettings",
         lambda **limits: ThrottleSettings(breaker_seconds=0.02, breaker_failures=4, breaker_trials=2, **limits),
@@ -363,7 +363,7 @@ def test_a_journal_on_a_full_disk_stops_the_run_with_a_clear_error(
 def test_a_provider_that_stays_down_stops_the_run(
     server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.02)
+    monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.02)
     monkeypatch.setattr(
         "s1kit.distill.open_teacher.ThrottleSettings",
         lambda **limits: ThrottleSettings(breaker_seconds=0.02, breaker_failures=4, breaker_trials=2, **limits),

@@ -14,7 +14,8 @@ from s1kit.journal import Journal
 from s1kit.providers.batch.driver import ask_batch
 from s1kit.providers.chat import Problem, Stopped
 from s1kit.providers.client import open_client
-from s1kit.providers.http import Http, proxy_for
+from s1kit.providers.connections import proxy_for
+from s1kit.providers.http import Http
 from s1kit.providers.keys import Secret
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import KEY, Fault, ProviderServer
@@ -33,12 +34,14 @@ class Listener:
         self.port = 0
 
     def __enter__(self) -> Listener:
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
         assert self._ready.wait(10)
         return self
 
     def __exit__(self, *_: object) -> None:
         self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10)
 
     def _run(self) -> None:
         async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -49,12 +52,15 @@ class Listener:
             writer.close()
 
         async def start() -> None:
-            server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            self.port = server.sockets[0].getsockname()[1]
-            self._ready.set()
+            self._server = await asyncio.start_server(serve, "127.0.0.1", 0)
+            self.port = self._server.sockets[0].getsockname()[1]
 
         self._loop.run_until_complete(start())
+        self._loop.call_soon(self._ready.set)
         self._loop.run_forever()
+        self._server.close()
+        self._loop.run_until_complete(asyncio.sleep(0))
+        self._loop.close()
 
 
 DENIED = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

@@ -36,6 +36,53 @@ def test_the_openai_client_sees_deepseek_s_thinking(server: ProviderServer) -> N
         assert reply.choices[0].message.reasoning_content == thinking_of(QUESTION)
 
 
+def test_the_openai_client_accepts_the_stream(server: ProviderServer) -> None:
+    openai = pytest.importorskip("openai")
+    with openai.OpenAI(base_url=f"{server.root}/deepseek/v1", api_key=KEY) as client:
+        chunks = list(
+            client.chat.completions.create(
+                model="deepseek-reasoner",
+                messages=[{"role": "user", "content": QUESTION}],
+                stream=True,
+                stream_options={"include_usage": True},
+            )
+        )
+    deltas = [chunk.choices[0].delta for chunk in chunks if chunk.choices]
+    assert "".join(getattr(d, "reasoning_content", "") or "" for d in deltas) == thinking_of(QUESTION)
+    assert "".join(d.content or "" for d in deltas) == answer_of(QUESTION)
+    assert chunks[-1].usage.completion_tokens > 0
+
+
+def test_the_anthropic_client_accepts_the_stream(server: ProviderServer) -> None:
+    anthropic = pytest.importorskip("anthropic")
+    with (
+        anthropic.Anthropic(base_url=server.anthropic.removesuffix("/v1"), api_key=KEY) as client,
+        client.messages.stream(
+            model="claude-opus-5-5",
+            max_tokens=2000,
+            thinking={"type": "enabled", "budget_tokens": 1024},
+            messages=[{"role": "user", "content": QUESTION}],
+        ) as stream,
+    ):
+        reply = stream.get_final_message()
+    assert [block.type for block in reply.content] == ["thinking", "text"]
+    assert reply.content[0].thinking == thinking_of(QUESTION)
+    assert reply.stop_reason == "end_turn"
+
+
+def test_the_google_client_accepts_the_stream(server: ProviderServer) -> None:
+    genai = pytest.importorskip("google.genai")
+    client = genai.Client(api_key=KEY, http_options={"base_url": server.root})
+    config = {"thinking_config": {"include_thoughts": True}}
+    thinking, answer = "", ""
+    for chunk in client.models.generate_content_stream(model="gemini-2.5-flash", contents=QUESTION, config=config):
+        for part in chunk.candidates[0].content.parts:
+            thinking += part.text if part.thought else ""
+            answer += "" if part.thought else part.text
+    assert (thinking, answer) == (thinking_of(QUESTION), answer_of(QUESTION))
+    client.close()
+
+
 def test_the_openai_client_runs_a_batch(server: ProviderServer, tmp_path: Path) -> None:
     openai = pytest.importorskip("openai")
     body = {"model": "o3", "messages": [{"role": "user", "content": QUESTION}], "max_completion_tokens": 9}

@@ -113,7 +113,7 @@ def test_a_server_that_ignores_the_output_limit_is_expected_to_do_so_again(
 def test_refused_connections_cost_nothing_and_gateway_timeouts_all_they_may(
     server: ProviderServer, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s1kit.providers.client.MAX_SECONDS_BETWEEN", 0.01)
+    monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.01)
     server.faults = lambda number, question: Fault(status=504) if number < 3 else None
     client = client_of(server, journal, run="r")
     chat_many(client, conversations(1), journal)

@@ -50,6 +50,7 @@ NOT_PART_OF_THE_RESULT = {
     "journal",
     "retry",
     "max_unusable",
+    "stream",
 }
 """Settings that may change between two runs of one stage: they decide how and when, not what is asked."""
 

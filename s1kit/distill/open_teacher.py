@@ -114,6 +114,7 @@ def _open_chat(recipe: Recipe) -> Asked:
                 tokens_per_minute=settings.tokens_per_minute,
             ),
             timeout_seconds=settings.timeout_seconds,
+            stream=settings.stream,
         )
     except InputError:
         journal.close()

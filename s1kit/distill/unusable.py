@@ -14,7 +14,7 @@ from s1kit.progress import say
 from s1kit.records import FinishReason, Trace
 from s1kit.stage import Stage, read_rows
 
-UNUSABLE: tuple[FinishReason, ...] = ("failed", "malformed", "empty", "refused", "length")
+UNUSABLE: tuple[FinishReason, ...] = ("failed", "malformed", "empty", "refused", "length", "cut")
 """Finish reasons of replies that are no whole answer."""
 UNUSABLE_FILE = "unusable.jsonl"
 

@@ -42,6 +42,17 @@ CREATE TABLE IF NOT EXISTS jobs (
     state TEXT NOT NULL,
     keys TEXT NOT NULL
 );
+CREATE TABLE IF NOT EXISTS failures (
+    key TEXT NOT NULL,
+    digest TEXT NOT NULL,
+    created TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    status INTEGER NOT NULL,
+    times INTEGER NOT NULL,
+    size INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    PRIMARY KEY (key, digest)
+) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS charges (
     id TEXT NOT NULL PRIMARY KEY,
     run TEXT NOT NULL,

@@ -88,6 +88,20 @@ class Charge:
     dollars: float
 
 
+@dataclass(frozen=True)
+class Failure:
+    """What came for a request and was no answer: an error, a page of a gateway, a stream that was cut."""
+
+    key: str
+    kind: str
+    status: int
+    body: bytes
+    """As it came, with the provider's key hidden."""
+    created: str = ""
+    times: int = 1
+    """How often the same body came for this request."""
+
+
 class Job(Record):
     """A batch job that was submitted, so that a restarted process polls it instead of paying again."""
 
@@ -127,6 +141,23 @@ def to_parts(entry: Entry, request: bytes | None = None, reply: bytes | None = N
 def pack(values: Sequence[Any], request: bytes, reply: bytes) -> Row:
     """Parts as a row: this is where the work is."""
     return (*values, len(request), _pack(request), len(reply), _pack(reply))
+
+
+PUT_FAILURE = (
+    "INSERT INTO failures (key, digest, created, kind, status, times, size, body) VALUES (?,?,?,?,?,?,?,?)"
+    " ON CONFLICT (key, digest) DO UPDATE SET times = times + 1"
+)
+
+
+def failure_row(failure: Failure) -> Row:
+    digest = hashlib.sha256(b"%d %s" % (failure.status, failure.body)).hexdigest()[:32]
+    values = (failure.key, digest, failure.created or now(), failure.kind, failure.status, failure.times)
+    return (*values, len(failure.body), _pack(failure.body))
+
+
+def failure_from_row(row: Row) -> Failure:
+    key, kind, status, created, times, size, body = row
+    return Failure(key, kind, status, _unpack(body, size), created, times)
 
 
 def from_row(row: Row) -> Entry:

@@ -10,7 +10,21 @@ from typing import Any
 from s1kit.errors import InputError, WorkFailed
 from s1kit.journal.claims import Claims
 from s1kit.journal.database import Database
-from s1kit.journal.entries import COLUMNS, INSERT, Charge, Entry, Job, Row, from_row, now, to_row
+from s1kit.journal.entries import (
+    COLUMNS,
+    INSERT,
+    PUT_FAILURE,
+    Charge,
+    Entry,
+    Failure,
+    Job,
+    Row,
+    failure_from_row,
+    failure_row,
+    from_row,
+    now,
+    to_row,
+)
 from s1kit.journal.ledger import PUT_CHARGE, Ledger, charge_row
 from s1kit.journal.writer import Writer
 
@@ -111,6 +125,18 @@ class Journal:
         """
         await self._writer.commit(entry, request, reply, charge)
 
+    async def commit_failure(self, failure: Failure) -> None:
+        """Keep what came for a request and was no answer. Returns when it is on disk."""
+        await self._writer.commit(failure, None, None, None)
+
+    def failures(self) -> Iterator[Failure]:
+        """What came and was no answer, the newest first."""
+        self.flush()
+        if not self._file.rows("SELECT 1 FROM sqlite_master WHERE name = 'failures'"):
+            return  # a journal of an older version, opened to be read
+        query = "SELECT key, kind, status, created, times, size, body FROM failures ORDER BY created DESC"
+        yield from (failure_from_row(row) for row in self._file.rows(query))
+
     def merge(self, other: Path) -> int:
         """Copy what another journal knows and this one does not; returns how many rows came."""
         if not other.is_file():
@@ -124,13 +150,15 @@ class Journal:
                     self.put(page)
                     page = []
             self.put(page)
+            self._file.write((PUT_FAILURE, [failure_row(failure) for failure in source.failures()]))
             for job in source.jobs():  # an open batch of the other journal would be bought again
                 if job.id not in {known.id for known in self.jobs()}:
                     self.put_job(job)
         return len(self) - before
 
-    def _write(self, rows: Sequence[Row], charges: Sequence[Charge] = ()) -> None:
-        self._file.write((INSERT, rows), (PUT_CHARGE, [charge_row(charge) for charge in charges]))
+    def _write(self, rows: Sequence[Row], charges: Sequence[Charge] = (), failures: Sequence[Row] = ()) -> None:
+        charge_rows = [charge_row(charge) for charge in charges]
+        self._file.write((INSERT, rows), (PUT_CHARGE, charge_rows), (PUT_FAILURE, failures))
         self._look_for_space()
 
     def _look_for_space(self) -> None:

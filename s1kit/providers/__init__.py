@@ -6,8 +6,9 @@ classify.py            whether a reply is an answer, or what kind of problem
 catalog.py keys.py     from a model reference to an address and a key
 money.py spend_cap.py  what it costs, and the cap; terms.py: what the output may be used for
 throttle.py            how fast; rate_limits.py is what it learns from
-http.py                one request over aiohttp
-client.py              one call: journal, cap, throttle, retries
+http.py                one request over aiohttp; connections.py: proxies, TLS, keep-alive; streaming.py: whether to stream
+client.py              one call: journal, cap, throttle, retries; patience.py: when to stop asking
+kept.py                replies into the journal and out of it
 batch/                 the same through a batch API
 local.py sync.py       a local engine behind the same call; many calls from code that is not async
 """

@@ -111,12 +111,44 @@ class Call:
     body: dict[str, Any]
 
 
+class Assembler(Protocol):
+    """Puts the events of a streamed reply together into the body that would have come unstreamed."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether the event came that ends a reply, or an error."""
+        ...
+
+    @property
+    def has_text(self) -> bool:
+        """Whether the model has written anything."""
+        ...
+
+    def add(self, event: Mapping[str, Any]) -> None: ...
+
+    def end(self) -> None:
+        """The stream's own mark of its end came."""
+        ...
+
+    def body(self) -> dict[str, Any]:
+        """The events so far as one body."""
+        ...
+
+
 class Wire(Protocol):
     """One provider's wire format: pure functions between our terms and its JSON."""
 
     def headers(self, key: str) -> dict[str, str]: ...
 
     def call(self, request: ChatRequest) -> Call: ...
+
+    def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
+        """The same call, asking for a stream; `with_usage`: and for the usage at its end, where that must be asked."""
+        ...
+
+    def assembler(self) -> Assembler:
+        """What puts the events of a stream together into the body that `read` takes."""
+        ...
 
     def read(self, body: Mapping[str, Any]) -> Reply: ...
 
@@ -154,6 +186,8 @@ class Problem(S1kitError):
         status: int = 0,
         retry_after: float | None = None,
         may_be_charged: bool = False,
+        raw: bytes = b"",
+        partial: dict[str, Any] | None = None,
     ) -> None:
         self.kind: ProblemKind = kind
         self.text = text
@@ -162,6 +196,10 @@ class Problem(S1kitError):
         """Seconds the server asked to wait."""
         self.may_be_charged = may_be_charged
         """Whether the provider may have charged for it: bytes were sent and it may have worked on them."""
+        self.raw = raw
+        """The body that came, with the key hidden; empty where none did."""
+        self.partial = partial
+        """What a stream brought before it was cut, where that is part of a reply."""
         super().__init__(f"{kind}: {text}" if not status else f"{kind} (HTTP {status}): {text}")
 
     @property

@@ -6,25 +6,20 @@ URL and nowhere else: not to a proxy, not after a redirect (none is followed), n
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import socket
-import ssl
-import threading
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.util import find_spec
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
-from urllib.request import getproxies, proxy_bypass
 
 from s1kit.errors import InputError
-from s1kit.providers.chat import Problem
+from s1kit.providers.chat import Assembler, Problem
 from s1kit.providers.classify import error_message, kind_of_status, parse_body, retry_after
+from s1kit.providers.connections import open_session, origin, proxy_for
 from s1kit.providers.keys import Secret
+from s1kit.providers.wires.streams import CUT, EventStream, is_event_stream
 
 if TYPE_CHECKING:
     import aiohttp
@@ -34,11 +29,8 @@ MAX_BODY_BYTES = 2**28
 SECONDS_TO_CONNECT = 30.0
 FIRST_SECONDS_TO_CONNECT = 4.0
 """Before a server has answered once: a wrong address is to be named soon."""
-KEEPALIVE_SECONDS = 30
-"""A model may think for ten minutes without a byte; TCP keep-alive keeps firewalls and NATs from forgetting it."""
 GATEWAY_TIMEOUTS = {408, 499, 504, 520, 524}
 """A gateway gave up waiting; the provider behind it may finish, and charge."""
-_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -108,6 +100,49 @@ class Http:
         """JSON to a path below the base URL."""
         return await self._send("POST", path, body, {"Content-Type": "application/json"})
 
+    async def stream(self, path: str, body: bytes, assembler: Assembler) -> Answer:
+        """JSON to a path that may answer with a stream; the answer is the body that the stream amounts to.
+
+        Raises Problem with `partial` where the stream is cut after the model has begun to write.
+        """
+        events, pieces = EventStream(assembler), list[bytes]()
+        trace = SimpleNamespace(was_sent=False)
+        try:
+            with self._problems(trace):
+                async with self._request("POST", path, body, {"Content-Type": "application/json"}, trace) as response:
+                    seen = _lower(response.headers)
+                    is_good = 200 <= response.status < 300
+                    is_stream: bool | None = None if is_good else False
+                    async for piece in self._pieces(response):
+                        if is_stream is None:
+                            is_stream = is_event_stream(seen.get("content-type", ""), piece)
+                        if is_stream:
+                            events.feed(piece)
+                        if not is_stream or not events.num_events:
+                            pieces.append(piece)
+        except Problem as problem:
+            if not assembler.is_whole:
+                problem.partial = self._partial(assembler)
+                problem.raw = problem.raw or self._secret.hide_in_bytes(b"".join(pieces))
+                raise
+        self._has_answered = True
+        if not is_good:
+            raise self._problem(response.status, b"".join(pieces), seen)
+        events.end()
+        if not events.num_events:  # a server that does not stream, or a page of a proxy
+            raw = self._secret.hide_in_bytes(b"".join(pieces))
+            return Answer(parse_body(raw), raw, seen)
+        if not assembler.is_whole:
+            text = "the stream ended before the reply was whole"
+            raise Problem("connection", text, may_be_charged=True, partial=self._partial(assembler))
+        raw = self._secret.hide_in_bytes(to_json(assembler.body()))
+        return Answer(parse_body(raw), raw, seen)
+
+    def _partial(self, assembler: Assembler) -> dict[str, Any] | None:
+        if not assembler.has_text:
+            return None
+        return parse_body(self._secret.hide_in_bytes(to_json(assembler.body() | {CUT: True})))
+
     async def get(self, path: str) -> Answer:
         return await self._send("GET", path, None, {})
 
@@ -135,7 +170,7 @@ class Http:
         trace = SimpleNamespace(was_sent=False)
         with self._problems(trace):
             async with self._request(method, path, data, headers, trace) as response:
-                raw = await self._read(response)
+                raw = b"".join([piece async for piece in self._pieces(response)])
         self._has_answered = True
         seen = _lower(response.headers)
         if not 200 <= response.status < 300:
@@ -143,14 +178,13 @@ class Http:
         raw = self._secret.hide_in_bytes(raw)
         return Answer(parse_body(raw), raw, seen)
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        pieces, size = [], 0
+    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+        size = 0
         async for piece in response.content.iter_any():
-            pieces.append(piece)
             size += len(piece)
             if size > MAX_BODY_BYTES:
                 raise Problem("server", f"the reply is longer than {MAX_BODY_BYTES >> 20} MiB", status=response.status)
-        return b"".join(pieces)
+            yield piece
 
     def _request(
         self, method: str, path: str, data: Any, headers: Mapping[str, str], trace: SimpleNamespace
@@ -175,27 +209,8 @@ class Http:
         )
 
     def _open_session(self) -> aiohttp.ClientSession:
-        import aiohttp
-
         if self._session is None:
-
-            async def was_sent(_: Any, context: Any, __: Any) -> None:
-                context.trace_request_ctx.was_sent = True
-
-            tracing = aiohttp.TraceConfig()
-            tracing.on_request_headers_sent.append(was_sent)
-            # No headers of the session's own: aiohttp would send those to the proxy too.
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(
-                    limit=0,
-                    ssl=_tls() if self._base_url.startswith("https") else True,
-                    socket_factory=_socket_with_keepalive,
-                    resolver=aiohttp.ThreadedResolver(cast(Any, _Lookup())),
-                ),
-                auto_decompress=True,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trace_configs=[tracing],
-            )
+            self._session = open_session(self._base_url)
         return self._session
 
     @contextmanager
@@ -233,94 +248,12 @@ class Http:
             status=status,
             retry_after=retry_after(headers, body),
             may_be_charged=status in GATEWAY_TIMEOUTS,
+            raw=self._secret.hide_in_bytes(raw),
         )
-
-
-def origin(url: str) -> tuple[str, str, int | None]:
-    """Scheme, host and port of a URL."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port
-    except ValueError:
-        port = -1
-    return parts.scheme, (parts.hostname or "").lower(), port or _PORTS.get(parts.scheme)
-
-
-def proxy_for(url: str) -> str | None:
-    """The proxy that the environment names for an address: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY but not NO_PROXY.
-
-    Raises InputError for a proxy that is not an http(s) URL. An address of this machine is reached directly.
-    """
-    scheme, host, port = origin(url)
-    if host in ("localhost", "::1") or host.startswith("127."):
-        return None
-    if proxy_bypass(host) or proxy_bypass(f"{host}:{port}"):
-        return None
-    proxies = getproxies()
-    proxy = proxies.get(scheme) or proxies.get("all")
-    if not proxy:
-        return None
-    if "://" not in proxy:
-        proxy = f"http://{proxy}"
-    if urlsplit(proxy).scheme not in ("http", "https") or not urlsplit(proxy).hostname:
-        shown = proxy.rpartition("@")[2]
-        raise InputError(
-            f"the proxy {shown!r} cannot be used",
-            where=f"{scheme.upper()}_PROXY",
-            fix="Name an http or https proxy, for example http://proxy.example:3128.",
-        )
-    return proxy
-
-
-class _Lookup:
-    """Name look-ups in threads that nobody waits for: a resolver may be silent for a minute, and the event loop's own
-    threads are joined when it closes."""
-
-    async def getaddrinfo(self, *where: Any, **options: Any) -> Any:
-        loop = asyncio.get_running_loop()
-        found: asyncio.Future[Any] = loop.create_future()
-
-        def settle(result: Any, error: OSError | None) -> None:
-            if not found.done():
-                found.set_exception(error) if error else found.set_result(result)
-
-        def look_up() -> None:
-            result, problem = None, None
-            try:
-                result = socket.getaddrinfo(*where, **options)
-            except OSError as error:
-                problem = error
-            with suppress(RuntimeError):  # the loop is closed
-                loop.call_soon_threadsafe(settle, result, problem)
-
-        threading.Thread(target=look_up, name="resolver", daemon=True).start()
-        return await found
-
-    async def getnameinfo(self, *where: Any) -> Any:
-        return await asyncio.get_running_loop().getnameinfo(*where)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:
     return {name.lower(): value for name, value in headers.items()}
-
-
-def _socket_with_keepalive(address: tuple[Any, ...]) -> socket.socket:
-    family, kind, protocol = address[:3]
-    made = socket.socket(family, kind, protocol)
-    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
-        if hasattr(socket, name):
-            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_SECONDS)
-    return made
-
-
-def _tls() -> ssl.SSLContext:
-    # Some Pythons come without certificates; certifi is there wherever httpx is.
-    if find_spec("certifi") is not None and "SSL_CERT_FILE" not in os.environ:
-        import certifi
-
-        return ssl.create_default_context(cafile=certifi.where())
-    return ssl.create_default_context()
 
 
 def to_json(value: Any) -> bytes:

@@ -17,11 +17,13 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from aiohttp import web
+
+from tests.servers.provider_streams import chat_events, content_events, message_events
 
 KEY = "test-key-7f3a"
 
@@ -39,6 +41,8 @@ class Fault:
     """Wait before answering."""
     cut: bool = False
     """Break off in the middle of the body."""
+    whole: bool = False
+    """Answer without a stream, whatever was asked for."""
     change: Callable[[dict[str, Any]], dict[str, Any]] | None = None
     """Changes a good reply into another."""
 
@@ -91,6 +95,10 @@ class ProviderServer:
         self.headers: dict[str, str] = {}
         """Added to every online reply, e.g. rate limits."""
         self.key = KEY
+        self.refuses: Callable[[dict[str, Any]], str | None] = lambda body: None
+        """From a request's body to the reason to refuse it with 400."""
+        self.num_streamed = 0
+        self.seconds_between_events = 0.0
         self.metrics: str | None = None
         self.polls_until_done = 1
         self.expire: Callable[[int, str], bool] = lambda round, question: False
@@ -149,7 +157,7 @@ class ProviderServer:
         site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024)
         loop.run_until_complete(site.start())
         self._port = runner.addresses[0][1]
-        self._ready.set()
+        loop.call_soon(self._ready.set)
         loop.run_forever()
         loop.run_until_complete(runner.cleanup())
         loop.close()
@@ -190,7 +198,11 @@ class ProviderServer:
         body = await request.json()
         question = body["messages"][-1]["content"]
         dialect = request.path.split("/")[1]
-        return await self._answer(request, question, lambda: chat_completion(body, dialect), openai_error)
+        if (reason := self.refuses(body)) is not None:
+            return openai_error(400, reason)
+        with_usage = bool((body.get("stream_options") or {}).get("include_usage") or body.get("usage"))
+        events = (lambda reply: chat_events(reply, with_usage)) if body.get("stream") else None
+        return await self._answer(request, question, lambda: chat_completion(body, dialect), openai_error, events)
 
     async def _gemini(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("x-goog-api-key") != self.key:
@@ -200,7 +212,9 @@ class ProviderServer:
         if verb == "batchGenerateContent":
             return await self._gemini_create(model, body)
         question = body["contents"][-1]["parts"][-1]["text"]
-        return await self._answer(request, question, lambda: generated_content(body, model), gemini_error)
+        events = content_events if verb == "streamGenerateContent" else None
+        assert events is None or request.query["alt"] == "sse"
+        return await self._answer(request, question, lambda: generated_content(body, model), gemini_error, events)
 
     async def _messages(self, request: web.Request) -> web.StreamResponse:
         # The reference documents x-api-key; the newest client sends the key as a bearer.
@@ -210,7 +224,8 @@ class ProviderServer:
         body = await request.json()
         content = body["messages"][-1]["content"]
         question = content if isinstance(content, str) else content[0]["text"]
-        return await self._answer(request, question, lambda: message(body), anthropic_error)
+        events = message_events if body.get("stream") else None
+        return await self._answer(request, question, lambda: message(body), anthropic_error, events)
 
     async def _answer(
         self,
@@ -218,6 +233,7 @@ class ProviderServer:
         question: str,
         make: Callable[[], dict[str, Any]],
         error: Callable[..., web.Response],
+        events: Callable[[dict[str, Any]], Iterator[bytes]] | None = None,
     ) -> web.StreamResponse:
         number = self.num_requests
         self.num_requests += 1
@@ -238,6 +254,9 @@ class ProviderServer:
             reply = make()
             if fault.change is not None:
                 reply = fault.change(reply)
+            if events is not None and fault.body is None and not fault.whole:
+                self.num_streamed += 1
+                return await self._stream(request, question, list(events(reply)), is_cut=fault.cut)
             text = json.dumps(reply) if fault.body is None else fault.body
             if fault.cut:
                 return await cut_off(request, text)
@@ -245,6 +264,24 @@ class ProviderServer:
             return web.Response(text=text, content_type=fault.content_type, headers=self.headers)
         finally:
             self.in_flight -= 1
+
+    async def _stream(
+        self, request: web.Request, question: str, events: list[bytes], *, is_cut: bool
+    ) -> web.StreamResponse:
+        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", **self.headers})
+        response.enable_chunked_encoding()
+        await response.prepare(request)
+        for each in events[: len(events) // 2] if is_cut else events:
+            await response.write(each)
+            if self.seconds_between_events:
+                await asyncio.sleep(self.seconds_between_events)
+        if is_cut:
+            assert request.transport is not None
+            request.transport.close()
+            return response
+        self.answered[question] += 1
+        await response.write_eof()
+        return response
 
     # ---- OpenAI's batches -------------------------------------------------------------------------------------------
 

@@ -238,7 +238,10 @@ class _BatchWork:
         known = self.client.journal.known([line.key for line in lines])
         new = [line for line in lines if line.key not in known and line.key in self.requests]
         await asyncio.gather(
-            *(self.client.keep(self.requests[line.key], line.key, Answer(line.body, b"", {}), "batch") for line in new)
+            *(
+                self.client.books.keep(self.requests[line.key], line.key, Answer(line.body, b"", {}), "batch")
+                for line in new
+            )
         )
         self.outcome.collected += len(new)
         self._say(len(new), "")

@@ -13,6 +13,7 @@ from typing import Any
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.reading import count, dict_of, finish_of, text_of
+from s1kit.providers.wires.streams import MessageAssembler
 from s1kit.records import Usage
 
 VERSION = "2023-06-01"
@@ -27,6 +28,12 @@ class AnthropicWire:
 
     def call(self, request: ChatRequest) -> Call:
         return Call("/messages", message_parameters(request))
+
+    def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
+        return Call(call.path, {**call.body, "stream": True})
+
+    def assembler(self) -> MessageAssembler:
+        return MessageAssembler()
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         usage, thinking_tokens = _usage(body.get("usage"))

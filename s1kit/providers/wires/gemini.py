@@ -12,6 +12,7 @@ from typing import Any
 
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.reading import count, dict_of, finish_of, list_of, text_of
+from s1kit.providers.wires.streams import ContentAssembler
 from s1kit.records import Usage
 
 
@@ -24,6 +25,12 @@ class GeminiWire:
 
     def call(self, request: ChatRequest) -> Call:
         return Call(f"/models/{request.model}:generateContent", generate_content(request))
+
+    def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
+        return Call(call.path.replace(":generateContent", ":streamGenerateContent?alt=sse"), call.body)
+
+    def assembler(self) -> ContentAssembler:
+        return ContentAssembler()
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         usage, thoughts = _usage(body.get("usageMetadata"))

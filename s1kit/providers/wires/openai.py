@@ -14,6 +14,7 @@ from typing import Any, Literal
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish, split_thinking
 from s1kit.providers.wires.reading import count, dict_of, dollars, finish_of, list_of, text_of
+from s1kit.providers.wires.streams import ChatAssembler
 from s1kit.records import Usage
 
 Dialect = Literal["openai", "deepseek", "openrouter", "compatible"]
@@ -49,6 +50,13 @@ class OpenAIWire:
                     )
                 body["thinking_token_budget"] = p.thinking_budget  # vLLM's name
         return Call("/chat/completions", body | p.extra)
+
+    def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
+        options = {"stream_options": {"include_usage": True}} if with_usage else {}
+        return Call(call.path, {**call.body, "stream": True, **options})
+
+    def assembler(self) -> ChatAssembler:
+        return ChatAssembler()
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         usage, reasoning_tokens = _usage(body.get("usage"))

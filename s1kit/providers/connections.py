@@ -1,0 +1,131 @@
+"""How a provider is reached: proxies, TLS, name look-ups, and connections that stay open while a model thinks."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import ssl
+import threading
+from contextlib import suppress
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from s1kit.errors import InputError
+
+if TYPE_CHECKING:
+    import aiohttp
+
+KEEPALIVE_SECONDS = 30
+"""A model may think for ten minutes without a byte; TCP keep-alive keeps firewalls and NATs from forgetting it."""
+_PORTS = {"http": 80, "https": 443}
+
+
+def open_session(base_url: str) -> aiohttp.ClientSession:
+    """Connections for one origin, with no headers of the session's own: aiohttp would send those to the proxy too.
+
+    A request's `trace_request_ctx.was_sent` is set once its headers are written.
+    """
+    import aiohttp
+
+    async def was_sent(_: Any, context: Any, __: Any) -> None:
+        context.trace_request_ctx.was_sent = True
+
+    tracing = aiohttp.TraceConfig()
+    tracing.on_request_headers_sent.append(was_sent)
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(
+            limit=0,
+            ssl=_tls() if base_url.startswith("https") else True,
+            socket_factory=_socket_with_keepalive,
+            resolver=aiohttp.ThreadedResolver(cast(Any, _Lookup())),
+        ),
+        auto_decompress=True,
+        cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=[tracing],
+    )
+
+
+def origin(url: str) -> tuple[str, str, int | None]:
+    """Scheme, host and port of a URL."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = -1
+    return parts.scheme, (parts.hostname or "").lower(), port or _PORTS.get(parts.scheme)
+
+
+def proxy_for(url: str) -> str | None:
+    """The proxy that the environment names for an address: HTTPS_PROXY, HTTP_PROXY, ALL_PROXY but not NO_PROXY.
+
+    Raises InputError for a proxy that is not an http(s) URL. An address of this machine is reached directly.
+    """
+    scheme, host, port = origin(url)
+    if host in ("localhost", "::1") or host.startswith("127."):
+        return None
+    if proxy_bypass(host) or proxy_bypass(f"{host}:{port}"):
+        return None
+    proxies = getproxies()
+    proxy = proxies.get(scheme) or proxies.get("all")
+    if not proxy:
+        return None
+    if "://" not in proxy:
+        proxy = f"http://{proxy}"
+    if urlsplit(proxy).scheme not in ("http", "https") or not urlsplit(proxy).hostname:
+        shown = proxy.rpartition("@")[2]
+        raise InputError(
+            f"the proxy {shown!r} cannot be used",
+            where=f"{scheme.upper()}_PROXY",
+            fix="Name an http or https proxy, for example http://proxy.example:3128.",
+        )
+    return proxy
+
+
+class _Lookup:
+    """Name look-ups in threads that nobody waits for: a resolver may be silent for a minute, and the event loop's own
+    threads are joined when it closes."""
+
+    async def getaddrinfo(self, *where: Any, **options: Any) -> Any:
+        loop = asyncio.get_running_loop()
+        found: asyncio.Future[Any] = loop.create_future()
+
+        def settle(result: Any, error: OSError | None) -> None:
+            if not found.done():
+                found.set_exception(error) if error else found.set_result(result)
+
+        def look_up() -> None:
+            result, problem = None, None
+            try:
+                result = socket.getaddrinfo(*where, **options)
+            except OSError as error:
+                problem = error
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(settle, result, problem)
+
+        threading.Thread(target=look_up, name="resolver", daemon=True).start()
+        return await found
+
+    async def getnameinfo(self, *where: Any) -> Any:
+        return await asyncio.get_running_loop().getnameinfo(*where)
+
+
+def _socket_with_keepalive(address: tuple[Any, ...]) -> socket.socket:
+    family, kind, protocol = address[:3]
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    for name in ("TCP_KEEPIDLE", "TCP_KEEPINTVL"):
+        if hasattr(socket, name):
+            made.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), KEEPALIVE_SECONDS)
+    return made
+
+
+def _tls() -> ssl.SSLContext:
+    # Some Pythons come without certificates; certifi is there wherever httpx is.
+    if find_spec("certifi") is not None and "SSL_CERT_FILE" not in os.environ:
+        import certifi
+
+        return ssl.create_default_context(cafile=certifi.where())
+    return ssl.create_default_context()

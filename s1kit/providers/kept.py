@@ -1,0 +1,114 @@
+"""Replies into the journal with their cost, and out of it again."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from s1kit.journal import Entry, Failure, Journal, Via
+from s1kit.providers.catalog import Model
+from s1kit.providers.chat import ChatRequest, Problem, Reply, rough_usage
+from s1kit.providers.classify import is_plain_object
+from s1kit.providers.http import Answer, to_json
+from s1kit.providers.money import Price
+from s1kit.providers.spend_cap import Reservation, SpendCap
+from s1kit.providers.wires.reading import read_reply
+from s1kit.providers.wires.streams import CUT
+from s1kit.records import Usage
+
+ESTIMATED = "the server reported no usage; it is estimated"
+WAS_CUT = "the stream was cut; this is the part that came"
+
+
+@dataclass
+class Tally:
+    """What happened to the requests of one client."""
+
+    from_journal: int = 0
+    paid: int = 0
+    sent: int = 0
+    problems: Counter[str] = field(default_factory=Counter)
+    """Failed sendings by kind, retried ones included."""
+    finishes: Counter[str] = field(default_factory=Counter)
+
+
+class Books:
+    """Writes replies down before they are used, and reads them again as they were."""
+
+    def __init__(self, model: Model, journal: Journal, price: Price | None, spend_cap: SpendCap, tally: Tally) -> None:
+        self._model, self._journal, self._price = model, journal, price
+        self._spend_cap, self._tally = spend_cap, tally
+
+    async def keep(
+        self, request: ChatRequest, key: str, answer: Answer, via: Via, reservation: Reservation | None = None
+    ) -> Reply:
+        """Write an answer down with its cost, then hand it out."""
+        body, raw = answer.body, answer.raw if answer.body is not None and is_plain_object(answer.raw) else None
+        if body is None:
+            body = {"not_json": answer.raw.decode("utf-8", "backslashreplace")}
+        reply = self._read(body)
+        usage = reply.usage
+        if not usage.output_tokens and not usage.input_tokens:
+            usage = rough_usage(request.messages, reply.thinking + reply.answer + str(body.get("not_json", "")))
+            reply = replace(reply, usage=usage, note=_join(reply.note, ESTIMATED))
+        cost = self._cost_of(reply, is_batch=via == "batch")
+        self._spend_cap.saw_output(usage.output_tokens, request.parameters.max_output_tokens)
+        entry = Entry.model_construct(
+            key=key,
+            provider=self._model.provider,
+            model=self._model.name,
+            via=via,
+            created="",
+            finish_reason=reply.finish_reason,
+            input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens,
+            cost_usd=cost,
+            request=request.content,
+            reply=body,
+        )
+        # A stream that was cut counts already, at the most it may have cost.
+        counted = 0.0 if body.get(CUT) else cost
+        charge = reservation.charge(counted) if reservation else self._spend_cap.paid_in_job(key, cost)
+        await self._journal.commit(entry, request=request.canonical, reply=raw, charge=charge)
+        if reservation is not None:
+            reservation.settle(counted)
+        self._tally.paid += 1
+        self._tally.finishes[reply.finish_reason] += 1
+        return replace(reply, cost_usd=cost)
+
+    async def keep_failure(self, key: str, problem: Problem) -> None:
+        """Write down what came and was no answer."""
+        body = problem.raw or (to_json(problem.partial) if problem.partial is not None else b"")
+        if body:
+            await self._journal.commit_failure(Failure(key, problem.kind, problem.status, body))
+
+    def recall(self, entry: Entry) -> Reply:
+        """A reply from the journal: read anew from the body as it came, charged as it was."""
+        self._tally.from_journal += 1
+        reply = self._read(entry.reply)
+        usage = reply.usage
+        if not usage.input_tokens and not usage.output_tokens:
+            usage = Usage(input_tokens=entry.input_tokens, output_tokens=entry.output_tokens)
+            reply = replace(reply, note=_join(reply.note, ESTIMATED))
+        return replace(reply, usage=usage, cost_usd=entry.cost_usd, was_paid_before=True)
+
+    def _read(self, body: Mapping[str, Any]) -> Reply:
+        """A body as a reply, whatever is wrong with it."""
+        reply = read_reply(self._model.wire, body)
+        if not body.get(CUT):
+            return reply
+        return replace(reply, finish_reason="cut", note=_join(WAS_CUT, reply.note))
+
+    def _cost_of(self, reply: Reply, *, is_batch: bool) -> float:
+        """Dollars: as the provider reports them (OpenRouter), else by the price; 0 where that is unknown."""
+        if self._price is None:
+            return 0.0
+        if reply.reported_cost_usd is not None and self._model.kind == "openrouter":
+            return reply.reported_cost_usd
+        return self._price.cost(reply.usage, is_batch=is_batch)
+
+
+def _join(first: str, second: str) -> str:
+    return f"{first}; {second}" if first and second else first or second

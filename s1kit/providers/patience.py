@@ -1,0 +1,105 @@
+"""When to stop asking: after how many attempts for one request, and for which complaints for all of them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from s1kit.providers.chat import Problem, ProblemKind, Stopped
+from s1kit.providers.throttle import Throttle
+
+MAX_ATTEMPTS = 6
+"""Sendings of one request that may fail; refusals for speed are counted apart."""
+MAX_CUTS = 3
+"""Streams of one request that may be cut after the model has begun to write: each may be charged."""
+MAX_REFUSALS = 60
+"""429s one request may get: the throttle learns from them, so many mean that it cannot."""
+MAX_SECONDS_BETWEEN = 60.0
+MAX_COMPLAINTS = 8
+"""The same refusal so many times in a row, without an answer in between, stops the run."""
+MAX_UNREACHED = 2
+"""Failed connections after which a server that never answered is called unreachable."""
+
+
+@dataclass
+class Attempts:
+    """What happened to one request so far."""
+
+    failures: int = 0
+    refusals: int = 0
+    cuts: int = 0
+    partial: dict[str, Any] | None = None
+    """The last part of a reply that a cut stream brought."""
+
+    def add(self, problem: Problem) -> None:
+        self.refusals += problem.kind == "rate"
+        self.failures += problem.kind != "rate"
+        if problem.partial is not None:
+            self.cuts += 1
+            self.partial = problem.partial
+
+    @property
+    def are_enough(self) -> bool:
+        return self.failures >= MAX_ATTEMPTS or self.refusals >= MAX_REFUSALS or self.cuts >= MAX_CUTS
+
+
+class Patience:
+    """Listens to the problems of all requests to one model, and stops the run when every request would meet them."""
+
+    def __init__(self, provider: str, reference: str, throttle: Throttle) -> None:
+        self._provider, self._reference, self._throttle = provider, reference, throttle
+        self._complaints: Counter[str] = Counter()
+        """Refusals since the last answer, by their text."""
+        self._has_answered = False
+        self._unreached = 0
+        self._jitter = random.Random()
+
+    def answered(self) -> None:
+        self._complaints.clear()
+        self._has_answered = True
+
+    def hear(self, problem: Problem) -> None:
+        """Returns for what another attempt may mend. Raises the problem if it is the request's own, else Stopped."""
+        if problem.kind == "unreachable" and not self._has_answered:
+            self._unreached += 1
+            if self._unreached > MAX_UNREACHED or "in time" in problem.text:
+                raise self._stopped(f"{self._provider} cannot be reached: {problem.text}", problem)
+        if problem.retriable:
+            return
+        if not problem.is_of_this_request:
+            raise self._stopped(f"{self._provider} refuses every request: {problem}", problem)
+        # One bad question is a row; the same complaint about question after question is a wrong setting or account.
+        self._complaints[problem.text] += 1
+        if self._complaints[problem.text] >= MAX_COMPLAINTS:
+            raise self._stopped(
+                f"{self._provider} refused {MAX_COMPLAINTS} requests in a row alike: {problem}", problem
+            )
+        raise problem
+
+    def seconds_between(self, problem: Problem, attempts: Attempts) -> float:
+        """How long a request waits before its next attempt; a Retry-After closes the throttle, for everybody."""
+        if problem.kind == "rate":
+            return self._jitter.uniform(0.0, 0.05)  # the throttle holds it back
+        longest = min(MAX_SECONDS_BETWEEN, 0.5 * 2.0**attempts.failures)
+        return self._jitter.uniform(longest / 4, longest)
+
+    def _stopped(self, what: str, problem: Problem) -> Stopped:
+        stop = Stopped(what, where=self._reference, fix=_REMEDY[problem.kind])
+        stop.__cause__ = problem
+        self._throttle.give_up(stop)
+        return stop
+
+
+_REMEDY: dict[ProblemKind, str] = {
+    "key": "Check the key (s1kit doctor shows which is set), then run the same command again.",
+    "model": "Check the model's name and the base URL, then run the same command again.",
+    "credit": "Fill the account, then run the same command again; what was paid is kept.",
+    "location": "Use a provider that serves your country, or another base URL.",
+    "certificate": "Check the base URL; for a certificate of your own, name its file in SSL_CERT_FILE.",
+    "proxy": "Check HTTPS_PROXY and its password, or put the host into NO_PROXY.",
+    "unreachable": "Check the base URL, the network and the proxy, then run the same command again.",
+    "request": "Mend the setting it names, then run the same command again.",
+    "refused": "Change the prompt or the teacher, then run the same command again.",
+}

@@ -1,0 +1,32 @@
+"""Whether a server is asked for streams: learned from what it refuses."""
+
+from __future__ import annotations
+
+from s1kit.providers.chat import Call, Problem, Wire
+
+WITH_USAGE, PLAIN, NEVER = 2, 1, 0
+
+
+class Streaming:
+    """Streams are asked for until a server refuses them: first without the option that reports usage, then none at all.
+
+    Mistral refuses `stream_options`; OpenAI streams some thinking models to verified organisations only.
+    """
+
+    def __init__(self, wire: Wire, is_wanted: bool) -> None:
+        self._wire = wire
+        self.level = WITH_USAGE if is_wanted else NEVER
+
+    def apply(self, call: Call) -> tuple[Call, int]:
+        """The call as this server takes it, and the level it was made at."""
+        level = self.level
+        if call.body.get("stream") is False:  # the user's own `extra`
+            level = NEVER
+        return (call, level) if level == NEVER else (self._wire.streamed(call, with_usage=level == WITH_USAGE), level)
+
+    def is_refused(self, problem: Problem, level: int) -> bool:
+        """Whether a problem is that the server does not stream so; the next call asks for less."""
+        if level == NEVER or problem.kind not in ("request", "key") or "stream" not in problem.text.lower():
+            return False
+        self.level = min(self.level, level - 1)
+        return True

@@ -1,0 +1,244 @@
+"""Streamed replies: server-sent events parsed and put together into the body that would have come unstreamed.
+
+So a streamed reply is judged, kept and read by the same code as any other. Sources: html.spec.whatwg.org (server-sent
+events), platform.openai.com/docs/api-reference/chat/streaming, platform.claude.com/docs/en/build-with-claude/streaming,
+ai.google.dev/api/generate-content (streamGenerateContent).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from s1kit.providers.chat import Assembler
+from s1kit.providers.wires.reading import dict_of, list_of
+
+CUT = "s1kit_cut"
+"""Field of a body whose stream ended before the reply was whole."""
+
+
+class EventStream:
+    """Incremental parser of server-sent events whose data are JSON objects.
+
+    Comments, other fields and data that is no object are let pass; data over several lines is joined.
+    """
+
+    def __init__(self, assembler: Assembler) -> None:
+        self.assembler = assembler
+        self.num_events = 0
+        self._rest = b""
+        self._data: list[bytes] = []
+
+    def feed(self, piece: bytes) -> None:
+        """Raises nothing, whatever the bytes."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        for line in lines:
+            line = line.rstrip(b"\r")
+            if line.startswith(b"data:"):
+                self._data.append(line[5:])
+            elif not line:
+                self._dispatch()
+
+    def end(self) -> None:
+        """The stream is over: what was not closed by an empty line counts too."""
+        self.feed(b"\n\n")
+
+    def _dispatch(self) -> None:
+        if not self._data:
+            return
+        data, self._data = b"\n".join(self._data).strip(), []
+        if data == b"[DONE]":
+            self.assembler.end()
+            return
+        try:
+            event = json.loads(data)
+        except (ValueError, RecursionError):
+            return
+        if isinstance(event, dict):
+            self.num_events += 1
+            self.assembler.add(event)
+
+
+def is_event_stream(content_type: str, start: bytes) -> bool:
+    """Whether a body is a stream, whatever its server calls it."""
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    return content_type.startswith("text/event-stream") or start.startswith((b"data:", b"event:"))
+
+
+class ChatAssembler:
+    """Chunks of chat completions, in any dialect: deltas are merged field by field, so that no field is lost."""
+
+    def __init__(self) -> None:
+        self.is_whole = self.has_text = False
+        self._rest: dict[str, Any] = {}
+        self._choices: dict[int, dict[str, Any]] = {}
+        self._messages: dict[int, dict[str, Any]] = {}
+
+    def end(self) -> None:
+        self.is_whole = True
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        for name, value in event.items():
+            if name != "choices" and value is not None:
+                self._rest[name] = value
+        if event.get("error"):
+            self.is_whole = True
+        for position, choice in enumerate(map(dict_of, list_of(event.get("choices")))):
+            index = choice.get("index")
+            index = index if type(index) is int else position
+            known = self._choices.setdefault(index, {"index": index})
+            known.update((name, v) for name, v in choice.items() if name not in ("delta", "index") and v is not None)
+            if choice.get("finish_reason") is not None:
+                self.is_whole = True
+            delta = dict_of(choice.get("delta"))
+            message = self._messages.setdefault(index, {})
+            _merge(message, delta)
+            self.has_text = self.has_text or any(v for name, v in delta.items() if name != "role")
+
+    def body(self) -> dict[str, Any]:
+        choices = [
+            {"message": _joined(self._messages[index])} | choice for index, choice in sorted(self._choices.items())
+        ]
+        return {**self._rest, "object": "chat.completion", "choices": choices}
+
+
+_WHOLE_EACH_TIME = {"role", "id", "type", "name", "index", "format", "signature"}
+"""Fields of a delta that a chunk repeats instead of continuing."""
+
+
+def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
+    """Texts are gathered in lists of pieces, to be joined once: joining each time takes quadratic time."""
+    for name, value in delta.items():
+        known = into.get(name)
+        if value is None:
+            into.setdefault(name, None)
+        elif isinstance(value, str) and name not in _WHOLE_EACH_TIME:
+            if isinstance(known, _Pieces):
+                known.append(value)
+            elif isinstance(known, list):  # Mistral: thinking comes as parts, the answer after it as plain text
+                _merge_part(known, {"type": "text", "text": value})
+            else:
+                into[name] = _Pieces([value])
+        elif isinstance(value, Mapping):
+            inner: dict[str, Any] = known if isinstance(known, dict) else {}
+            into[name] = inner
+            _merge(inner, value)
+        elif isinstance(value, list):
+            if isinstance(known, _Pieces):
+                known = [{"type": "text", "text": known}] if any(known) else []
+            parts: list[Any] = known if isinstance(known, list) else []
+            into[name] = parts
+            for part in value:
+                _merge_part(parts, part)
+        else:
+            into[name] = value
+
+
+def _merge_part(parts: list[Any], part: Any) -> None:
+    """A part continues the one of its index (tool calls, reasoning details), without an index the last, if its type is
+    the same; else it is new."""
+    if not isinstance(part, Mapping):
+        parts.append(part)
+        return
+    index = part.get("index")
+    known = [p for p in parts if isinstance(p, dict) and p.get("index") == index] if index is not None else parts[-1:]
+    same = known[-1] if known and isinstance(known[-1], dict) else None
+    if same is None or part.get("type") not in (None, same.get("type")):
+        parts.append(same := {})
+    _merge(same, part)
+
+
+class _Pieces(list[str]):
+    """A text that is still growing."""
+
+
+def _joined(value: Any) -> Any:
+    if isinstance(value, _Pieces):
+        return "".join(value)
+    if isinstance(value, dict):
+        return {name: _joined(inner) for name, inner in value.items()}
+    return [_joined(inner) for inner in value] if isinstance(value, list) else value
+
+
+class MessageAssembler:
+    """Events of Anthropic's messages: a message, its blocks, their deltas."""
+
+    def __init__(self) -> None:
+        self.is_whole = self.has_text = False
+        self._message: dict[str, Any] = {}
+        self._error: Any = None
+        self._blocks: dict[int, dict[str, Any]] = {}
+
+    def end(self) -> None:
+        self.is_whole = True
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        index = event.get("index")
+        index = index if type(index) is int else 0
+        match event.get("type"):
+            case "message_start":
+                self._message.update(dict_of(event.get("message")))
+            case "content_block_start":
+                _merge(self._blocks.setdefault(index, {}), dict_of(event.get("content_block")))
+            case "content_block_delta":
+                delta = dict_of(event.get("delta"))
+                _merge(self._blocks.setdefault(index, {}), {n: v for n, v in delta.items() if n != "type"})
+                self.has_text = True
+            case "message_delta":
+                self._message.update((n, v) for n, v in dict_of(event.get("delta")).items())
+                usage = {n: v for n, v in dict_of(event.get("usage")).items() if v is not None}
+                self._message["usage"] = {**dict_of(self._message.get("usage")), **usage}
+                self.is_whole = self.is_whole or self._message.get("stop_reason") is not None
+            case "message_stop":
+                self.is_whole = True
+            case "error":
+                self.is_whole, self._error = True, event.get("error") or "an error without a message"
+            case _ if event.get("error"):
+                self.is_whole, self._error = True, event["error"]
+            case "message":  # some gateways send the whole message as one event
+                self._message.update(event)
+                self._blocks = {n: dict(dict_of(block)) for n, block in enumerate(list_of(event.get("content")))}
+                self.is_whole = True
+
+    def body(self) -> dict[str, Any]:
+        blocks = [_joined(block) for _, block in sorted(self._blocks.items())]
+        body = {"type": "message", **self._message, "content": blocks}
+        return body if self._error is None else body | {"error": self._error}
+
+
+class ContentAssembler:
+    """Chunks of Gemini's streamGenerateContent: each is a response with the next parts of its candidates."""
+
+    def __init__(self) -> None:
+        self.is_whole = self.has_text = False
+        self._rest: dict[str, Any] = {}
+        self._candidates: dict[int, dict[str, Any]] = {}
+        self._parts: dict[int, list[Any]] = {}
+
+    def end(self) -> None:
+        self.is_whole = True
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        for name, value in event.items():
+            if name != "candidates" and value is not None:
+                self._rest[name] = value
+        if event.get("error") or dict_of(event.get("promptFeedback")).get("blockReason"):
+            self.is_whole = True
+        for position, candidate in enumerate(map(dict_of, list_of(event.get("candidates")))):
+            index = candidate.get("index")
+            index = index if type(index) is int else position
+            known = self._candidates.setdefault(index, {"index": index})
+            known.update((n, v) for n, v in candidate.items() if n not in ("content", "index") and v is not None)
+            if candidate.get("finishReason") is not None:
+                self.is_whole = True
+            parts = list_of(dict_of(candidate.get("content")).get("parts"))
+            self._parts.setdefault(index, []).extend(parts)
+            self.has_text = self.has_text or bool(parts)
+
+    def body(self) -> dict[str, Any]:
+        candidates = [
+            {"content": {"role": "model", "parts": self._parts[index]}} | candidate
+            for index, candidate in sorted(self._candidates.items())
+        ]
+        return {**self._rest, "candidates": candidates} if candidates else dict(self._rest)

@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-dev demo test lint clean engines test-engines
+.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -37,6 +37,17 @@ lint: install-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The site is built into site/; a broken link, anchor or reference stops it.
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs build --strict
+
+docs-serve: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 DISABLE_MKDOCS_2_WARNING=true $(BIN)/python -m mkdocs serve
+
+$(VENV)/.installed-docs: $(VENV)/.installed
+	$(PIP_INSTALL) -e '.[docs]'
+	@touch $@
 
 # The real engines, each in an environment of its own: their pins of torch and transformers disagree with ours.
 engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-lm-eval/.installed
@@ -75,4 +86,4 @@ test-engines: engines install-dev
 	$(BIN)/python -m pytest -m engines tests/test_lm_eval.py
 
 clean:
-	rm -rf $(VENV) runs/tiny .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) site runs/tiny .pytest_cache .mypy_cache .ruff_cache

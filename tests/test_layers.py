@@ -11,7 +11,7 @@ LAYERS = [
     {"forcing"},
     {"completions", "analysis", "providers", "grade", "tiny"},
     {"engines", "executors"},
-    {"pool", "distill", "curate", "train", "evaluate", "report", "serve"},
+    {"pool", "distill", "curate", "train", "evaluate", "report", "serve", "share"},
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LAYERS) for name in names}

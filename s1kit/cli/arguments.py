@@ -115,6 +115,15 @@ def make_parser() -> argparse.ArgumentParser:
         "--format", default="rows", metavar="F", help="rows, trl, axolotl or llama-factory (default: %(default)s)"
     )
 
+    push = add("push", "push", "a run's checkpoint, samples and report on the Hugging Face Hub, each with its card")
+    push.add_argument("run", metavar="RUN", help="a run folder")
+    push.add_argument(
+        "--to", required=True, metavar="NAME", help="namespace/name of the model; samples go to NAME-samples"
+    )
+    push.add_argument("--dry-run", action="store_true", help="list what would be uploaded, and upload nothing")
+    push.add_argument("--public", action="store_true", help="create public repositories (default: private)")
+    push.add_argument("--no-samples", action="store_true", help="upload the model and the report only")
+
     schema = add("schema", "schema", "every recipe setting, every column of the rows, every field of a thinking format")
     schema.add_argument("--json", action="store_true", help="as JSON Schema")
 

@@ -1,0 +1,1 @@
+"""A run made public: cards, what may be uploaded, and the upload."""

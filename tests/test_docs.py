@@ -1,0 +1,149 @@
+"""The documentation is held against the code: its commands parse, its snippets run, its links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from s1kit.cli import parse
+from s1kit.recipe import Recipe
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+@dataclass(frozen=True)
+class Block:
+    """A fenced block of a page."""
+
+    page: Path
+    line: int
+    language: str
+    marks: str
+    """The HTML comment on the line above, e.g. `needs: a GPU`."""
+    text: str
+
+    def __str__(self) -> str:
+        return f"{self.page.relative_to(ROOT)}:{self.line}"
+
+
+def blocks() -> Iterator[Block]:
+    for page in PAGES:
+        text = page.read_text(encoding="utf-8")
+        for found in re.finditer(r"(?:<!-- (.*?) -->\n)?^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+            line = text[: found.start()].count("\n") + 1
+            yield Block(page, line, found[2], found[1] or "", found[3])
+
+
+def commands(block: Block) -> Iterator[list[str]]:
+    """The s1kit commands of a shell block, as argument lists."""
+    joined = re.sub(r"\\\n\s*", " ", block.text)
+    for line in joined.splitlines():
+        if not line.startswith("s1kit "):
+            continue
+        words = shlex.split(line, comments=True)
+        yield words[1 : words.index("|") if "|" in words else None]
+
+
+SHELL = [b for b in blocks() if b.language in ("", "bash", "console") and "s1kit " in b.text]
+PYTHON = [b for b in blocks() if b.language == "python"]
+RECIPES = [b for b in blocks() if b.language == "toml" and re.search(r"^name = ", b.text, re.MULTILINE)]
+PATCHES = [b for b in blocks() if b.marks == "patch"]
+
+
+@pytest.mark.parametrize("block", SHELL, ids=str)
+def test_every_command_of_the_documentation_parses(block: Block) -> None:
+    for words in commands(block):
+        if words[0] == "...":
+            continue
+        parse(words)
+
+
+@pytest.mark.parametrize("block", RECIPES, ids=str)
+def test_every_recipe_of_the_documentation_is_one(block: Block) -> None:
+    Recipe.model_validate(tomllib.loads(block.text))
+
+
+@pytest.mark.parametrize("block", PYTHON, ids=str)
+def test_every_import_of_the_documentation_exists(block: Block) -> None:
+    code = compile(block.text, str(block), "exec")
+    imports = [line for line in block.text.splitlines() if re.match(r"(from|import) s1kit", line)]
+    assert code
+    exec("\n".join(imports), {})
+
+
+def test_the_walk_through_the_machine_prints_what_the_page_says(capsys: pytest.CaptureFixture[str]) -> None:
+    (block,) = [b for b in PYTHON if b.page.name == "forcing.md"]
+    exec(block.text, {})
+    assert capsys.readouterr().out.strip() == block.text.strip().rpartition("# ")[2]
+
+
+def test_every_link_of_the_documentation_leads_somewhere() -> None:
+    wrong = []
+    for page in PAGES:
+        text = re.sub(r"^```.*?^```$|`[^`\n]*`", "", page.read_text(encoding="utf-8"), flags=re.MULTILINE | re.DOTALL)
+        for target in re.findall(r"\]\(([^)\s]+)\)", text):
+            path, _, anchor = target.partition("#")
+            if "://" in target or path.startswith("reference/") or not re.search(r"[./#]", target):
+                continue
+            file = (page.parent / path).resolve() if path else page
+            if not file.exists() or (anchor and file.suffix == ".md" and anchor not in anchors(file)):
+                wrong.append(f"{page.name}: {target}")
+    assert not wrong
+
+
+def anchors(page: Path) -> set[str]:
+    """What the site makes of a page's headings."""
+    titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[\s]+", "-", re.sub(r"[^\w\s-]", "", title).strip().lower()) for title in titles}
+
+
+def test_every_file_that_the_documentation_names_exists() -> None:
+    wrong = []
+    for page in PAGES:
+        for name in re.findall(r"`((?:s1kit|tests|bench|runs|examples|docs)/[\w/.-]+\.(?:py|toml|md|sh|sbatch|yaml))`",
+                               page.read_text(encoding="utf-8")):  # fmt: skip
+            if not (ROOT / name).exists():
+                wrong.append(f"{page.name}: {name}")
+    assert not wrong
+
+
+def test_the_patches_of_the_documentation_apply_and_work(tmp_path: Path) -> None:
+    shutil.copytree(ROOT / "s1kit", tmp_path / "s1kit", ignore=shutil.ignore_patterns("__pycache__"))
+    for block in PATCHES:
+        name = re.search(r"^\+\+\+ b/(.+)$", block.text, re.MULTILINE)
+        assert name
+        file = tmp_path / name[1]
+        lines = block.text.split("@@\n")[1].splitlines()
+        before = "\n".join(line[1:] for line in lines if not line.startswith("+"))
+        after = "\n".join(line[1:] for line in lines if not line.startswith("-"))
+        text = file.read_text(encoding="utf-8")
+        assert text.count(before) == 1, f"{block}: the context is not there"
+        file.write_text(text.replace(before, after), encoding="utf-8")
+    script = (
+        "from s1kit.forcing.formats import FORMATS; from s1kit.providers.catalog import find_model\n"
+        "print(FORMATS['mine'].open.strip(), find_model('chat:mine/some-model').base_url)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False,
+                          env={"PYTHONPATH": str(tmp_path)})  # fmt: skip
+    assert done.stdout.split() == ["<reflect>", "https://api.example.com/v1"], done.stderr
+
+
+@pytest.mark.slow
+def test_the_site_builds_without_a_warning(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs_gen_files")
+    pytest.importorskip("mkdocstrings")
+    done = subprocess.run([sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")],
+                          cwd=ROOT, capture_output=True, text=True, check=False)  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    messages = (tmp_path / "site" / "reference" / "messages.html").read_text(encoding="utf-8")
+    assert "which is not installed" in messages

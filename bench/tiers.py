@@ -1,4 +1,4 @@
-"""The three tiers of decontamination side by side on real questions: counts, and examples with their evidence.
+"""The tiers of decontamination side by side on real questions: counts, and examples with their evidence.
 
     python bench/tiers.py DATA MODEL OUT [--similarity 0.9]
 
@@ -61,7 +61,7 @@ def run_tier(tier: str, data: Path, model: str, out: Path, similarity: float) ->
         "against": [str(data / f"bench_{s}.jsonl.gz") for s in SETS],
     }
     if tier == "semantic":
-        config["semantic"] = {"model": model, "similarity": similarity}
+        config["semantic"] = {"model": model, "similarity": similarity, "unjudged_similarity": 1.0}
     recipe = Recipe.model_validate({"name": tier, "out": str(out), "collect": config})
     run = open_run(recipe.folder, recipe.name, recipe.model_dump(mode="json"))
     start = time.process_time()
@@ -114,7 +114,7 @@ def main() -> None:
     parser.add_argument("--similarity", type=float, default=0.9)
     given = parser.parse_args()
     results = {}
-    for tier in ("s1", "strict", "semantic"):
+    for tier in ("s1", "strict", "template", "semantic"):
         results[tier], figures = run_tier(tier, given.data, given.model, given.out, given.similarity)
         print(f"{tier}: {len(results[tier]):,} questions, {figures['seconds']:.0f} CPU s, {figures['mib']:.0f} MiB")
     ids = {tier: {f.id for f in found} for tier, found in results.items()}
@@ -134,6 +134,7 @@ def main() -> None:
     chosen = {
         "s1, not strict": [f for f in results["s1"] if f.id not in ids["strict"]],
         "strict": results["strict"],
+        "template, not strict": [f for f in results["template"] if f.id not in ids["strict"]],
         "semantic, not strict": results["semantic"],
     }
     lines = []

@@ -62,7 +62,9 @@ class Semantic(Config):
     similarity: float = Field(default=0.85, gt=0, le=1)
     """Cosine from which on a question is a candidate. What is right depends on the model: the page shows the pairs."""
     judge: str = ""
-    """A chat model that says which candidates are the evaluation question again; empty: they are listed and stay."""
+    """A chat model that says which candidates are the evaluation question again."""
+    unjudged_similarity: float = Field(default=0.9, gt=0, le=1)
+    """Cosine from which on a candidate is dropped where `judge` is empty; the others are listed and stay."""
 
 
 class Collect(Config):
@@ -72,12 +74,15 @@ class Collect(Config):
     duplicates: Literal["none", "exact", "near"] = "near"
     near_threshold: float = Field(default=0.9, gt=0, le=1)
     """Jaccard similarity of word shingles from which on two questions are near duplicates."""
-    decontaminate: Literal["none", "s1", "strict", "semantic"] = "s1"
-    """`s1`: any shared lower-cased word 8-gram drops the question, as in the s1 release (data/collect_data.py)."""
+    decontaminate: Literal["none", "s1", "strict", "template", "semantic"] = "s1"
+    """`s1`: any shared lower-cased word 8-gram drops the question, as in the s1 release (data/collect_data.py).
+    `strict`: half of an evaluation question's n-grams do. `template`: also the same sentences with other numbers,
+    letters or names. `semantic`: also what a sentence model finds near and a judge calls the same."""
     against: list[str] = Field(default_factory=list)
     """Evaluation sets: built-in names, or files like those of a source."""
     coverage: float = Field(default=0.5, gt=0, le=1)
-    """Share of an evaluation question's informative n-grams from which on `strict` and `semantic` drop a question."""
+    """Share of an evaluation question's informative n-grams from which on `strict`, and the tiers that add to it, drop
+    a question."""
     semantic: Semantic | None = None
     """Settings of tier `semantic`, which needs them."""
     executor: Literal["local", "ray"] = "local"

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s1kit.pool.decontaminate import OverlapIndex
+from s1kit.errors import InputError
+from s1kit.pool.collect import collect
+from s1kit.pool.decontaminate import EvaluationOverlap, OverlapIndex
+from s1kit.pool.evaluation_names import shipped_sets
 from s1kit.pool.evaluation_sets import hash_texts, load_set, read_hashes, write_hashes
 from s1kit.pool.ngrams import Tier, hash_ngrams, s1_words, strict_words
+from s1kit.pool.template_index import TemplateIndex
 from s1kit.questions import read_questions
+from s1kit.recipe import Recipe
+from s1kit.records import Dropped, question_id
+from s1kit.stage import open_run
 
 AIME = "where m and n are relatively prime positive integers. Find m + n."
 QUESTION = "Let ABCD be a tetrahedron with AB = CD = 41 whose faces all touch one sphere; its radius is m/n, " + AIME
@@ -125,3 +133,78 @@ def test_978_rows_of_math_share_an_8_gram_with_math500(shared_data: Path, math_r
 
 def test_of_them_strict_finds_the_copies_and_near_copies_only(shared_data: Path, math_rows: list[str]) -> None:
     assert 60 <= overlaps(shared_data, math_rows, "strict") <= 100
+
+
+def find_template(pool: list[str], held_out: list[str]) -> dict[int, EvaluationOverlap]:
+    return TemplateIndex([hash_texts("set", held_out, "template")]).find(pool)
+
+
+POLAR = (
+    r"Convert the point $(0,3)$ in rectangular coordinates to polar coordinates, where $r > 0$ and $\theta < 2 \pi.$"
+)
+
+
+@pytest.mark.parametrize(
+    ("pool", "held_out"),
+    [
+        (POLAR.replace("(0,3)", "(-2, -7)").replace("r >", "s >"), POLAR),
+        ("The square root of x is greater than 3 and less than 4. How many integers x are there?",
+         "The square root of t is greater than 2.5 and less than seven. How many integers t are there?"),
+        ("Anna buys 3 pens at the shop of Mr. Lee and pays $4 for each. How much does Anna pay?",
+         "Bertrand buys twelve pens at the shop of Mrs. Wu and pays $2.50 for each. How much does Bertrand pay?"),
+    ],
+)  # fmt: skip
+def test_the_same_sentence_with_other_numbers_letters_or_names_has_the_same_template(pool: str, held_out: str) -> None:
+    assert find_strict([pool], [held_out], 0.9) == set()
+    overlap = find_template([pool], [held_out])[0]
+    assert overlap.question_id == question_id(held_out)
+    assert "of its template" in overlap.evidence
+
+
+@pytest.mark.parametrize(
+    ("pool", "held_out"),
+    [
+        ("Let x and y be positive reals with x + y = 1. Find the least value of x/y.",
+         "Let x be a real with x^2 = 2. How many values can x + 1 take?"),
+        ("How many pens does the shop sell in a week if it sells 3 a day?",
+         "If the shop sells 3 a day, a week does it in sell pens many how?"),
+    ],
+)  # fmt: skip
+def test_the_same_words_in_another_order_or_to_another_end_are_another_template(pool: str, held_out: str) -> None:
+    assert find_template([pool], [held_out]) == {}
+
+
+def test_a_template_of_few_plain_words_drops_nothing() -> None:
+    assert find_template([r"Compute $\dbinom{8}{2}$."], [r"Compute $\dbinom{31}{28}$."]) == {}
+
+
+def test_tier_template_drops_what_strict_does_and_the_same_template_besides(tmp_path: Path) -> None:
+    (tmp_path / "bench.jsonl").write_text(json.dumps({"question": POLAR}) + "\n" + json.dumps({"question": QUESTION}))
+    rows = [POLAR.replace("(0,3)", "(7,9)").replace("2 ", "4 "), f"In a story, once told: {QUESTION}", "What is 2 + 2?"]
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps({"question": row}) + "\n" for row in rows))
+    config = {"sources": [{"path": str(tmp_path / "pool.jsonl")}], "against": [str(tmp_path / "bench.jsonl")]}
+    recipe = Recipe.model_validate(
+        {"name": "t", "out": str(tmp_path), "collect": config | {"decontaminate": "template", "coverage": 0.95}}
+    )
+    run = open_run(recipe.folder, recipe.name, recipe.model_dump())
+    collect(recipe, run)
+    evidence = {json.loads(d.row)["text"]: d.evidence for d in run.rows("collect", "dropped", Dropped)}
+    assert "of its template" in evidence[rows[0]]
+    assert "of its n-grams" in evidence[rows[1]]
+    assert rows[2] not in evidence
+
+
+def test_hashes_written_without_templates_are_refused_by_name(tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    path = tmp_path / "old.parquet"
+    write_hashes(path, "old", [QUESTION])
+    pq.write_table(pq.read_table(path, filters=[("tier", "!=", "template")]), path)
+    assert load_set(str(path), "strict").ids
+    with pytest.raises(InputError, match="no hashes of tier 'template'"):
+        load_set(str(path), "template")
+
+
+def test_shipped_hashes_hold_every_tier() -> None:
+    for name in shipped_sets():
+        assert len(load_set(name, "template").ids) > 20

@@ -138,8 +138,18 @@ def run_semantic(tmp_path: Path, model: Path | str, name: str = "run", **semanti
     return collect(recipe, run), run
 
 
-def test_without_a_judge_candidates_are_listed_and_stay(tmp_path: Path, model_folder: Path) -> None:
-    stage, _ = run_semantic(tmp_path, model_folder)
+def test_without_a_judge_the_nearest_are_dropped(tmp_path: Path, model_folder: Path) -> None:
+    stage, _ = run_semantic(tmp_path, model_folder, unjudged_similarity=1.0)
+    nearest, other = [json.loads(line) for line in (stage.folder / "candidates.jsonl").read_text().splitlines()]
+    between = (nearest["similarity"] + other["similarity"]) / 2
+    _, run = run_semantic(tmp_path, model_folder, "again", unjudged_similarity=between)
+    (drop,) = run.rows("collect", "dropped", Dropped)
+    assert json.loads(drop.row)["text"] == nearest["text"]
+    assert drop.evidence.endswith("no judge")
+
+
+def test_without_a_judge_candidates_below_the_threshold_are_listed_and_stay(tmp_path: Path, model_folder: Path) -> None:
+    stage, _ = run_semantic(tmp_path, model_folder, unjudged_similarity=1.0)
     assert stage.counts["out"] == 2
     first, *_ = [json.loads(line) for line in (stage.folder / "candidates.jsonl").read_text().splitlines()]
     assert (first["set_name"], first["question"], first["verdict"]) == ("bench", HELD_OUT, "")

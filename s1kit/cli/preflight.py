@@ -164,6 +164,8 @@ def _peek_set(name: str, tier: str) -> None:
         read_set(name)
     else:
         load_set(name, "s1" if tier == "s1" else "strict")
+    if tier == "template":
+        load_set(name, "template")
 
 
 def _distill(recipe: Recipe, found: _Collected) -> None:

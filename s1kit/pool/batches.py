@@ -14,6 +14,7 @@ from s1kit.pool.duplicates import text_keys
 from s1kit.pool.evaluation_sets import load_set
 from s1kit.pool.ngrams import Tier
 from s1kit.pool.semantic import Near, near_questions
+from s1kit.pool.template_index import TemplateIndex
 
 
 def scan_batch(
@@ -22,12 +23,13 @@ def scan_batch(
     tier: Tier | None,
     seed: int,
     semantic: Mapping[str, Any] | None = None,
+    templates: bool = False,
 ) -> list[dict[str, Any]]:
     """One row that says of a batch (rows with `text`) what the whole pool's decision needs.
 
     `keys`: a hash a row, equal for the same text after normalisation. In tier `s1` `overlaps`: position and
-    `EvaluationOverlap`; in tier `strict` `matches`: the fields of `Matches`. With `semantic` (`model`, `similarity`,
-    `cache`) also `near`: position and `Near`.
+    `EvaluationOverlap`; in tier `strict` `matches`: the fields of `Matches`, and with `templates` `overlaps` of the
+    same template. With `semantic` (`model`, `similarity`, `cache`) also `near`: position and `Near`.
     """
     texts = [str(row["text"]) for row in rows]
     seen: dict[str, Any] = {"keys": text_keys(texts).tolist()}
@@ -39,6 +41,9 @@ def scan_batch(
     else:
         matches = index.match(texts)
         seen["matches"] = [matches.texts.tolist(), matches.grams.tolist(), matches.firsts.tolist(), matches.matched]
+    if templates:
+        overlaps = template_index(tuple(against), seed).find(texts)
+        seen["overlaps"] = [[at, *overlap] for at, overlap in overlaps.items()]
     if semantic:
         seen["near"] = near_questions(texts, against, seed=seed, **semantic)
     return [seen]
@@ -66,3 +71,9 @@ def near_of(seen: Mapping[str, Any]) -> list[tuple[int, Near]]:
 def evaluation_index(against: tuple[str, ...], tier: Tier, seed: int) -> OverlapIndex:
     """The evaluation sets, loaded; the same again for the next batch."""
     return OverlapIndex([load_set(name, tier, seed) for name in against], tier)
+
+
+@lru_cache(maxsize=4)
+def template_index(against: tuple[str, ...], seed: int) -> TemplateIndex:
+    """The templates of the evaluation sets, loaded; the same again for the next batch."""
+    return TemplateIndex([load_set(name, "template", seed) for name in against])

@@ -15,7 +15,7 @@ from s1kit.pool.duplicates import Duplicate, NearIndex, Rows, exact_duplicates, 
 from s1kit.pool.ngrams import Tier
 from s1kit.pool.reading import Pool
 from s1kit.pool.scan_checkpoint import ScanCheckpoint
-from s1kit.pool.semantic import Pair, judge_pairs, same_as
+from s1kit.pool.semantic import Pair, judge_pairs, mark_near, same_as
 from s1kit.progress import meter, say
 from s1kit.recipe import Collect
 from s1kit.records import Question
@@ -62,11 +62,15 @@ def decide(pool: Pool, checkpoint: ScanCheckpoint, out: Path) -> Decisions:
         boilerplate = index.boilerplate([matches for _, matches, _ in found], num)
         for first, matches, kept in found:
             hits = index.decide(kept, matches, boilerplate, config.coverage)
+            # What covers an evaluation question's n-grams is the stronger evidence.
             overlaps |= {first + at: overlap for at, overlap in hits.items()}
     drops = {row: Decision(f"contaminated:{o.set_name}", o.evidence) for row, o in overlaps.items()}
     pairs = [pair for pair in pairs if pair.row not in drops]
-    if config.semantic and config.semantic.judge and pairs:
-        pairs = judge_pairs(pairs, config.semantic.judge, out / "journal.sqlite")
+    if config.semantic and pairs:
+        if config.semantic.judge:
+            pairs = judge_pairs(pairs, config.semantic.judge, out / "journal.sqlite")
+        else:
+            pairs = mark_near(pairs, config.semantic.unjudged_similarity)
         drops |= {
             row: Decision(f"contaminated:{pair.near.set_name}", pair.evidence) for row, pair in same_as(pairs).items()
         }
@@ -75,7 +79,7 @@ def decide(pool: Pool, checkpoint: ScanCheckpoint, out: Path) -> Decisions:
 
 
 def tier_of(config: Collect) -> Tier | None:
-    """By which n-grams the pool is compared, if at all."""
+    """By which n-grams the pool is compared, if at all; `template` and `semantic` add to `strict`."""
     if config.decontaminate == "none":
         return None
     if not config.against:
@@ -89,7 +93,9 @@ def _settings(config: Collect, tier: Tier | None, out: Path, seed: int) -> dict[
     if tier and config.decontaminate == "semantic" and config.semantic:
         cache = str((out / "embeddings").resolve())
         semantic = {"model": config.semantic.model, "similarity": config.semantic.similarity, "cache": cache}
-    return {"against": tuple(config.against), "tier": tier, "seed": seed, "semantic": semantic}
+    return {"against": tuple(config.against), "tier": tier, "seed": seed, "semantic": semantic} | (
+        {"templates": True} if tier and config.decontaminate == "template" else {}
+    )
 
 
 def _scan(

@@ -5,6 +5,8 @@
 - `strict`: a question is dropped for covering half of an evaluation question's n-grams, where the spelling of LaTeX
   does not matter and boilerplate does not count.
 
+Tier `template` adds what `pool/template_index.py` finds to `strict`.
+
 The evaluation sets are in memory as hashes; the pool streams past in batches and is never indexed.
 """
 
@@ -15,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from s1kit.pool.evaluation_sets import HashedSet
-from s1kit.pool.ngrams import NGRAM, Ngrams, Tier, hash_ngrams, words_of
+from s1kit.pool.ngrams import Ngrams, Tier, hash_ngrams, ngram_size, words_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,10 +45,12 @@ class EvaluationOverlap(NamedTuple):
     """The words shared, as they stand in the pool's question; in tier `strict` the first informative n-gram."""
     coverage: float
     """Share of n-grams shared, 0 to 1; in tier `s1` of the evaluation question's."""
+    measure: str = "of its n-grams"
+    """What `coverage` is a share of, in words."""
 
     @property
     def evidence(self) -> str:
-        return f"{self.set_name} question {self.question_id}, {self.coverage:.0%} of its n-grams: {self.ngram!r}"
+        return f"{self.set_name} question {self.question_id}, {self.coverage:.0%} {self.measure}: {self.ngram!r}"
 
 
 @dataclass(frozen=True)
@@ -179,7 +183,7 @@ class OverlapIndex:
         return EvaluationOverlap(self._names[question], self._ids[question], self._words(text, min(mine)), share)
 
     def _words(self, text: str, first: int) -> str:
-        return " ".join(words_of(self.tier, text)[first : first + NGRAM])
+        return " ".join(words_of(self.tier, text)[first : first + ngram_size(self.tier)])
 
     def _lookup(self, np: Any, ngrams: Ngrams) -> tuple[Any, Any]:
         """Which n-grams of a batch are in the index, and where there."""

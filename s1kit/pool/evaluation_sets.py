@@ -16,6 +16,7 @@ from s1kit.errors import InputError, nearest
 from s1kit.pool.evaluation_names import ON_THE_HUB, builtin_sets, shipped_sets
 from s1kit.pool.ngrams import Tier, hash_ngrams
 from s1kit.pool.sources import read_source
+from s1kit.pool.templates import num_plain, template_words
 from s1kit.questions import find_files, read_questions
 from s1kit.recipe import Source
 from s1kit.records import question_id
@@ -28,6 +29,9 @@ if TYPE_CHECKING:
 NUM_HELD_OUT = 1000
 """Held-out questions of the built-in families to stay clear of: those of a smaller evaluation are the first of them."""
 
+MIN_PLAIN_WORDS = 4
+"""An evaluation question with fewer plain words has no hashes in tier `template`: "Compute # + #" says nothing."""
+
 _BATCH = 128
 
 
@@ -39,7 +43,7 @@ class HashedSet:
     ids: tuple[str, ...]
     """`question_id` of each question."""
     hashes: NDArray[np.uint64]
-    """Distinct within a question."""
+    """Distinct within a question; in tier `template` every one, in order."""
     owners: NDArray[np.int64]
     """Position in `ids` of the question each hash is of; rises."""
 
@@ -76,7 +80,7 @@ def read_set(name: str, seed: int = 0) -> tuple[str, list[str]]:
         raise InputError(
             f"of the evaluation set {name!r} only hashes are there, and this tier reads its questions",
             where="collect.against",
-            fix="Give a file of its questions, or use decontaminate = strict.",
+            fix="Give a file of its questions, or use decontaminate = template or strict.",
         )
     return Path(name).name.split(".")[0], [q.text for q in read_questions(name)]
 
@@ -106,16 +110,23 @@ def hash_texts(name: str, texts: Sequence[str], tier: Tier) -> HashedSet:
 
     hashes, owners = [np.zeros(0, np.uint64)], [np.zeros(0, np.int64)]
     for first in range(0, len(texts), _BATCH):
-        ngrams = hash_ngrams(texts[first : first + _BATCH], tier)
-        pairs = np.unique(np.stack([ngrams.texts.astype(np.uint64) + np.uint64(first), ngrams.hashes]), axis=1)
-        owners.append(pairs[0].astype(np.int64))
-        hashes.append(pairs[1])
+        batch = texts[first : first + _BATCH]
+        ngrams = hash_ngrams(batch, tier)
+        if tier == "template":
+            says = np.array([num_plain(template_words(text)) >= MIN_PLAIN_WORDS for text in batch], bool)
+            kept = says[ngrams.texts]
+            owners.append(ngrams.texts[kept] + first)
+            hashes.append(ngrams.hashes[kept])
+        else:
+            pairs = np.unique(np.stack([ngrams.texts.astype(np.uint64) + np.uint64(first), ngrams.hashes]), axis=1)
+            owners.append(pairs[0].astype(np.int64))
+            hashes.append(pairs[1])
     ids = tuple(question_id(text) for text in texts)
     return HashedSet(name, ids, np.concatenate(hashes), np.concatenate(owners))
 
 
 def write_hashes(path: Path, name: str, texts: Sequence[str]) -> None:
-    """A file of hashes of both tiers, to ship or to share in place of the questions."""
+    """A file of hashes of every tier, to ship or to share in place of the questions."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -136,11 +147,17 @@ def write_hashes(path: Path, name: str, texts: Sequence[str]) -> None:
 
 
 def read_hashes(path: Path, name: str, tier: Tier) -> HashedSet:
-    """One tier of a file of hashes."""
+    """One tier of a file of hashes. InputError when the file was written without it."""
     import numpy as np
     import pyarrow.parquet as pq
 
     table = pq.read_table(path, filters=[("tier", "=", tier)])
+    if not table.num_rows:
+        raise InputError(
+            f"the file holds no hashes of tier {tier!r}",
+            where=str(path),
+            fix="Write it again with s1kit.pool.evaluation_sets.write_hashes, or give a file of the questions.",
+        )
     column = table.column("question").to_pylist()
     ids = list(dict.fromkeys(column))
     position = {id: number for number, id in enumerate(ids)}

@@ -1,10 +1,11 @@
 """Word n-grams as 64-bit hashes: the same on every machine, computed for a batch of texts at once.
 
 A hash says whether two n-grams are equal without saying what they are, so an evaluation set can be shipped as hashes
-without republishing a question. Two tiers split text into words differently:
+without republishing a question. The tiers split text into words differently:
 
 - `s1`: lower-cased and split at white space, as released (data/decontaminate_util.py of the s1 repository);
-- `strict`: LaTeX spelling, punctuation and markup ignored; a command, a number, a letter or a sign is a word.
+- `strict`: LaTeX spelling, punctuation and markup ignored; a command, a number, a letter or a sign is a word;
+- `template`: as `strict`, with numbers, letters, constants and names masked (`pool/templates.py`).
 
     >>> strict_words(r"Find $\\dfrac{1}{2}x$, where  $x = 10$.")
     ['find', '\\\\frac', '1', '2', 'x', 'where', 'x', '=', '10']
@@ -18,38 +19,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from s1kit.errors import MissingExtra
+from s1kit.pool.spelling import respell
+from s1kit.pool.templates import template_words
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-Tier = Literal["s1", "strict"]
+Tier = Literal["s1", "strict", "template"]
 
 NGRAM = 8
-"""Words an n-gram. The released util's default is 13; its caller passes 8."""
+"""Words of an n-gram. The released util's default is 13; its caller passes 8."""
 
-_LATEX_SPELLING = [
-    (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
-    (re.compile(r"\\(?:geqslant|geq)(?![a-zA-Z])"), r"\\ge"),
-    (re.compile(r"\\(?:leqslant|leq)(?![a-zA-Z])"), r"\\le"),
-    (re.compile(r"\\neq(?![a-zA-Z])"), r"\\ne"),
-    (re.compile(r"\\(?:left|right|[bB]igg?|displaystyle|limits|q?quad|[hv]space|n?space)(?![a-zA-Z])\*?"), " "),
-    (re.compile(r"\\(?:text(?:bf|it)?|math(?:rm|bf|it)|operatorname|mbox|rm|bf|emph)(?![a-zA-Z])\*?"), " "),
-    (re.compile(r"\\(?:begin|end)\s*\{[a-z*]+\}"), " "),
-    (re.compile(r"\\[ ,;:!|\\()\[\]]"), " "),
-    (re.compile(r"\\([%$#&_{}])"), r"\1"),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?"), r" \\degree "),
-]
-_THOUSANDS = re.compile(r"(?<=\d)(?:\{,\}|,|\\!)(?=\d{3}(?!\d))")
+TEMPLATE_NGRAM = 2
+"""Words of an n-gram in tier `template`, which compares them in order."""
+
 _STRICT_WORD = re.compile(r"\\[a-z]+|[^\W\d_]+|\d+(?:\.\d+)?|[+\-*/=<>^_|#%&@~'’]|[^\w\s.,;:!?$(){}\[\]\"`“”]")
 
 
 def strict_words(text: str) -> list[str]:
     """The words of a text in tier `strict`."""
-    if "\\" in text:
-        for pattern, spelling in _LATEX_SPELLING:
-            text = pattern.sub(spelling, text)
-    return _STRICT_WORD.findall(_THOUSANDS.sub("", text).casefold())
+    return _STRICT_WORD.findall(respell(text).casefold())
 
 
 def s1_words(text: str) -> list[str]:
@@ -58,7 +48,18 @@ def s1_words(text: str) -> list[str]:
 
 
 def words_of(tier: Tier, text: str) -> list[str]:
-    return s1_words(text) if tier == "s1" else strict_words(text)
+    """The words of a text as a tier splits it."""
+    match tier:
+        case "s1":
+            return s1_words(text)
+        case "strict":
+            return strict_words(text)
+    return template_words(text)
+
+
+def ngram_size(tier: Tier) -> int:
+    """Words of an n-gram in a tier."""
+    return TEMPLATE_NGRAM if tier == "template" else NGRAM
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,14 @@ class Ngrams:
     """Which word of that text starts it, from 0."""
 
 
-def hash_ngrams(texts: Sequence[str], tier: Tier, size: int = NGRAM) -> Ngrams:
-    """Every n-gram of every text.
+def hash_ngrams(texts: Sequence[str], tier: Tier, size: int | None = None) -> Ngrams:
+    """Every n-gram of every text, of `size` words (None: the tier's own).
 
-    In tier `s1` a text of fewer than `size` words has none, as released; in tier `strict` it has one: the whole text.
+    In tier `s1` a text of fewer than `size` words has none, as released; in the others it has one: the whole text.
     """
-    spelled = [" ".join(strict_words(t)) for t in texts] if tier == "strict" else [t.lower() for t in texts]
-    return _hash(spelled, size, short_too=tier == "strict")
+    # Tier `s1` splits at white space, which is what hashing does anyway.
+    spelled = [t.lower() if tier == "s1" else " ".join(words_of(tier, t)) for t in texts]
+    return _hash(spelled, ngram_size(tier) if size is None else size, short_too=tier != "s1")
 
 
 def _hash(texts: Sequence[str], size: int, short_too: bool) -> Ngrams:

@@ -1,8 +1,8 @@
 """Questions of the pool that mean an evaluation question, whatever their words: tier `semantic`.
 
 A sentence model proposes, a judge decides. Nearness alone does not tell a reworded question from another of its kind
-(the same story with other numbers is nearer than many a paraphrase), so without a judge nothing is dropped here: the
-pairs are written down and shown for a reader to look at.
+(the same story with other numbers is nearer than many a paraphrase), so without a judge a higher threshold drops the
+nearest, and the other pairs are written down and shown for a reader to look at.
 """
 
 from __future__ import annotations
@@ -46,19 +46,22 @@ class Pair(NamedTuple):
     text: str
     near: Near
     verdict: str = ""
-    """`same`, `different`, `unsure`, or empty where nobody was asked."""
+    """`same`, `different` or `unsure` by a judge, `near` by the cosine alone, or empty."""
     reason: str = ""
     """The judge's."""
 
     @property
     def is_open(self) -> bool:
-        """Whether a reader should look at it: nobody was asked, or the judge did not know."""
+        """Whether a reader should look at it: nobody decided, or the judge did not know."""
         return self.verdict in ("", "unsure")
 
     @property
     def evidence(self) -> str:
         where = f"{self.near.set_name} question {question_id(self.near.question)}"
-        return f"{where}, similarity {self.near.similarity:.2f}, judged the same: {self.reason or 'no reason given'}"
+        near = f"{where}, similarity {self.near.similarity:.2f}"
+        return (
+            f"{near}, no judge" if self.verdict == "near" else f"{near}, judged the same: {self.reason or 'no reason'}"
+        )
 
 
 class _EvaluationVectors(NamedTuple):
@@ -117,10 +120,15 @@ def judge_pairs(pairs: Sequence[Pair], judge: str | Chat, journal_path: Path) ->
     ]
 
 
+def mark_near(pairs: Sequence[Pair], similarity: float) -> list[Pair]:
+    """The pairs, those at least so similar with the verdict `near`: what is dropped where there is no judge."""
+    return [pair._replace(verdict="near") if pair.near.similarity >= similarity else pair for pair in pairs]
+
+
 def same_as(pairs: Sequence[Pair]) -> Mapping[int, Pair]:
-    """For each row that a judge called the same as an evaluation question, the nearest such pair."""
+    """For each row that is the same as an evaluation question, by a judge or by the cosine, the nearest such pair."""
     found: dict[int, Pair] = {}
-    for pair in sorted((p for p in pairs if p.verdict == "same"), key=lambda p: -p.near.similarity):
+    for pair in sorted((p for p in pairs if p.verdict in ("same", "near")), key=lambda p: -p.near.similarity):
         found.setdefault(pair.row, pair)
     return found
 

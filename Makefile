@@ -68,7 +68,7 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-
 	@# Its native build has AMX kernels that crash on quantised weights in a batched pass (0.3.36); AVX2 runs them.
 	@echo "compiling llama.cpp, ten minutes and more"
 	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON" .venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e '.[torch,llama-cpp,serve]' pytest hypothesis openai fastapi accelerate
+	  -e '.[torch,llama-cpp,gguf,serve]' pytest hypothesis openai fastapi accelerate
 	@touch $@
 
 .venv-lm-eval/.installed: constraints.txt

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -79,6 +80,37 @@ def write_random_checkpoint(
     with torch.no_grad():
         # Long output rows win often: the model tries to stop every few tokens, which is what tests of forcing need.
         model.lm_head.weight[-len(specials) :] *= 4.0
+    model.save_pretrained(folder)
+    return folder
+
+
+def write_random_model(folder: Path, model_type: str, **settings: Any) -> Path:
+    """A checkpoint of another architecture with the same tokenizer, in float32; knows nothing."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    write_tokenizer(folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    shape: dict[str, Any] = {
+        "vocab_size": len(tokenizer),
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 16,
+        "max_position_embeddings": 512,
+        "initializer_range": 0.3,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(model_type, **(shape | settings)))
+    with torch.no_grad():
+        # Norms that are not all one: what is added to them or left out then shows.
+        for name, parameter in model.named_parameters():
+            if "norm" in name:
+                parameter.add_(torch.randn_like(parameter) * 0.2)
     model.save_pretrained(folder)
     return folder
 

@@ -66,7 +66,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         token["special"] = False  # shown in text, as Qwen3's are
     (made / "tokenizer.json").write_text(json.dumps(raw), encoding="utf-8")
     if "llama.cpp" in KINDS:
-        from s1kit.engines.llama_cpp.gguf import export_gguf
+        from s1kit.engines.gguf.exporting import export_gguf
 
         export_gguf(made, made / "think.gguf")
     return made

@@ -22,7 +22,7 @@ def main(given: argparse.Namespace) -> int:
         with Journal(to) as journal:
             say(f"{journal.merge(path):,} replies of {path} merged into {to}")
     elif to.suffix == ".gguf":
-        from s1kit.engines.llama_cpp.gguf import export_gguf
+        from s1kit.engines.gguf.exporting import export_gguf
 
         export_gguf(path, to)
     elif given.format == "rows":

@@ -37,7 +37,12 @@ def check_engine(reference: str, where: str) -> None:
     path = Path(rest.split("#")[0]).expanduser()
     if scheme == "llama.cpp" and not path.is_file():
         raise InputError(f"there is no file {rest!r}", where=where, fix="Give a .gguf file.")
-    if scheme in ("hf", "vllm") and _looks_local(rest) and not (path / "config.json").is_file():
+    if scheme in ("hf", "vllm") and rest.lower().endswith(".gguf"):
+        from s1kit.engines.gguf.architectures import config_of
+        from s1kit.engines.gguf.reading import read_gguf
+
+        config_of(read_gguf(path))
+    elif scheme in ("hf", "vllm") and _looks_local(rest) and not (path / "config.json").is_file():
         raise InputError(
             f"{rest!r} is no model folder: it has no config.json",
             where=where,

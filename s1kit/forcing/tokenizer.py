@@ -20,60 +20,22 @@ from tokenizers import Tokenizer
 from s1kit.errors import InputError
 
 
-class FileTokenizer:
-    """What `formats` needs of a tokenizer."""
+class Templated:
+    """A tokenizer's chat template, rendered as transformers does."""
 
-    def __init__(self, folder: Path) -> None:
-        """Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`. Raises InputError."""
-        path = folder / "tokenizer.json"
-        if not path.is_file():
-            raise InputError(
-                f"no tokenizer.json in {folder}",
-                where="--tokenizer",
-                fix="Give a checkpoint folder, or the Hub id of the model that the upstream serves.",
-            )
-        self._tokenizer = Tokenizer.from_file(str(path))
-        self._tokenizer.no_truncation()
-        self._tokenizer.no_padding()
-        settings = _read_json(folder / "tokenizer_config.json")
-        self._names = {
-            name: _token_text(settings.get(name)) for name in ("bos_token", "eos_token", "pad_token", "unk_token")
-        }
-        self.chat_template = _template(folder, settings)
-        self.model_max_length = settings.get("model_max_length")
-        generation = _read_json(folder / "generation_config.json").get("eos_token_id")
-        self.more_eos_ids: tuple[int, ...] = tuple([generation] if isinstance(generation, int) else generation or ())
-        """End-of-sequence ids of `generation_config.json`."""
-
-    @cached_property
-    def eos_token_id(self) -> int | None:
-        name = self._names["eos_token"]
-        return None if name is None else self._tokenizer.token_to_id(name)
+    def __init__(self, chat_template: str | None, names: dict[str, str | None]) -> None:
+        """`names` holds the texts of special tokens by their names, such as `bos_token`."""
+        self.chat_template = chat_template
+        self._names = names
+        self._templates: dict[str, Template] = {}
 
     @property
     def eos_token(self) -> str | None:
-        return self._names["eos_token"]
+        return self._names.get("eos_token")
 
     @property
     def bos_token(self) -> str | None:
-        return self._names["bos_token"]
-
-    @cached_property
-    def added_tokens_decoder(self) -> dict[int, Any]:
-        return dict(self._tokenizer.get_added_tokens_decoder())
-
-    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
-        return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
-
-    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
-        return str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
-
-    def get_vocab(self) -> dict[str, int]:
-        return self._vocabulary
-
-    @cached_property
-    def _vocabulary(self) -> dict[str, int]:
-        return dict(self._tokenizer.get_vocab())
+        return self._names.get("bos_token")
 
     def apply_chat_template(
         self,
@@ -103,9 +65,51 @@ class FileTokenizer:
             self._templates[text] = _environment().from_string(text)
         return self._templates[text]
 
+
+class FileTokenizer(Templated):
+    """A tokenizer read from a checkpoint's files: what `formats` needs of one."""
+
+    def __init__(self, folder: Path) -> None:
+        """Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`. Raises InputError."""
+        path = folder / "tokenizer.json"
+        if not path.is_file():
+            raise InputError(
+                f"no tokenizer.json in {folder}",
+                where="--tokenizer",
+                fix="Give a checkpoint folder, or the Hub id of the model that the upstream serves.",
+            )
+        self._tokenizer = Tokenizer.from_file(str(path))
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        settings = _read_json(folder / "tokenizer_config.json")
+        names = ("bos_token", "eos_token", "pad_token", "unk_token")
+        super().__init__(_template(folder, settings), {name: _token_text(settings.get(name)) for name in names})
+        self.model_max_length = settings.get("model_max_length")
+        generation = _read_json(folder / "generation_config.json").get("eos_token_id")
+        self.more_eos_ids: tuple[int, ...] = tuple([generation] if isinstance(generation, int) else generation or ())
+        """End-of-sequence ids of `generation_config.json`."""
+
     @cached_property
-    def _templates(self) -> dict[str, Template]:
-        return {}
+    def eos_token_id(self) -> int | None:
+        name = self._names["eos_token"]
+        return None if name is None else self._tokenizer.token_to_id(name)
+
+    @cached_property
+    def added_tokens_decoder(self) -> dict[int, Any]:
+        return dict(self._tokenizer.get_added_tokens_decoder())
+
+    def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=add_special_tokens).ids)
+
+    def decode(self, ids: Sequence[int], *, skip_special_tokens: bool = False) -> str:
+        return str(self._tokenizer.decode(ids, skip_special_tokens=skip_special_tokens))
+
+    def get_vocab(self) -> dict[str, int]:
+        return self._vocabulary
+
+    @cached_property
+    def _vocabulary(self) -> dict[str, int]:
+        return dict(self._tokenizer.get_vocab())
 
 
 def find_folder(name: str) -> Path:

@@ -5,12 +5,13 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.errors import InputError
 from s1kit.train.shapes import SHAPES
 
 
 def base_folder(base: str) -> tuple[str, str]:
-    """The kind of a reference ("hf" or "random") and its folder, Hub id or shape.
+    """The kind of a reference ("hf" or "random") and its folder (that of a GGUF file dequantised), Hub id or shape.
 
     Raises InputError for an unknown kind or a folder that is not a model.
 
@@ -23,11 +24,13 @@ def base_folder(base: str) -> tuple[str, str]:
     kind, colon, name = base.partition(":")
     if not colon:
         kind, name = "hf", base
+    if kind == "hf" and is_gguf(name):
+        return kind, str(unpacked(name))
     if kind not in ("hf", "random") or not name:
         raise InputError(
             f"{base!r} is not a model to train",
             where="train.base",
-            fix="Give hf:<folder or Hub id>, random:<folder or shape>, or tiny-base.",
+            fix="Give hf:<folder, GGUF file or Hub id>, random:<folder or shape>, or tiny-base.",
         )
     looks_local = Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
     if looks_local:

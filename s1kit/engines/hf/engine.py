@@ -21,6 +21,7 @@ except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
 
 from s1kit.engines.base import BatchEngine
+from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import Decoder, unsupported_layers
 
 _SMALL_MODEL = 20_000_000
@@ -70,7 +71,7 @@ def load(
     max_batch: int = 256,
     context_tokens: int | None = None,
 ) -> TransformersEngine:
-    """Load a checkpoint folder, or a model of the Hugging Face Hub, in float32 on a CPU and bfloat16 on a GPU.
+    """Load a checkpoint folder, a GGUF file or a model of the Hugging Face Hub: float32 on a CPU, bfloat16 on a GPU.
 
     The thinking format is the given one, else that of the folder's `thinking_format.json`, else the one that the
     tokenizer's own tokens point to. Raises InputError.
@@ -78,6 +79,8 @@ def load(
     transformers_logging.disable_progress_bar()
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
     kind = getattr(torch, dtype or ("bfloat16" if place.startswith("cuda") else "float32"))
+    if is_gguf(model):
+        model = str(unpacked(model))
     check_folder(model)
     tokenizer = load_tokenizer(model)
     try:
@@ -112,7 +115,7 @@ def of_model(
     return TransformersEngine(model, TokenFormat(format, tokenizer, more), context, max_batch, memory, size)
 
 
-_FOLDER = "Give a checkpoint folder (config.json, *.safetensors, tokenizer.json), or the id of a model on the Hub."
+_FOLDER = "Give a checkpoint folder (config.json, *.safetensors, tokenizer.json), a GGUF file or a Hub id."
 
 
 def check_folder(model: str) -> None:

@@ -1,22 +1,27 @@
 """The engine `llama.cpp:`: a GGUF file decoded in this process, several requests at once, with exact budget forcing.
 
 Like the transformers engine it looks at every sampled token before the token enters the context. A file that
-`s1kit export` wrote brings its tokenizer and thinking format; for another file they are read from its own metadata.
+`s1kit export` wrote brings its tokenizer and thinking format; for any other, llama.cpp's own vocabulary and the file's
+chat template are used.
 """
 
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
 from s1kit.engines.base import BatchEngine
-from s1kit.engines.llama_cpp.gguf import FILE_KEY
+from s1kit.engines.gguf.exporting import FILE_KEY, FILES
+from s1kit.engines.gguf.reading import read_gguf
+from s1kit.engines.memory import check_fits
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
 
@@ -26,11 +31,14 @@ except ImportError as error:
     raise MissingExtra("the engine llama.cpp:", "llama-cpp-python", extra="llama-cpp") from error
 
 from s1kit.engines.llama_cpp.batch import BATCH_TOKENS, LlamaCppBatch
+from s1kit.engines.llama_cpp.vocabulary import LlamaTokenizer, metadata
 
 _MOST_CONTEXT = 8192
 """Tokens of context unless more are asked for: memory is set aside for each request that decodes."""
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
+_ERROR = 4
+"""ggml's log level of errors."""
 
 
 @dataclass
@@ -38,10 +46,15 @@ class LlamaCppEngine(BatchEngine):
     """A loaded GGUF file."""
 
     model: Any
-    context: Any
     tokens: TokenFormat
     context_tokens: int
     num_parallel: int
+    is_float32: bool = False
+    num_threads: int | None = None
+    where: str = ""
+    _context: Any = None
+    _room: tuple[int, int] = field(default=(0, 0))
+    """Requests and tokens of each that the context was made for."""
 
     @cached_property
     def vocabulary_size(self) -> int:
@@ -49,13 +62,52 @@ class LlamaCppEngine(BatchEngine):
         all_ids = int(llama_cpp.llama_vocab_n_tokens(llama_cpp.llama_model_get_vocab(self.model)))
         return int(min(all_ids, max(self.tokenizer.get_vocab().values()) + 1))
 
+    @property
+    def context(self) -> Any:
+        """llama.cpp's context; made at the first use."""
+        return self._context or self._reserve(self.num_parallel, self.context_tokens)
+
     def decoder(self) -> LlamaCppBatch:
         """A running batch; one at a time, for it owns the cache."""
-        return LlamaCppBatch(self.context, self.vocabulary_size, self.num_parallel)
+        context = self._reserve(self.num_parallel, self.context_tokens)
+        return LlamaCppBatch(context, self.vocabulary_size, self.num_parallel)
+
+    def batch_for(self, plans: Sequence[Plan]) -> LlamaCppBatch:
+        """A running batch with a cache of the size that these requests need."""
+        num = min(self.num_parallel, len(plans))
+        # An answer that thinks again may be as long again.
+        longest = min(self.context_tokens, 2 * max(plan.total_tokens for plan in plans) + 64)
+        return LlamaCppBatch(self._reserve(num, longest), self.vocabulary_size, num)
+
+    def _reserve(self, num: int, each: int) -> Any:
+        """A context for `num` requests of `each` tokens; the one there is where that is large enough."""
+        if self._context is not None and self._room[0] >= num and self._room[1] >= each:
+            return self._context
+        self._free_context()
+        settings = llama_cpp.llama_context_default_params()
+        settings.n_ctx, settings.n_seq_max = each * num, num
+        settings.n_batch = settings.n_ubatch = BATCH_TOKENS
+        if self.is_float32:
+            # llama.cpp keeps keys and values in half precision unless told otherwise, and its flash attention always.
+            settings.type_k = settings.type_v = llama_cpp.GGML_TYPE_F32
+            settings.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
+        is_small = llama_cpp.llama_model_n_params(self.model) < _SMALL_MODEL
+        settings.n_threads = settings.n_threads_batch = self.num_threads or (1 if is_small else os.cpu_count() or 1)
+        context = llama_cpp.llama_init_from_model(self.model, settings)
+        if not context:
+            fix = "Give a smaller context_tokens or num_parallel."
+            raise InputError(f"no memory for {num} contexts of {each} tokens", where=self.where, fix=fix)
+        self._context, self._room = context, (num, each)
+        return context
+
+    def _free_context(self) -> None:
+        if self._context is not None:
+            llama_cpp.llama_free(self._context)
+            self._context = None
 
     def close(self) -> None:
         """Free the model's memory."""
-        llama_cpp.llama_free(self.context)
+        self._free_context()
         llama_cpp.llama_model_free(self.model)
 
 
@@ -66,67 +118,51 @@ def load(
     num_parallel: int = 8,
     num_threads: int | None = None,
 ) -> LlamaCppEngine:
-    """Load a GGUF file. Raises InputError."""
-    if not Path(path).is_file():
+    """Load a GGUF file. Raises InputError, with llama.cpp's own complaint where it has one."""
+    where = f"llama.cpp:{path}"
+    file = Path(path).expanduser()
+    if not file.is_file():
         fix = "Write one with: s1kit export CHECKPOINT --to FILE.gguf"
-        raise InputError(f"no file {path!r}", where=f"llama.cpp:{path}", fix=fix)
+        raise InputError(f"no file {path!r}", where=where, fix=fix)
+    check_fits(file.stat().st_size, where, "Take a file of fewer bits a weight, or a smaller model.")
     llama_cpp.llama_backend_init()
-    llama_cpp.llama_log_set(_quiet, None)
-    model = llama_cpp.llama_model_load_from_file(path.encode(), llama_cpp.llama_model_default_params())
+    llama_cpp.llama_log_set(_log, None)
+    _complaints.clear()
+    model = llama_cpp.llama_model_load_from_file(str(file).encode(), llama_cpp.llama_model_default_params())
     if not model:
-        fix = "Check that it is a GGUF model."
-        raise InputError("llama.cpp cannot load the file", where=f"llama.cpp:{path}", fix=fix)
-    brought = read_file(path)
-    room = int(llama_cpp.llama_model_n_ctx_train(model))
-    each = context_tokens or min(room, _MOST_CONTEXT)
-    settings = llama_cpp.llama_context_default_params()
-    settings.n_ctx, settings.n_seq_max = each * num_parallel, num_parallel
-    settings.n_batch = settings.n_ubatch = BATCH_TOKENS
-    if brought.is_float32:
-        # llama.cpp keeps keys and values in half precision unless told otherwise, and its flash attention always does.
-        settings.type_k = settings.type_v = llama_cpp.GGML_TYPE_F32
-        settings.flash_attn_type = llama_cpp.LLAMA_FLASH_ATTN_TYPE_DISABLED
-    is_small = llama_cpp.llama_model_n_params(model) < _SMALL_MODEL
-    settings.n_threads = settings.n_threads_batch = num_threads or (1 if is_small else os.cpu_count() or 1)
-    context = llama_cpp.llama_init_from_model(model, settings)
-    if not context:
-        fix = "Give a smaller context_tokens or num_parallel."
-        raise InputError(f"no memory for {num_parallel} contexts of {each} tokens", where=f"llama.cpp:{path}", fix=fix)
-    fmt = choose_format(format, brought.format, brought.tokenizer)
-    tokens = TokenFormat(fmt, brought.tokenizer, brought.tokenizer.more_eos_ids)
-    return LlamaCppEngine(model, context, tokens, each, num_parallel)
-
-
-@dataclass(frozen=True)
-class Brought:
-    """What a GGUF file says beside its weights."""
-
-    tokenizer: FileTokenizer
-    format: ThinkingFormat | None
-    """The thinking format that was exported with it."""
-    is_float32: bool
-
-
-def read_file(path: str) -> Brought:
-    """The tokenizer and the thinking format inside a GGUF file. Raises InputError."""
-    try:
-        from gguf import GGMLQuantizationType, GGUFReader
-    except ImportError as error:
-        raise MissingExtra("the engine llama.cpp:", "gguf", extra="llama-cpp") from error
-    reader = GGUFReader(path)
-    if FILE_KEY + "tokenizer.json" not in reader.fields:
+        architecture = read_gguf(file).architecture  # refuses what is no GGUF file at all
+        said = f": {_complaints[0]}" if _complaints else ""
         raise InputError(
-            "the file was not written by s1kit export, so it brings no tokenizer files",
-            where=f"llama.cpp:{path}",
-            fix="Export the checkpoint with s1kit export, or serve the file and use completions:.",
+            f"llama.cpp {llama_cpp.__version__} cannot load the file, of architecture {architecture!r}{said}",
+            where=where,
+            fix="Install a newer llama-cpp-python, or take a model of an architecture that it knows.",
         )
-    is_float32 = all(t.tensor_type == GGMLQuantizationType.F32 for t in reader.tensors)
+    tokenizer, own = _tokenizer(model)
+    each = context_tokens or min(int(llama_cpp.llama_model_n_ctx_train(model)), _MOST_CONTEXT)
+    tokens = TokenFormat(choose_format(format, own, tokenizer), tokenizer, tokenizer.more_eos_ids)
+    is_float32 = metadata(model, "general.file_type") == "0"
+    return LlamaCppEngine(model, tokens, each, num_parallel, is_float32, num_threads, where)
+
+
+def _tokenizer(model: Any) -> tuple[FileTokenizer | LlamaTokenizer, ThinkingFormat | None]:
+    """The tokenizer and thinking format that `s1kit export` put into the file, or the file's own vocabulary."""
+    if metadata(model, FILE_KEY + "tokenizer.json") is None:
+        return LlamaTokenizer(model), None
     with TemporaryDirectory() as name:
         folder = Path(name)
-        for key, value in reader.fields.items():
-            if key.startswith(FILE_KEY):
-                (folder / Path(key.removeprefix(FILE_KEY)).name).write_bytes(bytes(value.parts[-1]))
-        return Brought(FileTokenizer(folder), load_format(folder), is_float32)
+        for file in FILES:
+            if (text := metadata(model, FILE_KEY + file)) is not None:
+                (folder / file).write_text(text, encoding="utf-8")
+        return FileTokenizer(folder), load_format(folder)
 
 
-_quiet = llama_cpp.llama_log_callback(lambda level, text, data: None)
+_complaints: list[str] = []
+"""What llama.cpp logged as errors while loading."""
+
+
+def _keep_errors(level: int, text: bytes, data: Any) -> None:
+    if level == _ERROR:
+        _complaints.append(text.decode("utf-8", "replace").strip().rpartition(": ")[2])
+
+
+_log = llama_cpp.llama_log_callback(_keep_errors)

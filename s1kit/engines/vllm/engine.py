@@ -12,6 +12,7 @@ from typing import Any
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
 from s1kit.engines.base import BatchEngine, Event, lost
+from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.vllm.fields import REQUEST_FIELD
 from s1kit.errors import MissingExtra
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
@@ -131,7 +132,9 @@ def _new_segments(number: int, ids: Sequence[int]) -> tuple[Segment, ...]:
 def load(
     model: str, format: str | ThinkingFormat | None = None, context_tokens: int | None = None, **options: Any
 ) -> VllmEngine:
-    """Load a checkpoint folder or Hub id; further options go to `vllm.LLM`. Raises InputError."""
+    """Load a checkpoint folder, GGUF file or Hub id; further options go to `vllm.LLM`. Raises InputError."""
+    if is_gguf(model):
+        model = str(unpacked(model))
     folder = find_folder(model)
     tokenizer = FileTokenizer(folder)
     fmt = choose_format(format, load_format(folder), tokenizer)

@@ -1,0 +1,160 @@
+"""A GGUF file as a checkpoint folder, dequantised once and kept: what `hf:`, `vllm:` and `train.base` make of one."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from s1kit.engines.gguf.architectures import ARCHITECTURES, config_of
+from s1kit.engines.gguf.exporting import FILE_KEY, from_pairs, permuted_heads
+from s1kit.engines.gguf.reading import GgufFile, read_gguf
+from s1kit.engines.gguf.vocabulary import write_tokenizer_files
+from s1kit.errors import InputError, MissingExtra
+from s1kit.progress import say
+
+_SHARD_BYTES = 4 * 2**30
+_FLOAT32, _BFLOAT16 = 0, 30
+"""ggml's numbers of data types."""
+
+
+def is_gguf(reference: str) -> bool:
+    """Whether a model reference (without its scheme) means a GGUF file."""
+    return reference.lower().endswith(".gguf")
+
+
+def unpacked(reference: str) -> Path:
+    """The checkpoint folder of a GGUF file; made at the first use, in the cache folder.
+
+    The folder is found again by the file's path, size and time of change. Raises InputError for a file that cannot be
+    read as a checkpoint, MissingExtra without the packages that it takes.
+    """
+    path = Path(reference).expanduser().absolute()
+    gguf = read_gguf(path)
+    state = path.stat()
+    mark = hashlib.sha256(f"{path} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:12]
+    folder = cache_folder() / f"{path.stem}-{mark}"
+    if (folder / "config.json").is_file():
+        return folder
+    config = config_of(gguf)
+    _check_space(gguf, folder.parent)
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        write_tokenizer(gguf, part)
+        say(f"{path.name}: dequantised once, to {folder}")
+        _write_model(gguf, config, part)
+        if not folder.exists():  # another process may have been faster
+            part.rename(folder)
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return folder
+
+
+def cache_folder() -> Path:
+    """Where unpacked files are kept: `S1KIT_CACHE`, else `s1kit` in the user's cache folder."""
+    given = os.environ.get("S1KIT_CACHE")
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return (Path(given) if given else Path(base) / "s1kit").expanduser() / "gguf"
+
+
+def write_tokenizer(gguf: GgufFile, folder: Path) -> None:
+    """Write the tokenizer's files, and the thinking format of a file that `s1kit export` wrote."""
+    own = {k.removeprefix(FILE_KEY): v for k, v in gguf.metadata.items() if k.startswith(FILE_KEY)}
+    if "tokenizer.json" not in own:
+        write_tokenizer_files(gguf, folder)
+    for name, text in own.items():
+        (folder / Path(name).name).write_text(text, encoding="utf-8")
+
+
+def _check_space(gguf: GgufFile, folder: Path) -> None:
+    needed = sum(_size(info.shape) * (4 if _keeps_float32(gguf) else 2) for info in gguf.tensors.values())
+    there = next(p for p in (folder, *folder.parents) if p.exists())
+    free = shutil.disk_usage(there).free
+    if needed > free:
+        raise InputError(
+            f"the dequantised model takes {needed / 1e9:,.1f} GB and {there} has {free / 1e9:,.1f} GB free",
+            where=str(gguf.path),
+            fix="Set S1KIT_CACHE to a folder with more room, or use the engine llama.cpp:, which reads the file as is.",
+        )
+
+
+def _keeps_float32(gguf: GgufFile) -> bool:
+    return all(info.kind == _FLOAT32 for info in gguf.tensors.values())
+
+
+def _size(shape: tuple[int, ...]) -> int:
+    size = 1
+    for length in shape:
+        size *= length
+    return size
+
+
+def _write_model(gguf: GgufFile, config: dict[str, Any], folder: Path) -> None:
+    try:
+        import torch
+        from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+        from safetensors.torch import save_file
+        from transformers import AutoConfig, AutoModelForCausalLM
+    except ImportError as error:
+        raise MissingExtra("reading a GGUF file as a checkpoint", error.name or "gguf", extra="gguf,torch") from error
+    architecture = ARCHITECTURES[gguf.architecture]
+    settings = AutoConfig.for_model(**config)
+    kinds = {info.kind for info in gguf.tensors.values() if len(info.shape) > 1}
+    dtype = torch.float32 if _keeps_float32(gguf) else torch.bfloat16 if kinds == {_BFLOAT16} else torch.float16
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(settings, dtype=dtype)
+    kind = next(k for k, name in MODEL_ARCH_NAMES.items() if name == architecture.name)
+    names = get_tensor_name_map(kind, settings.num_hidden_layers)
+    wanted = {n: names.get_name(n, (".weight", ".bias")) or "output.weight" for n in model.state_dict()}
+    if settings.tie_word_embeddings:
+        wanted.pop("lm_head.weight", None)
+    missing = [found for found in wanted.values() if found not in gguf.tensors]
+    strange = set(gguf.tensors) - set(wanted.values()) - {"rope_freqs.weight"}
+    if missing or strange:
+        what = f"no tensor {missing[0]!r}" if missing else f"a tensor {min(strange)!r}, which the architecture lacks"
+        fix = "Take a file of the whole model (merge parts with llama-gguf-split), or use the engine llama.cpp:."
+        raise InputError(f"the file has {what}", where=str(gguf.path), fix=fix)
+    shards: list[dict[str, Any]] = [{}]
+    held = 0
+    index: dict[str, int] = {}
+    for name, found in wanted.items():
+        tensor = torch.from_numpy(gguf.array(found))
+        if architecture.norm_offset and found.endswith("norm.weight"):
+            tensor = tensor - architecture.norm_offset
+        if architecture.is_permuted and (heads := permuted_heads(found, settings)):
+            tensor = from_pairs(tensor, heads)
+        tensor = tensor.to(dtype).contiguous()
+        if held and held + tensor.nbytes > _SHARD_BYTES:
+            _save(save_file, shards, folder)
+            shards.append({})
+            held = 0
+        shards[-1][name] = tensor
+        index[name] = len(shards)
+        held += tensor.nbytes
+    _save(save_file, shards, folder)
+    _name_shards(folder, index, len(shards))
+    generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+    for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
+        setattr(settings, name, generation.get(name))
+    settings.architectures = [type(model).__name__]
+    settings.dtype = dtype
+    settings.save_pretrained(folder)
+
+
+def _save(save_file: Any, shards: list[dict[str, Any]], folder: Path) -> None:
+    """Write the last shard and let its memory go."""
+    save_file(shards[-1], folder / f"part-{len(shards)}.safetensors", metadata={"format": "pt"})
+    shards[-1] = {}
+
+
+def _name_shards(folder: Path, index: dict[str, int], num: int) -> None:
+    names = {i: "model.safetensors" if num == 1 else f"model-{i:05}-of-{num:05}.safetensors" for i in range(1, num + 1)}
+    for i, name in names.items():
+        (folder / f"part-{i}.safetensors").rename(folder / name)
+    if num > 1:
+        text = json.dumps({"metadata": {}, "weight_map": {name: names[i] for name, i in index.items()}})
+        (folder / "model.safetensors.index.json").write_text(text, encoding="utf-8")

@@ -105,7 +105,7 @@ def test_early_exit_is_worked_out_from_probes_that_cost_no_thinking(tmp_path) ->
     findings = Findings(read_results(questions, [tmp_path / "g-00000.parquet"]))
     two, *_ = findings.early_exits
     # It walks 10 steps and stops: questions of up to 4 steps are stable at 4 and 8 tokens, none other is.
-    assert two.left_early == 4 / 40
+    assert two.left_early.value == 4 / 40
     assert two.right_when_left is not None
     assert two.right_when_left.value == 1.0
     assert two.accuracy.value == 10 / 40

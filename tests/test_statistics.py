@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import product
+
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 
 from s1kit.analysis.statistics import (
+    Flips,
     accuracy,
     bootstrap,
     clopper_pearson,
     decoding_noise,
     flips,
     holm,
+    normal_quantile,
     paired_difference,
-    sign_test,
+    paired_test,
     t_quantile,
     tango,
     wilson,
 )
+from s1kit.errors import MissingExtra
 
 
 def test_wilson_gives_published_values() -> None:
@@ -32,10 +39,74 @@ def test_an_interval_holds_its_value_at_the_ends() -> None:
         assert 0 <= low <= share <= high <= 1
 
 
-def test_the_sign_test_is_the_binomial_tail() -> None:
-    assert sign_test(5, 0) == 2 / 32
-    assert sign_test(3, 3) == 1.0
-    assert sign_test(0, 0) == 1.0
+def test_the_paired_test_of_one_draw_is_mcnemars_exact_test() -> None:
+    assert paired_test([1] * 5 + [0] * 9) == pytest.approx(2 / 32)
+    assert paired_test([1, 1, 1, -1, -1, -1]) == pytest.approx(1.0)
+    assert paired_test([0, 0]) == 1.0
+    for ups, downs in [(9, 1), (114, 3), (40, 60), (1, 0)]:
+        assert paired_test([1] * ups + [-1] * downs) == pytest.approx(binomtest(ups, ups + downs).pvalue, abs=1e-12)
+
+
+def test_the_paired_test_of_shares_is_the_permutation_test() -> None:
+    shares = [0.25, -0.5, 0.75, 1.0, 0.125, 0.25, -0.0625, 0.5, 0.3125]
+    signs = np.array(list(product((-1, 1), repeat=len(shares))))
+    sums = np.abs(signs @ np.array(shares))
+    assert paired_test(shares) == pytest.approx(float((sums >= abs(sum(shares)) - 1e-9).mean()))
+    # A value between the steps of the grid is rounded to one of them, and hardly moves the result.
+    assert paired_test([s + 1e-4 for s in shares]) == pytest.approx(paired_test(shares), abs=0.02)
+
+
+def test_four_fixed_of_twelve_exclude_zero_and_are_no_finding() -> None:
+    before, after = np.zeros((12, 1)), np.zeros((12, 1))
+    after[:4] = 1
+    assert paired_difference(before, after).excludes_zero
+    assert paired_test(after[:, 0].tolist()) == pytest.approx(0.125)
+
+
+def test_one_right_of_480_against_none_is_no_finding() -> None:
+    before, after = np.zeros((480, 1)), np.zeros((480, 1))
+    after[0] = 1
+    value, low, high = paired_difference(before, after)
+    assert low < 0 < value < high < 0.02
+    assert paired_test(after[:, 0].tolist()) == 1.0
+
+
+def test_one_question_has_intervals_that_say_next_to_nothing() -> None:
+    right = np.ones((1, 16))
+    assert tuple(accuracy(right)) == tuple(wilson(1, 1))
+    assert paired_difference(np.zeros((1, 1)), np.ones((1, 1))).low < 0
+    assert bootstrap(lambda means: means[:, 0], right) == (1.0, -np.inf, np.inf)
+
+
+def test_two_questions_have_the_quantiles_of_one_degree_of_freedom() -> None:
+    assert t_quantile(1) == pytest.approx(12.706, abs=0.001)
+    _, low, high = accuracy(np.array([[1.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.0]]))
+    assert low < 0.05
+    assert high > 0.95
+
+
+def test_the_best_of_several_has_a_wider_interval() -> None:
+    outcomes = np.array([[1.0]] * 30 + [[0.0]] * 30)
+    one, ten = accuracy(outcomes), accuracy(outcomes, comparisons=10)
+    assert ten.low < one.low < one.high < ten.high
+
+
+def test_without_scipy_every_statistic_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("scipy", "scipy.stats", "scipy.optimize"):
+        monkeypatch.setitem(sys.modules, name, None)
+    for cached in (tango, t_quantile, normal_quantile):
+        cached.cache_clear()
+    zeros = np.zeros((12, 2))
+    asked = [
+        lambda: clopper_pearson(3, 10),
+        lambda: t_quantile(3),
+        lambda: normal_quantile(0.01),
+        lambda: tango(1, 2, 30),
+        lambda: paired_difference(zeros, zeros),
+    ]
+    for ask in asked:
+        with pytest.raises(MissingExtra, match="scipy"):
+            ask()
 
 
 def test_clopper_pearson_gives_the_values_of_tables() -> None:
@@ -57,7 +128,7 @@ def test_t_quantiles_match_the_table() -> None:
 def test_flips_are_counted_from_the_same_questions() -> None:
     table = flips([True, True, False, False], [True, False, True, False])
     assert (table.fixed, table.broken, table.kept_right, table.kept_wrong) == (1, 1, 1, 1)
-    assert table.p_value == 1.0
+    assert flips([0.5, 0.25, 1.0], [0.75, 0.0, 1.0]) == Flips(fixed=1, broken=1, kept_right=1, kept_wrong=0)
 
 
 def test_no_change_at_all_still_leaves_room_for_one() -> None:

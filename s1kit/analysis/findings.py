@@ -1,22 +1,31 @@
 """What the generations of a run say, as numbers with intervals and plain sentences. Pure; it draws and writes nothing.
 
-No sentence here claims that one setting beats another unless the paired interval excludes zero, and intervals of a
-setting that was picked as the best of several are widened for the picking.
+One setting beats another only where the paired interval excludes zero and the paired test agrees, over all draws;
+both are adjusted for the number of comparisons made, also where the best of several settings was picked.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from math import log
 from typing import TYPE_CHECKING
 
 from s1kit.analysis import methods
-from s1kit.analysis.metrics import control, performance, scaling
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.results import Draws, Point, Results
 from s1kit.analysis.settings import CLASS_CONTROL, DIRECT, FORCING, target_range, waits_name
-from s1kit.analysis.statistics import Estimate, Flips, accuracy, flips, holm, paired_difference, wilson
+from s1kit.analysis.statistics import (
+    Estimate,
+    Flips,
+    accuracy,
+    bootstrap,
+    flips,
+    holm,
+    paired_difference,
+    paired_test,
+)
 
 if TYPE_CHECKING:
     import numpy as np
@@ -26,32 +35,45 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Step:
-    """What one more step of Waits did to the same questions."""
+class Comparison:
+    """Two settings on the same questions: what changed, by how much, and whether that may be luck."""
 
     before: Point
     after: Point
     flips: Flips
-    p_adjusted: float
-    """McNemar's exact p, adjusted (Holm) for the number of steps looked at."""
+    p_value: float
+    """The exact paired test over all draws, adjusted for the number of comparisons made."""
     difference: Estimate
+    """Paired, widened so that the intervals of all comparisons made hold at once."""
 
     @property
     def is_noise(self) -> bool:
-        return not self.difference.excludes_zero or self.p_adjusted > 0.05
+        """Whether nothing may be claimed: interval and test must agree that the difference is not zero."""
+        return not self.difference.excludes_zero or self.p_value > 0.05
+
+    @property
+    def sampling(self) -> str:
+        """How the two were decoded, where that differs; empty where only the method does.
+
+        `greedy against temperature 0.6` for `after` against `before`.
+        """
+        heat = [p.draws.setting.temperature for p in (self.after, self.before)]
+        names = ["greedy" if t == 0 else f"temperature {t:g}" for t in heat]
+        return "" if heat[0] == heat[1] else " against ".join(names)
 
 
 @dataclass(frozen=True)
 class Method:
-    """The paper's three metrics of one way to spend test-time compute."""
+    """The paper's three metrics of one way to spend test-time compute, with their intervals."""
 
     name: str
     points: tuple[Point, ...]
-    control: float | None
+    control: Estimate | None
     """Share of generations within what was asked; None where no number was asked for."""
-    scaling: float | None
+    scaling: Estimate | None
     """Percentage points per doubling of thinking tokens; None with fewer than two different lengths."""
-    performance: float
+    performance: Estimate
+    """The best accuracy; its interval is widened for the number of points it is the best of."""
 
 
 @dataclass(frozen=True)
@@ -68,6 +90,12 @@ class Rates:
 
 @dataclass
 class Findings:
+    """Everything that a report says of a run, worked out when it is asked for.
+
+    `by_...` are series of points on the curve; `steps`, `best_waits` and `matched_votes` compare them in pairs;
+    `methods` has the paper's metrics of each series.
+    """
+
     results: Results
     votes: Sequence[int] = field(default_factory=tuple)
     numbers: Sequence[PublishedNumber] = field(default_factory=tuple)
@@ -170,44 +198,41 @@ class Findings:
         return None
 
     @cached_property
-    def steps(self) -> list[Step]:
-        """From each number of Waits to the next."""
+    def steps(self) -> list[Comparison]:
+        """From each number of Waits to the next; intervals hold all at once, p-values are adjusted by Holm."""
         pairs = list(zip(self.by_waits, self.by_waits[1:], strict=False))
-        tables = [_flips(a, b) for a, b in pairs]
-        adjusted = holm([t.p_value for t in tables])
-        return [Step(a, b, t, p, compare(a, b)) for (a, b), t, p in zip(pairs, tables, adjusted, strict=True)]
+        adjusted = holm([compare(a, b).p_value for a, b in pairs])
+        return [
+            replace(compare(a, b, comparisons=len(pairs)), p_value=p) for (a, b), p in zip(pairs, adjusted, strict=True)
+        ]
 
     @cached_property
-    def best_waits(self) -> Step | None:
-        """From no Wait to the number of Waits with the best accuracy, its interval widened for the picking."""
+    def best_waits(self) -> Comparison | None:
+        """From no Wait to the number of Waits with the best accuracy, widened for the picking."""
         if len(self.by_waits) < 2:
             return None
         none, *some = self.by_waits
-        best = max(some, key=lambda p: p.estimate.value)
-        table = _flips(none, best)
-        p = min(1.0, table.p_value * len(some))
-        return Step(none, best, table, p, compare(none, best, comparisons=len(some)))
+        return compare(none, max(some, key=lambda p: p.estimate.value), comparisons=len(some))
 
     @cached_property
-    def matched_votes(self) -> list[tuple[Point, Point, Estimate]]:
-        """Each number of Waits beside the vote nearest in cost; the intervals hold all at once."""
-        pairs = [(waits, self._nearest_vote(waits)) for waits in self.by_waits if self.by_votes]
-        return [(waits, vote, compare(vote, waits, comparisons=len(pairs))) for waits, vote in pairs]
+    def matched_votes(self) -> list[Comparison]:
+        """Each number of Waits (`after`) beside the vote nearest in cost; the intervals hold all at once."""
+        if not self.by_votes:
+            return []
+        return [compare(self._nearest_vote(w), w, comparisons=len(self.by_waits)) for w in self.by_waits]
 
     def _nearest_vote(self, point: Point) -> Point:
-        import math
-
-        cost = math.log(max(point.tokens, 1))
-        return min(self.by_votes, key=lambda p: abs(math.log(max(p.tokens, 1)) - cost))
+        cost = log(max(point.tokens, 1))
+        return min(self.by_votes, key=lambda p: abs(log(max(p.tokens, 1)) - cost))
 
     @cached_property
-    def matched_vote(self) -> tuple[Point, Point, Estimate] | None:
-        """The best Waits beside the vote that costs the nearest number of thinking tokens, and their difference."""
-        if self.best_waits is None or not self.by_votes:
-            return None
-        waits = self.best_waits.after
-        vote = self._nearest_vote(waits)
-        return waits, vote, compare(vote, waits)
+    def matched_vote(self) -> Comparison | None:
+        """The best Waits (`after`) beside the vote that costs the nearest number of thinking tokens.
+
+        Which Waits are the best was picked on these questions, so it is widened like all of `matched_votes`.
+        """
+        best = self.best_waits
+        return next((c for c in self.matched_votes if best and c.after is best.after), None)
 
     @cached_property
     def methods(self) -> list[Method]:
@@ -229,7 +254,7 @@ class Findings:
         if len(self.by_waits) < 3:
             return []
         ids = _shared_ids([p.draws for p in self.by_waits])
-        rows = [p.draws.on(ids).correct[:, 0] for p in self.by_waits]
+        rows = [p.draws.on(ids).correct[:, 0] for p in self.by_waits]  # one path through the Waits, so one draw
         return [
             question
             for i, question in enumerate(ids)
@@ -267,14 +292,25 @@ class Findings:
             if rows:
                 outcomes = point.outcomes[rows]
                 whole = point.per_question is None
-                out[name] = accuracy(outcomes) if whole else wilson(float(outcomes.sum()), len(rows))
+                out[name] = accuracy(outcomes, worth=None if whole else point.worth)
         return out
 
 
-def compare(before: Point, after: Point, comparisons: int = 1) -> Estimate:
-    """How much better `after` is on the questions that both answered."""
+def compare(before: Point, after: Point, comparisons: int = 1) -> Comparison:
+    """`after` against `before` on the questions that both answered, over all draws.
+
+    `comparisons`: how many were made, this one being shown or picked among them.
+    """
     ids = _shared_ids([before.draws, after.draws])
-    return paired_difference(_rows(before, ids), _rows(after, ids), comparisons=comparisons)
+    a, b = _rows(before, ids), _rows(after, ids)
+    means = a.mean(axis=1), b.mean(axis=1)
+    return Comparison(
+        before,
+        after,
+        flips(*(m.tolist() for m in means)),
+        min(1.0, comparisons * paired_test((means[1] - means[0]).tolist())),
+        paired_difference(a, b, comparisons=comparisons),
+    )
 
 
 def rates(draws: Draws) -> Rates:
@@ -322,34 +358,60 @@ def _rows(point: Point, ids: Sequence[str]) -> Matrix:
     return point.outcomes[[row[q] for q in ids]]
 
 
-def _flips(before: Point, after: Point) -> Flips:
-    ids = _shared_ids([before.draws, after.draws])
-    a, b = _rows(before, ids)[:, 0], _rows(after, ids)[:, 0]
-    return flips([bool(x) for x in a], [bool(x) for x in b])
-
-
-def _moved(asked: Draws, free: Draws) -> float:
-    """The share of questions whose thinking went the way it was asked to, shorter or longer than unasked."""
-    ids = _shared_ids([asked, free])
-    change = asked.on(ids).thinking_tokens.mean(axis=1) - free.on(ids).thinking_tokens.mean(axis=1)
-    return float((change < 0).mean() if asked.setting.target == "short" else (change > 0).mean())
-
-
 def _method(name: str, points: Sequence[Point], free: Draws | None) -> Method:
     """The three metrics. `free` is thinking without being asked for a length, which short and long are held against."""
-    pairs = [(p.tokens, p.estimate.value) for p in points]
-    thinking = [(t, a) for t, a in pairs if t > 0]
-    within = []
-    for p in points:
-        if p.draws.setting.method != CLASS_CONTROL:
-            low, high = target_range(p.draws.setting)
-            within.append(control(p.draws.thinking_tokens.ravel().tolist(), low, high))
-        elif free is not None:
-            within.append(_moved(p.draws, free))
+    best = max(points, key=lambda p: p.estimate.value)
     return Method(
         name,
         tuple(points),
-        control=sum(within) / len(within) if within else None,
-        scaling=scaling(thinking) if len({t for t, _ in thinking}) > 1 else None,
-        performance=performance(pairs),
+        control=_control(points, free),
+        scaling=_scaling([p for p in points if p.tokens > 0]),
+        performance=accuracy(
+            best.outcomes, comparisons=len(points), worth=None if best.per_question is None else best.worth
+        ),
     )
+
+
+def _control(points: Sequence[Point], free: Draws | None) -> Estimate | None:
+    """Control over all points, on the questions that all of them asked."""
+    import numpy as np
+
+    ids = _shared_ids([*(p.draws for p in points), *([free] if free else [])])
+    within = []
+    for p in points:
+        draws = p.draws.on(ids)
+        if draws.setting.method != CLASS_CONTROL:
+            low, high = target_range(draws.setting)
+            within.append(((low <= draws.thinking_tokens) & (draws.thinking_tokens <= high)).mean(axis=1))
+        elif free is not None:
+            # The thinking went the way it was asked to, shorter or longer than unasked.
+            change = draws.thinking_tokens.mean(axis=1) - free.on(ids).thinking_tokens.mean(axis=1)
+            within.append((change < 0 if draws.setting.target == "short" else change > 0).astype(float))
+    return accuracy(np.stack(within, axis=1)) if within and ids else None
+
+
+def _scaling(points: Sequence[Point]) -> Estimate | None:
+    """The paper's scaling with its bootstrap interval over questions, accuracy and tokens resampled together."""
+    import numpy as np
+
+    ids = _shared_ids([p.draws for p in points]) if points else []
+    if len({p.tokens for p in points}) < 2 or not ids:
+        return None
+    place = [{question: i for i, question in enumerate(p.draws.question_ids)} for p in points]
+    right = np.stack([_rows(p, ids).mean(axis=1) for p in points], axis=1)
+    tokens = np.stack(
+        [p.tokens_per_question[[at[q] for q in ids]] for p, at in zip(points, place, strict=True)], axis=1
+    )
+    average = tokens.mean(axis=0)
+    pairs = [(i, j) for i in range(len(points)) for j in range(len(points)) if average[i] < average[j]]
+    if not pairs:
+        return None
+    low, high = (list(side) for side in zip(*pairs, strict=True))
+
+    def mean_slope(means: Matrix) -> Matrix:
+        value, doublings = means[:, : len(points)], np.log2(np.maximum(means[:, len(points) :], 1e-9))
+        rise, run = value[:, high] - value[:, low], doublings[:, high] - doublings[:, low]
+        slopes = np.where(run == 0, np.nan, 100 * rise / np.where(run == 0, 1, run))
+        return np.asarray(np.nanmean(slopes, axis=1))
+
+    return bootstrap(mean_slope, np.concatenate([right, tokens], axis=1))

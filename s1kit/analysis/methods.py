@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import TYPE_CHECKING
 
 from s1kit.analysis.metrics import majority_at_k, pass_at_k
-from s1kit.analysis.parallel import Outcome, adaptive_vote, early_exit, shortest_of
+from s1kit.analysis.parallel import Outcome, adaptive_vote, early_exit, fewest_to_stop, shortest_of
 from s1kit.analysis.results import Draws, Point, Results
 from s1kit.analysis.settings import (
     CHAT,
@@ -23,7 +24,8 @@ from s1kit.analysis.settings import (
     STEP_CONTROL,
     TOKEN_CONTROL,
 )
-from s1kit.analysis.statistics import Estimate, accuracy, bootstrap, wilson
+from s1kit.analysis.statistics import Estimate, accuracy, wilson
+from s1kit.grade.equality import group_equal
 
 if TYPE_CHECKING:
     import numpy as np
@@ -37,6 +39,9 @@ STABLE = (2, 3, 4)
 AND_FORCED = " and forced"
 """Ends the name of a method that asks for a length and forces it, too."""
 
+RIGHT = "right"
+"""What all right answers of a question vote for: equal to its solution, they are equal to each other."""
+
 CONTROLS = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}
 
 
@@ -45,7 +50,7 @@ class Calibration:
     """How far an early exit can be trusted: one row for each number of agreeing probes."""
 
     stable: int
-    left_early: float
+    left_early: Estimate
     """Share of questions that were left before thinking ended."""
     right_when_left: Estimate | None
     """Accuracy of the answers left with."""
@@ -59,15 +64,25 @@ class Calibration:
     full_accuracy: Estimate
 
 
-def vote_draws(results: Results) -> Draws | None:
-    """The sampled draws that votes are counted on: those of the largest budget."""
-    found = [d for s, d in results.draws.items() if s.method == FORCING and s.temperature > 0 and s.num_waits == 0]
-    return max(found, key=lambda d: (d.setting.max_tokens or 0, d.repeats), default=None)
+def vote_draws(results: Results, sizes: Sequence[int] = ()) -> Draws | None:
+    """The sampled draws that votes are counted on: of the largest budget, and enough of them for the largest vote.
+
+    At the temperature of the other settings where there are such draws, so that votes and Waits are compared like
+    with like; at their own otherwise.
+    """
+    forced = [s for s in results.draws if s.method == FORCING]
+    found = [results.draws[s] for s in forced if s.temperature > 0 and s.num_waits == 0 and not s.min_tokens]
+    lowest = min((s.temperature for s in forced), default=0.0)
+    alike = [d for d in found if d.setting.temperature == lowest and d.repeats >= max(sizes, default=2)]
+    return max(alike or found, key=lambda d: (d.setting.max_tokens or inf, d.repeats), default=None)
 
 
 def votes(results: Results, sizes: Sequence[int]) -> list[Point]:
-    """Majority votes, each at the price of all its draws."""
-    return _parallel(results, sizes, lambda k: "1 sample" if k == 1 else f"vote of {k}", _vote)
+    """Majority votes, each at the price of all its draws.
+
+    A vote of two is left out: where its answers differ it is a toss, so it is one draw at twice the price.
+    """
+    return _parallel(results, [k for k in sizes if k != 2], lambda k: "1 sample" if k == 1 else f"vote of {k}", _vote)
 
 
 def shortest(results: Results, sizes: Sequence[int]) -> list[Point]:
@@ -81,9 +96,9 @@ def passes(results: Results, sizes: Sequence[int]) -> list[Point]:
 
 
 def adaptive(results: Results) -> list[Point]:
-    """Voting that stops when the leader would very likely stay ahead."""
+    """Voting that stops when the leader would very likely stay ahead; none where too few draws could stop early."""
     draws = vote_draws(results)
-    if draws is None or draws.repeats < 2:
+    if draws is None or draws.repeats <= fewest_to_stop():
         return []
     return [_chosen(f"adaptive vote, up to {draws.repeats}", draws, [_adaptive(r) for r in _rows(draws)])]
 
@@ -115,17 +130,24 @@ class _Row:
 
 def _rows(draws: Draws) -> list[_Row]:
     return [
-        _Row([a or None for a in answers], [bool(c) for c in correct], [float(t) for t in tokens])
+        _Row(_ballots(answers, correct), [bool(c) for c in correct], [float(t) for t in tokens])
         for answers, correct, tokens in zip(
             draws.final_answer.tolist(), draws.correct.tolist(), draws.thinking_tokens.tolist(), strict=True
         )
     ]
 
 
+def _ballots(answers: Sequence[str], correct: Sequence[float]) -> list[str | None]:
+    """What each draw votes for: equal answers under one name, all right ones together, None for no answer."""
+    wrong = sorted({a for a, c in zip(answers, correct, strict=True) if a and not c})
+    name = dict(zip(wrong, group_equal(wrong), strict=True))
+    return [RIGHT if c else name[a] if a else None for a, c in zip(answers, correct, strict=True)]
+
+
 def _parallel(
     results: Results, sizes: Sequence[int], name: Callable[[int], str], choose: Callable[[_Row, int], Outcome]
 ) -> list[Point]:
-    draws = vote_draws(results)
+    draws = vote_draws(results, sizes)
     if draws is None:
         return []
     rows = _rows(draws)
@@ -136,17 +158,8 @@ def _parallel(
 def _chosen(name: str, draws: Draws, outcomes: Sequence[Outcome], votes: int = 1) -> Point:
     import numpy as np
 
-    chance = np.array([[o.chance] for o in outcomes])
-    tokens = float(np.mean([o.tokens for o in outcomes]))
-    return Point(name, tokens, _interval(chance), draws, votes, chance)
-
-
-def _interval(chance: Matrix) -> Estimate:
-    import numpy as np
-
-    if len(chance) < 2 or np.isin(chance, (0.0, 1.0)).all():
-        return wilson(float(chance.sum()), len(chance))
-    return bootstrap(lambda means: means[:, 0], chance)
+    chance, paid = np.array([[o.chance] for o in outcomes]), np.array([o.tokens for o in outcomes])
+    return Point(name, float(paid.mean()), accuracy(chance, worth=draws.repeats), draws, votes, chance, paid)
 
 
 def controlled(results: Results) -> dict[str, list[Point]]:
@@ -167,7 +180,13 @@ def rejected(results: Results) -> list[Point]:
     found = [d for s, d in results.draws.items() if s.method == REJECTION]
     ordered = sorted(found, key=lambda d: d.setting.max_tokens or 0)
     return [
-        Point(f"until within {d.setting.max_tokens:,}", float(d.paid_tokens.mean()), accuracy(d.correct), d)
+        Point(
+            f"until within {d.setting.max_tokens:,}",
+            float(d.paid_tokens.mean()),
+            accuracy(d.correct),
+            d,
+            paid=d.paid_tokens.mean(axis=1),
+        )
         for d in ordered
     ]
 
@@ -222,7 +241,7 @@ def _calibrated(probes: Sequence[Draws], stable: int) -> Calibration:
 
     return Calibration(
         stable=stable,
-        left_early=float(left.mean()),
+        left_early=wilson(float(left.sum()), n),
         right_when_left=share(right),
         agrees_with_full=share(agrees),
         tokens=float(tokens.mean()),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import count
 from math import comb
 from typing import NamedTuple
 
@@ -35,8 +36,21 @@ def shortest_of(tokens: Sequence[float], is_correct: Sequence[bool], k: int) -> 
     return Outcome(chance, k * sum(tokens) / n)
 
 
+SURE = 0.95
+"""Posterior chance at which an adaptive vote stops, the paper's."""
+
+
+def fewest_to_stop(sure: float = SURE) -> int:
+    """Draws after which an adaptive vote can stop at the earliest, all of them agreeing.
+
+    >>> fewest_to_stop()
+    4
+    """
+    return next(num for num in count(1) if chance_to_stay_ahead(Counter({"": num})) >= sure)
+
+
 def adaptive_vote(
-    answers: Sequence[str | None], is_correct: Sequence[bool], tokens: Sequence[float], sure: float = 0.95
+    answers: Sequence[str | None], is_correct: Sequence[bool], tokens: Sequence[float], sure: float = SURE
 ) -> Outcome:
     """Draw until the leading answer would very likely stay ahead (Adaptive-Consistency, arXiv 2305.11860).
 

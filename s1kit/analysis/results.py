@@ -97,10 +97,21 @@ class Point:
     votes: int = 1
     per_question: Matrix | None = None
     """Chance of a right answer, one row a question; None: the draws' own verdicts."""
+    paid: Matrix | None = None
+    """Thinking tokens of each question, where they are not `votes` times the mean of its draws."""
 
     @property
     def outcomes(self) -> Matrix:
         return self.draws.correct if self.per_question is None else self.per_question
+
+    @property
+    def tokens_per_question(self) -> Matrix:
+        return self.votes * self.draws.thinking_tokens.mean(axis=1) if self.paid is None else self.paid
+
+    @property
+    def worth(self) -> int:
+        """Trials that one question may count for, at most: its draws."""
+        return self.draws.repeats
 
     @property
     def cost_per_correct(self) -> float:

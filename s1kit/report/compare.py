@@ -1,7 +1,8 @@
 """Several runs in one report: the same questions, paired against the first run, which is the control.
 
-A difference is given only on questions that both runs asked, with its interval widened for the number of runs that
-are held against the control. Below the comparison stands the whole report of the run with the most settings.
+A difference is given only on questions that both runs asked, adjusted for the number of runs that are held against
+the control and of settings in which they are. Below the comparison stands the whole report of the run with the most
+settings.
 """
 
 from __future__ import annotations
@@ -13,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s1kit.analysis.findings import Findings
+from s1kit.analysis.findings import Comparison, Findings
+from s1kit.analysis.findings import compare as compare_points
 from s1kit.analysis.methods import plain
 from s1kit.analysis.results import Draws, Point
 from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE, said
-from s1kit.analysis.statistics import Estimate, paired_difference
 from s1kit.errors import InputError
 from s1kit.html import write_page
 from s1kit.recipe import Recipe
@@ -51,19 +52,14 @@ class Difference:
 
     run: str
     setting: Setting
-    control: Estimate
-    value: Estimate
-    difference: Estimate
+    comparison: Comparison
 
     @property
     def sentence(self) -> str:
-        """What may be said of it.
-
-        A run is better or worse than the control only where the widened interval excludes zero.
-        """
-        if not self.difference.excludes_zero:
+        """What may be said of it: better or worse only where interval and test agree that it is not luck."""
+        if self.comparison.is_noise:
             return WITHIN_NOISE
-        return "better" if self.difference.value > 0 else "worse"
+        return "better" if self.comparison.difference.value > 0 else "worse"
 
 
 def load_runs(folders: Sequence[Path]) -> list[Compared]:
@@ -92,7 +88,7 @@ def shared_settings(runs: Sequence[Compared]) -> list[Setting]:
 
 
 def differences(runs: Sequence[Compared], settings: Sequence[Setting]) -> list[Difference]:
-    """Every other run against the first, in each setting."""
+    """Every other run against the first, in each setting; adjusted for all of them, since all are shown."""
     control, *others = runs
     out = []
     for setting in settings:
@@ -100,9 +96,9 @@ def differences(runs: Sequence[Compared], settings: Sequence[Setting]) -> list[D
             a, b = control.draws(setting), run.draws(setting)
             shared = set(b.question_ids)
             ids = [q for q in a.question_ids if q in shared]
-            difference = paired_difference(a.on(ids).correct, b.on(ids).correct, comparisons=len(others))
-            before, after = plain(a.on(ids), ""), plain(b.on(ids), "")
-            out.append(Difference(run.name, setting, before.estimate, after.estimate, difference))
+            before, after = plain(a.on(ids), control.name), plain(b.on(ids), run.name)
+            found = compare_points(before, after, comparisons=len(others) * len(settings))
+            out.append(Difference(run.name, setting, found))
     return out
 
 
@@ -137,10 +133,12 @@ def compare(folders: Sequence[Path], out: Path, title: str = "", description: st
 
 def describe(runs: Sequence[Compared]) -> list[str]:
     """The comparison as lines for the terminal."""
-    lines = []
-    for d in differences(runs, _main_settings(runs)):
-        lines.append(f"{d.run} against {runs[0].name}, {said(d.setting)}: {points(d.difference)}, {d.sentence}")
-    return lines
+    main = _main_settings(runs)
+    return [
+        f"{d.run} against {runs[0].name}, {said(d.setting)}: {points(d.comparison.difference)}, {d.sentence}"
+        for d in differences(runs, shared_settings(runs))
+        if d.setting in main
+    ]
 
 
 def _main_settings(runs: Sequence[Compared]) -> list[Setting]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from s1kit.analysis.findings import Findings, Step, compare
+from s1kit.analysis.findings import Comparison, Findings, compare
 from s1kit.analysis.results import Point
 from s1kit.analysis.statistics import Estimate
 
@@ -39,7 +39,7 @@ def headline(findings: Findings) -> list[Sentence]:
     sentences = [
         *_budget_sentence(findings.by_budget),
         *_waits_sentence(findings.best_waits, len(findings.by_waits) - 1),
-        *_vote_sentence(findings.matched_vote),
+        *_vote_sentence(findings.matched_vote, len(findings.matched_votes)),
     ]
     if findings.baseline:
         sentences.append(_baseline_sentence(findings.baseline, [*findings.by_budget, *findings.by_waits]))
@@ -65,34 +65,39 @@ def _budget_sentence(by_budget: Sequence[Point]) -> list[Sentence]:
     ]
 
 
-def _waits_sentence(step: Step | None, num_tried: int) -> list[Sentence]:
+def _waits_sentence(step: Comparison | None, num_tried: int) -> list[Sentence]:
     if step is None:
         return []
     picked = f" (the best of {num_tried} numbers tried; the interval is widened for that)" if num_tried > 1 else ""
+    is_shares = max(step.before.draws.repeats, step.after.draws.repeats) > 1
+    fixed, broken = ("right more often", "less often") if is_shares else ("fixed", "broken")
     return [
         Sentence(
-            _claim("Waiting", step.difference, is_noise=step.is_noise),
+            _claim("Waiting", step),
             f"Told to wait where it would have stopped, it goes from {percent(step.before.estimate)} to "
-            f"{percent(step.after.estimate)} % with {step.after.name}{picked}: {step.flips.fixed} questions fixed, "
-            f"{step.flips.broken} broken, exact p {p_value(step.p_adjusted)}.",
+            f"{percent(step.after.estimate)} % with {step.after.name}{picked}: {step.flips.fixed} questions {fixed}, "
+            f"{step.flips.broken} {broken}, exact p {p_value(step.p_value)}.",
         )
     ]
 
 
-def _vote_sentence(matched: tuple[Point, Point, Estimate] | None) -> list[Sentence]:
+def _vote_sentence(matched: Comparison | None, num_tried: int) -> list[Sentence]:
     if matched is None:
         return []
-    waits, vote, difference = matched
+    waits, vote, difference = matched.after, matched.before, matched.difference
     name = "One sample" if vote.votes == 1 else f"A {vote.name}"
-    if not difference.excludes_zero:
+    if matched.is_noise:
         claim = f"Waits against votes: {WITHIN_NOISE}, {points(difference)}."
     else:
         claim = f"{'Waits do better' if difference.value > 0 else 'Votes do better'}: {points(abs_of(difference))}."
+    unlike = f" The two are not decoded alike: {matched.sampling}." if matched.sampling else ""
+    picked = f" The interval is widened for the {num_tried} pairs looked at." if num_tried > 1 else ""
     return [
         Sentence(
             claim,
-            f"{name} at about the same cost, {vote.tokens:,.0f} against {waits.tokens:,.0f} thinking tokens, is "
-            f"right on {percent(vote.estimate)} %; with {waits.name} it is {percent(waits.estimate)} %.",
+            f"{name} at the nearest cost, {vote.tokens:,.0f} against {waits.tokens:,.0f} thinking tokens, is "
+            f"right on {percent(vote.estimate)} %; with {waits.name} it is {percent(waits.estimate)} %."
+            f"{picked}{unlike}",
         )
     ]
 
@@ -102,9 +107,8 @@ def _baseline_sentence(baseline: Point, others: Sequence[Point]) -> Sentence:
     if not others:
         return Sentence(f"{said}.", "")
     top = max(others, key=lambda p: p.estimate.value)
-    difference = compare(baseline, top, comparisons=len(others))
     return Sentence(
-        _claim("Learning to think", difference),
+        _claim("Learning to think", compare(baseline, top, comparisons=len(others))),
         f"{said}; the trained model with {top.name}, the best of {len(others)} settings, on {percent(top.estimate)} %.",
     )
 
@@ -116,11 +120,10 @@ def abs_of(difference: Estimate) -> Estimate:
     return Estimate(-difference.value, -difference.high, -difference.low)
 
 
-def _claim(what: str, difference: Estimate, is_noise: bool | None = None) -> str:
-    noise = not difference.excludes_zero if is_noise is None else is_noise
-    if noise:
-        return f"{what}: {WITHIN_NOISE}, {points(difference)}."
-    return f"{what} {'helps' if difference.value > 0 else 'hurts'}: {points(difference)}."
+def _claim(what: str, found: Comparison) -> str:
+    if found.is_noise:
+        return f"{what}: {WITHIN_NOISE}, {points(found.difference)}."
+    return f"{what} {'helps' if found.difference.value > 0 else 'hurts'}: {points(found.difference)}."
 
 
 def p_value(p: float) -> str:

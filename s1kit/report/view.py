@@ -10,10 +10,9 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from s1kit.analysis.findings import Findings, Rates, compare, rates, thinking_by_correctness
+from s1kit.analysis.findings import Comparison, Findings, Rates, compare, rates, thinking_by_correctness
 from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point
 from s1kit.analysis.settings import CHAT, said, waits_name
-from s1kit.analysis.statistics import Estimate
 from s1kit.html import Markup, environment, escape
 from s1kit.recipe import Recipe
 from s1kit.records import Question
@@ -37,7 +36,7 @@ COUNTED = {
 """How a note of a generation reads in the table."""
 
 FLIP_HEIGHT, FLIP_WIDTH, MAX_FLIPS = 14, 720, 1000
-"""Of the map of right and wrong, in SVG units: a row, the whole; and how many questions it shows at most."""
+"""The map of right and wrong: height of a row and width in SVG units, and the most questions it shows."""
 
 
 class Group(NamedTuple):
@@ -217,7 +216,7 @@ def comparators(findings: Findings) -> dict[str, Any]:
     }
 
 
-def _comparator(p: Point, asked: int, difference: Estimate | None) -> dict[str, Any]:
+def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str, Any]:
     draws = p.draws
     num, dollars, right = len(draws.question_ids), float(draws.cost_usd.sum()), float(draws.correct.sum())
     failed = rates(draws).failed

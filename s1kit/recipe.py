@@ -265,7 +265,7 @@ class Train(Config):
     """None: all weights are trained."""
     layout: Layout = Layout()
     acknowledge_terms: str = ""
-    """Why traces whose teacher's terms forbid training may be used here; recorded in the model card."""
+    """Why traces are used whose teacher's terms forbid it, set conditions or are not known; in the model card."""
 
 
 class Comparator(Config):

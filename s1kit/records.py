@@ -25,8 +25,8 @@ is the opening delimiter of a model that begins to think again inside its answer
 Ending = Literal["closed", "cut_off", "loop", "failed"]
 """How thinking ended: the model stopped, the budget was spent, it repeated itself, or the engine failed."""
 
-Terms = Literal["permits", "forbids", "unknown"]
-"""May the teacher's output train another model?"""
+Terms = Literal["permits", "conditions", "forbids", "unknown"]
+"""May the teacher's output train another model? `conditions`: it may, and they bind the trained model."""
 
 R = TypeVar("R", bound="Record")
 

@@ -17,7 +17,6 @@ from s1kit.providers.chat import Parameters, Problem, Reply, Stopped
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.spend_cap import CapReached
 from s1kit.providers.sync import chat_many
-from s1kit.providers.terms import terms_of
 from s1kit.providers.throttle import ThrottleSettings
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, fail_first, thinking_of
@@ -397,22 +396,3 @@ def test_vllm_s_own_queue_is_heard(server: ProviderServer, journal: Journal) -> 
 def test_gemini_itself_answers(journal: Journal) -> None:
     (reply,) = ask(open_client("chat:gemini/gemini-2.5-flash", journal), QUESTION)
     assert "4" in reply.answer
-
-
-@pytest.mark.parametrize(
-    ("reference", "terms"),
-    [
-        ("chat:openrouter/openai/gpt-oss-120b", "permits"),
-        ("chat:openrouter/openai/o3", "forbids"),
-        ("chat:openrouter/deepseek/deepseek-r1-distill-llama-70b", "unknown"),
-        ("chat:openrouter/deepseek/deepseek-r1", "permits"),
-        ("chat:openrouter/google/gemma-3-27b-it", "unknown"),
-        ("chat:openrouter/qwen/qwen3-max", "unknown"),
-        ("chat:compatible/Qwen3-32B", "permits"),
-        ("chat:http://localhost:8000/v1#Qwen/Qwen3-32B", "permits"),
-        ("chat:compatible/my-qwen3-finetune-of-gpt4", "unknown"),
-        ("chat:gemini/gemini-2.5-pro", "forbids"),
-    ],
-)
-def test_the_licence_of_open_weights_goes_before_the_maker_s_terms(reference: str, terms: str) -> None:
-    assert terms_of(reference).terms == terms

@@ -197,9 +197,10 @@ def _distill(recipe: Recipe, found: _Collected) -> None:
             found.run(check_engine, config.teacher, "distill.teacher")
     if "{question}" not in config.prompt:
         found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
-    if "train" in recipe.stages and not recipe.train.acknowledge_terms and scheme == "chat":
+    is_model = scheme in ("chat", "hf", "vllm", "llama.cpp", "completions")
+    if "train" in recipe.stages and not recipe.train.acknowledge_terms and is_model:
         entry = terms_of(config.teacher)
-        if entry.terms == "forbids":
+        if entry.needs_reason:
             found.add(
                 f"{entry.sentence}; train would refuse the traces after they were paid for",
                 "distill.teacher",

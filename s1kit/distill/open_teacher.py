@@ -135,7 +135,7 @@ def say_what_it_means(recipe: Recipe, asked: Asked) -> None:
         say(f"distill: ${price.input:g} / ${price.output:g} per million tokens in / out{dated}; {cap}.")
     entry = terms_of(settings.teacher)
     say(f"distill: {entry.sentence}")
-    if entry.terms == "forbids":
+    if entry.needs_reason and "train" in recipe.stages and not recipe.train.acknowledge_terms:
         say("distill: `train` will refuse these traces unless train.acknowledge_terms names the reason.")
 
 

@@ -10,9 +10,10 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from s1kit.errors import InputError
+from s1kit.providers.terms import terms_of
 from s1kit.questions import question_from, read_rows_of
 from s1kit.questions.shapes import chat_parts, split_reply
-from s1kit.records import FinishReason, Question, Trace, from_arrow
+from s1kit.records import FinishReason, Question, Terms, Trace, from_arrow
 
 
 class RecordedTeacher:
@@ -50,6 +51,11 @@ class RecordedTeacher:
         )
 
 
+_S1K_TERMS: dict[str, Terms] = {
+    "gemini": terms_of("chat:gemini/gemini-2.0-flash-thinking-exp").terms,
+    "deepseek": terms_of("chat:deepseek/deepseek-reasoner").terms,
+}
+"""Of the two teachers whose traces s1K-1.1 has in columns of their own."""
 _THINKING = ("thinking", "reasoning", "reasoning_content", "thinking_trajectories")
 _ANSWER = ("answer", "attempt", "response", "content")
 _REPLY = ("response", "output", "generation", "completion", "model_output", "answer", "attempt")
@@ -62,7 +68,7 @@ def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
         row = row["trace"]
     try:
         if isinstance(row.get("question"), dict) and "teacher" in row:
-            yield from_arrow(Trace, row)
+            yield _with_terms(from_arrow(Trace, row))
             return
         if isinstance(row.get("question"), dict):
             question = Question(text=row["question"]["text"])
@@ -75,7 +81,7 @@ def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
         ) from error
     for number, (teacher, thinking, answer) in enumerate(_replies(row, path)):
         finish, note = _finish(row, number, thinking, answer)
-        yield Trace(
+        trace = Trace(
             question=question,
             teacher=teacher,
             thinking=thinking,
@@ -84,6 +90,15 @@ def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
             finish_reason=finish,
             note=note,
         )
+        yield _with_terms(trace)
+
+
+def _with_terms(trace: Trace) -> Trace:
+    """The trace with its teacher's terms, where the row does not say and the ledger knows the teacher's name."""
+    if trace.terms != "unknown":
+        return trace
+    name = trace.teacher.rpartition("/")[2] if trace.teacher.startswith("recorded:") else trace.teacher
+    return trace.model_copy(update={"terms": _S1K_TERMS.get(name) or terms_of(name).terms})
 
 
 def _asked(row: Mapping[str, Any]) -> dict[str, Any]:

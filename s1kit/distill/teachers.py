@@ -43,6 +43,7 @@ class SolutionsTeacher:
             answer=f"Final Answer: $\\boxed{{{final}}}$" if final else "",
             thinking_tokens=len(solution.split()) if has_work else 0,
             finish_reason="stop" if has_work and final else "empty",
+            terms="permits",
             draw=draw,
             note=self.NOTE if has_work else "the source publishes no worked solution",
         )

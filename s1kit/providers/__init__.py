@@ -6,7 +6,8 @@ classify.py            whether a reply is an answer, or what kind of problem
 catalog.py keys.py     from a model reference to an address and a key
 money.py spend_cap.py  what it costs, and the cap; terms.py: what the output may be used for
 throttle.py            how fast; rate_limits.py is what it learns from
-http.py                one request over aiohttp; connections.py: proxies, TLS; streaming.py: whether to stream
+http.py                one request over aiohttp; connections.py: proxies, TLS, keep-alive
+streaming.py           whether a server is asked for streams
 client.py              one call: journal, cap, throttle, retries; patience.py: when to stop asking
 kept.py                replies into the journal and out of it
 batch/                 the same through a batch API

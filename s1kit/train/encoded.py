@@ -45,15 +45,25 @@ def check_format(tokenizer: Tokenizer, fmt: ThinkingFormat) -> None:
 
 
 def check_terms(samples: Sequence[Sample], acknowledge_terms: str) -> None:
-    """Raises InputError for traces whose teacher forbids training, unless the reason why they may be used is given."""
-    forbidden = [s.trace for s in samples if s.trace.terms == "forbids"]
-    if forbidden and not acknowledge_terms:
-        teachers = ", ".join(sorted({trace.teacher for trace in forbidden}))
-        raise InputError(
-            f"{len(forbidden)} traces come from {teachers}, whose terms forbid training other models on them",
-            where=f"first: question {forbidden[0].question.id}",
-            fix='Take another teacher, or say why you may with train.acknowledge_terms="...".',
-        )
+    """Raises InputError for traces whose teacher does not plainly permit training, unless the reason is given.
+
+    Terms that forbid it, that set conditions for the trained model, and that are not known each need the reason.
+    """
+    if acknowledge_terms:
+        return
+    verbs = {
+        "forbids": "forbid training other models on them",
+        "conditions": "bind a model trained on them to conditions",
+        "unknown": "are not known",
+    }
+    for terms, verb in verbs.items():
+        if traces := [s.trace for s in samples if s.trace.terms == terms]:
+            teachers = ", ".join(sorted({trace.teacher for trace in traces}))
+            raise InputError(
+                f"{len(traces)} traces come from {teachers}, whose terms {verb}",
+                where=f"first: question {traces[0].question.id}",
+                fix='Take another teacher, or say why you may with train.acknowledge_terms="...".',
+            )
 
 
 def encode_samples(

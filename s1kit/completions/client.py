@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 
@@ -94,6 +95,7 @@ class CompletionsServer:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.silent_seconds
         response: aiohttp.ClientResponse | None = None
+        silence: _Silence | None = None
         is_over = False
         try:
             async with asyncio.timeout_at(deadline):
@@ -107,15 +109,16 @@ class CompletionsServer:
                 yield chunk
                 return
             reader, content = StreamReader(), response.content
+            silence = _Silence(loop, content, deadline, self.silent_seconds)
             while True:
-                async with asyncio.timeout_at(deadline):
-                    data = await content.readany()
+                data = await content.readany()
                 chunk = reader.feed(data) if data else reader.end()
                 is_over = chunk.finish is not None
                 if chunk.is_progress:
+                    silence.deadline = math.inf
                     yield chunk
-                    deadline = loop.time() + self.silent_seconds
-                elif loop.time() > deadline:
+                    silence.deadline = loop.time() + self.silent_seconds
+                elif loop.time() > silence.deadline:
                     raise TimeoutError
                 if is_over:
                     return
@@ -126,6 +129,8 @@ class CompletionsServer:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error, self.silent_seconds) from error
         finally:
+            if silence is not None:
+                silence.close()
             if response is not None:
                 self._let_go(response, is_over)
 
@@ -236,6 +241,32 @@ class CompletionsServer:
 
     def _scrubbed(self, text: str) -> str:
         return text.replace(self._key, "<key>") if self._key else text
+
+
+class _Silence:
+    """Ends the wait for a stream's next bytes at a deadline that may move later without touching the timer.
+
+    The timer, when it fires early, is armed again for the deadline of then: one timer a stream rather than one a read.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, content: aiohttp.StreamReader, deadline: float, seconds: float
+    ) -> None:
+        self.deadline = deadline
+        """In the loop's time. Infinite while nobody waits, as the reader of the stream is not the server's to blame."""
+        self._loop, self._content, self._seconds = loop, content, seconds
+        self._timer = loop.call_at(deadline, self._look)
+
+    def _look(self) -> None:
+        now = self._loop.time()
+        if now >= self.deadline:
+            self._content.set_exception(TimeoutError())
+        else:
+            # No deadline that is set from now on is nearer than that.
+            self._timer = self._loop.call_at(min(self.deadline, now + self._seconds), self._look)
+
+    def close(self) -> None:
+        self._timer.cancel()
 
 
 async def _drain(response: aiohttp.ClientResponse) -> None:

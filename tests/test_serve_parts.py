@@ -30,7 +30,7 @@ from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.connect import connect
 from s1kit.serve.options import Options
-from s1kit.serve.tools import ToolCallReader, speaks_tools
+from s1kit.serve.tools import LLAMA, MISTRAL, TAGS, ToolStyle, arguments_of, find_style
 from s1kit.serve.upstream import Upstream
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
@@ -45,7 +45,7 @@ TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type":
 @given(cuts=st.lists(st.integers(0, 120), max_size=8))
 def test_tool_calls_are_read_wherever_the_stream_is_cut(cuts: list[int]) -> None:
     whole = f"Let me <b>see</b>. {CALL} and {CALL}"
-    reader, text, calls = ToolCallReader(), "", []
+    reader, text, calls = TAGS.reader(), "", []
     for start, end in zip([0, *sorted(cuts)], [*sorted(cuts), len(whole)], strict=True):
         piece, found = reader.feed(whole[start:end])
         text, calls = text + piece, calls + found
@@ -59,11 +59,108 @@ def test_tool_calls_are_read_wherever_the_stream_is_cut(cuts: list[int]) -> None
     "text", ["<tool_call>{broken}</tool_call>", "<tool_call>[1]</tool_call>", "<tool_call>{", "a <tool"]
 )
 def test_what_is_no_tool_call_stays_text(text: str) -> None:
-    reader = ToolCallReader()
+    reader = TAGS.reader()
     piece, calls = reader.feed(text)
     rest, more = reader.finish()
     assert piece + rest == text
     assert calls + more == []
+
+
+FAMILIES: list[tuple[str, ToolStyle, str, list[tuple[str, dict[str, Any]]], str]] = [
+    ("hermes", TAGS, CALL, [("add", {"a": 1, "b": 2})], ""),
+    (
+        "a call that quotes its own end",
+        TAGS,
+        'so <tool_call>{"name": "write", "arguments": {"text": "a </tool_call> b \\" c"}}</tool_call>.',
+        [("write", {"text": 'a </tool_call> b " c'})],
+        "so .",
+    ),
+    (
+        "qwen3-coder",
+        TAGS,
+        "<tool_call>\n<function=run>\n<parameter=code>\nprint(1)\nprint(2)\n</parameter>\n<parameter=times>\n3\n"
+        "</parameter>\n</function>\n</tool_call>",
+        [("run", {"code": "print(1)\nprint(2)", "times": 3})],
+        "",
+    ),
+    (
+        "glm-4.5",
+        TAGS,
+        "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n<arg_key>days</arg_key>\n"
+        "<arg_value>2</arg_value>\n</tool_call>",
+        [("weather", {"city": "Oslo", "days": 2})],
+        "",
+    ),
+    (
+        "mistral",
+        MISTRAL,
+        'Well. [TOOL_CALLS][{"name": "add", "arguments": {"a": 1}}, {"name": "add", "arguments": {"a": 2}}]',
+        [("add", {"a": 1}), ("add", {"a": 2})],
+        "Well. ",
+    ),
+    (
+        "mistral, newer",
+        MISTRAL,
+        '[TOOL_CALLS]add[ARGS]{"a": 1}[TOOL_CALLS]sub[CALL_ID]abc[ARGS]{"b": 2}',
+        [("add", {"a": 1}), ("sub", {"b": 2})],
+        "",
+    ),
+    ("llama", LLAMA, '{"name": "add", "parameters": {"a": 1}}', [("add", {"a": 1})], ""),
+    ("llama, tagged", LLAMA, '<|python_tag|>{"name": "add", "parameters": {"a": 1}}', [("add", {"a": 1})], ""),
+    (
+        "llama, text",
+        LLAMA,
+        'It is 3. {"name": "add", "parameters": {}}',
+        [],
+        'It is 3. {"name": "add", "parameters": {}}',
+    ),
+    ("llama, other JSON", LLAMA, '{"sum": 3}', [], '{"sum": 3}'),
+    (
+        "unclosed string",
+        TAGS,
+        '<tool_call>{"name": "a</tool_call> and so on',
+        [],
+        '<tool_call>{"name": "a</tool_call> and so on',
+    ),
+    ("deep", TAGS, f"<tool_call>{'[' * 100_000}</tool_call>", [], f"<tool_call>{'[' * 100_000}</tool_call>"),
+    ("deep arguments", TAGS, '<tool_call>{"a":' * 9_000, [], '<tool_call>{"a":' * 9_000),
+]
+
+
+@pytest.mark.parametrize(("style", "text", "calls", "content"), [f[1:] for f in FAMILIES], ids=[f[0] for f in FAMILIES])
+@pytest.mark.parametrize("size", [1, 7, 10**6])
+def test_calls_are_read_in_the_form_of_every_family(
+    style: ToolStyle, text: str, calls: list[tuple[str, dict[str, Any]]], content: str, size: int
+) -> None:
+    if size < 10 and len(text) > 10_000:
+        pytest.skip("long texts are read whole only")
+    reader, found, shown = style.reader(), [], ""
+    for at in range(0, len(text), size):
+        piece, new = reader.feed(text[at : at + size])
+        shown, found = shown + piece, found + new
+    piece, new = reader.finish()
+    assert [(c["function"]["name"], json.loads(c["function"]["arguments"])) for c in found + new] == calls
+    assert shown + piece == content
+
+
+@pytest.mark.parametrize(
+    ("template", "style"),
+    [
+        ("{% if tools %}<tool_call>{% endif %}", TAGS),
+        ("{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS]", MISTRAL),
+        ('{% if tools %}{"name": n, "parameters": p}{% endif %}', LLAMA),
+        ("{{ messages }}", None),
+        (None, None),
+    ],
+)
+def test_the_style_of_calls_is_read_off_the_template(template: str | None, style: ToolStyle | None) -> None:
+    assert find_style(template) is style
+
+
+def test_arguments_reach_the_template_as_an_object_where_they_are_one() -> None:
+    assert arguments_of('{"a": 1}') == {"a": 1}
+    assert arguments_of("not json") == "not json"
+    assert arguments_of("[1]") == "[1]"
 
 
 @pytest.fixture(scope="module")
@@ -80,7 +177,7 @@ def test_tools_are_shown_to_the_model_and_its_calls_come_back_as_such(tokenizer_
         (tmp_path / name).write_bytes((tokenizer_folder / name).read_bytes())
     (tmp_path / "chat_template.jinja").write_text(TOOL_TEMPLATE)
     tokenizer = FileTokenizer(tmp_path)
-    assert speaks_tools(tokenizer.chat_template)
+    assert find_style(tokenizer.chat_template) is TAGS
     from s1kit.forcing.formats import detect_format
 
     tokens = TokenFormat(detect_format(tokenizer), tokenizer)

@@ -172,6 +172,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
     names = serve.add_argument_group("the model")
     names.add_argument("--name", metavar="NAME", help="its name on the wire (default: as given)")
+    names.add_argument("--alias", action="append", default=[], metavar="NAME", help="another name for it")
     names.add_argument("--format", metavar="F", help="thinking format (default: found from the model's files)")
     names.add_argument("--context", type=int, metavar="N", help="tokens of its context (default: what the model says)")
 
@@ -197,10 +198,18 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     )
     upstream.add_argument("--tokenizer", metavar="DIR", help="folder or Hub id (default: the upstream model's name)")
 
+    web = serve.add_argument_group("the network")
+    web.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN", help="web pages that may call")
+    web.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="host name that is answered")
+    web.add_argument("--root-path", default="", metavar="PATH", help="prefix that a proxy in front takes off")
+    web.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM")
+    web.add_argument("--tls-key", metavar="FILE", help="its private key, PEM")
+
     limits = serve.add_argument_group("operations")
     limits.add_argument(
         "--api-key", action="append", default=[], metavar="KEY", help="accepted key (default: S1KIT_API_KEY, else none)"
     )
+    limits.add_argument("--api-keys-file", metavar="FILE", help="lines name:key; the name is in the log")
     limits.add_argument(
         "--max-running", type=int, default=256, metavar="N", help="choices at once (default: %(default)s)"
     )
@@ -211,4 +220,14 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     limits.add_argument(
         "--grace", type=float, default=30.0, metavar="S", help="time to finish at shutdown (default: %(default)s)"
     )
+    limits.add_argument("--max-header", type=int, default=1 << 16, metavar="BYTES", help="(default: %(default)s)")
+    limits.add_argument("--max-connections", type=int, default=4096, metavar="N", help="(default: %(default)s)")
+    limits.add_argument(
+        "--header-timeout", type=float, default=20.0, metavar="S", help="to send a header (default: %(default)s)"
+    )
+    limits.add_argument(
+        "--body-timeout", type=float, default=60.0, metavar="S", help="to send a body (default: %(default)s)"
+    )
+    limits.add_argument("--request-timeout", type=float, metavar="S", help="for one request (default: none)")
+    limits.add_argument("--otel", action="store_true", help="one OpenTelemetry span a request")
     limits.add_argument("--log", default="text", choices=("text", "json", "none"), help="(default: %(default)s)")

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from s1kit.serve import logs
 from s1kit.serve.bodies import read_as
+from s1kit.serve.callers import check_caller, request_id
 from s1kit.serve.decoding import End, Job, thinking_part
 from s1kit.serve.fields import ChatBody, CompletionBody
 from s1kit.serve.http import (
@@ -38,8 +39,8 @@ from s1kit.serve.messages import MessagesBody, MessagesReply
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import PING, Choice, Endpoint, Reply
 from s1kit.serve.responses import ResponsesBody, ResponsesReply, in_responses_names
-from s1kit.serve.state import Server, check_caller, check_model
-from s1kit.serve.tools import ToolCallReader
+from s1kit.serve.state import Server, check_model
+from s1kit.serve.tracing import Span
 
 _LARGE_BODY = 1 << 15
 """Bytes above which a body is parsed, rendered and tokenised in a thread."""
@@ -67,6 +68,8 @@ class _OneRequest:
         self._server, self._endpoint = server, endpoint
         self._scope, self._receive, self._raw_send = scope, receive, send
         self._id = secrets.token_hex(12)
+        """Of the reply."""
+        self._request_id = request_id(scope) or self._id
         self._started = time.monotonic()
         self._has_begun = False
         self._is_stream = False
@@ -74,13 +77,22 @@ class _OneRequest:
         self._reply: AnyReply | None = None
         self._is_summary = False
         self._log: dict[str, Any] = {}
+        self._span: Span | None = None
         self._ignored: tuple[str, ...] = ()
         self._saw_thinking = self._saw_answer = False
 
     async def run(self) -> None:
         """Answer, whatever happens; then count and log it."""
+        self._span = self._start_span()
+        limit = asyncio.timeout(self._deadline())
         try:
-            await self._answer()
+            async with limit:
+                await self._answer()
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            what = "the request took longer than its time limit. Ask for less, or raise the limit."
+            await self._refuse(Refusal(504, what, code="deadline_exceeded"))
         except Refusal as refusal:
             await self._refuse(refusal)
         except ClientLeft:
@@ -93,9 +105,27 @@ class _OneRequest:
         finally:
             self._account()
 
+    def _deadline(self) -> float | None:
+        """Seconds that the request may take: the server's limit, or less where the client says so."""
+        given = header(self._scope, b"x-request-timeout")
+        limits = [self._server.limits.request_seconds]
+        if given:
+            try:
+                limits.append(max(float(given), 0.001))
+            except ValueError:
+                self._log |= {"ignored_timeout": given}
+        return min((limit for limit in limits if limit is not None and limit == limit), default=None)
+
+    def _start_span(self) -> Span | None:
+        tracer = self._server.tracer
+        if tracer is None:
+            return None
+        return tracer.start(f"s1kit {self._endpoint}", {"traceparent": header(self._scope, b"traceparent")})
+
     async def _answer(self) -> None:
         server = self._server
-        check_caller(server, self._scope, needs_key=True)
+        key = check_caller(self._scope, server.api_keys, server.limits.allowed_hosts, needs_key=True)
+        self._log = {"key": key}
         if server.is_draining:
             raise _shutting_down()
         kind = header(self._scope, b"content-type").partition(";")[0].strip().lower()
@@ -148,7 +178,7 @@ class _OneRequest:
 
     def _note(self, body: ChatBody | CompletionBody) -> None:
         check_model(self._server, body.model)
-        self._log = {"user": logs.hashed(body.user), "n": body.n}
+        self._log |= {"user": logs.hashed(body.user), "n": body.n}
 
     def _new_reply(self, asked: ParsedRequest, body: ChatBody | CompletionBody) -> AnyReply:
         # The last event of a streamed response repeats all of its text.
@@ -157,7 +187,7 @@ class _OneRequest:
             Choice(
                 i,
                 asked.dial.shows_thinking,
-                ToolCallReader() if asked.wants_tools else None,
+                asked.tools.reader() if asked.tools is not None else None,
                 asked.wants_logprobs,
                 not keeps_text,
                 _applied(job),
@@ -246,7 +276,7 @@ class _OneRequest:
 
     @property
     def _headers(self) -> dict[str, str]:
-        return {"x-request-id": self._id}
+        return {"x-request-id": self._request_id}
 
     async def _refuse(self, refusal: Refusal) -> None:
         """An error reply, or, when the stream has begun, an error as its last event."""
@@ -265,13 +295,26 @@ class _OneRequest:
 
     def _account(self) -> None:
         seconds = time.monotonic() - self._started
-        metrics = self._server.metrics
+        server, metrics = self._server, self._server.metrics
         metrics.requests.add(endpoint=self._endpoint, status=str(self._status))
         metrics.request_seconds.observe(seconds)
         tallies = [c.tally for c in self._reply.choices] if self._reply is not None else []
+        if self._span is not None:
+            self._span.set_attributes(
+                {
+                    "http.response.status_code": self._status,
+                    "gen_ai.request.model": server.backend.model,
+                    "gen_ai.usage.input_tokens": self._reply.prompt_tokens if self._reply is not None else 0,
+                    "gen_ai.usage.output_tokens": sum(t.completion_tokens for t in tallies),
+                    "s1kit.thinking_tokens": sum(t.thinking_tokens for t in tallies),
+                    "s1kit.num_waits": sum(t.num_waits for t in tallies),
+                    "s1kit.request_id": self._request_id,
+                }
+            )
+            self._span.end()
         logs.log(
             "request",
-            id=self._id,
+            id=self._request_id,
             endpoint=self._endpoint,
             status=self._status,
             seconds=round(seconds, 4),

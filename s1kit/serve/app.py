@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from starlette.applications import Starlette
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
@@ -15,27 +16,40 @@ from starlette.routing import Route
 from s1kit import __version__
 from s1kit.serve import page
 from s1kit.serve.answering import Generate
+from s1kit.serve.callers import check_caller, named
 from s1kit.serve.counting import count_tokens, detokenize, tokenize
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import EFFORTS
 from s1kit.serve.logs import log
 from s1kit.serve.openapi import document
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.state import Limits, Server, check_caller, check_model
+from s1kit.serve.state import Limits, Server, check_model
+from s1kit.serve.tracing import Tracer
 
 
 def make_app(
     backend: Backend,
     limits: Limits | None = None,
     efforts: Mapping[str, int] | None = None,
-    api_keys: Sequence[str] = (),
+    api_keys: Mapping[str, str] | Sequence[str] = (),
     examples: Sequence[str] = (),
+    aliases: Sequence[str] = (),
+    tracer: Tracer | None = None,
 ) -> Starlette:
     """The ASGI application around a backend. `app.state.server` holds its state; it closes the backend at its end.
 
-    `examples` are questions that the playground offers.
+    `api_keys` are keys, or names to keys; `examples` are questions that the playground offers; `aliases` are other
+    names of the model.
     """
-    server = Server(backend, limits or Limits(), dict(efforts or EFFORTS), tuple(api_keys), tuple(examples))
+    server = Server(
+        backend,
+        limits or Limits(),
+        dict(efforts or EFFORTS),
+        named(api_keys),
+        tuple(examples),
+        tuple(aliases),
+        tracer,
+    )
 
     @asynccontextmanager
     async def lifespan(_: Starlette) -> AsyncIterator[None]:
@@ -69,13 +83,21 @@ def make_app(
         routes=routes, lifespan=lifespan, exception_handlers={404: _not_found, 405: _wrong_method, 500: _bug}
     )
     app.state.server = server
+    if server.limits.allowed_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=server.limits.allowed_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=["*"],
+            expose_headers=["x-request-id"],
+        )
     return app
 
 
 def _guarded(server: Server, handler: Callable[[Server, Request], Any], needs_key: bool) -> Any:
     async def endpoint(request: Request) -> Response:
         try:
-            check_caller(server, request.scope, needs_key)
+            check_caller(request.scope, server.api_keys, server.limits.allowed_hosts, needs_key)
             result = handler(server, request)
             response: Response = await result if asyncio.iscoroutine(result) else result
         except Refusal as refusal:
@@ -105,9 +127,9 @@ async def _wrong_method(request: Request, error: Exception) -> Response:
     return JSONResponse(refusal.body(), 405, getattr(error, "headers", None))
 
 
-def _model_card(server: Server) -> dict[str, Any]:
+def _model_card(server: Server, name: str | None = None) -> dict[str, Any]:
     return {
-        "id": server.backend.model,
+        "id": name or server.backend.model,
         "object": "model",
         "created": server.created,
         "owned_by": "s1kit",
@@ -125,19 +147,20 @@ def _model_card(server: Server) -> dict[str, Any]:
 
 
 def _models(server: Server, _: Request) -> Response:
-    return JSONResponse({"object": "list", "data": [_model_card(server)]})
+    names = (server.backend.model, *server.aliases)
+    return JSONResponse({"object": "list", "data": [_model_card(server, name) for name in names]})
 
 
 def _model(server: Server, request: Request) -> Response:
     check_model(server, request.path_params["model"])
-    return JSONResponse(_model_card(server))
+    return JSONResponse(_model_card(server, request.path_params["model"]))
 
 
 async def _health(server: Server, _: Request) -> Response:
-    if server.is_draining:
-        return JSONResponse({"status": "shutting down"}, 503)
-    trouble = await server.backend.check()
     busy = {"running": server.admission.running, "waiting": server.admission.waiting}
+    if server.is_draining:
+        return JSONResponse({"status": "shutting down"} | busy, 503)
+    trouble = await server.backend.check()
     return JSONResponse({"status": trouble or "ok", "model": server.backend.model} | busy, 503 if trouble else 200)
 
 

@@ -28,6 +28,7 @@ class ConnectionLimits:
     max_connections: int = 4096
     max_unfinished_bytes: int = 96 << 20
     """Largest total of request bodies that are still arriving."""
+    max_headers: int = 100
     unfinished_bytes: int = field(default=0, init=False)
 
 
@@ -72,6 +73,9 @@ def bounded_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
                     self._refuse(431, f"the header is larger than {limits.max_header_bytes} bytes")
                 return
             self._num_header_bytes = 0
+            if cycle is not before and len(cycle.scope["headers"]) > limits.max_headers:
+                self._refuse(431, f"there are more than {limits.max_headers} headers")
+                return
             if not cycle.more_body:
                 self._stop_timer()
                 self._forget_body()

@@ -232,6 +232,10 @@ class ChatBody(SamplingFields, ThinkingFields):
     """The body of `POST /v1/chat/completions`."""
 
     messages: Annotated[list[Message], Field(min_length=1)]
+    continue_final_message: bool | None = None
+    """True: the last message is the beginning of the answer, and the reply goes on from there, without thinking."""
+    add_generation_prompt: bool | None = None
+    """False only together with `continue_final_message`."""
     max_completion_tokens: PositiveCount | None = None
     """The same as `max_tokens`."""
     logprobs: bool | None = None

@@ -23,7 +23,7 @@ from s1kit.serve.dial import Dial, Fit, read_dial
 from s1kit.serve.fields import MOST_CHOICES, ChatBody, CompletionBody, Message, SamplingFields
 from s1kit.serve.prompt_size import check_length
 from s1kit.serve.refusals import Refusal, from_input_error
-from s1kit.serve.tools import speaks_tools
+from s1kit.serve.tools import ToolStyle, arguments_of, find_style
 
 _ANY_CONTEXT = 1 << 40
 
@@ -35,7 +35,8 @@ class ParsedRequest:
     jobs: list[Job]
     dial: Dial
     prompt_tokens: int
-    wants_tools: bool
+    tools: ToolStyle | None
+    """How calls are written; None where the request has no tools."""
     wants_logprobs: bool
 
 
@@ -44,11 +45,12 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
     dial = read_dial(body, efforts, default)
     total = _agreed_total(body)
     wants_tools = bool(body.tools) and body.tool_choice != "none"
-    if body.tools and not speaks_tools(_template(backend.tokens)):
+    style = find_style(_template(backend.tokens)) if body.tools else None
+    if body.tools and style is None:
         raise Refusal(
             400,
-            f"tools: the chat template of {backend.model} does not show tools to the model. "
-            "Leave tools out, or serve a model whose template has <tool_call>.",
+            f"tools: the chat template of {backend.model} does not show tools to the model, or teaches a form of calls "
+            "that is not known here. Leave tools out.",
             param="tools",
             code="unsupported",
         )
@@ -59,27 +61,66 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
         raise Refusal(400, what, param="parallel_tool_calls", code="unsupported")
     response_format = _response_format(body, backend)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
-    if body.messages[-1].role not in ("user", "tool"):
-        raise Refusal(
-            400,
-            f"the last message is of role {body.messages[-1].role}; the model can only answer a user or a tool.",
-            param=f"messages.{len(body.messages) - 1}.role",
-            code="invalid_value",
-        )
+    goes_on = _goes_on(body)
     prompt = chat_ids(body, backend)
     question = next((m.text for m in reversed(body.messages) if m.role == "user"), "")
-    thinks = backend.tokens.format.thinks
-    if not thinks:
+    thinks = backend.tokens.format.thinks and not goes_on
+    if not backend.tokens.format.thinks:
         _check_no_thinking(dial, backend)
+    if goes_on and dial.is_stated and (dial.max_tokens != 0 or dial.min_tokens or dial.num_waits):
+        raise Refusal(
+            400,
+            f"{dial.budget_field}: the last message is the beginning of an answer, so thinking is over. "
+            "Leave the field out, or the message.",
+            param=dial.budget_field,
+            code="fields_disagree",
+        )
     jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks, response_format)
-    return ParsedRequest(jobs, dial, len(prompt), wants_tools, logprobs is not None)
+    return ParsedRequest(jobs, dial, len(prompt), style if wants_tools else None, logprobs is not None)
 
 
 def chat_ids(body: ChatBody, backend: Backend) -> list[int]:
     """The ids of the rendered chat, the opening delimiter included. Raises Refusal where the template does."""
     wants_tools = bool(body.tools) and body.tool_choice != "none"
     tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if wants_tools else None
-    return _render(backend, body.messages, tools)
+    if not _goes_on(body):
+        return _render(backend, body.messages, tools)
+    begun, tokens = body.messages[-1], backend.tokens
+    prompt = _render(backend, body.messages[:-1], tools)
+    if tokens.format.thinks:
+        thinking = begun.reasoning_content or begun.reasoning or ""
+        prompt += [*encode(tokens.tokenizer, thinking), *tokens.lead_ids, *tokens.end_ids]
+    check_length(backend, begun.text, "messages")
+    return prompt + (encode(tokens.tokenizer, begun.text) if begun.text else [])
+
+
+def _goes_on(body: ChatBody) -> bool:
+    """Whether the reply continues the last message, which is the beginning of an answer. Raises Refusal."""
+    role, last = body.messages[-1].role, len(body.messages) - 1
+    goes_on = bool(body.continue_final_message)
+    if body.add_generation_prompt is not None and body.add_generation_prompt == goes_on:
+        raise Refusal(
+            400,
+            f"add_generation_prompt and continue_final_message are both {str(goes_on).lower()}; one of them is true.",
+            param="add_generation_prompt",
+            code="fields_disagree",
+        )
+    if goes_on and (role != "assistant" or last == 0 or body.messages[-1].tool_calls):
+        raise Refusal(
+            400,
+            "continue_final_message needs a last message of role assistant, without calls, after other messages.",
+            param="continue_final_message",
+            code="fields_disagree",
+        )
+    if not goes_on and role not in ("user", "tool"):
+        raise Refusal(
+            400,
+            f"the last message is of role {role}; the model answers a user or a tool. "
+            "To continue an answer, set continue_final_message to true.",
+            param=f"messages.{last}.role",
+            code="invalid_value",
+        )
+    return goes_on
 
 
 def parse_completion(
@@ -107,7 +148,7 @@ def parse_completion(
         total = body.max_tokens if thinks or body.max_tokens is not None else 16  # OpenAI's default for completions
         jobs += _jobs(body, backend, dial, prompt, "", total, body.logprobs, thinks)
     num_prompt_tokens = sum(len(j.plan.prompt_ids) for j in jobs[:: body.n or 1])
-    return ParsedRequest(jobs, dial, num_prompt_tokens, wants_tools=False, wants_logprobs=body.logprobs is not None)
+    return ParsedRequest(jobs, dial, num_prompt_tokens, None, body.logprobs is not None)
 
 
 def _jobs(
@@ -272,7 +313,11 @@ def _turn(message: Message) -> dict[str, Any]:
     if thinking:
         turn["reasoning_content"] = thinking
     if message.tool_calls:
-        turn["tool_calls"] = [call.model_dump() for call in message.tool_calls]
+        turn["tool_calls"] = [
+            call.model_dump(exclude={"function"})
+            | {"function": {"name": call.function.name, "arguments": arguments_of(call.function.arguments)}}
+            for call in message.tool_calls
+        ]
     if message.tool_call_id:
         turn["tool_call_id"] = message.tool_call_id
     return turn

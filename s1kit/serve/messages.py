@@ -78,6 +78,9 @@ class CountBody(ThinkingFields):
 
     def _shared(self) -> dict[str, Any]:
         shared: dict[str, Any] = {"model": self.model, "messages": self._turns()}
+        if len(self.messages) > 1 and self.messages[-1].role == "assistant":
+            # Anthropic's way of beginning the answer for the model.
+            shared |= {"continue_final_message": True, "add_generation_prompt": False}
         if self.tools:
             shared["tools"] = [
                 {

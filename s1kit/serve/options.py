@@ -34,6 +34,20 @@ class Options:
     port: int = 8000
     api_key: Sequence[str] = ()
     """Accepted keys; empty: that of S1KIT_API_KEY, else none is asked for."""
+    api_keys_file: str | None = None
+    """File of lines `name:key`; the name of a request's key is in the log."""
+    alias: Sequence[str] = ()
+    """Other names that requests may call the model by."""
+    allow_origin: Sequence[str] = ()
+    """Origins of web pages that may call (CORS); `*`: any."""
+    allow_host: Sequence[str] = ()
+    """Host names that are answered, besides loopback ones on a loopback address; empty: any beyond it."""
+    root_path: str = ""
+    """Path prefix that a proxy in front takes off, e.g. `/dial`."""
+    tls_cert: str | None = None
+    tls_key: str | None = None
+    otel: bool = False
+    """One OpenTelemetry span a request."""
     effort: Sequence[str] = ()
     """`name=tokens`."""
     effort_map: str | None = None
@@ -43,5 +57,13 @@ class Options:
     max_running: int = 256
     max_waiting: int = 512
     max_body: int = 8 << 20
+    max_header: int = 1 << 16
+    max_connections: int = 4096
+    header_timeout: float = 20.0
+    """Seconds to send a header."""
+    body_timeout: float = 60.0
+    """Seconds to send a body."""
+    request_timeout: float | None = None
+    """Seconds that one request may take; None: no limit."""
     grace: float = 30.0
     log: LogFormat = "text"

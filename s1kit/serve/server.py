@@ -9,8 +9,9 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import ssl
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from types import FrameType
 
@@ -19,11 +20,13 @@ import uvicorn
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
+from s1kit.serve.callers import named, read_keys
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import read_efforts
 from s1kit.serve.options import Options
 from s1kit.serve.state import Limits, Server
+from s1kit.serve.tracing import OpenTelemetry
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -42,7 +45,10 @@ def run(options: Options) -> None:
     logs.set_up(options.log)
     efforts = read_efforts(Path(options.effort_map) if options.effort_map else None, tuple(options.effort))
     limits = _limits(options)
-    keys = tuple(options.api_key) or tuple(k for k in (os.environ.get("S1KIT_API_KEY"),) if k)
+    keys = named(tuple(options.api_key) or tuple(k for k in (os.environ.get("S1KIT_API_KEY"),) if k))
+    if options.api_keys_file is not None:
+        keys = read_keys(Path(options.api_keys_file)) | (keys if options.api_key else {})
+    _check_tls(options)
     listener = _listen(options.host, options.port)
     with listener:
         asyncio_run = asyncio.run
@@ -54,13 +60,19 @@ def run(options: Options) -> None:
 
 
 async def _serve(
-    options: Options, limits: Limits, efforts: dict[str, int], keys: Sequence[str], listener: socket.socket
+    options: Options, limits: Limits, efforts: dict[str, int], keys: Mapping[str, str], listener: socket.socket
 ) -> None:
     backend = await make_backend(options)
-    app = make_app(backend, limits, efforts, keys, examples=_examples(options))
+    tracer = _tracer(options)
+    app = make_app(backend, limits, efforts, keys, _examples(options), options.alias, tracer)
     config = uvicorn.Config(
         app,
-        http=bounded_protocol(ConnectionLimits()),
+        http=bounded_protocol(
+            ConnectionLimits(options.max_header, options.header_timeout, options.body_timeout, options.max_connections)
+        ),
+        root_path=options.root_path.rstrip("/"),
+        ssl_certfile=options.tls_cert,
+        ssl_keyfile=options.tls_key,
         log_config=None,
         access_log=False,
         lifespan="on",
@@ -73,8 +85,13 @@ async def _serve(
     server = _PoliteServer(config, app.state.server, options.grace)
     address, port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
-    logs.log("serving", url=f"http://{shown}:{port}/", model=backend.model, upstream=options.upstream)
-    await server.serve(sockets=[listener])
+    scheme = "https" if options.tls_cert else "http"
+    logs.log("serving", url=f"{scheme}://{shown}:{port}/", model=backend.model, upstream=options.upstream)
+    try:
+        await server.serve(sockets=[listener])
+    finally:
+        if tracer is not None:
+            await asyncio.to_thread(tracer.close)
 
 
 class _PoliteServer(uvicorn.Server):
@@ -93,7 +110,14 @@ class _PoliteServer(uvicorn.Server):
             self._state.drain()
             logs.log("shutting down", running=len(self._state.streams), grace_seconds=self._grace)
             loop.call_soon_threadsafe(loop.call_later, self._grace, self._state.abort)
-        self.should_exit = True
+        loop.call_soon_threadsafe(self._exit_when_idle)
+
+    def _exit_when_idle(self) -> None:
+        """Stop listening once nothing runs: until then `/health` says 503, and how many are left."""
+        if self._state.streams and not self._state.is_aborting:
+            asyncio.get_running_loop().call_later(0.05, self._exit_when_idle)
+        else:
+            self.should_exit = True
 
 
 async def make_backend(options: Options) -> Backend:
@@ -120,24 +144,49 @@ def _examples(options: Options) -> tuple[str, ...]:
 
 
 def _limits(options: Options) -> Limits:
+    local = LOOPBACK if options.host in LOOPBACK else ()
     return Limits(
         max_running=options.max_running,
         max_waiting=options.max_waiting,
         max_body_bytes=options.max_body,
         is_lenient=options.lenient,
         default_budget=options.default_budget,
-        allowed_hosts=LOOPBACK if options.host in LOOPBACK else None,
+        allowed_hosts=(*local, *(name.lower() for name in options.allow_host)) or None,
+        allowed_origins=tuple(options.allow_origin),
+        request_seconds=options.request_timeout,
     )
 
 
 def _check(options: Options) -> None:
     """Raises InputError on a number that cannot be."""
     least = {"max_running": 1, "max_waiting": 0, "max_body": 1, "grace": 0, "upstream_timeout": 0.001, "context": 1}
-    for name, smallest in {**least, "default_budget": -1}.items():
+    seconds = dict.fromkeys(("header_timeout", "body_timeout", "request_timeout"), 0.1)
+    more = {"max_header": 1024, "max_connections": 1, "default_budget": -1}
+    for name, smallest in {**least, **seconds, **more}.items():
         value = getattr(options, name)
         if value is not None and value < smallest:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} is {value}", where=flag, fix=f"Give {smallest} or more.")
+
+
+def _check_tls(options: Options) -> None:
+    """Raises InputError where one of the two files is missing or they do not belong together."""
+    if options.tls_cert is None and options.tls_key is None:
+        return
+    if options.tls_cert is None or options.tls_key is None:
+        raise InputError("TLS needs two files", where="--tls-cert, --tls-key", fix="Give both.")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(options.tls_cert, options.tls_key)
+    except (OSError, ValueError) as error:
+        raise InputError(
+            f"the certificate or its key cannot be used: {error}",
+            where="--tls-cert, --tls-key",
+            fix="Give PEM files that belong together.",
+        ) from error
+
+
+def _tracer(options: Options) -> OpenTelemetry | None:
+    return OpenTelemetry() if options.otel else None
 
 
 def _listen(host: str, port: int) -> socket.socket:

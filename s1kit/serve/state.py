@@ -1,19 +1,17 @@
-"""The state of one server: its backend, its limits, who runs, what was counted; and whom it answers at all."""
+"""The state of one server: its backend, its limits, who runs, what was counted."""
 
 from __future__ import annotations
 
 import asyncio
-import hmac
-import re
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from s1kit.serve.admission import Admission
 from s1kit.serve.decoding import Backend
-from s1kit.serve.http import Scope, header
 from s1kit.serve.metrics import Metrics
 from s1kit.serve.refusals import Refusal
+from s1kit.serve.tracing import Tracer
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +31,10 @@ class Limits:
     """Longest silence in a stream."""
     allowed_hosts: tuple[str, ...] | None = None
     """Names in the Host header that are answered; None: any. Keeps web pages of others away from a private server."""
+    allowed_origins: tuple[str, ...] = ()
+    """Origins of web pages that may call (CORS); `*` is any."""
+    request_seconds: float | None = None
+    """Longest time for one request, its wait for a place included; None: no limit."""
 
 
 @dataclass(slots=True)
@@ -42,9 +44,13 @@ class Server:
     backend: Backend
     limits: Limits
     efforts: Mapping[str, int]
-    api_keys: tuple[str, ...]
+    api_keys: Mapping[str, str]
+    """Accepted keys by the name that the log shows; empty: none is asked for."""
     examples: tuple[str, ...] = ()
     """Questions that the playground offers."""
+    aliases: tuple[str, ...] = ()
+    """Other names that requests may call the model by."""
+    tracer: Tracer | None = None
     metrics: Metrics = field(default_factory=Metrics)
     streams: set[asyncio.Task[None]] = field(default_factory=set)
     """Requests being answered."""
@@ -69,32 +75,12 @@ class Server:
             task.cancel()
 
 
-def check_caller(server: Server, scope: Scope, needs_key: bool) -> None:
-    """Raises Refusal for a strange host name, or a missing or wrong key."""
-    allowed = server.limits.allowed_hosts
-    host = re.sub(r":\d*$", "", header(scope, b"host")).strip("[]").lower()
-    if allowed is not None and host not in allowed:
-        raise Refusal(403, f"this server does not answer to the name {host!r}. Start it with --host to serve others.")
-    if needs_key and server.api_keys:
-        scheme, _, given = header(scope, b"authorization").partition(" ")
-        if not given:
-            scheme, given = "bearer", header(scope, b"x-api-key")  # Anthropic's clients
-        is_known = any(hmac.compare_digest(given.strip().encode(), key.encode()) for key in server.api_keys)
-        if scheme.lower() != "bearer" or not is_known:
-            what = "the API key is wrong." if given else "this server wants an API key."
-            raise Refusal(
-                401,
-                f"{what} Send the header Authorization: Bearer <key>.",
-                code="invalid_api_key",
-                headers={"WWW-Authenticate": "Bearer"},
-            )
-
-
 def check_model(server: Server, model: str | None) -> None:
-    if model is not None and model != server.backend.model:
+    names = (server.backend.model, *server.aliases)
+    if model is not None and model not in names:
         raise Refusal(
             404,
-            f"the model {model!r} is not served here. Served: {server.backend.model}.",
+            f"the model {model!r} is not served here. Served: {', '.join(names)}.",
             param="model",
             code="model_not_found",
         )

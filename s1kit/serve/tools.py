@@ -1,86 +1,257 @@
-"""Tool calls in an answer, in the form that the Hermes, Qwen2.5 and Qwen3 templates teach:
+"""Tool calls in an answer, in the forms that the families' chat templates teach.
 
-    <tool_call>{"name": …, "arguments": …}</tool_call>
+| family | a call |
+|---|---|
+| Hermes, Qwen2.5, Qwen3 | `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` |
+| Qwen3-Coder | `<tool_call><function=NAME><parameter=KEY>value</parameter></function></tool_call>` |
+| GLM-4.5 | `<tool_call>NAME<arg_key>KEY</arg_key><arg_value>value</arg_value></tool_call>` |
+| Mistral | `[TOOL_CALLS][{"name": ..., "arguments": {...}}]` or `[TOOL_CALLS]NAME[ARGS]{...}`, to the end |
+| Llama 3 | the whole answer is `{"name": ..., "parameters": {...}}`, perhaps after `<|python_tag|>` |
 
-Reads a stream piece by piece, so that a call is never shown as text. What is not well formed stays text.
+A stream is read piece by piece, so that a call is never shown as text. What is not well formed stays text.
 """
 
 from __future__ import annotations
 
 import json
+import re
 import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
-OPEN, CLOSE = "<tool_call>", "</tool_call>"
+Call = dict[str, Any]
 
 
-def speaks_tools(chat_template: str | None) -> bool:
-    """Whether a chat template shows tools to the model and teaches the form that is read here."""
-    return chat_template is not None and OPEN in chat_template and "tools" in chat_template
+@dataclass(frozen=True, slots=True)
+class ToolStyle:
+    """How one family writes calls."""
+
+    open: str
+    """What a call begins with."""
+    close: str
+    """What it ends with; empty: the answer's end."""
+    read: Callable[[str], list[Call] | None]
+    """The calls in the text between the two; None where it is not well formed."""
+    only_at_start: bool = False
+    """Whether calls are the whole answer or none of it."""
+
+    def reader(self) -> ToolCallReader:
+        """A reader of one answer."""
+        return ToolCallReader(self)
+
+
+def find_style(chat_template: str | None) -> ToolStyle | None:
+    """The style that a chat template teaches; None where it does not show tools to the model."""
+    if chat_template is None or "tools" not in chat_template:
+        return None
+    if "<tool_call>" in chat_template:
+        return TAGS
+    if "[TOOL_CALLS]" in chat_template:
+        return MISTRAL
+    if "<|python_tag|>" in chat_template or '"parameters"' in chat_template:
+        return LLAMA
+    return None
 
 
 class ToolCallReader:
     """Splits answer text into content and tool calls.
 
-    >>> reader = ToolCallReader()
+    >>> reader = TAGS.reader()
     >>> reader.feed("Hi <tool")
     ('Hi ', [])
     """
 
-    def __init__(self) -> None:
+    def __init__(self, style: ToolStyle) -> None:
+        self._style = style
         self._held = ""
         self._inside = False
+        self._is_text = False
+        """Whether all that follows is content, whatever it looks like."""
 
-    def feed(self, text: str) -> tuple[str, list[dict[str, Any]]]:
+    def feed(self, text: str) -> tuple[str, list[Call]]:
         """The content that is certain by now, and the calls that are complete."""
+        if self._is_text:
+            return text, []
         self._held += text
-        content, calls = "", []
-        while True:
-            mark = CLOSE if self._inside else OPEN
-            before, found, after = self._held.partition(mark)
-            if not found:
-                break
-            if self._inside:
-                call = _read_call(before)
-                if call is None:
-                    content += OPEN + before + CLOSE
-                else:
-                    calls.append(call)
-            else:
-                content += before
-            self._inside, self._held = not self._inside, after
-        if not self._inside:
-            keep = _possible_start(self._held)
-            content += self._held[: len(self._held) - keep]
-            self._held = self._held[len(self._held) - keep :]
-        return content, calls
+        content: list[str] = []
+        calls: list[Call] = []
+        while self._step(content, calls):
+            pass
+        return "".join(content), calls
 
-    def finish(self) -> tuple[str, list[dict[str, Any]]]:
+    def _step(self, content: list[str], calls: list[Call]) -> bool:
+        """Read up to the next mark; False when more text is needed."""
+        style = self._style
+        if self._inside:
+            end = _close_of(self._held, style.close) if style.close else -1
+            if end < 0:
+                return False
+            self._take(content, calls, end)
+            return True
+        if style.only_at_start:
+            self._begin(content)
+            return False
+        before, opened, after = self._held.partition(style.open)
+        if opened:
+            content.append(before)
+            self._inside, self._held = True, after
+            return True
+        sure = len(self._held) - _possible_start(self._held, style.open)
+        content.append(self._held[:sure])
+        self._held = self._held[sure:]
+        return False
+
+    def _take(self, content: list[str], calls: list[Call], end: int) -> None:
+        """The body of a call ends at `end`."""
+        style = self._style
+        body, self._held = self._held[:end], self._held[end + len(style.close) :]
+        self._inside = False
+        found = style.read(body)
+        if found is None:
+            content.append(style.open + body + style.close)
+        else:
+            calls.extend(found)
+
+    def _begin(self, content: list[str]) -> None:
+        """Where calls are the whole answer: decide by how it begins."""
+        begun = self._held.lstrip()
+        if not begun or self._style.open.startswith(begun):
+            return
+        if begun.startswith((self._style.open, "{")):
+            self._inside = True
+        else:
+            content.append(self._held)
+            self._held, self._is_text = "", True
+
+    def finish(self) -> tuple[str, list[Call]]:
         """What was held back. A call that was never closed counts if it is whole."""
-        held, inside = self._held, self._inside
+        style, held, inside = self._style, self._held, self._inside
         self._held, self._inside = "", False
         if not inside:
             return held, []
-        call = _read_call(held)
-        return ("", [call]) if call is not None else (OPEN + held, [])
+        found = style.read(held.lstrip().removeprefix(style.open) if style.only_at_start else held)
+        if found is not None:
+            return "", found
+        if style.only_at_start:
+            return held, []
+        end = held.find(style.close) if style.close else -1
+        if end < 0:
+            return style.open + held, []
+        # The close stood in what looked like a string: the call ended there after all.
+        content: list[str] = []
+        calls: list[Call] = []
+        self._held = held
+        self._take(content, calls, end)
+        while self._step(content, calls):
+            pass
+        text, more = self.finish()
+        return "".join(content) + text, [*calls, *more]
 
 
-def _possible_start(text: str) -> int:
-    """How many characters at the end of `text` may be the beginning of a call."""
-    return next((n for n in range(min(len(OPEN) - 1, len(text)), 0, -1) if OPEN.startswith(text[-n:])), 0)
+def _possible_start(text: str, mark: str) -> int:
+    """How many characters at the end of `text` may be the beginning of a mark."""
+    return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)
 
 
-def _read_call(text: str) -> dict[str, Any] | None:
+_STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
+def _close_of(text: str, close: str) -> int:
+    """Where the closing mark begins, one inside a JSON string not counted; -1 when it is not there yet.
+
+    >>> _close_of('{"x": "</end>"}</end>', "</end>")
+    15
+    """
+    if not text.lstrip().startswith("{"):
+        return text.find(close)
+    at = 0
+    while (string := _STRING.search(text, at)) is not None:
+        found = text.find(close, at, string.start())
+        if found >= 0:
+            return found
+        at = string.end()
+    # A string that is still open hides what follows.
+    opened = text.find('"', at)
+    return text.find(close, at, opened if opened >= 0 else len(text))
+
+
+def _read_tags(text: str) -> list[Call] | None:
+    body = text.strip()
+    if body.startswith("{"):
+        return _calls_of(_json(body))
+    if body.startswith("<function="):
+        return _read_function(body)
+    name, _, rest = body.partition("<arg_key>")
+    if not re.fullmatch(r"[\w.-]+", name.strip()):
+        return None
+    pairs = re.findall(r"(?:^|<arg_key>)(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", rest, re.DOTALL)
+    return [_call(name.strip(), {key.strip(): _value(value) for key, value in pairs})]
+
+
+def _read_function(body: str) -> list[Call] | None:
+    found = re.fullmatch(r"<function=([\w.-]+)>(.*?)(?:</function>)?", body, re.DOTALL)
+    if found is None:
+        return None
+    pairs = re.findall(r"<parameter=([\w.-]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|$)", found[2], re.DOTALL)
+    return [_call(found[1], {key: _value(value) for key, value in pairs})]
+
+
+def _read_mistral(text: str) -> list[Call] | None:
+    body = text.strip()
+    if body.startswith(("[{", "{")):
+        return _calls_of(_json(body))
+    calls = []
+    for part in filter(None, body.split("[TOOL_CALLS]")):
+        name, begun, rest = part.partition("{")
+        arguments = _json(begun + rest)
+        name = re.sub(r"\[(?:ARGS|CALL_ID).*", "", name, flags=re.DOTALL).strip()
+        if not isinstance(arguments, dict) or not name:
+            return None
+        calls.append(_call(name, arguments))
+    return calls or None
+
+
+def _read_llama(text: str) -> list[Call] | None:
+    found = [_calls_of(_json(part)) for part in text.removesuffix("<|eom_id|>").split("; ")]
+    return [call for calls in found if calls for call in calls] if None not in found else None
+
+
+TAGS = ToolStyle("<tool_call>", "</tool_call>", _read_tags)
+MISTRAL = ToolStyle("[TOOL_CALLS]", "", _read_mistral)
+LLAMA = ToolStyle("<|python_tag|>", "", _read_llama, only_at_start=True)
+
+
+def _json(text: str) -> Any:
     try:
-        call = json.loads(text)
-    except ValueError:
+        return json.loads(text)
+    except (ValueError, RecursionError):
         return None
-    if not isinstance(call, dict) or not isinstance(call.get("name"), str):
+
+
+def _value(text: str) -> Any:
+    """A parameter's value: JSON where it is, else the text itself."""
+    parsed = _json(text)
+    return text if parsed is None and text.strip() != "null" else parsed
+
+
+def _calls_of(parsed: Any) -> list[Call] | None:
+    entries = parsed if isinstance(parsed, list) else [parsed]
+    if not entries or not all(isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries):
         return None
-    arguments = call.get("arguments", call.get("parameters", {}))
+    return [_call(e["name"], e.get("arguments", e.get("parameters", {}))) for e in entries]
+
+
+def _call(name: str, arguments: Any) -> Call:
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return {
         "id": "call_" + secrets.token_hex(12),
         "type": "function",
-        "function": {"name": call["name"], "arguments": text},
+        "function": {"name": name, "arguments": text},
     }
+
+
+def arguments_of(text: str) -> Any:
+    """The arguments of an earlier call as templates want them: an object, or the text where it is none."""
+    parsed = _json(text)
+    return parsed if isinstance(parsed, dict) else text

@@ -139,7 +139,7 @@ function offerExamples(questions) {
 
 async function connect() {
   const headers = id("key").value ? { authorization: `Bearer ${id("key").value}` } : {};
-  const reply = await fetch("/v1/models", { headers }).catch(() => null);
+  const reply = await fetch("v1/models", { headers }).catch(() => null);
   if (!reply?.ok) {
     id("model").textContent = reply?.status === 401 ? "this server wants an API key" : "the server does not answer";
     if (reply?.status === 401) askForKey();

@@ -13,7 +13,7 @@ export async function stream(body, key, signal, take) {
   const headers = { "content-type": "application/json" };
   if (key) headers.authorization = `Bearer ${key}`;
   const init = { method: "POST", headers, signal, body: JSON.stringify({ ...body, stream: true }) };
-  const reply = await fetch("/v1/chat/completions", init);
+  const reply = await fetch("v1/chat/completions", init);
   if (!reply.ok) throw failure(await reply.json().catch(() => ({})), reply.status);
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";

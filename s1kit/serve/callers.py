@@ -1,0 +1,82 @@
+"""Who calls: the names a server answers to, and the keys that it accepts."""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from s1kit.errors import InputError
+from s1kit.serve.http import Scope, header
+from s1kit.serve.refusals import Refusal
+
+_REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
+
+
+def named(keys: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+    """Keys by the name that the log shows; keys without one are numbered.
+
+    >>> named(["secret"])
+    {'key-1': 'secret'}
+    """
+    return dict(keys) if isinstance(keys, Mapping) else {f"key-{i}": key for i, key in enumerate(keys, start=1)}
+
+
+def read_keys(path: Path) -> dict[str, str]:
+    """The keys of a file with lines `name:key`; empty lines and lines that begin with # are skipped.
+
+    Raises InputError, which names the line and never shows a key.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"the keys cannot be read: {error}", where=str(path), fix="Give a text file.") from error
+    keys: dict[str, str] = {}
+    for number, line in enumerate(lines, start=1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        name, colon, key = (part.strip() for part in line.partition(":"))
+        if not (name and colon and key) or name in keys or key in keys.values():
+            wrong = "repeats a name or a key" if name in keys or key in keys.values() else "is not name:key"
+            raise InputError(f"the line {wrong}", where=f"{path}:{number}", fix="Write one name:key a line.")
+        keys[name] = key
+    if not keys:
+        raise InputError("the file holds no key", where=str(path), fix="Write one name:key a line.")
+    return keys
+
+
+def check_caller(
+    scope: Scope, keys: Mapping[str, str], allowed_hosts: Sequence[str] | None, needs_key: bool
+) -> str | None:
+    """The name of the caller's key, None where none is asked for.
+
+    Raises Refusal for a host name that is not answered (403), and for a missing or wrong key (401).
+    """
+    host = re.sub(r":\d*$", "", header(scope, b"host")).strip("[]").lower()
+    if allowed_hosts is not None and host not in allowed_hosts:
+        raise Refusal(
+            403, f"this server does not answer to the name {host!r}. Start it with --allow-host {host or 'NAME'}."
+        )
+    if not (needs_key and keys):
+        return None
+    scheme, _, given = header(scope, b"authorization").partition(" ")
+    if not given:
+        scheme, given = "bearer", header(scope, b"x-api-key")  # Anthropic's clients
+    # All are compared, so that the time says nothing about which one was nearly right.
+    found = [name for name, key in keys.items() if hmac.compare_digest(given.strip().encode(), key.encode())]
+    if scheme.lower() != "bearer" or not found:
+        what = "the API key is wrong." if given else "this server wants an API key."
+        raise Refusal(
+            401,
+            f"{what} Send the header Authorization: Bearer <key>.",
+            code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )
+    return found[0]
+
+
+def request_id(scope: Scope) -> str | None:
+    """The `x-request-id` that the client or a proxy gave, where it is safe to repeat."""
+    given = header(scope, b"x-request-id")
+    return given if _REQUEST_ID.fullmatch(given) else None

@@ -1,0 +1,273 @@
+"""What an operator sets: keys, origins, hosts, prefixes, TLS, time limits, traces, aliases; and how it drains."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+pytest.importorskip("starlette")
+
+from serving import CLIENT, Running, ScriptedServing, ask, post, serving
+
+from s1kit.engines.scripted import Step
+from s1kit.errors import InputError
+from s1kit.serve.callers import named, read_keys
+from s1kit.serve.local import Local
+from s1kit.serve.options import Options
+from s1kit.serve.server import run
+from s1kit.serve.state import Limits
+
+SCRIPT = {"1+1?": [Step("one and one is two .", "2")], "long": [Step(" ".join(f"w{i}" for i in range(400)), "done")]}
+REQUEST = {"messages": [{"role": "user", "content": "1+1?"}]}
+
+
+@contextmanager
+def scripted(limits: Limits | None = None, seconds_a_step: float = 0.0, **more: Any) -> Iterator[Running]:
+    async def backend(_: AsyncExitStack) -> Local:
+        return Local(ScriptedServing(SCRIPT, seconds_a_step=seconds_a_step), "scripted")
+
+    with serving(backend, limits, **more) as running:
+        yield running
+
+
+def test_the_log_names_the_key_and_never_shows_it(caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("s1kit.serve").propagate = True
+    with scripted(api_keys={"alice": "sk-one", "bob": "sk-two"}) as running, caplog.at_level(logging.INFO):
+        good = CLIENT.post(
+            running.url + "/v1/chat/completions", json=REQUEST, headers={"authorization": "Bearer sk-two"}
+        )
+        bad = CLIENT.post(running.url + "/v1/chat/completions", json=REQUEST, headers={"authorization": "Bearer sk-tw"})
+    assert (good.status_code, bad.status_code) == (200, 401)
+    fields = [record.fields for record in caplog.records if record.getMessage() == "request"]  # type: ignore[attr-defined]
+    assert [f.get("key") for f in fields] == ["bob", None]
+    assert "sk-" not in str(fields)
+
+
+def test_a_file_of_keys_is_read_and_its_faults_are_told_without_the_key(tmp_path: Path) -> None:
+    file = tmp_path / "keys"
+    file.write_text("# team\nalice: sk-one\n\nbob:sk-two:with-colon\n")
+    assert read_keys(file) == {"alice": "sk-one", "bob": "sk-two:with-colon"}
+    for text in (
+        "alice sk-secret",
+        "alice:",
+        ":sk-secret",
+        "a:sk-secret\na:other",
+        "a:sk-secret\nb:sk-secret",
+        "# no\n",
+    ):
+        file.write_text(text)
+        with pytest.raises(InputError) as caught:
+            read_keys(file)
+        assert "sk-secret" not in str(caught.value)
+    with pytest.raises(InputError, match="cannot be read"):
+        read_keys(tmp_path / "none")
+    assert named(["a", "b"]) == {"key-1": "a", "key-2": "b"}
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"), [("trace-42", True), ("a b", False), ("x" * 200, False), ('a"b', False)]
+)
+def test_the_callers_request_id_is_kept_where_it_is_safe(given: str, kept: bool) -> None:
+    with scripted() as running:
+        headers = {"x-request-id": given.encode("latin-1")}
+        reply = CLIENT.post(running.url + "/v1/chat/completions", json=REQUEST, headers=headers)
+    assert (reply.headers["x-request-id"] == given) is kept
+    assert reply.json()["id"].startswith("chatcmpl-")
+
+
+def test_only_the_named_origins_may_call_from_a_web_page() -> None:
+    with scripted(Limits(allowed_origins=("https://app.example",))) as running:
+        asked = {
+            "access-control-request-method": "POST",
+            "access-control-request-headers": "content-type,authorization",
+        }
+        url = running.url + "/v1/chat/completions"
+        allowed = CLIENT.options(url, headers={"origin": "https://app.example", **asked})
+        other = CLIENT.options(url, headers={"origin": "https://evil.example", **asked})
+        reply = CLIENT.post(url, json=REQUEST, headers={"origin": "https://app.example"})
+    assert allowed.headers["access-control-allow-origin"] == "https://app.example"
+    assert "access-control-allow-origin" not in other.headers
+    assert reply.headers["access-control-allow-origin"] == "https://app.example"
+    assert reply.headers["access-control-expose-headers"] == "x-request-id"
+
+
+def test_without_an_origin_no_web_page_may_call() -> None:
+    with scripted() as running:
+        reply = CLIENT.post(running.url + "/v1/chat/completions", json=REQUEST, headers={"origin": "https://a.example"})
+    assert "access-control-allow-origin" not in reply.headers
+
+
+def test_a_host_name_that_was_allowed_is_answered() -> None:
+    with scripted(Limits(allowed_hosts=("dial.example",))) as running:
+        good = CLIENT.get(running.url + "/health", headers={"host": "Dial.example:443"})
+        bad = CLIENT.get(running.url + "/health", headers={"host": "evil.example"})
+    assert good.status_code == 200
+    assert bad.status_code == 403
+    assert "--allow-host evil.example" in bad.json()["error"]["message"]
+
+
+def test_an_alias_is_the_model_by_another_name() -> None:
+    with scripted(aliases=("gpt-4o",)) as running:
+        assert ask(running.url, model="gpt-4o").status_code == 200
+        assert [m["id"] for m in CLIENT.get(running.url + "/v1/models").json()["data"]] == ["scripted", "gpt-4o"]
+        assert CLIENT.get(running.url + "/v1/models/gpt-4o").json()["id"] == "gpt-4o"
+        refused = ask(running.url, model="gpt-5")
+        assert refused.status_code == 404
+        assert "scripted, gpt-4o" in refused.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_beyond_its_time_limit_ends_with_504(stream: bool) -> None:
+    with scripted(Limits(request_seconds=0.3), seconds_a_step=0.01) as running:
+        reply = ask(running.url, "long", stream=stream)
+        running.wait_until(lambda: not running.state.streams)
+        assert ask(running.url).status_code == 200
+    if stream:
+        assert '"code": "deadline_exceeded"' in reply.text
+    else:
+        assert (reply.status_code, reply.json()["error"]["code"]) == (504, "deadline_exceeded")
+
+
+def test_a_client_may_ask_for_less_time_and_never_for_more() -> None:
+    def asked(limits: Limits, seconds: str) -> int:
+        with scripted(limits, seconds_a_step=0.01) as running:
+            body = {"messages": [{"role": "user", "content": "long"}]}
+            headers = {"x-request-timeout": seconds}
+            return CLIENT.post(running.url + "/v1/chat/completions", json=body, headers=headers).status_code
+
+    assert asked(Limits(), "0.2") == 504
+    assert asked(Limits(request_seconds=0.2), "60") == 504
+    assert asked(Limits(), "soon") == 200
+
+
+def test_one_span_a_request_continues_the_callers_trace_and_holds_no_text() -> None:
+    pytest.importorskip("opentelemetry.sdk")
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+    from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+
+    from s1kit.serve.tracing import OpenTelemetry
+
+    exporter, provider = InMemorySpanExporter(), TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    parent = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    with scripted(tracer=OpenTelemetry(provider)) as running:
+        CLIENT.post(running.url + "/v1/chat/completions", json=REQUEST, headers={"traceparent": parent})
+        post(running.url, {"messages": []})
+        running.wait_until(lambda: len(exporter.get_finished_spans()) == 2)
+    good, refused = exporter.get_finished_spans()
+    assert f"{good.context.trace_id:032x}" == parent.split("-")[1]
+    assert good.attributes is not None
+    assert good.attributes["s1kit.thinking_tokens"] == 6
+    assert refused.attributes is not None
+    assert refused.attributes["http.response.status_code"] == 400
+    assert "1+1" not in good.to_json()
+
+
+def test_tls_files_that_cannot_be_used_are_refused_at_start(tmp_path: Path) -> None:
+    (tmp_path / "cert.pem").write_text("no certificate")
+    with pytest.raises(InputError, match="Give both"):
+        run(Options(tls_cert=str(tmp_path / "cert.pem")))
+    with pytest.raises(InputError, match="cannot be used"):
+        run(Options(tls_cert=str(tmp_path / "cert.pem"), tls_key=str(tmp_path / "cert.pem")))
+
+
+def make_certificate(folder: Path) -> tuple[Path, Path]:
+    cert, key = folder / "cert.pem", folder / "key.pem"
+    made = subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost",
+         "-keyout", str(key), "-out", str(cert)],
+        capture_output=True, check=False,
+    )  # fmt: skip
+    if made.returncode:
+        pytest.skip("openssl is not here")
+    return cert, key
+
+
+def test_a_real_server_speaks_tls_behind_a_prefix_and_drains_visibly(tmp_path: Path) -> None:
+    cert, key = make_certificate(tmp_path)
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"long": [{"thinking": " ".join(f"w{i}" for i in range(300)), "answer": "done"}]}))
+    command = [sys.executable, "-m", "s1kit", "serve", "--model", f"scripted:{script}", "--port", "0", "--log", "json",
+               "--tls-cert", str(cert), "--tls-key", str(key), "--root-path", "/dial", "--grace", "20"]  # fmt: skip
+    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"S1KIT_API_KEY": "sk-1"})
+    assert server.stderr is not None
+    try:
+        started = json.loads(server.stderr.readline())
+        url = started["url"].rstrip("/")
+        assert url.startswith("https://")
+        page = CLIENT.get(url + "/")
+        assert page.status_code == 200
+        assert 'src="page/page.js"' in page.text, "the page works behind a prefix that a proxy takes off"
+        assert CLIENT.get(url + "/page/page.js").status_code == 200
+        body = {"messages": [{"role": "user", "content": "long"}], "stream": True}
+        headers = {"authorization": "Bearer sk-1"}
+        with (
+            httpx.Client(verify=False, trust_env=False, timeout=20) as client,
+            client.stream("POST", url + "/v1/chat/completions", json=body, headers=headers) as stream,
+        ):
+            lines = stream.iter_lines()
+            next(lines)
+            server.send_signal(signal.SIGTERM)
+            time.sleep(0.2)
+            text = "\n".join(lines)
+        assert text.rstrip().endswith("data: [DONE]")
+        assert server.wait(20) == 0
+    finally:
+        server.kill()
+        server.wait()
+        server.stderr.close()
+
+
+def test_health_tells_how_much_is_left_while_it_drains() -> None:
+    with scripted(seconds_a_step=0.005) as running, httpx.Client(trust_env=False, timeout=20) as client:
+        body = {"messages": [{"role": "user", "content": "long"}], "stream": True}
+        with client.stream("POST", running.url + "/v1/chat/completions", json=body) as stream:
+            lines = stream.iter_lines()
+            next(lines)
+            running.loop.call_soon_threadsafe(running.state.drain)
+            running.wait_until(lambda: running.state.is_draining)
+            health = CLIENT.get(running.url + "/health")
+            assert list(lines)[-2] == "data: [DONE]"
+    assert health.status_code == 503
+    assert health.json() == {"status": "shutting down", "running": 1, "waiting": 0}
+
+
+def test_an_answer_is_continued_from_its_beginning_without_thinking() -> None:
+    with scripted() as running:
+        begun = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "The sum is"}]
+        shown = post(running.url, {"messages": begun, "continue_final_message": True, "add_generation_prompt": False})
+        assert shown.status_code == 200, shown.text
+        assert shown.json()["choices"][0]["message"]["reasoning"] is None
+        assert shown.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] == 0
+        prefilled = post(running.url, {"messages": begun, "max_tokens": 20}, path="/v1/messages")
+        assert prefilled.status_code == 200, prefilled.text
+
+
+@pytest.mark.parametrize(
+    ("change", "param"),
+    [
+        ({}, "messages.1.role"),
+        ({"continue_final_message": True, "add_generation_prompt": True}, "add_generation_prompt"),
+        ({"add_generation_prompt": False}, "add_generation_prompt"),
+        ({"continue_final_message": True, "thinking_token_budget": 5}, "thinking_token_budget"),
+        ({"continue_final_message": True, "messages": REQUEST["messages"]}, "continue_final_message"),
+    ],
+)
+def test_a_beginning_that_is_none_is_refused_by_its_field(change: dict[str, Any], param: str) -> None:
+    begun = [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "The sum is"}]
+    with scripted() as running:
+        refused = post(running.url, {"messages": begun, **change})
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)

@@ -76,9 +76,7 @@ def test_a_file_of_keys_is_read_and_its_faults_are_told_without_the_key(tmp_path
     assert named(["a", "b"]) == {"key-1": "a", "key-2": "b"}
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"), [("trace-42", True), ("a b", False), ("x" * 200, False), ('a"b', False)]
-)
+@pytest.mark.parametrize(("given", "kept"), [("trace-42", True), ("a b", False), ("x" * 200, False), ('a"b', False)])
 def test_the_callers_request_id_is_kept_where_it_is_safe(given: str, kept: bool) -> None:
     with scripted() as running:
         headers = {"x-request-id": given.encode("latin-1")}

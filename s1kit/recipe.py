@@ -131,7 +131,7 @@ class Distill(Config):
     price: str | dict[str, float] = ""
     """`{ input = 0.55, output = 2.19 }` in dollars per million tokens, "unknown" or "free"; empty: from the table."""
     prices: str = ""
-    """A file of prices that goes before the built-in table (s1kit/providers/prices.toml shows its form)."""
+    """A file of `[[price]]` entries that goes before the published prices; docs/teachers.md shows its form."""
     base_url: str = ""
     """Where the provider listens, if not at its own address."""
     key_file: str = ""

@@ -171,7 +171,10 @@ def test_terms_and_price_are_said_before_anything_is_spent(
     with pytest.raises(WorkFailed):
         distill(recipe, run_of(tmp_path, 3))
     said = capfd.readouterr().err
-    assert "$0.3 / $2.5 per million tokens in / out (https://ai.google.dev/gemini-api/docs/pricing, 2026-03-01)" in said
+    assert (
+        "$0.3 / $2.5 per million tokens in / out (https://ai.google.dev/gemini-api/docs/pricing, by genai-prices"
+        in said
+    )
     assert "gemini/gemini-2.5-flash forbids training on its output: You may not use the Services to develop" in said
     assert KEY not in said
 

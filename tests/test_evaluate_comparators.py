@@ -112,9 +112,9 @@ def test_one_cap_holds_over_all_efforts_and_runs(server: ProviderServer, tmp_pat
 def test_a_model_without_a_price_or_key_is_refused_before_anything_is_decoded(
     server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    asked = {"model": "chat:openai/o3", "base_url": server.openai}
+    asked = {"model": "chat:openai/o99", "base_url": server.openai}
     recipe = with_right_answers(tmp_path, comparators=[asked])
-    with pytest.raises(InputError, match=r"price of chat:openai/o3 .*evaluate.comparators"):
+    with pytest.raises(InputError, match=r"price of chat:openai/o99 .*evaluate.comparators"):
         evaluate(recipe, run_of(recipe))
     assert not list(tmp_path.rglob("generations-*.parquet"))
     priced = with_right_answers(tmp_path, comparators=[asked | {"price": {"input": 2.0, "output": 8.0}}])

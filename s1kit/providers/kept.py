@@ -103,11 +103,11 @@ class Books:
 
     def _cost_of(self, reply: Reply, *, is_batch: bool) -> float:
         """Dollars: as the provider reports them (OpenRouter), else by the price; 0 where that is unknown."""
-        if self._price is None:
-            return 0.0
-        if reply.reported_cost_usd is not None and self._model.kind == "openrouter":
-            return reply.reported_cost_usd
-        return self._price.cost(reply.usage, is_batch=is_batch)
+        listed = 0.0 if self._price is None else self._price.cost(reply.usage, is_batch=is_batch)
+        if reply.reported_cost_usd is None or self._model.kind != "openrouter":
+            return listed
+        self._spend_cap.saw_cost(reply.reported_cost_usd, listed)
+        return reply.reported_cost_usd
 
 
 def _join(first: str, second: str) -> str:

@@ -93,12 +93,17 @@ class SpendCap:
         """The most that a request can cost. A server seen to exceed its output limit is expected to do so again."""
         if self.price is None:
             return 0.0
-        usage = Usage(input_tokens=max_input_tokens, output_tokens=int(max_output_tokens * self._excess))
-        return self.price.cost(usage, is_batch=is_batch)
+        usage = Usage(input_tokens=max_input_tokens, output_tokens=max_output_tokens)
+        return self.price.cost(usage, is_batch=is_batch) * self._excess
 
     def saw_output(self, output_tokens: int, limit: int) -> None:
         """A reply took so many tokens of so many allowed."""
         self._excess = max(self._excess, output_tokens / max(1, limit))
+
+    def saw_cost(self, reported: float, listed: float) -> None:
+        """A reply cost what the provider reports, not what the list says: OpenRouter takes whoever can serve."""
+        if listed > 0:
+            self._excess = max(self._excess, reported / listed)
 
     @asynccontextmanager
     async def reservation(self, key: str, dollars: float) -> AsyncIterator[Reservation]:

@@ -60,7 +60,7 @@ class OpenAIWire:
 
     def read(self, body: Mapping[str, Any]) -> Reply:
         usage, reasoning_tokens = _usage(body.get("usage"))
-        cost = dollars(body.get("usage"), "cost")
+        cost = _reported_cost(body.get("usage"))
         choices = list_of(body.get("choices"))
         choice = dict_of(choices[0]) if choices else {}
         message = choice.get("message")
@@ -81,6 +81,14 @@ class OpenAIWire:
         return Reply(
             thinking, answer, settle_finish(finish, answer), usage, reasoning_tokens, note, reported_cost_usd=cost
         )
+
+
+def _reported_cost(usage: Any) -> float | None:
+    """OpenRouter's `usage.cost`; with a key of the user's own at the provider, that is the fee beside the real cost."""
+    cost = dollars(usage, "cost")
+    if cost is None or dict_of(usage).get("is_byok") is not True:
+        return cost
+    return cost + (dollars(dict_of(usage).get("cost_details"), "upstream_inference_cost") or 0.0)
 
 
 def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
@@ -128,7 +136,8 @@ def _usage(usage: Any) -> tuple[Usage, int | None]:
     return (
         Usage(
             input_tokens=given,
-            output_tokens=max(output, total - given, reasoning or 0),
+            # More thinking than output: it is counted apart. Where there is a total, the total tells.
+            output_tokens=max(output, total - given, output + (reasoning or 0) if (reasoning or 0) > output else 0),
             cached_input_tokens=min(cached or 0, given),
         ),
         reasoning,

@@ -28,11 +28,17 @@ class Source(Config):
     """Where questions come from: exactly one of `builtin`, `path` and `hub`."""
 
     builtin: str = ""
-    """`tiny`: the question families that ship with s1kit; `s1`: the paper's sixteen sources on the Hub."""
+    """`tiny`: the question families that ship with s1kit; `s1`: the paper's sixteen sources on the Hub; `math`: the
+    mathematical ones of the README's figures, on the Hub too."""
+    only: list[str] = Field(default_factory=list)
+    """The data sets of a built-in pool to take, by name; empty: all."""
     path: str = ""
     """A .jsonl, .jsonl.gz, .csv or .parquet file; several with a glob such as `pool/*.jsonl.gz`."""
     hub: str = ""
     """A data set on the Hugging Face Hub."""
+    files: list[str] = Field(default_factory=list)
+    """Files of the Hub data set, as globs, e.g. `["data/train-*.parquet"]`. Without them the package `datasets` finds
+    those of `subset` and `split`; it reads no data set that is a script."""
     subset: str = ""
     split: str = "train"
     revision: str = ""
@@ -42,7 +48,8 @@ class Source(Config):
     template: str = ""
     """Puts the question's text together from columns, e.g. `{passage}\\n\\n{question}`; a list has a line each."""
     keep: dict[str, str | int] = Field(default_factory=dict)
-    """Column to the value that its rows must have; also `<=2021` and `not empty`. An empty string matches none."""
+    """Column to the value that its rows must have; also `<=2021`, `not empty` and `test/*`. An empty string matches
+    none."""
     shuffle_options: bool = False
     """Put the template's options `(A) ... (D)`, of which the first is right, in an order drawn from their text."""
     name: str = ""
@@ -71,6 +78,9 @@ class Collect(Config):
     """questions <- sources, less duplicates and what overlaps with evaluation sets."""
 
     sources: list[Source] = Field(default_factory=list)
+    hub_folder: str = ""
+    """A folder with copies of Hub data sets, each in `<owner>/<name>/` as `hf download --local-dir` writes it. What
+    is there is read from there, and the Hub is asked for the rest."""
     duplicates: Literal["none", "exact", "near"] = "near"
     near_threshold: float = Field(default=0.9, gt=0, le=1)
     """Jaccard similarity of word shingles from which on two questions are near duplicates."""
@@ -237,7 +247,7 @@ class Train(Config):
     """Model reference to fine-tune; `random:<folder>` initialises the folder's config.json at random, and
     `random:<shape>` one of s1kit/train/shapes.py."""
     tokenizer: str = ""
-    """A folder, or a tokenizer.json(.gz) file, where it is not the base's own."""
+    """A folder, a tokenizer.json(.gz) file or `hf:<Hub id>`, where it is not the base's own."""
     format: str = "s1"
     """Thinking format to train."""
     epochs: int = Field(default=5, ge=1)
@@ -368,7 +378,8 @@ class Recipe(Config):
     """Runs that differ from this recipe by `key=value`, each in a folder `<name>-<variant>`; the first is the control
     that the others are compared with."""
     variables: dict[str, str] = Field(default_factory=dict)
-    """Values that the recipe's strings refer to as `{name}`, set as `name=value` on the command line."""
+    """Values that the recipe's strings refer to as `{name}`, set as `name=value` on the command line. An empty one may
+    be a whole string; as a part of one it is an error."""
 
     @property
     def folder(self) -> Path:
@@ -458,7 +469,7 @@ def _fill_variables(data: dict[str, Any], where: str) -> dict[str, Any]:
         if isinstance(value, str):
             for name, text in variables.items():
                 if f"{{{name}}}" in value:
-                    if not text:
+                    if not text and value != f"{{{name}}}":
                         raise InputError(
                             f"{name} is not set", where=where, fix=f"Add {name}=<value> to the command line."
                         )

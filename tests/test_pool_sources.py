@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from s1kit.errors import InputError
-from s1kit.pool import sources
 from s1kit.pool.evaluation_names import builtin_sets, shipped_sets
 from s1kit.pool.evaluation_sets import hash_texts, load_set
-from s1kit.pool.s1_sources import against_paper, paper_counts, s1_sources
+from s1kit.pool.hub import hub_files
+from s1kit.pool.hub_pools import against_paper, paper_counts, pool_sources
 from s1kit.pool.sources import keeps, read_source, shaped
 from s1kit.questions import read_questions
 from s1kit.recipe import Source
@@ -22,7 +30,7 @@ from s1kit.records import Question
 def test_the_papers_sixteen_sources_sum_to_59029() -> None:
     assert len(paper_counts()) == 16
     assert sum(paper_counts().values()) == 59029
-    assert {source.name for source in s1_sources(optional=True)} == paper_counts().keys()
+    assert {source.name for source in pool_sources("s1", optional=True)} == paper_counts().keys()
 
 
 def test_counts_are_set_beside_the_papers() -> None:
@@ -41,17 +49,228 @@ GPQA_ROW = {
 }
 
 
-def fake_hub(monkeypatch: pytest.MonkeyPatch, rows: list[dict[str, Any]]) -> None:
-    def load(source: Source) -> Iterator[dict[str, Any]]:
-        return iter(rows)
+def write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    """A file of rows in the form its ending says."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
 
-    monkeypatch.setattr(sources, "_load_dataset", load)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    match path.suffix:
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path)
+        case ".csv":
+            with path.open("w", newline="", encoding="utf-8") as file:
+                writer = csv.DictWriter(file, list(rows[0]))
+                writer.writeheader()
+                writer.writerows(rows)
+        case ".json":
+            path.write_text(json.dumps(rows), encoding="utf-8")
+        case _:
+            path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
 
 
-def test_a_gpqa_row_becomes_a_choice_whose_letter_is_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    fake_hub(monkeypatch, [GPQA_ROW, GPQA_ROW | {"Question": "What?"}, GPQA_ROW | {"Question": "Who?"}])
-    (gpqa,) = [s for s in s1_sources(optional=False) if s.name == "GPQA"]
-    questions: list[Question] = list(read_source(gpqa, 0))
+MULTIPLE = {"query": "P. Q: Which? Answer Choices: (A)1 (B)2\nA: Among A through B, the answer is", "gold": [1]}
+HUB_ROWS: dict[str, list[dict[str, Any]]] = {
+    "AI-MO/NuminaMath-CoT": [
+        {"source": "aops_forum", "problem": "N?", "solution": "It is 1.", "messages": []},
+        {"source": "synthetic", "problem": "M?", "solution": "2", "messages": []},
+    ],
+    "simplescaling/openaimath": [
+        {"problem": "A?", "solution": "It is 1.", "answer": "1", "unique_id": "train/algebra/1.json"},
+        {"problem": "B?", "solution": "It is 2.", "answer": "2", "unique_id": "test/algebra/2.json"},
+    ],
+    "EleutherAI/hendrycks_math": [{"problem": "H?", "level": "Level 1", "type": "Algebra", "solution": "It is 3."}],
+    "GAIR/OlympicArena": [
+        {"problem": "O?", "language": "EN", "modality": "text-only"},
+        {"problem": "Z?", "language": "ZH", "modality": "text-only"},
+    ],
+    "KbsdJames/Omni-MATH": [{"problem": "K?", "solution": "It is 4.", "answer": "4", "source": "hmmt"}],
+    "0xharib/xword1": [{"instruction": "Solve.", "input": "Clue (4)", "output": "word"}],
+    "Hothan/OlympiadBench": [{"question": "B?", "solution": ["It is 5."], "final_answer": ["5"]}],
+    "di-zhang-fdu/AIME_1983_2024": [
+        {"ID": "1983-I-1", "Year": 1983, "Question": "I?", "Answer": "60"},
+        {"ID": "2024-II-1", "Year": 2024, "Question": "J?", "Answer": "73"},
+    ],
+    "TIGER-Lab/TheoremQA": [{"Question": "T?", "Answer": "6", "Answer_type": "integer", "Picture": None}],
+    "codegenning/usacobench_formatted": [{"question": "U?", "starter_code": ""}],
+    "daman1209arora/jeebench": [{"subject": "phy", "question": "E?", "gold": "B", "type": "MCQ"}],
+    "Idavidrein/gpqa": [GPQA_ROW, GPQA_ROW | {"Question": "What?"}, GPQA_ROW | {"Question": "Who?"}],
+    "OpenDFM/SciEval": [{"question": "S?", "answer": ["A"]}, {"question": "X?", "answer": None}],
+    "simplescaling/s1-prob": [{"question": "P?", "solution": "It is 7."}],
+    "livecodebench/code_generation_lite": [
+        {"question_content": "L?", "difficulty": "hard"},
+        {"question_content": "Q?", "difficulty": "easy"},
+    ],
+    "simplescaling/s1-teasers": [{"Question": "R?", "Answer": "8"}],
+    "openai/gsm8k": [{"question": "G?", "answer": "It is 9.\n#### 9"}],
+    "di-zhang-fdu/College_Math_Test": [{"question": "C?", "answer": "10"}],
+    "cais/mmlu": [{"question": "Which?", "subject": "x", "choices": ["1", "2", "3", "4"], "answer": 2}],
+}
+
+
+def hub_layout(folder: Path, given: list[Source]) -> Path:
+    """A folder with one small file a pattern, in the layout of each data set."""
+    for source in given:
+        for pattern in source.files:
+            rows = HUB_ROWS.get(source.hub, [MULTIPLE | {"choices": ["(A)1", "(B)2"]}])
+            write_rows(folder / source.hub / pattern.replace("*", "00000"), rows)
+    return folder
+
+
+def test_every_source_of_the_paper_is_read_from_files_in_the_hubs_layout(tmp_path: Path) -> None:
+    given = pool_sources("s1")
+    folder = str(hub_layout(tmp_path, given))
+    found = {s.name: list(read_source(s, 0, hub_folder=folder)) for s in reversed(given)}
+    assert found.keys() == paper_counts().keys()
+    texts = {name: [q.text for q in questions] for name, questions in found.items()}
+    assert all(texts.values())
+    assert all(q.source == name for name, questions in found.items() for q in questions)
+    assert texts["NuminaMath"] == ["N?"]
+    assert texts["AIME"] == ["I?"]
+    assert texts["OlympicArena"] == ["O?"] * 7, "one file a subject"
+    assert texts["LiveCodeBench"] == ["L?"] * 3
+    assert texts["xword"] == [
+        "Solve the crossword puzzle. You are presented with a clue as input and the number of letters in brackets."
+        "\n\nClue (4)"
+    ]
+    (agieval,) = found["AGIEval"]
+    assert (agieval.text, agieval.solution) == ("P.\n\nWhich?\n(A) 1\n(B) 2", "B")
+    assert found["OlympiadBench"][0].metadata["final_answer"] == "5"
+    assert found["OmniMath"][0].metadata["final_answer"] == "4"
+
+
+def test_the_mathematical_pool_is_read_from_files_in_the_hubs_layout(tmp_path: Path) -> None:
+    given = pool_sources("math")
+    folder = str(hub_layout(tmp_path, given))
+    found = {s.name: list(read_source(s, 0, hub_folder=folder)) for s in given}
+    assert [q.text for q in found["MATH-test"]] == ["B?"]
+    assert [q.text for q in found["MATH-train"]] == ["H?"]
+    assert found["GSM8K"][0].solution == "It is 9.\n#### 9"
+    assert len(found["MMLU-STEM"]) == 18
+    assert found["MMLU-STEM"][0].solution == "C"
+    assert all(found.values())
+
+
+def test_a_pool_reads_the_files_that_its_figures_came_from_where_they_are_there(shared_data: Path) -> None:
+    given = pool_sources("math", hub_folder=str(shared_data))
+    assert sum(1 for s in given for _ in read_source(s, 0)) == 27643
+
+
+def test_some_of_a_pool_can_be_named() -> None:
+    assert {s.name for s in pool_sources("math", only=["GSM8K", "AIME"])} == {"GSM8K", "AIME"}
+    with pytest.raises(InputError, match="no source 'GSM8k'"):
+        pool_sources("math", only=["GSM8k"])
+
+
+def test_the_commit_of_every_pinned_data_set_is_a_full_one() -> None:
+    pins = [s.revision for pool in ("s1", "math") for s in pool_sources(pool) if s.revision]
+    assert len(pins) > 15
+    assert all(re.fullmatch("[0-9a-f]{40}", pin) for pin in pins)
+
+
+def test_a_data_set_without_the_file_is_told_with_its_page(tmp_path: Path) -> None:
+    write_rows(tmp_path / "a/b" / "data" / "test.jsonl", [{"question": "Q?"}])
+    with pytest.raises(InputError, match=r"a/b has no file train.jsonl.*datasets/a/b/tree/main"):
+        hub_files(Source(hub="a/b", files=["train.jsonl"]), str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "told"),
+    [
+        (403, "GatedRepo", "is gated.*Accept its terms.*HF_TOKEN"),
+        (404, "RepoNotFound", "does not exist, was removed or is private"),
+        (404, "RevisionNotFound", "has no revision 0123.*commits/main"),
+        (500, "", r"cannot be read.*hf download a/b --repo-type dataset --revision 0123\w+ --local-dir FOLDER/a/b"),
+    ],
+)
+def test_a_gated_gone_or_unreachable_data_set_is_told_with_its_repair(status: int, code: str, told: str) -> None:
+    """A subprocess, because the client reads the Hub's address when it is imported."""
+    with HubServer(status, code) as endpoint:
+        done = read_in_a_process(endpoint)
+    assert re.search(told, done), done
+
+
+def test_a_data_set_is_downloaded_and_its_commit_known(tmp_path: Path) -> None:
+    with HubServer(200, "") as endpoint:
+        done = read_in_a_process(endpoint)
+    assert done == f"What is 1 + 1? {COMMIT}"
+
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+READ = """
+from s1kit.errors import InputError
+from s1kit.pool.hub import hub_files
+from s1kit.pool.sources import read_source
+from s1kit.recipe import Source
+source = Source(hub="a/b", files=["data/*.jsonl"], revision="COMMIT")
+try:
+    print(next(read_source(source, 0)).text, hub_files(source).commit, end="")
+except InputError as error:
+    print(error, end="")
+"""
+
+
+def read_in_a_process(endpoint: str) -> str:
+    with tempfile.TemporaryDirectory() as home:
+        env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HOME": home, "HF_HUB_DISABLE_XET": "1"}
+        env.pop("HF_HUB_OFFLINE", None)
+        code = READ.replace("COMMIT", COMMIT)
+        done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+class HubServer:
+    """Speaks as much of the Hub's protocol as a download of one file needs, or answers with one status."""
+
+    def __init__(self, status: int, code: str) -> None:
+        body = json.dumps({"question": "What is 1 + 1?", "answer": "2"}).encode() + b"\n"
+        info = {"id": "a/b", "sha": COMMIT, "siblings": [{"rfilename": "data/train.jsonl"}, {"rfilename": "x.bin"}]}
+        tree = [
+            {"type": "file", "path": "data/train.jsonl", "size": len(body), "oid": "1" * 40},
+            {"type": "file", "path": "x.bin", "size": 1, "oid": "2" * 40},
+        ]
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                if status != 200:
+                    return self.answer(status, b"{}", {"X-Error-Code": code, "X-Error-Message": "no"})
+                if "/resolve/" in self.path:
+                    assert "x.bin" not in self.path, "only the named files are downloaded"
+                    headers = {"X-Repo-Commit": COMMIT, "ETag": '"1"'}
+                    return self.answer(200, body, headers)
+                return self.answer(200, json.dumps(tree if "/tree/" in self.path else info).encode(), {})
+
+            do_HEAD = do_GET
+
+            def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
+                self.send_response(status)
+                for name, value in {**headers, "Content-Length": str(len(body))}.items():
+                    self.send_header(name, value)
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body)
+
+            def log_message(self, *_: object) -> None:
+                return
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    def __enter__(self) -> str:
+        self._thread.start()
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def __exit__(self, *_: object) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def test_a_gpqa_row_becomes_a_choice_whose_letter_is_its_answer(tmp_path: Path) -> None:
+    (gpqa,) = [s for s in pool_sources("s1") if s.name == "GPQA"]
+    questions: list[Question] = list(read_source(gpqa, 0, hub_folder=str(hub_layout(tmp_path, [gpqa]))))
     for question in questions:
         letter = question.metadata["final_answer"]
         assert f"({letter}) right" in question.text
@@ -62,7 +281,7 @@ def test_a_gpqa_row_becomes_a_choice_whose_letter_is_its_answer(monkeypatch: pyt
 
 def test_rows_are_kept_by_value_by_limit_and_by_being_there() -> None:
     row = {"language": "EN", "Year": 2021, "Picture": None, "answer": ["x"]}
-    for keep in ({"language": "EN"}, {"Year": "<=2021"}, {"Picture": ""}, {"answer": "not empty"}):
+    for keep in ({"language": "EN"}, {"language": "E*"}, {"Year": "<=2021"}, {"Picture": ""}, {"answer": "not empty"}):
         assert keeps(Source(hub="x", keep=keep), row)
     for keep in ({"language": "ZH"}, {"Year": "<=2020"}, {"answer": ""}, {"Picture": "not empty"}):
         assert not keeps(Source(hub="x", keep=keep), row)

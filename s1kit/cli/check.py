@@ -27,8 +27,15 @@ def main(given: argparse.Namespace) -> int:
 
 def _print_notes(recipe: Recipe) -> None:
     """What could not be checked without fetching it."""
+    from s1kit.pool.hub import local_copy
     from s1kit.pool.sources import expand, kind_of, label
 
-    hub = [label(each) for source in recipe.collect.sources for each in expand(source) if kind_of(each) == "hub"]
+    folder = recipe.collect.hub_folder
+    hub = [
+        label(each)
+        for source in recipe.collect.sources
+        for each in expand(source, folder)
+        if kind_of(each) == "hub" and local_copy(each, folder) is None
+    ]
     if hub and "collect" in recipe.stages:
         print(f"  not checked, because it is on the Hub: {', '.join(dict.fromkeys(hub))}")

@@ -54,7 +54,7 @@ def num_questions(recipe: Recipe) -> int | None:
         return sum(1 for _ in Run(recipe.folder).rows("collect", "questions", Question))
     sources = recipe.collect.sources
     if sources and all(source.builtin == "s1" for source in sources):
-        from s1kit.pool.s1_sources import paper_counts
+        from s1kit.pool.hub_pools import paper_counts
 
         return sum(paper_counts().values())
     if sources and all(source.num or source.path for source in sources):

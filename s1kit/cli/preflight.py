@@ -105,10 +105,13 @@ def _collect(recipe: Recipe, found: _Collected) -> None:
     from s1kit.pool.sources import expand
 
     config = recipe.collect
+    if config.hub_folder and not Path(config.hub_folder).is_dir():
+        fix = "Give the folder that holds <owner>/<name>/ of each data set, or leave it empty to ask the Hub."
+        found.add(f"there is no folder {config.hub_folder!r}", "collect.hub_folder", fix)
     if not config.sources:
         found.add("the recipe names no source", "collect.sources", 'Add one, e.g. sources = [{ path = "mine.csv" }].')
     for source in config.sources:
-        for each in found.run(expand, source) or []:
+        for each in found.run(expand, source, config.hub_folder) or []:
             found.run(_peek, each, recipe)
     if config.duplicates == "near":
         found.run(require, "datasketch", "collect.duplicates = near", "curate")
@@ -117,9 +120,11 @@ def _collect(recipe: Recipe, found: _Collected) -> None:
     if config.decontaminate == "none":
         return
     for name in config.against:
-        if name in ON_THE_HUB:
-            found.run(require, "datasets", f"reading the evaluation set {name} from the Hub", "hub")
-        elif name != "tiny" and (name not in shipped_sets() or config.decontaminate == "semantic"):
+        if (
+            name not in ON_THE_HUB
+            and name != "tiny"
+            and (name not in shipped_sets() or config.decontaminate == "semantic")
+        ):
             found.run(_peek_set, name, config.decontaminate)
     if config.decontaminate == "semantic":
         if config.semantic is None:
@@ -137,16 +142,18 @@ def _collect(recipe: Recipe, found: _Collected) -> None:
 
 def _peek(source: Any, recipe: Recipe) -> None:
     """The first questions of a file; of the Hub, whether it could be read at all."""
+    from s1kit.pool.hub import local_copy
     from s1kit.pool.sources import kind_of, read_source
 
     kind = kind_of(source)
-    if kind == "hub":
-        if not source.optional:
+    if kind == "hub" and local_copy(source, recipe.collect.hub_folder) is None:
+        if not source.optional and not source.files:
             require("datasets", f"reading {source.hub} from the Hub", "hub")
         return
     try:
         rejects: list[Any] | None = [] if recipe.collect.allow_rejects else None
-        first = next(islice(read_source(source, recipe.seed, rejects), PEEK), None)
+        rows = read_source(source, recipe.seed, rejects, hub_folder=recipe.collect.hub_folder)
+        first = next(islice(rows, PEEK), None)
     except InputError:
         if source.optional:
             return
@@ -260,9 +267,13 @@ def _train(recipe: Recipe, found: _Collected) -> None:
         found.run(require, tracker, "train.layout.trackers", tracker)
     has_packages = len(found.faults) == num_before
     base = found.run(base_folder, train.base)
-    if train.tokenizer and not Path(train.tokenizer).expanduser().exists():
-        found.add(f"there is no {train.tokenizer}", "train.tokenizer", "Give a folder or a tokenizer.json(.gz).")
-    elif base and fmt and has_packages and (train.tokenizer or Path(base[1]).is_dir() or base[1] in SHAPES):
+    on_hub = train.tokenizer.startswith("hf:")
+    if train.tokenizer and not on_hub and not Path(train.tokenizer).expanduser().exists():
+        fix = "Give a folder, a tokenizer.json(.gz) or hf:<Hub id>."
+        found.add(f"there is no {train.tokenizer}", "train.tokenizer", fix)
+        return
+    is_here = not on_hub and base is not None and bool(train.tokenizer or Path(base[1]).is_dir() or base[1] in SHAPES)
+    if is_here and fmt and has_packages:
         found.run(_check_tokenizer, recipe, fmt)
     if base and has_packages:
         found.run(_check_room, recipe)

@@ -15,9 +15,10 @@ from pathlib import Path
 from s1kit.errors import InputError
 from s1kit.pool.decide import Decision, decide
 from s1kit.pool.evaluation_names import builtin_sets
+from s1kit.pool.hub import hub_files, local_copy
+from s1kit.pool.hub_pools import against_paper
 from s1kit.pool.page import write_collect_page
 from s1kit.pool.reading import Pool
-from s1kit.pool.s1_sources import against_paper
 from s1kit.pool.scan_checkpoint import ScanCheckpoint
 from s1kit.pool.semantic import Pair
 from s1kit.pool.sentences import model_files
@@ -124,6 +125,8 @@ def _check(stage: Stage, pool: Pool) -> None:
             say(f"collect: {num:,} rows of {shape}")
     if pool.missing:
         stage.figures["missing_sources"] = pool.missing
+    if revisions := _revisions(pool):
+        stage.figures["hub_revisions"] = revisions
     if pool.rejects:
         lines = "".join(json.dumps(reject._asdict(), ensure_ascii=False) + "\n" for reject in pool.rejects)
         path = stage.folder / "rejects.jsonl"
@@ -153,15 +156,35 @@ def _inputs(config: Collect) -> Iterator[Path | tuple[str, str]]:
     if not config.sources:
         raise InputError("the recipe names no source", where="collect.sources", fix="Add one, e.g. a path.")
     for source in config.sources:
-        for each in expand(source):
-            yield from _files(each)
+        for each in expand(source, config.hub_folder):
+            yield from _files(each, config.hub_folder)
     for name in config.against:
         if name not in builtin_sets() and glob(name):
             yield from find_files(name)
 
 
-def _files(source: Source) -> Iterator[Path | tuple[str, str]]:
+def _files(source: Source, hub_folder: str) -> Iterator[Path | tuple[str, str]]:
     if kind_of(source) == "hub":
-        yield (label(source), source.revision or "newest")
+        folder = local_copy(source, hub_folder)
+        if folder is None:
+            yield (f"{label(source)} {' '.join(source.files)}".strip(), source.revision or "newest")
+        else:
+            patterns = source.files or ["**/*"]
+            yield from sorted({path for pattern in patterns for path in folder.glob(pattern) if path.is_file()})
     elif source.path and (glob(source.path) or not source.optional):
         yield from find_files(source.path)
+
+
+def _revisions(pool: Pool) -> dict[str, str]:
+    """The commit of each data set that was downloaded."""
+    found: dict[str, str] = {}
+    for source in pool.sources:
+        if (
+            source.files
+            and label(source) not in pool.missing
+            and (commit := hub_files(source, pool.config.hub_folder).commit)
+        ):
+            found[source.hub] = commit
+            if not source.revision:
+                say(f"collect: {source.hub} is not pinned; this was revision {commit}")
+    return found

@@ -1,7 +1,7 @@
 """Evaluation sets by name: those that ship as hashes, and those that are read from the Hub when asked for.
 
-GPQA's authors ask that its questions be not published, and LiveCodeBench grows: neither ships. Reading them needs
-`pip install 's1kit[hub]'` and, for GPQA, an account that accepted its terms.
+GPQA's authors ask that its questions be not published, and LiveCodeBench grows: neither ships. GPQA needs an
+account that accepted its terms.
 """
 
 from __future__ import annotations
@@ -14,14 +14,21 @@ class HubSet(NamedTuple):
     """Where an evaluation set's questions are on the Hugging Face Hub."""
 
     hub: str
-    subset: str
-    split: str
+    revision: str
+    files: list[str]
     column: str
 
 
 ON_THE_HUB = {
-    "gpqa-diamond": HubSet("Idavidrein/gpqa", "gpqa_diamond", "train", "Question"),
-    "livecodebench": HubSet("livecodebench/code_generation_lite", "release_v4", "test", "question_content"),
+    "gpqa-diamond": HubSet(
+        "Idavidrein/gpqa", "633f5ee89ab8ad4522a9f850766b73f62147ffdd", ["gpqa_diamond.csv"], "Question"
+    ),
+    "livecodebench": HubSet(
+        "livecodebench/code_generation_lite",
+        "5c923977ac2edd278a385f2d78179ead9450fb63",
+        ["test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl"],
+        "question_content",
+    ),
 }
 """Sets that the s1 release compared with (data/collect_data.py) and that are not shipped."""
 

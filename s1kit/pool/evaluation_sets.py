@@ -74,7 +74,7 @@ def read_set(name: str, seed: int = 0) -> tuple[str, list[str]]:
     if name in ON_THE_HUB:
         there = ON_THE_HUB[name]
         columns = {"text": there.column}
-        source = Source(hub=there.hub, subset=there.subset, split=there.split, columns=columns, name=name)
+        source = Source(hub=there.hub, revision=there.revision, files=there.files, columns=columns, name=name)
         return name, [q.text for q in read_source(source, seed)]
     if name in shipped_sets() or _file_of_hashes(name):
         raise InputError(

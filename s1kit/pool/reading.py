@@ -22,7 +22,7 @@ class Pool:
 
     def __init__(self, config: Collect, seed: int) -> None:
         self.config, self.seed = config, seed
-        self.sources = [each for source in config.sources for each in expand(source)]
+        self.sources = [each for source in config.sources for each in expand(source, config.hub_folder)]
         self.rejects: list[Reject] = []
         self.missing: dict[str, str] = {}
         """Optional sources that could not be read, and why."""
@@ -42,7 +42,7 @@ class Pool:
             name, num = label(source), 0
             try:
                 rejects = self.rejects if self.config.allow_rejects else None
-                for question in read_source(source, self.seed, rejects, self.shapes):
+                for question in read_source(source, self.seed, rejects, self.shapes, self.config.hub_folder):
                     num += 1
                     yield question
             except InputError as error:

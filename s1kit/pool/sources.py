@@ -8,20 +8,30 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator
+from fnmatch import fnmatchcase
+from glob import escape
 from itertools import islice
 from random import Random
 from typing import Any
 
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import InputError, MissingExtra, nearest
+from s1kit.pool.hub import hub_files, local_copy
+from s1kit.pool.hub_pools import POOLS, pool_sources
 from s1kit.questions import Reject, question_from, read_questions
 from s1kit.recipe import Source
 from s1kit.records import Question, question_id
 
 
 def read_source(
-    source: Source, seed: int, rejects: list[Reject] | None = None, shapes: Counter[str] | None = None
+    source: Source,
+    seed: int,
+    rejects: list[Reject] | None = None,
+    shapes: Counter[str] | None = None,
+    hub_folder: str = "",
 ) -> Iterator[Question]:
     """The questions of one source, at most `source.num`; `shapes` counts how the rows were read, in words.
+
+    `hub_folder` holds copies of Hub data sets, as `collect.hub_folder` says.
 
     A broken row is an InputError that names its place, or lands in `rejects` where that is given.
     """
@@ -29,18 +39,26 @@ def read_source(
         case "builtin":
             questions = _read_builtin(source, seed)
         case "path":
-            questions = read_questions(
-                source.path,
-                _columns(source),
-                source.name,
-                source.licence,
-                rejects,
-                prepare=lambda row: shaped(source, row) if keeps(source, row) else None,
-                shapes=shapes,
-            )
+            questions = _read_files(source, source.path, rejects, shapes)
+        case _ if source.files:
+            questions = _read_hub_files(source, hub_folder, rejects, shapes)
         case _:
-            questions = _read_hub(source, rejects)
+            questions = _read_hub(source, hub_folder, rejects)
     return islice(questions, source.num)
+
+
+def _read_files(
+    source: Source, pattern: str, rejects: list[Reject] | None, shapes: Counter[str] | None
+) -> Iterator[Question]:
+    return read_questions(
+        pattern,
+        _columns(source),
+        source.name,
+        source.licence,
+        rejects,
+        prepare=lambda row: shaped(source, row) if keeps(source, row) else None,
+        shapes=shapes,
+    )
 
 
 def _columns(source: Source) -> dict[str, str]:
@@ -65,12 +83,10 @@ def label(source: Source) -> str:
     return source.name or source.builtin or source.path or source.hub + (f"/{source.subset}" if source.subset else "")
 
 
-def expand(source: Source) -> list[Source]:
+def expand(source: Source, hub_folder: str = "") -> list[Source]:
     """The source itself, or what a built-in name stands for."""
-    if source.builtin == "s1":
-        from s1kit.pool.s1_sources import s1_sources
-
-        return s1_sources(source.optional)
+    if source.builtin in POOLS:
+        return pool_sources(source.builtin, source.optional, hub_folder, source.only)
     return [source]
 
 
@@ -89,6 +105,8 @@ def keeps(source: Source, row: dict[str, Any]) -> bool:
                 passes = value in (None, "")
             case str() if wanted.startswith("<="):
                 passes = value is not None and float(value) <= float(wanted[2:])
+            case str() if "*" in wanted:
+                passes = fnmatchcase(str(value), wanted)
             case _:
                 passes = str(value) == str(wanted)
         if not passes:
@@ -136,20 +154,32 @@ def _shuffled(template: str, fill: Callable[[re.Match[str]], str]) -> tuple[str,
 def _read_builtin(source: Source, seed: int) -> Iterator[Question]:
     if source.builtin != "tiny":
         raise InputError(
-            f"no built-in source is called {source.builtin!r}", where="collect.sources.builtin", fix="Known: tiny, s1."
+            f"no built-in source is called {source.builtin!r}",
+            where="collect.sources.builtin",
+            fix=nearest(source.builtin, ["tiny", *POOLS]),
         )
     from s1kit.tiny.questions import tiny_questions
 
     return iter(tiny_questions(source.num or 6000, seed))
 
 
-def _read_hub(source: Source, rejects: list[Reject] | None) -> Iterator[Question]:
+def _read_hub_files(
+    source: Source, hub_folder: str, rejects: list[Reject] | None, shapes: Counter[str] | None
+) -> Iterator[Question]:
+    # A column called "source" on the Hub is of that data set's own making: the name decides.
     name = source.name or source.hub
-    for number, row in enumerate(_load_dataset(source)):
+    for path in hub_files(source, hub_folder).files:
+        for question in _read_files(source, escape(str(path)), rejects, shapes):
+            yield question.model_copy(update={"source": name})
+
+
+def _read_hub(source: Source, hub_folder: str, rejects: list[Reject] | None) -> Iterator[Question]:
+    """A source that names no files: the package `datasets` finds those of its split."""
+    name = source.name or source.hub
+    for number, row in enumerate(_load_dataset(source, hub_folder)):
         try:
             if not keeps(source, row):
                 continue
-            # A column called "source" on the Hub is of that data set's own making: the name decides.
             question = question_from(shaped(source, row), _columns(source), name, source.licence)
             yield question.model_copy(update={"source": name})
         except InputError as error:
@@ -159,14 +189,20 @@ def _read_hub(source: Source, rejects: list[Reject] | None) -> Iterator[Question
             rejects.append(Reject(where, error.what, str(row)[:200]))
 
 
-def _load_dataset(source: Source) -> Iterator[dict[str, Any]]:
+def _load_dataset(source: Source, hub_folder: str) -> Iterator[dict[str, Any]]:
     try:
         import datasets
     except ImportError as error:
-        raise MissingExtra("reading a Hub data set", "datasets", extra="hub") from error
+        raise MissingExtra(
+            f"reading {source.hub} without `files`, which says which of its files are meant", "datasets", extra="hub"
+        ) from error
+    folder = local_copy(source, hub_folder)
     try:
         loaded = datasets.load_dataset(
-            source.hub, source.subset or None, split=source.split, revision=source.revision or None
+            str(folder or source.hub),
+            source.subset or None,
+            split=source.split,
+            revision=None if folder else source.revision or None,
         )
     except (OSError, ValueError, RuntimeError) as error:
         # Its errors for a missing, gated and unreachable data set are of these three families.
@@ -174,6 +210,7 @@ def _load_dataset(source: Source) -> Iterator[dict[str, Any]]:
         raise InputError(
             f"the data set {source.hub} cannot be read: {reason}",
             where="collect.sources.hub",
-            fix="Check the name and your access, download it as a file, or set optional = true to go on without it.",
+            fix='Check the name and your access, name its files (files = ["data/train-*.parquet"]), give a copy in '
+            "collect.hub_folder, or set optional = true to go on without it.",
         ) from error
     return iter(loaded)

@@ -22,7 +22,7 @@ class Shaped(NamedTuple):
     row: dict[str, Any]
 
 
-_QUESTION = ("question", "Question", "problem", "text", "prompt", "question_stem")
+_QUESTION = ("question", "Question", "problem", "text", "prompt", "question_stem", "query")
 
 
 def options_list(row: dict[str, Any]) -> Shaped | None:
@@ -53,7 +53,19 @@ def options_list(row: dict[str, Any]) -> Shaped | None:
     letter = None if answer is None else _letter(row[answer], given, options, labels, answer)
     gone = {stem_column, column, answer, "answer", "answer_index"}
     name = f"multiple choice ({column}{f', {answer}' if answer else ''})"
-    return Shaped(name, _with_options(row, gone, row[stem_column], options, letter))
+    stem = _without_choices(row[stem_column]) if stem_column == "query" else row[stem_column]
+    return Shaped(name, _with_options(row, gone, stem, options, letter))
+
+
+def _without_choices(query: str) -> str:
+    """The passage and question of a prompt as AGIEval writes it (hails/agieval-sat-en), whose options stand in a list.
+
+    >>> _without_choices("A passage. Q: Which? Answer Choices: (A)1 (B)2\\nA: Among A through B, the answer is")
+    'A passage.\\n\\nWhich?'
+    """
+    stem = re.split(r"\s*Answer Choices:", query)[0]
+    passage, asked, question = stem.rpartition("Q: ")
+    return "\n\n".join(part.strip() for part in (passage, question) if part.strip()) if asked else stem
 
 
 def _letter(answer: Any, given: Sequence[Any], options: Sequence[str], labels: Sequence[str], column: str) -> str:

@@ -20,14 +20,16 @@ def load_tokenizer(base: str, own: str, fmt: ThinkingFormat) -> Any:
     from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
     kind, folder = base_folder(base)
-    source = own or folder
+    on_hub = own.startswith("hf:")
+    source = own.removeprefix("hf:") or folder
     path = Path(source).expanduser()
     if kind == "random" and not own and not path.is_dir():
         raise InputError(
             f"shape {folder!r} has no tokenizer", where="train.tokenizer", fix="Give a folder or a tokenizer.json."
         )
-    if own and not path.exists():
-        raise InputError(f"there is no {own}", where="train.tokenizer", fix="Give a folder or a tokenizer.json(.gz).")
+    if own and not on_hub and not path.exists():
+        fix = "Give a folder, a tokenizer.json(.gz) or hf:<Hub id>."
+        raise InputError(f"there is no {own}", where="train.tokenizer", fix=fix)
     if path.is_file():
         from tokenizers import Tokenizer
 

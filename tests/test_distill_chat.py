@@ -207,8 +207,8 @@ except KeyboardInterrupt:
 """
 
 
-def start(recipe: Recipe) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", CHILD, recipe.model_dump_json()], stderr=subprocess.DEVNULL)
+def start(recipe: Recipe, stderr: int = subprocess.DEVNULL) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", CHILD, recipe.model_dump_json()], stderr=stderr)
 
 
 def served(log: Path) -> list[str]:
@@ -265,6 +265,29 @@ def test_ctrl_c_finishes_what_is_in_flight_and_loses_nothing(tmp_path: Path) -> 
             assert len(journal) == len(served(tmp_path / "log"))
     finally:
         stop(process)
+
+
+@pytest.mark.parametrize(("status", "seconds"), [(429, 86400), (503, 7200)])
+def test_a_wait_of_hours_is_said_at_once_and_ctrl_c_ends_it(
+    server: ProviderServer, tmp_path: Path, status: int, seconds: int
+) -> None:
+    server.faults = lambda number, question: Fault(status=status, retry_after=str(seconds)) if number >= 3 else None
+    recipe = Recipe.model_validate(
+        {"name": "r", "out": str(tmp_path), "distill": {"teacher": f"chat:{server.compatible}#m", "concurrency": 2}}
+    )
+    run_of(tmp_path, 50)
+    child = start(recipe, stderr=subprocess.PIPE)
+    assert child.stderr is not None
+    said = ""
+    while "asks to wait" not in said:
+        line = child.stderr.readline().decode()
+        assert line, said
+        said += line
+    assert f"asks to wait {seconds / 3600:.1f} h" in said
+    assert "Ctrl-C ends the run now" in said
+    child.send_signal(signal.SIGINT)
+    assert child.wait(30) == 130
+    assert child.stderr.read().decode().count("asks to wait") == 0
 
 
 def kill_and_compare(tmp_path: Path, num_questions: int, num_kills: int, seed: int = 0) -> None:

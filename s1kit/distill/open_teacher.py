@@ -20,6 +20,7 @@ from s1kit.providers import Teacher
 from s1kit.providers.chat import Parameters
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.local import LocalChat
+from s1kit.providers.patience import human
 from s1kit.providers.terms import terms_of
 from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Distill, Recipe
@@ -59,7 +60,7 @@ class Asked:
         rate = (tally.paid + tally.from_journal) / max(1e-3, time.monotonic() - self._opened)
         parts = [f"${spend_cap.spent:.4f}" if self.client.price is not None else "cost unknown", f"{rate:.1f}/s"]
         if rate > 0:
-            parts.append(f"{_human(num_to_come / rate)} to go")
+            parts.append(f"{human(num_to_come / rate)} to go")
         odd = tally.problems + tally.finishes
         del odd["stop"]
         return ", ".join(parts + [f"{num} {kind}" for kind, num in odd.most_common(4)])
@@ -181,9 +182,3 @@ def spend_id(folder: Path) -> str:
 
 def _teacher(chat: Client | LocalChat, settings: Distill) -> ChatTeacher:
     return ChatTeacher(chat, settings.teacher, prompt=settings.prompt, system=settings.system)
-
-
-def _human(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -113,8 +113,8 @@ class Client:
                     return self.books.recall(known)
                 self.journal.refuse_when_full()
                 call = self.model.wire.call(request)
-                most = self.spend_cap.most(request.max_input_tokens, output_limit(call.body))
-                async with self.spend_cap.reservation(key, most) as reservation:
+                limits = request.max_input_tokens, output_limit(call.body)
+                async with self.spend_cap.reservation(key, *limits) as reservation:
                     answer = await self._fetch(call, key, reservation)
                     return await self.books.keep(request, key, answer, "online", reservation)
         except Stopped:

@@ -54,7 +54,8 @@ class Books:
             usage = rough_usage(request.messages, reply.thinking + reply.answer + str(body.get("not_json", "")))
             reply = replace(reply, usage=usage, note=_join(reply.note, ESTIMATED))
         cost = self._cost_of(reply, is_batch=via == "batch")
-        self._spend_cap.saw_output(usage.output_tokens, request.parameters.max_output_tokens)
+        if reservation is not None:
+            self._spend_cap.saw_output(usage.output_tokens, reservation.max_output_tokens)
         entry = Entry.model_construct(
             key=key,
             provider=self._model.provider,

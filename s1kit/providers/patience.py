@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import random
+import time
 from collections import Counter
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any
 
+from s1kit.progress import say
 from s1kit.providers.chat import Problem, ProblemKind, Stopped
 from s1kit.providers.throttle import Throttle
 
@@ -19,6 +22,8 @@ MAX_REFUSALS = 60
 MAX_SECONDS_BETWEEN = 60.0
 MAX_COMPLAINTS = 8
 """The same refusal so many times in a row, without an answer in between, stops the run."""
+SECONDS_WORTH_SAYING = 60.0
+"""A wait that a provider asks for is said from so many seconds on."""
 MAX_UNREACHED = 2
 """Failed connections after which a server that never answered is called unreachable."""
 
@@ -54,6 +59,7 @@ class Patience:
         """Refusals since the last answer, by their text."""
         self._has_answered = False
         self._unreached = 0
+        self._said_until = 0.0
         self._jitter = random.Random()
 
     def answered(self) -> None:
@@ -62,6 +68,7 @@ class Patience:
 
     def hear(self, problem: Problem) -> None:
         """Returns for what another attempt may mend. Raises the problem if it is the request's own, else Stopped."""
+        self._say_wait(problem)
         if problem.kind == "unreachable" and not self._has_answered:
             self._unreached += 1
             if self._unreached > MAX_UNREACHED or "in time" in problem.text:
@@ -85,11 +92,40 @@ class Patience:
         longest = min(MAX_SECONDS_BETWEEN, 0.5 * 2.0**attempts.failures)
         return self._jitter.uniform(longest / 4, longest)
 
+    def _say_wait(self, problem: Problem) -> None:
+        """One line for a long wait, not one for each of the requests in flight that were told of it."""
+        seconds = problem.retry_after or 0.0
+        if not problem.retriable or seconds < SECONDS_WORTH_SAYING or time.monotonic() < self._said_until:
+            return
+        self._said_until = time.monotonic() + seconds
+        try:
+            until = f"{datetime.now() + timedelta(seconds=seconds):%Y-%m-%d %H:%M}"
+        except OverflowError:
+            until = "further than the calendar goes"
+        why = "a quota is used up, by the day perhaps" if problem.kind == "rate" else "it is down"
+        say(
+            f"{self._provider} asks to wait {human(seconds)}, until {until}: {why} ({problem}). Nothing is sent until"
+            " then. Ctrl-C ends the run now; the same command goes on later."
+        )
+
     def _stopped(self, what: str, problem: Problem) -> Stopped:
         stop = Stopped(what, where=self._reference, fix=_REMEDY[problem.kind])
         stop.__cause__ = problem
         self._throttle.give_up(stop)
         return stop
+
+
+def human(seconds: float) -> str:
+    """A duration for people.
+
+    >>> human(70), human(7200), human(86400 * 3)
+    ('70 s', '2.0 h', '3.0 days')
+    """
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 5400:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.1f} days"
 
 
 _REMEDY: dict[ProblemKind, str] = {

@@ -1,6 +1,6 @@
 """The cap in dollars of one run: what is spent, what is held back for requests under way, what was lost.
 
-    async with spend_cap.reservation(key, most) as reservation:
+    async with spend_cap.reservation(key, input_tokens, output_tokens) as reservation:
         ...send...
             await journal.commit(entry, charge=reservation.charge(cost))
         reservation.settle(cost)
@@ -38,6 +38,8 @@ class Reservation:
     cap: SpendCap
     key: str
     dollars: float
+    max_output_tokens: int = 0
+    """What its request allows for, over all replies it asks for."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
     is_open: bool = True
     may_be_charged: bool = False
@@ -106,9 +108,10 @@ class SpendCap:
             self._excess = max(self._excess, reported / listed)
 
     @asynccontextmanager
-    async def reservation(self, key: str, dollars: float) -> AsyncIterator[Reservation]:
-        """Holds the dollars back meanwhile. Raises CapReached when they cannot be."""
-        reservation = Reservation(self, key, dollars)
+    async def reservation(self, key: str, max_input_tokens: int, max_output_tokens: int) -> AsyncIterator[Reservation]:
+        """Holds back the most the request can cost meanwhile. Raises CapReached when that cannot be."""
+        dollars = self.most(max_input_tokens, max_output_tokens)
+        reservation = Reservation(self, key, dollars, max_output_tokens)
         await self._hold(reservation)
         try:
             yield reservation

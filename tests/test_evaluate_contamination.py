@@ -7,9 +7,12 @@ import json
 from pathlib import Path
 
 from s1kit.evaluate.evaluate import evaluate
-from s1kit.records import Question, Sample, Trace
+from s1kit.pool.collect import collect
+from s1kit.recipe import Recipe
+from s1kit.records import Dropped, Question, Sample, Trace
 from s1kit.report.contamination import contamination
 from s1kit.report.report import report
+from s1kit.stage import open_run
 from tests.test_evaluate import recipe_of, run_of
 
 LONG = "A train leaves the old station at noon and meets another train after exactly two hours on its way east."
@@ -19,32 +22,61 @@ def question(text: str) -> Question:
     return Question(text=text, solution="1", source="mine")
 
 
-def test_copies_near_copies_and_shared_wording_are_told_apart() -> None:
+def test_copies_and_near_copies_are_found_and_shared_wording_is_not() -> None:
     questions = [
         question(t) for t in ("What is one and one?", LONG, f"{LONG} How far did it go?", "Nothing alike here.")
     ]
     samples = [
-        ("a", LONG.replace("noon", "dawn")),
-        ("b", "Then it meets another train after exactly two hours on foot."),
+        ("a", LONG.replace("noon", "dawn")),  # the seventh of 20 words: 6 of 13 runs of eight are left
+        ("b", f"Listen: {LONG.upper()}"),
+        ("c", "Then it meets another train after exactly two hours on foot."),
         (questions[0].id, questions[0].text),
     ]
     found = contamination(questions, samples)
     assert found.exact == (questions[0].id,)
-    by_id = {o.question_id: o for o in found.overlaps}
-    assert list(by_id) == [questions[1].id, questions[2].id]
-    whole, longer = by_id[questions[1].id], by_id[questions[2].id]
-    # 20 words have 13 runs of eight; changing the eighth leaves the five that start after it.
-    assert (whole.sample_id, round(whole.coverage * 13)) == ("a", 5)
-    assert longer.coverage < whole.coverage
-    assert found.near_copies == []
+    assert [(o.question_id, o.sample_id) for o in found.overlaps] == [(q.id, "b") for q in questions[1:3]]
+    whole, longer = found.overlaps
+    assert whole.coverage == 1.0
+    assert longer.coverage == 13 / 18
     assert whole.words in LONG.lower()
+    assert contamination(questions, [samples[0], samples[2]]).overlaps == ()
 
 
-def test_wording_that_many_questions_of_the_benchmark_share_does_not_count() -> None:
+def test_the_spelling_of_latex_does_not_hide_a_copy() -> None:
+    text = r"Let $x$ be a real number such that $\dfrac{x}{2} \geq 3{,}000$ and find all of its values"
+    (one,) = contamination([question(text)], [("a", text.replace("dfrac", "frac").replace("geq", "ge") + "!")]).overlaps
+    assert one.coverage == 1.0
+
+
+def test_wording_that_many_questions_or_samples_share_does_not_count() -> None:
     tail = "where m and n are relatively prime positive integers find m + n"
-    questions = [question(f"Take the {i}. number {tail}") for i in range(4)]
-    assert contamination(questions, [("a", f"Something else altogether {tail}")]).overlaps == ()
-    assert len(contamination(questions[:3], [("a", f"Something else altogether {tail}")]).overlaps) == 3
+    questions = [question(f"Take {i} {tail}") for i in range(4)]
+    assert contamination(questions, [("a", f"Something else {tail}")]).overlaps == ()
+    assert len(contamination(questions[:3], [("a", f"Something else {tail}")]).overlaps) == 3
+    many = [(str(i), f"Of sample {i} say {tail}") for i in range(11)]
+    assert contamination(questions[:3], many).overlaps == ()
+
+
+def test_a_shared_n_gram_that_decontamination_kept_is_not_called_contamination(tmp_path: Path) -> None:
+    """The questions that tier `strict` drops are those that the report would warn of."""
+    asked = [f"{LONG} How far did train {i} go in {i} hours, and why did it stop there?" for i in range(3)]
+    pool = [LONG, f"{asked[0]} Tell me.", "A train leaves the old station at noon and is never seen again."]
+    (tmp_path / "asked.jsonl").write_text("".join(json.dumps({"question": q, "solution": "1"}) + "\n" for q in asked))
+    (tmp_path / "pool.jsonl").write_text("".join(json.dumps({"question": q, "solution": "1"}) + "\n" for q in pool))
+    config = {
+        "sources": [{"path": str(tmp_path / "pool.jsonl")}],
+        "duplicates": "none",
+        "decontaminate": "strict",
+        "against": [str(tmp_path / "asked.jsonl")],
+    }
+    recipe = Recipe.model_validate({"name": "one", "out": str(tmp_path / "runs"), "collect": config})
+    run = open_run(recipe.folder, recipe.name, recipe.model_dump(mode="json"))
+    collect(recipe, run)
+    dropped = {d.id for d in run.rows("collect", "dropped", Dropped)}
+    questions, samples = [question(t) for t in asked], [question(t) for t in pool]
+    warned = {s.id for s in samples if contamination(questions, [(s.id, s.text)]).overlaps}
+    assert warned == dropped
+    assert len(dropped) == 1
 
 
 def test_the_released_s1k_holds_a_question_of_math500_word_for_word(shared_data: Path) -> None:
@@ -55,8 +87,7 @@ def test_the_released_s1k_holds_a_question_of_math500_word_for_word(shared_data:
     questions = [question(row["question"]) for row in rows("bench_math500")]
     samples = [(q.id, q.text) for q in (question(row["question"]) for row in rows("s1k_questions_no_gpqa"))]
     found = contamination(questions, samples)
-    assert len(found.exact) + len(found.near_copies) >= 1
-    assert 20 < len(found.exact) + len(found.overlaps) < 135  # 135 share an 8-gram, boilerplate included
+    assert 1 <= len(found.exact) + len(found.overlaps) < 20  # 135 share an 8-gram, boilerplate included
 
 
 def test_the_report_warns_with_the_ids(tmp_path: Path) -> None:

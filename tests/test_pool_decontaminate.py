@@ -14,9 +14,10 @@ from s1kit.pool.collect import collect
 from s1kit.pool.decontaminate import EvaluationOverlap, OverlapIndex
 from s1kit.pool.evaluation_names import shipped_sets
 from s1kit.pool.evaluation_sets import hash_texts, load_set, read_hashes, write_hashes
-from s1kit.pool.ngrams import Tier, hash_ngrams, s1_words, strict_words
+from s1kit.pool.ngrams import Tier, hash_ngrams, s1_words
 from s1kit.pool.template_index import TemplateIndex
 from s1kit.questions import read_questions
+from s1kit.questions.wording import strict_words
 from s1kit.recipe import Recipe
 from s1kit.records import Dropped, question_id
 from s1kit.stage import open_run

@@ -18,21 +18,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from s1kit.pool.evaluation_sets import HashedSet
 from s1kit.pool.ngrams import Ngrams, Tier, hash_ngrams, ngram_size, words_of
+from s1kit.questions.wording import BOILERPLATE_MIN, BOILERPLATE_QUESTIONS, BOILERPLATE_SHARE, COVERAGE
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-COVERAGE = 0.5
-"""Share of informative n-grams from which on tier `strict` drops; chosen by reading matches on MATH, see docs."""
-
-BOILERPLATE_QUESTIONS = 3
-"""An n-gram in more evaluation questions than this is boilerplate."""
-
-BOILERPLATE_SHARE = 0.0005
-"""An n-gram in a larger share of the pool than this (and in more than `BOILERPLATE_MIN` rows) is boilerplate."""
-
-BOILERPLATE_MIN = 10
 
 
 class EvaluationOverlap(NamedTuple):

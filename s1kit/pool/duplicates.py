@@ -13,7 +13,8 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from s1kit.errors import MissingExtra
-from s1kit.pool.ngrams import hash_ngrams, strict_words
+from s1kit.pool.ngrams import hash_ngrams
+from s1kit.questions.wording import strict_words
 from s1kit.records import Question
 
 if TYPE_CHECKING:

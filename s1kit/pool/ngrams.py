@@ -6,21 +6,17 @@ without republishing a question. The tiers split text into words differently:
 - `s1`: lower-cased and split at white space, as released (data/decontaminate_util.py of the s1 repository);
 - `strict`: LaTeX spelling, punctuation and markup ignored; a command, a number, a letter or a sign is a word;
 - `template`: as `strict`, with numbers, letters, constants and names masked (`pool/templates.py`).
-
-    >>> strict_words(r"Find $\\dfrac{1}{2}x$, where  $x = 10$.")
-    ['find', '\\\\frac', '1', '2', 'x', 'where', 'x', '=', '10']
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from s1kit.errors import MissingExtra
-from s1kit.pool.spelling import respell
 from s1kit.pool.templates import template_words
+from s1kit.questions.wording import NGRAM, strict_words
 
 if TYPE_CHECKING:
     import numpy as np
@@ -28,18 +24,8 @@ if TYPE_CHECKING:
 
 Tier = Literal["s1", "strict", "template"]
 
-NGRAM = 8
-"""Words of an n-gram. The released util's default is 13; its caller passes 8."""
-
 TEMPLATE_NGRAM = 2
 """Words of an n-gram in tier `template`, which compares them in order."""
-
-_STRICT_WORD = re.compile(r"\\[a-z]+|[^\W\d_]+|\d+(?:\.\d+)?|[+\-*/=<>^_|#%&@~'’]|[^\w\s.,;:!?$(){}\[\]\"`“”]")
-
-
-def strict_words(text: str) -> list[str]:
-    """The words of a text in tier `strict`."""
-    return _STRICT_WORD.findall(respell(text).casefold())
 
 
 def s1_words(text: str) -> list[str]:

@@ -12,7 +12,7 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-from s1kit.pool.spelling import respell
+from s1kit.questions.wording import respell
 
 NUMBER, NAME = "#", "@"
 

@@ -1,28 +1,28 @@
-"""Benchmark questions that the model may have met in training: word for word, or by eight words in a row.
+"""Benchmark questions that the model may have met in training: word for word, or half of their wording.
 
-The rule is the s1 release's (lower-cased, split at white space, any shared word 8-gram), read the other way round: not
-to drop a sample, but to say which questions of the benchmark a reader should trust less. Wording that more than a few
-of the benchmark's own questions share says nothing and does not count.
+The rule is that of `collect` with `decontaminate = "strict"` (`s1kit/questions/wording.py`), read the other way round:
+not to drop a sample, but to say which questions of the benchmark a reader should trust less.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NamedTuple
 
+from s1kit.questions.wording import (
+    BOILERPLATE_MIN,
+    BOILERPLATE_QUESTIONS,
+    BOILERPLATE_SHARE,
+    COVERAGE,
+    NGRAM,
+    strict_words,
+)
 from s1kit.records import Question
-from s1kit.stage import Run
-
-WORDS = 8
-"""Length of an n-gram, as in the s1 release (data/collect_data.py)."""
-
-BOILERPLATE = 3
-"""An n-gram in more questions of the benchmark than this is its way of asking, e.g. AIME's `relatively prime`."""
-
-NEAR_COPY = 0.5
-"""Share of a question's n-grams in one sample from which on the two are called near copies."""
+from s1kit.stage import RECEIPT, Run
 
 
 class Overlap(NamedTuple):
@@ -32,58 +32,74 @@ class Overlap(NamedTuple):
     sample_id: str
     """Id of the sample's question."""
     coverage: float
-    """Share of the question's n-grams that the sample holds, 0 to 1, boilerplate aside."""
+    """Share of the question's n-grams that the sample holds, 0 to 1: of all or of the informative, the lesser."""
     words: str
-    """The first n-gram they share."""
+    """An informative n-gram they share."""
 
 
 @dataclass(frozen=True)
 class Contamination:
+    """What a benchmark shares with the training samples."""
+
     exact: tuple[str, ...] = ()
     """Ids of questions whose very text is a sample's."""
     overlaps: tuple[Overlap, ...] = ()
-    """The others that share an n-gram, most covered first."""
-
-    @property
-    def near_copies(self) -> list[Overlap]:
-        return [o for o in self.overlaps if o.coverage >= NEAR_COPY]
+    """The others of which a sample covers `COVERAGE` or more, most covered first."""
 
 
 def contamination(questions: Sequence[Question], samples: Iterable[tuple[str, str]]) -> Contamination:
     """What the questions share with the samples, given as (id, text)."""
+    ids = {q.id for q in questions}
     grams = [set(_ngrams(q.text)) for q in questions]
-    num_questions = Counter(gram for found in grams for gram in found)
     owners: dict[str, list[int]] = {}
-    informative = [0] * len(questions)
     for i, found in enumerate(grams):
         for gram in found:
-            if num_questions[gram] <= BOILERPLATE:
-                owners.setdefault(gram, []).append(i)
-                informative[i] += 1
-    ids = {q.id for q in questions}
+            owners.setdefault(gram, []).append(i)
     exact: set[str] = set()
-    best: dict[int, Overlap] = {}
+    shared: list[tuple[str, list[str]]] = []
+    num_samples = 0
     for sample_id, text in samples:
+        num_samples += 1
         if sample_id in ids:
             exact.add(sample_id)
-            continue
-        hits: Counter[int] = Counter()
-        first: dict[int, str] = {}
-        for gram in dict.fromkeys(_ngrams(text)):
-            for i in owners.get(gram, ()):
-                hits[i] += 1
-                first.setdefault(i, gram)
-        for i, num in hits.items():
-            overlap = Overlap(questions[i].id, sample_id, num / informative[i], first[i])
-            if i not in best or overlap.coverage > best[i].coverage:
-                best[i] = overlap
+        elif hits := [gram for gram in dict.fromkeys(_ngrams(text)) if gram in owners]:
+            shared.append((sample_id, hits))
+    counts = Counter(gram for _, hits in shared for gram in hits)
+    limit = max(BOILERPLATE_MIN, BOILERPLATE_SHARE * num_samples)
+    common = {g for g, who in owners.items() if len(who) > BOILERPLATE_QUESTIONS or counts[g] > limit}
+    best: dict[int, Overlap] = {}
+    for sample_id, hits in shared:
+        num_all = Counter(i for gram in hits for i in owners[gram])
+        num = Counter(i for gram in hits if gram not in common for i in owners[gram])
+        for i in num:
+            share = min(num[i] / len(grams[i] - common), num_all[i] / len(grams[i]))
+            if share >= COVERAGE and (i not in best or share > best[i].coverage):
+                words = next(g for g in hits if g not in common and i in owners[g])
+                best[i] = Overlap(questions[i].id, sample_id, share, words)
     others = sorted((o for o in best.values() if o.question_id not in exact), key=lambda o: -o.coverage)
     return Contamination(tuple(q.id for q in questions if q.id in exact), tuple(others))
 
 
 def contamination_of(run: Run, questions: Sequence[Question]) -> Contamination:
-    """Contamination of a run's benchmark by its own training samples; none where it was not trained."""
-    return contamination(questions, _samples(run))
+    """Contamination of a run's benchmark by its own training samples; none where it was not trained.
+
+    Where `collect` has decided by this rule about a whole benchmark, its decision stands: it knew all of the
+    benchmark's questions and all of the pool, which say what is boilerplate. Only copies are looked for then.
+    """
+    samples = list(_samples(run))
+    found = contamination(questions, samples)
+    settled = {q.id for q in questions if str(q.metadata.get("benchmark")) in _decided(run)}
+    return Contamination(found.exact, tuple(o for o in found.overlaps if o.question_id not in settled))
+
+
+def _decided(run: Run) -> set[str]:
+    """The benchmarks that `collect` kept the pool clear of, by the rule above or more."""
+    receipt = run.folder / "collect" / RECEIPT
+    if not receipt.exists():
+        return set()
+    config = json.loads(receipt.read_text(encoding="utf-8"))["config"]
+    is_strict = config.get("decontaminate") in ("strict", "template", "semantic")
+    return {Path(name).name.split(".")[0] for name in config.get("against", ())} if is_strict else set()
 
 
 def _samples(run: Run) -> Iterator[tuple[str, str]]:
@@ -98,6 +114,7 @@ def _samples(run: Run) -> Iterator[tuple[str, str]]:
 
 
 def _ngrams(text: str) -> Iterator[str]:
-    words = text.lower().split()
-    for start in range(len(words) - WORDS + 1):
-        yield " ".join(words[start : start + WORDS])
+    """Runs of `NGRAM` words; a shorter text is one of its own."""
+    words = strict_words(text)
+    for start in range(max(1, len(words) - NGRAM + 1)):
+        yield " ".join(words[start : start + NGRAM])

@@ -16,7 +16,7 @@ from s1kit.analysis.settings import CHAT, said, waits_name
 from s1kit.html import Markup, environment, escape
 from s1kit.recipe import Recipe
 from s1kit.records import Question
-from s1kit.report.contamination import BOILERPLATE, NEAR_COPY, Contamination, contamination_of
+from s1kit.report.contamination import Contamination, contamination_of
 from s1kit.report.provenance import Provenance, read_provenance
 from s1kit.report.sentences import WITHIN_NOISE, headline, p_value, percent, points
 from s1kit.report.transcripts import examples, longest
@@ -138,25 +138,14 @@ def caption(findings: Findings) -> str:
 
 def overlap(found: Contamination, questions: Sequence[Question]) -> dict[str, Any]:
     """Benchmark questions that the model may have met in training, with their ids."""
-    near = len(found.near_copies)
     lines = []
     if found.exact:
         lines.append(f"{len(found.exact)} of the questions asked here are, word for word, among the training samples")
-    if near:
-        lines.append(f"{near} share half of their wording or more with one sample")
-    weak = [o.coverage for o in found.overlaps if o.coverage < NEAR_COPY]
-    if weak:
-        lines.append(
-            f"{len(weak)} {'more ' if lines else ''}of {len(questions):,} share eight words in a row with a sample, at "
-            f"most {100 * max(weak):.0f} % of their wording"
-        )
-    is_serious = bool(found.exact or near)
+    if found.overlaps:
+        lines.append(f"{len(found.overlaps)} share half of their wording or more with one sample")
     public = {q.id: is_public(q) for q in questions}
     return {
         "lines": lines,
-        "is_serious": is_serious,
-        "title": "Contamination." if is_serious else "Overlap with the training samples: no copies.",
-        "rule": f"Wording that more than {BOILERPLATE} of the benchmark's own questions share does not count.",
         "rows": [(id, "word for word", "", "") for id in found.exact]
         + [
             (o.question_id, f"{100 * o.coverage:.0f} %", o.sample_id, o.words if public[o.question_id] else "withheld")

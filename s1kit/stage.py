@@ -140,6 +140,7 @@ class Stage:
     def finish(self) -> None:
         """Write the receipt: from now on the stage is done."""
         from s1kit import __version__
+        from s1kit.environment import environment
 
         write_json(
             self.receipt_path,
@@ -153,6 +154,7 @@ class Stage:
                 "config": self.config,
                 "inputs": self.inputs,
                 "counts": dict(sorted(self.counts.items())),
+                "environment": environment(),
                 **self.figures,
             },
         )

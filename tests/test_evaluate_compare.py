@@ -39,6 +39,7 @@ def test_runs_are_held_against_the_first_one(tmp_path: Path) -> None:
     page = compare(folders, tmp_path / "out").read_text()
     assert "deaf is the control" in page
     assert (tmp_path / "out" / "compare.png").exists()
+    assert page.count('data-kind="fixed"') >= 8  # the questions that only the second run answers
 
 
 def test_report_takes_run_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -7,7 +7,19 @@ from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1] / "s1kit"
 LAYERS = [
-    {"errors", "extensions", "records", "questions", "stage", "recipe", "recipes", "journal", "html", "progress"},
+    {
+        "environment",
+        "errors",
+        "extensions",
+        "records",
+        "questions",
+        "stage",
+        "recipe",
+        "recipes",
+        "journal",
+        "html",
+        "progress",
+    },
     {"forcing"},
     {"completions", "analysis", "providers", "grade", "tiny"},
     {"engines", "executors"},

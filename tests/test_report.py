@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import zipfile
@@ -53,7 +54,7 @@ def test_the_report_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
     evaluate(recipe, run)
     stage = report(recipe, run)
     html = (stage.folder / "report.html").read_text()
-    assert not re.findall(r'(?:src|href)="(?!#|\.\./)[^"]+"', html)
+    assert not re.findall(r'(?:src|href)="(?!#|\.\./|settings\.)[^"]+"', html)
     assert "url(http" not in html
     assert "@import" not in html
     checker = Balance()
@@ -62,7 +63,15 @@ def test_the_report_is_one_file_that_fetches_nothing(tmp_path: Path) -> None:
     assert html.count("<figure>") == 2
     for name in ("curve", "panels"):
         assert (stage.folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
-        assert "<svg" in (stage.folder / f"{name}.svg").read_text()
+        assert (stage.folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
+        for width in ("", "-column"):
+            assert "<svg" in (stage.folder / f"{name}{width}.svg").read_text()
+    rows = list(csv.DictReader((stage.folder / "settings.csv").read_text().splitlines()))
+    assert {"64 tokens", "1 Wait"} <= {row["setting"] for row in rows}
+    assert all(float(r["accuracy_low"]) <= float(r["accuracy"]) <= float(r["accuracy_high"]) for r in rows)
+    assert (stage.folder / "settings.tex").read_text().count(r"\\") >= len(rows)
+    assert "<strong>evaluate</strong>: s1kit" in html
+    assert re.search(r'<tr id="q-[0-9a-f]{16}" data-kind="(right|wrong|fixed|broken|)">', html)
     assert '<mark title="forced: wait">' in html
     assert "within noise" in html
     again = (report(recipe, run).folder / "report.html").read_text()
@@ -117,6 +126,7 @@ def test_every_template_is_in_the_wheel(tmp_path: Path) -> None:
     root = Path(s1kit.__file__).parent
     templates = {str(p.relative_to(root.parent)) for p in root.rglob("templates/*")}
     assert {"s1kit/html/templates/page.css", "s1kit/report/templates/report.jinja"} <= templates
+    pytest.importorskip("hatch_fancy_pypi_readme", reason="the wheel's README needs it")
     build = pytest.importorskip("hatchling.builders.wheel", reason="hatchling builds the wheel")
     (wheel,) = build.WheelBuilder(str(root.parent)).build(directory=str(tmp_path), versions=["standard"])
     assert templates <= set(zipfile.ZipFile(wheel).namelist())
@@ -210,4 +220,4 @@ def test_several_benchmarks_have_a_panel_each_with_the_numbers_printed_for_it(tm
     html = (report(recipe, run).folder / "report.html").read_text()
     panels = html[html.index("By kind of question") :]
     assert panels.index(">easy</text>") < panels.index(">big</text>") < panels.index(">hard</text>")
-    assert panels.count(">big</text>") == 1
+    assert panels.count(">big</text>") == 2  # on the page and in one column

@@ -25,7 +25,7 @@ from s1kit.recipe import Recipe
 from s1kit.records import Setting
 from s1kit.report import view
 from s1kit.report.curves import draw_lines
-from s1kit.report.figures import COLOURS, as_svg, inline, save
+from s1kit.report.figures import COLOURS, Width, write_figure
 from s1kit.report.report import body_of, findings_of
 from s1kit.report.sentences import WITHIN_NOISE, points
 from s1kit.stage import Run
@@ -108,9 +108,7 @@ def compare(folders: Sequence[Path], out: Path, title: str = "", description: st
     settings = shared_settings(runs)
     found = differences(runs, settings)
     out.mkdir(parents=True, exist_ok=True)
-    with _draw(runs)() as drawn:
-        svg = as_svg(drawn)
-        save(drawn, svg, out / "compare")
+    figure = write_figure(_draw(runs), "runs compared", out / "compare")
     title = title or " · ".join(r.name for r in runs)
     fullest = max(runs, key=lambda r: len(r.findings.results.draws))
     shown = {
@@ -121,8 +119,11 @@ def compare(folders: Sequence[Path], out: Path, title: str = "", description: st
         "num_questions": len(runs[0].findings.results.questions),
         "lines": describe(runs),
         "notes": list(dict.fromkeys(note for r in runs for note in view.notes(r.recipe))),
-        "figure": inline(svg, "runs compared"),
+        "figure": figure,
         "differences": [(s, [d for d in found if d.setting == s]) for s in settings],
+        "changed": changed(runs),
+        "main": _main_settings(runs),
+        "names": [r.name for r in runs],
         "training": view.training([(r.name, r.run.folder) for r in runs]),
         "fullest": fullest,
     }
@@ -141,6 +142,26 @@ def describe(runs: Sequence[Compared]) -> list[str]:
     ]
 
 
+def changed(runs: Sequence[Compared]) -> list[dict[str, Any]]:
+    """Questions that another run answers better or worse than the control, in the last of the main settings."""
+    main = _main_settings(runs)
+    if not main:
+        return []
+    questions = {q.id: q for q in runs[0].findings.results.questions}
+    shares = [
+        dict(zip(d.question_ids, d.correct.mean(axis=1).tolist(), strict=True))
+        for d in (r.draws(main[-1]) for r in runs)
+    ]
+    rows = []
+    for question_id, control in shares[0].items():
+        others = [share.get(question_id) for share in shares[1:]]
+        kinds = {view.kind_of([control, other]) for other in others} & {"fixed", "broken"}
+        if kinds:
+            row = {"question": questions[question_id], "shares": [control, *others], "kinds": " ".join(sorted(kinds))}
+            rows.append(row)
+    return rows
+
+
 def _main_settings(runs: Sequence[Compared]) -> list[Setting]:
     """The largest budget without a Wait, and with the number of Waits that is best for the control."""
     findings = runs[0].findings
@@ -153,9 +174,9 @@ def _main_settings(runs: Sequence[Compared]) -> list[Setting]:
     return [s for s in wanted if s in shared_settings(runs)]
 
 
-def _draw(runs: Sequence[Compared]) -> Callable[[], Any]:
+def _draw(runs: Sequence[Compared]) -> Callable[..., Any]:
     @contextmanager
-    def draw() -> Iterator[Any]:
+    def draw(preset: Width = "page") -> Iterator[Any]:
         lines: list[tuple[str, str, Sequence[Point], Any]] = []
         for i, run in enumerate(runs):
             colour = LINES[i % len(LINES)]
@@ -163,7 +184,7 @@ def _draw(runs: Sequence[Compared]) -> Callable[[], Any]:
             lines.append((run.name, colour, run.findings.by_waits or run.findings.by_budget, "-"))
             if run.findings.by_waits:
                 lines.append(("", colour, run.findings.by_budget, (0, (1, 2))))
-        with draw_lines(lines) as figure:
+        with draw_lines(lines, preset) as figure:
             yield figure
 
     return draw

@@ -10,31 +10,43 @@ from typing import TYPE_CHECKING, Any
 from s1kit.analysis import methods
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.results import Point
-from s1kit.report.figures import COLOURS, canvas, draw_baseline, draw_line, draw_numbers, draw_other_model, token_axis
+from s1kit.report.figures import (
+    COLOURS,
+    Width,
+    canvas,
+    draw_baseline,
+    draw_line,
+    draw_numbers,
+    draw_other_model,
+    token_axis,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 
+ABOVE: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.0, 1.0)}
+"""Where a legend stands in one column: over the axes, which have no room for it."""
+
 NAMED_PANEL = 3.4
 """Inches that a panel is high which names others' numbers at its side."""
 
 
-def draw_curve(findings: Findings) -> Callable[[], Any]:
+def draw_curve(findings: Findings) -> Callable[..., Any]:
     """The scaling curve: accuracy against thinking, by budget, by Waits, and by votes at the same price."""
 
     @contextmanager
-    def draw() -> Iterator[Figure]:
-        with canvas(8.6, 4.9) as (figure, (axes,)):
-            _curve_on(axes, findings)
+    def draw(preset: Width = "page") -> Iterator[Figure]:
+        with canvas(8.6, 4.9, preset=preset) as (figure, (axes,)):
+            _curve_on(axes, findings, preset)
             figure.tight_layout(pad=0.8)
             yield figure
 
     return draw
 
 
-def _curve_on(axes: Axes, findings: Findings) -> None:
+def _curve_on(axes: Axes, findings: Findings, preset: Width) -> None:
     numbers = findings.numbers_of(None)
     tokens = [p.tokens for p in _all_points(findings)] + [n.thinking_tokens or 0 for n in numbers]
     place = token_axis(axes, [t for t in tokens if t > 0])
@@ -55,7 +67,7 @@ def _curve_on(axes: Axes, findings: Findings) -> None:
     axes.set_ylim(0, 100)
     axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
     axes.set_xlabel("thinking tokens a question, average (log scale)")
-    _legend(axes, findings)
+    _legend(axes, findings, preset)
 
 
 def _all_points(findings: Findings) -> list[Point]:
@@ -79,7 +91,7 @@ def _name_points(axes: Axes, findings: Findings, place: Callable[[float], float]
             textcoords="offset points",
             ha=align,
             color=COLOURS[colour],
-            fontsize=9,
+            fontsize="small",
             zorder=5,
         )
 
@@ -93,7 +105,7 @@ def _name_points(axes: Axes, findings: Findings, place: Callable[[float], float]
         write(point, f"{point.votes}", "votes", (0, -15))
 
 
-def _legend(axes: Axes, findings: Findings) -> None:
+def _legend(axes: Axes, findings: Findings, preset: Width) -> None:
     entries = [
         (bool(findings.by_waits), "waits", "Waits under the largest budget (0, 1, 2, ...)"),
         (bool(findings.by_budget), "budget", "thinking budget, stopping when it wants"),
@@ -109,9 +121,9 @@ def _legend(axes: Axes, findings: Findings) -> None:
     axes.legend(
         handles,
         [text for _, text in shown],
-        loc="upper left",
+        **({"loc": "upper left"} if preset == "page" else ABOVE),
         frameon=False,
-        fontsize=9.5,
+        fontsize="small",
         labelcolor=COLOURS["ink"],
         handlelength=1.4,
         borderaxespad=0.2,
@@ -119,7 +131,7 @@ def _legend(axes: Axes, findings: Findings) -> None:
     )
 
 
-def draw_methods(findings: Findings) -> Callable[[], Any]:
+def draw_methods(findings: Findings) -> Callable[..., Any]:
     """All methods, each as a line of its points. What was asked for and also forced is dotted, in the same colour."""
     series: list[tuple[str, str, Sequence[Point], Any]] = [
         ("Waits", "waits", findings.by_waits, "-"),
@@ -131,16 +143,16 @@ def draw_methods(findings: Findings) -> Callable[[], Any]:
         family = name.removesuffix(methods.AND_FORCED)
         colour = colours.setdefault(family, f"m{1 + len(colours) % 7}")
         series.append((name, colour, points, "-" if name == family else (0, (1, 1.6))))
-    return lambda: draw_lines(series)
+    return lambda preset="page": draw_lines(series, preset)
 
 
 @contextmanager
-def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]]) -> Iterator[Figure]:
+def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]], preset: Width = "page") -> Iterator[Figure]:
     """Lines of points on common axes: name, colour, points, line style. A line without a name is not in the legend."""
     from matplotlib.lines import Line2D
 
     shown = [line for line in series if line[2]]
-    with canvas(8.6, 5.2) as (figure, (axes,)):
+    with canvas(8.6, 5.2, preset=preset) as (figure, (axes,)):
         place = token_axis(axes, [p.tokens for _, _, points, _ in shown for p in points if p.tokens > 0])
         for _, colour, points, style in shown:
             draw_line(axes, points, colour, place, band=False, style=style if len(points) > 1 else "None")
@@ -148,13 +160,15 @@ def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]]) -> Itera
         axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
         axes.set_xlabel("thinking tokens a question, all draws together, average (log scale)")
         named = [(name, colour, style) for name, colour, _, style in shown if name]
-        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(named) > 5 else {"loc": "upper left"}
+        is_beside = len(named) > 5 and preset == "page"
+        place_of_legend = {"loc": "upper left"} if preset == "page" else ABOVE
+        beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if is_beside else place_of_legend
         axes.legend(
             [Line2D([], [], color=COLOURS[colour], linewidth=2.4, linestyle=style) for _, colour, style in named],
             [name for name, _, _ in named],
             **beside,
             frameon=False,
-            fontsize=9,
+            fontsize="small",
             labelcolor=COLOURS["ink"],
             handlelength=1.4,
         )
@@ -162,12 +176,12 @@ def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]]) -> Itera
         yield figure
 
 
-def draw_loss(losses: Sequence[tuple[int, float]]) -> Callable[[], Any]:
+def draw_loss(losses: Sequence[tuple[int, float]]) -> Callable[..., Any]:
     """Training loss by optimiser step, on a log scale."""
 
     @contextmanager
-    def draw() -> Iterator[Figure]:
-        with canvas(8.6, 2.6) as (figure, (axes,)):
+    def draw(preset: Width = "page") -> Iterator[Figure]:
+        with canvas(8.6, 2.6, preset=preset) as (figure, (axes,)):
             axes.plot([s for s, _ in losses], [v for _, v in losses], color=COLOURS["budget"], linewidth=1.5)
             axes.set_yscale("log")
             axes.set_xlabel("optimiser step")
@@ -179,20 +193,20 @@ def draw_loss(losses: Sequence[tuple[int, float]]) -> Callable[[], Any]:
     return draw
 
 
-def draw_panels(findings: Findings) -> Callable[[], Any]:
+def draw_panels(findings: Findings) -> Callable[..., Any]:
     """One small curve for each source of questions, after Figure 1 of the paper; below each other where they have names
     at their sides."""
 
     @contextmanager
-    def draw() -> Iterator[Figure]:
+    def draw(preset: Width = "page") -> Iterator[Figure]:
         sources = findings.sources
         named = len(findings.benchmarks) > 1 and bool(findings.numbers)
         rows, height = (len(sources), NAMED_PANEL) if named else (1, 2.9)
-        with canvas(8.6, rows * height, panels=len(sources), rows=rows) as (figure, all_axes):
+        with canvas(8.6, rows * height, panels=len(sources), rows=rows, preset=preset) as (figure, all_axes):
             for axes, source in zip(all_axes, sources, strict=True):
                 _panel_on(axes, findings, source)
             all_axes[0].set_yticks(range(0, 101, 25), [f"{y} %" for y in range(0, 101, 25)])
-            figure.supxlabel("thinking tokens a question, average", color=COLOURS["muted"], fontsize=10)
+            figure.supxlabel("thinking tokens a question, average", color=COLOURS["muted"], fontsize="small")
             figure.tight_layout(pad=0.8)
             yield figure
 
@@ -230,4 +244,4 @@ def _panel_on(axes: Axes, findings: Findings, source: str) -> None:
     axes.set_ylim(0, 100)
     ticks = [t for t in axes.get_xticks() if t == int(t)]
     axes.set_xticks(ticks[:: max(1, len(ticks) // 3)], [f"{2 ** int(t):,}" for t in ticks[:: max(1, len(ticks) // 3)]])
-    axes.set_title(source, fontsize=10.5, color=COLOURS["ink"], loc="left", pad=8)
+    axes.set_title(source, fontsize="medium", color=COLOURS["ink"], loc="left", pad=8)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.results import Point
@@ -66,15 +66,28 @@ STYLE = {
     "axes.facecolor": COLOURS["paper"],
     "savefig.facecolor": COLOURS["paper"],
     "svg.fonttype": "none",
+    "pdf.fonttype": 42,
     "svg.hashsalt": "s1kit",
     "lines.solid_capstyle": "round",
     "lines.solid_joinstyle": "round",
 }
 
 
+Width = Literal["page", "column"]
+"""`page`: as wide as the report; `column`: one column of a paper or a phone, with smaller letters."""
+
+COLUMN, COLUMN_FONT = 3.4, 7.0
+"""Inches and points of a figure in one column."""
+
+
 @contextmanager
-def canvas(width: float, height: float, panels: int = 1, rows: int = 1) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure in the report's style, inches wide and high, closed afterwards. MissingExtra without matplotlib."""
+def canvas(
+    width: float, height: float, panels: int = 1, rows: int = 1, preset: Width = "page"
+) -> Iterator[tuple[Figure, list[Axes]]]:
+    """A figure in the report's style, inches wide and high, closed afterwards. MissingExtra without matplotlib.
+
+    In one column it is narrower, less high, and its panels stand below each other.
+    """
     try:
         import logging
 
@@ -85,12 +98,33 @@ def canvas(width: float, height: float, panels: int = 1, rows: int = 1) -> Itera
     except ImportError as error:
         raise MissingExtra("the report", "matplotlib", extra="report") from error
     mpl.use("agg")
-    with mpl.rc_context(STYLE):
+    style: dict[str, Any] = STYLE
+    if preset == "column":
+        rows, height = panels, max(2.5, 1.5 * panels) if panels > 1 else min(height, 2.6)
+        width, style = COLUMN, STYLE | {"font.size": COLUMN_FONT, "xtick.major.pad": 3}
+    with mpl.rc_context(style):
         figure, axes = pyplot.subplots(rows, panels // rows, figsize=(width, height), squeeze=False, sharey=True)
         try:
             yield figure, list(axes.ravel())
         finally:
             pyplot.close(figure)
+
+
+def write_figure(draw: Callable[..., Any], title: str, path: Path) -> Markup:
+    """Draw a figure for the page, and write it as SVG, PDF and PNG; as `...-column.svg` in one column of a paper.
+
+    `draw(preset)` is a context manager that gives the figure. On a narrow screen the page shows the column.
+    """
+    with draw("page") as figure:
+        broad = as_svg(figure)
+        figure.savefig(path.with_suffix(".png"), dpi=200)
+        figure.savefig(path.with_suffix(".pdf"), metadata={"CreationDate": None})
+    with draw("column") as figure:
+        narrow = as_svg(figure)
+    path.with_suffix(".svg").write_text(broad, encoding="utf-8")
+    path.with_name(f"{path.name}-column.svg").write_text(narrow, encoding="utf-8")
+    both = '<div class="broad">{}</div><div class="narrow">{}</div>'
+    return Markup(both).format(inline(broad, title, "broad"), inline(narrow, title, "narrow"))
 
 
 def as_svg(figure: Figure) -> str:
@@ -100,13 +134,7 @@ def as_svg(figure: Figure) -> str:
     return buffer.getvalue()
 
 
-def save(figure: Figure, svg: str, path: Path) -> None:
-    """As `path` with .svg and .png: the same picture, twice."""
-    figure.savefig(path.with_suffix(".png"), dpi=200)
-    path.with_suffix(".svg").write_text(svg, encoding="utf-8")
-
-
-def inline(svg: str, title: str) -> Markup:
+def inline(svg: str, title: str, kind: str) -> Markup:
     """An SVG as an element whose colours are the page's and whose words are read aloud as `title`."""
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg[svg.index("<svg") :], flags=re.S)
     for name, value in COLOURS.items():
@@ -114,7 +142,7 @@ def inline(svg: str, title: str) -> Markup:
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--sans)", svg)
     svg = re.sub(r'width="[\d.]+pt" height="[\d.]+pt"', "", svg, count=1)
     # Two figures on one page must not share the ids of their clip paths.
-    mark = re.sub(r"\W", "", title)[:40]
+    mark = kind + re.sub(r"\W", "", title)[:40]
     svg = re.sub(r'(id="|url\(#|href="#)', rf"\g<1>{mark}-", svg)
     return Markup(svg.replace("<svg ", f'<svg role="img" aria-label="{escape(title)}" ', 1))
 
@@ -171,7 +199,13 @@ def draw_other_model(axes: Axes, point: Point, colour: str, place: Callable[[flo
         [x], [y], yerr=[[y - low], [high - y]], fmt="D", color=COLOURS[colour], markersize=5, elinewidth=1, zorder=4
     )
     axes.annotate(
-        point.name, (x, y), xytext=(7, 0), textcoords="offset points", va="center", fontsize=9, color=COLOURS[colour]
+        point.name,
+        (x, y),
+        xytext=(7, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize="small",
+        color=COLOURS[colour],
     )
 
 
@@ -198,7 +232,7 @@ def draw_numbers(
                 textcoords="offset points",
                 ha="right",
                 va="center",
-                fontsize=8.5,
+                fontsize="small",
                 color=muted,
             )
     without = sorted((n for n in numbers if n.thinking_tokens is None), key=lambda n: n.accuracy)
@@ -212,7 +246,7 @@ def draw_numbers(
             xytext=(1.015, at),
             textcoords=("axes fraction", "data"),
             va="center",
-            fontsize=8.5,
+            fontsize="small",
             color=muted,
             annotation_clip=False,
         )

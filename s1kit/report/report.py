@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +16,11 @@ from s1kit.recipe import Recipe
 from s1kit.records import Question
 from s1kit.report import view
 from s1kit.report.curves import draw_curve, draw_loss, draw_methods, draw_panels
-from s1kit.report.figures import as_svg, inline, save
+from s1kit.report.figures import write_figure
 from s1kit.report.provenance import Provenance, read_provenance
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline, text_curve
+from s1kit.report.tables import as_csv, as_latex
 from s1kit.stage import RECEIPT, Run, Stage, hash_file
 
 MAX_PANELS = 6
@@ -64,14 +65,16 @@ def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
 
 def body_of(run: Run, recipe: Recipe, findings: Findings, folder: Path, to_run: str | None = None) -> dict[str, Any]:
     """What the page says of one run, for `body.jinja`; its figures are also written into `folder`."""
-    figures = {"curve": _figure(draw_curve(findings), "accuracy against thinking tokens", folder / "curve")}
+    figures = {"curve": write_figure(draw_curve(findings), "accuracy against thinking tokens", folder / "curve")}
     if findings.others:
         title = "accuracy against thinking tokens for every method"
-        figures["methods"] = _figure(draw_methods(findings), title, folder / "methods")
+        figures["methods"] = write_figure(draw_methods(findings), title, folder / "methods")
     if 2 <= len(findings.sources) <= MAX_PANELS:
         title = "accuracy against thinking tokens by kind of question"
-        figures["panels"] = _figure(draw_panels(findings), title, folder / "panels")
+        figures["panels"] = write_figure(draw_panels(findings), title, folder / "panels")
     found = view.body(run, recipe, findings, figures, to_run)
+    for name, text in (("settings.csv", as_csv(found["groups"])), ("settings.tex", as_latex(found["groups"]))):
+        (folder / name).write_text(text, encoding="utf-8")
     return found | {"figures": defaultdict(Markup, figures | _loss(found["provenance"], folder))}
 
 
@@ -118,12 +121,4 @@ def findings_of(run: Run, votes: Sequence[int]) -> Findings:
 def _loss(found: Provenance, folder: Path) -> dict[str, Markup]:
     if not found.losses:
         return {}
-    return {"loss": _figure(draw_loss(found.losses), "training loss by optimiser step", folder / "loss")}
-
-
-def _figure(draw: Callable[[], Any], title: str, path: Path) -> Markup:
-    """For the page, and beside it as SVG and PNG."""
-    with draw() as drawn:
-        svg = as_svg(drawn)
-        save(drawn, svg, path)
-        return inline(svg, title)
+    return {"loss": write_figure(draw_loss(found.losses), "training loss by optimiser step", folder / "loss")}

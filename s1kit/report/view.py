@@ -250,12 +250,28 @@ def flip_map(findings: Findings) -> dict[str, Any]:
     return {"path": "".join(cells), "labels": labels, "width": FLIP_WIDTH, "height": len(rows) * FLIP_HEIGHT}
 
 
-def verdicts(findings: Findings) -> tuple[list[str], list[tuple[Question, list[float | None]]]]:
-    """Each question with its first draw's outcome under each budget or number of Waits, and those as columns."""
+def verdicts(findings: Findings) -> tuple[list[str], list[tuple[Question, list[float | None], str]]]:
+    """Names of the budgets or numbers of Waits; each question with its share of right draws under each, and its kind.
+
+    The kind is `right`, `wrong`, `fixed` or `broken` from the first column to the last, or empty.
+    """
     shown = findings.by_waits or findings.by_budget
     columns = [str(p.draws.setting.num_waits) if findings.by_waits else p.name for p in shown]
-    found = [dict(zip(p.draws.question_ids, p.outcomes[:, 0].tolist(), strict=True)) for p in shown]
-    return columns, [(q, [one.get(q.id) for one in found]) for q in findings.results.questions]
+    found = [dict(zip(p.draws.question_ids, p.outcomes.mean(axis=1).tolist(), strict=True)) for p in shown]
+    rows = [(q, [one.get(q.id) for one in found]) for q in findings.results.questions]
+    return columns, [(q, outcomes, kind_of(outcomes)) for q, outcomes in rows]
+
+
+def kind_of(outcomes: Sequence[float | None]) -> str:
+    """How a question fared over several settings.
+
+    >>> kind_of([1.0, 1.0]), kind_of([0.0, 0.0, 1.0]), kind_of([1.0, None, 0.25]), kind_of([0.0, 1.0, 0.0])
+    ('right', 'fixed', 'broken', '')
+    """
+    known = [o for o in outcomes if o is not None]
+    if not known or known[0] == known[-1]:
+        return "right" if known and set(known) == {1.0} else "wrong" if set(known) == {0.0} else ""
+    return "fixed" if known[-1] > known[0] else "broken"
 
 
 def origins(found: Provenance, recipe: Recipe, to_run: str | None) -> dict[str, Any]:

@@ -1,0 +1,38 @@
+"""Where something was computed and with what: for receipts, so that a number can be made again."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shlex
+import sys
+from importlib import metadata
+from pathlib import Path
+
+PACKAGES = ("numpy", "torch", "transformers", "tokenizers", "vllm", "llama_cpp_python", "math_verify", "scipy")
+"""Whose version can change a number."""
+
+
+def environment() -> dict[str, object]:
+    """Python, machine, versions of what is loaded, and the command; no name of a host or a user, no key."""
+    loaded = {name for name in PACKAGES if name.removesuffix("_python") in sys.modules}
+    return {
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_gpus()}",
+        "packages": {name: metadata.version(name) for name in PACKAGES if name in loaded},
+        "command": _command(),
+    }
+
+
+def _gpus() -> str:
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_available():
+        return ""
+    return f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+
+
+def _command() -> str:
+    """The `s1kit` command that is running; empty in another program."""
+    if Path(sys.argv[0]).name not in ("s1kit", "__main__.py"):
+        return ""
+    return shlex.join(["s1kit", *sys.argv[1:]])

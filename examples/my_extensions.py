@@ -6,11 +6,14 @@ Each is named as `my_extensions:<function>`; a package can offer them as entry p
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from random import Random
 
 from s1kit.curate.quality import DropReason
 from s1kit.curate.selection import Candidate, Pick
+from s1kit.forcing.formats import FORMATS, ThinkingFormat
+from s1kit.grade import Judgement
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
 
@@ -55,3 +58,18 @@ def parrot(recipe: Recipe) -> Parrot:
 def sums() -> list[Question]:
     """A benchmark: questions with solutions."""
     return [Question(text=f"What is {n} + {n}?", solution=str(2 * n)) for n in range(3)]
+
+
+def whole_number(answer: str, solution: str, kind: str = "", question: str = "") -> Judgement:
+    """A grader: the last whole number of the answer is the solution's."""
+    numbers = re.findall(r"-?\d+", answer)
+    if not numbers:
+        return Judgement("abstain", "no number")
+    return Judgement("correct" if numbers[-1] == solution else "wrong", f"{numbers[-1]} and {solution}", numbers[-1])
+
+
+def reflect() -> ThinkingFormat:
+    """A thinking format: what `train.format` and `--format` name."""
+    return ThinkingFormat(
+        name="reflect", open="<reflect>\n", end="</reflect>\n", chat_template=FORMATS["s1"].chat_template
+    )

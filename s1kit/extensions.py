@@ -1,7 +1,8 @@
 """Functions of the user's own in a recipe: `module:function`, or the name of an entry point of an installed package.
 
 A module is looked for beside the recipe's command (the current folder) and among what is installed. The groups of
-entry points are `s1kit.quality`, `s1kit.selection`, `s1kit.domains`, `s1kit.teacher` and `s1kit.benchmark`.
+entry points are `s1kit.quality`, `s1kit.selection`, `s1kit.domains`, `s1kit.teacher`, `s1kit.benchmark`,
+`s1kit.grader` and `s1kit.format`. References stand in recipes and on the command line; none is taken from data.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any, Literal
 
 from s1kit.errors import InputError, nearest
 
-Kind = Literal["quality", "selection", "domains", "teacher", "benchmark"]
+Kind = Literal["quality", "selection", "domains", "teacher", "benchmark", "grader", "format"]
 
 
 def load_extension(reference: str, kind: Kind, where: str) -> Callable[..., Any] | None:

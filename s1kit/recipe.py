@@ -177,6 +177,8 @@ class Curate(Config):
     """Preset: s1, s1-notebook, random, longest, diverse, full, limo, shortest-correct."""
     judge: str = ""
     """A chat model asked where the grader's rules disagree; empty: the grader abstains there."""
+    grader: str = ""
+    """A grader of your own as `module:function`, which gets answer, solution, kind and question; empty: s1kit's."""
     also: list[str] = Field(default_factory=list)
     """Further presets drawn from the same candidates, for comparison; each in shards of its name."""
     num: int = Field(default=1000, ge=1)
@@ -249,7 +251,7 @@ class Train(Config):
     tokenizer: str = ""
     """A folder, a tokenizer.json(.gz) file or `hf:<Hub id>`, where it is not the base's own."""
     format: str = "s1"
-    """Thinking format to train."""
+    """Thinking format to train: a known name, or `module:function` of your own that returns a ThinkingFormat."""
     epochs: int = Field(default=5, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after so many optimiser steps; None: all epochs."""
@@ -310,6 +312,8 @@ class Evaluate(Config):
     """A model that answers directly, for comparison; empty: none."""
     benchmarks: list[str] = Field(default_factory=list)
     """Built-in names, or files of questions."""
+    grader: str = ""
+    """A grader of your own as `module:function`, as in `curate.grader`; empty: s1kit's."""
     num_questions: int | None = Field(default=None, ge=1)
     """At most so many a benchmark, drawn with the seed."""
     max_tokens: list[int] = Field(default_factory=list)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,9 @@ import pytest
 from s1kit.curate.quality import rules_of
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks
-from s1kit.records import Sample
+from s1kit.forcing.formats import find_format, load_format
+from s1kit.grade import load_grader
+from s1kit.records import Generation, Sample
 from s1kit.stage import read_rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -37,6 +42,10 @@ def test_functions_of_ones_own_are_named_in_a_recipe(tmp_path: Path) -> None:
     assert samples[0].picked_by == "shortest:rank=0"
     assert {s.trace.teacher for s in samples} == {"parrot"}
     assert {s.trace.question.domain for s in samples} <= {"long", "short"}
+    shards = sorted((tmp_path / "my-extensions" / "evaluate").glob("generations-*.parquet"))
+    generations = list(read_rows(shards, Generation))
+    assert len(generations) == 3
+    assert all(" and " in g.evidence or g.evidence == "no number" for g in generations), "the grader's own words"
 
 
 def test_a_benchmark_of_ones_own_is_loaded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,3 +63,94 @@ def test_a_function_that_is_not_there_is_refused(
     monkeypatch.chdir(EXAMPLES)
     with pytest.raises(InputError, match=complaint):
         rules_of([reference])
+
+
+def test_a_grader_of_ones_own_judges_the_generations(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "s1kit", "grade", "rows.jsonl", "--grader", "my_extensions:whole_number"]
+    rows = [{"answer": "It is 12, so 7.", "solution": "7"}, {"answer": "none", "solution": "7"}]
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "my_extensions.py").write_text((EXAMPLES / "my_extensions.py").read_text())
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=120, check=True)
+    assert [json.loads(line)["verdict"] for line in done.stdout.splitlines()] == ["correct", "abstain"]
+    assert json.loads(done.stdout.splitlines()[0])["evidence"] == "7 and 7"
+
+
+def test_a_thinking_format_of_ones_own_is_found_by_name_and_never_from_a_models_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    assert find_format("my_extensions:reflect").open == "<reflect>\n"
+    (tmp_path / "thinking_format.json").write_text('{"extends": "my_extensions:reflect"}')
+    with pytest.raises(InputError, match="unknown thinking format"):
+        load_format(tmp_path)
+
+
+def test_what_a_grader_or_format_of_ones_own_returns_is_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_functions.py").write_text(
+        "def says_yes(answer, solution, kind, question): return 'yes'\n"
+        "def same(answer, solution, kind, question): return answer == solution\n"
+        "def nothing(): return None\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    assert load_grader(own="own_functions:same")("1", "1").verdict == "correct"
+    with pytest.raises(InputError, match=r"own_functions:says_yes returned 'yes'.*Return a Judgement"):
+        load_grader(own="own_functions:says_yes")("1", "1")
+    with pytest.raises(InputError, match="own_functions:nothing returned None"):
+        find_format("own_functions:nothing")
+    with pytest.raises(InputError, match="no grader 'strict'"):
+        load_grader(own="strict")
+
+
+ENTRY_POINTS = {
+    "quality": "short",
+    "selection": "shortest",
+    "domains": "by_length",
+    "teacher": "parrot",
+    "benchmark": "sums",
+    "grader": "whole_number",
+    "format": "reflect",
+}
+
+
+def write_wheel(folder: Path) -> Path:
+    """A package that offers the example's functions as entry points."""
+    points = "".join(f"[s1kit.{kind}]\nmine-{kind} = s1kit_plugin:{name}\n\n" for kind, name in ENTRY_POINTS.items())
+    files = {
+        "s1kit_plugin.py": (EXAMPLES / "my_extensions.py").read_text(encoding="utf-8"),
+        "s1kit_plugin-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: s1kit-plugin\nVersion: 1.0\n",
+        "s1kit_plugin-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        "s1kit_plugin-1.0.dist-info/entry_points.txt": points,
+    }
+    files["s1kit_plugin-1.0.dist-info/RECORD"] = "".join(f"{name},,\n" for name in files)
+    path = folder / "s1kit_plugin-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(path, "w") as wheel:
+        for name, text in files.items():
+            wheel.writestr(name, text)
+    return path
+
+
+def test_an_installed_package_offers_every_kind_by_a_short_name(tmp_path: Path) -> None:
+    wheel = write_wheel(tmp_path)
+    install = ["-m", "pip", "install", "-q", "--no-index", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run([sys.executable, *install], check=True, capture_output=True, timeout=120)
+    code = (
+        "from s1kit.extensions import load_extension\n"
+        f"for kind in {list(ENTRY_POINTS)!r}:\n"
+        "    print(load_extension(f'mine-{kind}', kind, 'recipe').__name__)\n"
+    )
+    paths = os.pathsep.join([str(tmp_path / "site"), str(EXAMPLES.parent)])
+    env = os.environ | {"PYTHONPATH": paths}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == list(ENTRY_POINTS.values())
+    overrides = [f"{place}=mine-{kind}" for place, kind in (
+        ("distill.teacher", "teacher"), ("curate.domains", "domains"), ("curate.selection", "selection"),
+        ("curate.grader", "grader"), ("evaluate.grader", "grader"), ("train.format", "format"),
+    )]  # fmt: skip
+    lists = ['curate.quality=["mine-quality"]', 'evaluate.benchmarks=["mine-benchmark"]']
+    command = ["-m", "s1kit", "check", str(EXAMPLES / "my_extensions.toml"), *overrides, *lists, f"out={tmp_path}"]
+    check = subprocess.run(
+        [sys.executable, *command], env=env, capture_output=True, text=True, cwd=tmp_path, timeout=120
+    )
+    assert check.returncode == 0, check.stdout + check.stderr

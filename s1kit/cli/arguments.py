@@ -100,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
 
     grade.add_argument("--judge", default="", metavar="M", help="a chat model to ask where the rules disagree")
+    grade.add_argument("--grader", default="", metavar="MODULE:FUNCTION", help="a grader of your own")
 
     show = add("show", "show", "a stage file, a run folder or a journal, for people")
     show.add_argument("path", metavar="PATH")

@@ -17,7 +17,7 @@ def main(given: argparse.Namespace) -> int:
     from s1kit.grade import load_grader
     from s1kit.grade.files import grade_file
 
-    grader = load_grader(judge=given.judge, journal_path=str(path.parent / "journal.sqlite"))
+    grader = load_grader(judge=given.judge, journal_path=str(path.parent / "journal.sqlite"), own=given.grader)
     counts = grade_file(path, out=sys.stdout, grader=grader)
     total = sum(counts.values())
     shares = ", ".join(f"{counts[v]:,} {v} ({counts[v] / max(total, 1):.1%})" for v in ("correct", "wrong", "abstain"))

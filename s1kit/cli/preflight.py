@@ -15,6 +15,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from s1kit.cli.references import check_chat, check_engine, check_model, require
 from s1kit.errors import InputError
 from s1kit.extensions import load_extension
+from s1kit.grade.load import find_grader
 from s1kit.recipe import Recipe
 from s1kit.stage import RECEIPT
 
@@ -241,7 +242,9 @@ def _curate(recipe: Recipe, found: _Collected) -> None:
         found.add(f"keep_band is [{low:g}, {high:g}]", "curate.keep_band", "Give two shares from 0 to 1, in order.")
     if config.judge:
         found.run(check_chat, config.judge, "curate.judge")
-    if config.students or "complete" in config.quality:
+    if config.grader:
+        found.run(find_grader, config.grader)
+    elif config.students or "complete" in config.quality:
         found.run(require, "math_verify", "grading", "grade")
 
 
@@ -329,25 +332,33 @@ def _evaluate(recipe: Recipe, found: _Collected) -> None:
         found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
     if not config.benchmarks:
         found.add("no benchmark", "evaluate.benchmarks", 'Name one, for example ["tiny"].')
-    for name in config.benchmarks:
-        found.run(_check_benchmark, name, recipe)
+    needs_formulas = [found.run(_check_benchmark, name, recipe) for name in config.benchmarks]
     found.run(settings_of, config.comparators)
     found.run(check_models, config.comparators)
     for comparator in config.comparators:
         for file in (comparator.file, comparator.numbers if comparator.numbers != "s1-paper" else ""):
             if file and not Path(file).exists():
                 found.add(f"there is no file {file!r}", "evaluate.comparators", "Check the path.")
-    found.run(require, "math_verify", "grading", "grade")
+    if config.grader:
+        found.run(find_grader, config.grader)
+    elif any(needs_formulas):
+        found.run(require, "math_verify", "grading", "grade")
 
 
-def _check_benchmark(name: str, recipe: Recipe) -> None:
-    """A benchmark on this machine is read whole; of one on the Hub it is known only whether it could be."""
+def _check_benchmark(name: str, recipe: Recipe) -> bool:
+    """A benchmark on this machine is read whole; of one on the Hub it is known only whether it could be.
+
+    True where its answers may be formulas, which are compared by math-verify: any but letters of options.
+    """
     from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks
+    from s1kit.grade import reference
+    from s1kit.grade.choice import is_letter
 
     if is_on_hub(name):
         require("datasets", f"reading {name} from the Hub", "hub")
-    else:
-        load_benchmarks([name], recipe.evaluate.num_questions, recipe.seed)
+        return True
+    questions = load_benchmarks([name], recipe.evaluate.num_questions, recipe.seed)
+    return not all(is_letter(reference(question) or "") for question in questions)
 
 
 def _report(recipe: Recipe, found: _Collected) -> None:

@@ -42,7 +42,7 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     if not is_own and ":" not in config.domains and config.domains not in ("source", "offline"):
         fix = "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat."
         raise InputError(f"domains is {config.domains!r}", where="curate.domains", fix=fix)
-    grader = load_grader(judge=config.judge, journal_path=str(run.folder.parent / "journal.sqlite"))
+    grader = load_grader(judge=config.judge, journal_path=str(run.folder.parent / "journal.sqlite"), own=config.grader)
     dropped: list[Dropped] = []
     traces: list[Trace] = []
     for trace in track(run.rows("distill", "traces", Trace), "curate: quality", unit="traces"):

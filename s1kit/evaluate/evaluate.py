@@ -50,11 +50,15 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     stage.receipt_path.unlink(missing_ok=True)
     jobs = _jobs(stage, questions, missing, _chunk_size(len(questions), config.batch_size, config.processes))
     work = Work(
-        model, config.baseline, config.batch_size, Decoding(recipe.seed, config.answer_tokens, config.rejection_tries)
+        model,
+        config.baseline,
+        config.batch_size,
+        Decoding(recipe.seed, config.answer_tokens, config.rejection_tries),
+        config.grader,
     )
     with meter("evaluate", total=len(missing), unit="cells") as m:
         _fill(stage, work, jobs, config.processes, m.advance)
-    _add_comparators(stage, config.comparators, others, questions)
+    _add_comparators(stage, config.comparators, others, questions, config.grader)
     if not same_numbers:
         stage.write("numbers", PublishedNumber, numbers, shard=0)
     stage.counts["questions"] = len(questions)
@@ -78,11 +82,15 @@ def _fill(stage: Stage, work: Work, jobs: Sequence[Job], processes: int, on_prog
 
 
 def _add_comparators(
-    stage: Stage, comparators: Sequence[Comparator], settings: Sequence[Setting], questions: Sequence[Question]
+    stage: Stage,
+    comparators: Sequence[Comparator],
+    settings: Sequence[Setting],
+    questions: Sequence[Question],
+    own_grader: str,
 ) -> None:
     """Ask or read the other models; a shard each."""
     by_id = {q.id: q for q in questions}
-    grader = load_grader() if settings else None
+    grader = load_grader(own=own_grader) if settings else None
     for comparator in comparators:
         for setting in settings_of([comparator]):
             if setting not in settings or grader is None:
@@ -112,9 +120,10 @@ class Work:
     baseline: str
     batch_size: int
     how: Decoding
+    grader: str = ""
 
     def __call__(self, jobs: Sequence[Job], on_progress: Callable[[int], None]) -> None:
-        grader = load_grader()
+        grader = load_grader(own=self.grader)
         engines: dict[str, Engine] = {}
         for job in jobs:
             generations: list[Generation] = []

@@ -25,6 +25,7 @@ from typing import Any, Protocol, Self
 from jinja2 import TemplateError
 
 from s1kit.errors import InputError, nearest
+from s1kit.extensions import load_extension
 from s1kit.forcing.delimiters import DELIMITERS, Parsed
 
 FORMAT_FILE = "thinking_format.json"
@@ -224,7 +225,8 @@ class ThinkingFormat:
                 raise InputError(f"{key} is {value!r}, not a text", where=where, fix="Give a string.")
         own: dict[str, Any] = {k: tuple(v) if k == "answer_stops" else v for k, v in values.items() if k != "extends"}
         if "extends" in values:
-            start: Any = find_format(values["extends"])
+            # A file that came with a model names no code of its own.
+            start: Any = _known_format(values["extends"])
             return replace(start, **own)  # type: ignore[no-any-return]
         missing = sorted({"name", "open", "end"} - own.keys())
         if missing:
@@ -279,7 +281,20 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 def find_format(name: str) -> ThinkingFormat:
-    """The format of that name; InputError, listing the known, when there is none."""
+    """The format of that name, or what a function `module:function` of the user's returns.
+
+    Raises InputError, listing the known, where there is none.
+    """
+    if name not in FORMATS and (own := load_extension(name, "format", "thinking format")) is not None:
+        found = own()
+        if not isinstance(found, ThinkingFormat):
+            fix = "Return s1kit.forcing.formats.ThinkingFormat(...)."
+            raise InputError(f"{name} returned {found!r:.60}", where="thinking format", fix=fix)
+        return found
+    return _known_format(name)
+
+
+def _known_format(name: str) -> ThinkingFormat:
     if name in FORMATS:
         return FORMATS[name]
     raise InputError(f"unknown thinking format {name!r}", where="thinking format", fix=nearest(name, FORMATS))

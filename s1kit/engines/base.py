@@ -17,6 +17,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
+from s1kit.engines.grammar import check_grammar
+from s1kit.errors import InputError
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
@@ -76,6 +78,8 @@ class PlanningEngine:
 
     tokens: TokenFormat
     context_tokens: int
+    takes_grammar: ClassVar[bool] = False
+    """Whether answers can be held to a grammar."""
 
     @property
     def tokenizer(self) -> Any:
@@ -87,6 +91,14 @@ class PlanningEngine:
 
     def plan(self, request: Request) -> Plan:
         """The request, resolved; InputError when it cannot be honoured."""
+        if request.answer_grammar:
+            if not self.takes_grammar:
+                raise InputError(
+                    "this engine cannot hold an answer to a grammar",
+                    where="request.answer_grammar",
+                    fix="Leave it out, or use the engine hf:.",
+                )
+            check_grammar(request.answer_grammar)
         return make_plan(request, self.tokens, self.context_tokens)
 
 

@@ -49,6 +49,8 @@ class Request:
     """What follows the end delimiter after a cutoff; None: the thinking format's own."""
     stop: tuple[str, ...] = ()
     """Strings that end the answer; never looked for in the thinking. The answer's text ends before them."""
+    answer_grammar: str = ""
+    """Grammar that the answer must follow (`s1kit.engines.grammar`); empty: the answer is free."""
     loop_guard: bool = True
     """End thinking, not the request, when thinking repeats itself. Never before `budget.min_tokens`."""
     system: str | None = None

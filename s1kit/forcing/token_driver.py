@@ -66,6 +66,10 @@ class TokenDriver:
         return self._transcript.phase == "thinking"
 
     @property
+    def is_answering(self) -> bool:
+        return self._transcript.phase == "answer"
+
+    @property
     def thinking_tokens(self) -> int:
         """So far, inserted ones included."""
         return len(self._transcript.thinking_ids) + (len(self._run) if self.is_thinking else 0)

@@ -77,7 +77,7 @@ class Backend(Protocol):
     tokens: TokenFormat
     context_tokens: int
     features: frozenset[str]
-    """What a job may ask for, among `logprobs`, `min_p` and `response_format`."""
+    """What a job may ask for, among `logprobs`, `min_p`, `response_format` (handed on) and `grammar` (made here)."""
 
     def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
         """Deltas as they are decoded, then one End. Closing the iterator cancels the work.

@@ -107,13 +107,24 @@ class FunctionSpec(Wire):
     description: str | None = None
     parameters: dict[str, Any] | None = None
     cache_control: dict[str, Any] | None = None
-    strict: Literal[False] | None = None
-    """Arguments are not constrained while decoding, so `true` is refused."""
+    strict: bool | None = None
+    """True: a call's arguments follow `parameters` exactly, where the engine can be held to a grammar."""
 
 
 class Tool(Wire):
     type: Literal["function"]
     function: FunctionSpec
+
+
+class ChosenFunction(Wire):
+    name: str
+
+
+class NamedChoice(Wire):
+    """The one tool that must be called."""
+
+    type: Literal["function"] = "function"
+    function: ChosenFunction
 
 
 class JsonSchema(Wire):
@@ -241,7 +252,8 @@ class ChatBody(SamplingFields, ThinkingFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
+    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    """`required` and a name need an engine that can be held to a grammar."""
     response_format: ResponseFormat | None = None
     parallel_tool_calls: bool | None = None
     """False only without tools: how many calls a model makes is not constrained."""

@@ -23,6 +23,7 @@ from s1kit.serve.dial import Dial, Fit, read_dial
 from s1kit.serve.fields import MOST_CHOICES, ChatBody, CompletionBody, Message, SamplingFields
 from s1kit.serve.prompt_size import check_length
 from s1kit.serve.refusals import Refusal, from_input_error
+from s1kit.serve.structure import answer_grammar
 from s1kit.serve.tools import ToolStyle, arguments_of, find_style
 
 _ANY_CONTEXT = 1 << 40
@@ -56,10 +57,10 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
         )
     if body.top_logprobs is not None and not body.logprobs:
         raise Refusal(400, "top_logprobs needs logprobs to be true.", param="top_logprobs", code="fields_disagree")
-    if body.parallel_tool_calls is False and wants_tools:
+    if body.parallel_tool_calls is False and wants_tools and body.tool_choice in (None, "auto"):
         what = "parallel_tool_calls is false, but the number of calls is not constrained here. Leave it out."
         raise Refusal(400, what, param="parallel_tool_calls", code="unsupported")
-    response_format = _response_format(body, backend)
+    response_format, grammar = _form_of_answer(body, backend, style if wants_tools else None)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None
     goes_on = _goes_on(body)
     prompt = chat_ids(body, backend)
@@ -75,7 +76,7 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
             param=dial.budget_field,
             code="fields_disagree",
         )
-    jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks, response_format)
+    jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks, response_format, grammar)
     return ParsedRequest(jobs, dial, len(prompt), style if wants_tools else None, logprobs is not None)
 
 
@@ -161,6 +162,7 @@ def _jobs(
     logprobs: int | None,
     thinks: bool,
     response_format: Mapping[str, Any] | None = None,
+    grammar: str = "",
 ) -> list[Job]:
     if logprobs is not None and "logprobs" not in backend.features:
         raise _unsupported("logprobs", backend)
@@ -175,7 +177,9 @@ def _jobs(
     seed = stated.get("seed", secrets.randbits(31) if stated.get("temperature") else 0)
     jobs = []
     for i in range(body.n or 1):
-        plan, has_answer = _plan(body, backend, dial, prompt, question, total, thinks, stated | {"seed": seed + i})
+        plan, has_answer = _plan(
+            body, backend, dial, prompt, question, total, thinks, stated | {"seed": seed + i}, grammar
+        )
         sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
         jobs.append(Job(plan, logprobs, sampling, response_format, has_answer))
     return jobs
@@ -190,6 +194,7 @@ def _plan(
     total: int | None,
     thinks: bool,
     stated: Mapping[str, Any],
+    grammar: str,
 ) -> tuple[Plan, bool]:
     """The plan of one choice, and whether its total leaves room for an answer."""
     tokens = backend.tokens
@@ -201,8 +206,12 @@ def _plan(
             param="messages" if isinstance(body, ChatBody) else "prompt",
             code="context_length_exceeded",
         )
+    closing: str | None = ""
     if thinks:
-        closing = tokens.format.closing_phrase if dial.closing_phrase is None else dial.closing_phrase
+        closing = dial.closing_phrase
+        if closing is None:
+            # An answer that is held to a grammar is nothing but that.
+            closing = "" if grammar else tokens.format.closing_phrase
         close_tokens = len(tokens.lead_ids) + len(tokens.end_ids)
         fit = dial.fitted(room, close_tokens, len(encode(tokens.tokenizer, closing)), total)
     else:
@@ -217,7 +226,8 @@ def _plan(
             top_k=stated.get("top_k", 0),
             seed=stated["seed"] & 0x7FFFFFFFFFFFFFFF,
             wait=dial.wait,
-            closing_phrase=dial.closing_phrase if thinks else "",
+            closing_phrase=closing if thinks else "",
+            answer_grammar=grammar,
             stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
         )
         # The room was checked above, against the prompt that is really used.
@@ -253,6 +263,18 @@ def _agreed_total(body: ChatBody) -> int | None:
     return body.max_tokens if body.max_tokens is not None else body.max_completion_tokens
 
 
+def _form_of_answer(body: ChatBody, backend: Backend, style: ToolStyle | None) -> tuple[Mapping[str, Any] | None, str]:
+    """What holds the answer to a form: OpenAI's object for an upstream, or a grammar for an engine of this process."""
+    response_format = _response_format(body, backend)
+    if "grammar" in backend.features:
+        return None, answer_grammar(body, style)
+    if body.tool_choice not in (None, "none", "auto"):
+        raise _unsupported("tool_choice", backend)
+    if style is not None and any(tool.function.strict for tool in body.tools or []):
+        raise _unsupported("tools.function.strict", backend)
+    return response_format, ""
+
+
 def _response_format(body: ChatBody, backend: Backend) -> Mapping[str, Any] | None:
     asked = body.response_format
     if asked is None or asked.type == "text":
@@ -264,7 +286,7 @@ def _response_format(body: ChatBody, backend: Backend) -> Mapping[str, Any] | No
             param="response_format.json_schema",
             code="fields_disagree",
         )
-    if "response_format" not in backend.features:
+    if not {"response_format", "grammar"} & backend.features:
         raise _unsupported("response_format", backend)
     return asked.model_dump(by_alias=True, exclude_none=True)
 

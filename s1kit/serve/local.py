@@ -18,6 +18,7 @@ from s1kit.records import Generation, Segment
 from s1kit.serve.decoding import Delta, End, Job
 from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal
+from s1kit.serve.structure import can_constrain
 
 
 class Event(Protocol):
@@ -60,6 +61,8 @@ class Local:
                 where="--model",
                 fix="Start its own server and put the dial in front of that with --upstream, or serve hf:<dir>.",
             )
+        if getattr(engine, "takes_grammar", False) and can_constrain():
+            self.features = self.features | {"grammar"}
         self.model = model
         self.tokens = tokens
         self.context_tokens = context

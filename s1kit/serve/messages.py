@@ -58,8 +58,16 @@ class MessageTool(Wire):
 
 
 class MessageToolChoice(Wire):
-    type: Literal["auto", "none"]
-    disable_parallel_tool_use: Literal[False] | None = None
+    type: Literal["auto", "none", "any", "tool"]
+    name: str | None = None
+    """Of the tool that must be called, for type `tool`."""
+    disable_parallel_tool_use: bool | None = None
+
+    def as_chat(self) -> str | dict[str, Any]:
+        """The same in OpenAI's words."""
+        if self.type == "tool":
+            return {"type": "function", "function": {"name": self.name or ""}}
+        return {"any": "required"}.get(self.type, self.type)
 
 
 class CountBody(ThinkingFields):
@@ -89,7 +97,10 @@ class CountBody(ThinkingFields):
                 }
                 for t in self.tools
             ]
-            shared["tool_choice"] = self.tool_choice.type if self.tool_choice else None
+            if self.tool_choice is not None:
+                shared["tool_choice"] = self.tool_choice.as_chat()
+                if self.tool_choice.disable_parallel_tool_use:
+                    shared["parallel_tool_calls"] = False
         return shared
 
     def _turns(self) -> list[dict[str, Any]]:

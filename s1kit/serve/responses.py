@@ -49,7 +49,14 @@ class ResponseTool(Wire):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    strict: Literal[False] | None = None
+    strict: bool | None = None
+
+
+class ResponseChoice(Wire):
+    """The one tool that must be called."""
+
+    type: Literal["function"]
+    name: str
 
 
 class ResponseReasoning(ReasoningSwitch):
@@ -81,8 +88,8 @@ class ResponsesBody(ThinkingFields):
     reasoning: ResponseReasoning | None = None
     text: TextOptions | None = None
     tools: list[ResponseTool] | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: Literal[True] | None = None
+    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | None = None
+    parallel_tool_calls: bool | None = None
     user: Annotated[str, Field(max_length=1000)] | None = None
     # These cannot change what is generated.
     store: bool | None = None
@@ -102,8 +109,11 @@ class ResponsesBody(ThinkingFields):
             if getattr(self, name) is not None:
                 what = f"{name}: replies are not stored here. Send the earlier turns in input."
                 raise Refusal(400, what, param=name, code="unsupported")
-        kept = {*ThinkingFields.model_fields, "model", "stream", "temperature", "top_p", "seed", "user", "tool_choice"}
+        kept = {*ThinkingFields.model_fields, "model", "stream", "temperature", "top_p", "seed", "user"}
+        kept |= {"tool_choice", "parallel_tool_calls"}
         chat = self.model_dump(include=kept, exclude_none=True)
+        if isinstance(self.tool_choice, ResponseChoice):
+            chat["tool_choice"] = {"type": "function", "function": {"name": self.tool_choice.name}}
         if "reasoning" in chat:
             chat["reasoning"].pop("summary", None)
         if self.tools:

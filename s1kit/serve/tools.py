@@ -17,7 +17,7 @@ import json
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 Call = dict[str, Any]
@@ -35,6 +35,8 @@ class ToolStyle:
     """The calls in the text between the two; None where it is not well formed."""
     only_at_start: bool = False
     """Whether calls are the whole answer or none of it."""
+    write: Callable[[dict[str, Any]], str] | None = None
+    """A grammar rule for a call, from its name and its arguments' schema; None where calls cannot be held to one."""
 
     def reader(self) -> ToolCallReader:
         """A reader of one answer."""
@@ -46,7 +48,7 @@ def find_style(chat_template: str | None) -> ToolStyle | None:
     if chat_template is None or "tools" not in chat_template:
         return None
     if "<tool_call>" in chat_template:
-        return TAGS
+        return replace(TAGS, write=None) if "<function=" in chat_template or "<arg_key>" in chat_template else TAGS
     if "[TOOL_CALLS]" in chat_template:
         return MISTRAL
     if "<|python_tag|>" in chat_template or '"parameters"' in chat_template:
@@ -217,9 +219,19 @@ def _read_llama(text: str) -> list[Call] | None:
     return [call for calls in found if calls for call in calls] if None not in found else None
 
 
-TAGS = ToolStyle("<tool_call>", "</tool_call>", _read_tags)
+def _rule(before: str, arguments: str, after: str) -> Callable[[dict[str, Any]], str]:
+    """A Lark rule: the name in quotes, then the arguments under their schema."""
+
+    def write(call: dict[str, Any]) -> str:
+        begin = f'{before}{{"name": {json.dumps(call["name"])}, "{arguments}": '
+        return f"{json.dumps(begin)} %json {json.dumps(call['arguments'])} {json.dumps('}' + after)}"
+
+    return write
+
+
+TAGS = ToolStyle("<tool_call>", "</tool_call>", _read_tags, write=_rule("<tool_call>\n", "arguments", "\n</tool_call>"))
 MISTRAL = ToolStyle("[TOOL_CALLS]", "", _read_mistral)
-LLAMA = ToolStyle("<|python_tag|>", "", _read_llama, only_at_start=True)
+LLAMA = ToolStyle("<|python_tag|>", "", _read_llama, only_at_start=True, write=_rule("", "parameters", ""))
 
 
 def _json(text: str) -> Any:

@@ -20,10 +20,12 @@ import torch
 from transformers import DynamicCache
 
 from s1kit.engines.base import Event, lost
+from s1kit.engines.grammar import AnswerMatcher, Grammars
 from s1kit.engines.hf.kv_cache import Slots
 from s1kit.engines.hf.sampling import Chooser, choose
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
+from s1kit.forcing.token_format import TokenFormat
 
 
 @dataclass(slots=True)
@@ -32,6 +34,8 @@ class _Active:
     row: TokenDriver
     chooser: Chooser
     is_streamed: bool
+    matcher: AnswerMatcher | None = None
+    """Follows an answer that is held to a grammar."""
     queue: deque[int] = field(default_factory=deque)
     """Ids that enter the context before the model samples again."""
 
@@ -89,8 +93,14 @@ class Decoder:
         max_batch: int = 256,
         prefill_tokens: int = 8192,
         expected: tuple[int, int] = (0, 0),
+        tokens: TokenFormat | None = None,
     ) -> None:
-        """`expected`: rows and tokens a row, where they are known beforehand; memory is then allocated once."""
+        """`expected`: rows and tokens a row, where they are known beforehand; memory is then allocated once.
+
+        `tokens` are needed for requests with a grammar.
+        """
+        self._tokens = tokens
+        self._grammars: Grammars | None = None
         self._model = model
         self._device: torch.device = model.device
         self._vocabulary_size = vocabulary_size
@@ -123,8 +133,16 @@ class Decoder:
         context = row.start()
         ticket = self._num_admitted
         self._num_admitted += 1
-        self._waiting.append((_Active(ticket, row, Chooser.of(plan.request), is_streamed), context))
+        grammar = plan.request.answer_grammar
+        matcher = self._matcher(grammar) if grammar else None
+        self._waiting.append((_Active(ticket, row, Chooser.of(plan.request), is_streamed, matcher), context))
         return ticket
+
+    def _matcher(self, grammar: str) -> AnswerMatcher:
+        if self._grammars is None:
+            assert self._tokens is not None
+            self._grammars = Grammars(self._tokens, self._vocabulary_size)
+        return self._grammars.matcher(grammar)
 
     @torch.inference_mode()
     def cancel(self, ticket: int) -> None:
@@ -233,9 +251,13 @@ class Decoder:
         rows = self._active[first:]
         free = [i for i, a in enumerate(rows) if not a.queue]
         if free:
-            chosen = choose(logits if len(free) == len(logits) else logits[free], [rows[i].chooser for i in free])
+            logits = logits if len(free) == len(logits) else logits[free]
+            self._constrain(logits, [rows[i] for i in free])
+            chosen = choose(logits, [rows[i].chooser for i in free])
             for i, token in zip(free, chosen, strict=True):
                 active = rows[i]
+                if active.matcher is not None and active.row.is_answering:
+                    active.matcher.accept(token)
                 active.queue.extend(active.row.push(token))
                 if active.row.drop:
                     self._slots.lengths[first + i] -= active.row.drop
@@ -250,6 +272,13 @@ class Decoder:
             if is_done:
                 self._retire(first + i)
         return events
+
+    def _constrain(self, logits: torch.Tensor, rows: Sequence[_Active]) -> None:
+        """Rule out, in place, what the grammar of an answer does not allow next."""
+        for i, active in enumerate(rows):
+            if active.matcher is not None and active.row.is_answering:
+                allowed = torch.from_numpy(active.matcher.allowed()).to(self._device)
+                logits[i].masked_fill_(~allowed, -torch.inf)
 
     def _retire(self, index: int) -> None:
         """The last row takes the place of this one, as in the slots."""

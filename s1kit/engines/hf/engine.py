@@ -6,7 +6,7 @@ import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
@@ -32,6 +32,8 @@ _SMALL_MODEL = 20_000_000
 class TransformersEngine(BatchEngine):
     """A loaded model. `generate` decodes a list of requests; `decoder` lets a server add requests as they come."""
 
+    takes_grammar: ClassVar[bool] = True
+
     model: Any
     tokens: TokenFormat
     context_tokens: int
@@ -49,7 +51,7 @@ class TransformersEngine(BatchEngine):
         row_bytes = (longest or self.context_tokens) * _bytes_per_token(self.model)
         max_batch = max(1, min(self.max_batch, self.memory_bytes // row_bytes))
         expected = (min(num_requests, max_batch), longest or 0) if num_requests else (0, 0)
-        return Decoder(self.model, self.vocabulary_size, max_batch, expected=expected)
+        return Decoder(self.model, self.vocabulary_size, max_batch, expected=expected, tokens=self.tokens)
 
     def batch_for(self, plans: Sequence[Plan]) -> Decoder:
         """A running batch with memory for these requests, allocated at once."""

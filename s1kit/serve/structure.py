@@ -1,0 +1,102 @@
+"""What a request says about the form of its answer (`response_format`, `tool_choice`, `strict`), as one grammar.
+
+The grammar holds for the answer; thinking stays free.
+"""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from typing import Any
+
+from s1kit.engines.grammar import check_grammar
+from s1kit.errors import InputError
+from s1kit.serve.fields import ChatBody, NamedChoice, Tool
+from s1kit.serve.refusals import Refusal
+from s1kit.serve.tools import ToolStyle
+
+_SPACES = {"x-guidance": {"whitespace_pattern": "\\n? {0,16}"}}
+"""White space between the parts of a JSON value: enough to indent, and no endless run of it."""
+
+
+def can_constrain() -> bool:
+    """Whether the grammar library is installed."""
+    return find_spec("llguidance") is not None
+
+
+def answer_grammar(body: ChatBody, style: ToolStyle | None) -> str:
+    """The grammar of the answer, empty where it is free. Raises Refusal, naming the field.
+
+    `style` is how the model writes calls, None where the request has no tools.
+    """
+    if style is None and body.tool_choice not in (None, "none", "auto"):
+        what = "tool_choice asks for a call, and there are no tools. Give some."
+        raise Refusal(400, what, param="tool_choice", code="fields_disagree")
+    calls = _calls_grammar(body, style) if style is not None else ""
+    asked = body.response_format
+    if asked is None or asked.type == "text":
+        return calls
+    if calls:
+        raise Refusal(
+            400,
+            "response_format and tool calls that are constrained exclude each other. Leave one out.",
+            param="response_format",
+            code="fields_disagree",
+        )
+    schema = {"type": "object"} if asked.json_schema is None else asked.json_schema.schema_ or {}
+    return _checked(_of_schema(schema), "response_format.json_schema.schema")
+
+
+def _of_schema(schema: dict[str, Any]) -> str:
+    return json.dumps({"grammars": [{"json_schema": schema | _SPACES}]})
+
+
+def _calls_grammar(body: ChatBody, style: ToolStyle) -> str:
+    choice, tools = body.tool_choice, body.tools or []
+    is_forced = choice == "required" or isinstance(choice, NamedChoice)
+    if isinstance(choice, NamedChoice):
+        name = choice.function.name
+        tools = [tool for tool in tools if tool.function.name == name]
+        if not tools:
+            raise Refusal(
+                400,
+                f"tool_choice names {name!r}, which is not among the tools.",
+                param="tool_choice.function.name",
+                code="invalid_value",
+            )
+    constrained = tools if is_forced else [tool for tool in tools if tool.function.strict]
+    if not constrained:
+        return ""
+    if style.write is None:
+        raise Refusal(
+            400,
+            "tool_choice: calls cannot be constrained in the form that this model's template teaches. "
+            'Leave tool_choice and strict out, or set it to "auto".',
+            param="tool_choice" if is_forced else "tools",
+            code="unsupported",
+        )
+    call = " | ".join(f"call_{i}" for i in range(len(constrained)))
+    rules = [f"call_{i}: {style.write(_call_schema(tool))}" for i, tool in enumerate(constrained)]
+    if is_forced:
+        one_only = body.parallel_tool_calls is False or isinstance(choice, NamedChoice) or not style.close
+        start = "start: call" if one_only else 'start: call ("\\n" call)*'
+    elif style.only_at_start:
+        start = "start: call | FREE\nFREE: /[^{](.|\\n)*/"
+    else:
+        # The model may write what it likes, but a call that it begins must be one.
+        start = "start: (text_before call)* TEXT\n" + f'text_before[lazy]: TEXT "{style.open}"\nTEXT: /(.|\\n)*/'
+        rules = [rule.replace(json.dumps(style.open)[:-1], '"', 1) for rule in rules]
+    return _checked("%llguidance {}\n" + "\n".join([start, f"call: {call}", *rules]), "tools")
+
+
+def _call_schema(tool: Tool) -> dict[str, Any]:
+    arguments = tool.function.parameters or {"type": "object"}
+    return {"name": tool.function.name, "arguments": arguments | _SPACES}
+
+
+def _checked(grammar: str, param: str) -> str:
+    try:
+        check_grammar(grammar)
+    except InputError as error:
+        raise Refusal(400, f"{param}: {error.what}.", param=param, code="invalid_value") from error
+    return grammar

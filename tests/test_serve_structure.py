@@ -1,0 +1,220 @@
+"""Answers held to a form on a local engine: every reply of a model of random weights satisfies its schema."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+pytest.importorskip("torch")
+pytest.importorskip("llguidance")
+
+from serving import Running, ScriptedServing, joined, post, read_events, serving
+
+from s1kit import Request, ThinkingBudget, load_engine
+from s1kit.engines.scripted import Step
+from s1kit.errors import InputError
+from s1kit.serve.local import Local
+
+SCHEMA = {
+    "type": "object",
+    "properties": {
+        "ok": {"type": "boolean"},
+        "number": {"type": "integer", "minimum": 0, "maximum": 99},
+        "unit": {"enum": ["m", "s"]},
+        "words": {"type": "array", "items": {"type": "string", "maxLength": 4}, "maxItems": 2},
+    },
+    "required": ["ok", "number", "unit", "words"],
+    "additionalProperties": False,
+}
+FORMAT = {"type": "json_schema", "json_schema": {"name": "reading", "schema": SCHEMA, "strict": True}}
+TOOLS = [
+    {"type": "function", "function": {"name": name, "parameters": SCHEMA}} for name in ("first_tool", "second_tool")
+]
+WRONG_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 3}}}
+TEMPLATE = (
+    "{% if tools %}Use <tool_call>.\n{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+@pytest.fixture(scope="module")
+def model(think_checkpoint: Path) -> Any:
+    engine = load_engine(f"hf:{think_checkpoint}")
+    engine.tokenizer.chat_template = TEMPLATE
+    return engine
+
+
+@pytest.fixture(scope="module")
+def running(model: Any) -> Iterator[Running]:
+    async def backend(_: AsyncExitStack) -> Local:
+        return Local(model, "random")
+
+    with serving(backend) as found:
+        yield found
+
+
+def ask(running: Running, seed: int = 0, **fields: Any) -> Any:
+    body = {
+        "messages": [{"role": "user", "content": "How far?"}],
+        "temperature": 1.0,
+        "seed": seed,
+        "thinking_token_budget": 12,
+        "max_tokens": 300,
+    }
+    return post(running.url, body | fields)
+
+
+def is_reading(value: Any) -> bool:
+    return (
+        set(value) == set(SCHEMA["required"])
+        and type(value["ok"]) is bool
+        and 0 <= value["number"] <= 99
+        and value["unit"] in ("m", "s")
+        and len(value["words"]) <= 2
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_an_answer_follows_its_schema_and_thinking_stays_free_and_within_its_budget(
+    running: Running, seed: int
+) -> None:
+    reply = ask(running, seed, response_format=FORMAT, min_thinking_tokens=12).json()
+    choice = reply["choices"][0]
+    assert choice["finish_reason"] == "stop"
+    assert is_reading(json.loads(choice["message"]["content"]))
+    assert reply["usage"]["completion_tokens_details"]["reasoning_tokens"] == 12
+
+
+def test_a_stream_joins_to_the_same_answer(running: Running) -> None:
+    whole = ask(running, 1, response_format=FORMAT).json()["choices"][0]["message"]["content"]
+    streamed = joined(read_events(ask(running, 1, response_format=FORMAT, stream=True).text))[0]
+    assert streamed["answer"] == whole
+
+
+def test_any_json_object_is_one(running: Running) -> None:
+    reply = ask(running, 3, response_format={"type": "json_object"}, max_tokens=60).json()["choices"][0]
+    text = reply["message"]["content"]
+    assert text.startswith("{")
+    if reply["finish_reason"] == "stop":
+        assert isinstance(json.loads(text), dict)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_required_call_is_made_with_arguments_of_the_schema(running: Running, seed: int) -> None:
+    choice = ask(running, seed, tools=TOOLS, tool_choice="required", parallel_tool_calls=False).json()["choices"][0]
+    assert choice["finish_reason"] == "tool_calls"
+    (call,) = choice["message"]["tool_calls"]
+    assert call["function"]["name"] in ("first_tool", "second_tool")
+    assert is_reading(json.loads(call["function"]["arguments"]))
+    assert not choice["message"]["content"]
+
+
+def test_a_named_tool_is_the_one_that_is_called(running: Running) -> None:
+    named = {"type": "function", "function": {"name": "second_tool"}}
+    choice = ask(running, tools=TOOLS, tool_choice=named).json()["choices"][0]
+    assert [c["function"]["name"] for c in choice["message"]["tool_calls"]] == ["second_tool"]
+
+
+def test_a_strict_tool_leaves_the_answer_free_to_be_text(running: Running) -> None:
+    strict = [{"type": "function", "function": TOOLS[0]["function"] | {"strict": True}}]
+    reply = ask(running, tools=strict)
+    assert reply.status_code == 200, reply.text
+
+
+@pytest.mark.parametrize(
+    ("fields", "param"),
+    [
+        ({"response_format": WRONG_FORMAT}, "response_format.json_schema.schema"),
+        ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice.function.name"),
+        ({"tools": TOOLS, "tool_choice": "required", "response_format": FORMAT}, "response_format"),
+        ({"tool_choice": "required"}, "tool_choice"),
+    ],
+)  # fmt: skip
+def test_a_form_that_cannot_be_is_refused_by_its_field(running: Running, fields: dict[str, Any], param: str) -> None:
+    refused = ask(running, **fields)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (400, param), refused.text
+
+
+def test_an_engine_without_grammars_refuses_by_name() -> None:
+    engine = ScriptedServing({"q": [Step("so", "2")]})
+    with pytest.raises(InputError, match="cannot hold an answer to a grammar"):
+        list(engine.generate([Request("q", answer_grammar='start: "a"')]))
+
+
+def test_the_engine_holds_an_answer_to_a_grammar_beside_free_neighbours(model: Any) -> None:
+    grammar = 'start: "yes" | "no"'
+    requests = [
+        Request(
+            "one", ThinkingBudget(8), temperature=1.0, answer_tokens=20, answer_grammar=grammar, question_id="held"
+        ),
+        Request("one", ThinkingBudget(8), temperature=1.0, answer_tokens=20, closing_phrase="", question_id="free"),
+    ]
+    found = {g.question_id: g for g in model.generate(requests)}
+    assert found["held"].answer in ("yes", "no")
+    (alone,) = model.generate(requests[1:])
+    assert found["free"].answer == alone.answer
+
+
+def test_openais_client_parses_what_it_asked_for(running: Running) -> None:
+    openai = pytest.importorskip("openai")
+    from pydantic import BaseModel
+
+    class Reading(BaseModel):
+        ok: bool
+        size: int
+
+    with openai.OpenAI(base_url=running.url + "/v1", api_key="none", max_retries=0) as client:
+        reply = client.chat.completions.parse(
+            model="random",
+            messages=[{"role": "user", "content": "How far?"}],
+            response_format=Reading,
+            max_tokens=200,
+            extra_body={"thinking_token_budget": 8},
+        )
+    assert isinstance(reply.choices[0].message.parsed, Reading)
+
+
+def test_anthropics_choice_of_a_tool_is_kept(running: Running) -> None:
+    body = {
+        "messages": [{"role": "user", "content": "How far?"}],
+        "max_tokens": 300,
+        "thinking": {"type": "enabled", "budget_tokens": 8},
+        "temperature": 1.0,
+        "tools": [{"name": "measure", "input_schema": SCHEMA}],
+        "tool_choice": {"type": "tool", "name": "measure", "disable_parallel_tool_use": True},
+    }
+    reply = post(running.url, body, path="/v1/messages").json()
+    assert reply["stop_reason"] == "tool_use", reply
+    (call,) = [block for block in reply["content"] if block["type"] == "tool_use"]
+    assert call["name"] == "measure"
+    assert is_reading(call["input"])
+
+
+def test_a_response_has_the_form_that_its_text_asks_for(running: Running) -> None:
+    form = {"type": "json_schema", "name": "reading", "schema": SCHEMA, "strict": True}
+    body = {"input": "How far?", "text": {"format": form}, "max_output_tokens": 300, "thinking_token_budget": 8}
+    reply = post(running.url, body, path="/v1/responses").json()
+    (message,) = [item for item in reply["output"] if item["type"] == "message"]
+    assert is_reading(json.loads(message["content"][0]["text"]))
+
+
+def test_a_response_calls_the_tool_that_it_must(running: Running) -> None:
+    tool = {"type": "function", "name": "measure", "parameters": SCHEMA, "strict": True}
+    body = {
+        "input": "How far?",
+        "tools": [tool],
+        "tool_choice": {"type": "function", "name": "measure"},
+        "parallel_tool_calls": False,
+        "max_output_tokens": 300,
+        "thinking_token_budget": 8,
+    }
+    reply = post(running.url, body, path="/v1/responses").json()
+    (call,) = [item for item in reply["output"] if item["type"] == "function_call"]
+    assert is_reading(json.loads(call["arguments"]))

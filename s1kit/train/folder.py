@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from collections import Counter
 from collections.abc import Sequence
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from s1kit.forcing.formats import ThinkingFormat
+from s1kit.progress import say
 from s1kit.recipe import Train
 from s1kit.records import Sample
 from s1kit.train import adapters
 from s1kit.train.base import load_weights
+from s1kit.train.declared import GENERATION_FILE, declare_ends, declare_template
 from s1kit.train.disk import writing
 from s1kit.train.loop import Fitted
 from s1kit.train.meter import read_log
 from s1kit.train.prepare import plain_name
+from s1kit.train.rounding import MOST_LOST, lost_to_rounding
 from s1kit.train.world import World
 
 
@@ -31,27 +36,57 @@ def write_checkpoint(
     train: Train,
     seed: int,
     world: World,
-) -> None:
-    """Write weights (in the training dtype), config, tokenizer, chat template and thinking format, all or nothing."""
+) -> dict[str, Any]:
+    """Write weights, config, generation settings, tokenizer, chat template and thinking format, all or nothing.
+
+    The weights are in the training dtype, or in float32 where that would round the training away. Returns what there
+    is to say of it: `saved_dtype` and, where it could be known, `lost_to_rounding`; empty on all but the main process.
+    """
     weights = whole_weights(fitted, model_config, train, seed, world)
     if not world.is_main:
-        return
+        return {}
     from transformers import AutoModelForCausalLM
 
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
-    dtype = getattr(torch, train.dtype)
+    name, lost = _saved_dtype(weights, train)
+    dtype = getattr(torch, name)
+    config, tokenizer = deepcopy(model_config), deepcopy(tokenizer)
+    generation = declare_ends(config, tokenizer, fmt, train.base)
+    declare_template(tokenizer, fmt)
     with torch.device("meta"):
-        model = AutoModelForCausalLM.from_config(model_config, dtype=dtype)
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     # The model knows which weights are tied and what its architecture calls them on disk; it needs none of its own.
     with writing("the final folder", folder.parent, part):
         model.save_pretrained(part, state_dict={n: w.to(dtype) for n, w in weights.items()}, max_shard_size="5GB")
+        (part / GENERATION_FILE).write_text(json.dumps(generation, indent=2) + "\n", encoding="utf-8")
         tokenizer.save_pretrained(part)
         fmt.save(part)
         if folder.exists():
             shutil.rmtree(folder)
         part.rename(folder)
+    return {"saved_dtype": name} | ({} if lost is None else {"lost_to_rounding": round(lost, 4)})
+
+
+def _saved_dtype(weights: dict[str, torch.Tensor], train: Train) -> tuple[str, float | None]:
+    """The data type to save in, and the share of the change that the training dtype would lose."""
+    if train.dtype == "float32":
+        return train.dtype, None
+    lost = lost_to_rounding(weights, train.base, getattr(torch, train.dtype))
+    if lost is None or lost <= MOST_LOST:
+        return train.dtype, lost
+    if train.layout.master_dtype != "float32":
+        say(
+            f"train: rounding to {train.dtype} hides {min(lost, 1):.0%} of the change, and master_dtype is "
+            f"{train.layout.master_dtype}: train longer, or with a higher learning_rate or master_dtype=float32"
+        )
+        return train.dtype, lost
+    say(
+        f"train: {train.dtype} would round away {min(lost, 1):.0%} of what was learned in so few steps; "
+        "the checkpoint is saved in float32"
+    )
+    return "float32", lost
 
 
 def whole_weights(fitted: Fitted, model_config: Any, train: Train, seed: int, world: World) -> dict[str, torch.Tensor]:
@@ -114,6 +149,7 @@ def model_card(
         "| setting | value |",
         "|---|---|",
         *[f"| {name} | {value} |" for name, value in (settings | {"seed": seed}).items()],
+        f"| saved in | {figures['saved_dtype']} |",
         "",
         "| step | loss | learning rate |",
         "|---|---|---|",

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1kit.errors import InputError
-from s1kit.forcing.formats import find_format
+from s1kit.forcing.formats import find_format, fit_template
 from s1kit.progress import quieted, say
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Dropped, Sample
@@ -91,8 +91,9 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     from s1kit.train.shapes import Shape
     from s1kit.train.world import open_world
 
-    fmt = find_format(train.format)
-    tokenizer = load_tokenizer(train.base, train.tokenizer, fmt)
+    named = find_format(train.format)
+    tokenizer = load_tokenizer(train.base, train.tokenizer, named)
+    fmt = fit_template(named, tokenizer)
     model_config = load_config(train.base, tokenizer)
     encoded, too_long = encode_samples(samples, fmt, tokenizer, train.max_length, train.drop_too_long)
     if model_config.max_position_embeddings < max(map(len, encoded)):
@@ -113,9 +114,9 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
         if world.device.type == "cuda":
             check_card(Shape.of_config(model_config), list(map(len, encoded)), train, world.size)
         fitted = fit(encoded, model_config, train, seed, folder, world)
-        write_checkpoint(folder / CHECKPOINT, fitted, model_config, tokenizer, fmt, train, seed, world)
+        written = write_checkpoint(folder / CHECKPOINT, fitted, model_config, tokenizer, fmt, train, seed, world)
         log = read_log(folder / "log.jsonl")
-        figures = {"steps": fitted.steps, "loss": log[-1]["loss"] if log else None, **fitted.figures}
+        figures = {"steps": fitted.steps, "loss": log[-1]["loss"] if log else None, **fitted.figures, **written}
         if world.is_main:
             dropped = {id(sample) for sample, _ in too_long}
             kept = [s for s in samples if id(s) not in dropped]

@@ -27,6 +27,7 @@ from jinja2 import TemplateError
 from s1kit.errors import InputError, nearest
 from s1kit.extensions import load_extension
 from s1kit.forcing.delimiters import DELIMITERS, Parsed
+from s1kit.forcing.plain_text import CUT, encode_guarded, guarded
 
 FORMAT_FILE = "thinking_format.json"
 
@@ -107,10 +108,16 @@ class ThinkingFormat:
         Raises InputError where the chat template refuses the chat, or contradicts the format: it has thinking closed
         already, or opened with other delimiters.
         """
+        return self._guarded_prompt(tokenizer, question, system, messages).replace(CUT, "")
+
+    def _guarded_prompt(
+        self, tokenizer: Tokenizer, question: str, system: str | None, messages: Sequence[Mapping[str, str]]
+    ) -> str:
+        """The same with a `CUT` in whatever others than the model wrote that spells a special token."""
         chat = [{"role": "system", "content": system}] if system is not None else []
         chat += [dict(m) for m in messages]
         chat.append({"role": "user", "content": question})
-        text = self.render(tokenizer, chat)
+        text = self.render(tokenizer, [guarded_turn(tokenizer, self, turn) for turn in chat])
         if not self.thinks:
             return text
         bare = text.rstrip()
@@ -153,25 +160,34 @@ class ThinkingFormat:
         system: str | None = None,
         messages: Sequence[Mapping[str, str]] = (),
     ) -> list[int]:
-        """The ids of everything before the first thinking token, the opening delimiter included."""
-        prompt = self.prompt_text(tokenizer, question, system, messages)
-        return encode(tokenizer, prompt) + encode(tokenizer, self.open)
+        """The ids of everything before the first thinking token, the opening delimiter included.
+
+        What the question, the system message and others' turns say is text, also where it spells a delimiter.
+        """
+        prompt = self._guarded_prompt(tokenizer, question, system, messages)
+        return encode_guarded(tokenizer, prompt) + encode(tokenizer, self.open)
 
     def training_ids(
         self, tokenizer: Tokenizer, question: str, thinking: str, answer: str, system: str | None = None
     ) -> TrainingIds:
-        """One sample for fine-tuning: the ids that decoding would see. Outer whitespace of the texts is dropped."""
+        """One sample for fine-tuning: the ids that decoding would see. Outer whitespace of the texts is dropped.
+
+        Delimiters that question, thinking or answer quote are text and teach no stop.
+        """
         prompt = self.prompt_ids(tokenizer, question, system)
-        thought = encode(tokenizer, thinking.strip())
+        thought = self._text_ids(tokenizer, thinking.strip())
         rest = [
             *encode(tokenizer, self.lead),
             *encode(tokenizer, self.end),
-            *encode(tokenizer, answer.strip()),
+            *self._text_ids(tokenizer, answer.strip()),
             self.token_id(tokenizer, self.answer_end),
         ]
         num_learned = len(thought) + len(rest)
         mask = [False] * len(prompt) + [True] * num_learned
         return TrainingIds([*prompt, *thought, *rest], mask, len(thought))
+
+    def _text_ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
+        return encode_guarded(tokenizer, guarded(tokenizer, self, text))
 
     def training_text(
         self, tokenizer: Tokenizer, question: str, thinking: str, answer: str, system: str | None = None
@@ -275,8 +291,16 @@ FORMATS: dict[str, ThinkingFormat] = {
 """The families that are known; a `thinking_format.json` in a checkpoint's folder adds one."""
 
 
+def guarded_turn(tokenizer: Tokenizer, fmt: ThinkingFormat, turn: Mapping[str, Any]) -> dict[str, Any]:
+    """A turn of a chat whose text is kept from being read as special tokens; the model's own turns are left alone."""
+    content = turn.get("content")
+    if turn.get("role") == "assistant" or not isinstance(content, str):
+        return dict(turn)
+    return dict(turn) | {"content": guarded(tokenizer, fmt, content)}
+
+
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of one piece, nothing added."""
+    """The ids of one piece, nothing added; special tokens in it are read as such."""
     return list(tokenizer.encode(text, add_special_tokens=False)) if text else []
 
 

@@ -1,0 +1,66 @@
+"""Text that people or models wrote is tokenised as text, also where it spells a special token.
+
+A question that quotes `</think>`, or a trace that says "one writes <|im_end|> there", would otherwise be read as the
+delimiter itself: taught in training, obeyed in decoding. Such a text is cut after the first character of the quotation
+and the parts are tokenised by themselves, which no tokenizer reads as the token.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from s1kit.forcing.formats import ThinkingFormat, Tokenizer
+
+CUT = "\ufdd0"
+"""Where a text is cut: a code point that Unicode keeps for the inner use of programs."""
+
+
+def guarded(tokenizer: Tokenizer, fmt: ThinkingFormat, text: str) -> str:
+    """The text with a `CUT` inside everything that the tokenizer would read as a special token or a delimiter."""
+    pattern = _special_texts(tokenizer, fmt)
+    if pattern is None:
+        return text
+    while pattern.search(text):
+        text = pattern.sub(lambda found: found[0][0] + CUT + found[0][1:], text)
+    return text
+
+
+def encode_guarded(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text that may hold `CUT`s; what stands outside them is read as always."""
+    first, *parts = text.split(CUT)
+    ids = list(tokenizer.encode(first, add_special_tokens=False)) if first else []
+    for part in parts:
+        ids += _continued(tokenizer, part)
+    return ids
+
+
+def _continued(tokenizer: Tokenizer, text: str) -> list[int]:
+    """The ids of a text that goes on from another: no space is put before its first word."""
+    if not text:
+        return []
+    before = list(tokenizer.encode("\n", add_special_tokens=False))
+    whole = list(tokenizer.encode("\n" + text, add_special_tokens=False))
+    if not text[0].isspace() and before and whole[: len(before)] == before:
+        return whole[len(before) :]
+    return list(tokenizer.encode(text, add_special_tokens=False))
+
+
+@lru_cache(maxsize=16)
+def _special_texts(tokenizer: Tokenizer, fmt: ThinkingFormat) -> re.Pattern[str] | None:
+    """A pattern of the special tokens, and of the tokens that the format's delimiters are made of.
+
+    Added tokens that are neither, such as runs of spaces in some vocabularies, are ordinary text to their models.
+    """
+    delimiters = " ".join((fmt.open, fmt.end, fmt.answer_end, *fmt.answer_stops))
+    found = set()
+    for token in getattr(tokenizer, "added_tokens_decoder", {}).values():
+        text = str(getattr(token, "content", token))
+        # Of one character nothing can be cut off.
+        if len(text) > 1 and (getattr(token, "special", True) or text in delimiters):
+            found.add(text)
+    if not found:
+        return None
+    return re.compile("|".join(re.escape(text) for text in sorted(found, key=len, reverse=True)))

@@ -79,7 +79,7 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-
 
 test-engines: engines install-dev
 	@# A process a file: once numba is loaded, which speculation does, this vLLM cannot be loaded a second time.
-	for file in vllm vllm_trained serve; do HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 \
+	for file in vllm vllm_trained vllm_stops serve; do HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 \
 	  .venv-engines-vllm/bin/python -m pytest -m engines tests/test_real_$$file.py || exit 1; done
 	HF_HUB_OFFLINE=1 .venv-engines-llama-cpp/bin/python -m pytest -m engines \
 	  tests/test_real_llama_cpp.py tests/test_real_transformers_serve.py tests/test_real_serve.py

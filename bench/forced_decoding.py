@@ -103,10 +103,11 @@ def rounds_side(given: argparse.Namespace, most: int) -> Side:
 
 
 def random_side(given: argparse.Namespace) -> TransformersSide:
-    from s1kit.engines.hf.engine import load_tokenizer, of_model
+    from s1kit.engines.hf.engine import of_model
+    from s1kit.engines.hf.tokenizer import read_tokenizer
     from s1kit.forcing.formats import FORMATS
 
-    tokenizer = load_tokenizer(str(_packaged("tiny")))
+    tokenizer = read_tokenizer(str(_packaged("tiny")), "tiny")
     device = "cuda" if torch.cuda.is_available() else "cpu"
     return TransformersSide(of_model(build(given.shape, tokenizer, given.stop_every, device), tokenizer, FORMATS["s1"]))
 

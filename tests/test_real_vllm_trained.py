@@ -37,22 +37,3 @@ def test_a_trained_checkpoint_decodes_in_vllm_as_in_transformers(trained: Path) 
     assert engine.format == reference.format
     assert engine.format.name == "s1"
     assert_same_transcripts(engine, reference)
-
-
-def test_vllm_itself_stops_at_the_answers_end(tmp_path: Path) -> None:
-    """A base that ends at another token, in vLLM without anything of ours: no plugin, no stop ids."""
-    from test_train_declared import edit, fine_tuned, token
-    from vllm import LLM, SamplingParams
-
-    base = write_random_checkpoint(tmp_path / "base", context=1024, scale=0.1, head_width=32)
-    own = token(base, "<|endoftext|>")
-    edit(base / "config.json", eos_token_id=own)
-    edit(base / "tokenizer_config.json", eos_token="<|endoftext|>")
-    (base / "generation_config.json").write_text(f'{{"eos_token_id": {own}, "temperature": 0.7}}')
-    checkpoint = fine_tuned(base, tmp_path / "out", dtype="float32").checkpoint
-    llm = LLM(str(checkpoint), enforce_eager=True, dtype="float32", max_num_seqs=4)
-    for text in ("<|im_end|>", "<|endoftext|>"):
-        asked = SamplingParams(max_tokens=20, temperature=0, logit_bias={token(base, text): 100.0})
-        (found,) = llm.chat([{"role": "user", "content": "1+1?"}], asked)
-        assert found.outputs[0].finish_reason == "stop", text
-        assert len(found.outputs[0].token_ids) == 1

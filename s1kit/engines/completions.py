@@ -30,6 +30,7 @@ from s1kit.completions.protocol import CompletionSettings
 from s1kit.engines.base import OnSegment, PlanningEngine
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.plain_text import CUT, guarded
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
@@ -97,6 +98,14 @@ class CompletionsEngine(PlanningEngine):
                 f"top_k is {request.top_k}, and whether a server of kind {dialect.name} heeds it is not known",
                 where="request.top_k",
                 fix="Leave it out, use top_p, or say what the server is: ,kind=vllm, sglang or llama.cpp.",
+            )
+        turns = [turn["content"] for turn in request.messages if turn["role"] != "assistant"]
+        texts = [request.question, request.system or "", *turns]
+        if self.mode == "text" and any(CUT in guarded(self.tokenizer, self.format, text) for text in texts):
+            raise InputError(
+                "the question spells a special token of the model, and this server, which takes text, would read it so",
+                where="request.question",
+                fix="Write it another way, or use a server that takes token ids (vLLM), or an engine in this process.",
             )
         return super().plan(request)
 

@@ -18,6 +18,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from s1kit.errors import InputError
+from s1kit.forcing.tokenizer_check import check_round_trip
 
 
 class Templated:
@@ -88,6 +89,7 @@ class FileTokenizer(Templated):
         generation = _read_json(folder / "generation_config.json").get("eos_token_id")
         self.more_eos_ids: tuple[int, ...] = tuple([generation] if isinstance(generation, int) else generation or ())
         """End-of-sequence ids of `generation_config.json`."""
+        check_round_trip(self, str(folder))
 
     @cached_property
     def eos_token_id(self) -> int | None:

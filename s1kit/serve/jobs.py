@@ -14,7 +14,8 @@ from jinja2 import TemplateError
 
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
-from s1kit.forcing.formats import encode
+from s1kit.forcing.formats import encode, guarded_turn
+from s1kit.forcing.plain_text import CUT, encode_guarded
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
@@ -306,23 +307,37 @@ def _template(tokens: TokenFormat) -> str | None:
 
 
 def _render(backend: Backend, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
-    """The ids of the chat, the opening delimiter included. Raises Refusal where the template does."""
+    """The ids of the chat, the opening delimiter included. Raises Refusal where the template does.
+
+    What users, tools and the system message say is text, also where it spells a delimiter.
+    """
     tokens = backend.tokens
-    options: dict[str, Any] = {"tools": tools} if tools else {}
+    options = dict(tokens.format.template) | ({"tools": tools} if tools else {})
     if not getattr(tokens.tokenizer, "chat_template", None):
         options["chat_template"] = tokens.format.chat_template
     try:
         text = tokens.tokenizer.apply_chat_template(
-            [_turn(m) for m in messages], tokenize=False, add_generation_prompt=True, **options
+            [guarded_turn(tokens.tokenizer, tokens.format, _turn(m)) for m in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            **options,
         )
     except TemplateError as error:
         raise Refusal(
             400, f"messages: the chat template refuses them: {error}.", param="messages", code="invalid_value"
         ) from error
     check_length(backend, str(text), "messages")
+    if CUT in str(text) and getattr(backend, "seam", "ids") == "text":
+        raise Refusal(
+            400,
+            "messages: the text spells a special token of the model, which the server behind this one, taking text "
+            "only, would read as that token. Write it another way.",
+            param="messages",
+            code="invalid_value",
+        )
     if not tokens.format.thinks:
-        return encode(tokens.tokenizer, str(text))
-    return [*encode(tokens.tokenizer, str(text).removesuffix(tokens.format.open)), *tokens.open_ids]
+        return encode_guarded(tokens.tokenizer, str(text))
+    return [*encode_guarded(tokens.tokenizer, str(text).removesuffix(tokens.format.open)), *tokens.open_ids]
 
 
 def _turn(message: Message) -> dict[str, Any]:

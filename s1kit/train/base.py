@@ -8,8 +8,10 @@ from typing import Any
 
 import torch
 
+from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import ThinkingFormat
+from s1kit.forcing.tokenizer_check import check_round_trip
 from s1kit.train import attention
 from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES
@@ -17,7 +19,7 @@ from s1kit.train.shapes import SHAPES
 
 def load_tokenizer(base: str, own: str, fmt: ThinkingFormat) -> Any:
     """The base's tokenizer, or the one of folder or file `own`, with a chat template."""
-    from transformers import AutoTokenizer, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
     kind, folder = base_folder(base)
     on_hub = own.startswith("hf:")
@@ -36,15 +38,9 @@ def load_tokenizer(base: str, own: str, fmt: ThinkingFormat) -> Any:
         raw = path.read_bytes()
         parsed = Tokenizer.from_str((gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8"))
         tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=parsed, eos_token=fmt.answer_end)
+        check_round_trip(tokenizer, own)
     else:
-        try:
-            tokenizer = AutoTokenizer.from_pretrained(source)
-        except (OSError, ValueError) as error:
-            raise InputError(
-                f"cannot load a tokenizer: {str(error).splitlines()[0]}",
-                where=source,
-                fix="Check the folder or Hub id.",
-            ) from error
+        tokenizer = read_tokenizer(source, source)
     if not getattr(tokenizer, "chat_template", None) and fmt.chat_template:
         tokenizer.chat_template = fmt.chat_template
     return tokenizer

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +15,7 @@ from s1kit.forcing.token_format import TokenFormat
 
 try:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
@@ -23,6 +23,8 @@ except ImportError as error:
 from s1kit.engines.base import BatchEngine
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import Decoder, unsupported_layers
+from s1kit.engines.hf.tokenizer import read_tokenizer
+from s1kit.engines.memory import check_fits
 
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
@@ -84,7 +86,10 @@ def load(
     if is_gguf(model):
         model = str(unpacked(model))
     check_folder(model)
-    tokenizer = load_tokenizer(model)
+    if place == "cpu" and Path(model).is_dir():
+        needed = weight_bytes(Path(model), kind)
+        check_fits(needed, f"hf:{model}", "Give dtype=bfloat16, or a quantised GGUF file to llama.cpp:.")
+    tokenizer = read_tokenizer(model, f"hf:{model}")
     try:
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=kind).to(place).eval()
     except (OSError, ValueError) as error:
@@ -136,15 +141,12 @@ def check_folder(model: str) -> None:
         )
 
 
-def load_tokenizer(model: str) -> Any:
-    """The tokenizer of a checkpoint; InputError when there is none."""
-    try:
-        return AutoTokenizer.from_pretrained(model)
-    except (OSError, ValueError) as error:
-        fix = "Copy tokenizer.json and tokenizer_config.json of its base model there."
-        if os.environ.get("HF_HUB_OFFLINE"):
-            fix += " HF_HUB_OFFLINE is set, so the Hub was not asked."
-        raise InputError(f"cannot load a tokenizer: {_first_line(error)}", where=f"hf:{model}", fix=fix) from error
+def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
+    """Bytes of a checkpoint's weights in a data type, by the size of its files and the type they say they are in."""
+    named = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    stored = getattr(torch, str(named.get("dtype") or named.get("torch_dtype") or "bfloat16"), torch.bfloat16)
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    return size * dtype.itemsize // stored.itemsize
 
 
 def resolve_format(model: str, tokenizer: Any, format: str | ThinkingFormat | None) -> ThinkingFormat:

@@ -24,6 +24,7 @@ from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.forcing.tokenizer_check import check_round_trip
 
 try:
     import llama_cpp
@@ -138,6 +139,7 @@ def load(
             fix="Install a newer llama-cpp-python, or take a model of an architecture that it knows.",
         )
     tokenizer, own = _tokenizer(model)
+    check_round_trip(tokenizer, where)
     each = context_tokens or min(int(llama_cpp.llama_model_n_ctx_train(model)), _MOST_CONTEXT)
     tokens = TokenFormat(choose_format(format, own, tokenizer), tokenizer, tokenizer.more_eos_ids)
     is_float32 = metadata(model, "general.file_type") == "0"

@@ -58,14 +58,14 @@ def test_a_quoted_delimiter_is_text_in_a_training_sample(tokenizer: FileTokenize
 @given(st.lists(st.sampled_from([*SPECIALS, "<|", "|>", "im_end", "a", " ", "\n", "<", "é"]), max_size=12))
 def test_no_text_is_ever_read_as_a_special_token_and_none_is_lost(tokenizer: FileTokenizer, parts: list[str]) -> None:
     text = "".join(parts)
-    ids = encode_guarded(tokenizer, guarded(tokenizer, FORMATS["qwen3"], text))
+    ids = encode_guarded(tokenizer, guarded(tokenizer, FORMATS["qwen3"].delimiters, text))
     assert specials(tokenizer, ids) == []
     assert tokenizer.decode(ids) == text
 
 
 def test_text_without_quotations_keeps_its_ids(tokenizer: FileTokenizer) -> None:
     text = "a <b> </c> <|x|> 12 < 13 |> </ think>"
-    assert guarded(tokenizer, FORMATS["qwen3"], text) == text
+    assert guarded(tokenizer, FORMATS["qwen3"].delimiters, text) == text
     assert encode_guarded(tokenizer, text) == tokenizer.encode(text)
 
 
@@ -87,7 +87,7 @@ def test_an_added_token_that_is_ordinary_text_to_its_model_stays_one(tmp_path: P
     (tmp_path / "tokenizer.json").write_text(json.dumps(raw))
     tokenizer = FileTokenizer(tmp_path)
     text = "if x:\n    y"
-    assert encode_guarded(tokenizer, guarded(tokenizer, FORMATS["s1"], text)) == tokenizer.encode(text)
+    assert encode_guarded(tokenizer, guarded(tokenizer, FORMATS["s1"].delimiters, text)) == tokenizer.encode(text)
 
 
 def test_a_cut_adds_no_space_where_the_tokenizer_marks_words_with_one(tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_a_cut_adds_no_space_where_the_tokenizer_marks_words_with_one(tmp_path: 
 
     tokenizer = sentence_piece(tmp_path)
     for text in ("the cat</s> sat", "</s>mat", "a </s></s> on"):
-        ids = encode_guarded(tokenizer, guarded(tokenizer, FORMATS["magistral"], text))
+        ids = encode_guarded(tokenizer, guarded(tokenizer, FORMATS["magistral"].delimiters, text))
         assert specials(tokenizer, ids) == []
         assert tokenizer.decode(ids) == text
 

@@ -101,7 +101,7 @@ class CompletionsEngine(PlanningEngine):
             )
         turns = [turn["content"] for turn in request.messages if turn["role"] != "assistant"]
         texts = [request.question, request.system or "", *turns]
-        if self.mode == "text" and any(CUT in guarded(self.tokenizer, self.format, text) for text in texts):
+        if self.mode == "text" and any(CUT in guarded(self.tokenizer, self.format.delimiters, text) for text in texts):
             raise InputError(
                 "the question spells a special token of the model, and this server, which takes text, would read it so",
                 where="request.question",

@@ -20,7 +20,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol, Self
+from typing import Any, Self
 
 from jinja2 import TemplateError
 
@@ -28,6 +28,7 @@ from s1kit.errors import InputError, nearest
 from s1kit.extensions import load_extension
 from s1kit.forcing.delimiters import DELIMITERS, Parsed
 from s1kit.forcing.plain_text import CUT, encode_guarded, guarded
+from s1kit.forcing.plain_text import Tokenizer as Tokenizer
 
 FORMAT_FILE = "thinking_format.json"
 
@@ -39,19 +40,6 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 """A chat template for tokenizers that bring none; it adds no system message."""
-
-
-class Tokenizer(Protocol):
-    """The part of a Hugging Face tokenizer that is used; any object with it will do."""
-
-    @property
-    def eos_token_id(self) -> Any: ...
-    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
-    def decode(self, ids: Any, *, skip_special_tokens: bool) -> Any: ...
-    def get_vocab(self) -> dict[str, int]: ...
-    def apply_chat_template(
-        self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, **kwargs: Any
-    ) -> Any: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +80,11 @@ class ThinkingFormat:
     def thinks(self) -> bool:
         """False for the format `direct`: a model without delimiters, which answers in plain chat."""
         return self.name != DIRECT
+
+    @property
+    def delimiters(self) -> str:
+        """All texts that are read as more than text, for `guarded`."""
+        return " ".join((self.open, self.end, self.answer_end, *self.answer_stops))
 
     def __post_init__(self) -> None:
         for name in ("open", "end", "wait") if self.thinks else ():
@@ -187,7 +180,7 @@ class ThinkingFormat:
         return TrainingIds([*prompt, *thought, *rest], mask, len(thought))
 
     def _text_ids(self, tokenizer: Tokenizer, text: str) -> list[int]:
-        return encode_guarded(tokenizer, guarded(tokenizer, self, text))
+        return encode_guarded(tokenizer, guarded(tokenizer, self.delimiters, text))
 
     def training_text(
         self, tokenizer: Tokenizer, question: str, thinking: str, answer: str, system: str | None = None
@@ -296,7 +289,7 @@ def guarded_turn(tokenizer: Tokenizer, fmt: ThinkingFormat, turn: Mapping[str, A
     content = turn.get("content")
     if turn.get("role") == "assistant" or not isinstance(content, str):
         return dict(turn)
-    return dict(turn) | {"content": guarded(tokenizer, fmt, content)}
+    return dict(turn) | {"content": guarded(tokenizer, fmt.delimiters, content)}
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:

@@ -9,18 +9,31 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from s1kit.forcing.formats import ThinkingFormat, Tokenizer
+from typing import Any, Protocol
 
 CUT = "\ufdd0"
 """Where a text is cut: a code point that Unicode keeps for the inner use of programs."""
 
 
-def guarded(tokenizer: Tokenizer, fmt: ThinkingFormat, text: str) -> str:
-    """The text with a `CUT` inside everything that the tokenizer would read as a special token or a delimiter."""
-    pattern = _special_texts(tokenizer, fmt)  # type: ignore[arg-type]  # tokenizers are hashed by identity
+class Tokenizer(Protocol):
+    """The part of a Hugging Face tokenizer that is used; any object with it will do."""
+
+    @property
+    def eos_token_id(self) -> Any: ...
+    def encode(self, text: str, *, add_special_tokens: bool) -> list[int]: ...
+    def decode(self, ids: Any, *, skip_special_tokens: bool) -> Any: ...
+    def get_vocab(self) -> dict[str, int]: ...
+    def apply_chat_template(
+        self, conversation: Any, *, tokenize: bool, add_generation_prompt: bool, **kwargs: Any
+    ) -> Any: ...
+
+
+def guarded(tokenizer: Tokenizer, delimiters: str, text: str) -> str:
+    """The text with a `CUT` inside everything that the tokenizer would read as a special token or a delimiter.
+
+    `delimiters` holds the texts of those that are no special tokens, in any order.
+    """
+    pattern = _special_texts(tokenizer, delimiters)  # type: ignore[arg-type]  # tokenizers are hashed by identity
     if pattern is None:
         return text
     while pattern.search(text):
@@ -49,12 +62,11 @@ def _continued(tokenizer: Tokenizer, text: str) -> list[int]:
 
 
 @lru_cache(maxsize=16)
-def _special_texts(tokenizer: Tokenizer, fmt: ThinkingFormat) -> re.Pattern[str] | None:
+def _special_texts(tokenizer: Tokenizer, delimiters: str) -> re.Pattern[str] | None:
     """A pattern of the special tokens, and of the tokens that the format's delimiters are made of.
 
     Added tokens that are neither, such as runs of spaces in some vocabularies, are ordinary text to their models.
     """
-    delimiters = " ".join((fmt.open, fmt.end, fmt.answer_end, *fmt.answer_stops))
     found = set()
     for token in getattr(tokenizer, "added_tokens_decoder", {}).values():
         text = str(getattr(token, "content", token))

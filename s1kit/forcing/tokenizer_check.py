@@ -6,12 +6,8 @@ spaces, in training and decoding alike, and nothing failed but the accuracy.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from s1kit.errors import InputError
-
-if TYPE_CHECKING:
-    from s1kit.forcing.formats import Tokenizer
+from s1kit.forcing.plain_text import Tokenizer
 
 PROBE = "Tom has 12,345 apples and 3.5 pears.\nnaïve café — 漢字 😀\n\n  x = 2 * (y + 1)"
 """Spaces, digits, accents, letters of another script, an emoji, newlines, an indented line."""

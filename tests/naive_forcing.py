@@ -45,6 +45,8 @@ def naive_loop(
             thinking.append(token)
             continue
         wait = waits[waits_done % len(waits)]
+        if thinking and not ends_with_lead(thinking[-1]):
+            wait = [*lead, *wait]
         if len(thinking) < min_tokens:
             thinking.extend(wait[: max_tokens - len(thinking)])
             waits_done += 1
@@ -64,6 +66,10 @@ def naive_loop(
         num_answer = len(closing)
     while num_answer < answer_tokens:
         token = sample([*prompt, *thinking, *after])
+        if token in answer_stops and num_answer == 0 and len(closing) < answer_tokens:
+            after.extend(closing)
+            num_answer = len(closing)
+            continue
         if token in answer_stops:
             break
         after.append(token)

@@ -111,10 +111,11 @@ def test_the_wait_and_what_follows_it_read_as_they_stand_in_the_context(tokens: 
     encode = tokens.tokenizer.encode
     script = [*encode("no", add_special_tokens=False), tokens.trigger_id]
     script += [*encode("a map", add_special_tokens=False), tokens.trigger_id, *tokens.eos_ids]
+    script += [*encode("4", add_special_tokens=False), *tokens.eos_ids]
     generation = by_rows(plan, lambda _: script.pop(0))
     assert generation.num_waits == 1
     if not tokens._is_context_free:
-        assert generation.thinking == " no Wait a map"
+        assert generation.thinking == " no\nWait a map"
 
 
 def test_a_character_of_several_tokens_is_told_once_and_whole(tokens: TokenFormat) -> None:

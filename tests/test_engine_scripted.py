@@ -37,8 +37,8 @@ def ask(budget: ThinkingBudget, **fields: object) -> Generation:
 def test_each_wait_takes_the_next_step_and_the_answer_is_that_of_the_last_one() -> None:
     for num_waits, thinking, answer in (
         (0, "one and one is three .", "3"),
-        (1, "one and one is three .Wait no , it is two .", "2"),
-        (2, "one and one is three .Wait no , it is two .Wait yes , two .", "2"),
+        (1, "one and one is three .\nWait no , it is two .", "2"),
+        (2, "one and one is three .\nWait no , it is two .\nWait yes , two .", "2"),
     ):
         generation = ask(ThinkingBudget(100, 0, num_waits))
         assert (generation.thinking, generation.answer, generation.num_waits) == (thinking, answer, num_waits)
@@ -49,7 +49,7 @@ def test_each_wait_takes_the_next_step_and_the_answer_is_that_of_the_last_one() 
 def test_waits_beyond_the_script_are_attempts_to_stop_right_away() -> None:
     generation = ask(ThinkingBudget(100, 0, 6))
     assert generation.num_waits == 6
-    assert generation.thinking.endswith("two .WaitWaitWaitWait")
+    assert generation.thinking.endswith("two .\nWait\nWait\nWait\nWait")
     assert generation.answer == "2"
 
 
@@ -142,7 +142,7 @@ def test_ask_marks_what_was_forced(tmp_path: Path, capsys: pytest.CaptureFixture
     path.write_text(json.dumps({"1+1?": [["hm", "3"], [" two .", "2"]]}), encoding="utf-8")
     assert main(["ask", "1+1?", "--model", f"scripted:{path}", "--waits", "1"]) == 0
     out, err = capsys.readouterr()
-    assert out.startswith("hm[Wait] two .")
+    assert out.startswith("hm[\nWait] two .")
     assert "1 waits" in err
 
 

@@ -83,7 +83,7 @@ def test_a_reply_has_openais_shape_and_the_thinking_beside_the_answer(server: Sc
 def test_a_wait_goes_on_thinking_and_changes_the_answer(server: Scripted) -> None:
     reply = ask(server.url, SUM, num_waits=1).json()
     assert reply["choices"][0]["message"]["content"] == "2"
-    assert reply["choices"][0]["message"]["reasoning"] == "one and one is three .Wait no , it is two ."
+    assert reply["choices"][0]["message"]["reasoning"] == "one and one is three .\nWait no , it is two ."
     assert reply["s1kit"]["num_waits"] == 1
 
 
@@ -142,10 +142,10 @@ def test_a_stream_begins_with_the_role_and_ends_with_done(server: Scripted) -> N
     events = read_events(reply.text)
     assert events[0]["choices"][0]["delta"]["role"] == "assistant"
     assert events[-1]["choices"] == []
-    assert events[-1]["usage"]["completion_tokens_details"]["reasoning_tokens"] == 13
+    assert events[-1]["usage"]["completion_tokens_details"]["reasoning_tokens"] == 14
     assert all(e["usage"] is None for e in events[:-1])
     forced = [e["choices"][0] for e in events[:-1] if e["choices"][0]["s1kit"].get("origin") == "forced"]
-    assert [c["delta"].get("reasoning") for c in forced if c["s1kit"]["kind"] == "wait"] == ["Wait"]
+    assert [c["delta"].get("reasoning") for c in forced if c["s1kit"]["kind"] == "wait"] == ["\nWait"]
 
 
 def test_several_choices_come_back_in_one_reply_and_in_one_stream(server: Scripted) -> None:

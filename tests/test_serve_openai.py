@@ -43,8 +43,8 @@ def test_chat_with_thinking_fields_in_extra_body(client: openai.OpenAI) -> None:
     )
     message = reply.choices[0].message
     assert message.content == "2"
-    assert message.reasoning == message.reasoning_content == "one and one is three .Wait no , it is two ."
-    assert reply.usage.completion_tokens_details.reasoning_tokens == 13
+    assert message.reasoning == message.reasoning_content == "one and one is three .\nWait no , it is two ."
+    assert reply.usage.completion_tokens_details.reasoning_tokens == 14
     assert reply.s1kit["num_waits"] == 1
 
 

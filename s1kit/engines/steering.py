@@ -82,7 +82,9 @@ class Steered:
         self._key = hash(plan.prompt_ids)
         self._seed = Random(plan.request.seed).getrandbits(64)
         self._block, self._draws = -1, [0.0]
-        self._doubtful = frozenset(w.ids[0] for w in plan.waits).union(tokens.lead_ids[:1])
+        self._doubtful = frozenset(tokens.lead_ids[:1] + plan.closing.ids[:1]).union(
+            *((wait.ids[0], wait.line_ids[0]) for wait in plan.waits)
+        )
         """Ids that the model may sample itself and that may also replace a stop."""
         self.num_observed = 0
         self.script: tuple[int, ...] = ()
@@ -128,9 +130,13 @@ class Steered:
         """
         self.is_stopping = is_stopping
         if is_stopping:
-            # Only the engine's own end of sequence ends a request there: what else ends an answer is turned into it.
-            self._target = self.row.if_stopped() if self.row.is_thinking else self._eos
+            self._target = self._replacement()
         return self._target
+
+    def _replacement(self) -> int:
+        """What comes in place of a stop. Only the engine's own end of sequence ends a request there."""
+        found = self.row.if_stopped()
+        return self._eos if found is None else found
 
     def catch_up(self, output: Sequence[int]) -> None:
         """The engine's whole output so far, of which the row knows the beginning."""
@@ -206,8 +212,7 @@ class Steered:
         """
         for token in tokens:
             if not self.script:
-                target = self.row.if_stopped() if self.row.is_thinking else self._eos
-                self.settle(token == target and self._memory.was_stop(hash((self._key, token))))
+                self.settle(token == self._replacement() and self._memory.was_stop(hash((self._key, token))))
             self.observe(token)
 
     def generation(self) -> Generation:

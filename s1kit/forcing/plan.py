@@ -18,6 +18,8 @@ class Phrase:
 
     text: str
     ids: tuple[int, ...]
+    line_ids: tuple[int, ...] = ()
+    """Of a wait: its ids where a line must be ended first. A wait that the request gives is put in as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,10 +122,21 @@ def _waits(request: Request, tokens: TokenFormat) -> tuple[Phrase, ...]:
         if not ids:
             what = "an empty wait" if not text else f"the tokenizer turns the wait {text!r} into nothing"
             raise InputError(what, where="request.wait", fix="Give a text such as 'Wait'.")
-        phrases.append(Phrase(text, ids))
+        phrases.append(Phrase(text, ids, ids if request.wait is not None else _line_ids(text, ids, tokens)))
     if not phrases:
         raise InputError("an empty list of waits", where="request.wait", fix="Give at least one text such as 'Wait'.")
     return tuple(phrases)
+
+
+def _line_ids(text: str, ids: tuple[int, ...], tokens: TokenFormat) -> tuple[int, ...]:
+    """A format's own wait begins on a line of its own where its `lead` ends the line before a stop.
+
+    A model that stops by the end delimiter has learned to write `lead` first. One that stops by end of sequence stops
+    anywhere, and "it is 4.Wait" may go on with "er".
+    """
+    if not tokens.lead_ids or text[:1].isspace():
+        return ids
+    return (*tokens.encode_after(tokens.format.lead), *tokens.encode_after(text))
 
 
 def _budget(request: Request, tokens: TokenFormat, prompt_tokens: int, context_tokens: int) -> ThinkingBudget:

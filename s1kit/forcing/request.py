@@ -44,7 +44,9 @@ class Request:
     seed: int = 0
     """Seed of this request alone: neighbours in a batch do not change what is drawn."""
     wait: str | tuple[str, ...] | None = None
-    """What replaces a stop: a string, or several used in turn (cyclically); None: the thinking format's own."""
+    """What replaces a stop, as it is: a string, or several used in turn (cyclically).
+
+    None: the thinking format's own, on a line of its own where the format ends thinking with one."""
     closing_phrase: str | None = None
     """What follows the end delimiter after a cutoff; None: the thinking format's own."""
     stop: tuple[str, ...] = ()

@@ -119,9 +119,8 @@ def _answer(transcript: Transcript, reply: Completed) -> list[int]:
         text = transcript.answer_text
         cut = first_stop(text, plan.request.stop)
         transcript.finish("stop_string", text if cut is None else text[:cut])
-    else:
-        transcript.finish("stop")
-    return list(reply.ids)
+        return list(reply.ids)
+    return [*reply.ids, *transcript.stop_answer()]
 
 
 def _check(reply: Completed, room: int) -> None:

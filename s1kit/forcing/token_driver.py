@@ -103,8 +103,8 @@ class TokenDriver:
         self.quiet -= len(tokens)
         self._run += tokens
 
-    def if_stopped(self) -> int:
-        """The first id that would come into the context if the model tried to stop now; only while thinking."""
+    def if_stopped(self) -> int | None:
+        """The first id that would come into the context if the model tried to stop now; None: the row would be done."""
         self._report()
         return self._transcript.if_stopped()
 
@@ -148,8 +148,7 @@ class TokenDriver:
         transcript = self._transcript
         if token in self._answer_stops:
             self._report()
-            transcript.finish("stop")
-            return ()
+            return self._settle(transcript.stop_answer())
         if token == self._reopen:
             self._report()
             return (token, *self._settle(transcript.reopen()))

@@ -80,26 +80,27 @@ class Transcript:
         self._state, move = advance(self._budget, 1, self._state, Sampled(len(ids)))
         return self._carry_out(move)
 
-    def if_stopped(self) -> int:
-        """The first id that `stop_thinking` would put in now."""
-        wait = self.plan.waits[(self._waits_before + self._state.waits) % len(self.plan.waits)]
-        _, move = advance(self._budget, len(wait.ids), self._state, StopAttempt())
+    def if_stopped(self) -> int | None:
+        """The first id that `stop_thinking` or `stop_answer` would put in now; None where the answer would end."""
+        if self.phase == "answer":
+            return self.plan.closing.ids[0] if self._needs_phrase else None
+        wait_ids = self._wait_ids()
+        _, move = advance(self._budget, len(wait_ids), self._state, StopAttempt())
         if move.wait_tokens:
-            return wait.ids[0]
+            return wait_ids[0]
         tokens = self.plan.tokens
-        last = self.thinking_ids[-1] if len(self.thinking_ids) > self._block_start else None
-        return tokens.lead_ids[0] if tokens.needs_lead(last) else tokens.end_ids[0]
+        return tokens.lead_ids[0] if tokens.needs_lead(self._last_thinking_id) else tokens.end_ids[0]
 
     def stop_thinking(self, matched_ids: Sequence[int] = ()) -> tuple[int, ...]:
         """The model tried to stop, by sampling the ids of the end delimiter or (none given) end of sequence.
 
         Returns what is put in its place. The ids must not have been added as thinking.
         """
-        wait = self.plan.waits[(self._waits_before + self._state.waits) % len(self.plan.waits)]
-        self._state, move = advance(self._budget, len(wait.ids), self._state, StopAttempt())
+        wait_ids = self._wait_ids()
+        self._state, move = advance(self._budget, len(wait_ids), self._state, StopAttempt())
         if not move.wait_tokens:
             return self._close(has_phrase=False, ending="closed", matched_ids=matched_ids)
-        ids = wait.ids[: move.wait_tokens]
+        ids = wait_ids[: move.wait_tokens]
         self._force("wait", ids)
         self.thinking_ids += ids
         return (*ids, *self._carry_out(move))
@@ -114,6 +115,25 @@ class Transcript:
         self.room -= len(ids)
         if not self.room:
             self.finish("length")
+
+    def stop_answer(self) -> tuple[int, ...]:
+        """The model ended its answer. Where it has not begun one, the closing phrase is put in, once; returns its ids.
+
+        Models that end thinking by end of sequence tend to end the answer with it, too, and would say nothing.
+        """
+        if not self._needs_phrase:
+            self.finish("stop")
+            return ()
+        phrase = self.plan.closing.ids
+        self._force("closing_phrase", phrase)
+        self.room -= len(phrase)
+        return phrase
+
+    @property
+    def _needs_phrase(self) -> bool:
+        """Whether the answer is empty, and the closing phrase and one token more have room in it."""
+        is_empty = not any(part.kind in ("answer", "closing_phrase") for part in self.parts)
+        return is_empty and 0 < len(self.plan.closing.ids) < self.room
 
     @property
     def answer_text(self) -> str:
@@ -217,6 +237,17 @@ class Transcript:
         num = len(part.ids)
         return part.kind == "thinking" and stream.num_streamed >= num <= stream.num_decoded
 
+    @property
+    def _last_thinking_id(self) -> int | None:
+        """The last id of the thinking block that is open; None at its beginning."""
+        return self.thinking_ids[-1] if len(self.thinking_ids) > self._block_start else None
+
+    def _wait_ids(self) -> tuple[int, ...]:
+        """The ids of the next wait, on a line of its own where the line is not ended yet."""
+        wait = self.plan.waits[(self._waits_before + self._state.waits) % len(self.plan.waits)]
+        last = self._last_thinking_id
+        return wait.line_ids if last is not None and self.plan.tokens.needs_lead(last) else wait.ids
+
     def _carry_out(self, move: Move) -> tuple[int, ...]:
         """What the machine orders after sampled tokens: nothing, or the cutoff."""
         if move.insert is Insert.CUTOFF:
@@ -226,8 +257,7 @@ class Transcript:
 
     def _close(self, has_phrase: bool, ending: Ending, matched_ids: Sequence[int]) -> tuple[int, ...]:
         tokens, phrase = self.plan.tokens, self.plan.closing.ids if has_phrase else ()
-        last = self.thinking_ids[-1] if len(self.thinking_ids) > self._block_start else None
-        lead = tokens.lead_ids if tokens.needs_lead(last) else ()
+        lead = tokens.lead_ids if tokens.needs_lead(self._last_thinking_id) else ()
         if matched_ids:
             self._force("close", lead)
             self.parts.append(Part("sampled", "close", list(matched_ids)))

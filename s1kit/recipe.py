@@ -118,9 +118,9 @@ class Distill(Config):
     """What is asked; `{question}` stands for the question's text."""
     system: str = ""
     max_output_tokens: int = Field(default=32768, ge=1)
-    """Thinking and answer together."""
+    """Thinking and answer together. A local engine takes what its context holds, where that is less."""
     temperature: float | None = Field(default=None, ge=0)
-    """None: the provider's own."""
+    """None: the provider's own; of a local engine, what the model's generation_config.json says."""
     top_p: float | None = Field(default=None, gt=0, le=1)
     thinking_budget: int | None = Field(default=None, ge=0)
     """Tokens of thinking at most, where the provider takes such a limit."""
@@ -157,8 +157,8 @@ class Distill(Config):
 class Curate(Config):
     """samples <- traces that pass quality and difficulty, then a seeded selection."""
 
-    quality: list[str] = Field(default_factory=lambda: ["s1"])
-    """Rules by name, or sets of rules: `s1`, `complete`."""
+    quality: list[str] = Field(default_factory=lambda: ["s1", "complete"])
+    """Rules by name, or sets of rules: `s1`, `complete`. A trace without thinking is dropped whatever they say."""
     students: list[str] = Field(default_factory=list)
     """Models that attempt each question; what they answer is dropped as too easy. None: no difficulty filter."""
     num_attempts: int = Field(default=1, ge=1)
@@ -324,7 +324,11 @@ class Evaluate(Config):
     """What replaces a stop; None: the thinking format's own."""
     min_tokens: list[int] = Field(default_factory=list)
     """Least thinking, each evaluated under the largest budget: stops below it become Waits."""
-    answer_tokens: int = Field(default=64, ge=1)
+    answer_tokens: int | None = Field(default=None, ge=1)
+    """Room kept for an answer after thinking; None: 1,024, or a quarter of the model's context where that is less."""
+    direct_tokens: int | None = Field(default=None, ge=1)
+    """Room of the baseline's answer, which holds its reasoning; None: the largest of `max_tokens` and the answer's room
+    together, and without `max_tokens` all that the context leaves."""
     votes: list[int] = Field(default_factory=list)
     """Sizes of the majority vote, the baseline at matched tokens."""
     vote_temperature: float = Field(default=1.0, gt=0)

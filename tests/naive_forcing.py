@@ -28,6 +28,7 @@ def naive_loop(
     answer_stops: set[int],
     waits: Sequence[Sequence[int]],
     lead: Sequence[int],
+    wait_ends_line: bool,
     end: Sequence[int],
     closing: Sequence[int],
     ends_with_lead: Callable[[int], bool],
@@ -45,7 +46,7 @@ def naive_loop(
             thinking.append(token)
             continue
         wait = waits[waits_done % len(waits)]
-        if thinking and not ends_with_lead(thinking[-1]):
+        if wait_ends_line and thinking and not ends_with_lead(thinking[-1]):
             wait = [*lead, *wait]
         if len(thinking) < min_tokens:
             thinking.extend(wait[: max_tokens - len(thinking)])

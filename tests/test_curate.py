@@ -257,9 +257,15 @@ def test_rows_without_a_solution_are_kept_and_counted(tmp_path: Path, monkeypatc
     bare = [
         t.model_copy(update={"question": t.question.model_copy(update={"solution": None})}) for t in tiny_traces(40)
     ]
-    stage, _ = run_curate(tmp_path, bare, students=["a"], num=10)
+    stage, _ = run_curate(tmp_path, bare, quality=["s1"], students=["a"], num=10)
     assert stage.counts["questions_without_solution"] == len(bare)
     assert stage.counts["out"] == 10
+
+
+def test_a_trace_without_thinking_is_dropped_whatever_the_rules_are(tmp_path: Path) -> None:
+    empty = [t.model_copy(update={"thinking": " "}) for t in tiny_traces(3)]
+    stage, _ = run_curate(tmp_path, [*tiny_traces(9)[3:], *empty], quality=["s1"], num=4)
+    assert [d.reason for d in stage.rows("dropped", Dropped)].count("no_thinking") == 3
 
 
 class Labeller:

@@ -57,6 +57,33 @@ def joined(segments: list[Segment]) -> list[tuple[str, str, str, tuple[int, ...]
     return out
 
 
+@pytest.mark.parametrize("run", [by_rows, by_flow])
+def test_an_answer_that_ends_before_it_begins_gets_the_closing_phrase_once(run: Any) -> None:
+    plan = plan_of(WITH_LEAD, Request(question="q", budget=ThinkingBudget(9), answer_tokens=8))
+    eos = plan.tokens.tokenizer.eos_token_id
+    generation = run(plan, lambda _: eos)
+    assert [s.kind for s in generation.segments] == ["close", "closing_phrase"]
+    assert (generation.answer, generation.ending, generation.answer_finish) == ("F:", "closed", "stop")
+    without = plan_of(WITH_LEAD, Request(question="q", budget=ThinkingBudget(9), answer_tokens=8, closing_phrase=""))
+    assert run(without, lambda _: eos).answer == ""
+
+
+@pytest.mark.parametrize(("wait", "text"), [(None, "ab\nWait"), ("W", "abW"), (" W", "ab W")])
+@pytest.mark.parametrize("run", [by_rows, by_flow])
+def test_the_formats_own_wait_begins_a_line_and_a_given_one_goes_in_as_it_is(run: Any, wait: str, text: str) -> None:
+    plan = plan_of(WITH_LEAD, Request(question="q", budget=ThinkingBudget(40, 0, 1), answer_tokens=8, wait=wait))
+    tokens = plan.tokens
+    a, b = tokens.tokenizer.encode("ab", add_special_tokens=False)
+    eos, start = tokens.tokenizer.eos_token_id, len(plan.prompt_ids)
+
+    def thinks(*ids: int) -> str:
+        script = dict(enumerate(ids, start))
+        return str(run(plan, lambda context: script.get(len(context), eos)).thinking)
+
+    assert thinks(a, b) == text
+    assert thinks(a, b, tokens.lead_ids[0]) == f"ab\n{wait or 'Wait'}"
+
+
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
 def test_both_drivers_give_the_same_transcript_over_a_thousand_random_budgets(fmt: ThinkingFormat) -> None:
     endings = set()

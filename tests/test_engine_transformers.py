@@ -65,6 +65,7 @@ def by_naive_loop(engine: Any, request: Request, sample: Any = None) -> Naive:
         answer_stops=set(tokens.answer_stop_ids),
         waits=[w.ids for w in plan.waits],
         lead=tokens.lead_ids,
+        wait_ends_line=request.wait is None,
         end=tokens.end_ids,
         closing=plan.closing.ids,
         ends_with_lead=lambda i: tokens.decode([i]).endswith("\n"),

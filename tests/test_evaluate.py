@@ -11,7 +11,8 @@ import pytest
 from s1kit.analysis.findings import Findings
 from s1kit.errors import InputError
 from s1kit.evaluate.evaluate import evaluate
-from s1kit.recipe import Recipe
+from s1kit.evaluate.rooms import answer_room, direct_room
+from s1kit.recipe import Evaluate, Recipe
 from s1kit.records import Generation, Question
 from s1kit.report.rows import read_results
 from s1kit.stage import Run, Stage, open_run
@@ -171,3 +172,23 @@ def test_a_mistake_in_the_first_command_does_not_stand_in_the_way_of_the_right_o
     assert evaluate(right, run).counts["out"] == 72
     with pytest.raises(InputError, match="started with other settings"):
         evaluate(recipe_of(tmp_path, answer_tokens=12), run)
+
+
+def test_the_room_of_an_answer_fits_the_model_and_the_baselines_holds_its_reasoning() -> None:
+    assert answer_room(Evaluate(), 32768) == 1024
+    assert answer_room(Evaluate(), 512) == 128
+    assert answer_room(Evaluate(answer_tokens=16), 512) == 16
+    assert direct_room(Evaluate(max_tokens=[0, 64]), 512) == 64 + 128
+    assert direct_room(Evaluate(), 512) == 512
+    assert direct_room(Evaluate(direct_tokens=9), 512) == 9
+
+
+def test_the_baseline_is_asked_with_its_own_room(tiny_random_checkpoint: Path, tmp_path: Path) -> None:
+    model = f"hf:{tiny_random_checkpoint}"
+    recipe = recipe_of(tmp_path, model=model, baseline=model, max_tokens=[40], num_waits=[0], num_questions=2)
+    stage = evaluate(recipe, run_of(recipe))
+    direct = [g for g in stage.rows("generations", Generation) if g.setting and g.setting.method == "direct"]
+    thinking = [g for g in stage.rows("generations", Generation) if g.setting and g.setting.method != "direct"]
+    cut = [g for g in direct if g.answer_finish == "length"]
+    assert {g.answer_tokens for g in cut} <= {40 + 24}
+    assert max(g.answer_tokens for g in direct) > 24 >= max(g.answer_tokens for g in thinking)

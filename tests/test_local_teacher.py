@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 
 from s1kit.distill.distill import distill
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
-from s1kit.forcing.request import Request
+from s1kit.forcing import ThinkingBudget
+from s1kit.forcing.request import Request, Sampling
 from s1kit.journal import Journal
 from s1kit.providers.chat import Parameters, Problem, Reply
 from s1kit.providers.local import LocalChat
@@ -100,3 +102,23 @@ def test_the_stage_distills_from_a_local_model_and_a_second_run_computes_nothing
     assert all(trace.thinking and trace.cost_usd == 0.0 for trace in traces[0])
     with Journal(tmp_path / "journal.sqlite") as journal:
         assert len(journal) == len(ASKED)
+
+
+def test_what_a_recipe_leaves_open_is_the_models_own(engine: Engine, tmp_path: Path) -> None:
+    class Own:
+        context_tokens = 100
+        sampling = Sampling(0.6, 0.95, 20)
+        asked: ClassVar[list[Request]] = []
+
+        def generate(self, requests: Iterable[Request]) -> Iterator[Generation]:
+            self.asked += requests
+            return iter(())
+
+    with Journal(tmp_path / "j.sqlite") as journal:
+        ask(LocalChat(Own(), MODEL, journal, Parameters(max_output_tokens=32768)), ASKED[:1])
+        ask(LocalChat(Own(), MODEL, journal, Parameters(max_output_tokens=40, temperature=0.0)), ASKED[:1])
+    open_, stated = Own.asked
+    assert (open_.temperature, open_.top_p, open_.top_k) == (0.6, 0.95, 20)
+    assert (open_.answer_tokens, open_.budget) == (25, ThinkingBudget(75))
+    assert (stated.temperature, stated.top_p, stated.top_k) == (0.0, 1.0, 0)
+    assert stated.answer_tokens == 10

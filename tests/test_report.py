@@ -221,3 +221,13 @@ def test_several_benchmarks_have_a_panel_each_with_the_numbers_printed_for_it(tm
     panels = html[html.index("By kind of question") :]
     assert panels.index(">easy</text>") < panels.index(">big</text>") < panels.index(">hard</text>")
     assert panels.count(">big</text>") == 2  # on the page and in one column
+
+
+def test_answers_that_were_cut_at_their_room_stand_in_the_headline() -> None:
+    few, many = Setting(max_tokens=9), Setting(max_tokens=9, num_waits=1)
+    draws = {s: _draws(s, np.arange(60) % 3 > s.num_waits - 1) for s in (few, many)}
+    said = lambda: str(headline(Findings(Results([], draws)))[-1])  # noqa: E731
+    draws[few].truncated = np.arange(60)[:, None] < 3
+    assert "cut off" not in said()
+    draws[few].truncated = np.arange(60)[:, None] < 6
+    assert "But 10 % of the answers (no Wait) were cut off at their room and count as wrong: raise" in said()

@@ -80,7 +80,12 @@ def make_parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "--answer-tokens", type=int, default=256, metavar="N", help="room kept for the answer (default: %(default)s)"
     )
-    ask.add_argument("--temperature", type=float, default=0.0, metavar="T", help="0 is greedy (default: %(default)s)")
+    ask.add_argument(
+        "--temperature",
+        type=float,
+        metavar="T",
+        help="0 is greedy (default: as the model's generation_config.json samples, else 0)",
+    )
     ask.add_argument("--seed", type=int, default=0, metavar="N", help="for sampling (default: %(default)s)")
     ask.add_argument(
         "--stop", action="append", default=[], metavar="TEXT", help="ends the answer; never acts on thinking"

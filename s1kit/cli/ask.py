@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 from s1kit.engines import load_engine
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing import UNLIMITED, ThinkingBudget
-from s1kit.forcing.request import Request
+from s1kit.forcing.request import Request, Sampling
 from s1kit.records import Generation, Segment
 
 _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
@@ -18,6 +19,9 @@ _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
 def main(given: argparse.Namespace) -> int:
     request = _request(given)  # what can be refused is refused before a model is loaded
     engine = load_engine(given.model, **({"format": given.format} if given.format else {}))
+    if given.temperature is None:
+        own = getattr(engine, "sampling", Sampling())
+        request = replace(request, temperature=own.temperature, top_p=own.top_p, top_k=own.top_k)
     show = None if given.json else _Printer(colour=sys.stdout.isatty())
     try:
         (generation,) = engine.generate([request], on_segment=show)
@@ -41,7 +45,7 @@ def _request(given: argparse.Namespace) -> Request:
         question=question,
         budget=_budget(given),
         answer_tokens=given.answer_tokens,
-        temperature=given.temperature,
+        temperature=given.temperature or 0.0,
         seed=given.seed,
         wait=tuple(given.wait) if given.wait else None,
         stop=tuple(given.stop),

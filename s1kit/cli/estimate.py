@@ -86,7 +86,8 @@ def estimate_attempts(recipe: Recipe, questions: int | None) -> list[str]:
 
 def estimate_evaluation(recipe: Recipe) -> list[str]:
     """Every question under every setting, repeats included; thinking is taken to use its whole budget."""
-    from s1kit.analysis.settings import grid
+    from s1kit.analysis.settings import DIRECT, grid
+    from s1kit.evaluate.rooms import answer_room, direct_room
 
     config = recipe.evaluate
     cells = grid(config)
@@ -96,8 +97,13 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
         min(config.num_questions or 10**9, sizes.get(name, config.num_questions or 500)) for name in config.benchmarks
     ]
     num = sum(counts)
+    answer, direct = answer_room(config, None), direct_room(config, None)
     tokens = sum(
-        repeats * (PROMPT_TOKENS + config.answer_tokens + (THINKING_TOKENS if s.max_tokens is None else s.max_tokens))
+        repeats
+        * (
+            PROMPT_TOKENS
+            + (direct if s.method == DIRECT else answer + (THINKING_TOKENS if s.max_tokens is None else s.max_tokens))
+        )
         for s, repeats in cells
     )
     draws = sum(repeats for _, repeats in cells)

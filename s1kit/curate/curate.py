@@ -35,7 +35,8 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     stage = run.open("curate", config=config.model_dump(), seed=recipe.seed, inputs=inputs)
     if stage.is_done:
         return stage
-    rules, selector = rules_of(config.quality), find_selector(config.selection)
+    # Nothing can be learned from a trace without thinking, and `train` refuses it.
+    rules, selector = rules_of([*config.quality, "no_thinking"]), find_selector(config.selection)
     for name in config.also:
         find_selector(name)
     is_own = load_extension(config.domains, "domains", "curate.domains") is not None

@@ -21,7 +21,7 @@ from s1kit.engines.grammar import check_grammar
 from s1kit.errors import InputError
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.plan import Plan, make_plan
-from s1kit.forcing.request import Request
+from s1kit.forcing.request import Request, Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
 
@@ -88,6 +88,11 @@ class PlanningEngine:
     @property
     def format(self) -> ThinkingFormat:
         return self.tokens.format
+
+    @property
+    def sampling(self) -> Sampling:
+        """How the model's makers sample from it: the default of whoever leaves the temperature to the model."""
+        return Sampling.of(getattr(self.tokenizer, "generation", {}))
 
     def plan(self, request: Request) -> Plan:
         """The request, resolved; InputError when it cannot be honoured."""

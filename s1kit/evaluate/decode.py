@@ -43,6 +43,8 @@ class Decoding:
     seed: int
     answer_tokens: int
     rejection_tries: int = 16
+    direct_tokens: int = 256
+    """Room of an answer without thinking."""
 
 
 def fill(engine: Engine, cells: Sequence[Cell], how: Decoding, on_progress: OnProgress) -> list[Generation]:
@@ -135,7 +137,7 @@ def _request(
     return Request(
         question=instructed(question.text, setting),
         budget=ThinkingBudget(0) if setting.method == DIRECT else budget_of(setting),
-        answer_tokens=how.answer_tokens,
+        answer_tokens=how.direct_tokens if setting.method == DIRECT else how.answer_tokens,
         temperature=setting.temperature,
         seed=draw_seed(how.seed, question.id, repeat),
         wait=setting.wait,

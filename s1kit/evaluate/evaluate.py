@@ -19,14 +19,15 @@ from s1kit.evaluate.benchmarks import load_benchmarks, name_of
 from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, fill
 from s1kit.evaluate.published_numbers import read_numbers
+from s1kit.evaluate.rooms import answer_room, direct_room
 from s1kit.evaluate.workers import in_processes
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
-from s1kit.recipe import Comparator, Recipe
+from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
 from s1kit.stage import RECEIPT, Run, Stage, write_rows
 
-IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens")
+IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens", "direct_tokens")
 """The part of the configuration that a folder of generations stands for."""
 
 
@@ -49,13 +50,7 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     check_models([c for c in config.comparators if any(s in others for s in settings_of([c]))])
     stage.receipt_path.unlink(missing_ok=True)
     jobs = _jobs(stage, questions, missing, _chunk_size(len(questions), config.batch_size, config.processes))
-    work = Work(
-        model,
-        config.baseline,
-        config.batch_size,
-        Decoding(recipe.seed, config.answer_tokens, config.rejection_tries),
-        config.grader,
-    )
+    work = Work(model, config, recipe.seed)
     with meter("evaluate", total=len(missing), unit="cells") as m:
         _fill(stage, work, jobs, config.processes, m.advance)
     _add_comparators(stage, config.comparators, others, questions, config.grader)
@@ -117,29 +112,38 @@ class Work:
     """Decode, grade and write jobs. It is sent to another process, so it carries references, not engines."""
 
     model: str
-    baseline: str
-    batch_size: int
-    how: Decoding
-    grader: str = ""
+    config: Evaluate
+    seed: int
 
     def __call__(self, jobs: Sequence[Job], on_progress: Callable[[int], None]) -> None:
-        grader = load_grader(own=self.grader)
-        engines: dict[str, Engine] = {}
+        grader = load_grader(own=self.config.grader)
+        engines: dict[str, tuple[Engine, Decoding]] = {}
         for job in jobs:
             generations: list[Generation] = []
             for model in dict.fromkeys(setting.model for _, setting, _ in job.cells):
                 cells = [cell for cell in job.cells if cell[1].model == model]
                 if model not in engines:
-                    engines[model] = self._engine(model or self.model, cells[0][1].method)
-                generations += fill(engines[model], cells, self.how, on_progress)
+                    engine = self._engine(model or self.model, cells[0][1].method)
+                    engines[model] = engine, self._how(engine)
+                engine, how = engines[model]
+                generations += fill(engine, cells, how, on_progress)
             questions = {q.id: q for q, _, _ in job.cells}
             write_rows(job.path, Generation, grade(generations, questions, grader))
 
     def _engine(self, reference: str, method: str) -> Engine:
         options: dict[str, object] = {"format": "direct"} if method == DIRECT else {}
         if reference.partition(":")[0] in ("hf", "tiny", "tiny-base"):
-            options["max_batch"] = self.batch_size
+            options["max_batch"] = self.config.batch_size
         return load_engine(reference, **options)
+
+    def _how(self, engine: Engine) -> Decoding:
+        context = getattr(engine, "context_tokens", None)
+        return Decoding(
+            self.seed,
+            answer_room(self.config, context),
+            self.config.rejection_tries,
+            direct_tokens=direct_room(self.config, context),
+        )
 
 
 def _model(recipe: Recipe, run: Run) -> tuple[str, list[Path | tuple[str, str]]]:

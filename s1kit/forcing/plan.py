@@ -19,7 +19,7 @@ class Phrase:
     text: str
     ids: tuple[int, ...]
     line_ids: tuple[int, ...] = ()
-    """Of a wait: its ids where a line must be ended first. A wait that the request gives is put in as it is."""
+    """The ids of a wait where a line must be ended first. A wait that the request gives is put in as it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,13 +44,18 @@ class Plan:
     alone bounds the answer."""
     lowered_from: int | None = None
     """The maximum of thinking tokens that was asked for, where the room allowed only fewer (`budget.max_tokens`)."""
+    answer_lowered_from: int | None = None
+    """The same of the tokens of an answer without thinking (`request.answer_tokens`)."""
 
     @property
     def note(self) -> str:
         """What a reader of the generation must know; empty: all applied as it was asked."""
-        if self.lowered_from is None:
-            return ""
-        return f"max_tokens {self.lowered_from} was lowered to {self.budget.max_tokens}, the room there is"
+        if self.lowered_from is not None:
+            return f"max_tokens {self.lowered_from} was lowered to {self.budget.max_tokens}, the room there is"
+        if self.answer_lowered_from is not None:
+            now = self.request.answer_tokens
+            return f"answer_tokens {self.answer_lowered_from} was lowered to {now}, the room there is"
+        return ""
 
     @property
     def total_tokens(self) -> int:
@@ -104,14 +109,27 @@ def _plan_direct(request: Request, tokens: TokenFormat, prompt: tuple[int, ...],
             where="request.budget",
             fix="Leave them out, or load the model with a thinking format.",
         )
-    if len(prompt) + request.answer_tokens > context_tokens:
+    room = context_tokens - len(prompt)
+    if room < 1:
         raise InputError(
-            f"answer_tokens is {request.answer_tokens}, and after a prompt of {len(prompt)} of {context_tokens} tokens "
-            f"there is room for {max(0, context_tokens - len(prompt))}",
-            where="request.answer_tokens",
-            fix="Give fewer, or shorten the prompt.",
+            f"the prompt is {len(prompt)} tokens long and the context {context_tokens}",
+            where="request.question",
+            fix=f"Shorten it by at least {1 - room} tokens.",
         )
-    return Plan(request, tokens, prompt, ThinkingBudget(0), (), Phrase("", ()), (), thinks=False)
+    lowered_from = request.answer_tokens if request.answer_tokens > room else None
+    if lowered_from is not None:
+        request = replace(request, answer_tokens=room)
+    return Plan(
+        request,
+        tokens,
+        prompt,
+        ThinkingBudget(0),
+        (),
+        Phrase("", ()),
+        (),
+        thinks=False,
+        answer_lowered_from=lowered_from,
+    )
 
 
 def _waits(request: Request, tokens: TokenFormat) -> tuple[Phrase, ...]:

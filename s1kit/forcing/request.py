@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal, Self
 
 from s1kit.errors import InputError
 from s1kit.forcing.budget import ThinkingBudget
@@ -24,6 +25,33 @@ class Prefix:
     """None: go on thinking. Otherwise thinking is over in this way and only the answer is decoded."""
     num_tokens: int | None = None
     """Use only the first tokens of the segments; None: all. The engine decodes the text of a cut segment anew."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How tokens are drawn where a caller states nothing."""
+
+    temperature: float = 0.0
+    """0 is greedy."""
+    top_p: float = 1.0
+    top_k: int = 0
+    """0: no limit."""
+
+    @classmethod
+    def of(cls, generation: Mapping[str, Any]) -> Self:
+        """What a model's `generation_config.json` says; greedy where it does not sample.
+
+        >>> Sampling.of({"do_sample": True, "temperature": 0.6, "top_p": 0.95})
+        Sampling(temperature=0.6, top_p=0.95, top_k=0)
+        >>> Sampling.of({"eos_token_id": 2})
+        Sampling(temperature=0.0, top_p=1.0, top_k=0)
+        """
+        does_sample = generation.get("do_sample", generation.get("temperature") is not None)
+        if not does_sample:
+            return cls()
+        found = {name: generation[name] for name in ("top_p", "top_k") if generation.get(name) is not None}
+        temperature = generation.get("temperature")
+        return cls(1.0 if temperature is None else float(temperature), **found)
 
 
 @dataclass(frozen=True, slots=True)

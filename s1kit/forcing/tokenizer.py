@@ -86,8 +86,10 @@ class FileTokenizer(Templated):
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
         super().__init__(_template(folder, settings), {name: _token_text(settings.get(name)) for name in names})
         self.model_max_length = settings.get("model_max_length")
-        generation = _read_json(folder / "generation_config.json").get("eos_token_id")
-        self.more_eos_ids: tuple[int, ...] = tuple([generation] if isinstance(generation, int) else generation or ())
+        self.generation: dict[str, Any] = _read_json(folder / "generation_config.json")
+        """The model's generation settings; empty where the folder has none."""
+        eos = self.generation.get("eos_token_id")
+        self.more_eos_ids: tuple[int, ...] = tuple([eos] if isinstance(eos, int) else eos or ())
         """End-of-sequence ids of `generation_config.json`."""
         check_round_trip(self, str(folder))
 

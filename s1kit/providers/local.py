@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
-from s1kit.forcing.request import Request
+from s1kit.forcing.request import Request, Sampling
 from s1kit.journal import Entry, Journal
 from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, settle_finish
 from s1kit.records import FinishReason, Generation, Usage
@@ -75,7 +75,7 @@ class LocalChat:
                         waiting.done.set_exception(error)
 
     async def _answer(self, batch: Sequence[_Waiting]) -> None:
-        requests = [_engine_request(w.request, number) for number, w in enumerate(batch)]
+        requests = [_engine_request(w.request, number, self._engine) for number, w in enumerate(batch)]
         for generation in await asyncio.to_thread(self._decode, requests):
             await self._keep(batch[generation.repeat], generation)
         for waiting in batch:
@@ -106,7 +106,8 @@ class LocalChat:
             waiting.done.set_result(reply)
 
 
-def _engine_request(request: ChatRequest, number: int) -> Request:
+def _engine_request(request: ChatRequest, number: int, engine: Decoder) -> Request:
+    """What the parameters leave open is the model's own: its sampling, and as much output as its context holds."""
     p = request.parameters
     if p.extra or p.reasoning_effort:
         raise InputError(
@@ -116,15 +117,16 @@ def _engine_request(request: ChatRequest, number: int) -> Request:
         )
     *before, last = (m for m in request.messages if m["role"] != "system")
     system = "\n\n".join(m["content"] for m in request.messages if m["role"] == "system")
-    answer = max(1, p.max_output_tokens // ANSWER_SHARE)
+    most = min(p.max_output_tokens, getattr(engine, "context_tokens", p.max_output_tokens))
+    answer = max(1, most // ANSWER_SHARE)
+    own = getattr(engine, "sampling", Sampling()) if p.temperature is None else Sampling(p.temperature)
     return Request(
         question=last["content"],
-        budget=ThinkingBudget(
-            max_tokens=p.max_output_tokens - answer if p.thinking_budget is None else p.thinking_budget
-        ),
+        budget=ThinkingBudget(max_tokens=most - answer if p.thinking_budget is None else p.thinking_budget),
         answer_tokens=answer,
-        temperature=p.temperature or 0.0,
-        top_p=p.top_p or 1.0,
+        temperature=own.temperature,
+        top_p=own.top_p if p.top_p is None else p.top_p,
+        top_k=own.top_k,
         seed=(p.seed or 0) + request.draw,
         system=system or None,
         messages=tuple(dict(m) for m in before),

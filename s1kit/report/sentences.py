@@ -10,6 +10,8 @@ from s1kit.analysis.results import Point
 from s1kit.analysis.statistics import Estimate
 
 WITHIN_NOISE = "within noise"
+MOST_TRUNCATED = 0.05
+"""Share of cut answers on one side from which on a comparison says so: a cut answer counts as wrong."""
 
 
 def percent(estimate: Estimate) -> str:
@@ -55,10 +57,9 @@ def _budget_sentence(by_budget: Sequence[Point]) -> list[Sentence]:
     first, last = by_budget[0], by_budget[-1]
     if first is last:
         return [Sentence(f"{percent(last.estimate)} % are right", f"with {last.name} of thinking.")]
-    claim = _claim("More thinking", compare(first, last))
     return [
         Sentence(
-            claim,
+            _claim("More thinking", compare(first, last)) + _truncated([first, last]),
             f"Allowed {last.name} instead of {first.name}, accuracy goes from {percent(first.estimate)} to "
             f"{percent(last.estimate)} %.",
         )
@@ -73,7 +74,7 @@ def _waits_sentence(step: Comparison | None, num_tried: int) -> list[Sentence]:
     fixed, broken = ("right more often", "less often") if is_shares else ("fixed", "broken")
     return [
         Sentence(
-            _claim("Waiting", step),
+            _claim("Waiting", step) + _truncated([step.before, step.after]),
             f"Told to wait where it would have stopped, it goes from {percent(step.before.estimate)} to "
             f"{percent(step.after.estimate)} % with {step.after.name}{picked}: {step.flips.fixed} questions {fixed}, "
             f"{step.flips.broken} {broken}, exact p {p_value(step.p_value)}.",
@@ -94,7 +95,7 @@ def _vote_sentence(matched: Comparison | None, num_tried: int) -> list[Sentence]
     picked = f" The interval is widened for the {num_tried} pairs looked at." if num_tried > 1 else ""
     return [
         Sentence(
-            claim,
+            claim + _truncated([vote, waits]),
             f"{name} at the nearest cost, {vote.tokens:,.0f} against {waits.tokens:,.0f} thinking tokens, is "
             f"right on {percent(vote.estimate)} %; with {waits.name} it is {percent(waits.estimate)} %."
             f"{picked}{unlike}",
@@ -105,12 +106,23 @@ def _vote_sentence(matched: Comparison | None, num_tried: int) -> list[Sentence]
 def _baseline_sentence(baseline: Point, others: Sequence[Point]) -> Sentence:
     said = f"The base model, answering directly, is right on {percent(baseline.estimate)} %"
     if not others:
-        return Sentence(f"{said}.", "")
+        return Sentence(f"{said}.{_truncated([baseline], 'evaluate.direct_tokens')}", "")
     top = max(others, key=lambda p: p.estimate.value)
     return Sentence(
-        _claim("Learning to think", compare(baseline, top, comparisons=len(others))),
+        _claim("Learning to think", compare(baseline, top, comparisons=len(others)))
+        + _truncated([baseline], "evaluate.direct_tokens")
+        + _truncated([top]),
         f"{said}; the trained model with {top.name}, the best of {len(others)} settings, on {percent(top.estimate)} %.",
     )
+
+
+def _truncated(sides: Sequence[Point], setting: str = "evaluate.answer_tokens") -> str:
+    """What must stand beside a comparison of these: whose answers ran out of room, and how many of them did."""
+    cut = [(p, float(p.draws.truncated.mean())) for p in sides]
+    said = [f"{100 * share:.0f} % of the answers ({p.name})" for p, share in cut if share > MOST_TRUNCATED]
+    if not said:
+        return ""
+    return f" But {' and '.join(said)} were cut off at their room and count as wrong: raise {setting}."
 
 
 def abs_of(difference: Estimate) -> Estimate:

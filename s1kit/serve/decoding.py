@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from s1kit.forcing.plan import Plan
+from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Ending, Origin, SegmentKind
 
@@ -78,6 +79,8 @@ class Backend(Protocol):
     context_tokens: int
     features: frozenset[str]
     """What a job may ask for, among `logprobs`, `min_p`, `response_format` (handed on) and `grammar` (made here)."""
+    sampling: Sampling
+    """How tokens are drawn where a request states no temperature. Another server draws as it likes."""
 
     def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
         """Deltas as they are decoded, then one End. Closing the iterator cancels the work.

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jinja2 import TemplateError
@@ -175,11 +175,12 @@ def _jobs(
     if stated.get("top_k") == -1:
         stated["top_k"] = 0
     # Drawing without a seed must differ from request to request, as OpenAI's does.
-    seed = stated.get("seed", secrets.randbits(31) if stated.get("temperature") else 0)
+    drawn = stated if "temperature" in stated else asdict(backend.sampling) | stated
+    seed = stated.get("seed", secrets.randbits(31) if drawn["temperature"] else 0)
     jobs = []
     for i in range(body.n or 1):
         plan, has_answer = _plan(
-            body, backend, dial, prompt, question, total, thinks, stated | {"seed": seed + i}, grammar
+            body, backend, dial, prompt, question, total, thinks, drawn | {"seed": seed + i}, grammar
         )
         sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
         jobs.append(Job(plan, logprobs, sampling, response_format, has_answer))

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from s1kit.errors import InputError
 from s1kit.forcing.plan import Plan
+from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
 from s1kit.serve.decoding import Delta, End, Job
@@ -66,6 +67,7 @@ class Local:
         self.model = model
         self.tokens = tokens
         self.context_tokens = context
+        self.sampling: Sampling = getattr(engine, "sampling", Sampling())
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._inboxes: dict[int, tuple[asyncio.AbstractEventLoop, Inbox]] = {}
         self._open: dict[int, tuple[asyncio.AbstractEventLoop, Inbox]] = {}

@@ -15,6 +15,7 @@ from s1kit.completions.decoding import decode
 from s1kit.completions.discovery import Identity, list_models
 from s1kit.completions.failure import FailureKind, ServerFailed
 from s1kit.completions.protocol import CompletionSettings, Piece
+from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation
 from s1kit.serve.decoding import Delta, End, Job, TokenLogprob
@@ -54,6 +55,7 @@ class Upstream:
         self.context_tokens = context_tokens
         self.capabilities = capabilities
         self.features = capabilities.dialect.features
+        self.sampling = Sampling()
         self._trouble = ""
         """Set while the server is known to be another than the one that was connected to."""
 

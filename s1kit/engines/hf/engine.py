@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
+from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 
 try:
@@ -44,6 +45,11 @@ class TransformersEngine(BatchEngine):
     memory_bytes: int = 2**31
     """Most that the keys and values of running rows may take."""
     vocabulary_size: int = field(default=0)
+
+    @property
+    def sampling(self) -> Sampling:
+        config = self.model.generation_config
+        return Sampling.of(config.to_diff_dict() if config is not None else {})
 
     def decoder(self, longest: int | None = None, num_requests: int = 0) -> Decoder:
         """An empty running batch for contexts of up to `longest` tokens (None: the model's whole context).

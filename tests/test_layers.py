@@ -22,7 +22,7 @@ LAYERS = [
     },
     {"forcing"},
     {"completions", "analysis", "providers", "grade", "tiny"},
-    {"engines", "executors"},
+    {"engines", "executors", "adaptive"},
     {"pool", "distill", "curate", "train", "evaluate", "report", "serve", "share"},
     {"cli"},
 ]

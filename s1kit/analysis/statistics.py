@@ -261,6 +261,15 @@ def clopper_pearson(successes: int, n: int, alpha: float = 0.05) -> tuple[float,
     return float(found.low), float(found.high)
 
 
+def binomial_at_most(successes: int, n: int, share: float) -> float:
+    """The probability of at most so many successes in `n` trials of chance `share`.
+
+    >>> round(binomial_at_most(0, 299, 0.01), 4)
+    0.0495
+    """
+    return float(_scipy("stats").binom.cdf(successes, n, share))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """The same p-values, adjusted for being several (Holm 1979), in the given order.
 

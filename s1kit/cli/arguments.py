@@ -69,6 +69,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--max-thinking", type=int, metavar="N", help="thinking tokens at most; 0: none (default: the room there is)"
     )
     ask.add_argument(
+        "--auto",
+        metavar="FILE",
+        help="leave thinking when its answer is settled, by a rule of s1kit calibrate (a file, or a checkpoint folder)",
+    )
+    ask.add_argument(
         "--min-thinking", type=int, default=0, metavar="N", help="thinking tokens at least (default: %(default)s)"
     )
     ask.add_argument(
@@ -96,6 +101,29 @@ def make_parser() -> argparse.ArgumentParser:
     ask.add_argument("--json", action="store_true", help="print the generation as one JSON object")
 
     _add_serve(add("serve", "serve", "an OpenAI-compatible server with a thinking dial, and a playground"))
+
+    calibrate = add("calibrate", "calibrate", "how early thinking may be left, from labelled questions, with a promise")
+    calibrate.add_argument("model", metavar="M", help=f"{MODELS}")
+    calibrate.add_argument("--questions", required=True, metavar="FILE", help="labelled questions, or a benchmark")
+    calibrate.add_argument("--num", type=int, metavar="N", help="at most so many questions, drawn with the seed")
+    calibrate.add_argument("--seed", type=int, default=0, metavar="N", help="of that draw (default: %(default)s)")
+    calibrate.add_argument(
+        "--max-loss", type=float, default=1.0, metavar="POINTS", help="of accuracy, at most (default: %(default)s)"
+    )
+    calibrate.add_argument(
+        "--confidence", type=float, default=95.0, metavar="PERCENT", help="of the promise (default: %(default)s)"
+    )
+    calibrate.add_argument(
+        "--every", type=int, default=64, metavar="N", help="thinking tokens between two probes (default: %(default)s)"
+    )
+    calibrate.add_argument(
+        "--max-tokens", type=int, default=2048, metavar="N", help="largest budget (default: %(default)s)"
+    )
+    calibrate.add_argument(
+        "--answer-tokens", type=int, default=64, metavar="N", help="room of a probe's answer (default: %(default)s)"
+    )
+    calibrate.add_argument("--format", metavar="F", help="thinking format (default: found from the model's files)")
+    calibrate.add_argument("--to", metavar="FILE", help="where to write (default: auto_budget.json in the checkpoint)")
 
     grade = add("grade", "grade", "grade answers against solutions; JSONL out, a summary on standard error")
     grade.add_argument(

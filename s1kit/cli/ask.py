@@ -6,7 +6,10 @@ import argparse
 import json
 import sys
 from dataclasses import replace
+from pathlib import Path
 
+from s1kit.adaptive.answering import answer_adaptively
+from s1kit.adaptive.rule import load_rule
 from s1kit.engines import load_engine
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing import UNLIMITED, ThinkingBudget
@@ -18,13 +21,20 @@ _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
 
 def main(given: argparse.Namespace) -> int:
     request = _request(given)  # what can be refused is refused before a model is loaded
+    rule = load_rule(Path(given.auto)) if given.auto is not None else None
     engine = load_engine(given.model, **({"format": given.format} if given.format else {}))
     if given.temperature is None:
         own = getattr(engine, "sampling", Sampling())
         request = replace(request, temperature=own.temperature, top_p=own.top_p, top_k=own.top_k)
     show = None if given.json else _Printer(colour=sys.stdout.isatty())
     try:
-        (generation,) = engine.generate([request], on_segment=show)
+        if rule is None:
+            (generation,) = engine.generate([request], on_segment=show)
+        else:
+            (generation,) = answer_adaptively(engine, [request], rule)
+            if show is not None:
+                for segment in generation.segments:
+                    show(0, segment)
     finally:
         if (close := getattr(engine, "close", None)) is not None:
             close()

@@ -68,7 +68,7 @@ class _OneRequest:
         self._server, self._endpoint = server, endpoint
         self._scope, self._receive, self._raw_send = scope, receive, send
         self._id = secrets.token_hex(12)
-        """Of the reply."""
+        """The id of the reply."""
         self._request_id = request_id(scope) or self._id
         self._started = time.monotonic()
         self._has_begun = False

@@ -60,7 +60,7 @@ class MessageTool(Wire):
 class MessageToolChoice(Wire):
     type: Literal["auto", "none", "any", "tool"]
     name: str | None = None
-    """Of the tool that must be called, for type `tool`."""
+    """Name of the tool that must be called, for type `tool`."""
     disable_parallel_tool_use: bool | None = None
 
     def as_chat(self) -> str | dict[str, Any]:

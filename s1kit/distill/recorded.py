@@ -55,7 +55,7 @@ _S1K_TERMS: dict[str, Terms] = {
     "gemini": terms_of("chat:gemini/gemini-2.0-flash-thinking-exp").terms,
     "deepseek": terms_of("chat:deepseek/deepseek-reasoner").terms,
 }
-"""Columns of the two teachers whose traces s1K-1.1 has in columns of their own."""
+"""Terms of the two teachers whose traces s1K-1.1 has in columns of their own."""
 _THINKING = ("thinking", "reasoning", "reasoning_content", "thinking_trajectories")
 _ANSWER = ("answer", "attempt", "response", "content")
 _REPLY = ("response", "output", "generation", "completion", "model_output", "answer", "attempt")

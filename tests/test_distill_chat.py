@@ -162,6 +162,15 @@ def test_batch_mode_gives_the_traces_that_online_mode_gives(
     assert {t.terms for t in batch} == {"forbids"}
 
 
+def test_a_line_that_a_batch_refuses_is_a_row_that_says_so(server: ProviderServer, tmp_path: Path) -> None:
+    server.bad = lambda question: question == "How much is 3 and 3?"
+    settings = {"teacher": "chat:openai/o1", "base_url": server.openai, "poll_seconds": 0.02, "max_unusable": 0.5}
+    traces = traces_of(distill(recipe_of(tmp_path, server, mode="batch", **settings), run_of(tmp_path, 10)))
+    refused = {t.question.text: (t.finish_reason, t.note) for t in traces if t.finish_reason != "stop"}
+    assert refused == {"How much is 3 and 3?": ("failed", "request (HTTP 400): Invalid request.")}
+    assert len(traces) == 10
+
+
 def test_terms_and_price_are_said_before_anything_is_spent(
     server: ProviderServer, tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,7 +10,7 @@ import pytest
 from s1kit.journal import Journal
 from s1kit.providers.batch.driver import Outcome, ask_batch
 from s1kit.providers.batch.wires import AnthropicBatch, GeminiBatch, OpenAIBatch
-from s1kit.providers.chat import Parameters
+from s1kit.providers.chat import Parameters, Stopped
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.spend_cap import CapReached
 from tests.fixtures_providers import MODELS, url_of
@@ -129,6 +129,61 @@ def test_a_job_whose_answer_was_lost_on_the_way_is_found_not_submitted_again(
     server.lose_next_creation = True
     assert run(client_of(server, journal, provider)).collected == 40
     assert len(server.batches) == 1
+
+
+def test_a_job_that_was_taken_and_answered_with_503_is_found_not_bought_again(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    server.busy_next_creation = True
+    assert run(client_of(server, journal, provider)).collected == 40
+    assert len(server.batches) == 1
+
+
+def test_a_download_that_fails_is_begun_again(server: ProviderServer, journal: Journal, provider: str) -> None:
+    server.num_downloads_to_fail = 3
+    client = client_of(server, journal, provider)
+    assert run(client).collected == 40
+    assert len(server.batches) == 1
+    assert client.spend_cap.spent == pytest.approx(sum(e.cost_usd for e in journal.entries()))
+    assert client.spend_cap.reserved == pytest.approx(0.0)
+
+
+def test_what_was_refused_is_not_sent_again_by_the_next_process(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    server.bad = lambda question: question == QUESTIONS[9]
+    run(client_of(server, journal, provider))
+    outcome = run(client_of(server, journal, provider))
+    assert len(server.batches) == 1
+    assert list(outcome.refused.values()) == ["Invalid request"]
+
+
+def test_a_full_queue_is_waited_for_and_a_job_beyond_it_is_split(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    if provider != "openai":
+        pytest.skip("the others answer 429, which is waited for")
+    server.queue_limit = 12
+    assert run(client_of(server, journal, provider)).collected == 40
+    taken = [len(batch.requests) for batch in server.batches.values() if not batch.is_refused]
+    assert sum(taken) == 40
+    assert max(taken) <= 12
+    server.queue_limit = 0
+    with pytest.raises(Stopped, match="one request alone is more than the batch queue takes"):
+        run(client_of(server, journal, provider), ["another"])
+
+
+def test_another_s_job_of_the_same_size_is_not_taken_for_one_s_own(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    """Anthropic's jobs carry no tag: one that was there long before is no candidate."""
+    with Journal(journal.path.with_name("other.sqlite")) as other:
+        run(client_of(server, other, provider), [q + " other" for q in QUESTIONS])
+    for batch in server.batches.values():
+        batch.created -= 3600
+    server.lose_next_creation = provider != "gemini"
+    assert run(client_of(server, journal, provider)).collected == 40
+    assert len(server.batches) == 2
 
 
 def test_the_cap_holds_for_batches(server: ProviderServer, journal: Journal, provider: str) -> None:

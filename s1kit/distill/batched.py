@@ -36,6 +36,7 @@ def ask_in_batches(recipe: Recipe, asked: Asked, places: Iterator[tuple[Question
         bar.advance(len(client.journal.known([request.key for request in requests])))
         outcome = run_async(run())
     client.only_journal = True
+    client.refused = outcome.refused
     for reason, num in outcome.lost.most_common(4):
         say(f"distill: {num} requests have no reply: {reason}")
     return outcome

@@ -6,6 +6,7 @@ import os
 import shutil
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
@@ -147,13 +148,26 @@ def _open(path: Path, read_only: bool) -> sqlite3.Connection:
                 fix="Use that version, or another journal.",
             )
         if not read_only:
-            db.execute("PRAGMA journal_mode = WAL")
+            _use_write_ahead_log(db)
             db.execute("PRAGMA synchronous = FULL")
             db.executescript("BEGIN IMMEDIATE;" + _SCHEMA + f"PRAGMA user_version = {FORMAT}; COMMIT;")
     except BaseException:
         db.close()
         raise
     return db
+
+
+def _use_write_ahead_log(db: sqlite3.Connection) -> None:
+    """Switch a new file to WAL. SQLite does not wait for other processes that open the file in the same moment."""
+    until = time.monotonic() + SECONDS_TO_WAIT_FOR_LOCK
+    while True:
+        try:
+            db.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError as error:
+            if "locked" not in str(error) or time.monotonic() > until:
+                raise
+            time.sleep(0.01)
 
 
 def explain(error: Exception, path: Path) -> S1kitError:

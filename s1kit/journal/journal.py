@@ -113,7 +113,11 @@ class Journal:
 
     def set_aside(self, keys: Sequence[str]) -> None:
         """Keep these replies under keys that nobody asks for, so that their requests are sent again."""
-        self._file.write(("UPDATE replies SET key = key || '-aside-' || rowid WHERE key = ?", [(key,) for key in keys]))
+        rows = [(key,) for key in keys]
+        self._file.write(
+            ("UPDATE replies SET key = key || '-aside-' || rowid WHERE key = ?", rows),
+            ("UPDATE OR REPLACE failures SET key = key || '-aside' WHERE key = ?", rows),
+        )
 
     async def commit(
         self, entry: Entry, *, request: bytes | None = None, reply: bytes | None = None, charge: Charge | None = None
@@ -136,6 +140,18 @@ class Journal:
             return  # a journal of an older version, opened to be read
         query = "SELECT key, kind, status, created, times, size, body FROM failures ORDER BY created DESC"
         yield from (failure_from_row(row) for row in self._file.rows(query))
+
+    def refused(self, keys: Sequence[str]) -> dict[str, Failure]:
+        """The last refusal of each request that was refused for what it is."""
+        found: dict[str, Failure] = {}
+        for start in range(0, len(keys), 500):
+            some = keys[start : start + 500]
+            query = (
+                "SELECT key, kind, status, created, times, size, body FROM failures"
+                f" WHERE kind IN ('request', 'refused') AND key IN ({','.join('?' * len(some))}) ORDER BY created"
+            )
+            found.update((row[0], failure_from_row(row)) for row in self._file.rows(query, some))
+        return found
 
     def merge(self, other: Path) -> int:
         """Copy what another journal knows and this one does not; returns how many rows came."""

@@ -19,6 +19,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
@@ -79,6 +80,7 @@ class _Batch:
     tag: str = ""
     created: float = field(default_factory=time.time)
     polls: int = 0
+    is_refused: bool = False
     expired: set[str] = field(default_factory=set)
     failed: set[str] = field(default_factory=set)
 
@@ -108,6 +110,12 @@ class ProviderServer:
         self.shuffle_results = False
         self.lose_next_creation = False
         """Take the next batch but cut the connection instead of answering."""
+        self.busy_next_creation = False
+        """Take the next batch but answer 503."""
+        self.num_downloads_to_fail = 0
+        """Result files that are answered with 503, or cut in the middle, in turn."""
+        self.queue_limit = 10**9
+        """Requests that may wait in OpenAI's batch queue; a job beyond fails."""
         self.batches: dict[str, _Batch] = {}
         self.files: dict[str, bytes] = {}
         self._uploads: dict[str, str] = {}
@@ -310,9 +318,14 @@ class ProviderServer:
         assert all(row["url"] == body["endpoint"] == "/v1/chat/completions" for row in rows)
         tag = (body.get("metadata") or {}).get("s1kit", "")
         batch = self._new_batch("batch_", {row["custom_id"]: row["body"] for row in rows}, tag=tag)
+        queued = [b for b in self.batches.values() if not b.is_refused and b.polls < self.polls_until_done]
+        batch.is_refused = sum(len(b.requests) for b in queued) > self.queue_limit
         if self.lose_next_creation:
             self.lose_next_creation = False
             return await cut_off(request, json.dumps(self._openai_state(batch)))
+        if self.busy_next_creation:
+            self.busy_next_creation = False
+            return openai_error(503, "busy")
         return web.json_response(self._openai_state(batch))
 
     async def _openai_list(self, request: web.Request) -> web.Response:
@@ -346,11 +359,15 @@ class ProviderServer:
             },
             "metadata": {"s1kit": batch.tag},
         }
-        if is_done:
+        if batch.is_refused:
+            text = "Enqueued token limit reached for m in organization o. Limit: 90,000 enqueued tokens."
+            error = {"code": "token_limit_exceeded", "message": text, "param": None, "line": None}
+            out |= {"status": "failed", "errors": {"object": "list", "data": [error]}}
+        elif is_done:
             out["output_file_id"], out["error_file_id"] = f"{batch.id}-out", f"{batch.id}-err" if bad else None
         return out
 
-    async def _openai_file(self, request: web.Request) -> web.Response:
+    async def _openai_file(self, request: web.Request) -> web.StreamResponse:
         id, _, kind = request.match_info["id"].rpartition("-")
         batch = self.batches[id]
         rows = []
@@ -367,7 +384,7 @@ class ProviderServer:
                 completion = chat_completion(body, "openai")
                 row["response"] = {"status_code": 200, "request_id": "r", "body": completion}
             rows.append(row)
-        return self._jsonl(rows)
+        return await self._jsonl(request, rows)
 
     # ---- Anthropic's batches ----------------------------------------------------------------------------------------
 
@@ -377,6 +394,9 @@ class ProviderServer:
         if self.lose_next_creation:
             self.lose_next_creation = False
             return await cut_off(request, json.dumps(self._anthropic_state(batch, request)))
+        if self.busy_next_creation:
+            self.busy_next_creation = False
+            return anthropic_error(503, "busy")
         return web.json_response(self._anthropic_state(batch, request))
 
     async def _anthropic_list(self, request: web.Request) -> web.Response:
@@ -402,7 +422,7 @@ class ProviderServer:
                 "canceled": 0,
                 "expired": len(batch.expired) if is_done else 0,
             },
-            "created_at": "2026-11-22T10:00:00Z",
+            "created_at": datetime.fromtimestamp(batch.created, UTC).isoformat(),
             "expires_at": "2026-11-23T10:00:00Z",
             "ended_at": "2026-11-22T10:30:00Z" if is_done else None,
             "archived_at": None,
@@ -410,7 +430,7 @@ class ProviderServer:
             "results_url": f"{self.anthropic}/messages/batches/{batch.id}/results" if is_done else None,
         }
 
-    async def _anthropic_results(self, request: web.Request) -> web.Response:
+    async def _anthropic_results(self, request: web.Request) -> web.StreamResponse:
         batch = self.batches[request.match_info["id"]]
         rows = []
         for key, params in batch.requests.items():
@@ -423,7 +443,7 @@ class ProviderServer:
             else:
                 result["message"] = message(params)
             rows.append({"custom_id": key, "result": result})
-        return self._jsonl(rows)
+        return await self._jsonl(request, rows)
 
     # ---- Gemini's batches -------------------------------------------------------------------------------------------
 
@@ -452,6 +472,9 @@ class ProviderServer:
         rows = [json.loads(line) for line in self.files[batch_in["inputConfig"]["fileName"]].splitlines()]
         requests = {row["key"]: row["request"] for row in rows}
         batch = self._new_batch("batches/", requests, tag=batch_in.get("displayName", ""), model=model)
+        if self.busy_next_creation:
+            self.busy_next_creation = False
+            return gemini_error(503, "busy")
         return web.json_response(self._gemini_state(batch))
 
     async def _gemini_list(self, request: web.Request) -> web.Response:
@@ -481,7 +504,7 @@ class ProviderServer:
             out |= {"done": True, "response": {"@type": "type.googleapis.com/x.GenerateContentBatchOutput", **file}}
         return out
 
-    async def _gemini_file(self, request: web.Request) -> web.Response:
+    async def _gemini_file(self, request: web.Request) -> web.StreamResponse:
         id = request.match_info["id"].removesuffix(":download")
         batch = self.batches[id.replace("-", "/", 1)]
         rows = []
@@ -492,7 +515,7 @@ class ProviderServer:
                 rows.append({"key": key, "error": {"code": 3, "message": "Invalid request"}})
             else:
                 rows.append({"key": key, "response": generated_content(body, batch.model)})
-        return self._jsonl(rows)
+        return await self._jsonl(request, rows)
 
     # ---- shared -----------------------------------------------------------------------------------------------------
 
@@ -508,10 +531,14 @@ class ProviderServer:
         self.batches[batch.id] = batch
         return batch
 
-    def _jsonl(self, rows: list[dict[str, Any]]) -> web.Response:
+    async def _jsonl(self, request: web.Request, rows: list[dict[str, Any]]) -> web.StreamResponse:
         if self.shuffle_results:
             rows = [*reversed(rows), *rows[:2]]
-        return web.Response(text="".join(json.dumps(row) + "\n" for row in rows), content_type="application/jsonl")
+        text = "".join(json.dumps(row) + "\n" for row in rows)
+        if self.num_downloads_to_fail:
+            self.num_downloads_to_fail -= 1
+            return await cut_off(request, text) if self.num_downloads_to_fail % 2 else openai_error(503, "busy")
+        return web.Response(text=text, content_type="application/jsonl")
 
 
 def question_in(body: dict[str, Any]) -> str:

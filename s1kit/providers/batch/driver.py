@@ -15,16 +15,19 @@ from functools import partial
 from typing import TypeVar
 
 from s1kit.errors import InputError
-from s1kit.journal import Job
+from s1kit.journal import Failure, Job
+from s1kit.journal.entries import now
 from s1kit.providers.batch.wires import AnthropicBatch, BatchWire, GeminiBatch, Line, OpenAIBatch
 from s1kit.providers.chat import ChatRequest, Problem, Stopped
-from s1kit.providers.classify import problem_in
+from s1kit.providers.classify import error_message, parse_body, problem_in
 from s1kit.providers.client import Client
-from s1kit.providers.http import Answer
+from s1kit.providers.http import Answer, to_json
 from s1kit.providers.wires.reading import output_limit
 
 T = TypeVar("T")
 
+MAX_FAILURES = 20
+"""Failed submissions in a row, or failed looks at a job, before the command gives up."""
 MAX_ROUNDS = 3
 """Times that a request may expire or fail in a batch before it is left missing."""
 MAX_JOB_BYTES = 64 * 2**20
@@ -38,6 +41,8 @@ class Outcome:
     """What a batch run did."""
 
     collected: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    """Requests that were refused for what they are, by key, with the reason."""
     lost: Counter[str] = field(default_factory=Counter)
     """Requests without a reply, by reason, of the last round they were in."""
     jobs: int = 0
@@ -56,13 +61,14 @@ async def ask_batch(
     overshot. `on_progress` hears how many more replies are there, and of what goes on.
     """
     work = _BatchWork(client, batch_wire(client), {r.key: r for r in requests}, poll_seconds, on_progress)
+    work.recall_refusals()
     await work.adopt_open_jobs()
     for _ in range(MAX_ROUNDS):
-        if not (missing := work.missing()):
-            break
+        missing = work.missing()
         while missing:
             missing = await work.submit_what_fits(missing)
             await work.collect_all()
+            missing += work.take_crowded_out()
     work.report_final()
     return work.outcome
 
@@ -96,11 +102,22 @@ class _BatchWork:
     final: dict[str, str] = field(default_factory=dict)
     """Requests refused for what they are, with the reason: not asked again."""
     lost: dict[str, str] = field(default_factory=dict)
+    crowded_out: list[str] = field(default_factory=list)
+    """Requests of jobs that the provider refused because too many tokens wait in its queue already."""
+    max_requests: int = 10**9
+    """In one job; halved when a job alone is more than the provider's queue takes."""
+    num_failed_submissions: int = 0
+
+    def recall_refusals(self) -> None:
+        """What an earlier process was told is not bought again."""
+        for key, failure in self.client.journal.refused(list(self.requests)).items():
+            self.final[key] = error_message(parse_body(failure.body)) or failure.kind
 
     def missing(self) -> list[str]:
         known = self.client.journal.known(list(self.requests))
         under_way = {key for job, _ in self.open_jobs.values() for key in job.keys}
-        return [key for key in self.requests if key not in known | under_way and key not in self.final]
+        gone = known | under_way | self.final.keys()
+        return [key for key in self.requests if key not in gone]
 
     async def adopt_open_jobs(self) -> None:
         """Jobs an earlier process submitted; one whose answer was lost is looked for at the provider."""
@@ -122,7 +139,8 @@ class _BatchWork:
         """The job that an intent became, if it became one; the intent is closed either way."""
         journal, model = self.client.journal, self.client.model
         tag = intent.id.removeprefix(INTENT)
-        found = await self._patiently(lambda: self.wire.find(self.client.http, tag, len(intent.keys)))
+        ask = partial(self.wire.find, self.client.http, tag, len(intent.keys), intent.created)
+        found = await self._patiently(ask)
         known = {job.id for job in journal.jobs(model.provider, model.name, state="")}
         journal.put_job(intent.model_copy(update={"state": "lost"}))
         for job_id in found:
@@ -140,6 +158,8 @@ class _BatchWork:
                 await self._submit(keys, lines)
         under_way = {key for job, _ in self.open_jobs.values() for key in job.keys}
         left = [key for key in missing if key not in under_way]
+        crowded = set(self.crowded_out)
+        left = [key for key in left if key not in crowded]
         if left and not self.open_jobs and self.client.spend_cap.cap_usd is not None:
             most = self._most(left[:1])
             if most > self.client.spend_cap.free + 1e-12:
@@ -151,21 +171,45 @@ class _BatchWork:
         while self.open_jobs:
             for job_id in list(self.open_jobs):
                 status = await self._patiently(partial(self.wire.status, self.client.http, job_id))
-                if status.state == "failed":
+                if status.state == "failed" and status.is_crowded:
+                    await self._make_room(job_id, status.reason)
+                elif status.state == "failed":
                     self._close(job_id, "lost")
                     raise Stopped(
                         f"the batch job {job_id} was refused: {status.reason}",
                         where=self.client.model.reference,
                         fix="Mend what it names, then run the same command again.",
                     )
-                if status.state == "ended":
+                elif status.state == "ended":
                     await self._collect(job_id)
                 else:
                     self._say(0, f"{job_id}: {status.done}/{len(self.open_jobs[job_id][0].keys)}")
             if self.open_jobs:
                 await asyncio.sleep(self.poll_seconds)
 
+    async def _make_room(self, job_id: str, reason: str) -> None:
+        """Wait for the provider's queue: for the other jobs, or, where there are none, with smaller jobs."""
+        job, _ = self.open_jobs[job_id]
+        self._close(job_id, "lost")
+        if not self.open_jobs:
+            if len(job.keys) == 1:
+                raise Stopped(
+                    f"one request alone is more than the batch queue takes: {reason}",
+                    where=self.client.model.reference,
+                    fix="Use mode=online, or ask the provider for a higher limit.",
+                )
+            self.max_requests = max(1, len(job.keys) // 2)
+            await asyncio.sleep(self.poll_seconds)
+        self.crowded_out += job.keys
+        self._say(0, f"the provider's batch queue is full ({reason}): waiting")
+
+    def take_crowded_out(self) -> list[str]:
+        """The requests to submit again."""
+        keys, self.crowded_out = self.crowded_out, []
+        return keys
+
     def report_final(self) -> None:
+        self.outcome.refused = dict(self.final)
         journal_has = self.client.journal.known(list(self.lost))
         for key, reason in {**self.lost, **self.final}.items():
             if key not in journal_has:
@@ -174,7 +218,8 @@ class _BatchWork:
     async def _submit(self, keys: list[str], lines: list[bytes]) -> None:
         journal, model = self.client.journal, self.client.model
         tag = "s1kit-" + hashlib.sha256("".join(keys).encode()).hexdigest()[:24]
-        intent = Job(id=INTENT + tag, provider=model.provider, model=model.name, keys=tuple(keys))
+        created = now()
+        intent = Job(id=INTENT + tag, provider=model.provider, model=model.name, created=created, keys=tuple(keys))
         journal.put_job(intent)
         try:
             job_id = await self.wire.submit(self.client.http, model.name, tag, lines)
@@ -185,7 +230,8 @@ class _BatchWork:
                 await self._take(job)
                 return
             journal.put_job(intent.model_copy(update={"state": "lost"}))
-            if problem.retriable:
+            self.num_failed_submissions += 1
+            if problem.retriable and self.num_failed_submissions < MAX_FAILURES:
                 self._say(0, f"a batch was not taken: {problem}")
                 await asyncio.sleep(problem.retry_after or self.poll_seconds)
                 return
@@ -198,6 +244,7 @@ class _BatchWork:
         await self._take(intent.model_copy(update={"id": job_id}))
 
     async def _take(self, job: Job) -> None:
+        self.num_failed_submissions = 0
         self.client.journal.put_job(job)
         self.outcome.jobs += 1
         await self._hold(job)
@@ -209,12 +256,20 @@ class _BatchWork:
         self.open_jobs[job.id] = (job, dollars)
 
     async def _collect(self, job_id: str) -> None:
-        """Write down every reply of an ended job, whatever their order and however often each comes."""
-        job, dollars = self.open_jobs[job_id]
-        waiting: list[Line] = []
+        """Write down every reply of an ended job, whatever their order and however often each comes.
+
+        A download that breaks off is begun again; what came of it is in the journal already.
+        """
+        job, _ = self.open_jobs[job_id]
         seen: set[str] = set()
-        keys = set(job.keys)
-        self.client.spend_cap.drop_job(job_id, dollars)
+        await self._patiently(partial(self._download, job_id, set(job.keys), seen))
+        for key in job.keys:
+            if key not in seen and key not in self.final:
+                self.lost.setdefault(key, "the results do not hold it")
+        self._close(job_id, "collected")
+
+    async def _download(self, job_id: str, keys: set[str], seen: set[str]) -> None:
+        waiting: dict[str, Line] = {}
         async for line in self.wire.results(self.client.http, job_id):
             if line.key in seen or line.key not in keys:
                 continue
@@ -222,19 +277,20 @@ class _BatchWork:
                 line = Line(line.key, None, problem.text, is_final=problem.is_of_this_request)
             if line.body is None:
                 (self.final if line.is_final else self.lost)[line.key] = line.reason
+                if line.is_final:
+                    await self._keep_refusal(line)
                 continue
-            seen.add(line.key)
-            waiting.append(line)
+            waiting[line.key] = line
             if len(waiting) == GROUP:
-                await self._keep(waiting)
-                waiting = []
-        await self._keep(waiting)
-        for key in job.keys:
-            if key not in seen and key not in self.final:
-                self.lost.setdefault(key, "the results do not hold it")
-        self._close(job_id, "collected")
+                await self._keep(list(waiting.values()), seen)
+                waiting = {}
+        await self._keep(list(waiting.values()), seen)
 
-    async def _keep(self, lines: Sequence[Line]) -> None:
+    async def _keep_refusal(self, line: Line) -> None:
+        body = to_json({"error": {"message": line.reason}})
+        await self.client.journal.commit_failure(Failure(line.key, "request", 400, body))
+
+    async def _keep(self, lines: Sequence[Line], seen: set[str]) -> None:
         known = self.client.journal.known([line.key for line in lines])
         new = [line for line in lines if line.key not in known and line.key in self.requests]
         await asyncio.gather(
@@ -243,13 +299,13 @@ class _BatchWork:
                 for line in new
             )
         )
+        seen.update(line.key for line in lines)
         self.outcome.collected += len(new)
         self._say(len(new), "")
 
     def _close(self, job_id: str, state: str) -> None:
         job, dollars = self.open_jobs.pop(job_id)
-        if state == "lost":
-            self.client.spend_cap.drop_job(job_id, dollars)
+        self.client.spend_cap.drop_job(job_id, dollars)
         self.client.journal.put_job(job.model_copy(update={"state": state}))
 
     def _chunks(self, keys: Sequence[str]) -> Iterator[tuple[list[str], list[bytes]]]:
@@ -259,7 +315,7 @@ class _BatchWork:
         limit = min(self.wire.max_bytes, MAX_JOB_BYTES)
         for key in keys:
             line = self.wire.line(key, self.requests[key])
-            if chunk and (len(chunk) == self.wire.max_requests or size + len(line) + 1 > limit):
+            if chunk and (len(chunk) >= min(self.wire.max_requests, self.max_requests) or size + len(line) + 1 > limit):
                 yield chunk, lines
                 chunk, lines, size = [], [], 0
             chunk.append(key)
@@ -297,7 +353,7 @@ class _BatchWork:
                 return await ask()
             except Problem as problem:
                 failures += 1
-                if not problem.retriable or failures >= 20:
+                if not problem.retriable or failures >= MAX_FAILURES:
                     raise Stopped(
                         f"{self.client.model.provider} does not tell of its batches: {problem}",
                         where=self.client.model.reference,

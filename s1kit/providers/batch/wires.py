@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from s1kit.providers.chat import ChatRequest, Problem
@@ -16,6 +17,9 @@ from s1kit.providers.http import Answer, Http, to_json
 from s1kit.providers.wires.anthropic import message_parameters
 from s1kit.providers.wires.gemini import generate_content
 from s1kit.providers.wires.openai import OpenAIWire
+
+MAX_PAGES = 20
+SECONDS_CLOCKS_DIFFER = 300.0
 
 JobState = Literal["running", "ended", "failed"]
 
@@ -38,6 +42,8 @@ class Status:
     state: JobState
     done: int = 0
     reason: str = ""
+    is_crowded: bool = False
+    """Whether the job was refused because too many tokens wait in the provider's queue already."""
 
 
 class BatchWire(Protocol):
@@ -55,8 +61,8 @@ class BatchWire(Protocol):
         """Start a job; returns its id. `tag` finds it again should the answer be lost."""
         ...
 
-    async def find(self, http: Http, tag: str, num_requests: int) -> list[str]:
-        """Jobs that may be the one with this tag."""
+    async def find(self, http: Http, tag: str, num_requests: int, since: str) -> list[str]:
+        """Jobs that may be the one with this tag, submitted at `since` (UTC, ISO 8601)."""
         ...
 
     async def status(self, http: Http, job: str) -> Status: ...
@@ -83,9 +89,9 @@ class OpenAIBatch:
         }
         return _field(await http.post("/batches", to_json(body)), "id")
 
-    async def find(self, http: Http, tag: str, num_requests: int) -> list[str]:
-        jobs = ((await http.get("/batches?limit=100")).body or {}).get("data") or []
-        return [str(job["id"]) for job in jobs if (job.get("metadata") or {}).get("s1kit") == tag]
+    async def find(self, http: Http, tag: str, num_requests: int, since: str) -> list[str]:
+        jobs = _pages(http, "/batches?limit=100", "after")
+        return [str(job["id"]) async for job in jobs if (job.get("metadata") or {}).get("s1kit") == tag]
 
     async def status(self, http: Http, job: str) -> Status:
         body = (await http.get(f"/batches/{job}")).body or {}
@@ -96,7 +102,10 @@ class OpenAIBatch:
                 return Status("ended", done)
             case "failed":
                 errors = (body.get("errors") or {}).get("data") or [{}]
-                return Status("failed", done, str(errors[0].get("message") or "no explanation"))
+                reason = str(errors[0].get("message") or "no explanation")
+                # "Enqueued token limit reached for ... in organization ..."
+                is_crowded = errors[0].get("code") == "token_limit_exceeded" or "enqueued token" in reason.lower()
+                return Status("failed", done, reason, is_crowded)
             case _:
                 return Status("running", done)
 
@@ -128,10 +137,14 @@ class AnthropicBatch:
         body = b'{"requests":[' + b",".join(lines) + b"]}"
         return _field(await http.send("POST", "/messages/batches", body, {"Content-Type": "application/json"}), "id")
 
-    async def find(self, http: Http, tag: str, num_requests: int) -> list[str]:
-        # A message batch carries no tag of ours; its size narrows the search, its results settle it.
-        jobs = ((await http.get("/messages/batches?limit=100")).body or {}).get("data") or []
-        return [str(j["id"]) for j in jobs if sum((j.get("request_counts") or {}).values()) == num_requests]
+    async def find(self, http: Http, tag: str, num_requests: int, since: str) -> list[str]:
+        # A message batch carries no tag of ours; its size and its time narrow the search, its results settle it.
+        jobs = _pages(http, "/messages/batches?limit=100", "after_id")
+        return [
+            str(job["id"])
+            async for job in jobs
+            if sum((job.get("request_counts") or {}).values()) == num_requests and _may_be_of(job, since)
+        ]
 
     async def status(self, http: Http, job: str) -> Status:
         body = (await http.get(f"/messages/batches/{job}")).body or {}
@@ -185,7 +198,7 @@ class GeminiBatch:
         body = {"batch": {"displayName": tag, "inputConfig": {"fileName": name}}}
         return _field(await http.post(f"/models/{model}:batchGenerateContent", to_json(body)), "name")
 
-    async def find(self, http: Http, tag: str, num_requests: int) -> list[str]:
+    async def find(self, http: Http, tag: str, num_requests: int, since: str) -> list[str]:
         jobs = ((await http.get("/batches?pageSize=100")).body or {}).get("operations") or []
         return [str(job["name"]) for job in jobs if (job.get("metadata") or {}).get("displayName") == tag]
 
@@ -218,6 +231,28 @@ class GeminiBatch:
                     str(error.get("message") or "no explanation"),
                     error.get("code") in (3, 400),
                 )
+
+
+async def _pages(http: Http, path: str, cursor: str) -> AsyncIterator[dict[str, Any]]:
+    """The jobs of a list, newest first, over so many pages as may hold one that was just submitted."""
+    after = ""
+    for _ in range(MAX_PAGES):
+        body = (await http.get(path + after)).body or {}
+        jobs = [job for job in body.get("data") or [] if isinstance(job, dict) and "id" in job]
+        for job in jobs:
+            yield job
+        if not body.get("has_more") or not jobs:
+            return
+        after = f"&{cursor}={jobs[-1]['id']}"
+
+
+def _may_be_of(job: dict[str, Any], since: str) -> bool:
+    """Whether a job was not there before it was submitted, give or take what clocks differ by."""
+    try:
+        made, asked = (datetime.fromisoformat(str(text)) for text in (job.get("created_at"), since))
+        return (made - asked).total_seconds() > -SECONDS_CLOCKS_DIFFER
+    except (ValueError, TypeError):
+        return True
 
 
 async def _rows(http: Http, path: str) -> AsyncIterator[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
     python .ci/smoke_wheel.py                              core and light extras, every Python found, newest versions
     python .ci/smoke_wheel.py --lowest                     the lowest versions that pyproject.toml admits
-    python .ci/smoke_wheel.py --extras train semantic      the heavy ones
+    python .ci/smoke_wheel.py --extras train semantic hub  the heavy ones
+    python .ci/smoke_wheel.py --resolve --lowest           every extra: only whether its versions go together
 
 A missing interpreter is skipped and said. Whatever an environment lacks must be refused in one paragraph with the
 command that installs it, never with a traceback.
@@ -23,7 +24,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-LIGHT = ["", "grade", "curate", "report", "serve"]
+LIGHT = ["", "grade", "curate", "report", "serve", "gguf"]
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 RECIPE = """
@@ -47,6 +48,17 @@ REFUSED_WITHOUT = {
     "torch": ["ask", "1+1?"],
     "train": ["run", "tiny"],
     "serve": ["serve", "--port", "0"],
+    "hub": ["run", "mine.toml", "name=hub", 'collect.sources=[{ hub = "openai/gsm8k", subset = "main" }]'],
+    "semantic": ["run", "mine.toml", "name=near", "collect.decontaminate=semantic", "collect.semantic.model=."],
+    "ray": ["collect", "mine.toml", "name=ray", "collect.executor=ray"],
+    "vllm": ["ask", "1+1?", "--model", "vllm:Qwen/Qwen3-0.6B"],
+    "llama-cpp": ["ask", "1+1?", "--model", "llama.cpp:none.gguf"],
+    "gguf": ["run", "tiny", "name=weights", "train.base=none.gguf"],
+    "flash": ["run", "tiny", "name=flash", "train.layout.attention=flash"],
+    "fp8": ["run", "tiny", "name=fp8", "train.layout.fp8=true"],
+    "qlora": ["run", "tiny", "name=qlora", "train.lora.quantize=true"],
+    "tensorboard": ["run", "tiny", "name=board", 'train.layout.trackers=["tensorboard"]'],
+    "wandb": ["run", "tiny", "name=wandb", 'train.layout.trackers=["wandb"]'],
 }
 """Commands that need an extra, and must name it where it is missing."""
 
@@ -56,20 +68,47 @@ def main() -> int:
     parser.add_argument("--extras", nargs="*", default=LIGHT, help="'' is the core alone")
     parser.add_argument("--lowest", action="store_true")
     parser.add_argument("--pythons", nargs="*", default=PYTHONS)
+    parser.add_argument("--resolve", action="store_true", help="install nothing")
     given = parser.parse_args()
+    if given.resolve:
+        return resolve(given.pythons, lowest=given.lowest)
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         call([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(work), str(ROOT)], work)
         (wheel,) = work.glob("*.whl")
         for version in given.pythons:
-            interpreter = shutil.which(f"python{version}")
+            interpreter = find_python(version)
             if interpreter is None:
-                print(f"Python {version}: skipped, there is no python{version} here")
                 continue
             for extra in given.extras:
                 try_one(interpreter, wheel, extra, work / f"{version}-{extra or 'core'}", lowest=given.lowest)
                 print(f"Python {version}, {extra or 'core'}: passed", flush=True)
     return 0
+
+
+def find_python(version: str) -> str | None:
+    """The interpreter of a version; None, and said, where it is not there or does not start."""
+    interpreter = shutil.which(f"python{version}")
+    if interpreter and subprocess.run([interpreter, "--version"], capture_output=True, check=False).returncode == 0:
+        return interpreter
+    print(f"Python {version}: skipped, there is no python{version} here")
+    return None
+
+
+def resolve(pythons: Sequence[str], *, lowest: bool) -> int:
+    """Whether the versions of each extra go together, as pip sees it; 1 where some do not."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    failed = 0
+    for version in pythons:
+        interpreter = find_python(version)
+        for extra in ["", *extras] if interpreter else []:
+            wanted = lowest_versions(extra) if lowest else [*requirements(""), *(requirements(extra) if extra else [])]
+            command = [str(interpreter), "-m", "pip", "install", "--dry-run", "-q", "--ignore-installed", *wanted]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            failed += done.returncode != 0
+            reason = "\n".join(line for line in done.stderr.splitlines() if not line.startswith("["))[-600:]
+            print(f"Python {version}, {extra or 'core'}: {reason if done.returncode else 'goes together'}", flush=True)
+    return 1 if failed else 0
 
 
 def try_one(interpreter: str, wheel: Path, extra: str, folder: Path, *, lowest: bool) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -84,3 +88,25 @@ def test_a_finished_stage_is_not_checked_again(tmp_path: Path) -> None:
     (tmp_path / "tiny" / "distill").mkdir(parents=True)
     (tmp_path / "tiny" / "distill" / "receipt.json").write_text("{}")
     assert faults(tmp_path, "distill.teacher=chat:deepseek/deepseek-reasoner") == []
+
+
+def test_a_check_of_the_default_recipe_imports_no_torch() -> None:
+    """Importing it takes seconds, and a check should be asked for often."""
+    code = (
+        "import sys; from s1kit.cli import main; status = main(['check', 'tiny']); "
+        "print(status, [name for name in ('torch', 'transformers') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
+    assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(tmp_path: Path) -> None:
+    from s1kit.train.reference import base_folder
+
+    folder = tmp_path / "base"
+    shutil.copytree(base_folder("tiny-base")[1], folder)
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {"vocab_size": 3}))
+    recipe = load_recipe("tiny", [f"out={tmp_path}", f"train.base={folder}"])
+    (fault,) = check_recipe(recipe, ["train"])
+    assert "tokens and the model 3" in str(fault)

@@ -6,6 +6,7 @@ Data sets and models on the Hub are not fetched.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Sequence
 from itertools import islice
@@ -283,18 +284,31 @@ def _train(recipe: Recipe, found: _Collected) -> None:
 
 
 def _check_tokenizer(recipe: Recipe, fmt: Any) -> None:
-    from s1kit.train.base import load_config, load_tokenizer
-    from s1kit.train.encoded import check_format
+    """The tokenizer has the format's delimiters, and the model room for its tokens.
 
-    tokenizer = load_tokenizer(recipe.train.base, recipe.train.tokenizer, fmt)
+    A folder's files say so at once; anything else is opened with transformers, whose import takes seconds.
+    """
+    from s1kit.forcing.tokenizer import FileTokenizer
+    from s1kit.train.encoded import check_format
+    from s1kit.train.reference import base_folder, check_config
+
+    train = recipe.train
+    folder = Path(base_folder(train.base)[1]).expanduser()
+    if not train.tokenizer and all((folder / name).is_file() for name in ("tokenizer.json", "config.json")):
+        files = FileTokenizer(folder)
+        check_format(files, fmt)
+        check_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), len(files.get_vocab()))
+        return
+    from s1kit.train.base import load_config, load_tokenizer
+
+    tokenizer = load_tokenizer(train.base, train.tokenizer, fmt)
     check_format(tokenizer, fmt)
-    load_config(recipe.train.base, tokenizer)
+    load_config(train.base, tokenizer)
 
 
 def _check_room(recipe: Recipe) -> None:
     """Disk for the checkpoints, and on a machine without a GPU the memory that full fine-tuning takes."""
-    import torch
-
+    from s1kit.train.devices import has_gpu
     from s1kit.train.disk import check_disk
     from s1kit.train.estimate import shape_of
     from s1kit.train.packing import batches
@@ -307,7 +321,7 @@ def _check_room(recipe: Recipe) -> None:
     there = next(p for p in [recipe.folder / "train", *recipe.folder.absolute().parents] if p.exists())
     num_steps = len(batches(recipe.curate.num, train.batch_size, train.epochs, train.max_steps, recipe.seed))
     check_disk(there, shape, train, num_steps)
-    if torch.cuda.is_available() or train.lora is not None:
+    if train.lora is not None or has_gpu():
         return
     needed, free = shape.parameters * BYTES_A_PARAMETER, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     if needed > free:

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import gzip
 from pathlib import Path
-from typing import Any
-
-import torch
+from typing import TYPE_CHECKING, Any
 
 from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.tokenizer_check import check_round_trip
-from s1kit.train import attention
-from s1kit.train.reference import base_folder
+from s1kit.train.reference import base_folder, check_config
 from s1kit.train.shapes import SHAPES
+
+if TYPE_CHECKING:
+    import torch
 
 
 def load_tokenizer(base: str, own: str, fmt: ThinkingFormat) -> Any:
@@ -61,17 +61,7 @@ def load_config(base: str, tokenizer: Any) -> Any:
             raise InputError(
                 f"cannot load a model: {str(error).splitlines()[0]}", where=folder, fix="Check the folder or Hub id."
             ) from error
-    if len(tokenizer) > config.vocab_size:
-        raise InputError(
-            f"the tokenizer has {len(tokenizer)} tokens and the model {config.vocab_size}",
-            where="train.tokenizer",
-            fix="Take the model's own tokenizer.",
-        )
-    for name in ("final_logit_softcapping", "attn_logit_softcapping"):
-        if getattr(config, name, None):
-            raise InputError(
-                f"the model uses {name}", where="train.base", fix="Train it with another tool: see s1kit export."
-            )
+    check_config(config.to_dict(), len(tokenizer))
     return config
 
 
@@ -82,6 +72,8 @@ def build(config: Any, dtype: torch.dtype) -> Any:
     """
     from transformers import AutoModelForCausalLM
 
+    from s1kit.train import attention
+
     attention.register()
     model = AutoModelForCausalLM.from_config(config, attn_implementation=attention.NAME, dtype=dtype)
     return model.train()
@@ -89,7 +81,10 @@ def build(config: Any, dtype: torch.dtype) -> Any:
 
 def load_weights(base: str, config: Any, dtype: torch.dtype, seed: int) -> Any:
     """The whole base in main memory: read, or drawn with the seed."""
+    import torch
     from transformers import AutoModelForCausalLM
+
+    from s1kit.train import attention
 
     kind, folder = base_folder(base)
     torch.manual_seed(seed)

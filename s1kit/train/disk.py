@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from safetensors import SafetensorError
-from torch.distributed.checkpoint.api import CheckpointException
-
 from s1kit.errors import InputError, WorkFailed
 from s1kit.recipe import Train
 from s1kit.train.cost import lora_parameters
@@ -24,7 +21,7 @@ def writing(what: str, where: Path, part: Path | None = None) -> Iterator[None]:
     """Name what could not be written; `part`, the half of it that was, is removed, so that its space is free."""
     try:
         yield
-    except (OSError, CheckpointException, SafetensorError) as error:
+    except _write_errors() as error:
         free = shutil.disk_usage(where).free
         if part is not None:
             shutil.rmtree(part, ignore_errors=True)
@@ -33,6 +30,14 @@ def writing(what: str, where: Path, part: Path | None = None) -> Iterator[None]:
             where=str(where),
             fix="Free space and run the same command again; the last good checkpoint is kept.",
         ) from error
+
+
+def _write_errors() -> tuple[type[BaseException], ...]:
+    """What writing may raise; the libraries are imported only where something was raised, since torch takes seconds."""
+    from safetensors import SafetensorError
+    from torch.distributed.checkpoint.api import CheckpointException
+
+    return (OSError, CheckpointException, SafetensorError)
 
 
 def _reason(error: BaseException) -> str:

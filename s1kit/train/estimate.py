@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import os
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
 
@@ -13,6 +12,7 @@ from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.train.advice import advice, fastest, fits
 from s1kit.train.cost import card_gib, estimate
+from s1kit.train.devices import has_gpu
 from s1kit.train.flops import PEAK_TFLOPS, training_flops
 from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES, Shape
@@ -75,12 +75,10 @@ def machine_of(train: Train) -> Cluster | None:
     """The cards that a recipe names, else those of this machine; None where it has none."""
     if "cluster" in train.layout.model_fields_set:
         return train.layout.cluster
-    if find_spec("torch") is None:
+    if not has_gpu():
         return None
     import torch
 
-    if not torch.cuda.is_available():
-        return None
     words = torch.cuda.get_device_name(0).replace("-", " ").split()
     card = max((name for name in PEAK_TFLOPS if set(name.split()) <= set(words)), key=len, default="")
     num = torch.cuda.device_count()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.errors import InputError
@@ -52,3 +54,19 @@ def _checked(folder: Path, base: str, need_weights: bool) -> Path:
             fix="Give a Hugging Face folder with config.json, *.safetensors and a tokenizer.",
         )
     return folder
+
+
+def check_config(values: Mapping[str, Any], num_tokens: int) -> None:
+    """Raises InputError for a config.json that the trainer cannot use with a tokenizer of so many tokens."""
+    vocabulary = values.get("vocab_size")
+    if isinstance(vocabulary, int) and num_tokens > vocabulary:
+        raise InputError(
+            f"the tokenizer has {num_tokens} tokens and the model {vocabulary}",
+            where="train.tokenizer",
+            fix="Take the model's own tokenizer.",
+        )
+    for name in ("final_logit_softcapping", "attn_logit_softcapping"):
+        if values.get(name):
+            raise InputError(
+                f"the model uses {name}", where="train.base", fix="Train it with another tool: see s1kit export."
+            )

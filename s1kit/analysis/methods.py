@@ -71,7 +71,9 @@ def vote_draws(results: Results, sizes: Sequence[int] = ()) -> Draws | None:
     with like; at their own otherwise.
     """
     forced = [s for s in results.draws if s.method == FORCING]
-    found = [results.draws[s] for s in forced if s.temperature > 0 and s.num_waits == 0 and not s.min_tokens]
+    # Several draws were sampled, also where nobody recorded the temperature.
+    sampled = [s for s in forced if s.temperature > 0 or results.draws[s].repeats > 1]
+    found = [results.draws[s] for s in sampled if s.num_waits == 0 and not s.min_tokens]
     lowest = min((s.temperature for s in forced), default=0.0)
     alike = [d for d in found if d.setting.temperature == lowest and d.repeats >= max(sizes, default=2)]
     return max(alike or found, key=lambda d: (d.setting.max_tokens or inf, d.repeats), default=None)
@@ -207,14 +209,27 @@ def plain(draws: Draws, name: str) -> Point:
 
 
 def calibration(results: Results) -> list[Calibration]:
-    """Early exit by answer convergence, worked out from the probes; empty without them."""
-    probes = sorted((d for s, d in results.draws.items() if s.method == PROBE), key=lambda d: d.setting.max_tokens or 0)
+    """Early exit by answer convergence, worked out from the probes; empty without them.
+
+    Where nobody probed, greedy answers under growing budgets are probes: they share the thinking up to the budget.
+    """
+    probes = _probes(results, PROBE) or _probes(results, FORCING)
     if len(probes) < max(STABLE):
         return []
     everywhere = set.intersection(*(set(p.question_ids) for p in probes))
     ids = [q for q in probes[0].question_ids if q in everywhere]
     aligned = [p.on(ids) for p in probes]
     return [_calibrated(aligned, stable) for stable in STABLE]
+
+
+def _probes(results: Results, method: str) -> list[Draws]:
+    """Greedy draws without Waits under growing budgets, one draw a question."""
+    found = [
+        d
+        for s, d in results.draws.items()
+        if s.method == method and s.max_tokens and not (s.num_waits or s.min_tokens or s.temperature)
+    ]
+    return sorted((d for d in found if d.repeats == 1), key=lambda d: d.setting.max_tokens or 0)
 
 
 def _calibrated(probes: Sequence[Draws], stable: int) -> Calibration:

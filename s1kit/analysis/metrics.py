@@ -86,6 +86,8 @@ def majority_at_k(
         raise ValueError(f"{len(answers)} answers but {len(is_correct)} verdicts.")
     _check_draws(len(answers), k)
     right = {answer: correct for answer, correct in zip(answers, is_correct, strict=True) if answer is not None}
+    if len(set(answers)) == 1:
+        return float(right.get(answers[0], False))
     chances = [_vote([answers[i] for i in subset], right) for subset in _subsets(len(answers), k, max_subsets)]
     return sum(chances) / len(chances)
 

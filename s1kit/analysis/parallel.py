@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import count
 from math import comb
 from typing import NamedTuple
@@ -85,6 +86,11 @@ def chance_to_stay_ahead(votes: Counter[str]) -> float:
     """
     ranked = sorted(votes.values(), reverse=True)
     first, second = ranked[0], ranked[1] if len(ranked) > 1 else 0
+    return _ahead(first, second)
+
+
+@lru_cache(maxsize=65536)
+def _ahead(first: int, second: int) -> float:
     # P(X > 1/2) of a Beta(first + 1, second + 1) is a binomial tail.
     total = first + second + 1
     return float(sum(comb(total, j) for j in range(first + 1)) / 2**total)

@@ -46,8 +46,10 @@ def make_parser() -> argparse.ArgumentParser:
         "report": "figures and an HTML report",
     }
     for stage in STAGES:
-        command = add(stage, "run", f"one stage: {helps[stage]}")
-        _add_recipe(command)
+        command = add(stage, "report" if stage == "report" else "run", f"one stage: {helps[stage]}")
+        _add_recipe(command, needed=stage != "report")
+        if stage == "report":
+            _add_recorded(command)
         _add_redo(command)
         if stage == "collect":
             _add_allow_rejects(command)
@@ -165,8 +167,32 @@ def make_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_recipe(command: argparse.ArgumentParser) -> None:
-    command.add_argument("recipe", metavar="RECIPE", help="a TOML file, or a built-in name")
+def _add_recorded(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--from",
+        dest="recorded",
+        nargs="+",
+        metavar="FILE",
+        help="recorded generations instead of a recipe: lm-eval samples, inspect logs, JSONL, CSV, Parquet; or folders",
+    )
+    command.add_argument(
+        "--column",
+        action="append",
+        default=[],
+        metavar="FIELD=COLUMN",
+        help="where a field of a recorded row stands, e.g. max_tokens=budget; several columns joined by commas",
+    )
+    command.add_argument(
+        "--pattern", default="", metavar="P", help="fields in the files' names, e.g. 'aime_{max_tokens}_{num_waits}'"
+    )
+    command.add_argument("--regrade", action="store_true", help="grade anew what has a verdict of its own")
+    command.add_argument("--out", default="recorded", metavar="DIR", help="where to write (default: %(default)s)")
+
+
+def _add_recipe(command: argparse.ArgumentParser, needed: bool = True) -> None:
+    command.add_argument(
+        "recipe", nargs=None if needed else "?", metavar="RECIPE", help="a TOML file, or a built-in name"
+    )
     command.add_argument(
         "overrides", nargs="*", metavar="key=value", help="settings on top, e.g. train.epochs=3 or name=mine"
     )

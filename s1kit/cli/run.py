@@ -12,6 +12,7 @@ from importlib import import_module
 from pathlib import Path
 
 from s1kit.cli.preflight import check_recipe, refuse_faults
+from s1kit.cli.report_runs import report_runs
 from s1kit.cli.variants import recipes_of, take_over
 from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
@@ -30,8 +31,6 @@ STAGES = {
 
 
 def main(given: argparse.Namespace) -> int:
-    if given.command == "report" and (Path(given.recipe) / "run.json").is_file():
-        return _report_runs([Path(given.recipe), *map(Path, given.overrides)])
     recipe = load_recipe(given.recipe, given.overrides)
     if given.command == "run" and recipe.variants:
         return _run_variants(given, recipe)
@@ -86,22 +85,7 @@ def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
             _do(name, one, run, again)
         done.append(one)
     out = Path(recipe.out) / recipe.name
-    return _report_runs([one.folder for one in done], out, recipe.report.title or recipe.name, recipe.description)
-
-
-def _report_runs(folders: list[Path], out: Path | None = None, title: str = "", description: str = "") -> int:
-    """The report of one run folder, or several runs in one report, the first being the control."""
-    from s1kit.report.compare import compare, describe, load_runs
-    from s1kit.report.report import report, summary
-
-    if len(folders) == 1:
-        resolved = json.loads((folders[0] / "run.json").read_text(encoding="utf-8"))["resolved"]
-        report(Recipe.model_validate(resolved), Run(folders[0]))
-        print(summary(Run(folders[0])))
-        return 0
-    path = compare(folders, out or folders[0].parent / "compare", title, description)
-    print("\n".join([*describe(load_runs(folders)), f"report: {path}"]))
-    return 0
+    return report_runs([one.folder for one in done], out, recipe.report.title or recipe.name, recipe.description)
 
 
 def _do(name: str, recipe: Recipe, run: Run, again: str) -> None:

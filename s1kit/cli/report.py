@@ -1,0 +1,47 @@
+"""`s1kit report`: the last stage of a recipe, finished run folders, or recorded generations (`--from`)."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from s1kit.cli import run
+from s1kit.cli.report_runs import report_runs
+from s1kit.errors import InputError
+from s1kit.records import Question
+
+
+def main(given: argparse.Namespace) -> int:
+    if given.recorded:
+        return _report_recorded(given)
+    if not given.recipe:
+        fix = "Give a recipe, run folders, or files of generations after --from."
+        raise InputError("there is nothing to report", where="RECIPE", fix=fix)
+    if (Path(given.recipe) / "run.json").is_file():
+        return report_runs([Path(given.recipe), *map(Path, given.overrides)])
+    return run.main(given)
+
+
+def _report_recorded(given: argparse.Namespace) -> int:
+    from s1kit.evaluate.recorded import files_of, record
+    from s1kit.report.summaries import is_summary, report_summaries
+
+    if given.recipe:
+        raise InputError(f"{given.recipe!r} stands beside --from", where="RECIPE", fix="Put files after --from.")
+    columns = {}
+    for named in given.column:
+        field, equals, column = named.partition("=")
+        if not equals or not field or not column:
+            raise InputError(f"{named!r} names no column", where="--column", fix="Give field=column.")
+        columns[field] = column
+    paths, out = files_of(given.recorded), Path(given.out)
+    if is_summary(paths[0]):
+        print(f"report: {report_summaries(paths, out)}")
+        return 0
+    runs = record(paths, out, columns, given.pattern, regrade=given.regrade)
+    asked = [{q.id for q in made.rows("evaluate", "questions", Question)} for _, made in runs]
+    together = [made.folder for (_, made), ids in zip(runs, asked, strict=True) if ids & asked[0]]
+    for _, made in runs:
+        if made.folder not in together or len(together) == 1:
+            report_runs([made.folder])
+    return report_runs(together, out / "compare") if len(together) > 1 else 0

@@ -89,7 +89,7 @@ def test_a_seed_draws_the_same_twice_and_sampling_is_on(remote: Any) -> None:
 
 def test_a_format_whose_delimiters_are_special_tokens_works_too(remote: Any, folder: Path) -> None:
     """Its end cannot be seen in the text; that something stopped it is enough while thinking."""
-    reference = f"completions:{remote.server.url}/v1#{folder},context_tokens=512"
+    reference = f"completions:{remote.farm.members[0].url}/v1#{folder},context_tokens=512"
     engine: Any = load_engine(reference, format="s1")
     local: Any = load_engine(f"hf:{folder}", format="s1")
     asked = random_requests(12)
@@ -115,7 +115,9 @@ def test_the_server_in_front_of_it_tells_the_same_transcripts_as_the_engine_and_
     by_engine = {g.repeat: g for g in remote.generate(asked)}
 
     async def ask_all() -> list[tuple[str, str]]:
-        options = Options(upstream=remote.server.url, upstream_model=str(folder), tokenizer=str(folder), context=512)
+        options = Options(
+            upstream=remote.farm.members[0].url, upstream_model=str(folder), tokenizer=str(folder), context=512
+        )
         upstream = await connect(options)
         assert upstream.capabilities.dialect.name == "transformers"
         found = []

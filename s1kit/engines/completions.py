@@ -3,6 +3,8 @@
     completions:http://localhost:8000/v1#qwen2.5-s1                       the tokenizer is found under the model's name
     completions:http://localhost:8080/v1#model,tokenizer=./checkpoint     or given
     completions:http://localhost:8080/v1#model,tokenizer=./checkpoint,context_tokens=4096,num_parallel=4,kind=llama.cpp
+    completions:http://a:8000/v1|http://b:8000/v1#model                   several servers of one model
+    completions:@servers.txt#model                                        their URLs, one a line
 
 A blocking adapter of `s1kit.completions`: one event loop in a thread of its own decodes all requests. Where the server
 takes token ids and returns them (vLLM), ids cross every seam and the generation is exact: `seam` is `ids`. Elsewhere
@@ -18,6 +20,7 @@ from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -26,6 +29,7 @@ from s1kit.completions.client import CompletionsServer
 from s1kit.completions.decoding import decode
 from s1kit.completions.discovery import Identity, discover, identify
 from s1kit.completions.failure import ServerFailed
+from s1kit.completions.farm import Farm, Member
 from s1kit.completions.protocol import CompletionSettings
 from s1kit.engines.base import OnSegment, PlanningEngine
 from s1kit.errors import InputError, nearest
@@ -36,6 +40,7 @@ from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.forcing.transcript import Transcript
+from s1kit.progress import say
 from s1kit.records import Generation, Segment
 
 KEY_VARIABLE = "S1KIT_COMPLETIONS_KEY"
@@ -45,8 +50,15 @@ _NUM_TRIES = 3
 _RETRY_SECONDS = 0.5
 """Before the second try; twice as long before the third."""
 
+_GONE = ("down", "died", "silent", "full")
+"""Failures after which a server of several is left out for a while."""
+
 _News = tuple[int, Segment] | Generation | None
 """A segment to show, a generation, or the end of all of them."""
+
+
+class _Elsewhere(Exception):
+    """A request is to be begun again at another server."""
 
 
 class _Loop:
@@ -73,16 +85,16 @@ class _Loop:
 
 @dataclass
 class CompletionsEngine(PlanningEngine):
-    """A server, and how to talk to it."""
+    """One or several servers of a model, and how to talk to them."""
 
-    server: CompletionsServer
+    farm: Farm
     model: str
     """Its name there."""
     capabilities: Capabilities
     tokens: TokenFormat
     context_tokens: int
     num_parallel: int = 32
-    """Requests under way at once; the server batches them."""
+    """Requests under way at once, at each server; it batches them."""
     loop: _Loop = field(default_factory=_Loop)
 
     @property
@@ -126,7 +138,12 @@ class CompletionsEngine(PlanningEngine):
 
     def close(self) -> None:
         """Close the connections and the thread."""
-        _close(self.server, self.loop)
+        _close(self.farm, self.loop)
+
+    @property
+    def figures(self) -> dict[str, dict[str, int]]:
+        """Requests done and failed, by server."""
+        return self.farm.figures()
 
     def _num_workers(self, is_streamed: bool) -> int:
         """One where requests would disturb each other.
@@ -135,7 +152,7 @@ class CompletionsEngine(PlanningEngine):
         another request comes.
         """
         is_alone = self.capabilities.dialect.name == "transformers" or (is_streamed and self.mode == "text")
-        return 1 if is_alone else self.num_parallel
+        return (1 if is_alone else self.num_parallel) * len(self.farm.members)
 
     async def _decode_all(self, plans: list[Plan], news: SimpleQueue[_News], is_streamed: bool) -> None:
         waiting = iter(enumerate(plans))
@@ -150,28 +167,56 @@ class CompletionsEngine(PlanningEngine):
             news.put(None)
 
     async def _decode_one(self, index: int, plan: Plan, news: SimpleQueue[_News] | None) -> Generation:
-        """One request; one that the server fails keeps what came and says why."""
+        """One request; one that its server fails is begun again at another, where there is one."""
+        tries = 2 * len(self.farm.members)
+        while True:
+            tries -= 1
+            try:
+                async with self.farm.place(plan.prompt_ids) as member:
+                    return await self._decode_at(member, index, plan, news, is_last=tries <= 0)
+            except ServerFailed as failure:
+                return self._failed(plan, failure, [])
+            except _Elsewhere:
+                continue
+
+    async def _decode_at(
+        self, member: Member, index: int, plan: Plan, news: SimpleQueue[_News] | None, is_last: bool
+    ) -> Generation:
+        """One request at one server. Raises _Elsewhere where the server is gone and another one should be asked."""
         settings = CompletionSettings(neutral_settings(self.capabilities.dialect, plan.request))
         # Ids are always streamed, so that thinking that repeats itself is broken off.
         in_events = news is not None or self.mode == "ids"
-        delays = tuple(_RETRY_SECONDS * 2**n for n in range(_NUM_TRIES - 1))
+        is_alone = len(self.farm.members) == 1
+        delays = tuple(_RETRY_SECONDS * 2**n for n in range(_NUM_TRIES - 1)) if is_alone else ()
         work = decode(
-            self.server, self.capabilities, self.model, plan, settings, in_events=in_events, retry_after=delays
+            member.server, self.capabilities, self.model, plan, settings, in_events=in_events, retry_after=delays
         )
         came: list[Segment] = []
         try:
             async with aclosing(work) as pieces:
                 async for piece in pieces:
                     if isinstance(piece, Generation):
+                        member.done += 1
                         return piece
                     came.append(Segment.of_ids(piece.origin, piece.kind, piece.text, piece.ids))
                     if news is not None:
                         news.put((index, came[-1]))
         except ServerFailed as failure:
-            said = f": {failure.said}" if failure.said and failure.said not in str(failure) else ""
-            update = {"ending": "failed", "note": f"{failure}{said}"[:500], "seam": self.mode}
-            return Transcript(plan).generation().model_copy(update=update | {"segments": _merged(came)})
+            if not is_alone and failure.kind in _GONE:
+                self.farm.leave_out(member, failure)
+                # What was shown cannot be taken back.
+                if not is_last and not (came and news is not None):
+                    raise _Elsewhere from failure
+            else:
+                member.failed += 1
+            return self._failed(plan, failure, came)
         raise AssertionError("decode ends with a generation")
+
+    def _failed(self, plan: Plan, failure: ServerFailed, came: list[Segment]) -> Generation:
+        """A generation that keeps what came and says why there is no more."""
+        said = f": {failure.said}" if failure.said and failure.said not in str(failure) else ""
+        update = {"ending": "failed", "note": f"{failure}{said}"[:500], "seam": self.mode}
+        return Transcript(plan).generation().model_copy(update=update | {"segments": _merged(came)})
 
 
 def load(
@@ -195,10 +240,12 @@ def load(
     tokens = TokenFormat(choose_format(format, load_format(folder), files), files, files.more_eos_ids)
     num_parallel = num_parallel or _number(named, "num_parallel", reference) or 32
     given_context = context_tokens or _number(named, "context_tokens", reference)
-    server = CompletionsServer(url, os.environ.get(KEY_VARIABLE) or None, timeout)
+    key = os.environ.get(KEY_VARIABLE) or None
+    servers = [CompletionsServer(one, key, timeout) for one in _urls(url, where)]
+    farm = Farm([Member(server, Identity(model)) for server in servers], timeout, say)
     loop = _Loop()
     try:
-        work = _connect(server, model, tokens, kind or named.get("kind"), where)
+        work = _connect_all(farm, model, tokens, kind or named.get("kind"), where)
         identity, capabilities = loop.submit(work).result()
         context = given_context or identity.context_tokens or files.model_max_length or 0
         if not 0 < context < 10**8:
@@ -207,16 +254,61 @@ def load(
                 where=where,
                 fix=f"Give it: {where},context_tokens=4096 (or what the server was started with).",
             )
-        return CompletionsEngine(server, model, capabilities, tokens, int(context), num_parallel, loop)
+        return CompletionsEngine(farm, model, capabilities, tokens, int(context), num_parallel, loop)
     except ServerFailed as failure:
-        _close(server, loop)
+        _close(farm, loop)
         fix = "Start the server, or check the URL (it usually ends in /v1)."
         if failure.kind == "unauthorised":
             fix = f"Put the server's key into the environment variable {KEY_VARIABLE}."
         raise InputError(f"the server does not answer: {failure}", where=where, fix=fix) from failure
     except InputError:
-        _close(server, loop)
+        _close(farm, loop)
         raise
+
+
+async def _connect_all(
+    farm: Farm, model: str, tokens: TokenFormat, kind: str | None, where: str
+) -> tuple[Identity, Capabilities]:
+    """What all servers are; InputError, naming the server, where one is not what the first one is."""
+    found = [await _connect(member.server, model, tokens, kind, where) for member in farm.members]
+    identity, capabilities = found[0]
+    for member, (other, others) in zip(farm.members, found, strict=True):
+        member.identity = other
+        difference = identity.difference(other)
+        if not difference and others != capabilities:
+            difference = f"what it takes was {capabilities.dialect.name} and is {others.dialect.name}"
+        if difference:
+            raise InputError(
+                f"{member.url} is not the same as {farm.members[0].url}: {difference}",
+                where=where,
+                fix="Name servers of one model, started alike.",
+            )
+    return identity, capabilities
+
+
+def _urls(given: str, where: str) -> list[str]:
+    """The base URLs of a reference: separated by `|`, or the lines of a file after `@`."""
+    if given.startswith("@"):
+        try:
+            lines = Path(given[1:]).read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise InputError(f"the list of servers cannot be read: {error}", where=where, fix="Name a file.") from error
+        urls = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    else:
+        urls = given.split("|")
+    urls = [url.rstrip("/") for url in urls]
+    wrong = [url for url in urls if not url.startswith(("http://", "https://"))]
+    repeated = sorted({url for url in urls if urls.count(url) > 1})
+    if not urls or wrong or repeated:
+        what = (
+            f"{wrong[0]!r} is no URL"
+            if wrong
+            else f"{repeated[0]} is named twice"
+            if repeated
+            else "no server is named"
+        )
+        raise InputError(what, where=where, fix="Name each server once, as http://host:port/v1.")
+    return urls
 
 
 async def _connect(
@@ -227,9 +319,9 @@ async def _connect(
     return identity, await discover(server, identity, tokens, None if kind == "auto" else kind, where)
 
 
-def _close(server: CompletionsServer, loop: _Loop) -> None:
+def _close(farm: Farm, loop: _Loop) -> None:
     if not loop.is_closed:
-        loop.submit(server.close()).result(10)
+        loop.submit(farm.close()).result(10)
         loop.close()
 
 
@@ -240,7 +332,7 @@ def _parse(reference: str) -> tuple[str, str, dict[str, str]]:
     """URL, model, and what is named after it."""
     url, _, rest = reference.partition("#")
     model, *more = rest.split(",")
-    if not url.startswith(("http://", "https://")) or not model:
+    if not url.startswith(("http://", "https://", "@")) or not model:
         raise InputError(
             f"{reference!r} is not <base URL>#<model>",
             where=f"completions:{reference}",

@@ -8,6 +8,7 @@ A stream has an event for each token. Knows nothing about thinking.
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -24,6 +25,7 @@ class CompletionsServer:
         eos_id: int,
         knows_ids: bool = True,
         context: int = 4096,
+        port: int = 0,
     ) -> None:
         self.tokenizer, self.sample, self.eos_id, self.knows_ids, self.context = (
             tokenizer,
@@ -41,6 +43,10 @@ class CompletionsServer:
         """It says how many tokens it read a prompt as: ours and so many more; None: it does not say."""
         self.streams = True
         """False: what is asked to be streamed is answered whole."""
+        self.seconds = 0.0
+        """How long a completion takes."""
+        self.is_dead = False
+        """Connections are closed without an answer."""
         self.breaks_off = False
         """Streams end before they say why."""
         owner = self
@@ -51,6 +57,10 @@ class CompletionsServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                time.sleep(owner.seconds)
+                if owner.is_dead:
+                    self.close_connection = True
+                    return
                 status, reply = owner.complete(body)
                 if body.get("stream") and status == 200 and owner.streams:
                     self._stream(owner.events(reply))
@@ -78,7 +88,10 @@ class CompletionsServer:
         class Server(ThreadingHTTPServer):
             request_queue_size = 128
 
-        self._server = Server(("127.0.0.1", 0), Handler)
+            def handle_error(self, request: Any, client_address: Any) -> None:
+                """A client that leaves is not a fault."""
+
+        self._server = Server(("127.0.0.1", port), Handler)
         self._server.daemon_threads = True
 
     @property
@@ -90,6 +103,12 @@ class CompletionsServer:
         return self
 
     def __exit__(self, *args: object) -> None:
+        if not self.is_dead:
+            self.die()
+
+    def die(self) -> None:
+        """Accept nothing more, and break off what is under way."""
+        self.is_dead = True
         self._server.shutdown()
         self._server.server_close()
 

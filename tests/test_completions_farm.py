@@ -1,0 +1,160 @@
+"""Several servers behind one reference: work is spread, a dead one is left out, a stranger is refused."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Timer
+
+import pytest
+from fixtures_models import SPECIALS, write_tokenizer
+from servers.completions_server import CompletionsServer
+
+from s1kit import Request, ThinkingBudget, load_engine
+from s1kit.engines.completions import CompletionsEngine
+from s1kit.errors import InputError
+from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.records import Generation
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("tokenizer")
+    write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
+    return folder
+
+
+class Servers:
+    """Servers that write the same for the same context."""
+
+    def __init__(self, folder: Path, stack: ExitStack) -> None:
+        self.tokenizer = FileTokenizer(folder)
+        self.folder, self._stack = folder, stack
+
+    def start(self, seconds: float = 0.0, context: int = 4096, port: int = 0) -> CompletionsServer:
+        letters = self.tokenizer.encode("xyzq")
+        end = self.tokenizer.eos_token_id
+
+        def sample(context: Sequence[int]) -> int:
+            return end if len(context) % 9 == 0 else letters[sum(context) % len(letters)]
+
+        server = CompletionsServer(self.tokenizer, sample, end, context=context, port=port)
+        server.seconds = seconds
+        return self._stack.enter_context(server)
+
+    def engine(self, *servers: CompletionsServer, num_parallel: int = 4) -> CompletionsEngine:
+        reference = "|".join(server.url for server in servers)
+        engine = load_engine(
+            f"completions:{reference}#fake,tokenizer={self.folder}", num_parallel=num_parallel, timeout=20
+        )
+        assert isinstance(engine, CompletionsEngine)
+        self._stack.callback(engine.close)
+        return engine
+
+
+@pytest.fixture
+def servers(folder: Path) -> Iterator[Servers]:
+    with ExitStack() as stack:
+        yield Servers(folder, stack)
+
+
+def requests(num: int) -> list[Request]:
+    return [Request(f"question {i}", ThinkingBudget(6), answer_tokens=6) for i in range(num)]
+
+
+def by_question(generations: Iterator[Generation]) -> dict[str, Generation]:
+    return {g.question_id: g for g in generations}
+
+
+def test_work_is_spread_evenly_and_comes_out_as_from_one_server(servers: Servers) -> None:
+    four = [servers.start(seconds=0.02) for _ in range(4)]
+    alone = by_question(servers.engine(servers.start()).generate(requests(48)))
+    engine = servers.engine(*four)
+    assert by_question(engine.generate(requests(48))) == alone
+    done = [figures["done"] for figures in engine.figures.values()]
+    assert sum(done) == 48
+    assert min(done) >= 8
+
+
+def test_two_of_four_die_and_the_run_ends_without_an_error(servers: Servers) -> None:
+    four = [servers.start(seconds=0.05) for _ in range(4)]
+    expected = by_question(servers.engine(servers.start()).generate(requests(60)))
+    engine = servers.engine(*four)
+    for server in four[:2]:
+        Timer(0.3, server.die).start()
+    found = by_question(engine.generate(requests(60)))
+    assert found == expected
+    failed = [figures["failed"] for figures in engine.figures.values()]
+    assert min(failed[:2]) >= 1
+    assert failed[2:] == [0, 0]
+
+
+def test_a_server_that_comes_back_gets_requests_again(servers: Servers) -> None:
+    first, second = servers.start(), servers.start()
+    engine = servers.engine(first, second)
+    port = int(second.url.split(":")[2].split("/")[0])
+    second.die()
+    assert all(g.ending != "failed" for g in engine.generate(requests(12)))
+    again = servers.start(port=port)
+    deadline = time.monotonic() + 15
+    while any(member.is_out for member in engine.farm.members):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    list(engine.generate(requests(24)))
+    assert again.bodies
+
+
+def test_where_all_are_gone_each_request_says_so(servers: Servers) -> None:
+    first, second = servers.start(), servers.start()
+    engine = servers.engine(first, second)
+    engine.farm.wait_seconds = 0.5
+    first.die()
+    second.die()
+    found = list(engine.generate(requests(3)))
+    assert [g.ending for g in found] == ["failed"] * 3
+    assert "none of 2 servers came back" in found[-1].note or "cannot be reached" in found[-1].note
+
+
+def test_the_parts_of_one_question_go_to_the_server_that_has_its_prefix(servers: Servers) -> None:
+    pair = [servers.start(seconds=0.01) for _ in range(2)]
+    engine = servers.engine(*pair)
+    one = [Request("the same", ThinkingBudget(n), answer_tokens=6, repeat=n) for n in range(1, 5)]
+    for request in one:
+        list(engine.generate([request]))
+    prompts = [{str(body["prompt"][:8]) for body in server.bodies[1:]} for server in pair]
+    assert sorted(len(p) for p in prompts) == [0, 1]
+
+
+def test_a_server_of_another_context_is_refused_by_its_address(servers: Servers) -> None:
+    good, other = servers.start(), servers.start(context=512)
+    with pytest.raises(InputError, match="the context length was 4096 and is now 512") as caught:
+        servers.engine(good, other)
+    assert other.url.removesuffix("/v1") in str(caught.value)
+
+
+def test_servers_may_be_listed_in_a_file(servers: Servers, tmp_path: Path) -> None:
+    pair = [servers.start(), servers.start()]
+    listed = tmp_path / "servers.txt"
+    listed.write_text("# two\n" + "\n".join(server.url for server in pair) + "\n")
+    engine = load_engine(f"completions:@{listed}#fake,tokenizer={servers.folder}")
+    assert isinstance(engine, CompletionsEngine)
+    try:
+        assert len(list(engine.generate(requests(4)))) == 4
+        assert set(engine.figures) == {server.url.removesuffix("/v1") for server in pair}
+    finally:
+        engine.close()
+
+
+@pytest.mark.parametrize(
+    ("urls", "complaint"),
+    [
+        ("http://a:1/v1|ftp://b", "'ftp://b' is no URL"),
+        ("http://a:1/v1|http://a:1/v1", "is named twice"),
+        ("@none.txt", "cannot be read"),
+    ],
+)
+def test_a_reference_that_names_no_farm_is_refused(servers: Servers, urls: str, complaint: str) -> None:
+    with pytest.raises(InputError, match=complaint):
+        load_engine(f"completions:{urls}#fake,tokenizer={servers.folder}")

@@ -77,7 +77,7 @@ def make_app(
         Route("/metrics", answer(_metrics), methods=["GET"]),
         Route("/openapi.json", answer(_openapi, needs_key=False), methods=["GET"]),
         Route("/", answer(_page, needs_key=False), methods=["GET"]),
-        Route("/page/{name}", answer(_page_part, needs_key=False), methods=["GET"]),
+        Route("/page/{name:path}", answer(_page_part, needs_key=False), methods=["GET"]),
     ]
     app = Starlette(
         routes=routes, lifespan=lifespan, exception_handlers={404: _not_found, 405: _wrong_method, 500: _bug}

@@ -73,11 +73,14 @@ class Tab:
     async def begin(self) -> None:
         for domain in ("Page", "Runtime", "Network", "Log"):
             await self.call(f"{domain}.enable")
+        # Events of focus come only to a page that has it, which a browser without a window does not give.
+        await self.call("Emulation.setFocusEmulationEnabled", enabled=True)
 
     async def open(self, url: str) -> None:
         await self.call("Page.navigate", url="about:blank")
         await self.call("Page.navigate", url=url)
-        await self.until("document.readyState === 'complete' && document.querySelector('.run') !== null")
+        parts = " && ".join(f"document.querySelector('{part}')" for part in (".run", "#examples button"))
+        await self.until(f"document.readyState === 'complete' && {parts}")
 
     async def resize(self, width: int, height: int, dark: bool = False, phone: bool = False) -> None:
         await self.call(

@@ -4,13 +4,19 @@ export const UNLIMITED = -1;
 
 export const freshRun = (more = {}) => ({ max: UNLIMITED, min: 0, waits: 0, wait: "", ...more });
 
+// Temperature and seed are text, empty for the model's own.
 export function toLink(state) {
   const out = new URLSearchParams();
+  for (const turn of state.turns) {
+    out.append("asked", turn.question);
+    out.append("answered", turn.answer);
+  }
   if (state.question) out.set("q", state.question);
   if (state.system) out.set("system", state.system);
-  if (state.temperature) out.set("t", state.temperature);
-  if (state.seed) out.set("seed", state.seed);
+  if (state.temperature !== "") out.set("t", state.temperature);
+  if (state.seed !== "") out.set("seed", state.seed);
   if (state.answer) out.set("answer", state.answer);
+  if (state.draws > 1) out.set("draws", state.draws);
   for (const run of state.runs) {
     const parts = [];
     if (run.max !== UNLIMITED) parts.push(`max=${run.max}`);
@@ -33,14 +39,18 @@ export function fromLink(hash) {
       wait: run.get("wait") ?? "",
     });
   });
+  const answers = found.getAll("answered");
   return {
+    turns: found.getAll("asked").map((question, i) => ({ question, answer: answers[i] ?? "" })),
     question: found.get("q") ?? "",
     system: found.get("system") ?? "",
-    temperature: Number(found.get("t")) || 0,
-    seed: Math.trunc(Number(found.get("seed"))) || 0,
+    temperature: numeric(found.get("t")),
+    seed: numeric(found.get("seed")),
     answer: count(found.get("answer")),
+    draws: Math.min(Math.max(count(found.get("draws")), 1), 16),
     runs: runs.length ? runs : [freshRun()],
   };
 }
 
-const count = (text) => Math.max(0, Math.trunc(Number(text)) || 0);
+export const count = (text) => Math.max(0, Math.trunc(Number(text)) || 0);
+const numeric = (text) => (text && Number.isFinite(Number(text)) ? text : "");

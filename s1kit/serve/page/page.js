@@ -1,9 +1,14 @@
-// The page: one question, several runs beside each other, and an address that brings all of it back.
+// The page: a conversation, several runs beside each other, and an address that brings all of it back.
 
-import { UNLIMITED, freshRun, fromLink, toLink } from "./link.js";
+import { UNLIMITED, count, freshRun, fromLink, toLink } from "./link.js";
+import { Document } from "./markdown.js";
+import { plot } from "./plot.js";
 import { Run } from "./run.js";
+import * as settings from "./settings.js";
+import { copyFrom } from "./snippets.js";
 
 const MOST_RUNS = 8;
+const MOST_DRAWS = 16;
 const EXAMPLES = [
   "How many r's are in raspberry?",
   "A bat and a ball cost $1.10 together. The bat costs a dollar more than the ball. What does the ball cost?",
@@ -11,33 +16,66 @@ const EXAMPLES = [
 ];
 const id = (name) => document.getElementById(name);
 const template = id("run-template");
+const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
 let runs = [];
+let turns = []; // earlier questions and answers: [{ question, answer }]
 let controller = null;
 
 const page = {
   context: 4096,
+  model: "",
+  isPlain: settings.isPlain(),
   // The number of tokens that a full-width meter stands for.
-  scale: () => Math.max(...runs.map((run) => Math.max(run.setting.max, run.tokens.thinking, run.setting.min)), 1),
+  scale: () => Math.max(...runs.map((run) => Math.max(run.setting.max, run.shown.tokens.thinking, run.setting.min)), 1),
+  hasKey: () => Boolean(id("key").value),
   changed: () => {
     history.replaceState(null, "", toLink(state()));
     page.drawAll();
   },
   drawAll: () => runs.forEach((run) => run.draw()),
+  finished: () => plot(id("plot"), runs),
   remove: (run) => {
     if (runs.length === 1) return;
     setRuns(runs.filter((other) => other !== run));
     page.changed();
+    page.finished();
+  },
+  // Asks on: the question and the answer of this run become an earlier turn.
+  follow: (run) => {
+    const question = run.asked.messages.at(-1).content;
+    setTurns([...turns, { question, answer: run.shown.text.answer.trim() }]);
+    id("question").value = "";
+    unfold();
+    page.changed();
+    id("turns").lastElementChild.scrollIntoView({ block: "start", behavior: isCalm ? "auto" : "smooth" });
+    id("question").focus({ preventScroll: true });
   },
 };
 
 const state = () => ({
+  turns,
   question: id("question").value,
   system: id("system").value,
-  temperature: Number(id("temperature").value) || 0,
-  seed: Math.trunc(Number(id("seed").value)) || 0,
-  answer: Math.trunc(Number(id("answer").value)) || 0,
+  temperature: id("temperature").value,
+  seed: id("seed").value,
+  answer: count(id("answer").value),
+  draws: Math.min(Math.max(count(id("draws").value), 1), MOST_DRAWS),
   runs: runs.map((run) => run.setting),
 });
+
+// What all runs ask alike. What is not set is left to the model's own defaults.
+function common() {
+  const { question, system, temperature, seed, answer, draws } = state();
+  const messages = system ? [{ role: "system", content: system }] : [];
+  for (const turn of turns) messages.push({ role: "user", content: turn.question }, { role: "assistant", content: turn.answer });
+  messages.push({ role: "user", content: question });
+  const asked = page.model ? { model: page.model, messages } : { messages };
+  if (temperature !== "") asked.temperature = Number(temperature);
+  if (seed !== "") asked.seed = Math.trunc(Number(seed));
+  if (answer) asked.answer_tokens = answer;
+  if (draws > 1) asked.n = draws;
+  return asked;
+}
 
 function setRuns(wanted) {
   runs = wanted;
@@ -47,15 +85,33 @@ function setRuns(wanted) {
   page.drawAll();
 }
 
+function setTurns(wanted) {
+  turns = wanted;
+  id("conversation").hidden = !turns.length;
+  id("question").placeholder = turns.length ? "Ask on …" : "Ask something that takes thought …";
+  const made = turns.map((turn) => {
+    const item = document.createElement("li");
+    for (const part of ["question", "answer"]) {
+      const text = document.createElement("div");
+      text.className = part;
+      new Document(text).show(turn[part], page.isPlain || part === "question");
+      item.append(text);
+    }
+    return item;
+  });
+  id("turns").replaceChildren(...made);
+}
+
 const makeRun = (setting) => new Run(template, setting, page);
 
 function show(found) {
-  for (const name of ["question", "system"]) id(name).value = found[name];
-  id("temperature").value = found.temperature;
-  id("seed").value = found.seed;
+  for (const name of ["question", "system", "temperature", "seed"]) id(name).value = found[name];
   id("answer").value = found.answer || "";
+  id("draws").value = found.draws;
+  setTurns(found.turns);
   runs = [];
   setRuns(found.runs.map(makeRun));
+  page.finished();
 }
 
 async function start() {
@@ -63,17 +119,29 @@ async function start() {
   controller?.abort();
   controller = new AbortController();
   const mine = controller;
-  const { question, system, temperature, seed, answer } = state();
-  const messages = [...(system ? [{ role: "system", content: system }] : []), { role: "user", content: question }];
-  const common = { messages, temperature, seed, ...(answer ? { answer_tokens: answer } : {}) };
   setBusy(true);
+  fold();
   id("news").textContent = `Running ${runs.length === 1 ? "" : `${runs.length} runs`}`;
-  const outcomes = await Promise.allSettled(runs.map((run) => run.start(common, id("key").value, mine.signal)));
+  const asked = common();
+  const works = runs.map((run) => run.start(asked, id("key").value, mine.signal));
+  page.finished();
+  id("runs").scrollIntoView({ block: "start", behavior: isCalm ? "auto" : "smooth" });
+  const outcomes = await Promise.allSettled(works);
   if (controller !== mine) return;
   setBusy(false);
   const said = outcomes.map((o, i) => `Run ${i + 1}: ${o.status === "fulfilled" ? o.value : o.reason.message}`);
   id("news").textContent = `Done. ${said.join(". ")}`;
   if (outcomes.some((o) => o.reason?.status === 401)) askForKey();
+}
+
+// The question takes little room while there are runs to be read.
+function fold() {
+  document.body.classList.add("folded");
+  if (document.activeElement === id("question")) id("question").blur();
+}
+
+function unfold() {
+  document.body.classList.remove("folded");
 }
 
 function setBusy(isBusy) {
@@ -90,8 +158,8 @@ function askForKey() {
   id("key").focus();
 }
 
-function compare(settings) {
-  setRuns(settings.map(makeRun));
+function compare(wanted) {
+  setRuns(wanted.map(makeRun));
   page.changed();
   if (id("question").value.trim()) start();
 }
@@ -108,17 +176,15 @@ function setTheme(theme) {
   else document.documentElement.dataset.theme = theme;
   id("theme").textContent = theme[0].toUpperCase() + theme.slice(1);
   id("theme").setAttribute("aria-label", `Colours: ${theme === "auto" ? "automatic" : theme}`);
-  try {
-    localStorage.setItem("s1kit-theme", theme);
-  } catch {} // Private windows may have no storage.
+  settings.keepTheme(theme);
 }
 
-function storedTheme() {
-  try {
-    return localStorage.getItem("s1kit-theme") ?? "auto";
-  } catch {
-    return "auto";
-  }
+function setPlain(isPlain) {
+  page.isPlain = isPlain;
+  id("plain").setAttribute("aria-pressed", isPlain);
+  settings.keepPlain(isPlain);
+  setTurns(turns);
+  runs.forEach((run) => run.render());
 }
 
 function offerExamples(questions) {
@@ -147,10 +213,12 @@ async function connect() {
   }
   const card = (await reply.json()).data[0];
   page.context = card.max_model_len;
+  page.model = card.id;
   id("model").textContent = card.id;
   id("format").textContent = `· ${card.max_model_len} tokens · format ${card.s1kit.thinking_format}`;
   document.title = `${card.id} · s1kit playground`;
   offerExamples(card.s1kit.examples.length ? card.s1kit.examples : EXAMPLES);
+  runs.forEach((run) => run.fit());
 }
 
 function listen() {
@@ -159,7 +227,11 @@ function listen() {
     start();
   });
   id("ask").addEventListener("input", page.changed);
-  id("key").addEventListener("change", connect);
+  id("question").addEventListener("focus", unfold);
+  id("key").addEventListener("change", () => {
+    settings.keepKey(id("key").value);
+    connect();
+  });
   id("stop").addEventListener("click", stop);
   id("budgets").addEventListener("click", budgets);
   id("waits").addEventListener("click", () => {
@@ -174,17 +246,22 @@ function listen() {
     runs.at(-1).element.scrollIntoView({ block: "nearest" });
     runs.at(-1).fields.max.focus();
   });
-  id("link").addEventListener("click", async () => {
+  id("afresh").addEventListener("click", () => {
+    setTurns([]);
     page.changed();
-    await navigator.clipboard?.writeText(location.href).catch(() => {});
-    id("link").textContent = "Copied";
-    setTimeout(() => (id("link").textContent = "Copy link"), 1500);
+    id("question").focus();
   });
+  id("link").addEventListener("click", () => {
+    page.changed();
+    copyFrom(id("link"), location.href);
+  });
+  id("plain").addEventListener("click", () => setPlain(!page.isPlain));
   id("theme").addEventListener("click", () => {
     const order = ["auto", "light", "dark"];
-    setTheme(order[(order.indexOf(storedTheme()) + 1) % 3]);
+    setTheme(order[(order.indexOf(settings.theme()) + 1) % 3]);
   });
   addEventListener("hashchange", () => show(fromLink(location.hash)));
+  addEventListener("resize", page.finished);
   addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
@@ -196,7 +273,9 @@ function listen() {
 }
 
 id("run-keys").textContent = navigator.platform.startsWith("Mac") ? "⌘↵" : "Ctrl ↵";
-setTheme(storedTheme());
+id("key").value = settings.key();
+setTheme(settings.theme());
 listen();
+show(fromLink(location.hash)); // Before the server has answered: nothing typed meanwhile is replaced.
+setPlain(page.isPlain);
 await connect();
-show(fromLink(location.hash));

@@ -1,6 +1,9 @@
-// One run: its dial, its meter, its thinking and its answer. Model text only ever becomes text nodes.
+// One run: its dial, its meter, and the thinking and answer of its draws.
 
-import { UNLIMITED } from "./link.js";
+import { Draw, finalAnswer, votes } from "./draw.js";
+import { UNLIMITED, count } from "./link.js";
+import { Document } from "./markdown.js";
+import { asCurl, asPython, copyFrom } from "./snippets.js";
 import { stream } from "./stream.js";
 
 const STOPS = [0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
@@ -9,25 +12,34 @@ const ENDINGS = {
   cut_off: "the budget ended thinking",
   loop: "thinking went in circles and was ended",
 };
+const PARTS = ["thinking", "ending", "answer", "figures", "meter", "fill", "floor", "count", "draws", "vote", "tools"];
 
 export class Run {
   constructor(template, setting, page) {
-    this.page = page; // { context, scale(), changed(), remove(run) }
+    this.page = page; // { context, isPlain, hasKey, scale(), common(), changed(), finished(), remove(run), follow(run) }
     this.element = template.content.firstElementChild.cloneNode(true);
-    this.parts = Object.fromEntries(
-      ["thinking", "ending", "answer", "figures", "meter", "fill", "floor", "count"].map((n) => [n, this.find(`.${n}`)]),
-    );
+    this.parts = Object.fromEntries(PARTS.map((n) => [n, this.find(`.${n}`)]));
+    this.documents = { thinking: new Document(this.parts.thinking), answer: new Document(this.parts.answer) };
     this.fields = this.find("form").elements;
-    this.stops = [...STOPS.filter((n) => n < page.context), UNLIMITED];
-    this.fields.slide.max = this.stops.length - 1;
     this.setting = setting;
-    this.clear();
-    this.set(setting);
+    this.clear(1);
+    this.fit();
     this.listen();
   }
 
   find(selector) {
     return this.element.querySelector(selector);
+  }
+
+  get shown() {
+    return this.draws[this.index];
+  }
+
+  // The slider ends at the model's context.
+  fit() {
+    this.stops = [...STOPS.filter((n) => n < this.page.context), UNLIMITED];
+    this.fields.slide.max = this.stops.length - 1;
+    this.set(this.setting);
   }
 
   listen() {
@@ -39,11 +51,22 @@ export class Run {
       if (name === "slide") setting.max = this.stops[Number(value)];
       else if (name === "max") setting.max = /^\d+$/.test(value.trim()) ? Number(value) : UNLIMITED;
       else if (name === "wait") setting.wait = value;
-      else setting[name] = Math.max(0, Math.trunc(Number(value)) || 0);
+      else setting[name] = count(value);
       this.set(setting, event.target);
       this.page.changed();
     });
     this.find(".remove").addEventListener("click", () => this.page.remove(this));
+    const copies = {
+      "copy-answer": () => this.shown.text.answer.trim(),
+      "copy-thinking": () => this.shown.text.thinking.trim(),
+      "copy-curl": () => asCurl(this.asked, this.page.hasKey()),
+      "copy-python": () => asPython(this.asked, this.page.hasKey()),
+    };
+    for (const [name, text] of Object.entries(copies)) {
+      const button = this.find(`.${name}`);
+      button.addEventListener("click", () => copyFrom(button, text()));
+    }
+    this.find(".follow").addEventListener("click", () => this.page.follow(this));
   }
 
   // Shows a setting in all fields but the one being typed in.
@@ -67,27 +90,51 @@ export class Run {
     return body;
   }
 
-  clear() {
-    this.spans = []; // runs of one origin: [{ origin, tokens }]
-    this.tokens = { thinking: 0, forced: 0, answer: 0, waits: 0 };
+  clear(number) {
+    this.draws = Array.from({ length: number }, () => new Draw());
+    this.index = 0;
     this.queue = [];
-    for (const name of ["thinking", "answer", "ending", "figures"]) this.parts[name].replaceChildren();
+    this.parts.draws.hidden = number < 2;
+    this.parts.draws.replaceChildren(...this.draws.map((_, i) => this.tab(i)));
+    for (const document of Object.values(this.documents)) document.clear();
+    for (const name of ["ending", "figures", "vote"]) this.parts[name].replaceChildren();
+    this.parts.tools.hidden = true;
     this.parts.answer.classList.remove("error");
     this.parts.ending.classList.remove("forced");
     this.element.classList.remove("failed", "answering", "done");
-    this.draw();
+  }
+
+  // The button that shows a draw.
+  tab(i) {
+    const button = document.createElement("button");
+    button.type = "button";
+    button.textContent = i + 1;
+    button.setAttribute("aria-label", `Draw ${i + 1}`);
+    button.setAttribute("aria-pressed", i === this.index);
+    button.addEventListener("click", () => this.show(i));
+    return button;
+  }
+
+  show(i) {
+    this.index = i;
+    [...this.parts.draws.children].forEach((tab, j) => tab.setAttribute("aria-pressed", i === j));
+    this.page.drawAll();
+    this.render();
+    this.describe();
   }
 
   async start(common, key, signal) {
-    this.clear();
+    this.asked = this.body(common);
+    this.clear(common.n ?? 1);
+    this.draw();
     this.element.classList.add("busy");
     this.began = performance.now();
-    this.firstAt = this.account = null;
+    this.firstAt = this.seconds = null;
     try {
-      await stream(this.body(common), key, signal, (event) => this.take(event));
+      await stream(this.asked, key, signal, (event) => this.take(event));
       this.flush();
       this.finish();
-      return this.parts.answer.textContent;
+      return this.shown.text.answer;
     } catch (error) {
       this.flush();
       this.fail(error);
@@ -101,59 +148,57 @@ export class Run {
     const choice = event.choices[0];
     if (!choice) return;
     this.firstAt ??= performance.now();
-    if (choice.finish_reason) this.account = { ...choice.s1kit, finish: choice.finish_reason };
-    const text = (choice.delta.reasoning ?? "") + (choice.delta.content ?? "");
-    this.queue.push({ ...choice.s1kit, text });
+    this.queue.push(choice);
     this.frame ??= requestAnimationFrame(() => this.flush());
   }
 
-  // Puts what has come since the last frame on the page.
+  // Takes in what has come since the last frame, and shows it. Rendering gets at most a tenth of the time.
   flush() {
     cancelAnimationFrame(this.frame);
     this.frame = null;
-    const follows = atEnd(this.parts.thinking);
-    for (const { kind, origin, num_tokens: num = 0, text } of this.queue.splice(0)) {
-      const isThinking = kind === "thinking" || kind === "wait";
-      if (isThinking) {
-        this.tokens.thinking += num;
-        this.tokens.waits += kind === "wait" ? 1 : 0;
-        this.tokens.forced += origin === "forced" ? num : 0;
-        const last = this.spans.at(-1);
-        if (last?.origin === origin) last.tokens += num;
-        else this.spans.push({ origin, tokens: num });
-      } else if (kind === "close") {
-        this.element.classList.add("answering");
-      } else if (kind) {
-        this.tokens.answer += num;
-      }
-      if (text) append(this.parts[isThinking ? "thinking" : "answer"], text, origin === "forced");
-    }
-    if (follows) this.parts.thinking.scrollTop = this.parts.thinking.scrollHeight;
+    for (const choice of this.queue.splice(0)) this.draws[choice.index]?.take(choice);
     this.page.drawAll();
+    this.element.classList.toggle("answering", this.shown.isAnswering);
+    clearTimeout(this.later);
+    const now = performance.now();
+    if (now >= (this.renderAt ?? 0)) this.render();
+    else this.later = setTimeout(() => this.render(), this.renderAt - now);
+  }
+
+  render() {
+    clearTimeout(this.later);
+    const began = performance.now();
+    const { thinking } = this.parts;
+    const follows = thinking.scrollHeight - thinking.scrollTop - thinking.clientHeight < 40;
+    this.documents.thinking.show(this.shown.source.thinking, this.page.isPlain);
+    if (!this.element.classList.contains("failed")) this.documents.answer.show(this.shown.source.answer, this.page.isPlain);
+    if (follows) thinking.scrollTop = thinking.scrollHeight;
+    this.renderAt = performance.now() + 10 * (performance.now() - began);
   }
 
   // The meter. All runs share one scale, so that their bars can be compared.
   draw() {
     const { max, min } = this.setting;
+    const { spans, tokens } = this.shown;
     const scale = Math.max(this.page.scale(), 1);
-    const share = (tokens) => `${(100 * tokens) / scale}%`;
-    const bits = this.spans.map(({ origin, tokens }) => {
+    const share = (number) => `${(100 * number) / scale}%`;
+    const bits = spans.map(({ origin, tokens: number }) => {
       const bit = document.createElement("i");
       bit.className = origin;
-      bit.style.width = `${(100 * tokens) / Math.max(this.tokens.thinking, 1)}%`;
+      bit.style.width = `${(100 * number) / Math.max(tokens.thinking, 1)}%`;
       return bit;
     });
     this.parts.fill.replaceChildren(...bits);
-    this.parts.fill.style.width = share(this.tokens.thinking);
+    this.parts.fill.style.width = share(tokens.thinking);
     this.find(".track").style.width = max === UNLIMITED ? "100%" : share(Math.max(max, scale / 50));
-    if (max !== UNLIMITED) this.parts.fill.style.width = `${(100 * this.tokens.thinking) / Math.max(max, 1)}%`;
+    if (max !== UNLIMITED) this.parts.fill.style.width = `${(100 * tokens.thinking) / Math.max(max, 1)}%`;
     this.parts.floor.style.display = min ? "block" : "none";
     this.parts.floor.style.left = max === UNLIMITED ? share(min) : `${(100 * min) / Math.max(max, 1)}%`;
     this.count();
   }
 
   count() {
-    const { thinking, forced, waits } = this.tokens;
+    const { thinking, forced, waits } = this.shown.tokens;
     const of = this.setting.max === UNLIMITED ? "" : ` of ${this.setting.max}`;
     const said = `${thinking}${of} thinking tokens`;
     const put = forced ? `, ${forced} put in by ${waits} ${waits === 1 ? "wait" : "waits"}` : "";
@@ -167,48 +212,61 @@ export class Run {
   }
 
   finish() {
-    const { ending, finish, forced_tokens: forced } = this.account ?? {};
+    this.seconds = (performance.now() - this.began) / 1000;
     this.element.classList.add("done");
-    this.parts.ending.textContent = ENDINGS[ending] ?? "";
-    this.parts.ending.classList.toggle("forced", ending === "cut_off" || ending === "loop");
-    const seconds = (performance.now() - this.began) / 1000;
-    const total = this.tokens.thinking + this.tokens.answer;
+    this.parts.tools.hidden = false;
+    this.render();
+    this.describe();
+    this.page.finished();
+  }
+
+  // What is said of the draw that is shown, and of the vote of all.
+  describe() {
+    const { account, tokens, text } = this.shown;
+    if (!account || !this.seconds) return;
+    const { ending, finish, forced_tokens: forced } = account;
+    const isForced = ending === "cut_off" || ending === "loop";
+    this.parts.ending.textContent = this.asked.thinking_token_budget === 0 ? "no thinking was allowed" : ENDINGS[ending] ?? "";
+    this.parts.ending.classList.toggle("forced", isForced);
+    const total = this.draws.reduce((sum, draw) => sum + draw.tokens.thinking + draw.tokens.answer, 0);
     const figures = [
-      `${this.tokens.answer} answer ${this.tokens.answer === 1 ? "token" : "tokens"}`,
+      `${tokens.answer} answer ${tokens.answer === 1 ? "token" : "tokens"}`,
       `${forced ?? 0} forced in all`,
       `first after ${Math.round(this.firstAt - this.began)} ms`,
-      `${seconds.toFixed(1)} s, ${Math.round(total / seconds)} tokens/s`,
+      `${this.seconds.toFixed(1)} s, ${Math.round(total / this.seconds)} tokens/s`,
     ];
     if (finish === "length") figures.unshift("the answer ran out of room");
     this.parts.figures.textContent = figures.join(" · ");
-    if (!this.parts.answer.textContent) this.parts.answer.textContent = "(no answer)";
+    if (!text.answer) this.documents.answer.show("(no answer)", true);
+    if (this.draws.length > 1) this.vote();
+  }
+
+  vote() {
+    const found = votes(this.draws);
+    const line = found.map(({ answer, draws }) => `${answer} (${draws.length})`).join(" · ");
+    const texts = new Set(this.draws.map((draw) => draw.text.thinking + draw.text.answer));
+    const note = texts.size === 1 ? " All draws are the same: set a temperature above 0." : "";
+    const winner = document.createElement("b");
+    const isTie = found.length > 1 && found[0].draws.length === found[1].draws.length;
+    winner.textContent = !found.length ? "No answer to vote on. " : isTie ? "A tie. " : `${found[0].answer} `;
+    this.parts.vote.replaceChildren("Vote: ", winner, line && `of ${this.draws.length} draws: ${line}.`, note);
+    [...this.parts.draws.children].forEach((tab, i) => {
+      tab.title = finalAnswer(this.draws[i].text.answer);
+      tab.classList.toggle("won", !isTie && found[0]?.draws.includes(i));
+    });
   }
 
   fail(error) {
     const stopped = error.name === "AbortError";
     this.parts.ending.textContent = stopped ? "stopped" : "";
+    this.parts.tools.hidden = false;
     if (stopped) return;
     this.element.classList.add("failed");
     this.parts.answer.classList.add("error");
-    this.parts.answer.textContent = error.message;
-    if (error.param) this.fields[FIELDS[error.param] ?? ""]?.focus();
+    this.documents.answer.clear();
+    this.documents.answer.show(error.message, true);
+    if (error.param) this.fields[FIELDS[error.param] ?? ""]?.focus({ preventScroll: true });
   }
 }
 
 const FIELDS = { thinking_token_budget: "max", min_thinking_tokens: "min", num_waits: "waits", wait: "wait" };
-
-function append(parent, text, isForced) {
-  const last = parent.lastChild;
-  if (isForced) {
-    const mark = document.createElement("mark");
-    mark.textContent = text;
-    mark.title = "put in by s1kit";
-    parent.append(mark);
-  } else if (last?.nodeType === Node.TEXT_NODE) {
-    last.appendData(text);
-  } else {
-    parent.append(document.createTextNode(text));
-  }
-}
-
-const atEnd = (element) => element.scrollHeight - element.scrollTop - element.clientHeight < 40;

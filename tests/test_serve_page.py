@@ -328,7 +328,7 @@ def test_what_is_copied_is_the_raw_text_and_a_request_that_runs(server: Running,
             reply = json.loads(done.stdout)
             assert reply["choices"][0]["message"]["content"].strip() == SOLUTION, reply
         printed: list[str] = []
-        exec(compile(python, "copied", "exec"), {"print": printed.append})  # noqa: S102 - the copied program is the test
+        exec(compile(python, "copied", "exec"), {"print": printed.append})
         assert printed[1].strip() == SOLUTION
         sent = await tab.js("document.getElementById('system').value")
         strings = [n.value for n in ast.walk(ast.parse(python)) if isinstance(n, ast.Constant)]
@@ -441,7 +441,7 @@ def test_text_that_is_hard_to_parse_is_shown(server: Running, in_browser: Visit,
 
 def test_escape_stops_the_runs_and_an_error_is_shown_where_it_belongs(server: Running, in_browser: Visit) -> None:
     async def visit(tab: Tab) -> None:
-        await tab.open(f"{server.url}/#q={QUESTION.replace(' ', '%20')}&run=waits%3D60")
+        await tab.open(f"{server.url}/#q={QUESTION.replace(' ', '%20')}&run=waits%3D250")
         await tab.js("document.getElementById('run').click()")
         await tab.until("document.querySelector('.thinking').textContent.length > 20")
         await tab.press("Escape", 27)

@@ -110,3 +110,12 @@ def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(tmp_path: Path
     recipe = load_recipe("tiny", [f"out={tmp_path}", f"train.base={folder}"])
     (fault,) = check_recipe(recipe, ["train"])
     assert "tokens and the model 3" in str(fault)
+
+
+def test_a_file_that_is_trained_on_is_no_benchmark(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"question": "1 + 1?", "answer": "2"}\n', encoding="utf-8")
+    sources = f'collect.sources=[{{ path = "{tmp_path}/*.jsonl" }}]'
+    recipe = load_recipe("tiny", [f"out={tmp_path}/runs", sources, f'evaluate.benchmarks=["{path}"]'])
+    (fault,) = check_recipe(recipe, ["evaluate"])
+    assert "both a source of the training questions and a benchmark" in str(fault)

@@ -202,7 +202,10 @@ def test_a_right_answer_among_wrong_ones_gets_the_letter_of_its_place(row: dict[
         ({"question": "Which?", "choices": ["4", "6"], "answer": 9}, "none of the 2 options"),
         ({"question": "Which?", "choices": [1, 2, 3], "answer": 2}, "may be an index"),
         ({"question": "Which?", "answer": {"a": 1}}, "an object with a"),
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]}, "2 messages of the user"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}, "of the role 'tool'"),
+        ({"messages": [{"role": "system", "content": "a"}]}, "no message of the user"),
+        ({"question": "Which?", "choices": "['4' '6' '7']", "answer": 1}, "a printed numpy array.*Parquet or JSONL"),
+        ({"question": "Which?", "choices": "[4, 6", "answer": 1}, "neither a JSON nor a Python list"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "no text"),
     ],
 )
@@ -269,3 +272,46 @@ def test_the_traces_of_all_teachers_of_s1k_are_draws(tmp_path: Path) -> None:
     }
     found = replies(tmp_path / "r.jsonl", row, 2)
     assert [(t.thinking, t.answer) for t in found] == [("deep", "2"), ("gem", "two")]
+
+
+TURNS = [
+    {"from": "human", "value": "What is 2 + 2?"},
+    {"from": "gpt", "value": "4"},
+    {"from": "human", "value": "And 3 + 3?"},
+    {"from": "gpt", "value": "6"},
+]
+
+
+@pytest.mark.parametrize(
+    ("row", "text", "reference", "shape"),
+    [
+        ({"conversations": TURNS}, "What is 2 + 2?", "4", "the first exchange of chat messages in conversations"),
+        ({"conversations": str(TURNS)}, "What is 2 + 2?", "4", "the first exchange of chat messages"),
+        (
+            {"prompt": "Hi?", "messages": [{"role": "user", "content": "Hi?"}, {"role": "assistant", "content": "Ja"}]},
+            "Hi?", "Ja", "chat messages in messages",
+        ),
+        ({"input": [{"role": "user", "content": "5?"}], "output": "<think>hm</think>five"}, "5?", "five", "in input"),
+        ({"question": "Which?", "choices": "['4', '6', '7']", "answer": "2"}, "Which?\n(A) 4\n(B) 6\n(C) 7", "C",
+         "multiple choice"),
+        ({"question": "Who?", "answer": "{'value': 'Ada', 'aliases': []}"}, "Who?", "Ada", "an answer with aliases"),
+        ({"instruction": "Sum up.", "context": "Long.", "response": "Short."}, "Sum up.\n\nLong.", "Short.", "Dolly"),
+        ({"query": "1 + 1?", "response": "It is 2.", "type": "x"}, "1 + 1?", "It is 2.", "solution from 'response'"),
+        ({"question": "1 + 1?", "response": "<think>hm</think>2"}, "1 + 1?", None, "question from 'question'"),
+        ({"input": "not True is", "target": "False"}, "not True is", "False", "question from 'input'"),
+        ({"question": "Why?", "reference_answer": "So.", "responses": []}, "Why?", "So.", "'reference_answer'"),
+        ({"context": "P.", "query": "Q?", "options": ["a", "b"], "correct_option": 1}, "P.\n\nQ?\n(A) a\n(B) b", "B",
+         "correct_option"),
+        ({"question": "Q?", "options": {"A": "x", "B": "y"}, "answer": "y", "answer_idx": "B"}, "Q?\n(A) x\n(B) y", "B",
+         "answer_idx"),
+    ],
+)  # fmt: skip
+def test_further_shapes_of_published_data_sets_are_read(
+    tmp_path: Path, row: dict[str, Any], text: str, reference: str | None, shape: str
+) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text(json.dumps(row) + "\n", encoding="utf-8")
+    shapes: Counter[str] = Counter()
+    (question,) = read_questions(str(path), shapes=shapes)
+    assert (question.text, question.metadata.get("final_answer", question.solution)) == (text, reference)
+    assert shape in next(iter(shapes))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from glob import glob
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -347,6 +348,7 @@ def _evaluate(recipe: Recipe, found: _Collected) -> None:
     if not config.benchmarks:
         found.add("no benchmark", "evaluate.benchmarks", 'Name one, for example ["tiny"].')
     needs_formulas = [found.run(_check_benchmark, name, recipe) for name in config.benchmarks]
+    found.run(_check_held_out, recipe)
     found.run(settings_of, config.comparators)
     found.run(check_models, config.comparators)
     for comparator in config.comparators:
@@ -357,6 +359,21 @@ def _evaluate(recipe: Recipe, found: _Collected) -> None:
         found.run(find_grader, config.grader)
     elif any(needs_formulas):
         found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_held_out(recipe: Recipe) -> None:
+    """A file that is trained on and evaluated on measures memory."""
+    if "train" not in recipe.stages:
+        return
+    trained = {path.resolve() for s in recipe.collect.sources if s.path for path in map(Path, glob(s.path))}
+    for name in recipe.evaluate.benchmarks:
+        path = Path(name)
+        if path.is_file() and path.resolve() in trained and name not in recipe.collect.against:
+            raise InputError(
+                f"{name} is both a source of the training questions and a benchmark",
+                where="evaluate.benchmarks",
+                fix="Keep some questions in a file of their own, and name that one here and in collect.against.",
+            )
 
 
 def _check_benchmark(name: str, recipe: Recipe) -> bool:

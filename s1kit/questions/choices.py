@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import re
 from collections.abc import Collection, Sequence
 from random import Random
 from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
+from s1kit.questions.cells import parse_cell
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -31,14 +31,7 @@ def options_list(row: dict[str, Any]) -> Shaped | None:
     column = next((c for c in ("choices", "options", "endings") if row.get(c)), None)
     if stem_column is None or column is None:
         return None
-    given, labels = row[column], list(LETTERS)
-    if isinstance(given, str) and given.lstrip().startswith(("[", "{")):
-        try:
-            given = json.loads(given)
-        except ValueError as error:
-            raise InputError(
-                f"{column!r} is text that is no JSON list: {given!r:.60}", where=column, fix="Give a list of options."
-            ) from error
+    given, labels = parse_cell(row[column], column), list(LETTERS)
     if isinstance(given, dict) and {"text", "label"} <= given.keys():
         given, labels = given["text"], [str(label) for label in given["label"]]
     elif isinstance(given, list) and all(isinstance(o, dict) and {"text", "label"} <= o.keys() for o in given):
@@ -47,11 +40,14 @@ def options_list(row: dict[str, Any]) -> Shaped | None:
         given, labels = list(given.values()), list(given)
     if not isinstance(given, list) or not 2 <= len(given) <= len(LETTERS):
         return None
-    answers = ("answer_index", "answerKey", "answer", "correct", "correct_answer", "gold", "target", "label", "cop")
+    answers = (
+        *("answer_index", "answer_idx", "answerKey", "answer", "correct", "correct_answer", "correct_option"),
+        *("gold", "target", "label", "cop"),
+    )
     answer = next((c for c in answers if row.get(c) is not None), None)
     options = [re.sub(r"^\(?[A-Z][).:]\s*", "", str(option)).strip() for option in given]
     letter = None if answer is None else _letter(row[answer], given, options, labels, answer)
-    gone = {stem_column, column, answer, "answer", "answer_index"}
+    gone = {stem_column, column, answer, "answer", "answer_index", "answer_idx"}
     name = f"multiple choice ({column}{f', {answer}' if answer else ''})"
     stem = _without_choices(row[stem_column]) if stem_column == "query" else row[stem_column]
     return Shaped(name, _with_options(row, gone, stem, options, letter))
@@ -70,6 +66,7 @@ def _without_choices(query: str) -> str:
 
 def _letter(answer: Any, given: Sequence[Any], options: Sequence[str], labels: Sequence[str], column: str) -> str:
     """The letter of the right option. An index counts from 0, as in all published sets that have one."""
+    answer = parse_cell(answer, column)
     if isinstance(answer, list) and len(answer) == 1:
         answer = answer[0]
     text = str(answer).strip()

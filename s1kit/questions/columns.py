@@ -20,13 +20,22 @@ from pydantic import ValidationError
 
 from s1kit.errors import InputError, nearest
 from s1kit.questions.files import find_files, read_rows_of
-from s1kit.questions.shapes import reshape
+from s1kit.questions.shapes import reshape, split_reply
 from s1kit.records import Question
 
 COLUMNS: dict[str, tuple[str, ...]] = {
-    "text": ("text", "question", "problem", "prompt", "Question", "Problem", "question_content", "instruction"),
-    "worked": ("solution", "worked_solution", "Solution", "rationale", "explanation"),
-    "answer": ("final_answer", "answer", "Answer", "gold", "target", "label", "expected_answer"),
+    "text": (
+        *("text", "question", "problem", "prompt", "Question", "Problem", "question_content", "instruction"),
+        *("query", "input"),
+    ),
+    "worked": (
+        *("solution", "worked_solution", "Solution", "generated_solution", "rationale", "explanation"),
+        *("response", "completion"),
+    ),
+    "answer": (
+        *("final_answer", "answer", "Answer", "gold", "target", "label", "expected_answer", "reference_answer"),
+        *("ground_truth",),
+    ),
     "source": ("source", "source_type", "dataset"),
     "licence": ("licence", "license"),
     "domain": ("domain",),
@@ -74,7 +83,7 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
     taken = set(named.values())
     found: dict[str, str] = dict(named)
     for key in COLUMNS.keys() - named.keys():
-        column = next((c for c in COLUMNS[key] if c not in taken and not _is_missing(plain.get(c))), None)
+        column = next((c for c in COLUMNS[key] if c not in taken and _is_there(plain.get(c), c)), None)
         if column is not None:
             found[key], values[key] = column, plain[column]
     text = values.get("text")
@@ -185,6 +194,14 @@ def _likeliest(row: Mapping[str, Any]) -> str:
     """The column with the longest text, as an example."""
     texts = {key: len(value) for key, value in row.items() if isinstance(value, str)}
     return max(texts, key=lambda key: texts[key], default="problem")
+
+
+_REPLIES = ("response", "completion")
+
+
+def _is_there(value: Any, column: str) -> bool:
+    """Whether a column has a value; a model's reply with its thinking is a trace, and no reference."""
+    return not _is_missing(value) and not (column in _REPLIES and split_reply(str(value))[0])
 
 
 def _is_missing(value: Any) -> bool:

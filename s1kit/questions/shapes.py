@@ -10,7 +10,8 @@ the user. A row that is none of them keeps its columns, which are then found by 
 
 Shapes were read from the data sets' own cards: tatsu-lab/alpaca, cais/mmlu, TIGER-Lab/MMLU-Pro, allenai/ai2_arc,
 allenai/sciq, truthfulqa/truthful_qa, openlifescienceai/medmcqa, mandarjoshi/trivia_qa, open-r1/OpenR1-Math-220k,
-open-thoughts/OpenThoughts-114k, simplescaling/s1K-1.1, BytedTsinghua-SIA/DAPO-Math-17k.
+open-thoughts/OpenThoughts-114k, simplescaling/s1K-1.1, BytedTsinghua-SIA/DAPO-Math-17k, databricks-dolly-15k,
+HuggingFaceH4/ultrachat_200k, nvidia/Llama-Nemotron-Post-Training-Dataset, lucasmccabe/logiqa, hails/agieval-sat-en.
 """
 
 from __future__ import annotations
@@ -22,16 +23,19 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
+from s1kit.questions.cells import parse_cell
 from s1kit.questions.choices import Shaped, correct_and_incorrect, lettered_columns, options_list, take_context
 
 
 class ChatParts(NamedTuple):
-    """The parts of one exchange."""
+    """The parts of a conversation's first exchange."""
 
     system: str
     user: str
     assistant: str
     """Empty where the conversation ends with the user."""
+    goes_on: bool
+    """Whether more was asked after the first answer."""
 
 
 def reshape(row: Mapping[str, Any]) -> Shaped:
@@ -44,30 +48,40 @@ def reshape(row: Mapping[str, Any]) -> Shaped:
 
 
 def chat_parts(value: Any, column: str) -> ChatParts | None:
-    """One user message and what was answered to it, from a list of messages in OpenAI's or ShareGPT's names.
+    """The first exchange of a conversation in OpenAI's or ShareGPT's names: the user's message and what answered it.
 
-    None where the value is no list of messages. Raises InputError for several turns or contents that are no text.
+    None where the value is no list of messages. Raises InputError for a conversation without a user, with an unknown
+    role, or with contents that are no text.
     """
-    if isinstance(value, str) and value.lstrip().startswith("["):
-        try:
-            value = json.loads(value)
-        except ValueError:
-            return None
+    if isinstance(value, str) and not re.match(r"\s*\[\s*\{", value):
+        return None
+    value = parse_cell(value, column)
     if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
         return None
+    if not any("role" in message or "from" in message for message in value):
+        return None
     said: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
+    num_users = 0
     for message in value:
-        role = _ROLES.get(str(message.get("role", message.get("from", ""))).lower())
+        given = str(message.get("role", message.get("from", "")))
+        role = _ROLES.get(given.lower())
         if role is None:
-            return None
-        said[role].append(_content(message.get("content", message.get("value")), column))
-    if len(said["user"]) != 1 or len(said["assistant"]) > 1:
+            raise InputError(
+                f"a message in {column!r} is of the role {given!r}",
+                where=column,
+                fix="Only what a user asks and a model answers is a question: leave such rows out with keep, or name "
+                f'a message, for example columns = {{ text = "{column}[0].content" }}.',
+            )
+        num_users += role == "user"
+        if not said["assistant"] or (role == "assistant" and num_users == len(said["user"])):
+            said[role].append(_content(message.get("content", message.get("value")), column))
+    if not said["user"]:
         raise InputError(
-            f"the conversation in {column!r} has {len(said['user'])} messages of the user",
-            where=column,
-            fix=f'A question is one turn; name its message, for example columns = {{ text = "{column}[0].content" }}.',
+            f"the conversation in {column!r} has no message of the user", where=column, fix="Mend the row."
         )
-    return ChatParts("\n".join(said["system"]), said["user"][0], "".join(said["assistant"]))
+    return ChatParts(
+        "\n".join(said["system"]), "\n\n".join(said["user"]), "".join(said["assistant"]), num_users > len(said["user"])
+    )
 
 
 _ROLES = {
@@ -128,10 +142,12 @@ def _own_record(row: dict[str, Any]) -> Shaped | None:
 
 
 def _chat(row: dict[str, Any]) -> Shaped | None:
-    for column in ("messages", "conversations", "conversation", "prompt"):
+    for column in ("messages", "conversations", "conversation", "prompt", "input"):
         if (parts := chat_parts(row.get(column), column)) is None:
             continue
         rest = {key: value for key, value in row.items() if key not in (column, "completion")}
+        if isinstance(row.get("prompt"), str) and row["prompt"].strip() == parts.user.strip():
+            rest.pop("prompt", None)
         if parts.system:
             rest["system"] = parts.system
         reply = parts.assistant
@@ -143,7 +159,9 @@ def _chat(row: dict[str, Any]) -> Shaped | None:
                 if isinstance(completion, str)
                 else "".join(_content(m["content"], "completion") for m in completion)
             )
-        name = f"chat messages in {column}"
+        if not reply and column == "input" and isinstance(row.get("output"), str):
+            reply = str(rest.pop("output"))
+        name = f"{'the first exchange of ' if parts.goes_on else ''}chat messages in {column}"
         reward = row.get("reward_model")
         if isinstance(reward, dict) and reward.get("ground_truth") is not None:
             rest.pop("reward_model")
@@ -158,12 +176,14 @@ def _chat(row: dict[str, Any]) -> Shaped | None:
 
 def _alpaca(row: dict[str, Any]) -> Shaped | None:
     instruction = row.get("instruction")
-    if not isinstance(instruction, str) or "output" not in row:
+    columns = next((c for c in (("input", "output"), ("context", "response")) if c[1] in row), None)
+    if not isinstance(instruction, str) or columns is None:
         return None
-    given = row.get("input")
-    rest = {key: value for key, value in row.items() if key not in ("instruction", "input", "output")}
+    given, answered = row.get(columns[0]), row[columns[1]]
+    rest = {key: value for key, value in row.items() if key not in ("instruction", *columns)}
     text = f"{instruction}\n\n{given}" if isinstance(given, str) and given.strip() else instruction
-    return Shaped("Alpaca (instruction, input, output)", rest | {"text": text, "solution": row["output"]})
+    form = "Alpaca" if columns[0] == "input" else "Dolly"
+    return Shaped(f"{form} (instruction, {', '.join(columns)})", rest | {"text": text, "solution": answered})
 
 
 def _with_context(row: dict[str, Any]) -> Shaped | None:
@@ -181,10 +201,10 @@ def _with_context(row: dict[str, Any]) -> Shaped | None:
 
 def _answers(row: dict[str, Any]) -> Shaped | None:
     """An answer as an object: `{value, aliases}` of TriviaQA, `{text: [...]}` of SQuAD."""
-    column = next((c for c in ("answer", "answers") if isinstance(row.get(c), dict)), None)
-    if column is None:
+    column = next((c for c in ("answer", "answers") if re.match(r"\s*\{", str(row.get(c) or ""))), None)
+    given = parse_cell(row[column], column) if column else None
+    if column is None or not isinstance(given, dict):
         return None
-    given = row[column]
     key = next((k for k in ("value", "text", "final_answer", "answer") if given.get(k)), None)
     if key is None:
         raise InputError(

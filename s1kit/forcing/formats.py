@@ -35,6 +35,9 @@ FORMAT_FILE = "thinking_format.json"
 DIRECT = "direct"
 """The format of a model that does not think: no delimiters, all of its reply is answer."""
 
+TEMPLATE_FAULTS = (TemplateError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
+"""What rendering a chat template may raise: templates are programs of others."""
+
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
@@ -139,7 +142,7 @@ class ThinkingFormat:
             options["chat_template"] = self.chat_template
         try:
             return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True, **options))
-        except TemplateError as error:
+        except TEMPLATE_FAULTS as error:
             raise InputError(
                 f"the chat template refuses this chat: {error}",
                 where=f"thinking format {self.name!r}",

@@ -10,11 +10,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from jinja2 import TemplateError
-
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
-from s1kit.forcing.formats import encode, guarded_turn
+from s1kit.forcing.formats import TEMPLATE_FAULTS, encode, guarded_turn
 from s1kit.forcing.plain_text import CUT, encode_guarded
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
@@ -323,7 +321,7 @@ def _render(backend: Backend, messages: list[Message], tools: list[dict[str, Any
             add_generation_prompt=True,
             **options,
         )
-    except TemplateError as error:
+    except TEMPLATE_FAULTS as error:
         raise Refusal(
             400, f"messages: the chat template refuses them: {error}.", param="messages", code="invalid_value"
         ) from error

@@ -82,6 +82,7 @@ def build(config: Any, dtype: torch.dtype) -> Any:
 def load_weights(base: str, config: Any, dtype: torch.dtype, seed: int) -> Any:
     """The whole base in main memory: read, or drawn with the seed."""
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
 
     from s1kit.train import attention
@@ -95,7 +96,7 @@ def load_weights(base: str, config: Any, dtype: torch.dtype, seed: int) -> Any:
         model = AutoModelForCausalLM.from_pretrained(
             folder, config=config, dtype=dtype, attn_implementation=attention.NAME, use_safetensors=True
         )
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         raise InputError(
             f"cannot load the model: {str(error).splitlines()[0]}", where=folder, fix="Check the folder or Hub id."
         ) from error

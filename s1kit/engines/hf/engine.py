@@ -16,6 +16,7 @@ from s1kit.forcing.token_format import TokenFormat
 
 try:
     import torch
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM
     from transformers.utils import logging as transformers_logging
 except ImportError as error:
@@ -98,7 +99,7 @@ def load(
     tokenizer = read_tokenizer(model, f"hf:{model}")
     try:
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=kind).to(place).eval()
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"cannot load a causal language model: {_first_line(error)}", where=f"hf:{model}", fix=_FOLDER
         ) from error
@@ -149,7 +150,10 @@ def check_folder(model: str) -> None:
 
 def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
     """Bytes of a checkpoint's weights in a data type, by the size of its files and the type they say they are in."""
-    named = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    try:
+        named = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise InputError(f"config.json is not JSON: {error}", where=str(folder), fix="Fetch it again.") from error
     stored = getattr(torch, str(named.get("dtype") or named.get("torch_dtype") or "bfloat16"), torch.bfloat16)
     size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     return size * dtype.itemsize // stored.itemsize

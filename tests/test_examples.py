@@ -154,3 +154,55 @@ def test_an_installed_package_offers_every_kind_by_a_short_name(tmp_path: Path) 
         [sys.executable, *command], env=env, capture_output=True, text=True, cwd=tmp_path, timeout=120
     )
     assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_the_notebook_runs_and_its_waits_mend_what_was_cut_short(capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("torch")
+    notebook = json.loads((EXAMPLES / "quickstart.ipynb").read_text(encoding="utf-8"))
+    names: dict[str, object] = {}
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs"), "no output is kept"
+        if cell["cell_type"] == "code":
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), names)
+    said = capsys.readouterr().out
+    assert "Final Answer: 7 - right: 4" in said
+    assert "[Wait]" in said
+    assert "64 to   64:   64 tokens" in said
+
+
+def test_logs_become_a_report(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    command = [sys.executable, EXAMPLES / "logs_to_report.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+    assert done.returncode == 0, done.stderr
+    (report,) = tmp_path.rglob("report.html")
+    assert "2,048 tokens" in report.read_text(encoding="utf-8")
+
+
+def test_a_dial_is_turned_from_openais_client() -> None:
+    pytest.importorskip("openai")
+    pytest.importorskip("starlette")
+    from contextlib import AsyncExitStack
+
+    from serving import serving
+
+    from s1kit import load_engine
+    from s1kit.serve.local import Local
+
+    async def backend(_: AsyncExitStack) -> Local:
+        return Local(load_engine("tiny"), "tiny")
+
+    with serving(backend) as running:
+        command = [sys.executable, EXAMPLES / "dial_client.py", running.url + "/v1"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "exactly 64      64 thinking tokens" in done.stdout
+    assert "[Wait]" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_spreadsheet_becomes_a_report(tmp_path: Path) -> None:
+    command = [sys.executable, EXAMPLES / "own_questions.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.rglob("report.html"))

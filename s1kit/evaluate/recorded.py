@@ -161,7 +161,10 @@ def _fields_of_name(path: Path, pattern: str) -> dict[str, str]:
     if unknown := [name for name in names if name not in FIELDS]:
         raise InputError(f"there is no field {unknown[0]!r}", where="--pattern", fix=nearest(unknown[0], list(FIELDS)))
     parts = re.split(r"{\w+}", pattern)
-    match = re.search("(.+?)".join(map(re.escape, parts)), path.name)
+    wanted = "(.+?)".join(map(re.escape, parts))
+    # A field at the end of the pattern goes to the end of the name, its endings left out.
+    ending = r"(?:\.(?:jsonl?|csv|tsv|parquet|eval|gz))*$" if parts[-1] == "" else ""
+    match = re.search(wanted + ending, path.name)
     if match is None:
         raise InputError(
             f"the pattern {pattern!r} does not fit", where=str(path), fix="Mend --pattern, or leave it out."

@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from s1kit.grade.cascade import Cascade
-from s1kit.grade.cases import Case
+from s1kit.cli import main
+from s1kit.grade.cascade import Cascade, judge_by_rules
+from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import letter
 from s1kit.grade.extract import final_answer
 
@@ -96,6 +97,32 @@ def test_the_choice_is_read_as_models_phrase_it(text: str) -> None:
     assert letter(text, {}) == "D"
 
 
+METALS = "Which metal is liquid at room temperature?\nA. iron\nB. mercury\nC. lead\nD. tin foil"
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [
+        # Options that are named to be rejected are no choice.
+        (
+            "Thus, **mercury** is liquid. Iron (Option A) and lead (Option C) melt much later.",
+            "correct",
+        ),
+        ("Thus, mercury is the liquid one, while tin foil (Option D) is a distractor.", "correct"),
+        ("A, C and D are solid, making **B. mercury** the correct answer.", "correct"),
+        ("Solid are the others, making option B the only right one.", "correct"),
+        ("Therefore, lead is liquid. Mercury (Option B) is not.", "wrong"),
+        ("It is soft, making C the best choice.", "wrong"),
+        ("Option B looks right at first, but option A is heavier, and options C and D are soft.", "abstain"),
+        ("I do not know.", "wrong"),
+    ],
+)
+def test_an_option_is_chosen_by_what_is_concluded_not_by_what_is_mentioned_last(text: str, verdict: str) -> None:
+    judged = judge_by_rules(Case(text, "B", "choice", METALS))
+    assert isinstance(judged, Judgement)
+    assert judged.verdict == verdict, judged.evidence
+
+
 def test_a_formula_with_dots_is_never_equal_to_another_by_pattern() -> None:
     grader = Cascade(processes=1)
     for answer, solution in (
@@ -111,3 +138,16 @@ def test_equal_values_at_positive_points_do_not_prove_roots_equal() -> None:
     grader = Cascade(processes=1)
     assert grader(r"\boxed{\sqrt{x^2}}", "x").verdict != "correct"
     grader.close()
+
+
+def test_the_summary_says_between_what_the_accuracy_lies(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {"answer": "3", "solution": "3"},
+        {"answer": "4", "solution": "3"},
+        {"answer": "3", "solution": "It is left as an exercise, and nothing in this sentence marks an answer." * 9},
+        {"answer": "3", "solution": "3"},
+    ]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["grade", str(path)]) == 0
+    assert "accuracy: 50.0 % if all abstentions are wrong, 75.0 % if all are right" in capsys.readouterr().err

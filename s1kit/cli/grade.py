@@ -22,4 +22,7 @@ def main(given: argparse.Namespace) -> int:
     total = sum(counts.values())
     shares = ", ".join(f"{counts[v]:,} {v} ({counts[v] / max(total, 1):.1%})" for v in ("correct", "wrong", "abstain"))
     print(f"{total:,} graded: {shares}", file=sys.stderr)
+    if counts["abstain"]:
+        low, high = (100 * (counts["correct"] + extra) / total for extra in (0, counts["abstain"]))
+        print(f"accuracy: {low:.1f} % if all abstentions are wrong, {high:.1f} % if all are right", file=sys.stderr)
     return 0

@@ -12,7 +12,7 @@ from fractions import Fraction
 
 from s1kit.errors import MissingExtra
 from s1kit.grade.cases import Case, Judgement
-from s1kit.grade.choice import is_letter, letter, options
+from s1kit.grade.choice import is_letter, letter, mentions_options, options
 from s1kit.grade.extract import Found, box_groups, final_answer
 from s1kit.grade.normalise import as_number, is_decimal, is_integer, normalise
 from s1kit.grade.plain import to_latex
@@ -259,6 +259,8 @@ def _judge_choice(answer: str, solution: str, question: str) -> Judgement:
     if not right:
         return Judgement("abstain", f"the solution {_short(solution)} is no option")
     mine = letter(answer.replace(question.strip(), " ") if len(question) > 20 else answer, choices)
+    if not mine and mentions_options(answer, choices):
+        return Judgement("abstain", "options are named, and none is chosen in words that are known")
     if not mine:
         return Judgement("wrong", "no option chosen")
     return Judgement("correct" if mine == right else "wrong", f"options: {mine} and {right}", mine)

@@ -27,13 +27,15 @@ _OPTION = re.compile(
 )
 _ALONE = r"([A-J])(?![A-Za-z'’])(?!\s+(?!is|are|because|since|as|and|or|not|but|it|for)[a-z])"
 _STATED_CHOICE = re.compile(
-    r"(?:(?:answer|option|choice)s?|答案|选项|故选|应选|正确的?是|选择?)"
+    r"(?:(?:answer|choice)s?|(?:correct|right|best|final|chosen|following)\s+option|答案|选项|故选|应选|正确的?是|选择?)"
     r"(?:\s|[:：*(（$“\"]|is|are|must|would|should|will|has\s+to|be|是|为|应该?|\\(?:boxed|text|textbf|mathrm|mathbf)\{|option|choice|"
     r"I\s+(?:think|believe|guess)|it'?s|it|for\s+sure|clearly|definitely|probably|therefore|likely|most|letter|,){0,12}"
     + _ALONE
     + r"|\b(?:rather|therefore|so|thus|hence|would\s+be|it'?s|it\s+is|choose|go\s+with|pick|select|instead)[,:]?\s+"
     r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n)"
-    r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)",
+    r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)"
+    r"|\bmak(?:es|ing)\s+(?:option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*.:]|\s)[^\n]{0,60}?\b(?:the|a)\s+(?:only\s+)?"
+    r"(?:correct|right|best|most)",
     re.IGNORECASE,
 )
 _LAST_LINE = re.compile(r"\n[ \t]{0,20}[(*$\[]{0,4}([A-J])[)*$.\]]{0,4}\Z")
@@ -42,7 +44,7 @@ _LETTER_ALONE = re.compile(r"^\W*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\W*([A
 _LETTER_FIRST = re.compile(r"^\W*(?:option|choice)?\W*([A-J])\s*(?:[).:,]|\}|$|\s[-–—])", re.IGNORECASE)
 _BOLD = re.compile(r"\*\*\s*(\(?[A-J]\)?)\s*\*\*")
 _LETTER_ANYWHERE = re.compile(
-    r"(?<![A-Za-z])\(?([A-J])\)(?![A-Za-z])|(?:option|choice|answer)\s*(?:is\s*)?:?\s*\**\(?([A-J])\b"
+    r"(?<![A-Za-z])\(?([A-J])\)(?![A-Za-z])|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\s*(?:is\s*)?:?\s*\**\(?([A-J])\b"
 )
 
 
@@ -87,8 +89,53 @@ def letter(text: str, choices: dict[str, str]) -> str:
         same = [key for key, option in choices.items() if normalise(option).casefold() == spelled]
         if len(same) == 1:
             return same[0]
-    named = {a or b for a, b in _LETTER_ANYWHERE.findall(text[-MAX_READ:])}
-    return named.pop() if len(named) == 1 else ""
+    return _concluded(text[-MAX_READ:], choices) or _mentioned(text[-MAX_READ:])
+
+
+def mentions_options(text: str, choices: dict[str, str]) -> bool:
+    """Whether an answer speaks of options at all, be it by letter or by text."""
+    end, spelled = text[-MAX_READ:], text[-MAX_READ:].casefold()
+    return bool(_LETTER_ANYWHERE.search(end)) or any(len(o) > 2 and o.casefold() in spelled for o in choices.values())
+
+
+def _concluded(text: str, choices: dict[str, str]) -> str:
+    """The one option whose text a concluding sentence has in it; empty when there is none or several."""
+    spelled = {key: option.strip(" .*").casefold() for key, option in choices.items() if len(option.strip(" .*")) > 2}
+    for sentence in reversed(re.split(r"(?<=[.!?])\s+|\n+", text.strip())[-6:]):
+        plain = _ASIDE.split(sentence.replace("*", "").casefold())[0]
+        if not _CONCLUSION.search(plain):
+            continue
+        named = {key for key, option in spelled.items() if re.search(rf"(?<!\w){re.escape(option)}(?!\w)", plain)}
+        # An option whose text is part of another's says nothing by itself.
+        named = {k for k in named if not any(k != o and spelled[k] in spelled[o] for o in named)}
+        if len(named) == 1:
+            return named.pop()
+    return ""
+
+
+_CONCLUSION = re.compile(
+    r"\b(?:therefore|thus|hence|in summary|in conclusion|conclusion|so,|overall|answer is|making)\b"
+)
+
+
+_ASIDE = re.compile(r"\b(?:while|whereas|unlike|although|but)\b")
+"""What begins a clause about other options."""
+
+
+def _mentioned(text: str) -> str:
+    """The one option that is named at all, or that the last sentence names, in no sentence that rejects it."""
+    sentences = re.split(r"(?<=[.!?])\s+|\n+", text.strip())
+    for some in (sentences, sentences[-1:]):
+        where = [(a or b, s) for s in some for a, b in _LETTER_ANYWHERE.findall(s)]
+        if len({name for name, _ in where}) == 1 and not any(_REJECTED.search(s) for _, s in where):
+            return str(where[0][0])
+    return ""
+
+
+_REJECTED = re.compile(
+    r"\b(?:not|incorrect|wrong|false|less|least|distractor|while|although|unlike|other options|irrelevant|n't)\b",
+    re.IGNORECASE,
+)
 
 
 _TAGS = re.compile(r"<(?:answer|boxed)>\s*(.*?)\s*</(?:answer|boxed)>", re.DOTALL)
@@ -96,7 +143,7 @@ _TAGS = re.compile(r"<(?:answer|boxed)>\s*(.*?)\s*</(?:answer|boxed)>", re.DOTAL
 
 def _stated_letter(text: str) -> str:
     """The last letter that the text states as its choice, so that a correction counts; empty when there is none."""
-    found = [(m.start(), m[1] or m[2] or m[3]) for m in _STATED_CHOICE.finditer(text)]
+    found = [(m.start(), m[1] or m[2] or m[3] or m[4]) for m in _STATED_CHOICE.finditer(text)]
     found += [(len(text), m[1]) for m in _LAST_LINE.finditer(text.rstrip()[-60:])]
     stated = [name for _, name in sorted(found) if name.isupper()]
     return stated[-1] if stated else ""

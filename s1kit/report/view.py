@@ -67,6 +67,7 @@ def templates() -> Environment:
         per_right_answer=per_right_answer,
         tokens_by_correctness=lambda p: [p.votes * num for num in thinking_by_correctness(p.draws)],
         odd_settings=odd_settings,
+        if_graded=if_graded,
         said_counts=lambda counts: ", ".join(f"{n:,} {w}" for w, n in counts.items() if not w.startswith("dropped:")),
     )
 
@@ -174,6 +175,14 @@ def odd_settings(found: Sequence[Group]) -> list[tuple[str, Rates]]:
     draws = {p.draws.setting: p.draws for group in found for p in group.points}
     all_rates = [(setting.label, rates(d)) for setting, d in draws.items()]
     return [(label, r) for label, r in all_rates if r.no_answer or r.truncated or r.loop or r.abstain or r.failed]
+
+
+def if_graded(point: Point) -> str:
+    """The accuracy that a point would have if all that the grader abstained from were right; empty where it did not."""
+    abstained = float(point.draws.abstained.mean())
+    if not abstained or point.per_question is not None:
+        return ""
+    return f"{100 * (point.estimate.value + abstained):.1f} if all ungraded are right"
 
 
 def by_source(findings: Findings) -> dict[str, Any]:

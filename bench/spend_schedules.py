@@ -263,6 +263,8 @@ def main() -> int:
             schedule = draw(seed)
             with tempfile.TemporaryDirectory(prefix="s1kit-spend-") as folder:
                 seen = play(schedule, port, Path(folder))
+            if len(shares) % 100 == 99:
+                print(f"{len(shares) + 1} schedules", flush=True)
             num_capped += 3 in seen["ends"]
             shares.append(seen["charged"] / schedule.cap)
             for text in judge(schedule, seen):

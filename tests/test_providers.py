@@ -224,7 +224,7 @@ def test_thinking_that_the_server_dropped_is_noted(server: ProviderServer, journ
 
     server.faults = lambda number, question: Fault(change=drop)
     (reply,) = ask(client_of(server, journal), QUESTION)
-    assert reply.note == "the server dropped the thinking (13 tokens)"
+    assert reply.note == "the server does not show its thinking (13 tokens)"
 
 
 @pytest.mark.parametrize("provider", ["openai", "gemini", "anthropic"])

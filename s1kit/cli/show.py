@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections import Counter
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from s1kit.distill.unusable import UNUSABLE_FILE
 from s1kit.errors import InputError
 
 _MAIN = {"collect": "questions", "distill": "traces", "curate": "samples", "evaluate": "generations"}
@@ -24,9 +26,13 @@ def main(given: argparse.Namespace) -> int:
         return 0
     if path.is_dir() and not list(path.glob("*.parquet")):
         _show_run(path)
+        for listed in sorted(path.glob(f"*/{UNUSABLE_FILE}")):
+            _show_unusable(listed, given.num)
         return 0
     if (path / "receipt.json").exists():
         _show_receipt(path / "receipt.json")
+    if (path / UNUSABLE_FILE).exists():
+        _show_unusable(path / UNUSABLE_FILE, given.num)
     rows = (row for row in read_any(path) if given.id is None or given.id in _ids(row))
     for row in islice(rows, given.num):
         _show_row(row)
@@ -81,6 +87,16 @@ def _show_journal(path: Path, num: int) -> None:
             print("  ".join(f"{name}: {value}" for name, value in total.items()))
         for entry in islice(journal.entries(), num):
             _show_row(entry.model_dump(mode="json"))
+
+
+def _show_unusable(path: Path, num: int) -> None:
+    """The replies of a teacher that cannot be used: how many of each kind, and the first of them."""
+    rows = list(read_any(path))
+    kinds = Counter(row["finish_reason"] for row in rows)
+    print(f"{len(rows)} replies cannot be used ({', '.join(f'{n} {kind}' for kind, n in kinds.most_common())}): {path}")
+    for row in rows[:num]:
+        print(f"  {row['question_id']}  draw {row['draw']}  {row['finish_reason']}  {row['note']}")
+    print(f"  ask them again: s1kit distill RECIPE --retry {','.join(kinds)}")
 
 
 def _stage_of(folder: Path) -> str:

@@ -10,9 +10,10 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from s1kit.errors import InputError
+from s1kit.forcing.delimiters import split_thinking
 from s1kit.providers.terms import terms_of
 from s1kit.questions import question_from, read_rows_of
-from s1kit.questions.shapes import chat_parts, split_reply
+from s1kit.questions.shapes import chat_parts
 from s1kit.records import FinishReason, Question, Terms, Trace, from_arrow
 
 
@@ -127,7 +128,7 @@ def _replies(row: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str, str
         return
     if isinstance(row.get("generations"), list):  # OpenR1
         for text in row["generations"]:
-            yield teacher, *split_reply(str(text))
+            yield teacher, *_split(str(text))
         return
     if thinking := _first(row, _THINKING):
         yield teacher, thinking, _first(row, _ANSWER)
@@ -135,12 +136,17 @@ def _replies(row: Mapping[str, Any], path: Path) -> Iterator[tuple[str, str, str
     for column in ("messages", "conversations", "conversation", "prompt", "completion"):
         parts = chat_parts(row.get(column), column) if column != "completion" else None
         if parts is not None and parts.assistant:
-            yield teacher, *split_reply(parts.assistant)
+            yield teacher, *_split(parts.assistant)
             return
     reply = _first(row, _REPLY)
     if not reply and isinstance(row.get("completion"), list):  # TRL
         reply = "".join(str(message.get("content", "")) for message in row["completion"])
-    yield teacher, *split_reply(reply)
+    yield teacher, *_split(reply)
+
+
+def _split(text: str) -> tuple[str, str]:
+    parsed = split_thinking(text)
+    return parsed.thinking, parsed.answer
 
 
 def _finish(row: Mapping[str, Any], number: int, thinking: str, answer: str) -> tuple[FinishReason, str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from pathlib import Path
 
 import pyarrow.parquet as pq
 
@@ -11,12 +12,15 @@ from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.open_teacher import Asked
 from s1kit.errors import InputError, WorkFailed
 from s1kit.progress import say
+from s1kit.providers.wires.reading import is_hidden
 from s1kit.records import FinishReason, Trace
 from s1kit.stage import Stage, read_rows
 
 UNUSABLE: tuple[FinishReason, ...] = ("failed", "malformed", "empty", "refused", "length", "cut")
 """Finish reasons of replies that are no whole answer."""
 UNUSABLE_FILE = "unusable.jsonl"
+NO_THINKING = "no-thinking"
+"""How a whole reply counts whose thinking was paid for and is not in it."""
 
 
 def retry(stage: Stage, asked: Asked, finishes: list[str]) -> int:
@@ -25,18 +29,19 @@ def retry(stage: Stage, asked: Asked, finishes: list[str]) -> int:
     Their replies stay in the journal under another key: what was paid is kept. Raises InputError for a finish reason
     that there is none of, and for a teacher that has no journal.
     """
+    known = (*UNUSABLE, NO_THINKING, "stop")
     for finish in finishes:
-        if finish not in (*UNUSABLE, "stop"):
+        if finish not in known:
             raise InputError(
-                f"no reply ends with {finish!r}", where="distill.retry", fix=f"Give some of {', '.join(UNUSABLE)}."
+                f"no reply ends with {finish!r}", where="distill.retry", fix=f"Give some of {', '.join(known)}."
             )
     if asked.client is None or asked.journal is None or not isinstance(asked.teacher, ChatTeacher):
         raise InputError("this teacher is not asked again", where="distill.retry", fix="Leave it out.")
     num = 0
     for path in stage.shards("traces"):
-        if not set(pq.read_table(path, columns=["finish_reason"])["finish_reason"].to_pylist()) & set(finishes):
+        if not set(_kinds_in(path)) & set(finishes):
             continue
-        again = [trace for trace in read_rows([path], Trace) if trace.finish_reason in finishes]
+        again = [trace for trace in read_rows([path], Trace) if _kind(trace.finish_reason, trace.note) in finishes]
         keys = [asked.client.request(asked.teacher.messages(t.question), t.draw).key for t in again]
         stage.receipt_path.unlink(missing_ok=True)
         path.unlink()  # first: killed in between, the rest of it comes from the journal
@@ -56,15 +61,15 @@ def refuse_many_unusable(stage: Stage, asked: Asked, max_share: float) -> None:
     total = 0
     lines = []
     for shard in stage.shards("traces"):
-        finishes = pq.read_table(shard, columns=["finish_reason"])["finish_reason"].to_pylist()
-        total += len(finishes)
-        if not set(finishes) & set(UNUSABLE):
+        found = _kinds_in(shard)
+        total += len(found)
+        if not set(found) & {*UNUSABLE, NO_THINKING}:
             continue
         for trace in read_rows([shard], Trace):
-            if trace.finish_reason in UNUSABLE:
-                kinds[trace.finish_reason] += 1
+            if (kind := _kind(trace.finish_reason, trace.note)) != "stop":
+                kinds[kind] += 1
                 row = {"question_id": trace.question.id, "draw": trace.draw}
-                lines.append(json.dumps(row | {"finish_reason": trace.finish_reason, "note": trace.note}))
+                lines.append(json.dumps(row | {"finish_reason": kind, "note": trace.note}))
     if not lines:
         return
     path.write_text("\n".join(lines) + "\n", encoding="utf-8")
@@ -76,3 +81,13 @@ def refuse_many_unusable(stage: Stage, asked: Asked, max_share: float) -> None:
         where=str(path),
         fix=f"Mend the cause and add --retry {','.join(kinds)}, or raise distill.max_unusable.",
     )
+
+
+def _kind(finish: str, note: str) -> str:
+    """The finish reason, or that a whole reply lacks the thinking that was paid for."""
+    return NO_THINKING if finish == "stop" and is_hidden(note) else finish
+
+
+def _kinds_in(shard: Path) -> list[str]:
+    columns = pq.read_table(shard, columns=["finish_reason", "note"]).to_pydict()
+    return [_kind(*row) for row in zip(columns["finish_reason"], columns["note"], strict=True)]

@@ -21,6 +21,7 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
     ("<mm:think>", "</mm:think>"),  # MiniMax M3
     ("<think:opensource>", "</think:opensource>"),  # Hunyuan
     ("<thought>", "</thought>"),  # EXAONE Deep
+    ("<|im_start|>think", "<|im_start|>answer"),  # s1
     ("<thinking>", "</thinking>"),
     ("<reasoning>", "</reasoning>"),
 )
@@ -28,7 +29,7 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
 
 _FINAL = re.compile(
     r"^\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|^\s*<\|begin_of_solution\|>"
-    r"|<\|end_of_solution\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
+    r"|<\|end_of_solution\|>\s*$|<\|return\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
 )
 """What some families put around the answer."""
 
@@ -60,6 +61,9 @@ def split_thinking(text: str) -> Parsed:
     for opening, end in DELIMITERS:
         if body.startswith(opening):
             thinking, found, answer = body.removeprefix(opening).partition(end)
+            while (more := answer.lstrip().removeprefix("<|start|>assistant")).startswith(opening):  # gpt-oss
+                another, found, answer = more.removeprefix(opening).partition(end)
+                thinking = f"{thinking}\n{another}"
             return Parsed(thinking.strip(), _FINAL.sub("", answer).strip(), bool(found))
     # Only tags that no prose contains are taken for the end of thinking whose opening the template gave.
     for opening, end in DELIMITERS[:4]:

@@ -212,56 +212,6 @@ class Problem(S1kitError):
         return self.kind in ("request", "refused")
 
 
-DELIMITERS = (
-    ("<think>", "</think>"),  # DeepSeek, Qwen, GLM, MiniMax and most others
-    ("<thinking>", "</thinking>"),
-    ("<thought>", "</thought>"),
-    ("<reasoning>", "</reasoning>"),
-    ("[THINK]", "[/THINK]"),  # Mistral's Magistral
-    ("<seed:think>", "</seed:think>"),  # ByteDance Seed
-    ("\u25c1think\u25b7", "\u25c1/think\u25b7"),  # Kimi
-    ("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere
-)
-"""What stands around the thinking in a text, by family."""
-_HARMONY = "<|channel|>analysis<|message|>"
-_HARMONY_FINAL = "<|channel|>final<|message|>"
-_HARMONY_MARKS = ("<|end|>", "<|start|>assistant", "<|return|>")
-
-
-def split_thinking(text: str) -> tuple[str, str, bool]:
-    """Thinking and answer of a text with thinking between known delimiters, and whether thinking was closed.
-
-    The opening stands first, or, where a template has put it into the prompt, is not there at all. Delimiters that are
-    quoted in prose, with text before the opening, split nothing.
-
-    >>> split_thinking("<think>hm</think>4")
-    ('hm', '4', True)
-    >>> split_thinking("hm</think>4")
-    ('hm', '4', True)
-    >>> split_thinking("<think>hm")
-    ('hm', '', False)
-    >>> split_thinking("4")
-    ('', '4', True)
-    """
-    # By hand: a lazy regular expression takes a millisecond for a long trace.
-    begun = text.lstrip()
-    if begun.startswith(_HARMONY):
-        thinking, final, answer = begun.partition(_HARMONY_FINAL)
-        thinking = thinking.replace(_HARMONY, "")
-        for mark in _HARMONY_MARKS:
-            thinking, answer = thinking.replace(mark, ""), answer.replace(mark, "")
-        return thinking.strip("\n"), answer, bool(final)
-    for opening, closing in DELIMITERS:
-        if begun.startswith(opening):
-            thinking, closed, answer = begun[len(opening) :].partition(closing)
-            return thinking.strip("\n"), answer.lstrip("\n"), bool(closed)
-    for opening, closing in DELIMITERS:
-        end = text.find(closing)
-        if end >= 0 and text.find(opening) < 0:
-            return text[:end].strip("\n"), text[end + len(closing) :].lstrip("\n"), True
-    return "", text, True
-
-
 def settle_finish(finish: FinishReason, answer: str) -> FinishReason:
     """An answer without text is `empty`, however politely it ended."""
     return "empty" if finish == "stop" and not answer.strip() else finish

@@ -18,11 +18,11 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
+from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.choices import Shaped, correct_and_incorrect, lettered_columns, options_list, take_context
 
@@ -104,31 +104,6 @@ def _content(value: Any, column: str) -> str:
     raise InputError(f"a message in {column!r} is no text: {value!r:.60}", where=column, fix="Only text can be asked.")
 
 
-_DELIMITERS = (
-    ("<think>", "</think>"),
-    ("<thinking>", "</thinking>"),
-    ("<|begin_of_thought|>", "<|end_of_thought|>"),
-    ("<|im_start|>think", "<|im_start|>answer"),
-)
-
-
-def split_reply(text: str) -> tuple[str, str]:
-    """Thinking and answer of a recorded reply; no thinking where none is marked.
-
-    >>> split_reply("<think>one and one</think>2")
-    ('one and one', '2')
-    >>> split_reply("<|begin_of_thought|>hm<|end_of_thought|> <|begin_of_solution|>4<|end_of_solution|>")
-    ('hm', '4')
-    """
-    for start, end in _DELIMITERS:
-        before, closed, after = text.partition(end)
-        opened = before.lstrip().startswith(start)
-        if closed or opened:
-            thinking = before.lstrip().removeprefix(start) if opened else before
-            return thinking.strip(), re.sub(r"<\|(begin|end)_of_solution\|>", "", after).strip()
-    return "", re.sub(r"<\|(begin|end)_of_solution\|>", "", text)
-
-
 def _own_record(row: dict[str, Any]) -> Shaped | None:
     """Traces, samples and dropped rows as s1kit writes them."""
     if isinstance(row.get("trace"), dict) and "picked_by" in row:
@@ -169,7 +144,7 @@ def _chat(row: dict[str, Any]) -> Shaped | None:
             if isinstance(row.get("data_source"), str):
                 rest["source"] = rest.pop("data_source")
         elif reply and not any(rest.get(c) for c in ("solution", "answer", "final_answer")):
-            rest["solution"] = split_reply(reply)[1]
+            rest["solution"] = split_thinking(reply).answer
         return Shaped(name, rest | {"text": parts.user})
     return None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.providers.wires.reading import count, dict_of, finish_of, text_of
+from s1kit.providers.wires.reading import count, dict_of, finish_of, hidden_thinking, text_of
 from s1kit.providers.wires.streams import MessageAssembler
 from s1kit.records import Usage
 
@@ -48,7 +48,7 @@ class AnthropicWire:
         if any(b.get("type") == "redacted_thinking" for b in known):
             notes.append("part of the thinking is redacted")
         if not thinking and (thinking_tokens or any(b.get("type") == "thinking" for b in known)):
-            notes.append(f"the server dropped the thinking ({thinking_tokens or 'unknown'} tokens)")
+            notes.append(hidden_thinking(thinking_tokens))
         return Reply(thinking, answer, settle_finish(finish, answer), usage, thinking_tokens, "; ".join(notes))
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.providers.wires.reading import count, dict_of, finish_of, list_of, text_of
+from s1kit.providers.wires.reading import count, dict_of, finish_of, hidden_thinking, list_of, text_of
 from s1kit.providers.wires.streams import ContentAssembler
 from s1kit.records import Usage
 
@@ -48,7 +48,7 @@ class GeminiWire:
         if finish == "refused":
             note = f"finishReason is {reason}"
         if not thinking and thoughts:
-            note = f"the server dropped the thinking ({thoughts} tokens)"
+            note = hidden_thinking(thoughts)
         return Reply(thinking, answer, settle_finish(finish, answer), usage, thoughts, note)
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s1kit.errors import InputError
-from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish, split_thinking
-from s1kit.providers.wires.reading import count, dict_of, dollars, finish_of, list_of, text_of
+from s1kit.forcing.delimiters import split_thinking
+from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
+from s1kit.providers.wires.reading import count, dict_of, dollars, finish_of, hidden_thinking, list_of, text_of
 from s1kit.providers.wires.streams import ChatAssembler
 from s1kit.records import Usage
 
@@ -73,11 +74,7 @@ class OpenAIWire:
         if not closed and finish == "stop":
             note = "thinking was never closed"
         if not thinking and reasoning_tokens:
-            note = (
-                f"OpenAI does not show its thinking ({reasoning_tokens} tokens)"
-                if self.name == "openai"
-                else f"the server dropped the thinking ({reasoning_tokens} tokens)"
-            )
+            note = hidden_thinking(reasoning_tokens, "OpenAI" if self.name == "openai" else "the server")
         return Reply(
             thinking, answer, settle_finish(finish, answer), usage, reasoning_tokens, note, reported_cost_usd=cost
         )
@@ -119,7 +116,10 @@ def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
         answer = text_of(shown)
     else:
         answer = text_of(content)
-    return (thinking, answer, True) if thinking else split_thinking(answer)
+    if thinking:
+        return thinking, answer, True
+    parsed = split_thinking(answer)
+    return (parsed.thinking, parsed.answer, parsed.is_closed) if parsed.thinking else ("", answer, parsed.is_closed)
 
 
 def _usage(usage: Any) -> tuple[Usage, int | None]:

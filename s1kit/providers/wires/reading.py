@@ -64,6 +64,20 @@ def finish_of(reason: Any) -> tuple[FinishReason, str]:
     )
 
 
+def hidden_thinking(tokens: int | None, who: str = "the server") -> str:
+    """The note of a reply whose thinking was paid for and is nowhere in it."""
+    return f"{who} does not show its thinking ({'unknown' if tokens is None else tokens} tokens)"
+
+
+def is_hidden(note: str) -> bool:
+    """Whether a note says so.
+
+    >>> is_hidden(hidden_thinking(13))
+    True
+    """
+    return "does not show its thinking (" in note
+
+
 def read_reply(wire: Wire, body: Mapping[str, Any]) -> Reply:
     """A body as a reply. Whatever the wire cannot make sense of is a malformed reply that says so."""
     if "not_json" in body:

@@ -135,3 +135,17 @@ def test_a_reservation_is_freed_when_its_request_is_cancelled_before_it_is_sent(
 
     asyncio.run(go())
     assert journal.ledger.total("r") == pytest.approx(0.0)
+
+
+def test_attempts_that_are_charged_and_lost_count_one_by_one_and_stop_at_the_cap(
+    server: ProviderServer, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.01)
+    server.faults = lambda number, question: Fault(status=504)
+    client = client_of(server, journal, run="r", cap_usd=0.3)
+    most = client.spend_cap.most(35, 60)
+    with pytest.raises(CapReached):
+        chat_many(client, conversations(30), journal, concurrency=8)
+    assert journal.ledger.total("r") <= 0.3
+    assert server.num_requests == int(0.3 / most)
+    assert client.spend_cap.reserved == pytest.approx(0.0)

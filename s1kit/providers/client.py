@@ -158,13 +158,14 @@ class Client:
                     continue
                 attempts.add(problem)
                 if problem.may_be_charged:
-                    reservation.count_lost()
+                    reservation.lose()
                 self._patience.hear(problem)
                 if attempts.are_enough:
                     if attempts.partial is None:
                         raise
                     return Answer(attempts.partial, to_json(attempts.partial), {})
                 await self.throttle.pause(self._patience.seconds_between(problem, attempts))
+                await reservation.renew()
 
     async def _fetch_once(self, slot: Slot, call: Call, reservation: Reservation) -> Answer:
         """One sending. Raises Problem for all that is no answer."""

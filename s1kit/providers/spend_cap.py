@@ -54,12 +54,21 @@ class Reservation:
 
     def settle(self, cost: float) -> None:
         """The charge is written."""
+        self.cap.settled(self.dollars if self.is_open else 0.0, cost)
         self.is_open = False
-        self.cap.settled(self.dollars, cost)
 
-    def count_lost(self, dollars: float | None = None) -> None:
-        """A sending got no reply and may be charged. The reservation stays for the next attempt."""
-        self.cap.lost(self.key, self.dollars if dollars is None else dollars)
+    def lose(self) -> None:
+        """A sending got no reply and may be charged: its dollars count as spent. Another attempt needs its own."""
+        if self.is_open:
+            self.is_open = False
+            self.cap.lost(self)
+            self.id = uuid.uuid4().hex
+
+    async def renew(self) -> None:
+        """Hold dollars back for another attempt, where the last was lost. Raises CapReached when they cannot be."""
+        if not self.is_open:
+            await self.cap.hold(self)
+            self.is_open = True
 
 
 class SpendCap:
@@ -112,26 +121,29 @@ class SpendCap:
         """Holds back the most the request can cost meanwhile. Raises CapReached when that cannot be."""
         dollars = self.most(max_input_tokens, max_output_tokens)
         reservation = Reservation(self, key, dollars, max_output_tokens)
-        await self._hold(reservation)
+        await self.hold(reservation)
         try:
             yield reservation
         finally:
             if reservation.is_open:
-                reservation.is_open = False
                 if reservation.may_be_charged:
-                    reservation.count_lost()
-                self._drop(reservation)
+                    reservation.lose()
+                else:
+                    reservation.is_open = False
+                    self._drop(reservation)
 
     def settled(self, reserved: float, cost: float) -> None:
         self.reserved -= reserved
         self.spent += cost
         self._freed.set()
 
-    def lost(self, key: str, dollars: float) -> None:
+    def lost(self, reservation: Reservation) -> None:
         self.num_lost += 1
-        self.spent += dollars
-        if dollars:
-            self._ledger.put(Charge(uuid.uuid4().hex, self.run, key, "lost", dollars))
+        self.spent += reservation.dollars
+        self.reserved -= reservation.dollars
+        if reservation.dollars:
+            self._ledger.put(Charge(reservation.id, self.run, reservation.key, "lost", reservation.dollars))
+        self._freed.set()
 
     # ---- batch jobs: held until they are collected, by whichever process that is -------------------------------------
 
@@ -164,7 +176,8 @@ class SpendCap:
 
     # ---- granting ----------------------------------------------------------------------------------------------------
 
-    async def _hold(self, reservation: Reservation) -> None:
+    async def hold(self, reservation: Reservation) -> None:
+        """Returns when the reservation's dollars are held back. Raises CapReached when they cannot be."""
         if self.cap_usd is None:
             self.reserved += reservation.dollars
             return

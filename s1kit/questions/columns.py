@@ -19,8 +19,9 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from s1kit.errors import InputError, nearest
+from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.files import find_files, read_rows_of
-from s1kit.questions.shapes import reshape, split_reply
+from s1kit.questions.shapes import reshape
 from s1kit.records import Question
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -201,7 +202,7 @@ _REPLIES = ("response", "completion")
 
 def _is_there(value: Any, column: str) -> bool:
     """Whether a column has a value; a model's reply with its thinking is a trace, and no reference."""
-    return not _is_missing(value) and not (column in _REPLIES and split_reply(str(value))[0])
+    return not _is_missing(value) and not (column in _REPLIES and split_thinking(str(value)).thinking)
 
 
 def _is_missing(value: Any) -> bool:

@@ -117,6 +117,10 @@ class Distill(Config):
     prompt: str = "{question}"
     """What is asked; `{question}` stands for the question's text."""
     system: str = ""
+    format: str = ""
+    """Thinking format of a local engine; empty: found from the model's files."""
+    template: dict[str, Any] = Field(default_factory=dict)
+    """Switches passed to a local engine's chat template, e.g. `{ enable_thinking = true }`."""
     max_output_tokens: int = Field(default=32768, ge=1)
     """Thinking and answer together. A local engine takes what its context holds, where that is less."""
     temperature: float | None = Field(default=None, ge=0)
@@ -308,6 +312,10 @@ class Evaluate(Config):
 
     model: str = ""
     """Model reference; empty: the checkpoint this run trained."""
+    format: str = ""
+    """The model's thinking format; empty: found from its files. The baseline's is always `direct`."""
+    template: dict[str, Any] = Field(default_factory=dict)
+    """Switches passed to the model's chat template, e.g. `{ enable_thinking = true }`."""
     baseline: str = ""
     """A model that answers directly, for comparison; empty: none."""
     benchmarks: list[str] = Field(default_factory=list)

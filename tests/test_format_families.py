@@ -15,7 +15,7 @@ from jinja2 import TemplateError
 
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import DELIMITERS, split_thinking
-from s1kit.forcing.formats import FORMATS, choose_format, detect_format, encode
+from s1kit.forcing.formats import FORMATS, _say_assumed, choose_format, detect_format, encode
 from s1kit.forcing.tokenizer import _environment
 
 
@@ -229,7 +229,8 @@ def test_the_switch_that_a_template_needs_is_found_and_passed_to_it() -> None:
 
 def test_an_instruct_model_without_thinking_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     tokenizer = Characters(USERS + "{{ '<|im_start|>assistant\\n' }}", ["<|im_start|>"], "<|im_end|>")
-    assert detect_format(tokenizer) == FORMATS["s1"]
+    _say_assumed.cache_clear()
+    assert detect_format(tokenizer) == detect_format(tokenizer) == FORMATS["s1"]
     said = capsys.readouterr().err
     assert said.count("\n") == 1
     assert "on which this model was not trained; --format direct answers plainly" in said

@@ -100,6 +100,7 @@ def make_parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "--format", metavar="F", help="thinking format; direct: none (default: found from the model's files)"
     )
+    _add_template(ask)
     ask.add_argument("--json", action="store_true", help="print the generation as one JSON object")
 
     _add_serve(add("serve", "serve", "an OpenAI-compatible server with a thinking dial, and a playground"))
@@ -165,6 +166,16 @@ def make_parser() -> argparse.ArgumentParser:
 
     add("doctor", "doctor", "what is installed: versions, devices, engines, keys present (never their values)")
     return parser
+
+
+def _add_template(command: argparse._ActionsContainer) -> None:
+    command.add_argument(
+        "--template",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        help="a switch passed to the chat template, e.g. enable_thinking=false; repeatable",
+    )
 
 
 def _add_recorded(command: argparse.ArgumentParser) -> None:
@@ -234,6 +245,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     names.add_argument("--name", metavar="NAME", help="its name on the wire (default: as given)")
     names.add_argument("--alias", action="append", default=[], metavar="NAME", help="another name for it")
     names.add_argument("--format", metavar="F", help="thinking format (default: found from the model's files)")
+    _add_template(names)
     names.add_argument("--context", type=int, metavar="N", help="tokens of its context (default: what the model says)")
 
     dial = serve.add_argument_group("the dial")

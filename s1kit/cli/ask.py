@@ -7,10 +7,14 @@ import json
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import TextIO
 
 from s1kit.adaptive.answering import answer_adaptively
-from s1kit.adaptive.rule import load_rule
-from s1kit.engines import load_engine
+from s1kit.adaptive.rule import ExitRule, load_rule
+from s1kit.engines import Engine, load_engine
+from s1kit.engines.base import close_engine
+from s1kit.engines.options import read_switches
+from s1kit.engines.streams import results_only
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing import UNLIMITED, ThinkingBudget
 from s1kit.forcing.request import Request, Sampling
@@ -22,11 +26,18 @@ _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"
 def main(given: argparse.Namespace) -> int:
     request = _request(given)  # what can be refused is refused before a model is loaded
     rule = load_rule(Path(given.auto)) if given.auto is not None else None
-    engine = load_engine(given.model, **({"format": given.format} if given.format else {}))
+    switches = read_switches(given.template)
+    options = {"format": given.format} if given.format else {}
+    with results_only() as out:
+        engine = load_engine(given.model, template=switches, **options)
+        return _answer(given, request, engine, rule, out)
+
+
+def _answer(given: argparse.Namespace, request: Request, engine: Engine, rule: ExitRule | None, out: TextIO) -> int:
     if given.temperature is None:
         own = getattr(engine, "sampling", Sampling())
         request = replace(request, temperature=own.temperature, top_p=own.top_p, top_k=own.top_k)
-    show = None if given.json else _Printer(colour=sys.stdout.isatty())
+    show = None if given.json else _Printer(out)
     try:
         if rule is None:
             (generation,) = engine.generate([request], on_segment=show)
@@ -36,12 +47,11 @@ def main(given: argparse.Namespace) -> int:
                 for segment in generation.segments:
                     show(0, segment)
     finally:
-        if (close := getattr(engine, "close", None)) is not None:
-            close()
+        close_engine(engine)
     if generation.ending == "failed":
         raise WorkFailed("the engine failed", where=given.model, fix=generation.note)
     if show is None:
-        print(json.dumps(_as_json(generation), ensure_ascii=False))
+        print(json.dumps(_as_json(generation), ensure_ascii=False), file=out)
     else:
         show.finish(generation)
     return 0
@@ -84,8 +94,8 @@ def _as_json(generation: Generation) -> dict[str, object]:
 class _Printer:
     """Prints segments as they come: thinking dim, forced text reversed (in brackets where there is no colour)."""
 
-    def __init__(self, colour: bool) -> None:
-        self._colour = colour
+    def __init__(self, out: TextIO) -> None:
+        self._out, self._colour = out, out.isatty()
 
     def __call__(self, request: int, segment: Segment) -> None:
         text = segment.text
@@ -93,10 +103,10 @@ class _Printer:
             text = f"{_FORCED}{text}{_PLAIN}" if self._colour else f"[{text}]"
         elif segment.kind == "thinking" and self._colour:
             text = f"{_DIM}{text}{_PLAIN}"
-        print(text, end="", flush=True)
+        print(text, end="", flush=True, file=self._out)
 
     def finish(self, generation: Generation) -> None:
-        print()
+        print(file=self._out)
         how = {"closed": "stopped by itself", "cut_off": "cut off at the budget", "loop": "ended in a loop"}
         print(
             f"\n{generation.thinking_tokens} thinking tokens ({how.get(generation.ending, generation.ending)}), "

@@ -6,6 +6,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from s1kit.engines import SCHEMES
+from s1kit.engines.options import read_reference
 from s1kit.errors import InputError, MissingExtra, nearest
 
 _ENGINE_PACKAGES = {
@@ -25,7 +26,8 @@ def require(package: str, purpose: str, extra: str) -> None:
 
 def check_engine(reference: str, where: str) -> None:
     """Raises InputError for a reference that no engine knows, a folder that is no model, a missing package."""
-    scheme, _, rest = reference.partition(":")
+    read = read_reference(reference)
+    scheme, rest = read.scheme, read.target
     known = [s.partition(":")[0] for s in SCHEMES]
     if scheme not in known:
         advice = f"For a folder, write hf:{reference}. " if Path(reference).is_dir() else ""

@@ -13,6 +13,8 @@ from random import Random
 from typing import Any
 
 from s1kit.curate.quality import DropReason
+from s1kit.engines.base import close_engine
+from s1kit.engines.options import read_reference
 from s1kit.grade import BatchGrader, Case, reference
 from s1kit.progress import meter
 from s1kit.recipe import Curate
@@ -49,19 +51,22 @@ def attempt_all(
     shard = 0
     for student in config.students:
         engine = None
-        with meter(f"curate: {short_name(student)}", total=len(left), unit="questions") as m:
-            for first in range(0, len(left), BLOCK):
-                block = left[first : first + BLOCK]
-                path = stage.folder / f"attempts-{shard:05d}.parquet"
-                if path.exists():
-                    attempts = list(read_rows([path], Attempt))
-                else:
-                    engine = engine or open_student(student, config, stage.folder.parent / "journal.sqlite")
-                    attempts = _attempt(block, student, engine, config, grader, seed)
-                    stage.write("attempts", Attempt, attempts, shard=shard)
-                shard += 1
-                drops |= outside_band(attempts, config.keep_band)
-                m.advance(len(block), note=f"{len(drops)} dropped")
+        try:
+            with meter(f"curate: {short_name(student)}", total=len(left), unit="questions") as m:
+                for first in range(0, len(left), BLOCK):
+                    block = left[first : first + BLOCK]
+                    path = stage.folder / f"attempts-{shard:05d}.parquet"
+                    if path.exists():
+                        attempts = list(read_rows([path], Attempt))
+                    else:
+                        engine = engine or open_student(student, config, stage.folder.parent / "journal.sqlite")
+                        attempts = _attempt(block, student, engine, config, grader, seed)
+                        stage.write("attempts", Attempt, attempts, shard=shard)
+                    shard += 1
+                    drops |= outside_band(attempts, config.keep_band)
+                    m.advance(len(block), note=f"{len(drops)} dropped")
+        finally:
+            close_engine(engine)
         left = [q for q in left if q.id not in drops]
     return drops
 
@@ -95,7 +100,8 @@ def short_name(student: str) -> str:
     >>> short_name("vllm:Qwen/Qwen2.5-7B-Instruct"), short_name("tiny-base")
     ('qwen2.5-7b-instruct', 'tiny-base')
     """
-    return student.rstrip("/").rpartition("/")[2].rpartition(":")[2].lower()
+    bare = student if student.startswith("chat:") else read_reference(student).target or student
+    return bare.rstrip("/").rpartition("/")[2].rpartition(":")[2].lower()
 
 
 def open_student(student: str, config: Curate, journal_path: Path) -> Any:

@@ -12,6 +12,7 @@ from pathlib import Path
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.recorded import RecordedTeacher
 from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
+from s1kit.engines.base import Engine, close_engine
 from s1kit.errors import InputError
 from s1kit.extensions import load_extension
 from s1kit.journal import Journal
@@ -25,7 +26,7 @@ from s1kit.providers.terms import terms_of
 from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Distill, Recipe
 
-ENGINES = ("hf", "vllm", "llama.cpp", "completions")
+ENGINES = ("hf", "vllm", "llama.cpp", "completions", "scripted")
 
 
 @dataclass
@@ -35,6 +36,8 @@ class Asked:
     teacher: Teacher
     inputs: list[Path] = field(default_factory=list)
     """Files that the traces come from."""
+    engine: Engine | None = None
+    """A local engine that is the teacher."""
     client: Client | None = None
     journal: Journal | None = None
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
@@ -49,6 +52,7 @@ class Asked:
         await self._stack.aclose()
 
     def close(self) -> None:
+        close_engine(self.engine)
         if self.journal is not None:
             self.journal.close()
 
@@ -83,8 +87,10 @@ def open_teacher(recipe: Recipe) -> Asked:
             from s1kit.engines import load_engine
 
             journal = Journal(journal_path(recipe))
-            chat = LocalChat(load_engine(reference), reference, journal, parameters(settings))
-            return Asked(_teacher(chat, settings), journal=journal)
+            stated = {"format": settings.format} if settings.format else {}
+            engine = load_engine(reference, template=settings.template, **stated)
+            chat = LocalChat(engine, reference, journal, parameters(settings))
+            return Asked(_teacher(chat, settings), journal=journal, engine=engine)
         case _ if (own := load_extension(reference, "teacher", "distill.teacher")) is not None:
             return Asked(own(recipe))
         case _:

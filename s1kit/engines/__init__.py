@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.engines.base import Engine, OnSegment
+from s1kit.engines.options import joined, read_reference
 from s1kit.errors import InputError
 
 __all__ = ["SCHEMES", "Engine", "OnSegment", "load_engine"]
@@ -25,14 +26,15 @@ SCHEMES = (
 def load_engine(model: str, **options: Any) -> Engine:
     """The engine for a model reference such as `hf:path`, `llama.cpp:file.gguf` or `tiny`.
 
-    Options go to the adapter: `format` (a thinking format or its name), `max_batch`, `device`, `dtype`,
-    `context_tokens` where they apply. Raises InputError for an unknown scheme and MissingExtra when the engine's
-    library is not installed.
+    Options may stand in the reference (`hf:path,dtype=bfloat16`) or be given here: `format` (a thinking format or its
+    name), `template` (switches of the chat template), `context_tokens`, `max_batch` and those of `OPTIONS`. Raises
+    InputError for an unknown scheme or option and MissingExtra when the engine's library is not installed.
     """
-    scheme, _, rest = model.partition(":")
-    match scheme:
+    reference = read_reference(model)
+    rest, options = reference.target, joined(reference.options, options, model)
+    match reference.scheme:
         case "tiny" | "tiny-base" if not rest:
-            return _load_hf(str(_packaged(scheme)), options)
+            return _load_hf(str(_packaged(reference.scheme)), options)
         case "hf":
             return _load_hf(rest, options)
         case "scripted":

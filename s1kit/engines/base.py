@@ -151,6 +151,12 @@ class BatchEngine(PlanningEngine):
                 batch.cancel(ticket)
 
 
+def close_engine(engine: Any) -> None:
+    """Free what an engine holds (memory, connections, a thread). Engines that hold nothing need not have `close`."""
+    if (close := getattr(engine, "close", None)) is not None:
+        close()
+
+
 def lost(ticket: int, generation: Generation, why: str) -> Event:
     """The end of a request that its engine could not finish; it keeps what was decoded."""
     return Event(ticket, generation=generation.model_copy(update={"ending": "failed", "note": why}))

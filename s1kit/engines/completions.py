@@ -2,7 +2,7 @@
 
     completions:http://localhost:8000/v1#qwen2.5-s1                       the tokenizer is found under the model's name
     completions:http://localhost:8080/v1#model,tokenizer=./checkpoint     or given
-    completions:http://localhost:8080/v1#model,tokenizer=./checkpoint,context_tokens=4096,num_parallel=4,kind=llama.cpp
+    completions:http://localhost:8080/v1#model,tokenizer=./checkpoint,context_tokens=4096,max_batch=4,kind=llama.cpp
     completions:http://a:8000/v1|http://b:8000/v1#model                   several servers of one model
     completions:@servers.txt#model                                        their URLs, one a line
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -220,34 +220,37 @@ class CompletionsEngine(PlanningEngine):
 
 
 def load(
-    reference: str,
+    address: str,
     format: str | ThinkingFormat | None = None,
     tokenizer: str | None = None,
     context_tokens: int | None = None,
     kind: str | None = None,
     num_parallel: int | None = None,
     timeout: float = 600.0,
+    max_batch: int | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> CompletionsEngine:
-    """Connect to `<base URL>#<model>[,tokenizer=<folder or Hub id>][,context_tokens=N][,num_parallel=N][,kind=K]`.
+    """Connect to `<base URL>#<model>`.
 
-    `kind`: a name of `DIALECTS`; None asks the server. `timeout`: longest wait for a token, in seconds. Raises
-    InputError.
+    `kind`: a name of `DIALECTS`; None asks the server. `timeout`: longest wait for a token, in seconds. `max_batch` is
+    another name of `num_parallel`, requests under way at once. Raises InputError.
     """
-    url, model, named = _parse(reference)
-    where = f"completions:{reference}"
-    folder = find_folder(tokenizer or named.get("tokenizer") or model)
+    where = f"completions:{address}"
+    url, model = _parse(address)
+    if kind is not None and kind not in (*DIALECTS, "auto"):
+        raise InputError(f"unknown kind {kind!r}", where=where, fix=nearest(kind, (*DIALECTS, "auto")))
+    folder = find_folder(tokenizer or model)
     files = FileTokenizer(folder)
-    tokens = TokenFormat(choose_format(format, load_format(folder), files), files, files.more_eos_ids)
-    num_parallel = num_parallel or _number(named, "num_parallel", reference) or 32
-    given_context = context_tokens or _number(named, "context_tokens", reference)
+    tokens = TokenFormat(choose_format(format, load_format(folder), files, template), files, files.more_eos_ids)
+    num_parallel = num_parallel or max_batch or 32
     key = os.environ.get(KEY_VARIABLE) or None
     servers = [CompletionsServer(one, key, timeout) for one in _urls(url, where)]
     farm = Farm([Member(server, Identity(model)) for server in servers], timeout, say)
     loop = _Loop()
     try:
-        work = _connect_all(farm, model, tokens, kind or named.get("kind"), where)
+        work = _connect_all(farm, model, tokens, kind, where)
         identity, capabilities = loop.submit(work).result()
-        context = given_context or identity.context_tokens or files.model_max_length or 0
+        context = context_tokens or identity.context_tokens or files.model_max_length or 0
         if not 0 < context < 10**8:
             raise InputError(
                 "neither the server nor the tokenizer says how long the context is",
@@ -325,35 +328,16 @@ def _close(farm: Farm, loop: _Loop) -> None:
         loop.close()
 
 
-_NAMED = ("tokenizer", "context_tokens", "num_parallel", "kind")
-
-
-def _parse(reference: str) -> tuple[str, str, dict[str, str]]:
-    """URL, model, and what is named after it."""
-    url, _, rest = reference.partition("#")
-    model, *more = rest.split(",")
+def _parse(address: str) -> tuple[str, str]:
+    """URL and model."""
+    url, _, model = address.partition("#")
     if not url.startswith(("http://", "https://", "@")) or not model:
         raise InputError(
-            f"{reference!r} is not <base URL>#<model>",
-            where=f"completions:{reference}",
+            f"{address!r} is not <base URL>#<model>",
+            where=f"completions:{address}",
             fix="Write for example completions:http://localhost:8000/v1#my-model,tokenizer=./checkpoint",
         )
-    named = dict(m.partition("=")[::2] for m in more)
-    for name in named:
-        if name not in _NAMED:
-            raise InputError(f"unknown option {name!r}", where=f"completions:{reference}", fix=nearest(name, _NAMED))
-    if "kind" in named and named["kind"] not in (*DIALECTS, "auto"):
-        fix = nearest(named["kind"], (*DIALECTS, "auto"))
-        raise InputError(f"unknown kind {named['kind']!r}", where=f"completions:{reference}", fix=fix)
-    return url.rstrip("/"), model, named
-
-
-def _number(named: dict[str, str], name: str, reference: str) -> int | None:
-    if name not in named:
-        return None
-    if not named[name].isascii() or not named[name].isdigit() or not int(named[name]):
-        raise InputError(f"{name} is {named[name]!r}", where=f"completions:{reference}", fix="Give 1 or more.")
-    return int(named[name])
+    return url.rstrip("/"), model
 
 
 def _merged(segments: list[Segment]) -> tuple[Segment, ...]:

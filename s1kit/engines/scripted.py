@@ -11,7 +11,8 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -89,12 +90,13 @@ class ScriptedEngine(BatchEngine):
     script: Script = field(default_factory=dict)
     format: ThinkingFormat = FORMATS["s1"]
     context_tokens: int = 4096
+    max_batch: int = 256
     tokens: TokenFormat = field(init=False)
 
     def __post_init__(self) -> None:
         if not self.format.thinks:
-            fix = "Give a format with delimiters, such as s1."
-            raise InputError(f"format {self.format.name!r} has no thinking to script", where="scripted", fix=fix)
+            # Its answer ends with a token of its own, for want of an end of sequence.
+            self.format = replace(self.format, answer_end="<|im_end|>")
         self.tokens = TokenFormat(self.format, WordTokenizer())
 
     @property
@@ -118,6 +120,7 @@ class ScriptedBatch:
 
     engine: ScriptedEngine
     rows: dict[int, tuple[TokenDriver, _Model, bool]] = field(default_factory=dict)
+    """All that are not done, in the order of their coming; the first `max_batch` of them decode."""
     num_admitted: int = 0
 
     @property
@@ -139,7 +142,7 @@ class ScriptedBatch:
     def step(self) -> list[Event]:
         """One word for every request."""
         events = []
-        for ticket, (row, model, is_streamed) in list(self.rows.items()):
+        for ticket, (row, model, is_streamed) in list(islice(self.rows.items(), self.engine.max_batch)):
             if not row.is_done:
                 row.push(model.sample(row))
             segments = tuple(row.new_segments()) if is_streamed else ()
@@ -177,7 +180,8 @@ class _Model:
             stop = self._tokens.trigger_id
             return stop if stop is not None else min(self._tokens.eos_ids)
         if self._answer is None:
-            self._answer = self._answer_after(num_words)
+            # Without thinking it answers what it would after its first step.
+            self._answer = self._answer_after(num_words if row.plan.thinks else len(self._steps[0]))
         return self._answer.pop(0)
 
     def _answer_after(self, num_words: int) -> list[int]:
@@ -192,7 +196,13 @@ class _Model:
         return [*encode(text, add_special_tokens=False), *encode(ending, add_special_tokens=False)]
 
 
-def load(path: str, format: str | ThinkingFormat | None = None, context_tokens: int = 4096) -> ScriptedEngine:
+def load(
+    path: str,
+    format: str | ThinkingFormat | None = None,
+    context_tokens: int = 4096,
+    max_batch: int = 256,
+    template: Mapping[str, Any] | None = None,
+) -> ScriptedEngine:
     """The scripted engine; `path` is a JSON file of `{question: [[thinking, answer], ...]}`, or empty for an echo."""
     script: dict[str, list[Step]] = {}
     if path:
@@ -203,4 +213,6 @@ def load(path: str, format: str | ThinkingFormat | None = None, context_tokens: 
             fix = 'Write {"question": [["thinking", "answer"], ...]}.'
             raise InputError(f"not a script: {error}", where=path, fix=fix) from error
     own = format if isinstance(format, ThinkingFormat) else find_format(format or "s1")
-    return ScriptedEngine(script, own, context_tokens)
+    return ScriptedEngine(
+        script, replace(own, template={**own.template, **(template or {})}), context_tokens, max_batch
+    )

@@ -14,6 +14,7 @@ from typing import Any
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
+from s1kit.engines.base import close_engine
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks, name_of
 from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
@@ -27,7 +28,7 @@ from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
 from s1kit.stage import RECEIPT, Run, Stage, write_rows
 
-IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens", "direct_tokens")
+IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens", "direct_tokens", "format", "template")
 """The part of the configuration that a folder of generations stands for."""
 
 
@@ -116,8 +117,17 @@ class Work:
     seed: int
 
     def __call__(self, jobs: Sequence[Job], on_progress: Callable[[int], None]) -> None:
-        grader = load_grader(own=self.config.grader)
         engines: dict[str, tuple[Engine, Decoding]] = {}
+        try:
+            self._do(jobs, engines, on_progress)
+        finally:
+            for engine, _ in engines.values():
+                close_engine(engine)
+
+    def _do(
+        self, jobs: Sequence[Job], engines: dict[str, tuple[Engine, Decoding]], on_progress: Callable[[int], None]
+    ) -> None:
+        grader = load_grader(own=self.config.grader)
         for job in jobs:
             generations: list[Generation] = []
             for model in dict.fromkeys(setting.model for _, setting, _ in job.cells):
@@ -131,10 +141,13 @@ class Work:
             write_rows(job.path, Generation, grade(generations, questions, grader))
 
     def _engine(self, reference: str, method: str) -> Engine:
-        options: dict[str, object] = {"format": "direct"} if method == DIRECT else {}
-        if reference.partition(":")[0] in ("hf", "tiny", "tiny-base"):
-            options["max_batch"] = self.config.batch_size
-        return load_engine(reference, **options)
+        config = self.config
+        options: dict[str, Any] = {"max_batch": config.batch_size}
+        if method == DIRECT:
+            return load_engine(reference, format="direct", **options)
+        if config.format:
+            options["format"] = config.format
+        return load_engine(reference, template=config.template, **options)
 
     def _how(self, engine: Engine) -> Decoding:
         context = getattr(engine, "context_tokens", None)

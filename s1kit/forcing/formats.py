@@ -19,6 +19,7 @@ import json
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,7 +114,13 @@ class ThinkingFormat:
         chat = [{"role": "system", "content": system}] if system is not None else []
         chat += [dict(m) for m in messages]
         chat.append({"role": "user", "content": question})
-        text = self.render(tokenizer, [guarded_turn(tokenizer, self, turn) for turn in chat])
+        return self.unopened(self.render(tokenizer, [guarded_turn(tokenizer, self, turn) for turn in chat]))
+
+    def unopened(self, text: str) -> str:
+        """A rendered prompt without the opening delimiter that the template may have written at its end.
+
+        Raises InputError where it ends with thinking closed, or opened with other delimiters.
+        """
         if not self.thinks:
             return text
         bare = text.rstrip()
@@ -321,12 +328,26 @@ def _known_format(name: str) -> ThinkingFormat:
 
 
 def choose_format(
-    given: str | ThinkingFormat | None, own: ThinkingFormat | None, tokenizer: Tokenizer
+    given: str | ThinkingFormat | None,
+    own: ThinkingFormat | None,
+    tokenizer: Tokenizer,
+    template: Mapping[str, Any] | None = None,
 ) -> ThinkingFormat:
-    """The format to load a model with: what the caller gave, else what came with the model, else the detected one."""
+    """The format to load a model with: what the caller gave, else what came with the model, else the detected one.
+
+    `template`: switches passed to the chat template. Raises InputError where the template contradicts the format.
+    """
     if isinstance(given, ThinkingFormat):
-        return given
-    return fit_template(find_format(given), tokenizer) if given else own or detect_format(tokenizer)
+        return _switched(given, template)
+    if given:
+        return fit_template(_switched(find_format(given), template), tokenizer)
+    if own is not None:
+        return fit_template(_switched(own, template), tokenizer) if template else own
+    return detect_format(tokenizer, template)
+
+
+def _switched(format: ThinkingFormat, template: Mapping[str, Any] | None) -> ThinkingFormat:
+    return replace(format, template={**format.template, **template}) if template else format
 
 
 def load_format(folder: Path) -> ThinkingFormat | None:
@@ -351,7 +372,13 @@ _ASSUMED = (
 )
 
 
-def detect_format(tokenizer: Tokenizer) -> ThinkingFormat:
+@cache
+def _say_assumed() -> None:
+    """Once a process: a stage loads its model many times."""
+    print(_ASSUMED, file=sys.stderr)
+
+
+def detect_format(tokenizer: Tokenizer, template: Mapping[str, Any] | None = None) -> ThinkingFormat:
     """The format that a tokenizer and its chat template point to; InputError, listing the known, when none does.
 
     A family that is known by its tokens keeps its whitespace; else delimiters that the template or the vocabulary holds
@@ -367,14 +394,14 @@ def detect_format(tokenizer: Tokenizer) -> ThinkingFormat:
         (("[THINK]", "[/THINK]"), "magistral"),
     ):
         if all(token in vocabulary for token in tokens):
-            return fit_template(FORMATS[name], tokenizer)
+            return fit_template(_switched(FORMATS[name], template), tokenizer)
     derived = _derive(tokenizer, vocabulary)
     if derived is not None:
-        return fit_template(derived, tokenizer)
+        return fit_template(_switched(derived, template), tokenizer)
     if "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary:
         if getattr(tokenizer, "chat_template", None):
-            print(_ASSUMED, file=sys.stderr)
-        return FORMATS["s1"]
+            _say_assumed()
+        return _switched(FORMATS["s1"], template)
     raise InputError(
         "the tokenizer has the delimiters of no known thinking format",
         where="thinking format",

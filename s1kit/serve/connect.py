@@ -7,8 +7,9 @@ import os
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.discovery import Identity, choose, discover, identify, list_models
 from s1kit.completions.failure import ServerFailed
+from s1kit.engines.options import read_switches
 from s1kit.errors import InputError, WorkFailed
-from s1kit.forcing.formats import detect_format, find_format, load_format
+from s1kit.forcing.formats import choose_format, load_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.logs import log
@@ -52,7 +53,7 @@ async def _connected(server: CompletionsServer, options: Options) -> Upstream:
                 raise refuse(f"does not list its models ({failure})", "Name the one to use.") from failure
     folder = find_folder(options.tokenizer or identity.root or identity.model)
     tokenizer = FileTokenizer(folder)
-    form = find_format(options.format) if options.format else load_format(folder) or detect_format(tokenizer)
+    form = choose_format(options.format, load_format(folder), tokenizer, read_switches(options.template))
     tokens = TokenFormat(form, tokenizer, tokenizer.more_eos_ids)
     context = options.context or identity.context_tokens
     if context is None:

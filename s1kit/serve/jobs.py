@@ -336,7 +336,10 @@ def _render(backend: Backend, messages: list[Message], tools: list[dict[str, Any
         )
     if not tokens.format.thinks:
         return encode_guarded(tokens.tokenizer, str(text))
-    return [*encode_guarded(tokens.tokenizer, str(text).removesuffix(tokens.format.open)), *tokens.open_ids]
+    try:
+        return [*encode_guarded(tokens.tokenizer, tokens.format.unopened(str(text))), *tokens.open_ids]
+    except InputError as error:
+        raise from_input_error(error) from error
 
 
 def _turn(message: Message) -> dict[str, Any]:

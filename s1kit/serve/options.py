@@ -26,6 +26,8 @@ class Options:
     """Folder or Hub id; None: the upstream model's name is one."""
     format: str | None = None
     """Thinking format; None: found from the model's folder or tokenizer."""
+    template: Sequence[str] = ()
+    """Switches passed to the chat template, each `key=value`."""
     name: str | None = None
     """The model's name on the wire; None: the model reference, or the upstream's name for it."""
     context: int | None = None

@@ -12,11 +12,13 @@ import socket
 import ssl
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
 import uvicorn
 
+from s1kit.engines.options import Reference, read_reference, read_switches
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
@@ -122,16 +124,44 @@ class _PoliteServer(uvicorn.Server):
 
 async def make_backend(options: Options) -> Backend:
     """The engine or the upstream that the options name. Raises InputError and MissingExtra."""
+    reference = read_reference(options.model)
+    if not options.upstream and reference.scheme == "completions":
+        options = as_upstream(options, reference)
     if options.upstream:
         from s1kit.serve.connect import connect
 
         return await connect(options)
     from s1kit.engines import Engine, load_engine
+    from s1kit.engines.base import close_engine
+    from s1kit.engines.streams import results_only
     from s1kit.serve.local import Local
 
     given = {"format": options.format, "context_tokens": options.context}
-    engine: Engine = load_engine(options.model, **{k: v for k, v in given.items() if v is not None})
-    return Local(engine, options.name or options.model)
+    stated = {name: value for name, value in given.items() if value is not None}
+    with results_only():
+        engine: Engine = load_engine(options.model, template=read_switches(options.template), **stated)
+    try:
+        return Local(engine, options.name or options.model)
+    except InputError:
+        close_engine(engine)
+        raise
+
+
+def as_upstream(options: Options, reference: Reference) -> Options:
+    """`--model completions:<base URL>#<model>` is another way to write `--upstream`."""
+    url, _, model = reference.target.partition("#")
+    stated = reference.options
+    return replace(
+        options,
+        upstream=url,
+        upstream_model=model or options.upstream_model,
+        upstream_kind=stated.get("kind", options.upstream_kind),
+        upstream_timeout=stated.get("timeout", options.upstream_timeout),
+        tokenizer=stated.get("tokenizer", options.tokenizer),
+        context=stated.get("context_tokens", options.context),
+        format=stated.get("format", options.format),
+        template=(*options.template, *(f"{k}={v}" for k, v in stated.get("template", {}).items())),
+    )
 
 
 def _examples(options: Options) -> tuple[str, ...]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
@@ -81,6 +81,7 @@ def load(
     dtype: str | None = None,
     max_batch: int = 256,
     context_tokens: int | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> TransformersEngine:
     """Load a checkpoint folder, a GGUF file or a model of the Hugging Face Hub: float32 on a CPU, bfloat16 on a GPU.
 
@@ -89,7 +90,7 @@ def load(
     """
     transformers_logging.disable_progress_bar()
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = getattr(torch, dtype or ("bfloat16" if place.startswith("cuda") else "float32"))
+    kind = _dtype(dtype or ("bfloat16" if place.startswith("cuda") else "float32"), model)
     if is_gguf(model):
         model = str(unpacked(model))
     check_folder(model)
@@ -103,7 +104,7 @@ def load(
         raise InputError(
             f"cannot load a causal language model: {_first_line(error)}", where=f"hf:{model}", fix=_FOLDER
         ) from error
-    return of_model(loaded, tokenizer, resolve_format(model, tokenizer, format), max_batch, context_tokens)
+    return of_model(loaded, tokenizer, resolve_format(model, tokenizer, format, template), max_batch, context_tokens)
 
 
 def of_model(
@@ -159,10 +160,19 @@ def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
     return size * dtype.itemsize // stored.itemsize
 
 
-def resolve_format(model: str, tokenizer: Any, format: str | ThinkingFormat | None) -> ThinkingFormat:
+def _dtype(name: str, model: str) -> torch.dtype:
+    found = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+    if name not in found:
+        raise InputError(f"dtype is {name!r}", where=f"hf:{model}", fix=nearest(name, found))
+    return found[name]
+
+
+def resolve_format(
+    model: str, tokenizer: Any, format: str | ThinkingFormat | None, template: Mapping[str, Any] | None = None
+) -> ThinkingFormat:
     """The given format, else the checkpoint folder's own, else the one its tokenizer points to."""
     own = load_format(Path(model)) if Path(model).is_dir() and format is None else None
-    return choose_format(format, own, tokenizer)
+    return choose_format(format, own, tokenizer, template)
 
 
 def _bytes_per_token(model: Any) -> int:

@@ -8,7 +8,7 @@ chat template are used.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -118,8 +118,11 @@ def load(
     context_tokens: int | None = None,
     num_parallel: int = 8,
     num_threads: int | None = None,
+    max_batch: int | None = None,
+    template: Mapping[str, Any] | None = None,
 ) -> LlamaCppEngine:
     """Load a GGUF file. Raises InputError, with llama.cpp's own complaint where it has one."""
+    num_parallel = min(num_parallel, max_batch or num_parallel)
     where = f"llama.cpp:{path}"
     file = Path(path).expanduser()
     if not file.is_file():
@@ -141,7 +144,7 @@ def load(
     tokenizer, own = _tokenizer(model)
     check_round_trip(tokenizer, where)
     each = context_tokens or min(int(llama_cpp.llama_model_n_ctx_train(model)), _MOST_CONTEXT)
-    tokens = TokenFormat(choose_format(format, own, tokenizer), tokenizer, tokenizer.more_eos_ids)
+    tokens = TokenFormat(choose_format(format, own, tokenizer, template), tokenizer, tokenizer.more_eos_ids)
     is_float32 = metadata(model, "general.file_type") == "0"
     return LlamaCppEngine(model, tokens, each, num_parallel, is_float32, num_threads, where)
 

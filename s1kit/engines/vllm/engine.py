@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
 from itertools import count
 from typing import Any
 
@@ -14,7 +14,7 @@ os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 from s1kit.engines.base import BatchEngine, Event, lost
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.vllm.fields import REQUEST_FIELD
-from s1kit.errors import MissingExtra
+from s1kit.errors import InputError, MissingExtra, WorkFailed, nearest
 from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_format import TokenFormat
@@ -46,6 +46,10 @@ class VllmEngine(BatchEngine):
     llm: Any
     tokens: TokenFormat
     context_tokens: int
+
+    def close(self) -> None:
+        """Free the model's memory: two students of a card follow one another."""
+        self.llm.llm_engine.engine_core.shutdown()
 
     def decoder(self) -> VllmBatch:
         """A running batch: vLLM's own, which requests join and leave."""
@@ -130,21 +134,58 @@ def _new_segments(number: int, ids: Sequence[int]) -> tuple[Segment, ...]:
 
 
 def load(
-    model: str, format: str | ThinkingFormat | None = None, context_tokens: int | None = None, **options: Any
+    model: str,
+    format: str | ThinkingFormat | None = None,
+    context_tokens: int | None = None,
+    max_batch: int | None = None,
+    template: Mapping[str, Any] | None = None,
+    **options: Any,
 ) -> VllmEngine:
-    """Load a checkpoint folder, GGUF file or Hub id; further options go to `vllm.LLM`. Raises InputError."""
+    """Load a checkpoint folder, GGUF file or Hub id; further options go to `vllm.LLM`.
+
+    Raises InputError for an option that vLLM does not have, and WorkFailed where vLLM does not start.
+    """
+    where = f"vllm:{model}"
+    known = {field.name for field in fields(vllm.EngineArgs)}
+    for name in options:
+        if name not in known:
+            raise InputError(f"the engine vllm: has no option {name!r}", where=where, fix=nearest(name, known))
+    if max_batch is not None:
+        options.setdefault("max_num_seqs", max_batch)
     if is_gguf(model):
         model = str(unpacked(model))
     folder = find_folder(model)
     tokenizer = FileTokenizer(folder)
-    fmt = choose_format(format, load_format(folder), tokenizer)
+    fmt = choose_format(format, load_format(folder), tokenizer, template)
     tokens = TokenFormat(fmt, tokenizer, tokenizer.more_eos_ids)
     refuse_unsteerable(tokens)
     if current_platform.is_cpu():
         # A prompt in several pieces makes vLLM take a seeded row's draw back, which generators of a CPU cannot.
         options.setdefault("enable_chunked_prefill", False)
-    llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=[BudgetForcing], **options)
+    try:
+        llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=[BudgetForcing], **options)
+    except (ValueError, RuntimeError, OSError, AssertionError, NotImplementedError) as error:
+        raise WorkFailed(f"vLLM does not start: {_said(error)}", where=where, fix=_repair(str(error))) from error
     return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len))
+
+
+def _said(error: BaseException) -> str:
+    """The first line of the innermost error; vLLM wraps what happened in what it was doing."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)[:300]
+
+
+def _repair(said: str) -> str:
+    """What to do about the commonest reasons for which vLLM does not start."""
+    text = said.lower()
+    if current_platform.is_cpu() and "memory" in text:
+        return "Set the environment variable VLLM_CPU_KVCACHE_SPACE to the GiB that keys and values may take, e.g. 2."
+    if "max_model_len" in text or "max seq len" in text or "max_position_embeddings" in text:
+        return "Give a smaller context: ,context_tokens=4096."
+    if "memory" in text or "kv cache" in text:
+        return "Give ,gpu_memory_utilization=0.8 or less, ,context_tokens=4096, or ,tensor_parallel_size=N."
+    return "Try `vllm serve` on the same model: its log says more."
 
 
 def _parameters(number: int, plan: Plan, is_streamed: bool) -> Any:

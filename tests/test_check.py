@@ -119,3 +119,23 @@ def test_a_file_that_is_trained_on_is_no_benchmark(tmp_path: Path) -> None:
     recipe = load_recipe("tiny", [f"out={tmp_path}/runs", sources, f'evaluate.benchmarks=["{path}"]'])
     (fault,) = check_recipe(recipe, ["evaluate"])
     assert "both a source of the training questions and a benchmark" in str(fault)
+
+
+@pytest.mark.parametrize(
+    ("teacher", "solution", "complaint"),
+    [
+        ("tiny", "Two and two are four.", "the built-in teacher knows the built-in questions only, not 'What is 2"),
+        ("solutions", "", "the first 3 questions have no worked solutions"),
+        ("solutions", "Two and two more are four, so 4.", ""),
+    ],
+)
+def test_a_teacher_without_a_model_is_tried_on_the_first_questions(
+    tmp_path: Path, teacher: str, solution: str, complaint: str
+) -> None:
+    rows = [{"question": f"What is 2 + {n}?", "solution": solution or None, "answer": str(2 + n)} for n in range(3)]
+    path = tmp_path / "mine.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    sources = f'collect.sources=[{{ path = "{path}" }}]'
+    recipe = load_recipe("tiny", [f"out={tmp_path}/runs", sources, f"distill.teacher={teacher}"])
+    found = check_recipe(recipe, ["distill"])
+    assert [complaint in str(fault) for fault in found] == ([True] if complaint else [])

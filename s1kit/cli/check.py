@@ -27,6 +27,7 @@ def main(given: argparse.Namespace) -> int:
 
 def _print_notes(recipe: Recipe) -> None:
     """What could not be checked without fetching it."""
+    from s1kit.evaluate.benchmarks import is_on_hub
     from s1kit.pool.hub import local_copy
     from s1kit.pool.sources import expand, kind_of, label
 
@@ -37,5 +38,8 @@ def _print_notes(recipe: Recipe) -> None:
         for each in expand(source, folder)
         if kind_of(each) == "hub" and local_copy(each, folder) is None
     ]
-    if hub and "collect" in recipe.stages:
+    hub = hub if "collect" in recipe.stages else []
+    if "evaluate" in recipe.stages:
+        hub += [name for name in recipe.evaluate.benchmarks if is_on_hub(name)]
+    if hub:
         print(f"  not checked, because it is on the Hub: {', '.join(dict.fromkeys(hub))}")

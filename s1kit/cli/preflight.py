@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from glob import glob
 from itertools import islice
 from pathlib import Path
@@ -19,6 +20,7 @@ from s1kit.errors import InputError
 from s1kit.extensions import load_extension
 from s1kit.grade.load import find_grader
 from s1kit.recipe import Recipe
+from s1kit.records import Question
 from s1kit.stage import RECEIPT
 
 P = ParamSpec("P")
@@ -156,12 +158,12 @@ def _peek(source: Any, recipe: Recipe) -> None:
     try:
         rejects: list[Any] | None = [] if recipe.collect.allow_rejects else None
         rows = read_source(source, recipe.seed, rejects, hub_folder=recipe.collect.hub_folder)
-        first = next(islice(rows, PEEK), None)
+        num = sum(1 for _ in islice(rows, PEEK))
     except InputError:
         if source.optional:
             return
         raise
-    if first is None and not source.optional:
+    if not num and not source.optional:
         raise InputError(
             "no question is read from it", where=source.path or source.builtin, fix="Give a file that has rows."
         )
@@ -178,6 +180,41 @@ def _peek_set(name: str, tier: str) -> None:
         load_set(name, "template")
 
 
+def _check_own_teacher(recipe: Recipe) -> None:
+    """The teachers without a model answer the first questions of each source: whether they can is known at once."""
+    import asyncio
+
+    from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
+    from s1kit.pool.hub import local_copy
+    from s1kit.pool.sources import expand, kind_of, read_source
+
+    config = recipe.collect
+    questions: list[Question] = []
+    for source in [each for given in config.sources for each in expand(given, config.hub_folder)]:
+        if kind_of(source) != "hub" or local_copy(source, config.hub_folder) is not None:
+            with suppress(InputError):  # said where the source is checked
+                questions += islice(read_source(source, recipe.seed, [], hub_folder=config.hub_folder), PEEK)
+    if recipe.distill.teacher == "tiny":
+        tiny = TinyTeacher()
+        for question in questions:
+            try:
+                asyncio.run(tiny.ask(question, 0))
+            except InputError as error:
+                raise InputError(
+                    f"the built-in teacher knows the built-in questions only, not {question.text[:60]!r}",
+                    where="distill.teacher",
+                    fix='Ask a model, or take "solutions" where your questions have worked solutions.',
+                ) from error
+        return
+    traces = [asyncio.run(SolutionsTeacher().ask(question, 0)) for question in questions]
+    if traces and all(trace.finish_reason == "empty" for trace in traces):
+        raise InputError(
+            f"the first {len(traces)} questions have no worked solutions, and a bare answer is no trace",
+            where="distill.teacher",
+            fix="Give the worked solution in a column of its own (solution), or ask a model.",
+        )
+
+
 def _distill(recipe: Recipe, found: _Collected) -> None:
     from s1kit.providers.terms import terms_of
 
@@ -185,7 +222,7 @@ def _distill(recipe: Recipe, found: _Collected) -> None:
     scheme, _, rest = config.teacher.partition(":")
     match scheme:
         case "tiny" | "solutions" if not rest:
-            pass
+            found.run(_check_own_teacher, recipe)
         case "recorded" if rest:
             if not Path(rest).is_file():
                 found.add("there is no file of recorded traces", rest, "Give recorded:<file>.")

@@ -163,3 +163,15 @@ teacher = "solutions"
     assert f"made from other inputs: {questions} changed since" in capsys.readouterr().err
     assert main([*command, "--redo", "evaluate"]) == 2
     assert "'evaluate' is not run" in capsys.readouterr().err
+
+
+def test_doctor_says_which_keys_are_there_and_never_shows_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("DEEPSEEK_API_KEY", "sk-secret")
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    assert main(["doctor"]) == 0
+    said = capsys.readouterr().out
+    assert "present (DEEPSEEK_API_KEY)" in said
+    assert "absent (OPENAI_API_KEY)" in said
+    assert "sk-secret" not in said

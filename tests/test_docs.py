@@ -101,6 +101,12 @@ def test_every_link_of_the_documentation_leads_somewhere() -> None:
     assert not wrong
 
 
+def test_every_page_is_in_the_navigation() -> None:
+    named = set(re.findall(r": ([\w/]+\.md)$|- ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
+    there = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]}
+    assert there <= {a or b for a, b in named}
+
+
 def anchors(page: Path) -> set[str]:
     """What the site makes of a page's headings."""
     titles = re.findall(r"^#+ (.+)$", page.read_text(encoding="utf-8"), re.MULTILINE)

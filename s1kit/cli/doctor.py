@@ -18,11 +18,11 @@ _PACKAGES = {
     "matplotlib": "report",
     "starlette": "serve",
     "uvicorn": "serve",
+    "llguidance": "grammar",
     "datasets": "hub",
     "ray": "ray",
     "llama-cpp-python": "llama-cpp",
 }
-_KEYS = ("OPENAI_API_KEY", "ANTHROPIC_API_KEY", "GEMINI_API_KEY", "DEEPSEEK_API_KEY", "OPENROUTER_API_KEY", "HF_TOKEN")
 
 
 def main(given: argparse.Namespace) -> int:
@@ -31,15 +31,20 @@ def main(given: argparse.Namespace) -> int:
     print("\npackages")
     for package, extra in _PACKAGES.items():
         version = _version(package)
-        print(f"  {package:<18} {version or f'not installed: pip install s1kit[{extra}]'}")
+        print(f"  {package:<18} {version or f'not installed: pip install "s1kit[{extra}]"'}")
     from s1kit.engines.doctor import describe_engines
+    from s1kit.providers.catalog import KEY_VARIABLES
+    from s1kit.providers.keys import keys_present
 
     print("\nengines")
     for name, state in describe_engines():
         print(f"  {name:<18} {state}")
     print("\nkeys (present or not; values are never shown)")
-    for key in _KEYS:
-        print(f"  {key:<18} {'present' if os.environ.get(key) else 'absent'}")
+    present = keys_present()
+    for provider, names in KEY_VARIABLES.items():
+        state = f"present ({present[provider]})" if provider in present else f"absent ({' or '.join(names)})"
+        print(f"  {provider:<18} {state}")
+    print(f"  {'Hugging Face':<18} {'present' if os.environ.get('HF_TOKEN') else 'absent'} (HF_TOKEN)")
     return 0
 
 

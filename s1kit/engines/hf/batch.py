@@ -119,14 +119,6 @@ class Decoder:
     def is_idle(self) -> bool:
         return not self._active and not self._waiting
 
-    @property
-    def num_running(self) -> int:
-        return len(self._active)
-
-    @property
-    def num_waiting(self) -> int:
-        return len(self._waiting)
-
     def admit(self, plan: Plan, is_streamed: bool = False, row: TokenDriver | None = None) -> int:
         """Queue a request; returns the ticket that its events carry. `row`: a driver to use in place of a new one."""
         row = row or TokenDriver(plan)

@@ -31,7 +31,8 @@ def main(given: argparse.Namespace) -> int:
     print("\npackages")
     for package, extra in _PACKAGES.items():
         version = _version(package)
-        print(f"  {package:<18} {version or f'not installed: pip install "s1kit[{extra}]"'}")
+        missing = f"not installed: pip install 's1kit[{extra}]'"
+        print(f"  {package:<18} {version or missing}")
     from s1kit.engines.doctor import describe_engines
     from s1kit.providers.catalog import KEY_VARIABLES
     from s1kit.providers.keys import keys_present

@@ -7,6 +7,7 @@ real model's logits after the plugin has steered them.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from enum import Enum, auto
 from pathlib import Path
 from random import Random
@@ -33,6 +34,7 @@ except ImportError:
         SWAP = auto()
 
 
+from s1kit.engines.vllm.fields import read_fields  # noqa: E402
 from s1kit.engines.vllm.plugin import BudgetForcing  # noqa: E402
 from s1kit.engines.vllm.setting import NAME  # noqa: E402
 
@@ -344,6 +346,9 @@ class Validator:
         ({"max_thinkng_tokens": 5}, "max_thinkng_tokens", "unknown field"),
         ({"max_thinking": 5}, "max_thinking", "unknown field"),
         ({"num_waits": 1, "thinking_waits": 5}, "thinking_waits", "unknown field"),
+        ({"thinking_token_budget": 5}, "thinking_token_budget", "not read here"),
+        ({"reasoning_effort": "high"}, "reasoning_effort", "not read here"),
+        ({"budget": 5, "num_waits": 1}, "budget", "not read here"),
         (
             {"max_thinking_tokens": 190, "min_thinking_tokens": 190, "answer_tokens": 16},
             "min_thinking_tokens",
@@ -364,6 +369,20 @@ def test_an_argument_that_makes_no_sense_is_refused_by_name(
     assert refused.value.fix
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("stop", ["\n"]), ("stop_token_ids", [5]), ("min_tokens", 80), ("structured_outputs", SimpleNamespace())],
+)
+def test_what_vllm_would_apply_to_thinking_too_is_refused_with_a_budget_and_no_other_request(
+    engine: Any, name: str, value: Any
+) -> None:
+    for arguments, is_refused in (({"max_thinking_tokens": 5, "answer_tokens": 32}, True), ({"another": 1}, False)):
+        params = params_of(arguments)
+        setattr(params, name, value)
+        with pytest.raises(InputError, match=name) if is_refused else nullcontext():
+            BudgetForcing.validate_params(params)
+
+
 def test_where_vllm_cannot_be_followed_who_asks_is_refused_before_it_is_queued(engine: Any) -> None:
     config = Config(Path(engine.tokenizer.name_or_path), named=False, speculative=object())
     with pytest.raises(InputError, match="V1 runner leaves its processors out"):
@@ -382,6 +401,34 @@ def test_other_plugins_arguments_and_good_ones_pass(engine: Any) -> None:
         {"max_thinking_tokens": 0, "answer_tokens": 32},
     ):
         validator.validate(arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "total", "thinking"),
+    [
+        ({"max_thinking_tokens": 5}, 100, 5),
+        ({"max_thinking_tokens": 5000}, 100, range(60, 100)),
+        ({"num_waits": 1}, 100, range(50, 80)),
+        ({"min_thinking_tokens": 70}, 100, range(70, 90)),
+    ],
+)
+def test_an_answer_of_no_stated_size_gets_what_thinking_leaves(
+    engine: Any, arguments: dict[str, Any], total: int, thinking: Any
+) -> None:
+    asked = read_fields(arguments)
+    assert asked is not None
+    plan = asked.plan(engine.tokens, CONTEXT, engine.tokens.open_ids, total)
+    assert plan.completion_tokens == total
+    assert plan.budget.max_tokens in (thinking if isinstance(thinking, range) else [thinking])
+
+
+def test_a_total_without_room_for_an_answer_and_a_minimum_above_it_are_said_in_the_clients_names(engine: Any) -> None:
+    validator = Validator(Config(Path(engine.tokenizer.name_or_path)))
+    with pytest.raises(InputError, match="^max_tokens is 3, which leaves no room") as refused:
+        validator.validate({"max_thinking_tokens": 5}, max_tokens=3)
+    assert refused.value.where == "max_tokens"
+    with pytest.raises(InputError, match="^min_thinking_tokens is 300") as refused:
+        validator.validate({"min_thinking_tokens": 300})
 
 
 def test_unlimited_thinking_leaves_room_for_the_answer_within_max_tokens(engine: Any) -> None:

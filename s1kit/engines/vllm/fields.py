@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any
 
@@ -27,8 +27,18 @@ FIELDS = (
 REQUEST_FIELD = "s1kit_request"
 """Set by the engine `vllm:`, which hands its plans over in memory."""
 
-_DEFAULT_ANSWER_TOKENS = 256
-_VLLMS_OWN = {"thinking_token_budget"}
+_OTHER_NAMES = (
+    "thinking_token_budget",
+    "thinking_budget",
+    "thinking_budget_tokens",
+    "budget",
+    "budget_tokens",
+    "reasoning_effort",
+    "reasoning",
+    "thinking",
+    "enable_thinking",
+)
+"""Names for a budget elsewhere; here they would be ignored, so they are refused."""
 _PLACES = {
     "budget.max_tokens": "max_thinking_tokens",
     "budget.min_tokens": "min_thinking_tokens",
@@ -44,7 +54,8 @@ class Asked:
     """The budget of one vLLM request."""
 
     budget: ThinkingBudget
-    answer_tokens: int
+    answer_tokens: int | None
+    """Kept for the answer; None: by the room there is, as `s1kit serve` does."""
     wait: str | tuple[str, ...] | None
     closing_phrase: str | None
     loop_guard: bool
@@ -69,7 +80,7 @@ class Asked:
         request = Request(
             question="",
             budget=self.budget,
-            answer_tokens=self.answer_tokens,
+            answer_tokens=self.answer_tokens or self._reserve(tokens, room - len(whole)),
             temperature=temperature,
             seed=seed,
             wait=self.wait,
@@ -77,11 +88,27 @@ class Asked:
             loop_guard=self.loop_guard,
         )
         try:
-            return make_plan(request, tokens, room, whole)
+            plan = make_plan(request, tokens, room, whole)
+            # Where no size of the answer was stated, it may take what thinking leaves.
+            return plan if self.answer_tokens else replace(plan, completion_tokens=room - len(whole))
         except InputError as error:
+            if error.where == "request.answer_tokens" and self.answer_tokens is None:
+                what = f"max_tokens is {max_tokens}, which leaves no room for an answer after the end of thinking"
+                raise InputError(what, where="max_tokens", fix="Raise it, or shorten the prompt.") from error
             place = _PLACES.get(error.where)
-            where = f"vllm_xargs.{place}" if place else error.where
-            raise InputError(error.what, where=where, fix=error.fix) from error
+            if place is None:
+                raise
+            what = error.what.replace(error.where.rpartition(".")[2], place, 1)
+            raise InputError(what, where=f"vllm_xargs.{place}", fix=error.fix) from error
+
+    def _reserve(self, tokens: TokenFormat, room: int) -> int:
+        """Tokens kept for an answer of no stated size: what it needs at least, more where thinking is unbounded."""
+        closing = tokens.format.closing_phrase if self.closing_phrase is None else self.closing_phrase
+        least = len(tokens.phrase_ids(closing, "request.closing_phrase")) + 1
+        if self.budget.max_tokens != UNLIMITED:
+            return least
+        close = len(tokens.lead_ids) + len(tokens.end_ids)
+        return max(least, min(room // 4, 1024, room - close - self.budget.min_tokens))
 
 
 def asks(arguments: Mapping[str, Any] | None) -> bool:
@@ -99,7 +126,13 @@ def read_fields(arguments: Mapping[str, Any]) -> Asked | None:
 Give an integer.
     """
     ours = {k: v for k, v in arguments.items() if k in FIELDS}
-    for key in arguments.keys() - ours.keys() - _VLLMS_OWN:
+    for key in arguments.keys() - ours.keys():
+        if key in _OTHER_NAMES:
+            raise InputError(
+                f"{key} is not read here",
+                where=f"vllm_xargs.{key}",
+                fix="Give max_thinking_tokens, a number of tokens.",
+            )
         # Another plugin's own keys are none of our business, unless the request speaks to us.
         if get_close_matches(key, FIELDS, n=1, cutoff=0.75) or (ours and ("thinking" in key or "wait" in key)):
             raise InputError(f"unknown field {key!r}", where=f"vllm_xargs.{key}", fix=nearest(key, FIELDS))
@@ -127,11 +160,27 @@ Give an integer.
         )
     return Asked(
         ThinkingBudget(UNLIMITED if most == -1 else most, least, num_waits),
-        _whole(ours, "answer_tokens", _DEFAULT_ANSWER_TOKENS, at_least=1),
+        _whole(ours, "answer_tokens", 0, at_least=1) if "answer_tokens" in ours else None,
         _wait(ours.get("wait")),
         _text(ours, "closing_phrase"),
         _truth(ours, "loop_guard", default=True),
     )
+
+
+def refuse_unforced(params: Any) -> None:
+    """Raises InputError for parameters of vLLM that act on thinking and answer as if they were one text."""
+    for name, value, fix in (
+        ("structured_outputs", getattr(params, "structured_outputs", None), "Leave response_format out."),
+        ("stop", getattr(params, "stop", None), "They would end thinking, too: cut the answer yourself."),
+        ("stop_token_ids", getattr(params, "stop_token_ids", None), "They would end thinking, too."),
+        ("min_tokens", getattr(params, "min_tokens", None), "Give vllm_xargs.min_thinking_tokens."),
+    ):
+        if value:
+            raise InputError(
+                f"{name} does not go together with a thinking budget in vLLM",
+                where=name,
+                fix=f"{fix} Or put s1kit serve --upstream in front, where it holds for the answer.",
+            )
 
 
 def _whole(values: Mapping[str, Any], name: str, default: int, at_least: int | None = None) -> int:

@@ -24,7 +24,7 @@ import torch
 
 from s1kit.engines.batch_processor import BatchLogitsProcessor, SlotState
 from s1kit.engines.steering import Memory, Refused, Steered
-from s1kit.engines.vllm.fields import REQUEST_FIELD, asks, read_fields
+from s1kit.engines.vllm.fields import REQUEST_FIELD, asks, read_fields, refuse_unforced
 from s1kit.engines.vllm.setting import Setting, setting_of_caller
 from s1kit.errors import InputError
 from s1kit.forcing.plan import Plan
@@ -83,6 +83,8 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             _plan_in_memory(arguments[REQUEST_FIELD])
             return
         asked = read_fields(arguments)
+        if asked is not None:
+            refuse_unforced(sampling_params)
         setting = setting_of_caller() if asked is not None else None
         if asked is not None and setting is not None:
             # The prompt is not known here; one of nothing but the opening delimiter is the shortest there is.

@@ -313,7 +313,7 @@ def test_what_is_found_out_too_late_for_an_http_error_is_said_in_the_completion(
     while eos not in late.output:
         runner.step(engine)
     said = engine.tokenizer.decode(late.output)
-    assert said.startswith("s1kit refused this request: min_tokens is 300")
+    assert said.startswith("s1kit refused this request: min_thinking_tokens is 300")
     assert "vllm_xargs.min_thinking_tokens" in said
 
 
@@ -424,10 +424,10 @@ def test_an_answer_of_no_stated_size_gets_what_thinking_leaves(
 
 def test_a_total_without_room_for_an_answer_and_a_minimum_above_it_are_said_in_the_clients_names(engine: Any) -> None:
     validator = Validator(Config(Path(engine.tokenizer.name_or_path)))
-    with pytest.raises(InputError, match="^max_tokens is 3, which leaves no room") as refused:
+    with pytest.raises(InputError, match=r"^max_tokens is 3, which leaves no room") as refused:
         validator.validate({"max_thinking_tokens": 5}, max_tokens=3)
     assert refused.value.where == "max_tokens"
-    with pytest.raises(InputError, match="^min_thinking_tokens is 300") as refused:
+    with pytest.raises(InputError, match=r"^min_thinking_tokens is 300") as refused:
         validator.validate({"min_thinking_tokens": 300})
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ pytest.importorskip("starlette")
 
 import httpx
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol
 
@@ -31,10 +34,19 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": str(size).encode()})
 
 
+PARSERS = {"httptools": HttpToolsProtocol, "h11": H11Protocol}
+
+
+@pytest.fixture(params=PARSERS)
+def bounded(request: pytest.FixtureRequest) -> Any:
+    """Serves with limits, with one of uvicorn's parsers."""
+    return partial(_bounded, PARSERS[request.param])
+
+
 @contextmanager
-def bounded(**limits: Any) -> Iterator[tuple[int, ConnectionLimits]]:
+def _bounded(parser: Any, **limits: Any) -> Iterator[tuple[int, ConnectionLimits]]:
     given = ConnectionLimits(**limits)
-    config = uvicorn.Config(echo, port=0, log_config=None, lifespan="off", http=bounded_protocol(given))
+    config = uvicorn.Config(echo, port=0, log_config=None, lifespan="off", http=bounded_protocol(given, parser))
     server = uvicorn.Server(config)
     thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
@@ -75,7 +87,7 @@ async def exchange(port: int, *parts: bytes) -> bytes:
 HEAD = b"POST / HTTP/1.1\r\nHost: x\r\n"
 
 
-def test_a_header_without_an_end_is_refused_and_others_are_answered_meanwhile() -> None:
+def test_a_header_without_an_end_is_refused_and_others_are_answered_meanwhile(bounded: Any) -> None:
     with bounded() as (port, _), httpx.Client(trust_env=False) as client:
         got = asyncio.run(exchange(port, HEAD, b"X: ", *(b"a" * (1 << 16),) * 200))
         # A client that still writes may see the connection reset before it reads the reply.
@@ -88,12 +100,12 @@ def test_a_header_without_an_end_is_refused_and_others_are_answered_meanwhile() 
 @pytest.mark.parametrize(
     "parts", [(), (b"GET / HT",), (HEAD,), (HEAD + b"Content-Length: 50\r\n\r\n", b"abc")], ids=lambda p: str(len(p))
 )
-def test_a_request_that_does_not_arrive_in_time_is_ended(parts: tuple[bytes, ...]) -> None:
+def test_a_request_that_does_not_arrive_in_time_is_ended(bounded: Any, parts: tuple[bytes, ...]) -> None:
     with bounded(header_seconds=0.2, body_seconds=0.2) as (port, _):
         assert asyncio.run(exchange(port, *parts)).startswith(b"HTTP/1.1 408")
 
 
-def test_what_arrives_in_time_is_answered_however_it_is_cut_and_large_bodies_are_no_headers() -> None:
+def test_what_arrives_in_time_is_answered_however_it_is_cut_and_large_bodies_are_no_headers(bounded: Any) -> None:
     with bounded(header_seconds=20, body_seconds=20) as (port, limits), httpx.Client(trust_env=False) as client:
         for _ in range(3):
             reply = client.post(f"http://127.0.0.1:{port}/", content=b"x" * 3_000_000)
@@ -104,7 +116,7 @@ def test_what_arrives_in_time_is_answered_however_it_is_cut_and_large_bodies_are
         assert limits.unfinished_bytes == 0
 
 
-def test_bodies_that_never_end_are_bounded_together_and_their_memory_is_given_back() -> None:
+def test_bodies_that_never_end_are_bounded_together_and_their_memory_is_given_back(bounded: Any) -> None:
     async def main(port: int) -> list[bytes]:
         head = HEAD + b"Content-Length: 999999999\r\n\r\n"
         return await asyncio.gather(*(exchange(port, head, b"x" * 600_000) for _ in range(6)))
@@ -119,7 +131,7 @@ def test_bodies_that_never_end_are_bounded_together_and_their_memory_is_given_ba
         assert limits.unfinished_bytes == 0
 
 
-def test_more_connections_than_allowed_are_refused_and_those_that_are_open_go_on() -> None:
+def test_more_connections_than_allowed_are_refused_and_those_that_are_open_go_on(bounded: Any) -> None:
     async def main(port: int) -> None:
         idle = [await asyncio.open_connection("127.0.0.1", port) for _ in range(5)]
         await asyncio.sleep(0.1)
@@ -133,3 +145,27 @@ def test_more_connections_than_allowed_are_refused_and_those_that_are_open_go_on
 
     with bounded(max_connections=5) as (port, _):
         asyncio.run(main(port))
+
+
+def test_connections_that_say_nothing_cost_no_parser_and_end_in_time(bounded: Any) -> None:
+    async def main(port: int) -> list[bytes]:
+        streams = [await asyncio.open_connection("127.0.0.1", port) for _ in range(40)]
+        async with asyncio.timeout(10):
+            replies = await asyncio.gather(*(reader.read() for reader, _ in streams))
+        for _, writer in streams:
+            writer.close()
+        return replies
+
+    with bounded(header_seconds=0.3) as (port, _):
+        assert all(reply.startswith(b"HTTP/1.1 408") for reply in asyncio.run(main(port)))
+
+
+def test_a_server_that_stops_closes_silent_connections(bounded: Any) -> None:
+    async def connect(port: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        return await asyncio.open_connection("127.0.0.1", port)
+
+    with asyncio.Runner() as runner:
+        with bounded() as (port, _):
+            reader, writer = runner.run(connect(port))
+        assert runner.run(asyncio.wait_for(reader.read(), 10)) == b""
+        writer.close()

@@ -1,7 +1,8 @@
 """Limits of connections that must hold before a request is a request: bytes and seconds of headers and bodies.
 
 uvicorn bounds neither the time that a client takes nor, with httptools, the size of a header, which its parser joins in
-quadratic time. These limits are kept here, on every read, whichever parser is installed.
+quadratic time. These limits are kept here, on every read, whichever parser is installed. A connection gets its parser
+with its first byte, so that thousands that say nothing cost little, and whoever connects after them is answered soon.
 """
 
 from __future__ import annotations
@@ -38,20 +39,78 @@ else:
     _Protocol = AutoHTTPProtocol
 
 
-def bounded_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
-    """The class of uvicorn's HTTP connections, with limits."""
+def bounded_protocol(limits: ConnectionLimits, parser: type[asyncio.Protocol] = _Protocol) -> type[asyncio.Protocol]:
+    """The class of uvicorn's HTTP connections, with limits. `parser` is one of uvicorn's own."""
+    bounded = _with_limits(limits, parser)
 
-    class BoundedProtocol(_Protocol):  # type: ignore[misc]
+    class SilentConnection(asyncio.Protocol):
+        """A connection before its first byte."""
+
+        __slots__ = ("_given", "_timer", "_transport")
+
+        def __init__(self, **given: Any) -> None:
+            self._given = given
+
+        def connection_made(self, transport: Any) -> None:
+            self._transport = transport
+            connections = self._given["server_state"].connections
+            connections.add(self)
+            if len(connections) > limits.max_connections:
+                self._timer = None
+                _refuse(transport, 503, "too many connections")
+            else:
+                loop = self._given["_loop"] or asyncio.get_running_loop()
+                self._timer = loop.call_later(limits.header_seconds, _refuse, transport, 408, _TOO_SLOW)
+
+        def data_received(self, data: bytes) -> None:
+            self._leave()
+            if self._transport.is_closing():
+                return
+            protocol = bounded(**self._given)
+            self._transport.set_protocol(protocol)
+            protocol.connection_made(self._transport)
+            protocol.data_received(data)
+
+        def connection_lost(self, _: Exception | None) -> None:
+            self._leave()
+
+        def shutdown(self) -> None:
+            """Called by uvicorn when it stops."""
+            self._transport.close()
+
+        def _leave(self) -> None:
+            self._given["server_state"].connections.discard(self)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return SilentConnection
+
+
+_TOO_SLOW = "the request did not arrive in time"
+
+
+def _refuse(transport: asyncio.Transport, status: int, why: str, has_replied: bool = False) -> None:
+    """Answer with an error, unless a reply has begun, and close."""
+    log("connection refused", level=30, status=status, why=why)
+    if transport.is_closing():
+        return
+    if not has_replied:
+        body = f'{{"error": {{"message": "{why}.", "type": "invalid_request_error", "param": null}}}}'
+        head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+    transport.close()
+
+
+def _with_limits(limits: ConnectionLimits, parser: Any) -> Any:
+    class BoundedProtocol(parser):  # type: ignore[misc]
         _timer: asyncio.TimerHandle | None = None
         _num_header_bytes = 0
         _num_body_bytes = 0
 
         def connection_made(self, transport: asyncio.Transport) -> None:
             super().connection_made(transport)
-            if len(self.connections) > limits.max_connections:
-                self._refuse(503, "too many connections")
-            else:
-                self._start_timer(limits.header_seconds)
+            self._start_timer(limits.header_seconds)
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._stop_timer()
@@ -93,7 +152,7 @@ def bounded_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
 
         def _start_timer(self, seconds: float) -> None:
             self._stop_timer()
-            self._timer = self.loop.call_later(seconds, self._refuse, 408, "the request did not arrive in time")
+            self._timer = self.loop.call_later(seconds, self._refuse, 408, _TOO_SLOW)
 
         def _stop_timer(self) -> None:
             if self._timer is not None:
@@ -101,14 +160,7 @@ def bounded_protocol(limits: ConnectionLimits) -> type[asyncio.Protocol]:
                 self._timer = None
 
         def _refuse(self, status: int, why: str) -> None:
-            """Answer with an error, unless a reply has begun, and close."""
             self._stop_timer()
-            log("connection refused", level=30, status=status, why=why)
-            if not self.transport.is_closing():
-                if self.cycle is None or not self.cycle.response_started:
-                    body = f'{{"error": {{"message": "{why}.", "type": "invalid_request_error", "param": null}}}}'
-                    head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
-                    self.transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
-                self.transport.close()
+            _refuse(self.transport, status, why, self.cycle is not None and self.cycle.response_started)
 
     return BoundedProtocol

@@ -51,7 +51,7 @@ def _curve_on(axes: Axes, findings: Findings, preset: Width) -> None:
     tokens = [p.tokens for p in _all_points(findings)] + [n.thinking_tokens or 0 for n in numbers]
     place = token_axis(axes, [t for t in tokens if t > 0])
     if findings.by_budget_with_waits:
-        draw_line(axes, findings.by_budget_with_waits, "both", place, band=False, style=(0, (1, 2.2)))
+        draw_line(axes, findings.by_budget_with_waits, "both", place, is_main=False, style=(0, (1, 2.2)))
     if findings.by_votes:
         draw_line(axes, findings.by_votes, "votes", place)
     if findings.by_budget:
@@ -105,7 +105,12 @@ def _name_points(axes: Axes, findings: Findings, place: Callable[[float], float]
         write(point, f"{point.votes}", "votes", (0, -15))
 
 
-def _legend(axes: Axes, findings: Findings, preset: Width) -> None:
+PANEL_LINES = ("waits", "budget", "votes")
+"""The lines that a panel has."""
+
+
+def _legend(axes: Axes, findings: Findings, preset: Width, of: Sequence[str] = ()) -> None:
+    """Names the lines that are there, or those `of` them."""
     entries = [
         (bool(findings.by_waits), "waits", "Waits under the largest budget (0, 1, 2, ...)"),
         (bool(findings.by_budget), "budget", "thinking budget, stopping when it wants"),
@@ -116,12 +121,14 @@ def _legend(axes: Axes, findings: Findings, preset: Width) -> None:
     ]
     from matplotlib.lines import Line2D
 
-    shown = [(colour, text) for is_there, colour, text in entries if is_there]
+    shown = [(colour, text) for is_there, colour, text in entries if is_there and (not of or colour in of)]
+    if of:
+        shown = [(colour, {"waits": "Waits", "budget": "budget", "votes": "votes"}[colour]) for colour, _ in shown]
     handles = [Line2D([], [], color=COLOURS[colour], linewidth=2.4) for colour, _ in shown]
     axes.legend(
         handles,
         [text for _, text in shown],
-        **({"loc": "upper left"} if preset == "page" else ABOVE),
+        **({"loc": "upper left"} if preset == "page" or of else ABOVE),
         frameon=False,
         fontsize="small",
         labelcolor=COLOURS["ink"],
@@ -155,7 +162,7 @@ def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]], preset: 
     with canvas(8.6, 5.2, preset=preset) as (figure, (axes,)):
         place = token_axis(axes, [p.tokens for _, _, points, _ in shown for p in points if p.tokens > 0])
         for _, colour, points, style in shown:
-            draw_line(axes, points, colour, place, band=False, style=style if len(points) > 1 else "None")
+            draw_line(axes, points, colour, place, is_main=False, style=style if len(points) > 1 else "None")
         axes.set_ylim(0, 100)
         axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
         axes.set_xlabel("thinking tokens a question, all draws together, average (log scale)")
@@ -205,7 +212,9 @@ def draw_panels(findings: Findings) -> Callable[..., Any]:
         with canvas(8.6, rows * height, panels=len(sources), rows=rows, preset=preset) as (figure, all_axes):
             for axes, source in zip(all_axes, sources, strict=True):
                 _panel_on(axes, findings, source)
-            all_axes[0].set_yticks(range(0, 101, 25), [f"{y} %" for y in range(0, 101, 25)])
+                axes.set_yticks(range(0, 101, 25), [f"{y} %" for y in range(0, 101, 25)])
+                axes.tick_params(labelleft=True)
+            _legend(all_axes[0], findings, preset, PANEL_LINES)
             figure.supxlabel("thinking tokens a question, average", color=COLOURS["muted"], fontsize="small")
             figure.tight_layout(pad=0.8)
             yield figure
@@ -237,7 +246,7 @@ def _panel_on(axes: Axes, findings: Findings, source: str) -> None:
     place = token_axis(axes, [t for t in [*tokens, *(n.thinking_tokens or 0 for n in numbers)] if t > 0])
     for colour, points in series:
         if points:
-            draw_line(axes, points, colour, place, band=colour != "votes")
+            draw_line(axes, points, colour, place, is_main=colour != "votes")
     for i, point in enumerate(others):
         draw_other_model(axes, point, f"m{1 + i % 6}", place)
     draw_numbers(axes, numbers, place, height=NAMED_PANEL)

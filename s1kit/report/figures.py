@@ -171,19 +171,22 @@ def draw_line(
     points: Sequence[Point],
     colour: str,
     place: Callable[[float], float],
-    band: bool = True,
+    is_main: bool = True,
     style: Any = "-",
 ) -> None:
+    """Points as a line with the band of their intervals; what is not the main line is thinner and paler."""
     ordered = sorted(points, key=lambda p: p.tokens)
     x = [place(p.tokens) for p in ordered]
     y = [100 * p.estimate.value for p in ordered]
     hue = COLOURS[colour]
-    if band:
-        low = [100 * p.estimate.low for p in ordered]
-        high = [100 * p.estimate.high for p in ordered]
-        axes.fill_between(x, low, high, color=hue, alpha=0.13, linewidth=0)
-    axes.plot(x, y, color=hue, linewidth=2.0 if band else 1.4, linestyle=style, zorder=3)
-    axes.plot(x, y, "o", color=hue, markersize=5.5 if band else 4.5, markeredgecolor=COLOURS["paper"], zorder=4)
+    low = [100 * p.estimate.low for p in ordered]
+    high = [100 * p.estimate.high for p in ordered]
+    if len(ordered) > 1:
+        axes.fill_between(x, low, high, color=hue, alpha=0.13 if is_main else 0.07, linewidth=0)
+    else:
+        axes.vlines(x, low, high, color=hue, linewidth=1, alpha=0.6)
+    axes.plot(x, y, color=hue, linewidth=2.0 if is_main else 1.4, linestyle=style, zorder=3)
+    axes.plot(x, y, "o", color=hue, markersize=5.5 if is_main else 4.5, markeredgecolor=COLOURS["paper"], zorder=4)
 
 
 def draw_baseline(axes: Axes, point: Point) -> None:

@@ -146,8 +146,10 @@ class Distill(Config):
     """`{ input = 0.55, output = 2.19 }` in dollars per million tokens, "unknown" or "free"; empty: from the table."""
     prices: str = ""
     """A file of `[[price]]` entries that goes before the published prices; docs/teachers.md shows its form."""
-    base_url: str = ""
-    """Where the provider listens, if not at its own address."""
+    base_url: str | list[str] = ""
+    """Where the provider listens, if not at its own address; several servers of one model share the requests."""
+    headers: dict[str, str] = Field(default_factory=dict)
+    """Further HTTP headers; a value `env:NAME` is read from the environment."""
     key_file: str = ""
     """A file that holds the key; empty: the environment, e.g. GEMINI_API_KEY."""
     retry: list[str] = Field(default_factory=list)

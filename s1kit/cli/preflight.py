@@ -232,6 +232,7 @@ def _distill(recipe: Recipe, found: _Collected) -> None:
                 config.teacher,
                 "distill.teacher",
                 base_url=config.base_url,
+                headers=config.headers,
                 key_file=config.key_file,
                 price=config.price,
                 prices_path=config.prices,

@@ -60,20 +60,23 @@ def check_chat(
     reference: str,
     where: str,
     *,
-    base_url: str = "",
+    base_url: str | list[str] = "",
+    headers: dict[str, str] | None = None,
     key_file: str = "",
     price: str | dict[str, float] = "",
     prices_path: str = "",
 ) -> None:
     """Raises InputError for an unknown provider, a missing key or a model without a price. Nothing is sent."""
     from s1kit.providers.catalog import find_model
-    from s1kit.providers.keys import find_key
+    from s1kit.providers.keys import find_key, read_headers
     from s1kit.providers.money import price_of
 
     if prices_path and not Path(prices_path).is_file():
         raise InputError(f"there is no file of prices {prices_path!r}", where=where, fix="Give a TOML file of prices.")
-    model = find_model(reference, base_url)
-    find_key(model, key_file)
+    urls = [base_url] if isinstance(base_url, str) else base_url
+    model = [find_model(reference, url) for url in urls or [""]][-1]
+    find_key(model, key_file, headers)
+    read_headers(headers or {})
     price_of(model, setting=price, prices_path=prices_path)
 
 

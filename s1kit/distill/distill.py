@@ -46,6 +46,7 @@ NOT_PART_OF_THE_RESULT = {
     "price",
     "prices",
     "base_url",
+    "headers",
     "key_file",
     "journal",
     "retry",

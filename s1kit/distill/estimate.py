@@ -12,7 +12,7 @@ from random import Random
 
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.open_teacher import open_teacher
-from s1kit.providers.catalog import find_model
+from s1kit.providers.catalog import find_model, first_url
 from s1kit.providers.chat import Problem
 from s1kit.providers.money import price_of
 from s1kit.providers.sync import in_parallel, run_async
@@ -90,7 +90,7 @@ def estimate_traces(recipe: Recipe, num_questions: int | None) -> list[str]:
     if not config.teacher.startswith("chat:"):
         return [f"teacher {config.teacher}: decoded here, at no price"]
     lines = [f"teacher {config.teacher}: {terms_of(config.teacher).sentence}"]
-    model = find_model(config.teacher, config.base_url)
+    model = find_model(config.teacher, first_url(config.base_url))
     price = price_of(model, setting=config.price, prices_path=config.prices)
     num = 1000 if num_questions is None else num_questions
     requests = num * config.num_traces

@@ -110,6 +110,7 @@ def _open_chat(recipe: Recipe) -> Asked:
             journal,
             parameters=parameters(settings),
             base_url=settings.base_url,
+            headers=settings.headers,
             key_file=settings.key_file,
             price=settings.price,
             prices_path=settings.prices,

@@ -89,6 +89,11 @@ def find_model(reference: str, base_url: str = "") -> Model:
     return Model(provider, name, _wire(provider), url, needs_key=is_own)
 
 
+def first_url(base_url: str | list[str]) -> str:
+    """Of several servers of one model, which cost the same."""
+    return base_url if isinstance(base_url, str) else next(iter(base_url), "")
+
+
 def _wire(provider: str) -> Wire:
     match provider:
         case "gemini":

@@ -17,12 +17,13 @@ from typing import Any
 
 from s1kit.errors import WorkFailed
 from s1kit.journal import Entry, Journal
+from s1kit.providers.balance import Balance
 from s1kit.providers.catalog import Model, find_model
 from s1kit.providers.chat import Call, ChatRequest, Message, Parameters, Problem, Reply, Stopped
 from s1kit.providers.classify import problem_in
 from s1kit.providers.http import Answer, Http, to_json
 from s1kit.providers.kept import Books, Tally
-from s1kit.providers.keys import Secret, find_key
+from s1kit.providers.keys import Secret, find_key, read_headers
 from s1kit.providers.money import Price, price_of
 from s1kit.providers.patience import Attempts, Patience
 from s1kit.providers.rate_limits import watch_queue
@@ -47,10 +48,17 @@ class Client:
         throttle: Throttle,
         timeout_seconds: float = 1800.0,
         stream: bool = True,
+        base_urls: Sequence[str] = (),
+        headers: Mapping[str, str] | None = None,
     ) -> None:
         self.model, self.journal, self.parameters = model, journal, parameters
         self.spend_cap, self.throttle, self.price, self.tally = spend_cap, throttle, price, Tally()
-        self.http = Http(model.base_url, model.wire.headers(secret.reveal()), secret, timeout_seconds)
+        sent = {**model.wire.headers(secret.reveal()), **(headers or {})}
+        secret = secret.also(*(headers or {}).values())
+        self.servers = [Http(url, sent, secret, timeout_seconds) for url in base_urls or (model.base_url,)]
+        self.http = self.servers[0]
+        """The one that batches are sent to."""
+        self._balance = Balance(self.servers)
         self.books = Books(model, journal, price, spend_cap, self.tally)
         self.only_journal = False
         """Whether to send nothing: a request that the journal does not know is a Problem."""
@@ -62,7 +70,8 @@ class Client:
         self._watcher: asyncio.Task[None] | None = None
 
     async def __aenter__(self) -> Client:
-        await self.http.__aenter__()
+        for http in self.servers:
+            await http.__aenter__()
         if self.model.kind == "compatible":
             self._watcher = asyncio.create_task(watch_queue(self._metrics, self.throttle.queue_seen))
         return self
@@ -74,7 +83,8 @@ class Client:
     async def __aexit__(self, *_: object) -> None:
         if self._watcher is not None:
             self._watcher.cancel()
-        await self.http.__aexit__()
+        for http in self.servers:
+            await http.__aexit__()
 
     def request(self, messages: Sequence[Message], draw: int = 0) -> ChatRequest:
         return ChatRequest(self.model.provider, self.model.name, tuple(messages), self.parameters, draw)
@@ -172,7 +182,8 @@ class Client:
         self.tally.sent += 1
         reservation.may_be_charged = True  # until it is known how it went
         try:
-            answer = await self.http.stream(call.path, to_json(call.body), self.model.wire.assembler())
+            body = to_json(call.body)
+            answer = await self._balance.send(lambda http: http.stream(call.path, body, self.model.wire.assembler()))
             if (problem := problem_in(answer.body, answer.raw)) is not None:
                 problem.text, problem.raw = self.http.hide(problem.text), answer.raw
                 raise problem
@@ -207,7 +218,8 @@ def open_client(
     journal: Journal,
     *,
     parameters: Parameters | None = None,
-    base_url: str = "",
+    base_url: str | Sequence[str] = "",
+    headers: Mapping[str, str] | None = None,
     key_file: str = "",
     price: str | dict[str, float] = "",
     prices_path: str = "",
@@ -219,21 +231,26 @@ def open_client(
 ) -> Client:
     """A client of the model that `chat:<provider>/<model>` names.
 
-    `run` names the run whose cap it counts against; empty: one of its own. Raises InputError for an unknown provider,
-    a missing key, a model without a price. An `async with` opens it.
+    Several base URLs are servers of the same model, balanced by what is in flight. A header's value `env:NAME` is read
+    from the environment. `run` names the run whose cap it counts against; empty: one of its own. Raises InputError for
+    an unknown provider, a missing key, a model without a price. An `async with` opens it.
     """
-    model = find_model(reference, base_url)
+    urls = [base_url] if isinstance(base_url, str) else list(base_url)
+    models = [find_model(reference, url) for url in urls or [""]]
+    model = models[0]
     known_price = price_of(model, setting=price, prices_path=prices_path)
     return Client(
         model,
         journal,
         parameters=parameters or Parameters(),
-        secret=find_key(model, key_file),
+        secret=find_key(model, key_file, headers or {}),
         price=known_price,
         spend_cap=SpendCap(known_price, cap_usd, journal.ledger, run),
         throttle=Throttle(throttle or ThrottleSettings()),
         timeout_seconds=timeout_seconds,
         stream=stream,
+        base_urls=[each.base_url for each in models],
+        headers=read_headers(headers or {}),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -66,7 +68,39 @@ class Secret:
         return self.hide_in(text).encode("latin-1")
 
 
-def find_key(model: Model, key_file: str = "") -> Secret:
+IS_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)
+"""Names of headers whose values must not stand in a recipe."""
+
+
+def read_headers(given: Mapping[str, str]) -> dict[str, str]:
+    """Headers of the user's own, with `env:NAME` read from the environment.
+
+    Raises InputError for a variable that is not set, and for a secret that stands in the recipe, which is kept in
+    receipts.
+    """
+    found = {}
+    for name, value in given.items():
+        if value.startswith("env:"):
+            variable = value.removeprefix("env:")
+            if not (value := os.environ.get(variable, "").strip()):
+                raise InputError(
+                    f"the environment has no {variable}", where=f"distill.headers.{name}", fix=f"Set {variable}."
+                )
+        elif IS_SECRET.search(name):
+            raise InputError(
+                f"the header {name} holds a secret in plain text",
+                where=f"distill.headers.{name}",
+                fix='Put it into the environment and write "env:NAME".',
+            )
+        if not value.isprintable() or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
+            raise InputError(
+                "this cannot be an HTTP header", where=f"distill.headers.{name}", fix="Mend its name or value."
+            )
+        found[name] = value
+    return found
+
+
+def find_key(model: Model, key_file: str = "", headers: Mapping[str, str] | None = None) -> Secret:
     """The key for a model's provider: from the key file if one is named, else from the environment.
 
     A key file holds the key alone, or lines NAME=value with the names of the environment. Raises InputError when the
@@ -78,7 +112,7 @@ def find_key(model: Model, key_file: str = "") -> Secret:
     for name in names:
         if value := os.environ.get(name, "").strip():
             return Secret(value)
-    if model.needs_key:
+    if model.needs_key and not any(IS_SECRET.search(name) for name in headers or ()):
         raise InputError(
             f"there is no key for {model.provider}",
             where=model.reference,

@@ -162,3 +162,18 @@ def test_tokens_of_thinking_outside_the_completion_are_reconciled_by_the_total()
 def test_a_whole_reply_is_whole_in_any_server_s_words(reason: str) -> None:
     body = {"choices": [{"message": {"content": "4"}, "finish_reason": reason}]}
     assert read_reply(WIRES["openai"], body).finish_reason == "stop"
+
+
+def test_an_error_that_gemini_wraps_into_a_list_is_judged_by_what_it_says() -> None:
+    """Gemini's streaming endpoint answers errors as a list of one object."""
+    error = {"error": {"code": 429, "message": "Quota exceeded", "status": "RESOURCE_EXHAUSTED"}}
+    details = [{"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "7s"}]
+    error["error"]["details"] = details  # type: ignore[index]
+    raw = json.dumps([error]).encode()
+    body = parse_body(raw)
+    assert body is not None
+    assert kind_of_status(429, body) == "rate"
+    assert retry_after({}, body) == 7.0
+    problem = problem_in(body, raw)
+    assert problem is not None
+    assert (problem.kind, problem.text) == ("rate", "Quota exceeded")

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from s1kit.providers.chat import Stopped
-from s1kit.providers.rate_limits import limit_in_headers, seconds_in
+from s1kit.providers.rate_limits import Rounds, limit_in_headers, seconds_in
 from s1kit.providers.throttle import Throttle, ThrottleSettings
 from tests.virtual_time import run_virtually
 
@@ -273,3 +273,25 @@ def test_anthropic_s_headers_are_read() -> None:
     )
     assert seen is not None
     assert (seen.limit, seen.remaining, seen.reset_seconds) == (50.0, 0, 0.0)
+
+
+@pytest.mark.parametrize(
+    ("more", "slower", "goes_back"),
+    [
+        (1.05, 1.4, True),  # hardly more tokens a second, and each much slower: the server is full
+        (1.2, 1.4, False),  # slower, but more comes out of it
+        (1.05, 1.1, False),  # no more of them, but none slower: something else holds them back
+    ],
+)
+def test_more_in_flight_is_taken_back_only_where_it_brings_slower_replies_and_no_more_of_them(
+    more: float, slower: float, goes_back: bool
+) -> None:
+    def play(rounds: Rounds, start: float, limit: float, tokens: float, seconds: float) -> list[float | None]:
+        """100 replies within ten seconds, of so many tokens a second together, and so many seconds each."""
+        return [rounds.add(start + 0.1 * (n + 1), seconds, int(tokens / 10), limit) for n in range(100)]
+
+    rounds = Rounds(0.0, 10.0)
+    play(rounds, 0.0, 10.0, 10_000.0, 1.0)
+    told = play(rounds, 10.0, 20.0, 10_000.0, 1.0)  # the first round began at the old limit
+    told = play(rounds, 20.0, 20.0, 10_000.0 * more, slower * more)
+    assert ([limit for limit in told if limit is not None] != []) is goes_back, told

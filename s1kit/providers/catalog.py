@@ -90,7 +90,7 @@ def find_model(reference: str, base_url: str = "") -> Model:
 
 
 def first_url(base_url: str | list[str]) -> str:
-    """Of several servers of one model, which cost the same."""
+    """The address that a price is looked up for: several servers of one model cost the same."""
     return base_url if isinstance(base_url, str) else next(iter(base_url), "")
 
 

@@ -78,7 +78,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Rates:
-    """How often something went other than planned in one setting, as shares of its generations."""
+    """Shares of a setting's generations that were cut off, failed, looped or could not be graded."""
 
     cut_off: float
     no_answer: float

@@ -1,4 +1,4 @@
-"""What a set of runs is worth: pure functions of counts. They know nothing about questions, engines or files.
+"""Metrics of a set of runs: pure functions of counts. They know nothing about questions, engines or files.
 
 `control`, `scaling` and `performance` are the paper's three metrics of a method (section 4.1); the rest is what the
 paper's tables leave out.

@@ -91,7 +91,7 @@ def waits_name(num: int) -> str:
 
 
 def said(setting: Setting) -> str:
-    """A setting as a reader would say it.
+    """A setting in words, for tables and figures.
 
     >>> said(Setting(max_tokens=256, num_waits=2))
     '256 tokens, 2 Waits'

@@ -1,4 +1,4 @@
-"""How far to believe a number: intervals and paired tests. Pure functions of outcomes; no question, file or figure.
+"""Confidence intervals and paired tests: pure functions of outcomes; no question, file or figure.
 
 Outcomes are a matrix, questions x repeats, of numbers between 0 and 1 (usually 0 or 1). There are two levels of chance:
 which questions were asked, and what was drawn for each. Repeats of one question stay together when questions are

@@ -13,7 +13,7 @@ from s1kit.errors import InputError, MissingExtra
 from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, base
 from s1kit.train.objective import Objective
-from s1kit.train.world import World
+from s1kit.train.world import World, multiplies_bfloat16
 
 FP8_MULTIPLE = 16
 """Float8 products want every side to be a multiple of this; tokens too, over which the gradients are summed."""
@@ -83,8 +83,12 @@ def plain_name(name: str) -> str:
 
 
 def autocast(train: Train, world: World, objective: nn.Module) -> Any:
-    """bfloat16 for a model that FSDP does not cast."""
-    if train.dtype == "float32" or (world.mesh is not None and hasattr(objective, "unshard")):
+    """bfloat16 for a model that FSDP does not cast, where the device has products for it."""
+    if (
+        train.dtype == "float32"
+        or not multiplies_bfloat16(world.device)
+        or (world.mesh is not None and hasattr(objective, "unshard"))
+    ):
         return nullcontext()
     return torch.autocast(world.device.type, torch.bfloat16)
 
@@ -173,7 +177,7 @@ def _prepare_sharded(train: Train, model_config: Any, seed: int, world: World, m
 def _shard(objective: Objective, train: Train, world: World) -> None:
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-    half = torch.bfloat16 if train.dtype == "bfloat16" else None
+    half = torch.bfloat16 if train.dtype == "bfloat16" and multiplies_bfloat16(world.device) else None
     # Inputs are not cast: a row's weights must stay float32.
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
     options: dict[str, Any] = {"mesh": world.mesh, "mp_policy": policy}

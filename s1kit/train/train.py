@@ -89,7 +89,7 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     from s1kit.train.loop import fit
     from s1kit.train.meter import read_log
     from s1kit.train.shapes import Shape
-    from s1kit.train.world import open_world
+    from s1kit.train.world import multiplies_bfloat16, open_world
 
     named = find_format(train.format)
     tokenizer = load_tokenizer(train.base, train.tokenizer, named)
@@ -107,8 +107,8 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
             make_folder(folder)
             num_steps = len(packing.batches(len(encoded), train.batch_size, train.epochs, train.max_steps, seed))
             check_disk(folder, Shape.of_config(model_config), train, num_steps)
-            if world.device.type == "cpu" and train.dtype == "bfloat16" and not _multiplies_bfloat16():
-                say("train: bfloat16 is slow on this CPU; train.dtype=float32 is not")
+            if train.dtype == "bfloat16" and not multiplies_bfloat16(world.device):
+                say("train: this CPU has no instructions for bfloat16 products; they are computed in float32")
             num = sum(map(len, encoded))
             say(f"train: {len(encoded)} samples of {num:,} tokens, {num // len(encoded)} on average, {train.base}")
         if world.device.type == "cuda":
@@ -124,15 +124,6 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
             write_atomically(folder / CHECKPOINT / "README.md", lambda p: p.write_text(card, encoding="utf-8"))
         world.barrier()
     return Trained(folder / CHECKPOINT, figures, too_long)
-
-
-def _multiplies_bfloat16() -> bool:
-    """Whether this CPU has instructions for bfloat16 products, which make it faster than float32 there (Linux only)."""
-    try:
-        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
-    except OSError:
-        return False
-    return "amx_bf16" in flags or "avx512_bf16" in flags
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -113,3 +114,18 @@ def _place(layout: Layout, device: torch.device, rank: int, size: int) -> World:
         rows = init_device_mesh(device.type, (size // layout.context_parallel, layout.context_parallel))
         group = rows.get_group(1)
     return World(device, rank, size, layout.context_parallel, mesh, group, dist.new_group(backend="gloo"))
+
+
+def multiplies_bfloat16(device: torch.device) -> bool:
+    """Whether bfloat16 products are worth computing on this device.
+
+    Without instructions for them a CPU takes some layouts of matrices 50 times as long as in float32: 512 tokens of a
+    135M model's loss took more than 100 seconds on one AVX2 core.
+    """
+    if device.type != "cpu":
+        return True
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return "amx_bf16" in flags or "avx512_bf16" in flags

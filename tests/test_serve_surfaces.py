@@ -69,6 +69,19 @@ def test_a_message_that_says_nothing_of_thinking_begins_with_its_text(claude: an
     assert counted.input_tokens == reply.usage.input_tokens
 
 
+@pytest.mark.parametrize(("stops", "which"), [(["it"], "it"), (["it", "nowhere"], None)])
+def test_a_message_says_that_a_stop_sequence_ended_it(
+    claude: anthropic.Anthropic, stops: list[str], which: str | None
+) -> None:
+    fields = {"model": "scripted", "max_tokens": 60, "messages": TURN, "stop_sequences": stops}
+    whole = claude.messages.create(**fields)
+    with claude.messages.stream(**fields) as stream:
+        gathered = stream.get_final_message()
+    for reply in (whole, gathered):
+        assert (reply.stop_reason, reply.stop_sequence) == ("stop_sequence", which)
+        assert reply.content[0].text.strip() == "Two"
+
+
 def test_errors_are_anthropics_kinds(claude: anthropic.Anthropic, server: Running) -> None:
     with pytest.raises(anthropic.BadRequestError, match="min_thinking_tokens"):
         claude.messages.create(model="scripted", max_tokens=20, messages=TURN, extra_body={"min_thinking_tokens": 5000})

@@ -197,7 +197,8 @@ class _OneRequest:
         ]
         model = self._server.backend.model
         if self._endpoint == "messages":
-            return MessagesReply(model, choices, asked.prompt_tokens, self._id)
+            stop = asked.jobs[0].plan.request.stop
+            return MessagesReply(model, choices, asked.prompt_tokens, self._id, stop)
         if self._endpoint == "responses":
             return ResponsesReply(model, choices, asked.prompt_tokens, self._id, self._is_summary)
         usage = body.stream_options is not None and body.stream_options.include_usage

@@ -45,6 +45,8 @@ class End:
     finish: Literal["stop", "length"]
     """Why the answer ended."""
     seam: Literal["ids", "text"] = "ids"
+    is_stop_string: bool = False
+    """Whether one of the request's stop strings ended the answer."""
 
 
 @dataclass(frozen=True, slots=True)

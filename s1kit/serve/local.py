@@ -107,7 +107,8 @@ class Local:
                 log("engine failed", level=40, note=generation.note)
                 raise Refusal(500, f"the engine failed: {generation.note}", code="engine_failed")
             is_cut = generation.answer_finish in ("length", "none")
-            yield End(generation.ending if job.plan.thinks else None, "length" if is_cut else "stop")
+            ending = generation.ending if job.plan.thinks else None
+            yield End(ending, "length" if is_cut else "stop", is_stop_string=generation.answer_finish == "stop_string")
         finally:
             del self._open[id(inbox)]
             if generation is None:

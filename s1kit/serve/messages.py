@@ -161,6 +161,8 @@ class MessagesReply:
     choices: list[Choice]
     prompt_tokens: int
     id: str
+    stop_sequences: tuple[str, ...] = ()
+    """Those of the request."""
     _has_begun: bool = False
     _block: str = ""
     """The type of the content block that is open."""
@@ -176,6 +178,15 @@ class MessagesReply:
             "output_tokens_details": {"thinking_tokens": tally.thinking_tokens},
         }
 
+    @property
+    def _ending(self) -> dict[str, Any]:
+        choice, end = self.choices[0], self.choices[0].tally.end
+        if end is None or not end.is_stop_string:
+            return {"stop_reason": _STOP_REASONS[choice.finish_reason], "stop_sequence": None}
+        # Engines do not say which of several ended the answer.
+        only = self.stop_sequences[0] if len(self.stop_sequences) == 1 else None
+        return {"stop_reason": "stop_sequence", "stop_sequence": only}
+
     def _outline(self) -> dict[str, Any]:
         return {"id": f"msg_{self.id}", "type": "message", "role": "assistant", "model": self.model}
 
@@ -189,8 +200,7 @@ class MessagesReply:
         if text or not choice.tool_calls:
             content.append({"type": "text", "text": text})
         content += [_tool_use(call) | {"input": _arguments(call)} for call in choice.tool_calls]
-        ending = {"stop_reason": _STOP_REASONS[choice.finish_reason], "stop_sequence": None}
-        return self._outline() | {"content": content} | ending | {"usage": self._usage, "s1kit": choice.account}
+        return self._outline() | {"content": content} | self._ending | {"usage": self._usage, "s1kit": choice.account}
 
     def chunk(self, choice: Choice, delta: Delta) -> str:
         """The events of one delta; empty where nothing of it is shown."""
@@ -206,9 +216,9 @@ class MessagesReply:
     def tail(self) -> bytes:
         """What follows the content: why it ended, and usage."""
         choice = self.choices[0]
-        delta = {"stop_reason": _STOP_REASONS[choice.finish_reason], "stop_sequence": None}
         return (
-            _event("message_delta", delta=delta, usage=self._usage, s1kit=choice.account) + _event("message_stop")
+            _event("message_delta", delta=self._ending, usage=self._usage, s1kit=choice.account)
+            + _event("message_stop")
         ).encode()
 
     def failed(self, refusal: Refusal) -> bytes:

@@ -106,7 +106,9 @@ class Upstream:
                     if isinstance(piece, Generation):
                         is_cut = piece.answer_finish in ("length", "none")
                         ending = piece.ending if job.plan.thinks else None
-                        yield End(ending, "length" if is_cut else "stop", self.seam)
+                        yield End(
+                            ending, "length" if is_cut else "stop", self.seam, piece.answer_finish == "stop_string"
+                        )
                     else:
                         yield [_delta(piece)]
         except ServerFailed as failure:

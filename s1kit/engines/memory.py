@@ -1,10 +1,15 @@
-"""Whether weights fit into main memory, asked before they are read."""
+"""Main memory: whether weights fit, asked before they are read, and what keys and values may take of it."""
 
 from __future__ import annotations
 
 import os
 
 from s1kit.errors import InputError
+
+
+def share_of_memory(parts: int) -> int:
+    """One part in so many of this machine's main memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // parts
 
 
 def check_fits(num_bytes: int, where: str, fix: str) -> None:

@@ -12,8 +12,10 @@ It looks at every sampled token before the token enters the context, so replacin
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import torch
@@ -94,11 +96,14 @@ class Decoder:
         prefill_tokens: int = 8192,
         expected: tuple[int, int] = (0, 0),
         tokens: TokenFormat | None = None,
+        memory_tokens: int | None = None,
     ) -> None:
         """`expected`: rows and tokens a row, where they are known beforehand; memory is then allocated once.
 
-        `tokens` are needed for requests with a grammar.
+        `tokens` are needed for requests with a grammar. `memory_tokens`: the most that the running rows may come to
+        together, each counted as long as the longest of them; None: no limit.
         """
+        self._memory_tokens = memory_tokens
         self._tokens = tokens
         self._grammars: Grammars | None = None
         self._model = model
@@ -172,36 +177,62 @@ class Decoder:
         num_new = [len(i) for i in ids]
         padded = _padded(ids, num_new)
         cache, positions, mask = self._slots.prepare(num_new)
-        ends = sorted({n - 1 for n in num_new})
-        out = self._model(
-            input_ids=padded.to(self._device),
-            attention_mask=self._masks(positions, mask),
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=torch.tensor(ends, device=self._device),
-        )
+        with self._only_last(num_new) as options:
+            out = self._model(
+                input_ids=padded.to(self._device),
+                attention_mask=self._masks(positions, mask),
+                position_ids=positions,
+                past_key_values=cache,
+                use_cache=True,
+                **options,
+            )
         self._slots.advance(num_new)
-        return self._last(out.logits, ends, num_new)
+        logits: torch.Tensor = out.logits[:, 0, : self._vocabulary_size]
+        return logits
 
-    def _last(self, logits: torch.Tensor, ends: list[int], lengths: Sequence[int]) -> torch.Tensor:
-        """Logits `[row, vocabulary]` at each row's last position, without the padding of the output layer."""
-        logits = logits[:, :, : self._vocabulary_size]
-        if len(ends) == 1:
-            return logits[:, 0]
-        at = torch.tensor([ends.index(length - 1) for length in lengths], device=self._device)
-        return logits[torch.arange(len(lengths), device=self._device), at]
+    @contextmanager
+    def _only_last(self, lengths: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Options of a forward pass whose logits `[row, 1, vocabulary]` are those after each row's last token.
+
+        A vocabulary is far wider than a hidden state. `logits_to_keep` picks the same positions in every row, which for
+        rows of different lengths would be each row's end in all of them; so the output layer is given one state a row.
+        """
+        if min(lengths) == max(lengths):
+            yield {"logits_to_keep": 1}
+            return
+        rows = torch.arange(len(lengths), device=self._device)
+        ends = torch.tensor(lengths, device=self._device) - 1
+        head = self._model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, given: (given[0][rows, ends][:, None], *given[1:]))
+        try:
+            yield {}
+        finally:
+            hook.remove()
 
     def _let_in(self) -> list[Event]:
         """Prefill waiting requests into free slots, unless only a few are free while many wait."""
         events: list[Event] = []
         while self._waiting:
-            free = self._max_batch - len(self._active)
+            free, most = self._num_free()
             # Prefilling one row at a time would halt the batch at every end of a row.
-            if free < min(len(self._waiting), max(1, self._max_batch // 8)):
+            if free < min(len(self._waiting), max(1, most // 8)):
                 break
             events += self._prefill(self._next_group(free))
         return events
+
+    def _num_free(self) -> tuple[int, int]:
+        """How many of the first waiting requests may join, and how many rows such as these may run in all."""
+        free, most = self._max_batch - len(self._active), self._max_batch
+        if self._memory_tokens is None:
+            return free, most
+        running = len(self._active)
+        longest = max((active.row.plan.total_tokens for active in self._active), default=1)
+        for number, (active, _) in enumerate(islice(self._waiting, free)):
+            longest = max(longest, active.row.plan.total_tokens)
+            most = min(most, max(1, self._memory_tokens // longest))
+            if running + number + 1 > most:
+                return number, most
+        return free, most
 
     def _next_group(self, most: int) -> _Group:
         """The next waiting requests that one prefill pass can serve."""
@@ -225,13 +256,12 @@ class Decoder:
         self._active += group.owners + [sharer.active for sharer in group.sharers]
         lengths = [len(context) for context in contexts]
         ids = _padded(contexts, lengths)
-        ends = sorted({length - 1 for length in lengths})
         cache = DynamicCache()
-        keep = torch.tensor(ends, device=self._device)
-        out = self._model(input_ids=ids.to(self._device), past_key_values=cache, use_cache=True, logits_to_keep=keep)
+        with self._only_last(lengths) as options:
+            out = self._model(input_ids=ids.to(self._device), past_key_values=cache, use_cache=True, **options)
         sources = [*range(len(contexts)), *(sharer.owner for sharer in group.sharers)]
         self._slots.add(cache, sources, [*lengths, *(sharer.num_shared for sharer in group.sharers)])
-        logits = self._last(out.logits, ends, lengths)
+        logits = out.logits[:, 0, : self._vocabulary_size]
         if group.sharers:
             logits = torch.cat((logits, self._extend([sharer.tail for sharer in group.sharers])))
         if not bool(torch.isfinite(logits).all()):

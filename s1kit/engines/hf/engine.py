@@ -26,10 +26,13 @@ from s1kit.engines.base import BatchEngine
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import Decoder, unsupported_layers
 from s1kit.engines.hf.tokenizer import read_tokenizer
-from s1kit.engines.memory import check_fits
+from s1kit.engines.memory import check_fits, share_of_memory
 
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
+
+_MEMORY_PARTS = 4
+"""On a CPU, keys and values may take one part in so many of main memory: growing them takes as much again."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class TransformersEngine(BatchEngine):
     max_batch: int = 256
     """Rows that decode together, where memory allows it."""
     memory_bytes: int = 2**31
-    """Most that the keys and values of running rows may take."""
+    """Most that the keys and values of running rows may take; how many rows that is depends on what they ask for."""
     vocabulary_size: int = field(default=0)
 
     @property
@@ -53,14 +56,22 @@ class TransformersEngine(BatchEngine):
         return Sampling.of(config.to_diff_dict() if config is not None else {})
 
     def decoder(self, longest: int | None = None, num_requests: int = 0) -> Decoder:
-        """An empty running batch for contexts of up to `longest` tokens (None: the model's whole context).
+        """An empty running batch.
 
-        Where the number of requests is known, its memory is allocated at once.
+        Where the number of requests and the tokens of the `longest` are known, memory is allocated at once.
         """
-        row_bytes = (longest or self.context_tokens) * _bytes_per_token(self.model)
-        max_batch = max(1, min(self.max_batch, self.memory_bytes // row_bytes))
-        expected = (min(num_requests, max_batch), longest or 0) if num_requests else (0, 0)
-        return Decoder(self.model, self.vocabulary_size, max_batch, expected=expected, tokens=self.tokens)
+        memory_tokens = self.memory_bytes // _bytes_per_token(self.model)
+        expected = (0, 0)
+        if longest and num_requests:
+            expected = (max(1, min(num_requests, self.max_batch, memory_tokens // longest)), longest)
+        return Decoder(
+            self.model,
+            self.vocabulary_size,
+            self.max_batch,
+            expected=expected,
+            tokens=self.tokens,
+            memory_tokens=memory_tokens,
+        )
 
     def batch_for(self, plans: Sequence[Plan]) -> Decoder:
         """A running batch with memory for these requests, allocated at once."""
@@ -122,7 +133,7 @@ def of_model(
     eos = model.generation_config.eos_token_id if model.generation_config is not None else None
     more = tuple(eos) if isinstance(eos, list) else (eos,) if isinstance(eos, int) else ()
     size = min(max(tokenizer.get_vocab().values()) + 1, model.get_output_embeddings().weight.shape[0])
-    memory = 2**31
+    memory = share_of_memory(_MEMORY_PARTS)
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
         memory = int(free * 0.7)

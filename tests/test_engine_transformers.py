@@ -409,3 +409,12 @@ def test_a_prefill_of_many_lengths_makes_logits_for_each_rows_end_alone(engine: 
     finally:
         hook.remove()
     assert seen[0] == (6, 1)
+
+
+def test_an_interrupt_in_the_middle_of_a_prefill_comes_out_as_it_is(engine: Any, monkeypatch: Any) -> None:
+    def interrupted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(type(engine.model), "forward", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        list(engine.generate([Request(question=str(i), budget=ThinkingBudget(9), answer_tokens=16) for i in range(3)]))

@@ -145,6 +145,8 @@ class Decoder:
     def cancel(self, ticket: int) -> None:
         """Forget a request, running or waiting; one that is already done is none."""
         self._waiting = deque(w for w in self._waiting if w[0].ticket != ticket)
+        # An interrupt in the middle of a prefill leaves rows that have no slot yet.
+        del self._active[self._slots.num_rows :]
         for index, active in enumerate(self._active):
             if active.ticket == ticket:
                 self._retire(index)

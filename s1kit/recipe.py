@@ -109,7 +109,7 @@ class Distill(Config):
     teacher: str = "tiny"
     """`tiny`, `recorded:<file>`, `solutions` (a question's published solution is its trace), or a model reference."""
     num_traces: int = Field(default=1, ge=1)
-    """Replies a question."""
+    """Replies to each question."""
     max_cost_usd: float | None = Field(default=None, ge=0)
     """Never spend more; None: no cap."""
     mode: Literal["online", "batch"] = "online"
@@ -168,7 +168,7 @@ class Curate(Config):
     students: list[str] = Field(default_factory=list)
     """Models that attempt each question; what they answer is dropped as too easy. None: no difficulty filter."""
     num_attempts: int = Field(default=1, ge=1)
-    """Attempts a student and question."""
+    """Attempts of each student at each question."""
     keep_band: tuple[float, float] = (0.0, 0.0)
     """Keep questions whose share of correct attempts lies within, inclusive. s1: (0, 0), every student fails."""
     attempt_tokens: int = Field(default=1024, ge=1)
@@ -262,7 +262,7 @@ class Train(Config):
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after so many optimiser steps; None: all epochs."""
     batch_size: int = Field(default=16, ge=1)
-    """Sequences an optimiser step, over all processes."""
+    """Sequences in an optimiser step, over all processes."""
     learning_rate: float = Field(default=1e-5, gt=0)
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps with a linear warm-up; then cosine to zero."""
@@ -275,7 +275,7 @@ class Train(Config):
     loss_normalization: Literal["per_sequence", "per_token"] = "per_sequence"
     """`per_sequence` is s1's: the mean over a sequence's tokens, then over sequences."""
     micro_batch_tokens: int = Field(default=16384, ge=8)
-    """Tokens a forward pass; a batch is packed into as few as fit."""
+    """Tokens in a forward pass; a batch is packed into as few passes as possible."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     save_every: int = Field(default=50, ge=1)
     """Optimiser steps between resumable checkpoints."""

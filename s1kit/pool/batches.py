@@ -25,9 +25,9 @@ def scan_batch(
     semantic: Mapping[str, Any] | None = None,
     templates: bool = False,
 ) -> list[dict[str, Any]]:
-    """One row that says of a batch (rows with `text`) what the whole pool's decision needs.
+    """One row with what the decision over the whole pool needs from a batch (rows with `text`).
 
-    `keys`: a hash a row, equal for the same text after normalisation. In tier `s1` `overlaps`: position and
+    `keys`: one hash for each row, equal for the same text after normalisation. In tier `s1` `overlaps`: position and
     `EvaluationOverlap`; in tier `strict` `matches`: the fields of `Matches`, and with `templates` `overlaps` of the
     same template. With `semantic` (`model`, `similarity`, `cache`) also `near`: position and `Near`.
     """

@@ -30,7 +30,7 @@ from s1kit.records import Dropped, Question
 from s1kit.stage import Run, Stage, hash_file, write_atomically
 
 SHARD = 16384
-"""Rows a shard, kept and dropped together."""
+"""Rows in a shard, kept and dropped together."""
 
 
 def collect(recipe: Recipe, run: Run) -> Stage:

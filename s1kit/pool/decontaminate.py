@@ -48,7 +48,7 @@ class Matches:
     """What one batch shares with the evaluation sets, before boilerplate is known."""
 
     texts: NDArray[np.int64]
-    """Position in the batch; one entry a distinct n-gram and text."""
+    """Position in the batch; one entry for each distinct n-gram of each text."""
     grams: NDArray[np.int64]
     """Position in the index's distinct hashes."""
     firsts: NDArray[np.int64]

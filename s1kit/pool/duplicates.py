@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 SHINGLE = 3
-"""Words a shingle of the near-duplicate comparison."""
+"""Words of a shingle in the comparison of near duplicates."""
 
 NUM_PERMUTATIONS = 64
 

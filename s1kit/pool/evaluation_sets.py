@@ -45,7 +45,7 @@ class HashedSet:
     hashes: NDArray[np.uint64]
     """Distinct within a question; in tier `template` every one, in order."""
     owners: NDArray[np.int64]
-    """Position in `ids` of the question each hash is of; rises."""
+    """Position in `ids` of each hash's question; ascending."""
 
 
 def load_set(name: str, tier: Tier, seed: int = 0) -> HashedSet:

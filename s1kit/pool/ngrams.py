@@ -14,7 +14,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from s1kit.errors import MissingExtra
 from s1kit.pool.templates import template_words
 from s1kit.questions.wording import NGRAM, strict_words
 
@@ -53,11 +52,11 @@ class Ngrams:
     """The n-grams of a batch of texts, in order."""
 
     hashes: NDArray[np.uint64]
-    """One an n-gram."""
+    """One hash for each n-gram."""
     texts: NDArray[np.int64]
-    """Position in the batch of the text that the n-gram is of; rises."""
+    """Position in the batch of the text that holds the n-gram; ascending."""
     firsts: NDArray[np.int64]
-    """Which word of that text starts it, from 0."""
+    """Position in the text of its first word, from 0."""
 
 
 def hash_ngrams(texts: Sequence[str], tier: Tier, size: int | None = None) -> Ngrams:
@@ -71,7 +70,8 @@ def hash_ngrams(texts: Sequence[str], tier: Tier, size: int | None = None) -> Ng
 
 
 def _hash(texts: Sequence[str], size: int, short_too: bool) -> Ngrams:
-    np = _numpy()
+    import numpy as np
+
     # Python's str.split() takes any Unicode space; a code point a number keeps that, and lets words be found at once.
     codes = np.frombuffer("\n".join(texts).encode("utf-32-le", "surrogatepass"), dtype="<u4")
     is_space = np.ones(len(codes) + 2, bool)
@@ -161,11 +161,3 @@ def _space_table(np: Any) -> Any:
 
 
 _table: Any = None
-
-
-def _numpy() -> Any:
-    try:
-        import numpy
-    except ImportError as error:
-        raise MissingExtra("finding overlaps", "numpy", extra="curate") from error
-    return numpy

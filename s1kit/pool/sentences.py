@@ -24,7 +24,7 @@ MAX_TOKENS = 256
 """Tokens of a text that are read, from its start; sentence models were trained on no more."""
 
 BATCH_TOKENS = 8192
-"""Tokens a forward pass, padding included."""
+"""Tokens in a forward pass, padding included."""
 
 
 class SentenceModel:
@@ -53,7 +53,7 @@ class SentenceModel:
             self._tokenizer.pad_token = self._tokenizer.eos_token
 
     def embed(self, texts: Sequence[str]) -> NDArray[np.float16]:
-        """A vector of length 1 a text, in order; shape (texts, width)."""
+        """One unit vector for each text, in order; shape (texts, width)."""
         import numpy as np
         import torch
 

@@ -169,6 +169,7 @@ epochs = 1
 learning_rate = 2e-5
 max_length = 768
 drop_too_long = true
+acknowledge_terms = "a test of the plumbing"
 [evaluate]
 benchmarks = ["{tests}"]
 num_questions = 4

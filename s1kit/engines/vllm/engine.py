@@ -162,10 +162,11 @@ def load(
     if current_platform.is_cpu():
         # A prompt in several pieces makes vLLM take a seeded row's draw back, which generators of a CPU cannot.
         options.setdefault("enable_chunked_prefill", False)
+    # vLLM's own name for the same option is taken, too.
+    named = options.pop("max_model_len", None)
+    context_tokens = context_tokens or named
     try:
-        # vLLM's own name for the same option is taken, too.
-    context_tokens = context_tokens or options.pop("max_model_len", None)
-    llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=[BudgetForcing], **options)
+        llm = vllm.LLM(model, max_model_len=context_tokens, logits_processors=[BudgetForcing], **options)
     except (ValueError, RuntimeError, OSError, AssertionError, NotImplementedError) as error:
         raise WorkFailed(f"vLLM does not start: {_said(error)}", where=where, fix=_repair(str(error))) from error
     return VllmEngine(llm, tokens, int(llm.llm_engine.model_config.max_model_len))

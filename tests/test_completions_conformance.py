@@ -22,6 +22,8 @@ from servers.misbehaving_server import LEGAL, WRONG, WRONG_IDS, MisbehavingServe
 from s1kit import Request, ThinkingBudget
 from s1kit.completions import DIALECTS, Capabilities, CompletionsServer
 from s1kit.completions.capabilities import neutral_settings
+from s1kit.completions.discovery import Identity
+from s1kit.completions.farm import Farm, Member
 from s1kit.engines.completions import CompletionsEngine
 from s1kit.forcing.formats import FORMATS
 from s1kit.forcing.plan import Plan, make_plan
@@ -98,7 +100,8 @@ async def _user(
         finally:
             await upstream.close()
     else:
-        engine = CompletionsEngine(server, "scripted", capabilities, tokens, 2048, 1)
+        farm = Farm([Member(server, Identity("scripted"))], silent_seconds)
+        engine = CompletionsEngine(farm, "scripted", capabilities, tokens, 2048, 1)
         try:
             yield lambda plan: asyncio.to_thread(_by_engine, engine, plan, user == "engine streamed")
         finally:

@@ -19,6 +19,7 @@ from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.forcing.tokenizer_check import PROBE
 from s1kit.records import Segment
 
 FORMAT = ThinkingFormat(name="own", open="<think>\n", end="</think>\n", closing_phrase="Final", answer_end="</s>")
@@ -33,7 +34,7 @@ def metaspace(folder: Path) -> Tokenizer:
     tokenizer.decoder = decoders.Metaspace()
     from tokenizers.trainers import UnigramTrainer
 
-    alphabet = sorted(set("\u2581\n" + TEXT.replace(" ", "") + CORPUS[0]))
+    alphabet = sorted(set("\u2581\n" + (TEXT + PROBE).replace(" ", "") + CORPUS[0]))
     trainer = UnigramTrainer(vocab_size=120, initial_alphabet=alphabet, unk_token="<unk>", special_tokens=["<unk>"])
     tokenizer.train_from_iterator(CORPUS, trainer)
     return tokenizer

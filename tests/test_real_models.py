@@ -249,9 +249,11 @@ def test_the_server_and_an_engine_in_front_of_it_give_the_engines_own_reply(road
     checkpoint, port = road / "train" / "checkpoint", free_port()
     url = f"http://127.0.0.1:{port}"
     with server(
-        command("", "serve", "--model", f"hf:{checkpoint}", "--port", str(port)), f"{url}/health", tmp_path / "log"
+        command("", "serve", "--model", f"hf:{checkpoint}", "--name", checkpoint.name, "--port", str(port)),
+        f"{url}/health",
+        tmp_path / "log",
     ):
-        arguments = ("--max-thinking", "20", "--answer-tokens", "40", "--json")
+        arguments = ("--max-thinking", "20", "--answer-tokens", "40", "--temperature", "0", "--json")
         model = f"completions:{url}/v1#{checkpoint.name},tokenizer={checkpoint}"
         through = run("", "ask", QUESTIONS[1], "--model", model, *arguments)
         alone = run("", "ask", QUESTIONS[1], "--model", f"hf:{checkpoint}", *arguments)

@@ -43,6 +43,10 @@ class Fault(NamedTuple):
         return f"{self.stage}: {self.error}"
 
 
+_COMMON = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3"}
+"""Architectures that every supported transformers trains: their folders are checked without importing it."""
+
+
 def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None, redone: Sequence[str] = ()) -> list[Fault]:
     """The faults of the recipe in the given stages, by default its own.
 
@@ -325,7 +329,8 @@ def _train(recipe: Recipe, found: _Collected) -> None:
 def _check_tokenizer(recipe: Recipe, fmt: Any) -> None:
     """The tokenizer has the format's delimiters, and the model room for its tokens.
 
-    A folder's files say so at once; anything else is opened with transformers, whose import takes seconds.
+    The files of a folder of a common architecture say so at once; anything else is opened with transformers, whose
+    import takes seconds and which knows what it can load.
     """
     from s1kit.forcing.tokenizer import FileTokenizer
     from s1kit.train.encoded import check_format
@@ -334,10 +339,12 @@ def _check_tokenizer(recipe: Recipe, fmt: Any) -> None:
     train = recipe.train
     folder = Path(base_folder(train.base)[1]).expanduser()
     if not train.tokenizer and all((folder / name).is_file() for name in ("tokenizer.json", "config.json")):
-        files = FileTokenizer(folder)
-        check_format(files, fmt)
-        check_config(json.loads((folder / "config.json").read_text(encoding="utf-8")), len(files.get_vocab()))
-        return
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        if config.get("model_type") in _COMMON:
+            files = FileTokenizer(folder)
+            check_format(files, fmt)
+            check_config(config, len(files.get_vocab()))
+            return
     from s1kit.train.base import load_config, load_tokenizer
 
     tokenizer = load_tokenizer(train.base, train.tokenizer, fmt)

@@ -162,7 +162,7 @@ class MessagesReply:
     prompt_tokens: int
     id: str
     stop_sequences: tuple[str, ...] = ()
-    """Those of the request."""
+    """The stop sequences of the request."""
     _has_begun: bool = False
     _block: str = ""
     """The type of the content block that is open."""

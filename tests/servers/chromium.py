@@ -36,6 +36,10 @@ def find_chromium() -> str | None:
     return next((path for name in names if (path := shutil.which(name))), None)
 
 
+class NavigatedError(Exception):
+    """The page was left while it was being asked."""
+
+
 class Tab:
     """One page."""
 
@@ -54,6 +58,8 @@ class Tab:
         while True:
             message = json.loads((await self._socket.receive(timeout=30)).data)
             if message.get("id") == number:
+                if "navigated" in message.get("error", {}).get("message", ""):
+                    raise NavigatedError(method)
                 assert "error" not in message, message["error"]
                 found: dict[str, Any] = message["result"]
                 return found
@@ -102,8 +108,9 @@ class Tab:
     async def until(self, condition: str, seconds: float = 15) -> None:
         """Return when the condition holds in the page."""
         for _ in range(int(seconds / 0.05)):
-            if await self.js(f"Boolean({condition})"):
-                return
+            with suppress(NavigatedError):
+                if await self.js(f"Boolean({condition})"):
+                    return
             await asyncio.sleep(0.05)
         raise AssertionError(f"it never came to be: {condition}; complaints: {self.complaints}")
 

@@ -1,6 +1,6 @@
 """The grader's confusion matrix on answers labelled by hand, beside math-verify alone.
 
-    python bench/grader_matrix.py               # the tables of docs/curation.md
+    python bench/grader_matrix.py               # the tables of docs/evidence.md
     python bench/grader_matrix.py --misses      # the rows on which the grader and the label differ
 
 The rows are bench/grader/answers.jsonl; bench/grader/README.md says how they were labelled.

@@ -1,6 +1,6 @@
 """The grader's confusion matrix on whole replies of models, labelled by hand.
 
-    python bench/grader_replies.py outputs.zip math_cot_100.jsonl             # the tables of docs/curation.md
+    python bench/grader_replies.py outputs.zip math_cot_100.jsonl             # the tables of docs/evidence.md
     python bench/grader_replies.py outputs.zip math_cot_100.jsonl --misses    # the replies on which they differ
 
 The files are `rho-1/outputs.zip` of microsoft/rho and `evaluation/data/eval_rm_maj_example/math_cot_100.jsonl` of

@@ -1,4 +1,4 @@
-"""The grader on answers labelled by hand: what docs/curation.md publishes is what comes out."""
+"""The grader on answers labelled by hand: what docs/evidence.md publishes is what comes out."""
 
 from __future__ import annotations
 
@@ -40,8 +40,8 @@ def replies(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def published(name: str) -> dict[str, list[int]]:
-    """The cells of one table row of docs/curation.md for each label: correct, wrong, abstained, then math-verify's."""
-    text = (ROOT / "docs" / "curation.md").read_text(encoding="utf-8")
+    """The cells of one table row of docs/evidence.md for each label: correct, wrong, abstained, then math-verify's."""
+    text = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     rows = {}
     for label in ("correct", "wrong"):
         found = re.search(rf"^\| {name}, {label} \|((?: \d+ \|)+)$", text, re.MULTILINE)
@@ -65,7 +65,7 @@ def test_every_labelled_answer_says_what_it_is_and_where_it_is_from(bench: Any) 
 def test_the_published_confusion_matrix_is_what_the_grader_says(bench: Any) -> None:
     rows = bench.rows()
     judged = [verdict for verdict, _ in bench.by_s1kit(rows)]
-    published = (ROOT / "docs" / "curation.md").read_text(encoding="utf-8")
+    published = (ROOT / "docs" / "evidence.md").read_text(encoding="utf-8")
     for kind in ("", "choice"):
         chosen = [n for n, row in enumerate(rows) if row.get("kind", "") == kind]
         counts = bench.matrix([rows[n]["label"] for n in chosen], [judged[n] for n in chosen])

@@ -245,19 +245,25 @@ def test_vllm_loads_the_checkpoint_and_keeps_the_budget(road: Path) -> None:
     assert json.loads(ran.stdout)["thinking_tokens"] <= 20
 
 
-def test_the_server_and_an_engine_in_front_of_it_give_the_engines_own_reply(road: Path, tmp_path: Path) -> None:
+def test_the_server_gives_the_engines_own_thinking_under_a_budget(road: Path, tmp_path: Path) -> None:
+    import httpx
+
     checkpoint, port = road / "train" / "checkpoint", free_port()
     url = f"http://127.0.0.1:{port}"
-    with server(
-        command("", "serve", "--model", f"hf:{checkpoint}", "--name", checkpoint.name, "--port", str(port)),
-        f"{url}/health",
-        tmp_path / "log",
-    ):
-        arguments = ("--max-thinking", "20", "--answer-tokens", "40", "--temperature", "0", "--json")
-        model = f"completions:{url}/v1#{checkpoint.name},tokenizer={checkpoint}"
-        through = run("", "ask", QUESTIONS[1], "--model", model, *arguments)
-        alone = run("", "ask", QUESTIONS[1], "--model", f"hf:{checkpoint}", *arguments)
-    assert json.loads(through.stdout)["thinking"] == json.loads(alone.stdout)["thinking"]
+    start = command("", "serve", "--model", f"hf:{checkpoint}", "--name", "mine", "--port", str(port))
+    with server(start, f"{url}/health", tmp_path / "log"):
+        body = {
+            "model": "mine",
+            "messages": [{"role": "user", "content": QUESTIONS[1]}],
+            "thinking_token_budget": 20,
+            "answer_tokens": 40,
+            "temperature": 0,
+        }
+        reply = httpx.post(f"{url}/v1/chat/completions", json=body, timeout=120, trust_env=False).json()
+    arguments = ("--max-thinking", "20", "--answer-tokens", "40", "--temperature", "0", "--json")
+    alone = json.loads(run("", "ask", QUESTIONS[1], "--model", f"hf:{checkpoint}", *arguments).stdout)
+    assert reply["choices"][0]["message"]["reasoning"] == alone["thinking"]
+    assert reply["usage"]["completion_tokens_details"]["reasoning_tokens"] == alone["thinking_tokens"] <= 20
 
 
 def test_a_local_instruct_model_teaches_and_what_it_lacks_is_dropped_by_name(smollm2: Path, tmp_path: Path) -> None:

@@ -117,6 +117,16 @@ def test_where_all_are_gone_each_request_says_so(servers: Servers) -> None:
     assert "none of 2 servers came back" in found[-1].note or "cannot be reached" in found[-1].note
 
 
+def test_no_server_gets_more_at_once_than_it_takes_also_when_another_dies(servers: Servers) -> None:
+    """transformers serve, for one, has a single random number generator for all requests."""
+    three = [servers.start(seconds=0.05) for _ in range(3)]
+    engine = servers.engine(*three, num_parallel=1)
+    Timer(0.2, three[0].die).start()
+    same = [Request("the same", ThinkingBudget(6), answer_tokens=6, repeat=i) for i in range(24)]
+    assert all(g.ending != "failed" for g in engine.generate(same))
+    assert [server.most_at_once for server in three[1:]] == [1, 1]
+
+
 def test_the_parts_of_one_question_go_to_the_server_that_has_its_prefix(servers: Servers) -> None:
     pair = [servers.start(seconds=0.01) for _ in range(2)]
     engine = servers.engine(*pair)

@@ -30,7 +30,7 @@ from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.connect import connect
 from s1kit.serve.options import Options
-from s1kit.serve.tools import LLAMA, MISTRAL, TAGS, ToolStyle, arguments_of, find_style
+from s1kit.serve.tools import GLM, LLAMA, MISTRAL, TAGS, ToolStyle, arguments_of, find_style
 from s1kit.serve.upstream import Upstream
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
@@ -85,12 +85,14 @@ FAMILIES: list[tuple[str, ToolStyle, str, list[tuple[str, dict[str, Any]]], str]
     ),
     (
         "glm-4.5",
-        TAGS,
+        GLM,
         "<tool_call>weather\n<arg_key>city</arg_key>\n<arg_value>Oslo</arg_value>\n<arg_key>days</arg_key>\n"
         "<arg_value>2</arg_value>\n</tool_call>",
         [("weather", {"city": "Oslo", "days": 2})],
         "",
     ),
+    ("glm-4.5, no arguments", GLM, "<tool_call>now\n</tool_call>", [("now", {})], ""),
+    ("a word between the tags", TAGS, "<tool_call>hello</tool_call>", [], "<tool_call>hello</tool_call>"),
     (
         "mistral",
         MISTRAL,
@@ -147,6 +149,7 @@ def test_calls_are_read_in_the_form_of_every_family(
     ("template", "style"),
     [
         ("{% if tools %}<tool_call>{% endif %}", TAGS),
+        ("{% if tools %}<tool_call>{name}<arg_key>{% endif %}", GLM),
         ("{% if tools %}[AVAILABLE_TOOLS]{% endif %}[TOOL_CALLS]", MISTRAL),
         ('{% if tools %}{"name": n, "parameters": p}{% endif %}', LLAMA),
         ("{{ messages }}", None),

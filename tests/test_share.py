@@ -38,6 +38,7 @@ def run(tmp_path: Path) -> Path:
     (folder / "train" / "receipt.json").write_text("{}")
     (folder / "report").mkdir()
     (folder / "report" / "report.html").write_text("<p>")
+    (folder / "report" / "started.json").write_text("{}")
     (folder / "evaluate").mkdir()
     (folder / "evaluate" / "generations-00000.parquet").write_bytes(b"questions of a benchmark")
     (folder / "curate").mkdir()

@@ -47,10 +47,13 @@ class Farm:
     members: Sequence[Member]
     wait_seconds: float = 600.0
     """Longest wait for a server to come back where all are out."""
+    capacity: int = 32
+    """Most requests under way at one server."""
     say: Callable[[str], None] = lambda _: None
     """Told when a server is left out and when it is back."""
     _homes: dict[Hashable, Member] = field(default_factory=dict)
-    _returned: asyncio.Event = field(default_factory=asyncio.Event)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when a server has room again or is back."""
     _lookers: set[asyncio.Task[None]] = field(default_factory=set)
 
     @asynccontextmanager
@@ -65,19 +68,21 @@ class Farm:
             yield member
         finally:
             member.under_way -= 1
+            self._changed.set()
 
     async def _choose(self, prefix: Hashable) -> Member:
-        try:
-            async with asyncio.timeout(self.wait_seconds):
-                while not (there := [m for m in self.members if not m.is_out]):
-                    self._returned.clear()
-                    await self._returned.wait()
-        except TimeoutError as error:
-            what = f"none of {len(self.members)} servers came back within {self.wait_seconds:g} s"
-            raise ServerFailed("down", what) from error
-        idlest = min(there, key=lambda m: m.under_way)
+        while not (free := [m for m in self.members if not m.is_out and m.under_way < self.capacity]):
+            self._changed.clear()
+            is_anyone_there = any(not m.is_out for m in self.members)
+            try:
+                async with asyncio.timeout(None if is_anyone_there else self.wait_seconds):
+                    await self._changed.wait()
+            except TimeoutError as error:
+                what = f"none of {len(self.members)} servers came back within {self.wait_seconds:g} s"
+                raise ServerFailed("down", what) from error
+        idlest = min(free, key=lambda m: m.under_way)
         home = self._homes.get(prefix)
-        chosen = home if home in there and home.under_way <= idlest.under_way + _SLACK else idlest
+        chosen = home if home in free and home.under_way <= idlest.under_way + _SLACK else idlest
         self._homes.pop(prefix, None)
         self._homes[prefix] = chosen
         if len(self._homes) > _KEPT:
@@ -90,6 +95,7 @@ class Farm:
         if member.is_out:
             return
         member.is_out = True
+        self._changed.set()
         self.say(f"{member.url} is left out: {failure}")
         task = asyncio.get_running_loop().create_task(self._look_for(member))
         self._lookers.add(task)
@@ -111,7 +117,7 @@ class Farm:
                 said = difference
                 self.say(f"{member.url} stays out: {difference}")
         member.is_out = False
-        self._returned.set()
+        self._changed.set()
         self.say(f"{member.url} is back")
 
     def figures(self) -> dict[str, dict[str, int]]:

@@ -145,24 +145,26 @@ class CompletionsEngine(PlanningEngine):
         """Requests done and failed, by server."""
         return self.farm.figures()
 
-    def _num_workers(self, is_streamed: bool) -> int:
-        """One where requests would disturb each other.
+    def _capacity(self, is_streamed: bool) -> int:
+        """Requests under way at one server: one where they would disturb each other.
 
         transformers serve has one random number generator for all. llama-cpp-python's server breaks off a stream when
         another request comes.
         """
         is_alone = self.capabilities.dialect.name == "transformers" or (is_streamed and self.mode == "text")
-        return (1 if is_alone else self.num_parallel) * len(self.farm.members)
+        return 1 if is_alone else self.num_parallel
 
     async def _decode_all(self, plans: list[Plan], news: SimpleQueue[_News], is_streamed: bool) -> None:
         waiting = iter(enumerate(plans))
+        self.farm.capacity = self._capacity(is_streamed)
+        num_workers = min(self.farm.capacity * len(self.farm.members), len(plans))
 
         async def work() -> None:
             for index, plan in waiting:
                 news.put(await self._decode_one(index, plan, news if is_streamed else None))
 
         try:
-            await asyncio.gather(*(work() for _ in range(min(self._num_workers(is_streamed), len(plans)))))
+            await asyncio.gather(*(work() for _ in range(num_workers)))
         finally:
             news.put(None)
 
@@ -245,7 +247,7 @@ def load(
     num_parallel = num_parallel or max_batch or 32
     key = os.environ.get(KEY_VARIABLE) or None
     servers = [CompletionsServer(one, key, timeout) for one in _urls(url, where)]
-    farm = Farm([Member(server, Identity(model)) for server in servers], timeout, say)
+    farm = Farm([Member(server, Identity(model)) for server in servers], timeout, say=say)
     loop = _Loop()
     try:
         work = _connect_all(farm, model, tokens, kind, where)

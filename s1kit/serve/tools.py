@@ -48,7 +48,9 @@ def find_style(chat_template: str | None) -> ToolStyle | None:
     if chat_template is None or "tools" not in chat_template:
         return None
     if "<tool_call>" in chat_template:
-        return replace(TAGS, write=None) if "<function=" in chat_template or "<arg_key>" in chat_template else TAGS
+        if "<arg_key>" in chat_template:
+            return GLM
+        return replace(TAGS, write=None) if "<function=" in chat_template else TAGS
     if "[TOOL_CALLS]" in chat_template:
         return MISTRAL
     if "<|python_tag|>" in chat_template or '"parameters"' in chat_template:
@@ -182,8 +184,12 @@ def _read_tags(text: str) -> list[Call] | None:
     body = text.strip()
     if body.startswith("{"):
         return _calls_of(_json(body))
-    if body.startswith("<function="):
-        return _read_function(body)
+    return _read_function(body) if body.startswith("<function=") else None
+
+
+def _read_glm(text: str) -> list[Call] | None:
+    """A name, alone where the call has no arguments: which is a call in this family only."""
+    body = text.strip()
     name, _, rest = body.partition("<arg_key>")
     if not re.fullmatch(r"[\w.-]+", name.strip()):
         return None
@@ -230,6 +236,7 @@ def _rule(before: str, arguments: str, after: str) -> Callable[[dict[str, Any]],
 
 
 TAGS = ToolStyle("<tool_call>", "</tool_call>", _read_tags, write=_rule("<tool_call>\n", "arguments", "\n</tool_call>"))
+GLM = ToolStyle("<tool_call>", "</tool_call>", _read_glm)
 MISTRAL = ToolStyle("[TOOL_CALLS]", "", _read_mistral)
 LLAMA = ToolStyle("<|python_tag|>", "", _read_llama, only_at_start=True, write=_rule("", "parameters", ""))
 

@@ -1,6 +1,7 @@
 """What of a run goes to the Hugging Face Hub, and what may not.
 
-Generations are never uploaded: they hold the text of benchmarks, some of which ask not to be republished.
+The rows of generations are never uploaded: they hold the text of whole benchmarks. The report shows some questions, and
+never those of benchmarks that ask not to be republished.
 """
 
 from __future__ import annotations
@@ -107,7 +108,7 @@ def _files(folder: Path, prefix: str) -> dict[str, Path | str]:
     return {
         prefix + path.relative_to(folder).as_posix(): path
         for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != "receipt.json" and not path.name.startswith(".")
+        if path.is_file() and path.name not in ("receipt.json", "started.json") and not path.name.startswith(".")
     }
 
 

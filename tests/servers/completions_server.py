@@ -11,7 +11,7 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, Self
 
 
@@ -45,6 +45,7 @@ class CompletionsServer:
         """False: what is asked to be streamed is answered whole."""
         self.seconds = 0.0
         """How long a completion takes."""
+        self.lock, self.under_way, self.most_at_once = Lock(), 0, 0
         self.is_dead = False
         """Connections are closed without an answer."""
         self.breaks_off = False
@@ -57,7 +58,12 @@ class CompletionsServer:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                with owner.lock:
+                    owner.under_way += 1
+                    owner.most_at_once = max(owner.most_at_once, owner.under_way)
                 time.sleep(owner.seconds)
+                with owner.lock:
+                    owner.under_way -= 1
                 if owner.is_dead:
                     self.close_connection = True
                     return

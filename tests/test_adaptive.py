@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from random import Random
+from typing import Any, ClassVar
 
 import pytest
 
@@ -15,6 +17,7 @@ from s1kit.adaptive.rule import FILE, ExitRule, load_rule
 from s1kit.cli import main
 from s1kit.engines.scripted import ScriptedEngine, Step
 from s1kit.errors import InputError
+from s1kit.records import Generation
 
 
 def settled(number: int, at: int, *, right: bool = True, length: int = 12) -> Probed:
@@ -45,16 +48,6 @@ def test_where_no_rule_passes_thinking_is_never_left() -> None:
     rule, _ = calibrate([misleading(i, run=9) for i in range(320)], 16, 192, 0.02, 0.95)
     assert rule.stable is None
     assert rule.points() == [192]
-
-
-def test_a_bolder_rule_is_not_looked_at_after_one_that_failed() -> None:
-    """Otherwise a lucky bold rule would be picked, and the confidence would not hold."""
-    questions = [settled(i, at=2) for i in range(300)]
-    # Five equal wrong answers and then the right one: every rule up to five loses, those above do not.
-    questions += [misleading(i, run=5) for i in range(300, 330)]
-    rule, tested = calibrate(questions, 16, 192, 0.02, 0.95)
-    assert [one.losses > 0 for one in tested] == [False, False, True, True, True, True]
-    assert rule.stable == 6
 
 
 def test_the_promise_holds_as_often_as_it_says() -> None:
@@ -148,3 +141,29 @@ def test_calibrate_and_ask_from_the_command_line(tmp_path: Path, capsys: pytest.
     assert "auto:" in json.loads(capsys.readouterr().out)["note"]
     assert main([*command, "--max-loss", "1", "--to", str(target)]) == 2
     assert "Give 299 or more" in capsys.readouterr().err
+
+
+def test_a_lucky_bold_rule_behind_one_that_failed_is_not_taken() -> None:
+    """Two equal answers leave these questions before three to five mislead them; the order of testing forbids it."""
+    answers = ("right", "right", *["early"] * 5, *["right"] * 5)
+    lucky = [
+        Probed(f"q{i}", answers, tuple(a == "right" for a in answers), tuple(range(16, 193, 16)))
+        for i in range(300, 330)
+    ]
+    rule, tested = calibrate([settled(i, at=2) for i in range(300)] + lucky, 16, 192, 0.02, 0.95)
+    assert {one.stable: one.losses for one in tested} == {8: 0, 6: 0, 5: 30, 4: 30, 3: 30, 2: 0}
+    assert tested[-1].p_value < 0.05
+    assert rule.stable == 6
+
+
+def test_a_sampled_request_draws_anew_in_each_round() -> None:
+    class Recording(ScriptedEngine):
+        seeds: ClassVar[list[int]] = []
+
+        def generate(self, requests: Iterable[Request], on_segment: Any = None) -> Iterator[Generation]:
+            asked = list(requests)
+            self.seeds.extend(request.seed for request in asked)
+            return super().generate(asked, on_segment)
+
+    list(answer_adaptively(Recording(SCRIPT), [Request("easy", temperature=0.7, seed=5)], RULE))
+    assert Recording.seeds == [5, 6, 7]

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from threading import Timer
 
@@ -13,6 +14,9 @@ from fixtures_models import SPECIALS, write_tokenizer
 from servers.completions_server import CompletionsServer
 
 from s1kit import Request, ThinkingBudget, load_engine
+from s1kit.completions.client import CompletionsServer as Client
+from s1kit.completions.discovery import Identity
+from s1kit.completions.farm import Farm, Member
 from s1kit.engines.completions import CompletionsEngine
 from s1kit.errors import InputError
 from s1kit.forcing.tokenizer import FileTokenizer
@@ -168,3 +172,37 @@ def test_servers_may_be_listed_in_a_file(servers: Servers, tmp_path: Path) -> No
 def test_a_reference_that_names_no_farm_is_refused(servers: Servers, urls: str, complaint: str) -> None:
     with pytest.raises(InputError, match=complaint):
         load_engine(f"completions:{urls}#fake,tokenizer={servers.folder}")
+
+
+def test_a_prefix_stays_at_its_server_while_that_is_not_much_busier() -> None:
+    async def body() -> None:
+        farm = Farm([Member(Client(f"http://{name}"), Identity("m")) for name in "ab"])
+        async with AsyncExitStack() as stack:
+            home = await stack.enter_async_context(farm.place("p"))
+            again = [await stack.enter_async_context(farm.place("p")) for _ in range(4)]
+            assert all(member is home for member in again)
+            other = await stack.enter_async_context(farm.place("q"))
+            assert other is not home
+            # Now so much busier that the cache is not worth the wait.
+            moved = [await stack.enter_async_context(farm.place("p")) for _ in range(4)]
+            assert any(member is not home for member in moved)
+        await farm.close()
+
+    asyncio.run(body())
+
+
+def test_a_server_that_comes_back_as_something_else_stays_out(servers: Servers) -> None:
+    first, second = servers.start(), servers.start()
+    engine = servers.engine(first, second)
+    port = int(second.url.split(":")[2].split("/")[0])
+    second.die()
+    list(engine.generate(requests(12)))
+    told: list[str] = []
+    engine.farm.say = told.append
+    servers.start(context=512, port=port)
+    deadline = time.monotonic() + 15
+    while not told:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    assert "stays out: the context length was 4096 and is now 512" in told[0]
+    assert [member.is_out for member in engine.farm.members] == [False, True]

@@ -169,3 +169,12 @@ def test_a_server_that_stops_closes_silent_connections(bounded: Any) -> None:
             reader, writer = runner.run(connect(port))
         assert runner.run(asyncio.wait_for(reader.read(), 10)) == b""
         writer.close()
+
+
+def test_more_headers_than_allowed_are_refused(bounded: Any) -> None:
+    def asked(num: int) -> bytes:
+        return b"GET / HTTP/1.1\r\nhost: x\r\n" + b"".join(b"x-%d: y\r\n" % i for i in range(num - 1)) + b"\r\n"
+
+    with bounded(max_headers=20) as (port, _):
+        assert asyncio.run(exchange(port, asked(20))).startswith(b"HTTP/1.1 200")
+        assert asyncio.run(exchange(port, asked(21))).startswith(b"HTTP/1.1 431")

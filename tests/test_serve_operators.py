@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx
 import pytest
+import uvicorn
 
 pytest.importorskip("starlette")
 
@@ -23,10 +25,11 @@ from serving import CLIENT, Running, ScriptedServing, ask, post, serving
 
 from s1kit.engines.scripted import Step
 from s1kit.errors import InputError
+from s1kit.serve.app import make_app
 from s1kit.serve.callers import named, read_keys
 from s1kit.serve.local import Local
 from s1kit.serve.options import Options
-from s1kit.serve.server import run
+from s1kit.serve.server import _PoliteServer, run
 from s1kit.serve.state import Limits
 
 SCRIPT = {"1+1?": [Step("one and one is two .", "2")], "long": [Step(" ".join(f"w{i}" for i in range(400)), "done")]}
@@ -269,3 +272,23 @@ def test_a_beginning_that_is_none_is_refused_by_its_field(change: dict[str, Any]
     with scripted() as running:
         refused = post(running.url, {"messages": begun, **change})
     assert (refused.status_code, refused.json()["error"]["param"]) == (400, param)
+
+
+def test_a_server_that_was_told_to_stop_listens_until_its_streams_are_done() -> None:
+    async def body() -> None:
+        state = make_app(Local(ScriptedServing(SCRIPT), "scripted")).state.server
+        server = _PoliteServer(uvicorn.Config(lambda: None), state, grace=5)
+        stream = asyncio.ensure_future(asyncio.sleep(60))
+        state.streams.add(stream)
+        server.handle_exit(signal.SIGTERM, None)
+        await asyncio.sleep(0.2)
+        assert state.is_draining
+        assert not server.should_exit, "its health can still be asked for"
+        state.streams.discard(stream)
+        stream.cancel()
+        async with asyncio.timeout(5):
+            while not server.should_exit:
+                await asyncio.sleep(0.01)
+        await state.backend.close()
+
+    asyncio.run(body())

@@ -91,6 +91,8 @@ FAMILIES: list[tuple[str, ToolStyle, str, list[tuple[str, dict[str, Any]]], str]
         [("weather", {"city": "Oslo", "days": 2})],
         "",
     ),
+    ("calls on lines of their own", TAGS, f"{CALL}\n{CALL}\n\n", [("add", {"a": 1, "b": 2})] * 2, ""),
+    ("text after a call", TAGS, f"{CALL}\n\nDone.", [("add", {"a": 1, "b": 2})], "\n\nDone."),
     ("glm-4.5, no arguments", GLM, "<tool_call>now\n</tool_call>", [("now", {})], ""),
     ("a word between the tags", TAGS, "<tool_call>hello</tool_call>", [], "<tool_call>hello</tool_call>"),
     (

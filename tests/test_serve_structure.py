@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +13,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("torch")
 pytest.importorskip("llguidance")
 
+from fixtures_models import SPECIALS, write_random_checkpoint
 from serving import Running, ScriptedServing, joined, post, read_events, serving
 
 from s1kit import Request, ThinkingBudget, load_engine
@@ -44,9 +44,13 @@ TEMPLATE = (
 )
 
 
-@pytest.fixture(scope="module")
-def model(think_checkpoint: Path) -> Any:
-    engine = load_engine(f"hf:{think_checkpoint}")
+@pytest.fixture(scope="module", params=[(), ("<tool_call>", "</tool_call>")], ids=["marks as text", "marks as tokens"])
+def model(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Random weights, with and without tokens of their own for the marks of a call, as Qwen2.5 has them."""
+    folder = write_random_checkpoint(
+        tmp_path_factory.mktemp("model"), specials=(*SPECIALS, "<think>", "</think>", *request.param)
+    )
+    engine = load_engine(f"hf:{folder}")
     engine.tokenizer.chat_template = TEMPLATE
     return engine
 
@@ -114,6 +118,13 @@ def test_a_required_call_is_made_with_arguments_of_the_schema(running: Running, 
     assert call["function"]["name"] in ("first_tool", "second_tool")
     assert is_reading(json.loads(call["function"]["arguments"]))
     assert not choice["message"]["content"]
+
+
+def test_several_calls_may_be_made_where_one_is_required(running: Running) -> None:
+    reply = ask(running, tools=TOOLS, tool_choice="required")
+    assert reply.status_code == 200, reply.text
+    for call in reply.json()["choices"][0]["message"]["tool_calls"]:
+        assert is_reading(json.loads(call["function"]["arguments"]))
 
 
 def test_a_named_tool_is_the_one_that_is_called(running: Running) -> None:

@@ -6,6 +6,7 @@ The grammar holds for the answer; thinking stays free.
 from __future__ import annotations
 
 import json
+from collections.abc import Container
 from importlib.util import find_spec
 from typing import Any
 
@@ -24,15 +25,16 @@ def can_constrain() -> bool:
     return find_spec("llguidance") is not None
 
 
-def answer_grammar(body: ChatBody, style: ToolStyle | None) -> str:
+def answer_grammar(body: ChatBody, style: ToolStyle | None, vocabulary: Container[str]) -> str:
     """The grammar of the answer, empty where it is free. Raises Refusal, naming the field.
 
-    `style` is how the model writes calls, None where the request has no tools.
+    `style` is how the model writes calls, None where the request has no tools. `vocabulary` holds the marks that are
+    tokens.
     """
     if style is None and body.tool_choice not in (None, "none", "auto"):
         what = "tool_choice asks for a call, and there are no tools. Give some."
         raise Refusal(400, what, param="tool_choice", code="fields_disagree")
-    calls = _calls_grammar(body, style) if style is not None else ""
+    calls = _calls_grammar(body, style, vocabulary) if style is not None else ""
     asked = body.response_format
     if asked is None or asked.type == "text":
         return calls
@@ -51,7 +53,7 @@ def _of_schema(schema: dict[str, Any]) -> str:
     return json.dumps({"grammars": [{"json_schema": schema | _SPACES}]})
 
 
-def _calls_grammar(body: ChatBody, style: ToolStyle) -> str:
+def _calls_grammar(body: ChatBody, style: ToolStyle, vocabulary: Container[str]) -> str:
     choice, tools = body.tool_choice, body.tools or []
     is_forced = choice == "required" or isinstance(choice, NamedChoice)
     if isinstance(choice, NamedChoice):
@@ -67,7 +69,7 @@ def _calls_grammar(body: ChatBody, style: ToolStyle) -> str:
     constrained = tools if is_forced else [tool for tool in tools if tool.function.strict]
     if not constrained:
         return ""
-    if style.write is None:
+    if not style.arguments_key:
         raise Refusal(
             400,
             "tool_choice: calls cannot be constrained in the form that this model's template teaches. "
@@ -75,23 +77,34 @@ def _calls_grammar(body: ChatBody, style: ToolStyle) -> str:
             param="tool_choice" if is_forced else "tools",
             code="unsupported",
         )
-    call = " | ".join(f"call_{i}" for i in range(len(constrained)))
-    rules = [f"call_{i}: {style.write(_call_schema(tool))}" for i, tool in enumerate(constrained)]
+    opening, closing = (_mark(text, vocabulary) for text in (style.open, style.close))
+    rules = [f"call_{i}: {_call_rule(tool, style, closing)}" for i, tool in enumerate(constrained)]
+    body_of_call = " | ".join(f"call_{i}" for i in range(len(constrained)))
+    call = body_of_call if style.only_at_start else f"{opening} ({body_of_call})"
+    one_only = body.parallel_tool_calls is False or isinstance(choice, NamedChoice) or style.only_at_start
     if is_forced:
-        one_only = body.parallel_tool_calls is False or isinstance(choice, NamedChoice) or not style.close
-        start = "start: call" if one_only else 'start: call ("\\n" call)*'
+        start = "start: call" if one_only else r'start: call ("\n" call)*'
     elif style.only_at_start:
         start = "start: call | FREE\nFREE: /[^{](.|\\n)*/"
-    else:
+    elif style.open in vocabulary:
         # The model may write what it likes, but a call that it begins must be one.
-        start = "start: (text_before call)* TEXT\n" + f'text_before[lazy]: TEXT "{style.open}"\nTEXT: /(.|\\n)*/'
-        rules = [rule.replace(json.dumps(style.open)[:-1], '"', 1) for rule in rules]
+        start = "start: (TEXT call)* TEXT\nTEXT: /(.|\\n)*/"
+    else:
+        start = f"start: (text_before ({body_of_call}))* TEXT\ntext_before[lazy]: TEXT {opening}\nTEXT: /(.|\\n)*/"
     return _checked("%llguidance {}\n" + "\n".join([start, f"call: {call}", *rules]), "tools")
 
 
-def _call_schema(tool: Tool) -> dict[str, Any]:
-    arguments = tool.function.parameters or {"type": "object"}
-    return {"name": tool.function.name, "arguments": arguments | _SPACES}
+def _mark(text: str, vocabulary: Container[str]) -> str:
+    """A mark in a grammar: one that is a token is written as that token, since llguidance does not match it as text."""
+    return text if text in vocabulary else json.dumps(text) if text else ""
+
+
+def _call_rule(tool: Tool, style: ToolStyle, closing: str) -> str:
+    """A call after its opening mark: the name in quotes, the arguments by their schema, the closing mark."""
+    line = "" if style.only_at_start else "\n"
+    begin = f'{line}{{"name": {json.dumps(tool.function.name)}, "{style.arguments_key}": '
+    schema = (tool.function.parameters or {"type": "object"}) | _SPACES
+    return f"{json.dumps(begin)} %json {json.dumps(schema)} {json.dumps('}' + line)} {closing}".rstrip()
 
 
 def _checked(grammar: str, param: str) -> str:

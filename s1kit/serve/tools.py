@@ -35,8 +35,8 @@ class ToolStyle:
     """The calls in the text between the two; None where it is not well formed."""
     only_at_start: bool = False
     """Whether calls are the whole answer or none of it."""
-    write: Callable[[dict[str, Any]], str] | None = None
-    """A grammar rule for a call, from its name and its arguments' schema; None where calls cannot be held to one."""
+    arguments_key: str = ""
+    """Name of the arguments in a call that is JSON; empty where calls cannot be held to a grammar."""
 
     def reader(self) -> ToolCallReader:
         """A reader of one answer."""
@@ -50,7 +50,7 @@ def find_style(chat_template: str | None) -> ToolStyle | None:
     if "<tool_call>" in chat_template:
         if "<arg_key>" in chat_template:
             return GLM
-        return replace(TAGS, write=None) if "<function=" in chat_template else TAGS
+        return replace(TAGS, arguments_key="") if "<function=" in chat_template else TAGS
     if "[TOOL_CALLS]" in chat_template:
         return MISTRAL
     if "<|python_tag|>" in chat_template or '"parameters"' in chat_template:
@@ -72,6 +72,8 @@ class ToolCallReader:
         self._inside = False
         self._is_text = False
         """Whether all that follows is content, whatever it looks like."""
+        self._follows_call = False
+        """White space after a call separates it from the next and is no content."""
 
     def feed(self, text: str) -> tuple[str, list[Call]]:
         """The content that is certain by now, and the calls that are complete."""
@@ -98,12 +100,15 @@ class ToolCallReader:
             return False
         before, opened, after = self._held.partition(style.open)
         if opened:
-            content.append(before)
+            if before.strip() or not self._follows_call:
+                content.append(before)
             self._inside, self._held = True, after
             return True
         sure = len(self._held) - _possible_start(self._held, style.open)
+        if self._follows_call and not self._held[:sure].strip():
+            return False
         content.append(self._held[:sure])
-        self._held = self._held[sure:]
+        self._held, self._follows_call = self._held[sure:], False
         return False
 
     def _take(self, content: list[str], calls: list[Call], end: int) -> None:
@@ -112,6 +117,7 @@ class ToolCallReader:
         body, self._held = self._held[:end], self._held[end + len(style.close) :]
         self._inside = False
         found = style.read(body)
+        self._follows_call = found is not None
         if found is None:
             content.append(style.open + body + style.close)
         else:
@@ -133,7 +139,7 @@ class ToolCallReader:
         style, held, inside = self._style, self._held, self._inside
         self._held, self._inside = "", False
         if not inside:
-            return held, []
+            return "" if self._follows_call and not held.strip() else held, []
         found = style.read(held.lstrip().removeprefix(style.open) if style.only_at_start else held)
         if found is not None:
             return "", found
@@ -225,20 +231,10 @@ def _read_llama(text: str) -> list[Call] | None:
     return [call for calls in found if calls for call in calls] if None not in found else None
 
 
-def _rule(before: str, arguments: str, after: str) -> Callable[[dict[str, Any]], str]:
-    """A Lark rule: the name in quotes, then the arguments under their schema."""
-
-    def write(call: dict[str, Any]) -> str:
-        begin = f'{before}{{"name": {json.dumps(call["name"])}, "{arguments}": '
-        return f"{json.dumps(begin)} %json {json.dumps(call['arguments'])} {json.dumps('}' + after)}"
-
-    return write
-
-
-TAGS = ToolStyle("<tool_call>", "</tool_call>", _read_tags, write=_rule("<tool_call>\n", "arguments", "\n</tool_call>"))
+TAGS = ToolStyle("<tool_call>", "</tool_call>", _read_tags, arguments_key="arguments")
 GLM = ToolStyle("<tool_call>", "</tool_call>", _read_glm)
 MISTRAL = ToolStyle("[TOOL_CALLS]", "", _read_mistral)
-LLAMA = ToolStyle("<|python_tag|>", "", _read_llama, only_at_start=True, write=_rule("", "parameters", ""))
+LLAMA = ToolStyle("<|python_tag|>", "", _read_llama, only_at_start=True, arguments_key="parameters")
 
 
 def _json(text: str) -> Any:

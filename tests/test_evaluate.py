@@ -185,7 +185,7 @@ def test_the_room_of_an_answer_fits_the_model_and_the_baselines_holds_its_reason
 
 def test_the_baseline_is_asked_with_its_own_room(tiny_random_checkpoint: Path, tmp_path: Path) -> None:
     model = f"hf:{tiny_random_checkpoint}"
-    recipe = recipe_of(tmp_path, model=model, baseline=model, max_tokens=[40], num_waits=[0], num_questions=2)
+    recipe = recipe_of(tmp_path, model=model, baseline=model, max_tokens=[40], num_waits=[0], num_questions=16)
     stage = evaluate(recipe, run_of(recipe))
     direct = [g for g in stage.rows("generations", Generation) if g.setting and g.setting.method == "direct"]
     thinking = [g for g in stage.rows("generations", Generation) if g.setting and g.setting.method != "direct"]

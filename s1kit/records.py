@@ -28,9 +28,9 @@ Ending = Literal["closed", "cut_off", "loop", "failed"]
 Terms = Literal["permits", "conditions", "forbids", "unknown"]
 """May the teacher's output train another model? `conditions`: it may, and they bind the trained model."""
 
-R = TypeVar("R", bound="Record")
-
 Verdict = Literal["correct", "wrong", "abstain"]
+
+R = TypeVar("R", bound="Record")
 
 
 class Record(BaseModel):
@@ -92,6 +92,17 @@ FinishReason = Literal["stop", "length", "refused", "empty", "malformed", "faile
 """`cut`: the connection broke while the reply was streamed, and what came is kept."""
 
 
+class Agreement(Record):
+    """How a reply's final answer compares with those of the other replies to the same question."""
+
+    num_replies: int
+    """Replies to the question, of all teachers and draws."""
+    num_same: int
+    """How many state a final answer equal to this one's, itself included; 0 where this reply states none."""
+    num_answers: int
+    """Different final answers among them."""
+
+
 class Trace(Record):
     """A teacher's thinking and answer to one question."""
 
@@ -107,9 +118,13 @@ class Trace(Record):
     cost_usd: float = 0.0
     terms: Terms = "unknown"
     draw: int = 0
-    """Which of the `num_traces` replies to the same question this is, from 0."""
+    """Which of this teacher's replies to the same question this is, from 0."""
     note: str = ""
     """What a reader must know, e.g. that the server dropped the thinking."""
+    verdict: Verdict | None = None
+    """What the verifier said, under `distill.until_correct`; None where it was not asked."""
+    agreement: Agreement | None = None
+    """None where the question has one reply only."""
 
 
 class Sample(Record):

@@ -17,7 +17,7 @@ import pytest
 
 from s1kit.cli import main
 from s1kit.curate.difficulty import open_student
-from s1kit.distill.open_teacher import open_teacher
+from s1kit.distill.open_teacher import open_teachers
 from s1kit.engines import load_engine
 from s1kit.engines.base import close_engine
 from s1kit.engines.options import joined, read_reference
@@ -142,11 +142,11 @@ def attempts(reference: str, tmp_path: Path) -> str:
 
 def teacher(reference: str, tmp_path: Path) -> str:
     settings = {"teacher": reference, "max_output_tokens": 64, "thinking_budget": 8}
-    asked = open_teacher(Recipe.model_validate({"name": "t", "out": str(tmp_path), "distill": settings}))
+    asked = open_teachers(Recipe.model_validate({"name": "t", "out": str(tmp_path), "distill": settings}))
 
     async def ask() -> str:
         async with asked:
-            trace = await asked.teacher.ask(Question(text="1+1?"), 0)
+            trace = await asked.teachers[0].teacher.ask(Question(text="1+1?"), 0)
             return trace.answer
 
     try:

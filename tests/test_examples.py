@@ -206,3 +206,15 @@ def test_a_spreadsheet_becomes_a_report(tmp_path: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=900, check=False)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.rglob("report.html"))
+
+
+def test_what_several_teachers_agree_on_is_kept(tmp_path: Path) -> None:
+    command = [sys.executable, EXAMPLES / "several_teachers.py", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    (shard,) = (tmp_path / "runs" / "several-teachers" / "curate").glob("samples-*.parquet")
+    samples = list(read_rows([shard], Sample))
+    assert {sample.trace.teacher for sample in samples} == {"tiny", "careless"}
+    assert all(s.trace.agreement is not None and s.trace.agreement.num_same == 2 for s in samples)
+    receipt = json.loads((shard.parent / "receipt.json").read_text())
+    assert receipt["counts"]["dropped:minority_answer"] >= 4

@@ -18,8 +18,9 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 from s1kit.cli.references import check_chat, check_engine, check_model, require
 from s1kit.errors import InputError
 from s1kit.extensions import load_extension
+from s1kit.grade import reference as solution_of
 from s1kit.grade.load import find_grader
-from s1kit.recipe import Recipe
+from s1kit.recipe import Distill, Recipe
 from s1kit.records import Question
 from s1kit.stage import RECEIPT
 
@@ -184,21 +185,29 @@ def _peek_set(name: str, tier: str) -> None:
         load_set(name, "template")
 
 
-def _check_own_teacher(recipe: Recipe) -> None:
-    """The teachers without a model answer the first questions of each source: whether they can is known at once."""
-    import asyncio
-
-    from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
+def _first_questions(recipe: Recipe) -> list[Question]:
+    """The first questions of each source that can be read here."""
     from s1kit.pool.hub import local_copy
     from s1kit.pool.sources import expand, kind_of, read_source
 
     config = recipe.collect
     questions: list[Question] = []
-    for source in [each for given in config.sources for each in expand(given, config.hub_folder)]:
-        if kind_of(source) != "hub" or local_copy(source, config.hub_folder) is not None:
-            with suppress(InputError):  # said where the source is checked
-                questions += islice(read_source(source, recipe.seed, [], hub_folder=config.hub_folder), PEEK)
-    if recipe.distill.teacher == "tiny":
+    with suppress(InputError):  # said where the source is checked
+        for source in [each for given in config.sources for each in expand(given, config.hub_folder)]:
+            if kind_of(source) != "hub" or local_copy(source, config.hub_folder) is not None:
+                with suppress(InputError):
+                    questions += islice(read_source(source, recipe.seed, [], hub_folder=config.hub_folder), PEEK)
+    return questions
+
+
+def _check_own_teacher(recipe: Recipe, teacher: str) -> None:
+    """The teachers without a model answer the first questions of each source: whether they can is known at once."""
+    import asyncio
+
+    from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
+
+    questions = _first_questions(recipe)
+    if teacher == "tiny":
         tiny = TinyTeacher()
         for question in questions:
             try:
@@ -220,13 +229,36 @@ def _check_own_teacher(recipe: Recipe) -> None:
 
 
 def _distill(recipe: Recipe, found: _Collected) -> None:
+    for config in recipe.distill.each:
+        _check_teacher(recipe, config, found)
+    config = recipe.distill
+    if config.mode == "batch" and any(not each.teacher.startswith("chat:") for each in config.each):
+        found.add(
+            "a teacher that is no provider's has no batch API", "distill.mode", "Use mode=online, or leave it out."
+        )
+    if not config.until_correct:
+        return
+    if config.grader:
+        found.run(find_grader, config.grader)
+    else:
+        found.run(require, "math_verify", "distill.until_correct", "grade")
+    questions = _first_questions(recipe)
+    if questions and all(solution_of(question) is None for question in questions):
+        found.add(
+            f"the first {len(questions)} questions have no solution, so no answer can be found correct",
+            "distill.until_correct",
+            "Give questions with solutions, or use num_traces.",
+        )
+
+
+def _check_teacher(recipe: Recipe, config: Distill, found: _Collected) -> None:
     from s1kit.providers.terms import terms_of
 
-    config = recipe.distill
+    before = len(found.faults)
     scheme, _, rest = config.teacher.partition(":")
     match scheme:
         case "tiny" | "solutions" if not rest:
-            found.run(_check_own_teacher, recipe)
+            found.run(_check_own_teacher, recipe, config.teacher)
         case "recorded" if rest:
             if not Path(rest).is_file():
                 found.add("there is no file of recorded traces", rest, "Give recorded:<file>.")
@@ -245,7 +277,7 @@ def _distill(recipe: Recipe, found: _Collected) -> None:
             found.run(check_engine, config.teacher, "distill.teacher")
         case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
             pass
-        case _ if not found.faults:
+        case _ if len(found.faults) == before:
             found.run(check_engine, config.teacher, "distill.teacher")
     if "{question}" not in config.prompt:
         found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")

@@ -17,7 +17,7 @@ from s1kit.extensions import load_extension
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import Recipe
-from s1kit.records import Dropped, Sample, Trace
+from s1kit.records import Agreement, Dropped, Sample, Trace
 from s1kit.stage import Run, Stage
 
 NOT_SELECTED = "not_selected"
@@ -108,6 +108,7 @@ def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selections: Sequ
             domain=trace.question.domain,
             thinking_tokens=trace.thinking_tokens,
             draw=trace.draw,
+            agreement=_share(trace.agreement),
             score=limo_score(trace.thinking, trace.thinking_tokens, longest) if "limo" in selections else 0.0,
         )
         for index, trace in enumerate(traces)
@@ -118,6 +119,10 @@ def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selections: Sequ
         verdict = judged.verdict == "correct"
         candidates[candidate.index] = Candidate(**{**vars(candidate), "is_correct": verdict})
     return candidates
+
+
+def _share(agreement: Agreement | None) -> float | None:
+    return None if agreement is None else agreement.num_same / max(1, agreement.num_replies)
 
 
 def _case(trace: Trace) -> Case:

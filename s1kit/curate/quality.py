@@ -113,6 +113,19 @@ def image_reference(trace: Trace) -> DropReason | None:
     return DropReason("image_reference", found.group()) if found else None
 
 
+def wrong_answer(trace: Trace) -> DropReason | None:
+    """The verifier of `distill.until_correct` said that the answer is wrong."""
+    return DropReason("wrong_answer", trace.answer[-80:]) if trace.verdict == "wrong" else None
+
+
+def minority_answer(trace: Trace) -> DropReason | None:
+    """No more than half of the replies to the question, of all teachers and draws, state this trace's final answer."""
+    agreed = trace.agreement
+    if agreed is None or 2 * agreed.num_same > agreed.num_replies:
+        return None
+    return DropReason("minority_answer", f"{agreed.num_same} of {agreed.num_replies}: {trace.answer[-60:]}")
+
+
 SETS: dict[str, tuple[Rule, ...]] = {
     "s1": (reply, format_s1),
     "complete": (reply, truncated, no_thinking, no_answer, no_final_answer, loop),
@@ -123,7 +136,7 @@ RULES: dict[str, Rule] = {
     rule.__name__: rule
     for rule in (
         *(reply, format_s1, truncated, no_thinking, no_answer, no_final_answer, loop),
-        *(language_mix, image_reference),
+        *(language_mix, image_reference, wrong_answer, minority_answer),
     )
 }
 """Every rule by name."""

@@ -39,6 +39,8 @@ class Candidate:
     draw: int = 0
     is_correct: bool | None = None
     """None where nobody looked; see `needs_verdict`."""
+    agreement: float | None = None
+    """The share of the question's replies with the same final answer; None where there is one reply."""
     score: float = 0.0
     """LIMO's rubric, where it is asked for."""
 

@@ -2,41 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Iterable, Sequence
 
 from s1kit.distill.chat_teacher import ChatTeacher
-from s1kit.distill.open_teacher import Asked
+from s1kit.distill.drawing import Place, Verifier, draw, is_settled
+from s1kit.distill.open_teacher import Asked, OpenTeacher
 from s1kit.errors import InputError
-from s1kit.progress import meter, say
+from s1kit.progress import Meter, meter, say
 from s1kit.providers.batch.driver import Outcome, ask_batch
+from s1kit.providers.chat import Problem
+from s1kit.providers.client import Client
 from s1kit.providers.sync import run_async
 from s1kit.recipe import Recipe
-from s1kit.records import Question
 
 
-def ask_in_batches(recipe: Recipe, asked: Asked, places: Iterator[tuple[Question, int]], total: int) -> Outcome:
-    """Ask all places through the provider's batch API. From then on the client only reads the journal."""
-    client, teacher = asked.client, asked.teacher
-    if client is None or not isinstance(teacher, ChatTeacher):
+def ask_in_batches(
+    recipe: Recipe, asked: Asked, places: Iterable[Place], total: int, verifier: Verifier | None
+) -> None:
+    """Ask all places through the providers' batch APIs. From then on the clients only read the journal.
+
+    One round of batches for each draw; with a verifier only what is not right yet goes into the next.
+    """
+    teachers = [_askable(each) for each in asked.teachers]
+    left = list(places)
+    for client, _ in teachers:
+        client.only_journal = True
+    while left:
+        groups = [[place for place in left if place.teacher == number] for number in range(len(teachers))]
+
+        async def run(groups: list[list[Place]] = groups) -> None:
+            async with asked:
+                await asyncio.gather(
+                    *(_ask(recipe, *each, group, bar) for each, group in zip(teachers, groups, strict=True) if group)
+                )
+
+        with meter("batch", total=total, unit="replies") as bar:
+            run_async(run())
+        left = [] if verifier is None else run_async(_still_open(asked, left, verifier))
+        total = len(left)
+
+
+def _askable(each: OpenTeacher) -> tuple[Client, ChatTeacher]:
+    if each.client is None or not isinstance(each.teacher, ChatTeacher):
         raise InputError(
-            f"the teacher {recipe.distill.teacher!r} has no batch API", where="distill.mode", fix="Use mode=online."
+            f"the teacher {each.settings.teacher!r} has no batch API", where="distill.mode", fix="Use mode=online."
         )
-    requests = [client.request(teacher.messages(question), draw) for question, draw in places]
+    return each.client, each.teacher
 
-    async def run() -> Outcome:
-        async with client:
-            return await ask_batch(
-                client,
-                requests,
-                poll_seconds=recipe.distill.poll_seconds,
-                on_progress=lambda n, text: bar.advance(n, text),
-            )
 
-    with meter("batch", total=total, unit="replies") as bar:
-        bar.advance(len(client.journal.known([request.key for request in requests])))
-        outcome = run_async(run())
-    client.only_journal = True
-    client.refused = outcome.refused
+async def _ask(recipe: Recipe, client: Client, teacher: ChatTeacher, places: Sequence[Place], bar: Meter) -> None:
+    requests = [client.request(teacher.messages(place.question), place.draws[0]) for place in places]
+    bar.advance(len(client.journal.known([request.key for request in requests])))
+    outcome: Outcome = await ask_batch(
+        client,
+        requests,
+        poll_seconds=recipe.distill.poll_seconds,
+        on_progress=lambda n, text: bar.advance(n, text),
+    )
+    client.refused |= outcome.refused
     for reason, num in outcome.lost.most_common(4):
         say(f"distill: {num} requests have no reply: {reason}")
-    return outcome
+
+
+async def _still_open(asked: Asked, places: Sequence[Place], verifier: Verifier) -> list[Place]:
+    """The places whose next draw is to be asked for, beginning with it."""
+    left = []
+    for place in places:
+        first = Place(place.question, place.teacher, place.draws[:1])
+        try:
+            (trace,) = await draw(first, asked.teachers[place.teacher], verifier)
+        except Problem:
+            continue  # it is named at the end
+        if not is_settled(trace) and len(place.draws) > 1:
+            left.append(Place(place.question, place.teacher, place.draws[1:]))
+    return left

@@ -1,4 +1,4 @@
-"""traces <- the teacher, asked once a question.
+"""traces <- the teachers, each asked every question.
 
 Questions are asked concurrently, and their traces written in blocks of fixed places, so that a killed run goes on where
 it was and the files come out the same. Replies that cost money are in the journal before they get here.
@@ -10,23 +10,28 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s1kit.distill.batched import ask_in_batches
-from s1kit.distill.open_teacher import Asked, open_teacher, say_what_it_means
+from s1kit.distill.drawing import Place, Verifier, draw, places, places_a_question
+from s1kit.distill.open_teacher import Asked, open_teachers, say_what_it_means
 from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.distill.unusable import refuse_many_unusable, retry
 from s1kit.errors import WorkFailed
+from s1kit.grade import load_grader
+from s1kit.grade.agreement import agreements
 from s1kit.progress import Meter, meter, say
 from s1kit.providers.chat import Problem, Stopped
 from s1kit.providers.sync import in_parallel, run_async
-from s1kit.recipe import Recipe
+from s1kit.recipe import Distill, Recipe
 from s1kit.records import Question, Trace, arrow_schema, to_arrow
 from s1kit.stage import Run, Stage, write_table
 
@@ -61,7 +66,8 @@ class _Block:
     """A shard being filled."""
 
     number: int
-    traces: list[Trace | None]
+    traces: list[list[Trace]]
+    """The traces of each place."""
     to_come: int
     is_complete: bool = True
 
@@ -73,32 +79,33 @@ class _Work:
     asked: Asked
     stage: Stage
     count: Count | None
+    verifier: Verifier | None
     bar: Meter
     total: int
+    places_a_question: int
     num_done: int = 0
-    failures: list[tuple[Question, int, str]] = field(default_factory=list)
+    failures: list[tuple[Place, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     is_stopping: bool = False
     stopped_by: Stopped | None = None
 
 
 def distill(recipe: Recipe, run: Run) -> Stage:
-    """Ask `distill.teacher` every question `distill.num_traces` times.
+    """Ask each teacher every question, `distill.num_traces` times or until its answer is right.
 
     Raises WorkFailed when replies are missing at the end, naming how many and why; running the stage again asks only
     those. KeyboardInterrupt after Ctrl-C: the first finishes what is in flight, the second stops at once.
     """
-    questions = run.shards("collect", "questions")
-    reference = recipe.distill.teacher
-    recorded = [Path(reference.removeprefix("recorded:"))] if reference.startswith("recorded:") else []
-    config = recipe.distill.model_dump(exclude=NOT_PART_OF_THE_RESULT)
-    inputs = [*questions, *(path for path in recorded if path.is_file())]
-    stage = run.open("distill", config=config, seed=recipe.seed, inputs=inputs)
-    if stage.is_done and not recipe.distill.retry:
+    settings = recipe.distill
+    references = [each.teacher for each in settings.each]
+    recorded = [Path(name.removeprefix("recorded:")) for name in references if name.startswith("recorded:")]
+    inputs = [*run.shards("collect", "questions"), *(path for path in recorded if path.is_file())]
+    stage = run.open("distill", config=_what_is_asked(settings), seed=recipe.seed, inputs=inputs)
+    if stage.is_done and not settings.retry:
         return stage
-    asked = open_teacher(recipe)
+    asked = open_teachers(recipe)
     try:
-        if recipe.distill.retry and not retry(stage, asked, recipe.distill.retry) and stage.is_done:
+        if settings.retry and not retry(stage, asked, settings.retry) and stage.is_done:
             return stage
         say_what_it_means(recipe, asked)
         work = _ask_all(recipe, run, stage, asked)
@@ -108,32 +115,39 @@ def distill(recipe: Recipe, run: Run) -> Stage:
         say("distill: stopped; run the same command again to go on.")
         raise KeyboardInterrupt
     _refuse_missing(work)
-    _sum_up(work)
-    refuse_many_unusable(stage, asked, recipe.distill.max_unusable)
+    _sum_up(work, settings)
+    refuse_many_unusable(stage, asked, settings.max_unusable)
     stage.finish()
     return stage
 
 
+def _what_is_asked(settings: Distill) -> dict[str, Any]:
+    """The settings that the traces depend on."""
+    config = settings.model_dump(exclude=NOT_PART_OF_THE_RESULT | {"teachers"})
+    entries = [entry.model_dump(exclude_unset=True, exclude=NOT_PART_OF_THE_RESULT) for entry in settings.teachers]
+    return config | {"teachers": entries}
+
+
 def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked) -> _Work:
-    num_traces = recipe.distill.num_traces
-    total = sum(pq.read_metadata(path).num_rows for path in run.shards("collect", "questions")) * num_traces
-    if recipe.distill.mode == "batch":
-        ask_in_batches(recipe, asked, _places(run.rows("collect", "questions", Question), num_traces), total)
+    settings = recipe.distill
+
+    def all_places() -> Iterator[Place]:
+        return places(run.rows("collect", "questions", Question), settings)
+
+    num_questions = sum(pq.read_metadata(path).num_rows for path in run.shards("collect", "questions"))
+    total = num_questions * places_a_question(settings)
+    verifier = Verifier(load_grader(own=settings.grader)) if settings.until_correct else None
+    if settings.mode == "batch":
+        ask_in_batches(recipe, asked, all_places(), total, verifier)
     with meter("distill", total=total, unit="traces") as bar:
-        work = _Work(asked, stage, student_counter(recipe.train.base), bar, total)
-        places = _places(run.rows("collect", "questions", Question), num_traces)
-        # The throttle keeps to the concurrency; some more workers are busy with what has come back.
-        run_async(_run(work, places, recipe.distill.concurrency * 3 // 2 + 4))
+        count = student_counter(recipe.train.base)
+        work = _Work(asked, stage, count, verifier, bar, total, places_a_question(settings))
+        # The throttles keep to the concurrency; some more workers are busy with what has come back.
+        run_async(_run(work, all_places(), sum(each.concurrency * 3 // 2 + 4 for each in settings.each)))
     return work
 
 
-def _places(questions: Iterable[Question], num_traces: int) -> Iterator[tuple[Question, int]]:
-    for question in questions:
-        for draw in range(num_traces):
-            yield question, draw
-
-
-async def _run(work: _Work, places: Iterator[tuple[Question, int]], concurrency: int) -> None:
+async def _run(work: _Work, places: Iterator[Place], concurrency: int) -> None:
     """Workers draw places from one iterator; a block that is settled becomes a shard."""
     pending = _open_blocks(work, places)
     tasks: list[asyncio.Task[None]] = []
@@ -146,39 +160,32 @@ async def _run(work: _Work, places: Iterator[tuple[Question, int]], concurrency:
                     raise
 
 
-def _open_blocks(work: _Work, places: Iterator[tuple[Question, int]]) -> Iterator[tuple[_Block, int, Question, int]]:
-    """The places still to ask, with their blocks. A block whose shard is there is done."""
+def _open_blocks(work: _Work, places: Iterator[Place]) -> Iterator[tuple[_Block, int, Place]]:
+    """The places still to ask, with their blocks, each of whole questions. A block whose shard is there is done."""
+    size = max(1, BLOCK // work.places_a_question) * work.places_a_question
     number = 0
     done = {int(path.stem[-5:]) for path in work.stage.shards("traces")}
-    while some := list(_take(places, BLOCK)):
+    while some := list(islice(places, size)):
         if number in done:
             work.num_done += len(some)
             work.bar.advance(len(some))
         else:
-            block = _Block(number, [None] * len(some), to_come=len(some))
-            for index, (question, draw) in enumerate(some):
-                yield block, index, question, draw
+            block = _Block(number, [[] for _ in some], to_come=len(some))
+            for index, place in enumerate(some):
+                yield block, index, place
         number += 1
 
 
-def _take(items: Iterator[tuple[Question, int]], num: int) -> Iterator[tuple[Question, int]]:
-    for _ in range(num):
+async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Place]]) -> None:
+    for block, index, place in pending:
         try:
-            yield next(items)
-        except StopIteration:
-            return
-
-
-async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Question, int]]) -> None:
-    for block, index, question, draw in pending:
-        try:
-            block.traces[index] = await work.asked.teacher.ask(question, draw)
+            block.traces[index] = await draw(place, work.asked.teachers[place.teacher], work.verifier)
         except Stopped as error:
             work.stopped_by = work.stopped_by or error
             return
         except Problem as problem:
             block.is_complete = False
-            work.failures.append((question, draw, str(problem)))
+            work.failures.append((place, str(problem)))
             work.kinds[problem.kind] += 1
         work.num_done += 1
         is_time = work.num_done % 64 == 0 or work.num_done == work.total
@@ -193,10 +200,12 @@ async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Question, in
 
 async def _settle(work: _Work, block: _Block) -> None:
     """A settled block as a shard; one with replies missing is left to the next run, which finds the rest journalled."""
-    traces = [trace for trace in block.traces if trace is not None]
+    traces = [trace for of_place in block.traces for trace in of_place]
     block.traces = []
     if not block.is_complete:
         return
+    if len(traces) > len({trace.question.id for trace in traces}):
+        traces = await asyncio.to_thread(_with_agreement, traces)
     if work.count is not None:
         counts = await asyncio.to_thread(work.count, [trace.thinking for trace in traces])
         traces = [t.model_copy(update={"thinking_tokens": n}) for t, n in zip(traces, counts, strict=True)]
@@ -210,6 +219,17 @@ async def _settle(work: _Work, block: _Block) -> None:
     await asyncio.to_thread(write_table, path, pa.Table.from_batches(batches, schema=arrow_schema(Trace)))
 
 
+def _with_agreement(traces: list[Trace]) -> list[Trace]:
+    """The traces, those of a question side by side, each with how many of the question's replies say the same."""
+    compared = []
+    for _, group in groupby(traces, key=lambda trace: trace.question.id):
+        replies = list(group)
+        # What was cut off, refused or failed states nothing.
+        found = agreements(replies[0].question, [t.answer if t.finish_reason == "stop" else "" for t in replies])
+        compared += [t.model_copy(update={"agreement": each}) for t, each in zip(replies, found, strict=True)]
+    return compared
+
+
 @contextmanager
 def _finishing_on_ctrl_c(work: _Work, tasks: list[asyncio.Task[None]]) -> Iterator[None]:
     def on_interrupt() -> None:
@@ -218,8 +238,8 @@ def _finishing_on_ctrl_c(work: _Work, tasks: list[asyncio.Task[None]]) -> Iterat
                 task.cancel()
             return
         work.is_stopping = True
-        if work.asked.client is not None:  # whoever waits for a limit, an hour perhaps, need not
-            work.asked.client.throttle.give_up(Stopped("interrupted", fix="Run the same command again to go on."))
+        for client in work.asked.clients:  # whoever waits for a limit, an hour perhaps, need not
+            client.throttle.give_up(Stopped("interrupted", fix="Run the same command again to go on."))
         say("distill: finishing what is in flight; Ctrl-C again to stop at once.")
 
     before = signal.getsignal(signal.SIGINT)
@@ -246,8 +266,10 @@ def _refuse_missing(work: _Work) -> None:
         return
     path = work.stage.folder / "failures.jsonl"
     with path.open("w", encoding="utf-8") as file:
-        for question, draw, reason in work.failures:
-            file.write(json.dumps({"question_id": question.id, "draw": draw, "reason": reason}) + "\n")
+        for place, reason in work.failures:
+            teacher = work.asked.teachers[place.teacher].settings.teacher
+            row = {"question_id": place.question.id, "teacher": teacher, "draw": place.draws[0], "reason": reason}
+            file.write(json.dumps(row) + "\n")
     kinds = ", ".join(f"{num} {kind}" for kind, num in work.kinds.most_common(4))
     raise WorkFailed(
         f"{len(work.failures)} of {work.total} replies are missing: {kinds}",
@@ -256,15 +278,22 @@ def _refuse_missing(work: _Work) -> None:
     )
 
 
-def _sum_up(work: _Work) -> None:
+def _sum_up(work: _Work, settings: Distill) -> None:
     """Counts and figures for the receipt, from the shards, so that a resumed run says the same."""
     stage, tokens, cost = work.stage, Counter[str](), 0.0
+    unanimous = compared = 0
     for path in stage.shards("traces"):
-        names = ["thinking_tokens", "finish_reason", "terms", "cost_usd", "usage"]
-        columns = pq.read_table(path, columns=names).to_pydict()
+        names = ["thinking_tokens", "finish_reason", "terms", "cost_usd", "usage", "teacher", "verdict", "agreement"]
+        columns = _columns(path, names)
         stage.counts["out"] += len(columns["terms"])
         stage.counts += Counter(f"finish:{reason}" for reason in columns["finish_reason"])
         stage.counts += Counter(f"terms:{terms}" for terms in columns["terms"])
+        stage.counts += Counter(f"verdict:{verdict}" for verdict in columns["verdict"] if verdict)
+        if settings.teachers:
+            stage.counts += Counter(f"teacher:{teacher}" for teacher in columns["teacher"])
+        agreed = [each for each in columns["agreement"] if each]
+        compared += len(agreed)
+        unanimous += sum(each["num_same"] == each["num_replies"] for each in agreed)
         tokens["thinking"] += sum(columns["thinking_tokens"])
         tokens["input"] += sum(usage["input_tokens"] for usage in columns["usage"])
         tokens["output"] += sum(usage["output_tokens"] for usage in columns["usage"])
@@ -272,12 +301,27 @@ def _sum_up(work: _Work) -> None:
     stage.counts["in"] = stage.counts["out"]
     stage.figures |= {"tokens": dict(tokens), "cost_usd": round(cost, 6)}
     stage.figures["thinking_tokens_counted_in"] = "student tokens" if work.count else "the teacher's own count"
-    if work.asked.client is not None:
-        client = work.asked.client
-        stage.figures["requests"] = {
-            "sent": client.tally.sent,
-            "from_journal": client.tally.from_journal,
-            "problems": dict(client.tally.problems),
-            "lost_on_the_way": client.spend_cap.num_lost,
-        }
+    if compared:
+        stage.figures["agreement"] = {"traces": compared, "all_replies_say_the_same": unanimous}
+    if settings.until_correct:
+        correct = stage.counts["verdict:correct"]
+        mean = round(stage.counts["out"] / max(1, work.total), 4)
+        stage.figures["draws"] = {"mean": mean, "most": settings.until_correct, "ended_correct": correct}
+        say(f"distill: {correct} of {work.total} were answered correctly, with {mean:.2f} draws on average.")
+    if work.asked.clients:
+        sums: Counter[str] = Counter()
+        problems: Counter[str] = Counter()
+        for client in work.asked.clients:
+            tally = client.tally
+            problems += tally.problems
+            sums += Counter(sent=tally.sent, from_journal=tally.from_journal, lost_on_the_way=client.spend_cap.num_lost)
+        names = ["sent", "from_journal", "lost_on_the_way"]
+        stage.figures["requests"] = {name: sums[name] for name in names} | {"problems": dict(problems)}
     (stage.folder / "failures.jsonl").unlink(missing_ok=True)
+
+
+def _columns(path: Path, names: list[str]) -> dict[str, list[Any]]:
+    """Columns of a shard; one that an older version did not write is empty."""
+    there = pq.read_schema(path).names
+    table = pq.read_table(path, columns=[name for name in names if name in there])
+    return {name: [None] * table.num_rows for name in names} | dict(table.to_pydict())

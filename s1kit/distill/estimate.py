@@ -11,13 +11,15 @@ from collections.abc import Sequence
 from random import Random
 
 from s1kit.distill.chat_teacher import ChatTeacher
-from s1kit.distill.open_teacher import open_teacher
+from s1kit.distill.drawing import Place, Verifier, draw, places
+from s1kit.distill.open_teacher import OpenTeacher, open_teachers
+from s1kit.grade import load_grader
 from s1kit.providers.catalog import find_model, first_url
 from s1kit.providers.chat import Problem
 from s1kit.providers.money import price_of
 from s1kit.providers.sync import in_parallel, run_async
 from s1kit.providers.terms import terms_of
-from s1kit.recipe import Recipe
+from s1kit.recipe import Distill, Recipe
 from s1kit.records import Question, Record, Terms, Trace, Usage
 from s1kit.stage import RECEIPT, Run
 
@@ -74,17 +76,35 @@ class Estimate(Record):
 def estimate_distill(recipe: Recipe) -> list[str]:
     """Lines for `s1kit estimate`. A teacher that costs money is asked 20 questions, once the pool is collected."""
     if not (recipe.folder / "collect" / RECEIPT).exists():
-        entry = terms_of(recipe.distill.teacher)
-        return [
-            f"teacher {recipe.distill.teacher}: {entry.sentence}",
-            f"the pool is not collected yet: run s1kit collect first, then {NUM_PROBES} requests probe the cost",
-        ]
-    return probe_cost(recipe, Run(recipe.folder)).lines
+        lines = [f"teacher {each.teacher}: {terms_of(each.teacher).sentence}" for each in recipe.distill.each]
+        told = f"the pool is not collected yet: run s1kit collect first, then {NUM_PROBES} requests probe the cost"
+        return [*lines, told]
+    estimates = probe_costs(recipe, Run(recipe.folder))
+    lines = [line for estimate in estimates for line in estimate.lines]
+    if len(estimates) > 1 and any(estimate.num_probed for estimate in estimates):
+        costs = [estimate.cost_usd for estimate in estimates]
+        known = sum(cost for cost in costs if cost is not None)
+        lines.append(f"${known:,.2f} to come for all teachers" + (", unknown prices left out" if None in costs else ""))
+    return lines
 
 
 def estimate_traces(recipe: Recipe, num_questions: int | None) -> list[str]:
     """Lines for `s1kit estimate` without a probe: nothing is asked, and a reply is taken to be as long as s1K's."""
-    config = recipe.distill
+    lines: list[str] = []
+    is_chat = False
+    for config in recipe.distill.each:
+        is_chat |= config.teacher.startswith("chat:")
+        lines += _estimate_one(config, num_questions)
+    if not is_chat:
+        return lines
+    if recipe.distill.max_cost_usd is not None:
+        lines.append(f"the cap is ${recipe.distill.max_cost_usd:,.2f}")
+        if recipe.distill.teachers:
+            lines[-1] += " for all teachers"
+    return [*lines, f"s1kit collect and then s1kit estimate --probe ask {NUM_PROBES} questions for a closer figure"]
+
+
+def _estimate_one(config: Distill, num_questions: int | None) -> list[str]:
     if config.teacher.partition(":")[0] in ("tiny", "solutions", "recorded"):
         return [f"teacher {config.teacher}: it costs nothing but seconds"]
     if not config.teacher.startswith("chat:"):
@@ -93,76 +113,98 @@ def estimate_traces(recipe: Recipe, num_questions: int | None) -> list[str]:
     model = find_model(config.teacher, first_url(config.base_url))
     price = price_of(model, setting=config.price, prices_path=config.prices)
     num = 1000 if num_questions is None else num_questions
-    requests = num * config.num_traces
-    told = f"{requests:,} requests" if num_questions is not None else f"{requests:,} requests a 1,000 questions"
+    requests = num * (config.until_correct or config.num_traces)
+    most = "at most " if config.until_correct > 1 else ""
+    told = f"{most}{requests:,} requests" + ("" if num_questions is not None else " a 1,000 questions")
     if price is None:
         return [*lines, f"{told}; the price is unknown"]
     usage = Usage(input_tokens=150, output_tokens=REPLY_TOKENS)
     dollars = requests * price.cost(usage, is_batch=config.mode == "batch")
-    lines.append(f"{told}, ${dollars:,.2f} if a reply has {REPLY_TOKENS:,} tokens, as s1K's do on average")
-    if config.max_cost_usd is not None:
-        lines.append(f"the cap is ${config.max_cost_usd:,.2f}")
-    return [*lines, f"s1kit collect and then s1kit estimate --probe ask {NUM_PROBES} questions for a closer figure"]
+    lines.append(f"{told}, {most}${dollars:,.2f} if a reply has {REPLY_TOKENS:,} tokens, as s1K's do on average")
+    return lines
 
 
 def probe_cost(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> Estimate:
-    """Ask a seeded sample of the questions and extrapolate. Needs `collect` to have finished.
+    """The estimate of a recipe with one teacher; see `probe_costs`."""
+    (estimate,) = probe_costs(recipe, run, num_probes)
+    return estimate
 
-    A teacher that costs nothing is not asked. The probe counts against `max_cost_usd`. Raises InputError as `distill`
+
+def probe_costs(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> list[Estimate]:
+    """Ask each teacher a seeded sample of the questions and extrapolate. Needs `collect` to have finished.
+
+    A teacher that costs nothing is not asked. The probes count against `max_cost_usd`. Raises InputError as `distill`
     does, Stopped when the provider refuses every request.
     """
-    asked = open_teacher(recipe)
-    num_traces = recipe.distill.num_traces
-    questions = list(run.rows("collect", "questions", Question))
-    total, terms = len(questions) * num_traces, terms_of(recipe.distill.teacher).terms
+    asked = open_teachers(recipe)
+    everywhere = list(places(run.rows("collect", "questions", Question), recipe.distill))
+    settings = recipe.distill
+    verifier = Verifier(load_grader(own=settings.grader)) if settings.until_correct else None
     try:
-        if asked.client is None or not isinstance(asked.teacher, ChatTeacher):
-            return _nothing(recipe, terms, total, 0, "it costs nothing but time")
-        client, teacher = asked.client, asked.teacher
-        places = [(question, draw) for question in questions for draw in range(num_traces)]
-        keys = [client.request(teacher.messages(question), draw).key for question, draw in places]
-        known = client.journal.known(keys)
-        unknown = [place for place, key in zip(places, keys, strict=True) if key not in known]
-        if not unknown:
-            return _nothing(recipe, terms, total, len(known), "nothing is left to ask")
-        probe = Random(f"{recipe.seed}:estimate").sample(unknown, min(num_probes, len(unknown)))
-        replies: list[Trace] = []
-
-        async def ask() -> None:
-            for question, draw in pending:
-                try:
-                    replies.append(await teacher.ask(question, draw))
-                except Problem:
-                    continue
-
-        async def ask_all() -> None:
-            async with client:
-                await in_parallel(ask, min(8, len(probe)))
-
-        pending = iter(probe)
-        run_async(ask_all())
-        num_left = len(unknown) - len(replies)
-        tokens = total_interval([float(t.usage.output_tokens) for t in replies], num_left)
-        costs = total_interval([t.cost_usd for t in replies], num_left) if client.price is not None else None
-        factor = client.price.batch if client.price is not None and recipe.distill.mode == "batch" else 1.0
-        failed = len(probe) - len(replies)
-        return Estimate(
-            teacher=recipe.distill.teacher,
-            terms=terms,
-            num_requests=total,
-            num_known=len(known) + len(replies),
-            num_probed=len(replies),
-            tokens=tokens[0],
-            tokens_low=tokens[1],
-            tokens_high=tokens[2],
-            cost_usd=costs and costs[0] * factor,
-            cost_low=costs and costs[1] * factor,
-            cost_high=costs and costs[2] * factor,
-            spent_usd=sum(t.cost_usd for t in replies),
-            note=f"{failed} probes failed." if failed else "",
-        )
+        return [
+            _probe(recipe, each, [place for place in everywhere if place.teacher == number], verifier, num_probes)
+            for number, each in enumerate(asked.teachers)
+        ]
     finally:
         asked.close()
+
+
+def _probe(
+    recipe: Recipe, each: OpenTeacher, there: list[Place], verifier: Verifier | None, num_probes: int
+) -> Estimate:
+    """A place, all its draws together, is what is sampled and extrapolated."""
+    if each.client is None or not isinstance(each.teacher, ChatTeacher):
+        return _nothing(each, len(there), 0, "it costs nothing but time")
+    client, teacher = each.client, each.teacher
+    keys = [client.request(teacher.messages(place.question), place.draws[0]).key for place in there]
+    known = client.journal.known(keys)
+    unknown = [place for place, key in zip(there, keys, strict=True) if key not in known]
+    if not unknown:
+        return _nothing(each, len(there), len(known), "nothing is left to ask")
+    # The first teacher's sample is the one that a recipe with one teacher draws.
+    seed = f"{recipe.seed}:estimate" + (f":{unknown[0].teacher}" if unknown[0].teacher else "")
+    probe = Random(seed).sample(unknown, min(num_probes, len(unknown)))
+    replies: list[list[Trace]] = []
+
+    async def ask() -> None:
+        for place in pending:
+            try:
+                replies.append(await draw(place, each, verifier))
+            except Problem:
+                continue
+
+    async def ask_all() -> None:
+        async with client:
+            await in_parallel(ask, min(8, len(probe)))
+
+    pending = iter(probe)
+    run_async(ask_all())
+    num_left = len(unknown) - len(replies)
+    tokens = total_interval([float(sum(t.usage.output_tokens for t in drawn)) for drawn in replies], num_left)
+    spent = [sum(trace.cost_usd for trace in drawn) for drawn in replies]
+    costs = total_interval(spent, num_left) if client.price is not None else None
+    factor = client.price.batch if client.price is not None and recipe.distill.mode == "batch" else 1.0
+    failed = len(probe) - len(replies)
+    notes = [f"{failed} probes failed."] if failed else []
+    if verifier is not None and replies:
+        mean = sum(map(len, replies)) / len(replies)
+        right = sum(drawn[-1].verdict == "correct" for drawn in replies)
+        notes.append(f"{mean:.2f} draws on average; {right} of {len(replies)} ended correct.")
+    return Estimate(
+        teacher=each.settings.teacher,
+        terms=terms_of(each.settings.teacher).terms,
+        num_requests=len(there),
+        num_known=len(known) + len(replies),
+        num_probed=len(replies),
+        tokens=tokens[0],
+        tokens_low=tokens[1],
+        tokens_high=tokens[2],
+        cost_usd=costs and costs[0] * factor,
+        cost_low=costs and costs[1] * factor,
+        cost_high=costs and costs[2] * factor,
+        spent_usd=sum(spent),
+        note=" ".join(notes),
+    )
 
 
 def total_interval(probed: Sequence[float], num_left: int) -> tuple[float, float, float]:
@@ -196,10 +238,10 @@ def total_interval(probed: Sequence[float], num_left: int) -> tuple[float, float
     return mean * num_left, max(0.0, low) * num_left, high * num_left
 
 
-def _nothing(recipe: Recipe, terms: Terms, total: int, known: int, note: str) -> Estimate:
+def _nothing(each: OpenTeacher, total: int, known: int, note: str) -> Estimate:
     return Estimate(
-        teacher=recipe.distill.teacher,
-        terms=terms,
+        teacher=each.settings.teacher,
+        terms=terms_of(each.settings.teacher).terms,
         num_requests=total,
         num_known=known,
         num_probed=0,

@@ -1,10 +1,11 @@
-"""From `distill.teacher` to a teacher that can be asked."""
+"""From `distill.teacher` and `distill.teachers` to teachers that can be asked."""
 
 from __future__ import annotations
 
 import os
 import time
 import uuid
+from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,7 @@ from s1kit.providers.chat import Parameters
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.local import LocalChat
 from s1kit.providers.patience import human
+from s1kit.providers.spend_cap import Purse
 from s1kit.providers.terms import terms_of
 from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Distill, Recipe
@@ -30,69 +32,101 @@ ENGINES = ("hf", "vllm", "llama.cpp", "completions", "scripted")
 
 
 @dataclass
-class Asked:
-    """A teacher, and what the stage must know about asking it. An async context manager."""
+class OpenTeacher:
+    """One teacher that can be asked."""
 
+    settings: Distill
+    """The section as it holds for this teacher."""
     teacher: Teacher
-    inputs: list[Path] = field(default_factory=list)
-    """Files that the traces come from."""
     engine: Engine | None = None
     """A local engine that is the teacher."""
     client: Client | None = None
+
+
+@dataclass
+class Asked:
+    """The teachers of a stage, and what it must know about asking them. An async context manager."""
+
+    teachers: list[OpenTeacher] = field(default_factory=list)
     journal: Journal | None = None
+    purse: Purse | None = None
+    """What all teachers are paid from."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _opened: float = field(default_factory=time.monotonic)
 
     async def __aenter__(self) -> Asked:
-        if self.client is not None:
-            await self._stack.enter_async_context(self.client)
+        for client in self.clients:
+            await self._stack.enter_async_context(client)
         return self
 
     async def __aexit__(self, *_: object) -> None:
         await self._stack.aclose()
 
     def close(self) -> None:
-        close_engine(self.engine)
+        for each in self.teachers:
+            close_engine(each.engine)
         if self.journal is not None:
             self.journal.close()
 
+    @property
+    def clients(self) -> list[Client]:
+        return [each.client for each in self.teachers if each.client is not None]
+
     def note(self, num_to_come: int) -> str:
         """What to show beside the count: cost, rate, time to come, failures by kind."""
-        if self.client is None:
+        if not self.clients:
             return ""
-        tally, spend_cap = self.client.tally, self.client.spend_cap
-        rate = (tally.paid + tally.from_journal) / max(1e-3, time.monotonic() - self._opened)
-        parts = [f"${spend_cap.spent:.4f}" if self.client.price is not None else "cost unknown", f"{rate:.1f}/s"]
+        tallies = [client.tally for client in self.clients]
+        rate = sum(t.paid + t.from_journal for t in tallies) / max(1e-3, time.monotonic() - self._opened)
+        is_priced = all(client.price is not None for client in self.clients)
+        spent = 0.0 if self.purse is None else self.purse.spent
+        parts = [f"${spent:.4f}" if is_priced else "cost unknown", f"{rate:.1f}/s"]
         if rate > 0:
             parts.append(f"{human(num_to_come / rate)} to go")
-        odd = tally.problems + tally.finishes
+        odd: Counter[str] = Counter()
+        for tally in tallies:
+            odd += tally.problems + tally.finishes
         del odd["stop"]
         return ", ".join(parts + [f"{num} {kind}" for kind, num in odd.most_common(4)])
 
 
-def open_teacher(recipe: Recipe) -> Asked:
-    """The teacher that `distill.teacher` names. Raises InputError for a reference that names none."""
-    settings = recipe.distill
+def open_teachers(recipe: Recipe) -> Asked:
+    """The teachers that `distill.teacher` or `distill.teachers` name, on one journal and under one cap.
+
+    Raises InputError for a reference that names none.
+    """
+    asked = Asked()
+    try:
+        for settings in recipe.distill.each:
+            asked.teachers.append(_open(recipe, settings, asked))
+    except BaseException:
+        asked.close()
+        raise
+    return asked
+
+
+def _open(recipe: Recipe, settings: Distill, asked: Asked) -> OpenTeacher:
     reference = settings.teacher
     match reference.partition(":"):
         case ("tiny", "", ""):
-            return Asked(TinyTeacher())
+            return OpenTeacher(settings, TinyTeacher())
         case ("solutions", "", ""):
-            return Asked(SolutionsTeacher())
+            return OpenTeacher(settings, SolutionsTeacher())
         case ("recorded", ":", path) if path:
-            return Asked(RecordedTeacher(Path(path)), inputs=[Path(path)])
+            return OpenTeacher(settings, RecordedTeacher(Path(path)))
         case ("chat", ":", model) if model:
-            return _open_chat(recipe)
+            client = _open_client(recipe, settings, asked)
+            return OpenTeacher(settings, _teacher(client, settings), client=client)
         case (scheme, ":", model) if scheme in ENGINES and model:
             from s1kit.engines import load_engine
 
-            journal = Journal(journal_path(recipe))
+            journal = _journal(recipe, asked)
             stated = {"format": settings.format} if settings.format else {}
             engine = load_engine(reference, template=settings.template, **stated)
             chat = LocalChat(engine, reference, journal, parameters(settings))
-            return Asked(_teacher(chat, settings), journal=journal, engine=engine)
+            return OpenTeacher(settings, _teacher(chat, settings), engine=engine)
         case _ if (own := load_extension(reference, "teacher", "distill.teacher")) is not None:
-            return Asked(own(recipe))
+            return OpenTeacher(settings, own(recipe.model_copy(update={"distill": settings})))
         case _:
             raise InputError(
                 f"no teacher is called {reference!r}",
@@ -101,50 +135,55 @@ def open_teacher(recipe: Recipe) -> Asked:
             )
 
 
-def _open_chat(recipe: Recipe) -> Asked:
-    settings = recipe.distill
-    journal = Journal(journal_path(recipe))
-    try:
-        client = open_client(
-            settings.teacher,
-            journal,
-            parameters=parameters(settings),
-            base_url=settings.base_url,
-            headers=settings.headers,
-            key_file=settings.key_file,
-            price=settings.price,
-            prices_path=settings.prices,
-            cap_usd=settings.max_cost_usd,
-            run=spend_id(recipe.folder),
-            throttle=ThrottleSettings(
-                max_in_flight=settings.concurrency,
-                requests_per_minute=settings.requests_per_minute,
-                tokens_per_minute=settings.tokens_per_minute,
-            ),
-            timeout_seconds=settings.timeout_seconds,
-            stream=settings.stream,
-        )
-    except InputError:
-        journal.close()
-        raise
-    return Asked(_teacher(client, settings), client=client, journal=journal)
+def _journal(recipe: Recipe, asked: Asked) -> Journal:
+    if asked.journal is None:
+        asked.journal = Journal(journal_path(recipe))
+    return asked.journal
+
+
+def _open_client(recipe: Recipe, settings: Distill, asked: Asked) -> Client:
+    journal = _journal(recipe, asked)
+    if asked.purse is None:
+        asked.purse = Purse(settings.max_cost_usd, journal.ledger, spend_id(recipe.folder))
+    return open_client(
+        settings.teacher,
+        journal,
+        parameters=parameters(settings),
+        base_url=settings.base_url,
+        headers=settings.headers,
+        key_file=settings.key_file,
+        price=settings.price,
+        prices_path=settings.prices,
+        purse=asked.purse,
+        throttle=ThrottleSettings(
+            max_in_flight=settings.concurrency,
+            requests_per_minute=settings.requests_per_minute,
+            tokens_per_minute=settings.tokens_per_minute,
+        ),
+        timeout_seconds=settings.timeout_seconds,
+        stream=settings.stream,
+    )
 
 
 def say_what_it_means(recipe: Recipe, asked: Asked) -> None:
-    """Before anything is spent: the price, the cap, and what the output may be used for."""
-    if asked.client is None:
-        return
-    price, settings = asked.client.price, recipe.distill
-    if price is None:
-        say("distill: the price is unknown; cost is not counted.")
-    else:
-        cap = f"at most ${settings.max_cost_usd:,.2f}" if settings.max_cost_usd is not None else "no cap"
-        dated = f" ({price.source}{f', {price.date}' if price.date else ''})" if price.source else ""
-        say(f"distill: ${price.input:g} / ${price.output:g} per million tokens in / out{dated}; {cap}.")
-    entry = terms_of(settings.teacher)
-    say(f"distill: {entry.sentence}")
-    if entry.needs_reason and "train" in recipe.stages and not recipe.train.acknowledge_terms:
-        say("distill: `train` will refuse these traces unless train.acknowledge_terms names the reason.")
+    """Before anything is spent: prices, the cap, and what the output may be used for."""
+    cap = recipe.distill.max_cost_usd
+    for each in asked.teachers:
+        if each.client is None:
+            continue
+        price = each.client.price
+        who = f"{each.settings.teacher}: " if len(asked.teachers) > 1 else ""
+        if price is None:
+            say(f"distill: {who}the price is unknown; cost is not counted.")
+        else:
+            shared = " for all teachers" if who else ""
+            capped = f"at most ${cap:,.2f}{shared}" if cap is not None else "no cap"
+            dated = f" ({price.source}{f', {price.date}' if price.date else ''})" if price.source else ""
+            say(f"distill: {who}${price.input:g} / ${price.output:g} per million tokens in / out{dated}; {capped}.")
+        entry = terms_of(each.settings.teacher)
+        say(f"distill: {entry.sentence}")
+        if entry.needs_reason and "train" in recipe.stages and not recipe.train.acknowledge_terms:
+            say("distill: `train` will refuse these traces unless train.acknowledge_terms names the reason.")
 
 
 def parameters(settings: Distill) -> Parameters:

@@ -35,14 +35,28 @@ def retry(stage: Stage, asked: Asked, finishes: list[str]) -> int:
             raise InputError(
                 f"no reply ends with {finish!r}", where="distill.retry", fix=f"Give some of {', '.join(known)}."
             )
-    if asked.client is None or asked.journal is None or not isinstance(asked.teacher, ChatTeacher):
+    chats = {
+        each.settings.teacher: (each.client, each.teacher)
+        for each in asked.teachers
+        if each.client is not None and isinstance(each.teacher, ChatTeacher)
+    }
+    if not chats or asked.journal is None:
         raise InputError("this teacher is not asked again", where="distill.retry", fix="Leave it out.")
     num = 0
     for path in stage.shards("traces"):
         if not set(_kinds_in(path)) & set(finishes):
             continue
-        again = [trace for trace in read_rows([path], Trace) if _kind(trace.finish_reason, trace.note) in finishes]
-        keys = [asked.client.request(asked.teacher.messages(t.question), t.draw).key for t in again]
+        again = [
+            trace
+            for trace in read_rows([path], Trace)
+            if trace.teacher in chats and _kind(trace.finish_reason, trace.note) in finishes
+        ]
+        if not again:
+            continue
+        keys = []
+        for trace in again:
+            client, teacher = chats[trace.teacher]
+            keys.append(client.request(teacher.messages(trace.question), trace.draw).key)
         stage.receipt_path.unlink(missing_ok=True)
         path.unlink()  # first: killed in between, the rest of it comes from the journal
         asked.journal.set_aside(keys)
@@ -55,7 +69,7 @@ def refuse_many_unusable(stage: Stage, asked: Asked, max_share: float) -> None:
     """Raise WorkFailed, naming the file that lists them, when a larger share of the replies cannot be used."""
     path = stage.folder / UNUSABLE_FILE
     path.unlink(missing_ok=True)
-    if asked.client is None:
+    if not asked.clients:
         return
     kinds: Counter[str] = Counter()
     total = 0
@@ -68,7 +82,7 @@ def refuse_many_unusable(stage: Stage, asked: Asked, max_share: float) -> None:
         for trace in read_rows([shard], Trace):
             if (kind := _kind(trace.finish_reason, trace.note)) != "stop":
                 kinds[kind] += 1
-                row = {"question_id": trace.question.id, "draw": trace.draw}
+                row = {"question_id": trace.question.id, "teacher": trace.teacher, "draw": trace.draw}
                 lines.append(json.dumps(row | {"finish_reason": kind, "note": trace.note}))
     if not lines:
         return

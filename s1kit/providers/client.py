@@ -27,7 +27,7 @@ from s1kit.providers.keys import Secret, find_key, read_headers
 from s1kit.providers.money import Price, price_of
 from s1kit.providers.patience import Attempts, Patience
 from s1kit.providers.rate_limits import watch_queue
-from s1kit.providers.spend_cap import Reservation, SpendCap
+from s1kit.providers.spend_cap import Purse, Reservation, SpendCap
 from s1kit.providers.streaming import Streaming
 from s1kit.providers.throttle import Slot, Throttle, ThrottleSettings
 from s1kit.providers.wires.reading import output_limit
@@ -225,6 +225,7 @@ def open_client(
     prices_path: str = "",
     cap_usd: float | None = None,
     run: str = "",
+    purse: Purse | None = None,
     throttle: ThrottleSettings | None = None,
     timeout_seconds: float = 1800.0,
     stream: bool = True,
@@ -232,8 +233,9 @@ def open_client(
     """A client of the model that `chat:<provider>/<model>` names.
 
     Several base URLs are servers of the same model, balanced by what is in flight. A header's value `env:NAME` is read
-    from the environment. `run` names the run whose cap it counts against; empty: one of its own. Raises InputError for
-    an unknown provider, a missing key, a model without a price. An `async with` opens it.
+    from the environment. `run` names the run whose cap it counts against; empty: one of its own. Clients that share a
+    `purse` share its cap instead. Raises InputError for an unknown provider, a missing key, a model without a price. An
+    `async with` opens it.
     """
     urls = [base_url] if isinstance(base_url, str) else list(base_url)
     models = [find_model(reference, url) for url in urls or [""]]
@@ -245,7 +247,7 @@ def open_client(
         parameters=parameters or Parameters(),
         secret=find_key(model, key_file, headers or {}),
         price=known_price,
-        spend_cap=SpendCap(known_price, cap_usd, journal.ledger, run),
+        spend_cap=SpendCap(known_price, purse or Purse(cap_usd, journal.ledger, run)),
         throttle=Throttle(throttle or ThrottleSettings()),
         timeout_seconds=timeout_seconds,
         stream=stream,

@@ -54,7 +54,7 @@ class Reservation:
 
     def settle(self, cost: float) -> None:
         """The charge is written."""
-        self.cap.settled(self.dollars if self.is_open else 0.0, cost)
+        self.cap.purse.settled(self.dollars if self.is_open else 0.0, cost)
         self.is_open = False
 
     def lose(self) -> None:
@@ -67,38 +67,139 @@ class Reservation:
     async def renew(self) -> None:
         """Hold dollars back for another attempt, where the last was lost. Raises CapReached when they cannot be."""
         if not self.is_open:
-            await self.cap.hold(self)
+            await self.cap.purse.hold(self)
             self.is_open = True
 
 
-class SpendCap:
-    """Counts what one run spends and holds back what is under way, so that the cap is not overshot.
+class Purse:
+    """What one run spends and holds back, over all its models: several clients share one.
 
-    A request reserves the most it can cost. When the run's total and the new request pass the cap, it waits for others
-    to come back cheaper; when none is under way, in any process, the cap is reached. A request whose reply was lost
-    after its bytes were sent counts at the most it could cost.
+    When the run's total and a new request pass the cap, the request waits for others to come back cheaper; when none is
+    under way, in any process, the cap is reached. Who waits first is served first, whatever model is asked.
     """
 
-    def __init__(self, price: Price | None, cap_usd: float | None, ledger: Ledger, run: str = "") -> None:
-        if cap_usd is not None and price is None:
+    def __init__(self, cap_usd: float | None, ledger: Ledger, run: str = "") -> None:
+        self.cap_usd, self.ledger = cap_usd, ledger
+        self.run = run or f"session:{uuid.uuid4().hex}"
+        ledger.settle_orphans(self.run)
+        self.spent = ledger.total(self.run) - ledger.held(self.run)
+        """Dollars paid and lost by the run: until now by every process, from now on by this one."""
+        self.reserved = 0.0
+        self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
+        self._granting: asyncio.Task[None] | None = None
+        self._freed = asyncio.Event()
+
+    @property
+    def free(self) -> float:
+        """Dollars that are neither spent nor held by anybody."""
+        return float("inf") if self.cap_usd is None else self.cap_usd - self.ledger.total(self.run)
+
+    def cap_reached(self, dollars: float) -> CapReached:
+        return CapReached(
+            f"the cap of ${self.cap_usd or 0:,.2f} is reached: ${self.ledger.total(self.run):,.4f} are spent and the"
+            f" next request could cost ${dollars:,.4f}",
+            where="distill.max_cost_usd",
+            fix="Raise it and run the same command again; what was paid is kept.",
+        )
+
+    def settled(self, reserved: float, cost: float) -> None:
+        """A reservation is over, and so much of it was spent."""
+        self.reserved -= reserved
+        self.spent += cost
+        self._freed.set()
+
+    async def hold(self, reservation: Reservation) -> None:
+        """Returns when the reservation's dollars are held back. Raises CapReached when they cannot be."""
+        if self.cap_usd is None:
+            self.reserved += reservation.dollars
+            return
+        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((reservation, granted))
+        if self._granting is None or self._granting.done():
+            self._granting = asyncio.create_task(self._grant())
+        try:
+            await granted
+        except asyncio.CancelledError:
+            if granted.done() and not granted.cancelled() and granted.exception() is None:
+                self.drop(reservation)
+            raise
+
+    async def _grant(self) -> None:
+        """Give those who wait what fits, all at once in one transaction, until nobody waits."""
+        assert self.cap_usd is not None
+        while self._waiting:
+            self._freed.clear()
+            group = [waiting for waiting in self._waiting if not waiting[1].done()]
+            self._waiting.clear()
+            charges = [Charge(r.id, self.run, r.key, "held", r.dollars) for r, _ in group]
+            try:
+                fits = await asyncio.to_thread(self.ledger.hold, charges, self.cap_usd)
+            except Exception as error:  # noqa: BLE001 - handed to whoever waits
+                for _, granted in group:
+                    if not granted.done():
+                        granted.set_exception(error)
+                continue
+            left = []
+            for (reservation, granted), is_held in zip(group, fits, strict=True):
+                if not is_held:
+                    left.append((reservation, granted))
+                    continue
+                self.reserved += reservation.dollars
+                if granted.done():  # cancelled meanwhile
+                    self.drop(reservation)
+                else:
+                    granted.set_result(None)
+            self._waiting.extendleft(reversed(left))
+            if left:
+                await self._wait_for_money(left)
+
+    async def _wait_for_money(self, left: list[tuple[Reservation, asyncio.Future[None]]]) -> None:
+        """Until somebody's reply came back cheaper. Nobody under way: the cap is reached for those who wait."""
+        if self._freed.is_set():
+            return
+        if self.reserved <= 1e-12 and not self.ledger.settle_orphans(self.run) and not self.ledger.held(self.run):
+            for reservation, granted in left:
+                if not granted.done():
+                    granted.set_exception(self.cap_reached(reservation.dollars))
+            return
+        try:
+            await asyncio.wait_for(self._freed.wait(), SECONDS_BETWEEN_LOOKS)
+        except TimeoutError:
+            return
+
+    def drop(self, reservation: Reservation) -> None:
+        self.reserved -= reservation.dollars
+        if self.cap_usd is not None:
+            self.ledger.drop(reservation.id)
+        self._freed.set()
+
+
+class SpendCap:
+    """One model's prices, and the purse that its requests are paid from.
+
+    A request reserves the most it can cost. One whose reply was lost after its bytes were sent counts at that.
+    """
+
+    def __init__(self, price: Price | None, purse: Purse) -> None:
+        if purse.cap_usd is not None and price is None:
             raise InputError(
                 "a cap needs a price, and the price is unknown",
                 where="distill.max_cost_usd",
                 fix="Give distill.price={input=..., output=...}, or leave the cap out.",
             )
-        self.price, self.cap_usd = price, cap_usd
-        self.run = run or f"session:{uuid.uuid4().hex}"
-        self._ledger = ledger
-        ledger.settle_orphans(self.run)
-        self.spent = ledger.total(self.run) - ledger.held(self.run)
-        """Dollars paid and lost by the run: until now by every process, from now on by this one."""
-        self.reserved = 0.0
+        self.price, self.purse = price, purse
+        self.cap_usd, self.run, self._ledger = purse.cap_usd, purse.run, purse.ledger
         self.num_lost = 0
         """Requests of this process whose reply never came and that may have been charged."""
         self._excess = 1.0
-        self._waiting: deque[tuple[Reservation, asyncio.Future[None]]] = deque()
-        self._granting: asyncio.Task[None] | None = None
-        self._freed = asyncio.Event()
+
+    @property
+    def spent(self) -> float:
+        return self.purse.spent
+
+    @property
+    def reserved(self) -> float:
+        return self.purse.reserved
 
     def most(self, max_input_tokens: int, max_output_tokens: int, *, is_batch: bool = False) -> float:
         """The most that a request can cost. A server seen to exceed its output limit is expected to do so again."""
@@ -121,7 +222,7 @@ class SpendCap:
         """Holds back the most the request can cost meanwhile. Raises CapReached when that cannot be."""
         dollars = self.most(max_input_tokens, max_output_tokens)
         reservation = Reservation(self, key, dollars, max_output_tokens)
-        await self.hold(reservation)
+        await self.purse.hold(reservation)
         try:
             yield reservation
         finally:
@@ -130,113 +231,26 @@ class SpendCap:
                     reservation.lose()
                 else:
                     reservation.is_open = False
-                    self._drop(reservation)
-
-    def settled(self, reserved: float, cost: float) -> None:
-        self.reserved -= reserved
-        self.spent += cost
-        self._freed.set()
+                    self.purse.drop(reservation)
 
     def lost(self, reservation: Reservation) -> None:
         self.num_lost += 1
-        self.spent += reservation.dollars
-        self.reserved -= reservation.dollars
         if reservation.dollars:
             self._ledger.put(Charge(reservation.id, self.run, reservation.key, "lost", reservation.dollars))
-        self._freed.set()
+        self.purse.settled(reservation.dollars, reservation.dollars)
 
     # ---- batch jobs: held until they are collected, by whichever process that is -------------------------------------
 
     def hold_job(self, job: str, dollars: float) -> None:
         """A job is under way already: its dollars are held whatever the cap says."""
-        self.reserved += dollars
+        self.purse.reserved += dollars
         self._ledger.put(Charge(f"{self.run}:{job}", self.run, f"job:{job}", "held", dollars))
 
     def drop_job(self, job: str, dollars: float) -> None:
-        self.reserved -= dollars
+        self.purse.reserved -= dollars
         self._ledger.drop(f"{self.run}:{job}")
 
     def paid_in_job(self, key: str, cost: float) -> Charge:
         """The cost of a reply that came in a job."""
-        self.spent += cost
+        self.purse.spent += cost
         return Charge(f"{self.run}:{key}", self.run, key, "paid", cost)
-
-    @property
-    def free(self) -> float:
-        """Dollars that are neither spent nor held by anybody."""
-        return float("inf") if self.cap_usd is None else self.cap_usd - self._ledger.total(self.run)
-
-    def cap_reached(self, dollars: float) -> CapReached:
-        return CapReached(
-            f"the cap of ${self.cap_usd or 0:,.2f} is reached: ${self._ledger.total(self.run):,.4f} are spent and the"
-            f" next request could cost ${dollars:,.4f}",
-            where="distill.max_cost_usd",
-            fix="Raise it and run the same command again; what was paid is kept.",
-        )
-
-    # ---- granting ----------------------------------------------------------------------------------------------------
-
-    async def hold(self, reservation: Reservation) -> None:
-        """Returns when the reservation's dollars are held back. Raises CapReached when they cannot be."""
-        if self.cap_usd is None:
-            self.reserved += reservation.dollars
-            return
-        granted: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((reservation, granted))
-        if self._granting is None or self._granting.done():
-            self._granting = asyncio.create_task(self._grant())
-        try:
-            await granted
-        except asyncio.CancelledError:
-            if granted.done() and not granted.cancelled() and granted.exception() is None:
-                self._drop(reservation)
-            raise
-
-    async def _grant(self) -> None:
-        """Give those who wait what fits, all at once in one transaction, until nobody waits."""
-        assert self.cap_usd is not None
-        while self._waiting:
-            self._freed.clear()
-            group = [waiting for waiting in self._waiting if not waiting[1].done()]
-            self._waiting.clear()
-            charges = [Charge(r.id, self.run, r.key, "held", r.dollars) for r, _ in group]
-            try:
-                fits = await asyncio.to_thread(self._ledger.hold, charges, self.cap_usd)
-            except Exception as error:  # noqa: BLE001 - handed to whoever waits
-                for _, granted in group:
-                    if not granted.done():
-                        granted.set_exception(error)
-                continue
-            left = []
-            for (reservation, granted), is_held in zip(group, fits, strict=True):
-                if not is_held:
-                    left.append((reservation, granted))
-                    continue
-                self.reserved += reservation.dollars
-                if granted.done():  # cancelled meanwhile
-                    self._drop(reservation)
-                else:
-                    granted.set_result(None)
-            self._waiting.extendleft(reversed(left))
-            if left:
-                await self._wait_for_money(left)
-
-    async def _wait_for_money(self, left: list[tuple[Reservation, asyncio.Future[None]]]) -> None:
-        """Until somebody's reply came back cheaper. Nobody under way: the cap is reached for those who wait."""
-        if self._freed.is_set():
-            return
-        if self.reserved <= 1e-12 and not self._ledger.settle_orphans(self.run) and not self._ledger.held(self.run):
-            for reservation, granted in left:
-                if not granted.done():
-                    granted.set_exception(self.cap_reached(reservation.dollars))
-            return
-        try:
-            await asyncio.wait_for(self._freed.wait(), SECONDS_BETWEEN_LOOKS)
-        except TimeoutError:
-            return
-
-    def _drop(self, reservation: Reservation) -> None:
-        self.reserved -= reservation.dollars
-        if self.cap_usd is not None:
-            self._ledger.drop(reservation.id)
-        self._freed.set()

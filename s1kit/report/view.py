@@ -124,7 +124,7 @@ def body(
 
 def notes(recipe: Recipe) -> list[str]:
     """What the run does not prove."""
-    is_tiny = recipe.distill.teacher == "tiny" and not recipe.evaluate.model
+    is_tiny = [each.teacher for each in recipe.distill.each] == ["tiny"] and not recipe.evaluate.model
     return ([EARLY_STOPS] if is_tiny else []) + ([recipe.report.caveat] if recipe.report.caveat else [])
 
 

@@ -162,8 +162,8 @@ class _BatchWork:
         left = [key for key in left if key not in crowded]
         if left and not self.open_jobs and self.client.spend_cap.cap_usd is not None:
             most = self._most(left[:1])
-            if most > self.client.spend_cap.free + 1e-12:
-                raise self.client.spend_cap.cap_reached(most)
+            if most > self.client.spend_cap.purse.free + 1e-12:
+                raise self.client.spend_cap.purse.cap_reached(most)
         return left
 
     async def collect_all(self) -> None:
@@ -328,7 +328,7 @@ class _BatchWork:
         spend_cap = self.client.spend_cap
         if spend_cap.cap_usd is None:
             return keys, lines
-        free = spend_cap.free
+        free = spend_cap.purse.free
         num = 0
         for key in keys:
             free -= self._most([key])

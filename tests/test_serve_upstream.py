@@ -22,7 +22,7 @@ from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
 from s1kit.completions import CompletionsServer, Identity, discover
-from s1kit.forcing.formats import detect_format
+from s1kit.forcing.detection import detect_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat

@@ -12,7 +12,8 @@ from fixtures_models import CHAT_TEMPLATE, write_random_checkpoint
 from fixtures_train import make_samples
 from safetensors.torch import load_file, save_file
 
-from s1kit.forcing.formats import FORMATS, fit_template, load_format
+from s1kit.forcing.detection import fit_template
+from s1kit.forcing.formats import FORMATS, load_format
 from s1kit.recipe import Train
 from s1kit.train.train import Trained, train_samples
 

@@ -33,7 +33,8 @@ from s1kit.completions.farm import Farm, Member
 from s1kit.completions.protocol import CompletionSettings
 from s1kit.engines.base import OnSegment, PlanningEngine
 from s1kit.errors import InputError, nearest
-from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.detection import choose_format
+from s1kit.forcing.formats import ThinkingFormat, load_format
 from s1kit.forcing.plain_text import CUT, guarded
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Request

@@ -19,7 +19,12 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThoughts, Sky-T1
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere Command A
     ("<mm:think>", "</mm:think>"),  # MiniMax M3
-    ("<think:opensource>", "</think:opensource>"),  # Hunyuan
+    ("<think:opensource>", "</think:opensource>"),  # Hunyuan 3
+    ("<|open|>think<|sep|>", "<|close|>think<|sep|>"),  # Kimi K3
+    ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
+    ("<|think|>", "<|end|>"),  # Solar Open
+    ("to=self<|message|>", "<|eom|>"),  # Muse
+    ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel 1.6
     ("<thought>", "</thought>"),  # EXAONE Deep
     ("<|im_start|>think", "<|im_start|>answer"),  # s1
     ("<thinking>", "</thinking>"),
@@ -29,6 +34,8 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
 
 _FINAL = re.compile(
     r"^\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|^\s*<\|begin_of_solution\|>"
+    r"|^\s*(?:<\|begin\|>assistant)?<\|content\|>|^\s*<\|start\|>assistant to=user<\|message\|>"
+    r"|^\s*<\|open\|>response<\|sep\|>|<\|close\|>response<\|sep\|>\s*$"
     r"|<\|end_of_solution\|>\s*$|<\|return\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
 )
 """What some families put around the answer."""

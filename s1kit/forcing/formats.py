@@ -16,10 +16,8 @@ merge with its neighbour in one of them and not in the other.
 from __future__ import annotations
 
 import json
-import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
@@ -44,6 +42,12 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 """A chat template for tokenizers that bring none; it adds no system message."""
+
+PLAIN_CHAT = (
+    "{% for m in messages %}{{ m['role'].capitalize() + ':\n' + m['content'] + '\n\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ 'Assistant:\n' }}{% endif %}"
+)
+"""The same for tokenizers without ChatML's tokens."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,16 +109,17 @@ class ThinkingFormat:
         Raises InputError where the chat template refuses the chat, or contradicts the format: it has thinking closed
         already, or opened with other delimiters.
         """
-        return self._guarded_prompt(tokenizer, question, system, messages).replace(CUT, "")
+        return self.unopened(self._guarded_prompt(tokenizer, question, system, messages)).replace(CUT, "")
 
     def _guarded_prompt(
         self, tokenizer: Tokenizer, question: str, system: str | None, messages: Sequence[Mapping[str, str]]
     ) -> str:
-        """The same with a `CUT` in whatever others than the model wrote that spells a special token."""
+        """The chat as the template writes it, with a `CUT` in whatever others than the model wrote that spells a
+        special token."""
         chat = [{"role": "system", "content": system}] if system is not None else []
         chat += [dict(m) for m in messages]
         chat.append({"role": "user", "content": question})
-        return self.unopened(self.render(tokenizer, [guarded_turn(tokenizer, self, turn) for turn in chat]))
+        return self.render(tokenizer, [guarded_turn(tokenizer, self, turn) for turn in chat])
 
     def unopened(self, text: str) -> str:
         """A rendered prompt without the opening delimiter that the template may have written at its end.
@@ -124,7 +129,7 @@ class ThinkingFormat:
         if not self.thinks:
             return text
         bare = text.rstrip()
-        if (found := _closed_by(bare)) is not None or ((found := _opened_by(bare)) and found != self.open.strip()):
+        if (found := closed_by(bare, self)) is not None or ((found := opened_by(bare)) and found != self.open.strip()):
             raise InputError(
                 f"the chat template's prompt ends with {found!r}, where thinking begins with {self.open!r}",
                 where=f"thinking format {self.name!r}",
@@ -167,8 +172,18 @@ class ThinkingFormat:
 
         What the question, the system message and others' turns say is text, also where it spells a delimiter.
         """
-        prompt = self._guarded_prompt(tokenizer, question, system, messages)
-        return encode_guarded(tokenizer, prompt) + encode(tokenizer, self.open)
+        return self.opened_ids(tokenizer, self._guarded_prompt(tokenizer, question, system, messages))
+
+    def opened_ids(self, tokenizer: Tokenizer, rendered: str) -> list[int]:
+        """The ids of a prompt that a template rendered, `CUT`s in it, with thinking opened once.
+
+        Where the template opens thinking itself the whole is tokenised at once, as every other program does that serves
+        the model. Raises InputError where the template contradicts the format.
+        """
+        before = self.unopened(rendered)
+        if self.open and before + self.open == rendered:
+            return encode_guarded(tokenizer, rendered)
+        return encode_guarded(tokenizer, before) + encode(tokenizer, self.open)
 
     def training_ids(
         self, tokenizer: Tokenizer, question: str, thinking: str, answer: str, system: str | None = None
@@ -183,7 +198,7 @@ class ThinkingFormat:
             *encode(tokenizer, self.lead),
             *encode(tokenizer, self.end),
             *self._text_ids(tokenizer, answer.strip()),
-            self.token_id(tokenizer, self.answer_end),
+            self.answer_end_id(tokenizer),
         ]
         num_learned = len(thought) + len(rest)
         mask = [False] * len(prompt) + [True] * num_learned
@@ -209,7 +224,22 @@ class ThinkingFormat:
             return Parsed("", text.strip(), True)
         body = text.removeprefix(self.open)
         thinking, found, answer = body.partition(self.end.strip())
-        return Parsed(thinking.strip(), answer.partition(self.answer_end)[0].strip(), bool(found))
+        if self.answer_end:
+            answer = answer.partition(self.answer_end)[0]
+        return Parsed(thinking.strip(), answer.strip(), bool(found))
+
+    def answer_end_id(self, tokenizer: Tokenizer) -> int:
+        """The id that ends an answer: that of `answer_end`, else the tokenizer's end of sequence. Raises InputError."""
+        if self.answer_end:
+            return self.token_id(tokenizer, self.answer_end)
+        eos = tokenizer.eos_token_id
+        if not isinstance(eos, int):
+            raise InputError(
+                "neither the format nor the tokenizer says what ends an answer",
+                where=f"thinking format {self.name!r}",
+                fix=f"Give answer_end in {FORMAT_FILE}, or eos_token in tokenizer_config.json.",
+            )
+        return eos
 
     def token_id(self, tokenizer: Tokenizer, token: str) -> int:
         """The id of a text that must be one token; InputError when it is not."""
@@ -218,7 +248,8 @@ class ThinkingFormat:
             raise InputError(
                 f"{token!r} is {len(ids)} tokens, not one",
                 where=f"thinking format {self.name!r}",
-                fix="This tokenizer is of another family: choose another thinking format, or add the token to it.",
+                fix="This tokenizer is of another family: choose another thinking format ('think' needs no tokens of "
+                "its own), or add the token to it.",
             )
         return ids[0]
 
@@ -287,6 +318,8 @@ FORMATS: dict[str, ThinkingFormat] = {
             answer_end="<turn|>",
             template={"enable_thinking": True},
         ),
+        # For models that know no delimiters as tokens: they are tokenised as text, and matched as text.
+        ThinkingFormat(name="think", answer_end="", chat_template=PLAIN_CHAT, **_THINK),
         # What ends its answer is the tokenizer's own end of sequence.
         ThinkingFormat(name=DIRECT, open="", lead="", end="", closing_phrase="", answer_end="", chat_template=CHATML),
     )
@@ -327,29 +360,6 @@ def _known_format(name: str) -> ThinkingFormat:
     raise InputError(f"unknown thinking format {name!r}", where="thinking format", fix=nearest(name, FORMATS))
 
 
-def choose_format(
-    given: str | ThinkingFormat | None,
-    own: ThinkingFormat | None,
-    tokenizer: Tokenizer,
-    template: Mapping[str, Any] | None = None,
-) -> ThinkingFormat:
-    """The format to load a model with: what the caller gave, else what came with the model, else the detected one.
-
-    `template`: switches passed to the chat template. Raises InputError where the template contradicts the format.
-    """
-    if isinstance(given, ThinkingFormat):
-        return _switched(given, template)
-    if given:
-        return fit_template(_switched(find_format(given), template), tokenizer)
-    if own is not None:
-        return fit_template(_switched(own, template), tokenizer) if template else own
-    return detect_format(tokenizer, template)
-
-
-def _switched(format: ThinkingFormat, template: Mapping[str, Any] | None) -> ThinkingFormat:
-    return replace(format, template={**format.template, **template}) if template else format
-
-
 def load_format(folder: Path) -> ThinkingFormat | None:
     """The format that a checkpoint's folder carries, or None."""
     path = folder / FORMAT_FILE
@@ -366,114 +376,13 @@ def load_format(folder: Path) -> ThinkingFormat | None:
     return ThinkingFormat.from_mapping(values, where=str(path))
 
 
-_ASSUMED = (
-    "no thinking format found: using s1's delimiters, on which this model was not trained; "
-    "--format direct answers plainly"
-)
+def closed_by(prompt: str, format: ThinkingFormat) -> str | None:
+    """The end delimiter, the format's or a known one, that a prompt without trailing whitespace ends with, or None."""
+    # What ends any message says nothing of thinking.
+    ends = (format.end.strip(), *(end for _, end in DELIMITERS if end not in ("<|end|>", "<|eom|>")))
+    return next((end for end in ends if end and prompt.endswith(end)), None)
 
 
-@cache
-def _say_assumed() -> None:
-    """Once a process: a stage loads its model many times."""
-    print(_ASSUMED, file=sys.stderr)
-
-
-def detect_format(tokenizer: Tokenizer, template: Mapping[str, Any] | None = None) -> ThinkingFormat:
-    """The format that a tokenizer and its chat template point to; InputError, listing the known, when none does.
-
-    A family that is known by its tokens keeps its whitespace; else delimiters that the template or the vocabulary holds
-    make a format. The opening is then taken as the template's prompt writes it, and a switch that the template needs to
-    leave thinking open is set.
-    """
-    vocabulary = tokenizer.get_vocab()
-    for tokens, name in (
-        (("</think>", "<｜end▁of▁sentence｜>"), "deepseek-r1"),
-        (("</think>", "<|im_end|>"), "qwen3"),
-        (("<|channel|>", "<|return|>"), "gpt-oss"),
-        (("<channel|>", "<turn|>"), "gemma4"),
-        (("[THINK]", "[/THINK]"), "magistral"),
-    ):
-        if all(token in vocabulary for token in tokens):
-            return fit_template(_switched(FORMATS[name], template), tokenizer)
-    derived = _derive(tokenizer, vocabulary)
-    if derived is not None:
-        return fit_template(_switched(derived, template), tokenizer)
-    if "<|im_start|>" in vocabulary and "<|im_end|>" in vocabulary:
-        if getattr(tokenizer, "chat_template", None):
-            _say_assumed()
-        return _switched(FORMATS["s1"], template)
-    raise InputError(
-        "the tokenizer has the delimiters of no known thinking format",
-        where="thinking format",
-        fix=f"Put a {FORMAT_FILE} into the checkpoint's folder. Known: {', '.join(FORMATS)}.",
-    )
-
-
-def fit_template(format: ThinkingFormat, tokenizer: Tokenizer) -> ThinkingFormat:
-    """The format with its opening as the chat template's prompt writes it, and with the switch that thinking needs.
-
-    Raises InputError where no known switch leaves thinking open.
-    """
-    if not format.thinks or not (format.chat_template or getattr(tokenizer, "chat_template", None)):
-        return format
-    marker = format.open.strip()
-    ends = []
-    for switches in _SWITCHES:
-        fitted = replace(format, template={**switches, **format.template})
-        text = fitted.render(tokenizer, [{"role": "user", "content": "1+1?"}])
-        bare = text.rstrip()
-        if bare.endswith(marker):
-            return _spaced(replace(fitted, open=marker + text[len(bare) :]))
-        if _closed_by(bare) is None and _opened_by(bare) is None:
-            written = str(getattr(tokenizer, "chat_template", None) or "").replace("\n", "\\n")
-            if marker not in written:
-                return fitted
-            before = "\n" if f"\\n{marker}" in written and not text.endswith("\n") else ""
-            after = "\n" if f"{marker}\\n" in written else ""
-            return _spaced(replace(fitted, open=before + marker + after))
-        ends.append(bare[-40:])
-    raise InputError(
-        f"the chat template's prompt ends with {ends[0]!r}, with or without its thinking switches",
-        where=f"thinking format {format.name!r}",
-        fix=f"Use the format {DIRECT!r}, or name the template's own switch in {FORMAT_FILE} under template.",
-    )
-
-
-_SWITCHES: tuple[dict[str, Any], ...] = (
-    {},
-    {"enable_thinking": True},
-    {"thinking": True},
-    {"thinking_mode": "enabled"},
-)
-"""Ways in which templates are asked to leave thinking open; templates ignore what they do not know."""
-
-
-def _spaced(format: ThinkingFormat) -> ThinkingFormat:
-    """Families with `<think>` that open it with a newline close it with newlines too; the others with none."""
-    if format.end.strip() != "</think>":
-        return format
-    if format.open.endswith("\n"):
-        return replace(format, lead="\n", end="</think>\n\n")
-    return replace(format, lead="", end="</think>")
-
-
-def _derive(tokenizer: Tokenizer, vocabulary: Mapping[str, int]) -> ThinkingFormat | None:
-    """A format from the delimiters in the chat template or, failing that, in the vocabulary; None without any."""
-    template = str(getattr(tokenizer, "chat_template", None) or "")
-    eos = getattr(tokenizer, "eos_token", None)
-    for place in (template, vocabulary):
-        for opening, end in DELIMITERS:
-            if end in place and opening in place:
-                answer_end = eos if isinstance(eos, str) else ""
-                return ThinkingFormat(name=f"derived {opening}", open=opening, lead="", end=end, answer_end=answer_end)
-    return None
-
-
-def _closed_by(prompt: str) -> str | None:
-    """The end delimiter that a prompt (without whitespace after it) ends with, or None."""
-    return next((end for _, end in DELIMITERS if end != "<|end|>" and prompt.endswith(end)), None)
-
-
-def _opened_by(prompt: str) -> str | None:
-    """The opening delimiter that a prompt (without whitespace after it) ends with, or None."""
+def opened_by(prompt: str) -> str | None:
+    """The known opening delimiter that a prompt without trailing whitespace ends with, or None."""
     return next((opening for opening, _ in DELIMITERS if prompt.endswith(opening)), None)

@@ -9,7 +9,8 @@ from s1kit.completions.discovery import Identity, choose, discover, identify, li
 from s1kit.completions.failure import ServerFailed
 from s1kit.engines.options import read_switches
 from s1kit.errors import InputError, WorkFailed
-from s1kit.forcing.formats import choose_format, load_format
+from s1kit.forcing.detection import choose_format
+from s1kit.forcing.formats import load_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.logs import log

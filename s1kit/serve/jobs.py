@@ -13,7 +13,7 @@ from typing import Any
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.formats import TEMPLATE_FAULTS, encode, guarded_turn
-from s1kit.forcing.plain_text import CUT, encode_guarded
+from s1kit.forcing.plain_text import CUT
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
@@ -334,10 +334,8 @@ def _render(backend: Backend, messages: list[Message], tools: list[dict[str, Any
             param="messages",
             code="invalid_value",
         )
-    if not tokens.format.thinks:
-        return encode_guarded(tokens.tokenizer, str(text))
     try:
-        return [*encode_guarded(tokens.tokenizer, tokens.format.unopened(str(text))), *tokens.open_ids]
+        return tokens.format.opened_ids(tokens.tokenizer, str(text))
     except InputError as error:
         raise from_input_error(error) from error
 

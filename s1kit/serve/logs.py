@@ -47,6 +47,8 @@ def set_up(form: LogFormat) -> None:
     handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
     LOGGER.handlers[:] = [handler]
     LOGGER.propagate = False
+    # What loading a model says is a line of this log too.
+    logging.getLogger("s1kit").handlers[:] = [handler]
     LOGGER.setLevel(logging.WARNING if form == "none" else logging.INFO)
 
 

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1kit.errors import InputError
-from s1kit.forcing.formats import find_format, fit_template
+from s1kit.forcing.detection import fit_template
+from s1kit.forcing.formats import find_format
 from s1kit.progress import quieted, say
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Dropped, Sample

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from s1kit.errors import InputError, MissingExtra, nearest
-from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.detection import choose_format
+from s1kit.forcing.formats import ThinkingFormat, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat

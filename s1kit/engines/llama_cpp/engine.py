@@ -20,7 +20,8 @@ from s1kit.engines.gguf.exporting import FILE_KEY, FILES
 from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.memory import check_fits
 from s1kit.errors import InputError, MissingExtra
-from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.detection import choose_format
+from s1kit.forcing.formats import ThinkingFormat, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer

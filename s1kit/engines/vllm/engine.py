@@ -15,7 +15,8 @@ from s1kit.engines.base import BatchEngine, Event, lost
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.vllm.fields import REQUEST_FIELD
 from s1kit.errors import InputError, MissingExtra, WorkFailed, nearest
-from s1kit.forcing.formats import ThinkingFormat, choose_format, load_format
+from s1kit.forcing.detection import choose_format
+from s1kit.forcing.formats import ThinkingFormat, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder

@@ -14,7 +14,8 @@ from typing import Any
 
 from s1kit.engines.steering import refuse_unsteerable
 from s1kit.errors import InputError
-from s1kit.forcing.formats import choose_format, load_format
+from s1kit.forcing.detection import choose_format
+from s1kit.forcing.formats import load_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 

@@ -313,7 +313,10 @@ class Train(Config):
     tokenizer: str = ""
     """A folder, a tokenizer.json(.gz) file or `hf:<Hub id>`, where it is not the base's own."""
     format: str = "s1"
-    """Thinking format to train: a known name, or `module:function` of your own that returns a ThinkingFormat."""
+    """Thinking format to train: a known name, or `module:function` of your own that returns a ThinkingFormat; empty:
+    the base's own, found from its files."""
+    template: dict[str, Any] = Field(default_factory=dict)
+    """Switches passed to the base's chat template, and set in the checkpoint's, e.g. `{ thinking = true }`."""
     epochs: int = Field(default=5, ge=1)
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after so many optimiser steps; None: all epochs."""

@@ -18,7 +18,7 @@ from s1kit.stage import open_run
 from s1kit.train.advice import check_card, fastest, fits
 from s1kit.train.cost import estimate
 from s1kit.train.estimate import PAPER, estimate_train, sample_lengths, shape_of
-from s1kit.train.export import export_samples
+from s1kit.train.export import Exported, export_samples
 from s1kit.train.flops import peak_tflops
 from s1kit.train.shapes import SHAPES
 from s1kit.train.train import train_samples
@@ -166,7 +166,7 @@ def test_samples_are_exported_as_other_trainers_read_them(tmp_path: Path, tool: 
     to.parent.mkdir()
     (to.parent / "dataset_info.json").write_text('{"other": {"file_name": "other.json"}}')
     for path in (tmp_path / "run", curate.folder, curate.shards("samples")[0]):
-        assert export_samples(path, to, tool) == 3
+        assert export_samples(path, to, tool) == Exported(3, 0, "s1")
     rows = [json.loads(line) for line in to.read_text().splitlines()]
     assert all(row.keys() == expected for row in rows)
     text = json.dumps(rows[0], ensure_ascii=False)
@@ -174,6 +174,22 @@ def test_samples_are_exported_as_other_trainers_read_them(tmp_path: Path, tool: 
     assert "<|im_start|>answer\\nFinal Answer" in text
     info = json.loads((to.parent / "dataset_info.json").read_text())
     assert info.keys() == ({"other", "data"} if tool == "llama-factory" else {"other"})
+
+
+def test_an_export_takes_the_runs_format_and_leaves_out_what_quotes_its_delimiters(tmp_path: Path) -> None:
+    (first, second) = make_samples(2)
+    quoting = first.model_copy(
+        update={"trace": first.trace.model_copy(update={"thinking": "One writes </think> at the end."})}
+    )
+    curate = open_run(tmp_path / "run", "test", {"train": {"format": "qwen3"}}).open("curate", {}, 0)
+    curate.write("samples", Sample, [quoting, second])
+    to = tmp_path / "data.jsonl"
+    assert export_samples(curate.folder, to, "trl") == Exported(1, 1, "qwen3")
+    assert "</think>" in to.read_text()
+    assert export_samples(curate.folder, to, "trl", "s1") == Exported(2, 0, "s1")
+    token = first.model_copy(update={"trace": first.trace.model_copy(update={"answer": "Say <|im_start|> twice."})})
+    curate.write("samples", Sample, [token])
+    assert export_samples(curate.folder, to, "trl", "s1") == Exported(2, 1, "s1")
 
 
 def test_an_unknown_trainer_or_a_folder_without_samples_is_refused(tmp_path: Path) -> None:

@@ -169,3 +169,56 @@ def test_weights_that_are_trained_in_bfloat16_alone_are_told_of(base: Path, tmp_
     fine_tuned(base, tmp_path, learning_rate=1e-4, layout={"master_dtype": "bfloat16"})
     assert load_file(tmp_path / "checkpoint" / "model.safetensors")["model.norm.weight"].dtype == torch.bfloat16
     assert "saved in float32" not in capsys.readouterr().err
+
+
+SWITCHED = (
+    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
+    "{% if m.reasoning_content %}{{ '<think>\\n' + m.reasoning_content + '\\n</think>\\n' }}{% endif %}"
+    "{{ m['content'] + '<|im_end|>\\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
+    "{% if enable_thinking %}{{ '<think>\\n' }}{% endif %}{% if style %}{{ style }}{% endif %}{% endif %}"
+)
+
+
+@pytest.mark.parametrize(
+    ("template", "format", "opening", "end"),
+    [
+        (SWITCHED, "", "<|im_start|>assistant\n<think>\n", "</think>\n"),
+        (CHAT_TEMPLATE, "think", "<|im_start|>assistant\n<think>\n", "</think>\n\n"),
+        (None, "think", "Assistant:\n<think>\n", "</think>\n\n"),
+    ],
+    ids=["the base's own", "as text", "a base without a template"],
+)
+def test_a_base_of_any_family_is_trained_in_its_own_format_or_in_one_that_needs_no_tokens(
+    template: str | None, format: str, opening: str, end: str, base: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(base, tmp_path / "base"))
+    edit(folder / "tokenizer_config.json", chat_template=template)
+    checkpoint = fine_tuned(folder, tmp_path / "out", format=format, max_steps=1).checkpoint
+    saved = load_format(checkpoint)
+    assert saved is not None
+    assert saved.end == end
+    theirs = AutoTokenizer.from_pretrained(checkpoint)
+    shown = theirs.apply_chat_template([{"role": "user", "content": "Q"}], add_generation_prompt=True, tokenize=False)
+    assert shown.endswith(opening)
+    assert theirs.decode(saved.prompt_ids(theirs, "Q")) == shown
+
+
+def test_switches_of_the_recipe_reach_the_template_in_training_and_in_the_checkpoint(
+    base: Path, tmp_path: Path
+) -> None:
+    import shutil
+
+    from transformers import AutoTokenizer
+
+    folder = Path(shutil.copytree(base, tmp_path / "base"))
+    edit(folder / "tokenizer_config.json", chat_template=SWITCHED.replace("{% if enable_thinking %}", "{% if on %}"))
+    checkpoint = fine_tuned(folder, tmp_path / "out", format="", template={"on": True}, max_steps=1).checkpoint
+    theirs = AutoTokenizer.from_pretrained(checkpoint)
+    shown = theirs.apply_chat_template([{"role": "user", "content": "Q"}], add_generation_prompt=True, tokenize=False)
+    assert shown.endswith("<|im_start|>assistant\n<think>\n")
+    assert shown.count("<think>") == 1

@@ -126,6 +126,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--answer-tokens", type=int, default=64, metavar="N", help="room of a probe's answer (default: %(default)s)"
     )
     calibrate.add_argument("--format", metavar="F", help="thinking format (default: found from the model's files)")
+    _add_template(calibrate)
     calibrate.add_argument("--to", metavar="FILE", help="where to write (default: auto_budget.json in the checkpoint)")
 
     grade = add("grade", "grade", "grade answers against solutions; JSONL out, a summary on standard error")
@@ -147,6 +148,9 @@ def make_parser() -> argparse.ArgumentParser:
     export.add_argument("path", metavar="PATH", help="a stage file or folder, or a checkpoint folder")
     export.add_argument(
         "--to", required=True, metavar="FILE", help="where to write; the ending .gguf converts a checkpoint"
+    )
+    export.add_argument(
+        "--thinking-format", metavar="F", help="whose delimiters samples get (default: the run's train.format, else s1)"
     )
     export.add_argument(
         "--format", default="rows", metavar="F", help="rows, trl, axolotl or llama-factory (default: %(default)s)"

@@ -9,6 +9,7 @@ from s1kit.adaptive.answering import Asked, answer_of, probe_all
 from s1kit.adaptive.calibration import Probed, calibrate, labels_needed
 from s1kit.adaptive.rule import FILE, ExitRule
 from s1kit.engines import load_engine
+from s1kit.engines.options import read_switches
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks
 from s1kit.evaluate.evaluate import grade
@@ -58,7 +59,8 @@ def _target(model: str, to: str | None) -> Path:
 
 
 def _probe(given: argparse.Namespace, questions: list[Question]) -> list[Probed]:
-    engine = load_engine(given.model, **({"format": given.format} if given.format else {}))
+    switches = read_switches(given.template)
+    engine = load_engine(given.model, template=switches, **({"format": given.format} if given.format else {}))
     plain = ExitRule(every=given.every, stable=1, max_tokens=given.max_tokens)
     requests = [Request(q.text, answer_tokens=given.answer_tokens, question_id=q.id) for q in questions]
     say(f"{len(questions)} questions, {len(plain.points())} probes each at most")

@@ -40,6 +40,11 @@ def main(given: argparse.Namespace) -> int:
     else:
         from s1kit.train.export import export_samples
 
-        num = export_samples(path, to, given.format)
-        say(f"{num:,} samples written to {to} for {given.format}")
+        exported = export_samples(path, to, given.format, given.thinking_format)
+        say(f"{exported.written:,} samples written to {to} for {given.format}, thinking format {exported.format}")
+        if exported.left_out:
+            say(
+                f"{exported.left_out:,} samples left out that quote a delimiter: {given.format} would read the "
+                "quotation as the delimiter, s1kit's own training does not"
+            )
     return 0

@@ -330,7 +330,10 @@ def _train(recipe: Recipe, found: _Collected) -> None:
     from s1kit.train.shapes import SHAPES
 
     train = recipe.train
-    fmt = found.run(find_format, train.format)
+    num_known = len(found.faults)
+    if train.format:
+        found.run(find_format, train.format)
+    is_known = len(found.faults) == num_known
     num_before = len(found.faults)
     for package in ("torch", "transformers"):
         found.run(require, package, "fine-tuning", "train")
@@ -352,18 +355,20 @@ def _train(recipe: Recipe, found: _Collected) -> None:
         found.add(f"there is no {train.tokenizer}", "train.tokenizer", fix)
         return
     is_here = not on_hub and base is not None and bool(train.tokenizer or Path(base[1]).is_dir() or base[1] in SHAPES)
-    if is_here and fmt and has_packages:
-        found.run(_check_tokenizer, recipe, fmt)
+    if is_here and is_known and has_packages:
+        found.run(_check_tokenizer, recipe)
     if base and has_packages:
         found.run(_check_room, recipe)
 
 
-def _check_tokenizer(recipe: Recipe, fmt: Any) -> None:
+def _check_tokenizer(recipe: Recipe) -> None:
     """The tokenizer has the format's delimiters, and the model room for its tokens.
 
     The files of a folder of a common architecture say so at once; anything else is opened with transformers, whose
     import takes seconds and which knows what it can load.
     """
+    from s1kit.forcing.detection import choose_format
+    from s1kit.forcing.formats import load_format
     from s1kit.forcing.tokenizer import FileTokenizer
     from s1kit.train.encoded import check_format
     from s1kit.train.reference import base_folder, check_config
@@ -374,12 +379,12 @@ def _check_tokenizer(recipe: Recipe, fmt: Any) -> None:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         if config.get("model_type") in _COMMON:
             files = FileTokenizer(folder)
-            check_format(files, fmt)
+            check_format(files, choose_format(train.format or None, load_format(folder), files, train.template))
             check_config(config, len(files.get_vocab()))
             return
-    from s1kit.train.base import load_config, load_tokenizer
+    from s1kit.train.base import load_config, load_format_and_tokenizer
 
-    tokenizer = load_tokenizer(train.base, train.tokenizer, fmt)
+    fmt, tokenizer = load_format_and_tokenizer(train)
     check_format(tokenizer, fmt)
     load_config(train.base, tokenizer)
 

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.errors import InputError, MissingExtra
-from s1kit.forcing.formats import ThinkingFormat
+from s1kit.forcing.detection import choose_format
+from s1kit.forcing.formats import ThinkingFormat, find_format, load_format
 from s1kit.forcing.tokenizer_check import check_round_trip
+from s1kit.recipe import Train
 from s1kit.train.reference import base_folder, check_config
 from s1kit.train.shapes import SHAPES
 
@@ -17,8 +19,20 @@ if TYPE_CHECKING:
     import torch
 
 
-def load_tokenizer(base: str, own: str, fmt: ThinkingFormat) -> Any:
-    """The base's tokenizer, or the one of folder or file `own`, with a chat template."""
+def load_format_and_tokenizer(train: Train) -> tuple[ThinkingFormat, Any]:
+    """The thinking format to train and the tokenizer, with a chat template. Raises InputError where they do not fit."""
+    named = find_format(train.format) if train.format else None
+    tokenizer = load_tokenizer(train.base, train.tokenizer, named)
+    folder = Path(base_folder(train.base)[1]).expanduser()
+    own = load_format(folder) if named is None and folder.is_dir() else None
+    fmt = choose_format(train.format or None, own, tokenizer, train.template)
+    if not getattr(tokenizer, "chat_template", None) and fmt.chat_template:
+        tokenizer.chat_template = fmt.chat_template
+    return fmt, tokenizer
+
+
+def load_tokenizer(base: str, own: str, fmt: ThinkingFormat | None) -> Any:
+    """The base's tokenizer, or the one of folder or file `own`; without a chat template it gets the format's."""
     from transformers import PreTrainedTokenizerFast
 
     kind, folder = base_folder(base)
@@ -37,11 +51,11 @@ def load_tokenizer(base: str, own: str, fmt: ThinkingFormat) -> Any:
 
         raw = path.read_bytes()
         parsed = Tokenizer.from_str((gzip.decompress(raw) if path.suffix == ".gz" else raw).decode("utf-8"))
-        tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=parsed, eos_token=fmt.answer_end)
+        tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=parsed, eos_token=fmt.answer_end if fmt else None)
         check_round_trip(tokenizer, own)
     else:
         tokenizer = read_tokenizer(source, source)
-    if not getattr(tokenizer, "chat_template", None) and fmt.chat_template:
+    if not getattr(tokenizer, "chat_template", None) and fmt is not None and fmt.chat_template:
         tokenizer.chat_template = fmt.chat_template
     return tokenizer
 

@@ -10,7 +10,9 @@ The assistant's text holds the delimiters of the thinking format; the other trai
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,27 +24,58 @@ from s1kit.records import Sample, arrow_schema
 from s1kit.stage import read_rows, write_atomically, write_json
 
 
-def export_samples(path: Path, to: Path, tool: str, thinking_format: str = "s1") -> int:
-    """Write the samples of a file, a stage folder or a run folder as JSONL for `tool`; how many there were.
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What became of the samples."""
 
-    Raises InputError for an unknown tool, or a path without samples.
+    written: int
+    left_out: int
+    """Samples whose texts quote a delimiter, which the other trainer would read as one."""
+    format: str
+
+
+def export_samples(path: Path, to: Path, tool: str, thinking_format: str | None = None) -> Exported:
+    """Write the samples of a file, a stage folder or a run folder as JSONL for `tool`.
+
+    `thinking_format`: whose delimiters to write; None: those of the run's `train.format`, else s1's. Raises InputError
+    for an unknown tool or format, or a path without samples.
     """
     if tool not in TOOLS:
         raise InputError(f"no trainer {tool!r} is known", where="--format", fix=nearest(tool, TOOLS))
-    fmt = find_format(thinking_format)
-    num = 0
+    fmt = find_format(thinking_format or _trained_format(path) or "s1")
+    quoted = re.compile("|".join(re.escape(text) for text in _quotable(fmt)))
+    num = num_left_out = 0
 
     def write(file: Path) -> None:
-        nonlocal num
+        nonlocal num, num_left_out
         with file.open("w", encoding="utf-8") as lines:
             for sample in read_samples(path):
+                trace = sample.trace
+                if any(quoted.search(text) for text in (trace.question.text, trace.thinking, trace.answer)):
+                    num_left_out += 1
+                    continue
                 lines.write(json.dumps(TOOLS[tool](sample, fmt), ensure_ascii=False) + "\n")
                 num += 1
 
     write_atomically(to, write)
     if tool == "llama-factory":
         _add_dataset_info(to)
-    return num
+    return Exported(num, num_left_out, fmt.name)
+
+
+def _trained_format(path: Path) -> str | None:
+    """The thinking format of the recipe of the run that a path lies in, or None."""
+    for folder in (path, *path.absolute().parents[:2]):
+        if (folder / "run.json").is_file():
+            settings = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("resolved", {})
+            return settings.get("train", {}).get("format") or None
+    return None
+
+
+def _quotable(fmt: ThinkingFormat) -> set[str]:
+    """The delimiters as texts, without whitespace, and the special tokens that they consist of."""
+    whole = {text.strip() for text in (fmt.open, fmt.end, fmt.answer_end, *fmt.answer_stops) if text.strip()}
+    return whole | set(re.findall(r"<\|[^|\s]+\|>", " ".join(whole)))
 
 
 def read_samples(path: Path) -> Iterator[Sample]:

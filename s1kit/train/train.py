@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1kit.errors import InputError
-from s1kit.forcing.detection import fit_template
-from s1kit.forcing.formats import find_format
 from s1kit.progress import quieted, say
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Dropped, Sample
@@ -80,7 +78,7 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
         train_samples(samples, Path("mine"), Train(base="hf:Qwen/Qwen2.5-1.5B-Instruct", layout=Layout(...)))
     """
     check_terms(samples, train.acknowledge_terms)
-    from s1kit.train.base import load_config, load_tokenizer, require_torch
+    from s1kit.train.base import load_config, load_format_and_tokenizer, require_torch
 
     require_torch()
     from s1kit.train import packing
@@ -92,9 +90,7 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     from s1kit.train.shapes import Shape
     from s1kit.train.world import multiplies_bfloat16, open_world
 
-    named = find_format(train.format)
-    tokenizer = load_tokenizer(train.base, train.tokenizer, named)
-    fmt = fit_template(named, tokenizer)
+    fmt, tokenizer = load_format_and_tokenizer(train)
     model_config = load_config(train.base, tokenizer)
     encoded, too_long = encode_samples(samples, fmt, tokenizer, train.max_length, train.drop_too_long)
     if model_config.max_position_embeddings < max(map(len, encoded)):

@@ -47,6 +47,9 @@ class Source(Config):
     """Our field to the source's column, e.g. `{ text = "problem" }`; the rest is guessed from the usual names."""
     template: str = ""
     """Puts the question's text together from columns, e.g. `{passage}\\n\\n{question}`; a list has a line each."""
+    conversation: bool = False
+    """Take a row's whole conversation, with its system message, turns, tools and their results, as the question, and
+    the model's last message as the reference; otherwise the first exchange is the question."""
     keep: dict[str, str | int] = Field(default_factory=dict)
     """Column to the value that its rows must have; also `<=2021`, `not empty` and `test/*`. An empty string matches
     none."""

@@ -64,6 +64,10 @@ class Question(Record):
     """Subject; empty until `curate` labels it."""
     metadata: dict[str, Any] = Field(default_factory=dict)
     """Whatever else the source said; JSON values only."""
+    messages: tuple[dict[str, Any], ...] = ()
+    """The conversation to answer, in OpenAI's form, where it is more than `text`; then `text` is its transcript."""
+    tools: tuple[dict[str, Any], ...] = ()
+    """Functions that the conversation's assistant may call, in OpenAI's form."""
     id: str = ""
     """Derived from the text; a different value is refused."""
 
@@ -121,6 +125,8 @@ class Trace(Record):
     """Which of this teacher's replies to the same question this is, from 0."""
     note: str = ""
     """What a reader must know, e.g. that the server dropped the thinking."""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """Functions that the teacher wants called, in OpenAI's form."""
     verdict: Verdict | None = None
     """What the verifier said, under `distill.until_correct`; None where it was not asked."""
     agreement: Agreement | None = None
@@ -300,7 +306,8 @@ def _arrow_value(value: Any) -> Any:
     if isinstance(value, Record):
         return to_arrow(value)
     if isinstance(value, tuple | list):
-        return [_arrow_value(v) for v in value]
+        # The order of keys is kept: it means something to tools' schemas.
+        return [json.dumps(v, ensure_ascii=False) if isinstance(v, dict) else _arrow_value(v) for v in value]
     if isinstance(value, dict):
         return json.dumps(value, ensure_ascii=False, sort_keys=True)
     return value

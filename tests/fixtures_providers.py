@@ -12,6 +12,7 @@ from tests.servers.provider_server import KEY, ProviderServer
 
 MODELS = {
     "openai": "chat:openai/o3",
+    "openai-responses": "chat:openai-responses/o3",
     "gemini": "chat:gemini/gemini-2.5-flash",
     "anthropic": "chat:anthropic/claude-opus-5-5",
     "deepseek": "chat:deepseek/deepseek-reasoner",

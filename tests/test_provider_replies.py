@@ -15,8 +15,14 @@ from s1kit.providers.wires.anthropic import AnthropicWire
 from s1kit.providers.wires.gemini import GeminiWire
 from s1kit.providers.wires.openai import OpenAIWire
 from s1kit.providers.wires.reading import output_limit, read_reply
+from s1kit.providers.wires.responses import ResponsesWire
 
-WIRES: dict[str, Wire] = {"openai": OpenAIWire("compatible"), "gemini": GeminiWire(), "anthropic": AnthropicWire()}
+WIRES: dict[str, Wire] = {
+    "openai": OpenAIWire("compatible"),
+    "responses": ResponsesWire(),
+    "gemini": GeminiWire(),
+    "anthropic": AnthropicWire(),
+}
 GOOD: dict[str, dict[str, Any]] = {
     "openai": {
         "choices": [
@@ -27,6 +33,7 @@ GOOD: dict[str, dict[str, Any]] = {
                     "reasoning_details": [{"text": "hm"}],
                     "thinking_blocks": [{"thinking": "hm"}],
                     "refusal": None,
+                    "tool_calls": [{"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}],
                 },
             }
         ],
@@ -40,16 +47,46 @@ GOOD: dict[str, dict[str, Any]] = {
         },
         "error": None,
     },
+    "responses": {
+        "object": "response",
+        "status": "completed",
+        "incomplete_details": {"reason": "max_output_tokens"},
+        "output": [
+            {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}], "content": [{"text": "hm"}]},
+            {"type": "message", "content": [{"type": "output_text", "text": "4"}, {"type": "refusal", "refusal": ""}]},
+            {"type": "function_call", "call_id": "c", "name": "f", "arguments": "{}"},
+        ],
+        "usage": {
+            "input_tokens": 3,
+            "output_tokens": 5,
+            "total_tokens": 8,
+            "input_tokens_details": {"cached_tokens": 1},
+            "output_tokens_details": {"reasoning_tokens": 2},
+        },
+    },
     "gemini": {
         "candidates": [
-            {"content": {"parts": [{"text": "hm", "thought": True}, {"text": "4"}]}, "finishReason": "STOP"}
+            {
+                "content": {
+                    "parts": [
+                        {"text": "hm", "thought": True},
+                        {"text": "4"},
+                        {"functionCall": {"name": "f", "args": {"x": 1}}},
+                    ]
+                },
+                "finishReason": "STOP",
+            }
         ],
         "promptFeedback": {"blockReason": None},
         "usageMetadata": {"promptTokenCount": 3, "candidatesTokenCount": 2, "thoughtsTokenCount": 2},
     },
     "anthropic": {
         "type": "message",
-        "content": [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "4"}],
+        "content": [
+            {"type": "thinking", "thinking": "hm"},
+            {"type": "text", "text": "4"},
+            {"type": "tool_use", "id": "c", "name": "f", "input": {"x": 1}},
+        ],
         "stop_reason": "end_turn",
         "usage": {"input_tokens": 3, "output_tokens": 5, "output_tokens_details": {"thinking_tokens": 2}},
     },
@@ -88,6 +125,7 @@ def check(reply: Reply) -> None:
     assert 0 <= usage.cached_input_tokens <= usage.input_tokens
     assert reply.thinking_tokens is None or reply.thinking_tokens >= 0
     assert "None" not in (reply.thinking, reply.answer)
+    json.dumps(reply.tool_calls, ensure_ascii=False).encode("utf-8")
 
 
 @pytest.mark.parametrize("name", WIRES)

@@ -13,15 +13,12 @@ import pytest
 from s1kit.journal import Journal
 from s1kit.providers.chat import Parameters, Problem, Reply, Wire
 from s1kit.providers.client import Client, open_client
-from s1kit.providers.wires.anthropic import AnthropicWire
-from s1kit.providers.wires.gemini import GeminiWire
-from s1kit.providers.wires.openai import OpenAIWire
 from s1kit.providers.wires.reading import read_reply
 from s1kit.providers.wires.streams import EventStream
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import Fault, ProviderServer, answer_of, chat_completion, fail_first, thinking_of
 from tests.servers.provider_streams import chat_events
-from tests.test_provider_replies import GOOD, mutated
+from tests.test_provider_replies import GOOD, WIRES, mutated
 
 QUESTION = "What is 2 + 2?"
 
@@ -52,7 +49,7 @@ def test_a_streamed_reply_is_read_as_an_unstreamed_one(server: ProviderServer, j
     assert again == replace(streamed, was_paid_before=True)
 
 
-@pytest.mark.parametrize("provider", ["compatible", "deepseek", "gemini", "anthropic"])
+@pytest.mark.parametrize("provider", ["compatible", "deepseek", "openai-responses", "gemini", "anthropic"])
 def test_a_stream_that_is_cut_each_time_is_a_row_that_says_so_with_what_came(
     server: ProviderServer, journal: Journal, provider: str
 ) -> None:
@@ -134,8 +131,6 @@ def test_a_reply_longer_in_coming_than_a_gateway_s_patience_comes_whole(
 
 # ---- the parser ------------------------------------------------------------------------------------------------------
 
-WIRES: dict[str, Wire] = {"openai": OpenAIWire("compatible"), "gemini": GeminiWire(), "anthropic": AnthropicWire()}
-
 
 def assembled(wire: Wire, data: bytes, cuts: list[int]) -> Reply:
     stream = EventStream(wire.assembler())
@@ -185,6 +180,11 @@ def test_any_events_are_put_together_without_an_exception(name: str) -> None:
         {"type": "content_block_delta", "index": 0, "delta": {"type": "thinking_delta", "thinking": "x"}},
         {"type": "message_start", "message": {"usage": {"input_tokens": 1}}},
         {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}},
+        {"type": "response.output_item.added", "output_index": 0, "item": {"type": "reasoning", "summary": []}},
+        {"type": "response.reasoning_summary_text.delta", "output_index": 0, "summary_index": 0, "delta": "x"},
+        {"type": "response.output_text.delta", "output_index": 1, "content_index": 0, "delta": "x"},
+        {"type": "response.output_item.done", "output_index": 1, "item": {"type": "message", "content": []}},
+        {"type": "response.completed", "response": {"object": "response", "status": "completed", "output": []}},
     ]
     for _ in range(1000):
         assembler = WIRES[name].assembler()

@@ -161,7 +161,7 @@ NO_ANSWERS = {
 
 
 @pytest.mark.parametrize("body", NO_ANSWERS.values(), ids=NO_ANSWERS)
-@pytest.mark.parametrize("provider", ["compatible", "openrouter", "gemini", "anthropic"])
+@pytest.mark.parametrize("provider", ["compatible", "openrouter", "openai-responses", "gemini", "anthropic"])
 def test_a_body_that_no_model_wrote_is_no_data_and_is_asked_again_whatever_its_status(
     server: ProviderServer, journal: Journal, provider: str, body: str
 ) -> None:
@@ -227,12 +227,12 @@ def test_thinking_that_the_server_dropped_is_noted(server: ProviderServer, journ
     assert reply.note == "the server does not show its thinking (13 tokens)"
 
 
-@pytest.mark.parametrize("provider", ["openai", "gemini", "anthropic"])
+@pytest.mark.parametrize("provider", ["openai", "openai-responses", "gemini", "anthropic"])
 def test_a_wrong_key_stops_at_once_with_one_message_that_does_not_show_it(
     server: ProviderServer, journal: Journal, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     secret = "sk-secret-0123456789"
-    monkeypatch.setenv(f"{provider.upper()}_API_KEY", secret)
+    monkeypatch.setenv(f"{provider.partition('-')[0].upper()}_API_KEY", secret)
     client = client_of(server, journal, provider)
     with pytest.raises(Stopped, match="Check the key") as caught:
         ask(client, QUESTION)

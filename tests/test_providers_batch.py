@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from s1kit.journal import Journal
-from s1kit.providers.batch.driver import Outcome, ask_batch
-from s1kit.providers.batch.wires import AnthropicBatch, GeminiBatch, OpenAIBatch
+from s1kit.providers.batch.driver import Outcome, ask_batch, batch_wire
 from s1kit.providers.chat import Parameters, Stopped
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.spend_cap import CapReached
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import ProviderServer, answer_of, thinking_of
 
-PROVIDERS = ["openai", "gemini", "anthropic"]
+PROVIDERS = ["openai", "openai-responses", "gemini", "anthropic"]
 PRICE = {"input": 1000.0, "output": 1000.0, "batch": 0.5}
 QUESTIONS = [f"How much is {n} + {n}?" for n in range(40)]
 
@@ -64,12 +64,12 @@ def test_all_replies_come_back_whole_at_half_the_price(server: ProviderServer, j
 def test_a_job_is_split_to_the_provider_s_limits(
     server: ProviderServer, journal: Journal, provider: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    wire = {"openai": OpenAIBatch, "gemini": GeminiBatch, "anthropic": AnthropicBatch}[provider](max_requests=15)
+    wire = replace(batch_wire(client_of(server, journal, provider)), max_requests=15)  # type: ignore[type-var]
     monkeypatch.setattr("s1kit.providers.batch.driver.batch_wire", lambda client: wire)
     assert run(client_of(server, journal, provider)).jobs == 3
     assert [len(batch.requests) for batch in server.batches.values()] == [15, 15, 10]
     assert len(journal) == 40
-    wire = {"openai": OpenAIBatch, "gemini": GeminiBatch, "anthropic": AnthropicBatch}[provider](max_bytes=3000)
+    wire = replace(wire, max_requests=40, max_bytes=3000)
     more = [q + " please" for q in QUESTIONS]
     run(client_of(server, journal, provider), more)
     assert len(server.batches) > 4

@@ -71,12 +71,12 @@ def no_thinking(trace: Trace) -> DropReason | None:
 
 
 def no_answer(trace: Trace) -> DropReason | None:
-    return None if trace.answer.strip() else DropReason("no_answer", f"...{trace.thinking[-60:]}")
+    return None if trace.answer.strip() or trace.tool_calls else DropReason("no_answer", f"...{trace.thinking[-60:]}")
 
 
 def no_final_answer(trace: Trace) -> DropReason | None:
     """The answer states nothing that a grader could compare."""
-    if final_answer(trace.answer, trace.question.text) is None:
+    if not trace.tool_calls and final_answer(trace.answer, trace.question.text) is None:
         return DropReason("no_final_answer", trace.answer[-80:])
     return None
 

@@ -52,7 +52,7 @@ def _askable(each: OpenTeacher) -> tuple[Client, ChatTeacher]:
 
 
 async def _ask(recipe: Recipe, client: Client, teacher: ChatTeacher, places: Sequence[Place], bar: Meter) -> None:
-    requests = [client.request(teacher.messages(place.question), place.draws[0]) for place in places]
+    requests = [teacher.request(client, place.question, place.draws[0]) for place in places]
     bar.advance(len(client.journal.known([request.key for request in requests])))
     outcome: Outcome = await ask_batch(
         client,

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
-from s1kit.providers.chat import Chat, Message, Problem, Reply
+from typing import Any
+
+from s1kit.errors import InputError
+from s1kit.providers.chat import Chat, ChatRequest, Message, Problem, Reply
+from s1kit.providers.client import Client
 from s1kit.providers.terms import terms_of
+from s1kit.providers.wires.reading import SUMMARY
 from s1kit.records import Question, Trace
 
 SUMMARISED = {"gemini", "anthropic"}
@@ -22,21 +27,43 @@ class ChatTeacher:
     async def ask(self, question: Question, draw: int) -> Trace:
         """The trace. Raises Problem when the provider could not be reached or failed, Stopped when nobody can ask."""
         try:
-            reply = await self._chat.chat(self.messages(question), draw=draw)
+            with_tools: dict[str, Any] = {"tools": question.tools} if question.tools else {}
+            reply = await self._chat.chat(self.messages(question), draw=draw, **with_tools)
         except Problem as problem:
             if problem.kind != "request":
                 raise
             reply = Reply(finish_reason="failed", note=str(problem))
         return self.trace(question, draw, reply)
 
+    def request(self, client: Client, question: Question, draw: int) -> ChatRequest:
+        """What `ask` asks of a provider's client: its key finds the reply in the journal."""
+        return client.request(self.messages(question), draw, question.tools)
+
     def messages(self, question: Question) -> list[Message]:
+        """The question in the prompt; a conversation as it stands, after the system message of the settings.
+
+        A prompt beside `{question}` is put around the text of the conversation's last message of the user.
+        """
         system: list[Message] = [{"role": "system", "content": self._system}] if self._system else []
-        return [*system, {"role": "user", "content": self._prompt.replace("{question}", question.text)}]
+        if not question.messages:
+            return [*system, {"role": "user", "content": self._prompt.replace("{question}", question.text)}]
+        messages = [*system, *question.messages]
+        if self._prompt != "{question}":
+            at = max(n for n, message in enumerate(messages) if message.get("role") == "user")
+            asked = messages[at].get("content")
+            if not isinstance(asked, str):
+                raise InputError(
+                    "the last message of the user is no text, and distill.prompt cannot be put around it",
+                    where=f"question {question.id}",
+                    fix='Leave the prompt at "{question}".',
+                )
+            messages[at] = {**messages[at], "content": self._prompt.replace("{question}", asked)}
+        return messages
 
     def trace(self, question: Question, draw: int, reply: Reply) -> Trace:
         notes = [reply.note] if reply.note else []
         if self._is_summary and reply.thinking:
-            notes.append("the thinking is the provider's summary of it")
+            notes.append(SUMMARY)
         tokens = reply.thinking_tokens
         return Trace.model_construct(
             question=question,
@@ -51,4 +78,5 @@ class ChatTeacher:
             terms=self._terms,
             draw=draw,
             note="; ".join(notes),
+            tool_calls=reply.tool_calls,
         )

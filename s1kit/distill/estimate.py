@@ -156,7 +156,7 @@ def _probe(
     if each.client is None or not isinstance(each.teacher, ChatTeacher):
         return _nothing(each, len(there), 0, "it costs nothing but time")
     client, teacher = each.client, each.teacher
-    keys = [client.request(teacher.messages(place.question), place.draws[0]).key for place in there]
+    keys = [teacher.request(client, place.question, place.draws[0]).key for place in there]
     known = client.journal.known(keys)
     unknown = [place for place, key in zip(there, keys, strict=True) if key not in known]
     if not unknown:

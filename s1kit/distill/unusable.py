@@ -56,7 +56,7 @@ def retry(stage: Stage, asked: Asked, finishes: list[str]) -> int:
         keys = []
         for trace in again:
             client, teacher = chats[trace.teacher]
-            keys.append(client.request(teacher.messages(trace.question), trace.draw).key)
+            keys.append(teacher.request(client, trace.question, trace.draw).key)
         stage.receipt_path.unlink(missing_ok=True)
         path.unlink()  # first: killed in between, the rest of it comes from the journal
         asked.journal.set_aside(keys)

@@ -18,6 +18,7 @@ from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.pool.hub import hub_files, local_copy
 from s1kit.pool.hub_pools import POOLS, pool_sources
 from s1kit.questions import Reject, question_from, read_questions
+from s1kit.questions.conversations import whole_conversation
 from s1kit.recipe import Source
 from s1kit.records import Question, question_id
 
@@ -115,7 +116,9 @@ def keeps(source: Source, row: dict[str, Any]) -> bool:
 
 
 def shaped(source: Source, row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the question that the source's `template` makes of it."""
+    """The row with the question that the source's `template` or `conversation` makes of it."""
+    if source.conversation:
+        return whole_conversation(row)
     if not source.template:
         return row
     template = source.template

@@ -2,8 +2,10 @@
 
 chat:gemini/gemini-2.5-flash        chat:deepseek/deepseek-v4-pro      chat:openai/o3
 chat:anthropic/claude-opus-5-5      chat:openrouter/deepseek/deepseek-r1
+chat:openai-responses/o3            the Responses API, which shows summaries of the thinking
 chat:compatible/Qwen3-32B           with base_url, or S1KIT_BASE_URL
 chat:http://localhost:8000/v1#Qwen3-32B
+chat:http://localhost:8000/v1/responses#Qwen3-32B
 """
 
 from __future__ import annotations
@@ -17,11 +19,13 @@ from s1kit.providers.chat import Wire
 from s1kit.providers.wires.anthropic import AnthropicWire
 from s1kit.providers.wires.gemini import GeminiWire
 from s1kit.providers.wires.openai import OpenAIWire
+from s1kit.providers.wires.responses import ResponsesWire
 
 BASE_URLS = {
     "gemini": "https://generativelanguage.googleapis.com/v1beta",
     "deepseek": "https://api.deepseek.com/v1",
     "openai": "https://api.openai.com/v1",
+    "openai-responses": "https://api.openai.com/v1",
     "anthropic": "https://api.anthropic.com/v1",
     "openrouter": "https://openrouter.ai/api/v1",
     "compatible": "",
@@ -56,7 +60,7 @@ class Model:
     @property
     def kind(self) -> str:
         """The provider's name in the price, terms and key tables."""
-        return "compatible" if "://" in self.provider else self.provider
+        return "compatible" if "://" in self.provider else self.provider.removesuffix("-responses")
 
 
 def find_model(reference: str, base_url: str = "") -> Model:
@@ -71,6 +75,8 @@ def find_model(reference: str, base_url: str = "") -> Model:
         _check_url(url, reference)
         if not name:
             raise InputError(f"{reference!r} names no model", where="model", fix="Write chat:<base URL>#<model>.")
+        if url.endswith("/responses"):
+            return Model(url, name, ResponsesWire("compatible"), url.removesuffix("/responses"), needs_key=False)
         return Model(url, name, OpenAIWire("compatible"), url, needs_key=False)
     provider, _, name = rest.partition("/")
     if provider not in BASE_URLS:
@@ -100,6 +106,8 @@ def _wire(provider: str) -> Wire:
             return GeminiWire()
         case "anthropic":
             return AnthropicWire()
+        case "openai-responses":
+            return ResponsesWire()
         case "openai" | "deepseek" | "openrouter":
             return OpenAIWire(provider)
         case _:

@@ -5,6 +5,7 @@ Nothing here knows a wire format, a socket or a price.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -16,8 +17,12 @@ from s1kit.errors import InputError, S1kitError, WorkFailed
 from s1kit.journal import canonical, key_of
 from s1kit.records import FinishReason, Record, Usage
 
-Message = Mapping[str, str]
-"""`{"role": "system" | "user" | "assistant", "content": text}`"""
+Message = Mapping[str, Any]
+"""`{"role": "system" | "user" | "assistant", "content": text}`; also OpenAI's `tool_calls`, results of tools (role
+`tool`), and content in parts."""
+
+PART_TOKENS = 16_384
+"""More tokens than a picture or a page costs: the bound of a content part that is no text."""
 
 
 class Parameters(Record):
@@ -54,9 +59,11 @@ class ChatRequest:
     parameters: Parameters
     draw: int = 0
     """Which of several replies to the same messages, from 0."""
+    tools: tuple[Mapping[str, Any], ...] = ()
+    """Functions that the model may call, in OpenAI's form."""
 
     def __post_init__(self) -> None:
-        if not any(message.get("content", "").strip() for message in self.messages if message["role"] == "user"):
+        if not any(_says_something(message.get("content")) for message in self.messages if message["role"] == "user"):
             raise InputError("the question is empty", where="messages", fix="Give a text to ask.")
 
     @cached_property
@@ -68,7 +75,7 @@ class ChatRequest:
             "messages": [dict(message) for message in self.messages],
             "parameters": self.parameters.content,
             "draw": self.draw,
-        }
+        } | ({"tools": [dict(tool) for tool in self.tools]} if self.tools else {})
 
     @cached_property
     def canonical(self) -> bytes:
@@ -82,7 +89,24 @@ class ChatRequest:
     @property
     def max_input_tokens(self) -> int:
         """An upper bound: a token is at least one byte, and each message has a little markup around it."""
-        return sum(len(m["content"].encode("utf-8", "surrogatepass")) + 16 for m in self.messages) + 16
+        return sum(_most_tokens(message) for message in self.messages) + sum(map(_num_bytes, self.tools)) + 16
+
+
+def _says_something(content: Any) -> bool:
+    return bool(content.strip()) if isinstance(content, str) else bool(content)
+
+
+def _most_tokens(message: Message) -> int:
+    content = message.get("content")
+    if isinstance(content, str) and len(message) == 2:
+        return len(content.encode("utf-8", "surrogatepass")) + 16
+    parts = content if isinstance(content, list) else []
+    others = len([part for part in parts if isinstance(part, Mapping) and part.get("type") != "text"])
+    return _num_bytes(message) + 16 + others * PART_TOKENS
+
+
+def _num_bytes(value: Any) -> int:
+    return len(json.dumps(value, ensure_ascii=False, default=str).encode("utf-8", "surrogatepass"))
 
 
 @dataclass(frozen=True)
@@ -101,6 +125,8 @@ class Reply:
     """As the provider reports it; None where it does not."""
     was_paid_before: bool = False
     """Whether it came from the journal."""
+    tool_calls: tuple[dict[str, Any], ...] = ()
+    """Functions that the model wants called, in OpenAI's form."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +192,9 @@ ProblemKind = Literal[
 class Chat(Protocol):
     """A chat model that can be asked: a provider's, or a local engine."""
 
-    async def chat(self, messages: Sequence[Message], *, draw: int = 0) -> Reply:
+    async def chat(
+        self, messages: Sequence[Message], *, draw: int = 0, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Reply:
         """The reply to a conversation. Raises Problem for this request alone, Stopped when none can be asked."""
         ...
 
@@ -212,13 +240,11 @@ class Problem(S1kitError):
         return self.kind in ("request", "refused")
 
 
-def settle_finish(finish: FinishReason, answer: str) -> FinishReason:
-    """An answer without text is `empty`, however politely it ended."""
-    return "empty" if finish == "stop" and not answer.strip() else finish
+def settle_finish(finish: FinishReason, answer: str, calls: Sequence[object] = ()) -> FinishReason:
+    """An answer without text or a call of a tool is `empty`, however politely it ended."""
+    return "empty" if finish == "stop" and not answer.strip() and not calls else finish
 
 
 def rough_usage(request_text: Sequence[Message], reply_text: str) -> Usage:
     """Where a server reports no usage: four bytes a token."""
-    return Usage(
-        input_tokens=sum(len(m["content"]) for m in request_text) // 4 + 1, output_tokens=len(reply_text) // 4 + 1
-    )
+    return Usage(input_tokens=sum(map(_most_tokens, request_text)) // 4 + 1, output_tokens=len(reply_text) // 4 + 1)

@@ -136,9 +136,9 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
 def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
     """The problem that a reply with status 2xx tells of, or None where it is an answer or a refusal.
 
-    An answer has choices (OpenAI), candidates or a blocked prompt (Gemini), or a list of content (Anthropic). Whatever
-    else a 2xx holds (an error object, HTML, nothing, half a body, an unknown shape) was produced by no model: it is
-    worth asking again, and is no data.
+    An answer has choices or output (OpenAI), candidates or a blocked prompt (Gemini), or a list of content (Anthropic).
+    Whatever else a 2xx holds (an error object, HTML, nothing, half a body, an unknown shape) was produced by no model:
+    it is worth asking again, and is no data.
     """
     if body is None:
         start = " ".join(raw[:120].decode("utf-8", "replace").split())
@@ -168,8 +168,14 @@ def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
         return None
     if body.get("type") == "message" and isinstance(body.get("content"), list):
         return None
+    if isinstance(output := body.get("output"), list) and "status" in body:
+        status = body["status"]
+        if status == "incomplete" or (status == "completed" and output):
+            return None
+        text = f"the response is {status!r:.40} with {len(output)} items of output"
+        return Problem("server", text, status=200, may_be_charged=isinstance(body.get("usage"), dict))
     names = ", ".join(sorted(map(str, body))[:6]) or "nothing"
-    text = f"the reply has no choices, candidates or content; it has {names}"
+    text = f"the reply has no choices, output, candidates or content; it has {names}"
     has_usage = isinstance(body.get("usage"), dict) or isinstance(body.get("usageMetadata"), dict)
     return Problem("server", text, status=200, may_be_charged=has_usage)
 

@@ -86,16 +86,20 @@ class Client:
         for http in self.servers:
             await http.__aexit__()
 
-    def request(self, messages: Sequence[Message], draw: int = 0) -> ChatRequest:
-        return ChatRequest(self.model.provider, self.model.name, tuple(messages), self.parameters, draw)
+    def request(
+        self, messages: Sequence[Message], draw: int = 0, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> ChatRequest:
+        return ChatRequest(self.model.provider, self.model.name, tuple(messages), self.parameters, draw, tuple(tools))
 
-    async def chat(self, messages: Sequence[Message], *, draw: int = 0) -> Reply:
+    async def chat(
+        self, messages: Sequence[Message], *, draw: int = 0, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Reply:
         """The reply to a conversation; asked at most once, ever.
 
         Raises Problem when this request failed for good, Stopped when every request would (a wrong key, an unknown
         model, an empty account), CapReached before the cap would be overshot.
         """
-        request = self.request(messages, draw)
+        request = self.request(messages, draw, tools)
         key = request.key
         if (asking := self._asking.get(key)) is not None:
             return await asyncio.shield(asking)

@@ -15,6 +15,7 @@ from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.request import Request, Sampling
 from s1kit.journal import Entry, Journal
 from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, settle_finish
+from s1kit.providers.wires.conversation import turns
 from s1kit.records import FinishReason, Generation, Usage
 
 ANSWER_SHARE = 4
@@ -52,7 +53,11 @@ class LocalChat:
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
 
-    async def chat(self, messages: Sequence[Message], *, draw: int = 0) -> Reply:
+    async def chat(
+        self, messages: Sequence[Message], *, draw: int = 0, tools: Sequence[Mapping[str, Any]] = ()
+    ) -> Reply:
+        if tools:
+            raise InputError("a local engine takes no tools", where="tools", fix="Ask a server: s1kit serve has them.")
         request = ChatRequest("local", self._model, tuple(messages), self._parameters, draw)
         if (entry := self._journal.get(request.key)) is not None:
             return read_local(entry.reply)
@@ -115,13 +120,20 @@ def _engine_request(request: ChatRequest, number: int, engine: Decoder) -> Reque
             where="distill.extra",
             fix="Use thinking_budget.",
         )
-    *before, last = (m for m in request.messages if m["role"] != "system")
-    system = "\n\n".join(m["content"] for m in request.messages if m["role"] == "system")
+    said = turns(request.messages, "a local engine")
+    *before, last = (turn for turn in said if turn.role != "system")
+    if last.role != "user" or any(turn.calls or turn.answers for turn in said):
+        raise InputError(
+            "a local engine answers a user's message, and takes no calls of tools",
+            where="messages",
+            fix="Ask a server: s1kit serve has them.",
+        )
+    system = "\n\n".join(turn.text for turn in said if turn.role == "system")
     most = min(p.max_output_tokens, getattr(engine, "context_tokens", p.max_output_tokens))
     answer = max(1, most // ANSWER_SHARE)
     own = getattr(engine, "sampling", Sampling()) if p.temperature is None else Sampling(p.temperature)
     return Request(
-        question=last["content"],
+        question=last.text,
         budget=ThinkingBudget(max_tokens=most - answer if p.thinking_budget is None else p.thinking_budget),
         answer_tokens=answer,
         temperature=own.temperature,
@@ -129,7 +141,7 @@ def _engine_request(request: ChatRequest, number: int, engine: Decoder) -> Reque
         top_k=own.top_k,
         seed=(p.seed or 0) + request.draw,
         system=system or None,
-        messages=tuple(dict(m) for m in before),
+        messages=tuple({"role": turn.role, "content": turn.text} for turn in before),
         repeat=number,
     )
 

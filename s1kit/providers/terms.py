@@ -31,6 +31,7 @@ _MAKERS = {
     "xai-org": "xai",
     "alibaba": "qwen",
     "azure": "openai",
+    "openai-responses": "openai",
     "minimaxai": "minimax",
 }
 for _maker in ("google", "openai", "anthropic", "deepseek", "qwen", "meta", "mistral", "moonshot", "zhipu", "xai"):

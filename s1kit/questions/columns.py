@@ -21,7 +21,7 @@ from pydantic import ValidationError
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.files import find_files, read_rows_of
-from s1kit.questions.shapes import reshape
+from s1kit.questions.shapes import OWN, reshape
 from s1kit.records import Question
 
 COLUMNS: dict[str, tuple[str, ...]] = {
@@ -101,7 +101,8 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
             fix="A question is a text.",
         )
     worked, answer = (_as_text(values.get(key), found.get(key, "")) for key in ("worked", "answer"))
-    used = set(found.values()) | _NOT_METADATA
+    conversation = {name: _objects(plain.get(name)) if shape == OWN else () for name in ("messages", "tools")}
+    used = set(found.values()) | _NOT_METADATA | (conversation.keys() if shape == OWN else set())
     metadata = {key: value for key, value in plain.items() if key not in used and not _is_missing(value)}
     metadata |= _parse_metadata(plain.get("metadata"))
     if plain.get("id") is not None:
@@ -118,6 +119,8 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
             domain=given["domain"] or "",
             # Dates become text and NaN becomes null: JSON has neither.
             metadata=json.loads(json.dumps(metadata, default=str), parse_constant=lambda _: None),
+            messages=conversation["messages"],
+            tools=conversation["tools"],
         )
     except (ValidationError, UnicodeEncodeError) as error:
         raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Mend the row.") from error
@@ -158,6 +161,11 @@ def read_questions(
             if rejects is None:
                 raise InputError(complaint, where=raw.where, fix=fix)
             rejects.append(Reject(raw.where, complaint, raw.line))
+
+
+def _objects(value: Any) -> tuple[dict[str, Any], ...]:
+    """Messages or tools of a record, which Parquet files hold as JSON texts."""
+    return tuple(json.loads(item) if isinstance(item, str) else dict(item) for item in value or ())
 
 
 def _described(found: Mapping[str, str]) -> str:

@@ -26,6 +26,7 @@ from s1kit.errors import InputError
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.choices import Shaped, correct_and_incorrect, lettered_columns, options_list, take_context
+from s1kit.records import question_id
 
 
 class ChatParts(NamedTuple):
@@ -105,12 +106,17 @@ def _content(value: Any, column: str) -> str:
     raise InputError(f"a message in {column!r} is no text: {value!r:.60}", where=column, fix="Only text can be asked.")
 
 
+OWN = "an s1kit record"
+
+
 def _own_record(row: dict[str, Any]) -> Shaped | None:
     """Traces, samples and dropped rows as s1kit writes them."""
     if isinstance(row.get("trace"), dict) and "picked_by" in row:
         return _own_record(row["trace"])
     if isinstance(row.get("question"), dict) and "text" in row["question"]:
-        return Shaped("an s1kit record", dict(row["question"]))
+        return Shaped(OWN, dict(row["question"]))
+    if {"text", "licence", "metadata", "messages", "tools"} <= row.keys() and row.get("id") == question_id(row["text"]):
+        return Shaped(OWN, dict(row))
     if isinstance(row.get("row"), str) and "reason" in row and "stage" in row:
         inner = json.loads(row["row"])
         return _own_record(inner) or Shaped("an s1kit dropped row", inner)

@@ -97,26 +97,33 @@ def assistant_text(sample: Sample, fmt: ThinkingFormat) -> str:
 
 
 def _trl(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
-    user, assistant = _axolotl(sample, fmt)["messages"]
-    return {"prompt": [user], "completion": [assistant]}
+    row = _axolotl(sample, fmt)
+    *asked, said = row.pop("messages")
+    return {"prompt": asked, "completion": [said], **row}
 
 
 def _axolotl(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
-    return {
-        "messages": [
-            {"role": "user", "content": sample.trace.question.text},
-            {"role": "assistant", "content": assistant_text(sample, fmt)},
-        ]
-    }
+    question, calls = sample.trace.question, sample.trace.tool_calls
+    asked = [dict(m) for m in question.messages] or [{"role": "user", "content": question.text}]
+    said = {"role": "assistant", "content": assistant_text(sample, fmt)}
+    row: dict[str, Any] = {"messages": [*asked, said | ({"tool_calls": list(calls)} if calls else {})]}
+    return row | ({"tools": list(question.tools)} if question.tools else {})
 
 
 def _llama_factory(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
-    return {
-        "conversations": [
-            {"from": "human", "value": sample.trace.question.text},
-            {"from": "gpt", "value": assistant_text(sample, fmt)},
-        ]
-    }
+    row = _axolotl(sample, fmt)
+    names = {"user": "human", "assistant": "gpt", "system": "system"}
+    said = []
+    for message in row["messages"]:
+        name, content = names.get(str(message.get("role"))), message.get("content")
+        if "tools" in row or name is None or message.get("tool_calls") or not isinstance(content, str):
+            raise InputError(
+                "the conversation has tools or contents that are no text, which LLaMA-Factory's form does not take",
+                where=f"question {sample.trace.question.id}",
+                fix="Export for axolotl or trl, or leave such questions out.",
+            )
+        said.append({"from": name, "value": content})
+    return {"conversations": said}
 
 
 TOOLS: dict[str, Callable[[Sample, ThinkingFormat], dict[str, Any]]] = {

@@ -24,7 +24,7 @@ from typing import Any
 
 from aiohttp import web
 
-from tests.servers.provider_streams import chat_events, content_events, message_events
+from tests.servers.provider_streams import chat_events, content_events, message_events, response_events
 
 KEY = "test-key-7f3a"
 
@@ -172,8 +172,10 @@ class ProviderServer:
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=512 * 2**20)
-        for prefix in ("/openai/v1", "/vllm/v1", "/deepseek/v1", "/openrouter/v1"):
+        prefixes = ("/openai/v1", "/openai-responses/v1", "/vllm/v1", "/deepseek/v1", "/openrouter/v1")
+        for prefix in prefixes:
             app.router.add_post(prefix + "/chat/completions", self._chat)
+            app.router.add_post(prefix + "/responses", self._responses)
             app.router.add_post(prefix + "/files", self._openai_upload)
             app.router.add_get(prefix + "/files/{id}/content", self._openai_file)
             app.router.add_post(prefix + "/batches", self._openai_create)
@@ -211,6 +213,16 @@ class ProviderServer:
         with_usage = bool((body.get("stream_options") or {}).get("include_usage") or body.get("usage"))
         events = (lambda reply: chat_events(reply, with_usage)) if body.get("stream") else None
         return await self._answer(request, question, lambda: chat_completion(body, dialect), openai_error, events)
+
+    async def _responses(self, request: web.Request) -> web.StreamResponse:
+        if request.headers.get("Authorization") != f"Bearer {self.key}" and request.path.startswith("/openai"):
+            return openai_error(401, "Incorrect API key provided: " + request.headers.get("Authorization", "")[7:])
+        body = await request.json()
+        if (reason := self.refuses(body)) is not None:
+            return openai_error(400, reason)
+        events = response_events if body.get("stream") else None
+        shows_all = request.path.startswith("/vllm")
+        return await self._answer(request, question_in(body), lambda: response(body, shows_all), openai_error, events)
 
     async def _gemini(self, request: web.Request) -> web.StreamResponse:
         if request.headers.get("x-goog-api-key") != self.key:
@@ -315,7 +327,7 @@ class ProviderServer:
         body = await request.json()
         assert body["completion_window"] == "24h"
         rows = [json.loads(line) for line in self.files[body["input_file_id"]].splitlines()]
-        assert all(row["url"] == body["endpoint"] == "/v1/chat/completions" for row in rows)
+        assert all(row["url"] == body["endpoint"] in ("/v1/chat/completions", "/v1/responses") for row in rows)
         tag = (body.get("metadata") or {}).get("s1kit", "")
         batch = self._new_batch("batch_", {row["custom_id"]: row["body"] for row in rows}, tag=tag)
         queued = [b for b in self.batches.values() if not b.is_refused and b.polls < self.polls_until_done]
@@ -381,7 +393,7 @@ class ProviderServer:
                 error = {"error": {"message": "Invalid request", "type": "invalid_request_error"}}
                 row["response"] = {"status_code": 400, "request_id": "r", "body": error}
             else:
-                completion = chat_completion(body, "openai")
+                completion = response(body) if "input" in body else chat_completion(body, "openai")
                 row["response"] = {"status_code": 200, "request_id": "r", "body": completion}
             rows.append(row)
         return await self._jsonl(request, rows)
@@ -544,6 +556,9 @@ class ProviderServer:
 def question_in(body: dict[str, Any]) -> str:
     if "contents" in body:
         return str(body["contents"][-1]["parts"][-1]["text"])
+    if "input" in body:
+        given = body["input"]
+        return str(given if isinstance(given, str) else given[-1]["content"])
     return str(body["messages"][-1]["content"])
 
 
@@ -600,6 +615,46 @@ def generated_content(body: dict[str, Any], model: str) -> dict[str, Any]:
         },
         "modelVersion": model,
         "responseId": "r",
+    }
+
+
+def response(body: dict[str, Any], shows_all: bool = False) -> dict[str, Any]:
+    """A response with a summary of its thinking where one was asked for, or with all of it, as vLLM shows it."""
+    question = question_in(body)
+    thinking, answer = thinking_of(question), answer_of(question)
+    reasoning: dict[str, Any] = {"id": "rs_1", "type": "reasoning", "summary": []}
+    if shows_all:
+        reasoning["content"] = [{"type": "reasoning_text", "text": thinking}]
+    elif (body.get("reasoning") or {}).get("summary"):
+        reasoning["summary"] = [{"type": "summary_text", "text": thinking}]
+    said = [{"type": "output_text", "text": answer, "annotations": [], "logprobs": []}]
+    num_in, num_think, num_out = words(question), words(thinking), words(thinking) + words(answer)
+    return {
+        "id": "resp_1",
+        "object": "response",
+        "created_at": 1763800000,
+        "status": "completed",
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "metadata": {},
+        "model": body["model"],
+        "output": [
+            reasoning,
+            {"id": "msg_1", "type": "message", "role": "assistant", "status": "completed", "content": said},
+        ],
+        "parallel_tool_calls": True,
+        "temperature": 1.0,
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "usage": {
+            "input_tokens": num_in,
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
+            "output_tokens": num_out,
+            "output_tokens_details": {"reasoning_tokens": num_think},
+            "total_tokens": num_in + num_out,
+        },
     }
 
 

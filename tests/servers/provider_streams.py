@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from itertools import count
 from typing import Any
 
 
@@ -80,3 +81,36 @@ def content_events(reply: dict[str, Any]) -> Iterator[bytes]:
             yield event(rest | {"candidates": [{"content": content, "index": 0}]})
     last = {key: value for key, value in candidate.items() if key != "content"}
     yield event(rest | {"candidates": [last | {"content": {"parts": [{"text": ""}], "role": "model"}}]})
+
+
+def response_events(reply: dict[str, Any]) -> Iterator[bytes]:
+    """The events of OpenAI's responses."""
+    numbers = count()
+
+    def of(kind: str, **rest: Any) -> bytes:
+        return event({"type": kind, "sequence_number": next(numbers), **rest}, kind)
+
+    if not isinstance(reply.get("output"), list):
+        yield of("error", **(reply.get("error") or reply))
+        return
+    begun = {**reply, "status": "in_progress", "output": [], "usage": None}
+    yield of("response.created", response=begun)
+    yield of("response.in_progress", response=begun)
+    for at, item in enumerate(reply["output"]):
+        place = {"output_index": at, "item_id": item.get("id")}
+        empty = {name: [] if isinstance(value, list) else value for name, value in item.items()}
+        yield of("response.output_item.added", output_index=at, item=empty)
+        for name, deltas in (("summary", "reasoning_summary_text"), ("content", "")):
+            for index, part in enumerate(item.get(name) or []):
+                kind = deltas or part["type"]
+                field = "refusal" if kind == "refusal" else "text"
+                indexed = {f"{name}_index": index}
+                added = {**part, field: ""}
+                opened = "response.reasoning_summary_part.added" if deltas else "response.content_part.added"
+                yield of(opened, **place, **indexed, part=added)
+                for piece in pieces(part[field]):
+                    extra = {"logprobs": []} if kind == "output_text" else {}
+                    yield of(f"response.{kind}.delta", **place, **indexed, delta=piece, **extra)
+        yield of("response.output_item.done", output_index=at, item=item)
+    ended = {"completed": "completed", "incomplete": "incomplete"}.get(str(reply.get("status")), "failed")
+    yield of(f"response.{ended}", response=reply)

@@ -76,7 +76,9 @@ async def ask_batch(
 def batch_wire(client: Client) -> BatchWire:
     match client.model.provider:
         case "openai":
-            return OpenAIBatch()
+            return OpenAIBatch(client.model.wire, "/v1/chat/completions")
+        case "openai-responses":
+            return OpenAIBatch(client.model.wire, "/v1/responses")
         case "anthropic":
             return AnthropicBatch()
         case "gemini":

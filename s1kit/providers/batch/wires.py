@@ -12,11 +12,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from s1kit.providers.chat import ChatRequest, Problem
+from s1kit.providers.chat import ChatRequest, Problem, Wire
 from s1kit.providers.http import Answer, Http, to_json
 from s1kit.providers.wires.anthropic import message_parameters
 from s1kit.providers.wires.gemini import generate_content
-from s1kit.providers.wires.openai import OpenAIWire
 
 MAX_PAGES = 20
 SECONDS_CLOCKS_DIFFER = 300.0
@@ -72,18 +71,21 @@ class BatchWire(Protocol):
 
 @dataclass(frozen=True)
 class OpenAIBatch:
+    wire: Wire
+    """Chat completions or responses."""
+    endpoint: str
     max_requests: int = 50_000
     max_bytes: int = 190 * 10**6
 
     def line(self, key: str, request: ChatRequest) -> bytes:
-        body = OpenAIWire("openai").call(request).body
-        return to_json({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": body})
+        body = self.wire.call(request).body
+        return to_json({"custom_id": key, "method": "POST", "url": self.endpoint, "body": body})
 
     async def submit(self, http: Http, model: str, tag: str, lines: Sequence[bytes]) -> str:
         uploaded = await http.upload("/files", {"purpose": "batch"}, f"{tag}.jsonl", b"\n".join(lines) + b"\n")
         body = {
             "input_file_id": _field(uploaded, "id"),
-            "endpoint": "/v1/chat/completions",
+            "endpoint": self.endpoint,
             "completion_window": "24h",
             "metadata": {"s1kit": tag},
         }

@@ -12,6 +12,7 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
+from s1kit.providers.wires.conversation import Turn, arguments_of, call_of, no_format, take_format, tools, turns
 from s1kit.providers.wires.reading import count, dict_of, finish_of, hidden_thinking, text_of
 from s1kit.providers.wires.streams import MessageAssembler
 from s1kit.records import Usage
@@ -49,7 +50,9 @@ class AnthropicWire:
             notes.append("part of the thinking is redacted")
         if not thinking and (thinking_tokens or any(b.get("type") == "thinking" for b in known)):
             notes.append(hidden_thinking(thinking_tokens))
-        return Reply(thinking, answer, settle_finish(finish, answer), usage, thinking_tokens, "; ".join(notes))
+        calls = tuple(call_of(b.get("id"), b.get("name"), b.get("input")) for b in known if b.get("type") == "tool_use")
+        finish = settle_finish(finish, answer, calls)
+        return Reply(thinking, answer, finish, usage, thinking_tokens, "; ".join(notes), tool_calls=calls)
 
 
 def message_parameters(request: ChatRequest) -> dict[str, Any]:
@@ -57,13 +60,21 @@ def message_parameters(request: ChatRequest) -> dict[str, Any]:
     p = request.parameters
     if p.seed is not None:
         raise InputError("Anthropic takes no seed", where="seed", fix="Leave it out.")
+    said = turns(request.messages, "Anthropic")
     body: dict[str, Any] = {
         "model": request.model,
         "max_tokens": p.max_output_tokens,
-        "messages": [dict(m) for m in request.messages if m["role"] != "system"],
+        "messages": _messages([turn for turn in said if turn.role != "system"]),
     }
-    if system := "\n\n".join(m["content"] for m in request.messages if m["role"] == "system"):
+    if system := "\n\n".join(turn.text for turn in said if turn.role == "system"):
         body["system"] = system
+    if request.tools:
+        body["tools"] = [
+            {"name": tool.name, "input_schema": tool.parameters}
+            | ({"description": tool.description} if tool.description else {})
+            | ({} if tool.strict is None else {"strict": tool.strict})
+            for tool in tools(request, "Anthropic")
+        ]
     for field, value in [("temperature", p.temperature), ("top_p", p.top_p)]:
         if value is not None:
             body[field] = value
@@ -74,7 +85,35 @@ def message_parameters(request: ChatRequest) -> dict[str, Any]:
         body["thinking"] = {"type": "adaptive", "display": "summarized"}
     if p.reasoning_effort is not None:
         body["output_config"] = {"effort": p.reasoning_effort}
-    return body | p.extra
+    asked, extra = take_format(p.extra)
+    if asked is not None and asked.kind == "json_object":
+        raise no_format("Anthropic", asked.kind)
+    if asked is not None and asked.kind == "json_schema":
+        form = {"type": "json_schema", "schema": asked.schema}
+        body["output_config"] = {**body.get("output_config", {}), "format": form}
+    return body | extra
+
+
+def _messages(said: list[Turn]) -> list[dict[str, Any]]:
+    """Results of tools that follow each other are one message of the user."""
+    messages: list[dict[str, Any]] = []
+    for turn in said:
+        if turn.role == "tool":
+            block = {"type": "tool_result", "tool_use_id": turn.answers, "content": turn.text}
+            if messages and messages[-1]["role"] == "user" and isinstance(messages[-1]["content"], list):
+                messages[-1]["content"].append(block)
+            else:
+                messages.append({"role": "user", "content": [block]})
+        elif turn.calls:
+            blocks: list[dict[str, Any]] = [{"type": "text", "text": turn.text}] if turn.text else []
+            blocks += [
+                {"type": "tool_use", "id": call.id, "name": call.name, "input": arguments_of(call, "Anthropic")}
+                for call in turn.calls
+            ]
+            messages.append({"role": "assistant", "content": blocks})
+        else:
+            messages.append({"role": turn.role, "content": turn.text})
+    return messages
 
 
 def _usage(usage: Any) -> tuple[Usage, int | None]:

@@ -6,11 +6,14 @@ tokens are counted apart (`thoughtsTokenCount`) and charged as output.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
+from s1kit.providers.wires.conversation import Turn, arguments_of, call_of, take_format, tools, turns
 from s1kit.providers.wires.reading import count, dict_of, finish_of, hidden_thinking, list_of, text_of
 from s1kit.providers.wires.streams import ContentAssembler
 from s1kit.records import Usage
@@ -49,7 +52,10 @@ class GeminiWire:
             note = f"finishReason is {reason}"
         if not thinking and thoughts:
             note = hidden_thinking(thoughts)
-        return Reply(thinking, answer, settle_finish(finish, answer), usage, thoughts, note)
+        named = [dict_of(part.get("functionCall")) for part in parts if isinstance(part.get("functionCall"), Mapping)]
+        calls = tuple(call_of(call.get("id"), call.get("name"), call.get("args")) for call in named)
+        finish = settle_finish(finish, answer, calls)
+        return Reply(thinking, answer, finish, usage, thoughts, note, tool_calls=calls)
 
 
 def generate_content(request: ChatRequest) -> dict[str, Any]:
@@ -66,18 +72,62 @@ def generate_content(request: ChatRequest) -> dict[str, Any]:
         thinking["thinkingLevel"] = p.reasoning_effort.upper()
     if thinking:
         config["thinkingConfig"] = thinking
-    system = "\n\n".join(m["content"] for m in request.messages if m["role"] == "system")
+    asked, extra = take_format(p.extra)
+    if asked is not None and asked.kind != "text":
+        config["responseMimeType"] = "application/json"
+        if asked.kind == "json_schema":
+            config["responseJsonSchema"] = asked.schema
+    said = turns(request.messages, "Gemini")
     body: dict[str, Any] = {
-        "contents": [
-            {"role": "model" if m["role"] == "assistant" else "user", "parts": [{"text": m["content"]}]}
-            for m in request.messages
-            if m["role"] != "system"
-        ],
+        "contents": _contents([turn for turn in said if turn.role != "system"]),
         "generationConfig": config,
     }
-    if system:
+    if system := "\n\n".join(turn.text for turn in said if turn.role == "system"):
         body["systemInstruction"] = {"parts": [{"text": system}]}
-    return body | p.extra
+    if request.tools:
+        body["tools"] = [
+            {
+                "functionDeclarations": [
+                    {"name": tool.name, "parametersJsonSchema": tool.parameters}
+                    | ({"description": tool.description} if tool.description else {})
+                    for tool in tools(request, "Gemini")
+                ]
+            }
+        ]
+    return body | extra
+
+
+def _contents(said: list[Turn]) -> list[dict[str, Any]]:
+    """Results of tools name the function, not the call; those that follow each other are one content."""
+    names = {call.id: call.name for turn in said for call in turn.calls}
+    contents: list[dict[str, Any]] = []
+    for turn in said:
+        if turn.role == "tool":
+            if turn.answers not in names:
+                raise InputError(
+                    f"the result of a tool answers {turn.answers!r}, which no message calls",
+                    where="messages",
+                    fix="Keep the assistant's message with its tool_calls.",
+                )
+            part = {"functionResponse": {"name": names[turn.answers], "response": _as_object(turn.text)}}
+            if contents and "functionResponse" in contents[-1]["parts"][-1]:
+                contents[-1]["parts"].append(part)
+            else:
+                contents.append({"role": "user", "parts": [part]})
+            continue
+        parts: list[dict[str, Any]] = [{"text": turn.text}] if turn.text or not turn.calls else []
+        parts += [{"functionCall": {"name": call.name, "args": arguments_of(call, "Gemini")}} for call in turn.calls]
+        contents.append({"role": "model" if turn.role == "assistant" else "user", "parts": parts})
+    return contents
+
+
+def _as_object(text: str) -> dict[str, Any]:
+    """Gemini takes objects as results; anything else stands under `result`."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    return value if isinstance(value, dict) else {"result": text}
 
 
 def _usage(usage: Any) -> tuple[Usage, int | None]:

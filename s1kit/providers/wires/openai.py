@@ -14,6 +14,7 @@ from typing import Any, Literal
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
+from s1kit.providers.wires.conversation import call_of
 from s1kit.providers.wires.reading import count, dict_of, dollars, finish_of, hidden_thinking, list_of, text_of
 from s1kit.providers.wires.streams import ChatAssembler
 from s1kit.records import Usage
@@ -50,6 +51,8 @@ class OpenAIWire:
                         f"{self.name} takes no thinking budget", where="thinking_budget", fix="Use reasoning_effort."
                     )
                 body["thinking_token_budget"] = p.thinking_budget  # vLLM's name
+        if request.tools:
+            body["tools"] = [dict(tool) for tool in request.tools]
         return Call("/chat/completions", body | p.extra)
 
     def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
@@ -75,8 +78,19 @@ class OpenAIWire:
             note = "thinking was never closed"
         if not thinking and reasoning_tokens:
             note = hidden_thinking(reasoning_tokens, "OpenAI" if self.name == "openai" else "the server")
+        calls = tuple(
+            call_of(call.get("id"), *(dict_of(call.get("function")).get(name) for name in ("name", "arguments")))
+            for call in map(dict_of, list_of(message.get("tool_calls")))
+        )
         return Reply(
-            thinking, answer, settle_finish(finish, answer), usage, reasoning_tokens, note, reported_cost_usd=cost
+            thinking,
+            answer,
+            settle_finish(finish, answer, calls),
+            usage,
+            reasoning_tokens,
+            note,
+            reported_cost_usd=cost,
+            tool_calls=calls,
         )
 
 

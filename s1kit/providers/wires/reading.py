@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import replace
@@ -25,6 +26,9 @@ _FINISH: dict[str, FinishReason] = {
     "completed": "stop",
     "finished": "stop",
     "done": "stop",
+    "tool_calls": "stop",
+    "tool_use": "stop",
+    "function_call": "stop",
     "normal": "stop",
     "length": "length",
     "max_tokens": "length",
@@ -64,6 +68,9 @@ def finish_of(reason: Any) -> tuple[FinishReason, str]:
     )
 
 
+SUMMARY = "the thinking is the provider's summary of it"
+
+
 def hidden_thinking(tokens: int | None, who: str = "the server") -> str:
     """The note of a reply whose thinking was paid for and is nowhere in it."""
     return f"{who} does not show its thinking ({'unknown' if tokens is None else tokens} tokens)"
@@ -90,7 +97,11 @@ def read_reply(wire: Wire, body: Mapping[str, Any]) -> Reply:
     note = clean(reply.note)
     if (thinking, answer) != (reply.thinking, reply.answer):
         note = f"{note}; half characters are replaced" if note else "half characters are replaced"
-    return replace(reply, thinking=thinking, answer=answer, note=note)
+    return replace(reply, thinking=thinking, answer=answer, note=note, tool_calls=_clean_calls(reply.tool_calls))
+
+
+def _clean_calls(calls: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...]:
+    return tuple(json.loads(clean(json.dumps(call, ensure_ascii=False))) for call in calls)
 
 
 def clean(text: str) -> str:

@@ -1,0 +1,203 @@
+"""The wire format of OpenAI's Responses, which shows summaries of the thinking; vLLM and others show all of it there.
+
+Source: platform.openai.com/docs/api-reference/responses and its streaming events. Nothing is stored at the provider
+(`store` is false). Thinking comes as `reasoning` items: `summary` parts, or `content` parts where a server has it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s1kit.errors import InputError
+from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
+from s1kit.providers.wires.conversation import Turn, call_of, take_format, tools, turns
+from s1kit.providers.wires.reading import SUMMARY, count, dict_of, finish_of, hidden_thinking, list_of, text_of
+from s1kit.records import FinishReason, Usage
+
+_NAME = "the Responses API"
+
+
+@dataclass(frozen=True)
+class ResponsesWire:
+    name: str = "openai-responses"
+
+    def headers(self, key: str) -> dict[str, str]:
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
+    def call(self, request: ChatRequest) -> Call:
+        p = request.parameters
+        body: dict[str, Any] = {
+            "model": request.model,
+            "input": [item for turn in turns(request.messages, _NAME) for item in _items(turn)],
+            "max_output_tokens": p.max_output_tokens,
+            "store": False,
+        }
+        for field, value in [("temperature", p.temperature), ("top_p", p.top_p)]:
+            if value is not None:
+                body[field] = value
+        for refused, given in [("seed", p.seed), ("thinking_budget", p.thinking_budget)]:
+            if given is not None:
+                raise InputError(f"{_NAME} takes no {refused}", where=refused, fix="Leave it out.")
+        reasoning: dict[str, Any] = {"summary": "auto"} if p.thinking else {}
+        if p.reasoning_effort is not None:
+            reasoning["effort"] = p.reasoning_effort
+        if reasoning:
+            body["reasoning"] = reasoning
+        if request.tools:
+            body["tools"] = [
+                {
+                    "type": "function",
+                    "name": tool.name,
+                    "parameters": tool.parameters,
+                    "strict": bool(tool.strict),
+                    **({"description": tool.description} if tool.description else {}),
+                }
+                for tool in tools(request, _NAME)
+            ]
+        asked, extra = take_format(p.extra)
+        if asked is not None:
+            form: dict[str, Any] = {"type": asked.kind}
+            if asked.kind == "json_schema":
+                form |= {"name": asked.name, "schema": asked.schema}
+                form |= {} if asked.strict is None else {"strict": asked.strict}
+                form |= {"description": asked.description} if asked.description else {}
+            body["text"] = {"format": form}
+        return Call("/responses", body | extra)
+
+    def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
+        return Call(call.path, {**call.body, "stream": True})
+
+    def assembler(self) -> ResponseAssembler:
+        return ResponseAssembler()
+
+    def read(self, body: Mapping[str, Any]) -> Reply:
+        usage, reasoning_tokens = _usage(body.get("usage"))
+        output = body.get("output")
+        if not isinstance(output, list):
+            return Reply(finish_reason="malformed", usage=usage, note="the reply has no output")
+        thoughts, answers, refusals, calls, is_summary = [], [], [], [], False
+        for item in map(dict_of, output):
+            match item.get("type"):
+                case "reasoning":
+                    content = "".join(text_of(part) for part in list_of(item.get("content")))
+                    summary = "\n\n".join(filter(None, map(text_of, list_of(item.get("summary")))))
+                    is_summary = is_summary or (not content and bool(summary))
+                    thoughts.append(content or summary)
+                case "message":
+                    for part in map(dict_of, list_of(item.get("content"))):
+                        if part.get("type") == "refusal":
+                            refusals.append(text_of(part.get("refusal")))
+                        else:
+                            answers.append(text_of(part.get("text")))
+                case "function_call":
+                    calls.append(call_of(item.get("call_id"), item.get("name"), item.get("arguments")))
+        thinking, answer = "\n\n".join(filter(None, thoughts)), "".join(answers)
+        finish, note = _finish(body)
+        if any(refusals):
+            finish, answer = "refused", answer or "".join(refusals)
+        if is_summary:
+            note = f"{note}; {SUMMARY}" if note else SUMMARY
+        elif not thinking and reasoning_tokens:
+            note = hidden_thinking(reasoning_tokens, "OpenAI" if self.name == "openai-responses" else "the server")
+        finish = settle_finish(finish, answer, calls)
+        return Reply(thinking, answer, finish, usage, reasoning_tokens, note, tool_calls=tuple(calls))
+
+
+def _items(turn: Turn) -> list[dict[str, Any]]:
+    if turn.role == "tool":
+        return [{"type": "function_call_output", "call_id": turn.answers, "output": turn.text}]
+    said = [{"role": turn.role, "content": turn.text}] if turn.text or not turn.calls else []
+    calls = [
+        {"type": "function_call", "call_id": call.id, "name": call.name, "arguments": call.arguments}
+        for call in turn.calls
+    ]
+    return [*said, *calls]
+
+
+def _finish(body: Mapping[str, Any]) -> tuple[FinishReason, str]:
+    reason = dict_of(body.get("incomplete_details")).get("reason")
+    if body.get("status") == "incomplete" and reason is not None:
+        return finish_of(reason)
+    return finish_of(body.get("status"))
+
+
+def _usage(usage: Any) -> tuple[Usage, int | None]:
+    given, output = count(usage, "input_tokens") or 0, count(usage, "output_tokens") or 0
+    cached = count(dict_of(usage).get("input_tokens_details"), "cached_tokens") or 0
+    reasoning = count(dict_of(usage).get("output_tokens_details"), "reasoning_tokens")
+    total = count(usage, "total_tokens") or 0
+    return (
+        Usage(
+            input_tokens=given,
+            # Thinking that is counted apart from the output: the total tells.
+            output_tokens=max(output, total - given, output + (reasoning or 0) if (reasoning or 0) > output else 0),
+            cached_input_tokens=min(cached, given),
+        ),
+        reasoning,
+    )
+
+
+_LAST = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")
+_DELTAS = {
+    "response.output_text.delta": ("content", "content_index", "output_text", "text"),
+    "response.refusal.delta": ("content", "content_index", "refusal", "refusal"),
+    "response.reasoning_text.delta": ("content", "content_index", "reasoning_text", "text"),
+    "response.reasoning_summary_text.delta": ("summary", "summary_index", "summary_text", "text"),
+}
+"""Event to the item's list of parts, the index in it, the part's type and its text."""
+
+
+class ResponseAssembler:
+    """Events of a response: its items, their parts, and the whole at the end."""
+
+    def __init__(self) -> None:
+        self.is_whole = self.has_text = False
+        self._response: dict[str, Any] = {}
+        self._items: dict[int, dict[str, Any]] = {}
+        self._pieces: dict[tuple[int, str, int], tuple[str, str, list[str]]] = {}
+        """Texts that are still growing, by item, list and index: the part's type, its field, the pieces."""
+
+    def end(self) -> None:
+        self.is_whole = self.is_whole or bool(self._response.get("error"))
+
+    def add(self, event: Mapping[str, Any]) -> None:
+        kind = event.get("type")
+        at = event.get("output_index")
+        at = at if type(at) is int else 0
+        if isinstance(kind, str) and (named := _DELTAS.get(kind)) is not None:
+            self._grow(event, at, *named)
+        elif kind == "response.output_item.added":
+            self._items.setdefault(at, dict(dict_of(event.get("item"))))
+        elif kind == "response.output_item.done" and isinstance(event.get("item"), Mapping):
+            self._items[at] = dict(event["item"])
+            self._pieces = {key: value for key, value in self._pieces.items() if key[0] != at}
+            self.has_text = True
+        elif isinstance(event.get("response"), Mapping):
+            self._response.update(event["response"])
+            self.is_whole = self.is_whole or kind in _LAST
+        elif kind == "error" or event.get("error"):
+            self.is_whole = True
+            self._response["error"] = event.get("error") or {n: event.get(n) for n in ("code", "message", "param")}
+        elif event.get("object") == "response":  # some gateways send the whole as one event
+            self._response.update(event)
+            self.is_whole = True
+
+    def _grow(self, event: Mapping[str, Any], at: int, parts: str, index: str, type_: str, field: str) -> None:
+        place = event.get(index)
+        key = (at, parts, place if type(place) is int else 0)
+        if isinstance(event.get("delta"), str):
+            self._pieces.setdefault(key, (type_, field, []))[2].append(event["delta"])
+            self.has_text = True
+
+    def body(self) -> dict[str, Any]:
+        if list_of(self._response.get("output")):
+            return self._response
+        items = {at: dict(item) for at, item in self._items.items()}
+        for (at, parts, _), (type_, field, pieces) in sorted(self._pieces.items(), key=lambda entry: entry[0]):
+            kind = "reasoning" if type_ in ("reasoning_text", "summary_text") else "message"
+            item = items.setdefault(at, {"type": kind})
+            known = [part for part in list_of(item.get(parts)) if dict_of(part).get(field)]
+            item[parts] = [*known, {"type": type_, field: "".join(pieces)}]
+        return {"object": "response", **self._response, "output": [item for _, item in sorted(items.items())]}

@@ -192,6 +192,19 @@ def test_an_export_takes_the_runs_format_and_leaves_out_what_quotes_its_delimite
     assert export_samples(curate.folder, to, "trl", "s1") == Exported(2, 1, "s1")
 
 
+def test_thinking_may_have_a_field_of_its_own_for_templates_that_write_the_delimiters(tmp_path: Path) -> None:
+    curate = open_run(tmp_path / "run", "test", {}).open("curate", {}, 0)
+    (sample,) = make_samples(1)
+    curate.write("samples", Sample, [sample])
+    to = tmp_path / "data.jsonl"
+    export_samples(curate.folder, to, "trl", thinking_field="reasoning_content")
+    (reply,) = json.loads(to.read_text())["completion"]
+    assert reply["reasoning_content"] == sample.trace.thinking.strip()
+    assert reply["content"] == sample.trace.answer.strip()
+    with pytest.raises(InputError, match=r"llama-factory knows no field 'thinking'.*--thinking-field"):
+        export_samples(curate.folder, to, "llama-factory", thinking_field="thinking")
+
+
 def test_an_unknown_trainer_or_a_folder_without_samples_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no trainer 'axolot'.*Did you mean axolotl"):
         export_samples(tmp_path, tmp_path / "x.jsonl", "axolot")

@@ -153,6 +153,11 @@ def make_parser() -> argparse.ArgumentParser:
         "--thinking-format", metavar="F", help="whose delimiters samples get (default: the run's train.format, else s1)"
     )
     export.add_argument(
+        "--thinking-field",
+        metavar="NAME",
+        help="put thinking into this field of the reply, for chat templates that write the delimiters themselves",
+    )
+    export.add_argument(
         "--format", default="rows", metavar="F", help="rows, trl, axolotl or llama-factory (default: %(default)s)"
     )
 

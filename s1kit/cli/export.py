@@ -40,7 +40,7 @@ def main(given: argparse.Namespace) -> int:
     else:
         from s1kit.train.export import export_samples
 
-        exported = export_samples(path, to, given.format, given.thinking_format)
+        exported = export_samples(path, to, given.format, given.thinking_format, given.thinking_field)
         say(f"{exported.written:,} samples written to {to} for {given.format}, thinking format {exported.format}")
         if exported.left_out:
             say(

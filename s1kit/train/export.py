@@ -4,7 +4,8 @@
     axolotl          {"messages": [user, assistant]}                       type: chat_template
     llama-factory    {"conversations": [human, gpt]}, and dataset_info.json beside it
 
-The assistant's text holds the delimiters of the thinking format; the other trainer's chat template adds the rest.
+The assistant's text holds the delimiters of the thinking format, or thinking has a field of its own, where the chat
+template writes the delimiters (`reasoning_content` for Qwen3's, `thinking` for gpt-oss's). The template adds the rest.
 """
 
 from __future__ import annotations
@@ -34,14 +35,20 @@ class Exported:
     format: str
 
 
-def export_samples(path: Path, to: Path, tool: str, thinking_format: str | None = None) -> Exported:
+def export_samples(
+    path: Path, to: Path, tool: str, thinking_format: str | None = None, thinking_field: str | None = None
+) -> Exported:
     """Write the samples of a file, a stage folder or a run folder as JSONL for `tool`.
 
-    `thinking_format`: whose delimiters to write; None: those of the run's `train.format`, else s1's. Raises InputError
-    for an unknown tool or format, or a path without samples.
+    `thinking_format`: whose delimiters to write; None: those of the run's `train.format`, else s1's.
+    `thinking_field`: put thinking there, without delimiters. Raises InputError for an unknown tool or format, or a path
+    without samples.
     """
     if tool not in TOOLS:
         raise InputError(f"no trainer {tool!r} is known", where="--format", fix=nearest(tool, TOOLS))
+    if thinking_field and tool == "llama-factory":
+        fix = "Leave --thinking-field out: LLaMA-Factory's conversations hold one text a turn."
+        raise InputError(f"llama-factory knows no field {thinking_field!r}", where="--thinking-field", fix=fix)
     fmt = find_format(thinking_format or _trained_format(path) or "s1")
     quoted = re.compile("|".join(re.escape(text) for text in _quotable(fmt)))
     num = num_left_out = 0
@@ -54,7 +61,7 @@ def export_samples(path: Path, to: Path, tool: str, thinking_format: str | None 
                 if any(quoted.search(text) for text in (trace.question.text, trace.thinking, trace.answer)):
                     num_left_out += 1
                     continue
-                lines.write(json.dumps(TOOLS[tool](sample, fmt), ensure_ascii=False) + "\n")
+                lines.write(json.dumps(TOOLS[tool](sample, fmt, thinking_field), ensure_ascii=False) + "\n")
                 num += 1
 
     write_atomically(to, write)
@@ -96,22 +103,24 @@ def assistant_text(sample: Sample, fmt: ThinkingFormat) -> str:
     return f"{fmt.open}{trace.thinking.strip()}{fmt.lead}{fmt.end}{trace.answer.strip()}"
 
 
-def _trl(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
-    row = _axolotl(sample, fmt)
+def _trl(sample: Sample, fmt: ThinkingFormat, field: str | None) -> dict[str, Any]:
+    row = _axolotl(sample, fmt, field)
     *asked, said = row.pop("messages")
     return {"prompt": asked, "completion": [said], **row}
 
 
-def _axolotl(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
+def _axolotl(sample: Sample, fmt: ThinkingFormat, field: str | None) -> dict[str, Any]:
     question, calls = sample.trace.question, sample.trace.tool_calls
     asked = [dict(m) for m in question.messages] or [{"role": "user", "content": question.text}]
     said = {"role": "assistant", "content": assistant_text(sample, fmt)}
+    if field:
+        said |= {field: sample.trace.thinking.strip(), "content": sample.trace.answer.strip()}
     row: dict[str, Any] = {"messages": [*asked, said | ({"tool_calls": list(calls)} if calls else {})]}
     return row | ({"tools": list(question.tools)} if question.tools else {})
 
 
-def _llama_factory(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
-    row = _axolotl(sample, fmt)
+def _llama_factory(sample: Sample, fmt: ThinkingFormat, field: str | None) -> dict[str, Any]:
+    row = _axolotl(sample, fmt, field)
     names = {"user": "human", "assistant": "gpt", "system": "system"}
     said = []
     for message in row["messages"]:
@@ -126,7 +135,7 @@ def _llama_factory(sample: Sample, fmt: ThinkingFormat) -> dict[str, Any]:
     return {"conversations": said}
 
 
-TOOLS: dict[str, Callable[[Sample, ThinkingFormat], dict[str, Any]]] = {
+TOOLS: dict[str, Callable[[Sample, ThinkingFormat, str | None], dict[str, Any]]] = {
     "trl": _trl,
     "axolotl": _axolotl,
     "llama-factory": _llama_factory,

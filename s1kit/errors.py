@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class S1kitError(Exception):
@@ -30,6 +31,10 @@ class S1kitError(Exception):
         """What to do about it."""
         place = f" ({where})" if where else ""
         super().__init__(f"{self.what}{place}. {fix}".strip())
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Between processes the three parts travel, not the sentence."""
+        return _rebuilt, (type(self), self.what, self.where, self.fix)
 
 
 class InputError(S1kitError, ValueError):
@@ -52,6 +57,12 @@ class MissingExtra(InputError):
 
 class WorkFailed(S1kitError):
     """The work failed for a reason outside the input: an engine died, every row failed, a disk is full."""
+
+
+def _rebuilt(kind: type[S1kitError], what: str, where: str, fix: str) -> S1kitError:
+    error = kind.__new__(kind)
+    S1kitError.__init__(error, what, where=where, fix=fix)
+    return error
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -24,6 +24,26 @@ class Config(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class Workers(Config):
+    """Where a stage's shards are done. It decides how fast, never what comes out."""
+
+    executor: Literal["local", "ray"] = "local"
+    """`local`: this machine; `ray`: a Ray cluster, whose actors hold an engine each."""
+    address: str = ""
+    """Of the Ray cluster: `host:port` of its head, `ray://host:port`, or `auto` for the one this machine is part of;
+    empty: RAY_ADDRESS, and without that a new one on this machine."""
+    num_engines: int | None = Field(default=None, ge=1)
+    """Engines at work at once, each in a process of its own. None: one here; with Ray as many as there are cards, and
+    without cards one a processor."""
+    cards_per_engine: float | None = Field(default=None, ge=0)
+    """Cards (GPUs) of each engine on Ray: a share such as 0.5 where several fit on one card, or the size of its tensor
+    parallelism. None: one where there are cards."""
+
+
+WORKERS = frozenset(Workers.model_fields)
+"""Settings that are no part of a stage's result."""
+
+
 class Source(Config):
     """Where questions come from: exactly one of `builtin`, `path` and `hub`."""
 
@@ -100,8 +120,10 @@ class Collect(Config):
     """Settings of tier `semantic`, which needs them."""
     executor: Literal["local", "ray"] = "local"
     """Where batches of the pool are looked at; the rows that come out are the same."""
+    address: str = ""
+    """Of the Ray cluster, as in `evaluate.address`."""
     processes: int = Field(default=1, ge=1)
-    """Worker processes of the executor."""
+    """Worker processes of the executor; 1 on Ray: one a processor."""
     allow_rejects: bool = False
     """Go on with the good rows of a broken file; the others are written to rejects.jsonl with their line numbers."""
 
@@ -219,7 +241,7 @@ class Distill(Teaching):
         ]
 
 
-class Curate(Config):
+class Curate(Workers):
     """samples <- traces that pass quality and difficulty, then a seeded selection."""
 
     quality: list[str] = Field(default_factory=lambda: ["s1", "complete"])
@@ -236,6 +258,9 @@ class Curate(Config):
     """None: greedy for one attempt, 0.7 for several."""
     attempt_batch: int = Field(default=256, ge=1)
     """Attempts decoded together."""
+    attempt_shard: int | None = Field(default=None, ge=1)
+    """Questions that an engine takes at a time, and that are written together: what a killed run may lose, and with
+    several engines what one may still be at when the others are done. None: 1,024."""
     domains: Literal["offline", "source"] | str = "source"
     """How questions get a domain: `source` (the source's name), `offline` (keywords), or a model reference."""
     selection: str = "s1"
@@ -371,7 +396,7 @@ class Comparator(Config):
     """What the report calls the file of outputs."""
 
 
-class Evaluate(Config):
+class Evaluate(Workers):
     """generations <- questions x settings x repeats, decoded, graded."""
 
     model: str = ""
@@ -422,7 +447,7 @@ class Evaluate(Config):
     comparators: list[Comparator] = Field(default_factory=list)
     """Other models on the same questions and grader."""
     batch_size: int = Field(default=256, ge=1)
-    processes: int = Field(default=1, ge=1)
+    """Questions in a shard at most, and requests that an engine decodes together."""
 
 
 class Report(Config):

@@ -121,7 +121,7 @@ class Stage:
 
     def write(self, name: str, record: type[Record], rows: Iterable[Record], shard: int | None = None) -> Path:
         """One more shard of `name`; a given number is overwritten, so that redone work replaces itself."""
-        number = len(self.shards(name)) if shard is None else shard
+        number = shard if shard is not None else 1 + max((int(p.stem[-5:]) for p in self.shards(name)), default=-1)
         path = self.shard_path(name, number)
         write_rows(path, record, rows)
         return path

@@ -24,7 +24,7 @@ SHRUNKEN = [
     "evaluate.max_tokens=[0, 48, 96]",
     "evaluate.num_waits=[0, 1]",
     "evaluate.votes=[1, 2]",
-    "evaluate.processes=1",
+    "evaluate.num_engines=1",
     "--quiet",
 ]
 

@@ -123,12 +123,12 @@ def test_two_processes_fill_the_same_cells_as_one(tmp_path: Path) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
     one = recipe_of(tmp_path / "a")
-    two = recipe_of(tmp_path / "b", processes=2)
+    two = recipe_of(tmp_path / "b", num_engines=2)
     assert rows_of(evaluate(one, run_of(one))) == rows_of(evaluate(two, run_of(two)))
 
 
 def test_a_fault_in_a_process_is_told_in_the_words_of_the_fault(tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, processes=2, model="nonsense:x")
+    recipe = recipe_of(tmp_path, num_engines=2, model="nonsense:x")
     with pytest.raises(InputError, match="no engine knows the model 'nonsense:x'"):
         evaluate(recipe, run_of(recipe))
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from s1kit.cli.references import check_chat, check_engine, check_model, require
 from s1kit.errors import InputError
+from s1kit.executors import executor_of, load_executor
 from s1kit.extensions import load_extension
 from s1kit.grade import reference as solution_of
 from s1kit.grade.load import find_grader
@@ -126,7 +127,8 @@ def _collect(recipe: Recipe, found: _Collected) -> None:
     if config.duplicates == "near":
         found.run(require, "datasketch", "collect.duplicates = near", "curate")
     if config.executor == "ray":
-        found.run(require, "ray", "collect.executor = ray", "ray")
+        num = config.processes if config.processes > 1 else None
+        found.run(load_executor, "ray", num, address=config.address, cards_per_engine=0.0)
     if config.decontaminate == "none":
         return
     for name in config.against:
@@ -313,6 +315,8 @@ def _curate(recipe: Recipe, found: _Collected) -> None:
         )
     for student in config.students:
         found.run(check_model, student, "curate.students")
+    if config.students:
+        found.run(executor_of, config)
     low, high = config.keep_band
     if not 0 <= low <= high <= 1:
         found.add(f"keep_band is [{low:g}, {high:g}]", "curate.keep_band", "Give two shares from 0 to 1, in order.")
@@ -422,6 +426,7 @@ def _evaluate(recipe: Recipe, found: _Collected) -> None:
 
     config = recipe.evaluate
     found.run(grid, config)
+    found.run(executor_of, config)
     for reference, where in ((config.model, "evaluate.model"), (config.baseline, "evaluate.baseline")):
         if reference:
             found.run(check_engine, reference, where)

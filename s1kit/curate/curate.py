@@ -16,7 +16,7 @@ from s1kit.errors import InputError
 from s1kit.extensions import load_extension
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import say, track
-from s1kit.recipe import Recipe
+from s1kit.recipe import WORKERS, Recipe
 from s1kit.records import Agreement, Dropped, Sample, Trace
 from s1kit.stage import Run, Stage
 
@@ -32,7 +32,7 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     """
     config = recipe.curate
     inputs = run.shards("distill", "traces")
-    stage = run.open("curate", config=config.model_dump(), seed=recipe.seed, inputs=inputs)
+    stage = run.open("curate", config=config.model_dump(exclude=set(WORKERS)), seed=recipe.seed, inputs=inputs)
     if stage.is_done:
         return stage
     # Nothing can be learned from a trace without thinking, and `train` refuses it.

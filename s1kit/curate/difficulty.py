@@ -7,7 +7,9 @@ of 32. A student asked only about what the students before it left saves most of
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,14 +17,15 @@ from typing import Any
 from s1kit.curate.quality import DropReason
 from s1kit.engines.base import close_engine
 from s1kit.engines.options import read_reference
-from s1kit.grade import BatchGrader, Case, reference
+from s1kit.executors import OnProgress, executor_of, load_executor
+from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Curate
 from s1kit.records import Question, Record, Verdict
-from s1kit.stage import Stage, read_rows
+from s1kit.stage import Stage, read_rows, write_rows
 
-BLOCK = 1024
-"""Questions attempted between two shards: what a killed run may lose."""
+SHARD = 1024
+"""Questions attempted together, unless the recipe says."""
 
 MANY_TEMPERATURE = 0.7
 """Sampling temperature of more than one attempt, unless the recipe says; one is greedy."""
@@ -44,29 +47,27 @@ def attempt_all(
 ) -> dict[str, DropReason]:
     """Question ids to drop, with the student and its answer as evidence. Attempts are kept in `attempts` shards.
 
-    Blocks that a killed run finished are read, not attempted again.
+    Shards that a killed run finished are read, not attempted again.
     """
     drops: dict[str, DropReason] = {}
-    left = list(questions)
-    shard = 0
+    left, first = list(questions), 0
+    size = config.attempt_shard or SHARD
     for student in config.students:
-        engine = None
-        try:
-            with meter(f"curate: {short_name(student)}", total=len(left), unit="questions") as m:
-                for first in range(0, len(left), BLOCK):
-                    block = left[first : first + BLOCK]
-                    path = stage.folder / f"attempts-{shard:05d}.parquet"
-                    if path.exists():
-                        attempts = list(read_rows([path], Attempt))
-                    else:
-                        engine = engine or open_student(student, config, stage.folder.parent / "journal.sqlite")
-                        attempts = _attempt(block, student, engine, config, grader, seed)
-                        stage.write("attempts", Attempt, attempts, shard=shard)
-                    shard += 1
-                    drops |= outside_band(attempts, config.keep_band)
-                    m.advance(len(block), note=f"{len(drops)} dropped")
-        finally:
-            close_engine(engine)
+        shards = [left[start : start + size] for start in range(0, len(left), size)]
+        paths = [stage.shard_path("attempts", first + number) for number in range(len(shards))]
+        first += len(shards)
+        with meter(f"curate: {short_name(student)}", total=len(left), unit="questions") as bar:
+            missing = [number for number, path in enumerate(paths) if not path.exists()]
+            bar.advance(len(left) - sum(len(shards[number]) for number in missing))
+            journal = stage.folder.parent / "journal.sqlite"
+            work = Attempting(student, config, seed, str(journal))
+            # A provider's limits are kept by one process, and so is a judge's journal.
+            executor = load_executor() if student.startswith("chat:") else executor_of(config)
+            with closing(executor.run(work, [shards[n] for n in missing], bar.advance)) as done:
+                for position, answered in done:
+                    attempts = answered if not config.judge else judged(answered, shards[missing[position]], grader)
+                    write_rows(paths[missing[position]], Attempt, attempts)
+        drops |= outside_band(list(read_rows(paths, Attempt)), config.keep_band)
         left = [q for q in left if q.id not in drops]
     return drops
 
@@ -115,26 +116,58 @@ def open_student(student: str, config: Curate, journal_path: Path) -> Any:
     return load_engine(student, format="direct", max_batch=config.attempt_batch)
 
 
-def _attempt(
-    questions: Sequence[Question], student: str, engine: Any, config: Curate, grader: BatchGrader, seed: int
-) -> list[Attempt]:
-    answers = dict(_answers(questions, engine, config, student, seed))
-    keys = [(q, repeat) for q in questions for repeat in range(config.num_attempts)]
-    cases = [
-        Case(answers.get((q.id, repeat), ""), reference(q) or "", str(q.metadata.get("kind", "")), q.text)
-        for q, repeat in keys
-    ]
-    judged = grader.grade(cases)
+@dataclass(frozen=True)
+class Attempting:
+    """A student attempts a shard of questions, and a grader compares; where a model judges, that is left to the caller.
+
+    Settings that travel to other processes and machines: see `s1kit.executors`.
+    """
+
+    student: str
+    config: Curate
+    seed: int
+    journal_path: str
+    """Where a student behind a provider keeps its replies."""
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[Question], OnProgress], list[Attempt]]]:
+        """The engine and the grader, loaded."""
+        engine = open_student(self.student, self.config, Path(self.journal_path))
+        grader = None if self.config.judge else load_grader(own=self.config.grader)
+
+        def attempt(questions: Sequence[Question], on_progress: OnProgress) -> list[Attempt]:
+            answers = dict(_answers(questions, engine, self.config, self.student, self.seed))
+            attempts = [
+                Attempt(
+                    question_id=question.id,
+                    student=self.student,
+                    repeat=repeat,
+                    answer=answers.get((question.id, repeat), ""),
+                    verdict="abstain",
+                    evidence="",
+                )
+                for question in questions
+                for repeat in range(self.config.num_attempts)
+            ]
+            on_progress(len(questions))
+            return attempts if grader is None else judged(attempts, questions, grader)
+
+        try:
+            yield attempt
+        finally:
+            close_engine(engine)
+
+
+def judged(attempts: Sequence[Attempt], questions: Sequence[Question], grader: BatchGrader) -> list[Attempt]:
+    """The attempts with verdict and evidence."""
+    by_id = {q.id: q for q in questions}
+    cases = []
+    for attempt in attempts:
+        q = by_id[attempt.question_id]
+        cases.append(Case(attempt.answer, reference(q) or "", str(q.metadata.get("kind", "")), q.text))
     return [
-        Attempt(
-            question_id=q.id,
-            student=student,
-            repeat=repeat,
-            answer=case.answer,
-            verdict=judgement.verdict,
-            evidence=judgement.evidence,
-        )
-        for (q, repeat), case, judgement in zip(keys, cases, judged, strict=True)
+        attempt.model_copy(update={"verdict": judgement.verdict, "evidence": judgement.evidence})
+        for attempt, judgement in zip(attempts, grader.grade(cases), strict=True)
     ]
 
 

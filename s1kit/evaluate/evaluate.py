@@ -7,7 +7,9 @@ repeats goes on in the same folder and computes only the cells that are missing.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, fill
 from s1kit.evaluate.published_numbers import read_numbers
 from s1kit.evaluate.rooms import answer_room, direct_room
-from s1kit.evaluate.workers import in_processes
+from s1kit.executors import Executor, OnProgress, executor_of, load_executor
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Evaluate, Recipe
@@ -50,10 +52,10 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
         return stage
     check_models([c for c in config.comparators if any(s in others for s in settings_of([c]))])
     stage.receipt_path.unlink(missing_ok=True)
-    jobs = _jobs(stage, questions, missing, _chunk_size(len(questions), config.batch_size, config.processes))
-    work = Work(model, config, recipe.seed)
+    executor = executor_of(config) if missing else load_executor()
+    shards = _shards(stage, questions, missing, _shard_size(len(questions), config.batch_size, executor.num_workers))
     with meter("evaluate", total=len(missing), unit="cells") as m:
-        _fill(stage, work, jobs, config.processes, m.advance)
+        _fill(stage, executor, Evaluating(model, config, recipe.seed), shards, m.advance)
     _add_comparators(stage, config.comparators, others, questions, config.grader)
     if not same_numbers:
         stage.write("numbers", PublishedNumber, numbers, shard=0)
@@ -66,10 +68,18 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     return stage
 
 
-def _fill(stage: Stage, work: Work, jobs: Sequence[Job], processes: int, on_progress: Callable[[int], None]) -> None:
-    """All jobs. What is refused before anything was made leaves nothing behind that would refuse the right command."""
+def _fill(
+    stage: Stage,
+    executor: Executor,
+    work: Evaluating,
+    shards: Sequence[tuple[Path, list[Cell]]],
+    on_progress: OnProgress,
+) -> None:
+    """All shards. What is refused before anything was made leaves nothing that would refuse the right command."""
     try:
-        in_processes(work, jobs, processes, on_progress)
+        with closing(executor.run(work, [cells for _, cells in shards], on_progress)) as done:
+            for position, generations in done:
+                write_rows(shards[position][0], Generation, generations)
     except InputError:
         if not stage.shards("generations"):
             for path in stage.shards("questions"):
@@ -101,44 +111,35 @@ def _add_comparators(
 
 
 @dataclass(frozen=True)
-class Job:
-    """Cells of some questions, and the shard that will hold them."""
-
-    path: Path
-    cells: tuple[Cell, ...]
-
-
-@dataclass(frozen=True)
-class Work:
-    """Decode, grade and write jobs. It is sent to another process, so it carries references, not engines."""
+class Evaluating:
+    """Cells decoded and graded. Settings that travel to other processes and machines: see `s1kit.executors`."""
 
     model: str
     config: Evaluate
     seed: int
 
-    def __call__(self, jobs: Sequence[Job], on_progress: Callable[[int], None]) -> None:
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[Cell], OnProgress], list[Generation]]]:
+        """The grader, and engines as cells need them."""
+        grader = load_grader(own=self.config.grader)
         engines: dict[str, tuple[Engine, Decoding]] = {}
+
+        def fill_shard(cells: Sequence[Cell], on_progress: OnProgress) -> list[Generation]:
+            generations: list[Generation] = []
+            for model in dict.fromkeys(setting.model for _, setting, _ in cells):
+                own = [cell for cell in cells if cell[1].model == model]
+                if model not in engines:
+                    engine = self._engine(model or self.model, own[0][1].method)
+                    engines[model] = engine, self._how(engine)
+                engine, how = engines[model]
+                generations += fill(engine, own, how, on_progress)
+            return grade(generations, {q.id: q for q, _, _ in cells}, grader)
+
         try:
-            self._do(jobs, engines, on_progress)
+            yield fill_shard
         finally:
             for engine, _ in engines.values():
                 close_engine(engine)
-
-    def _do(
-        self, jobs: Sequence[Job], engines: dict[str, tuple[Engine, Decoding]], on_progress: Callable[[int], None]
-    ) -> None:
-        grader = load_grader(own=self.config.grader)
-        for job in jobs:
-            generations: list[Generation] = []
-            for model in dict.fromkeys(setting.model for _, setting, _ in job.cells):
-                cells = [cell for cell in job.cells if cell[1].model == model]
-                if model not in engines:
-                    engine = self._engine(model or self.model, cells[0][1].method)
-                    engines[model] = engine, self._how(engine)
-                engine, how = engines[model]
-                generations += fill(engine, cells, how, on_progress)
-            questions = {q.id: q for q, _, _ in job.cells}
-            write_rows(job.path, Generation, grade(generations, questions, grader))
 
     def _engine(self, reference: str, method: str) -> Engine:
         config = self.config
@@ -181,29 +182,28 @@ def _questions(stage: Stage, recipe: Recipe) -> list[Question]:
     return questions
 
 
-def _chunk_size(num_questions: int, batch_size: int, processes: int) -> int:
-    """At least two chunks a process, so that a killed run keeps something; at most a batch."""
-    return max(1, min(batch_size, -(-num_questions // (2 * processes))))
+def _shard_size(num_questions: int, batch_size: int, num_engines: int) -> int:
+    """Questions of a shard: at least two shards an engine, so that a killed run keeps something; at most a batch."""
+    return max(1, min(batch_size, -(-num_questions // (2 * num_engines))))
 
 
-def _jobs(stage: Stage, questions: Sequence[Question], missing: Sequence[Cell], size: int) -> list[Job]:
-    # Chunks are cut from all questions, so that a resumed run batches together what an unbroken one does.
-    chunk_of = {q.id: i // size for i, q in enumerate(questions)}
-    chunks: dict[int, list[Cell]] = {}
+def _shards(
+    stage: Stage, questions: Sequence[Question], missing: Sequence[Cell], size: int
+) -> list[tuple[Path, list[Cell]]]:
+    """The missing cells by shard, and where each goes."""
+    # Shards are cut from all questions, so that a resumed run batches together what an unbroken one does.
+    number_of = {q.id: i // size for i, q in enumerate(questions)}
+    cells_of: dict[int, list[Cell]] = {}
     for cell in missing:
-        chunks.setdefault(chunk_of[cell[0].id], []).append(cell)
-    free = _free_paths(stage)
-    return [Job(next(free), tuple(cells)) for _, cells in sorted(chunks.items())]
-
-
-def _free_paths(stage: Stage) -> Iterator[Path]:
+        cells_of.setdefault(number_of[cell[0].id], []).append(cell)
+    step = 1 + max(number_of.values(), default=0)
     taken = set(stage.shards("generations"))
-    number = 0
-    while True:
-        path = stage.folder / f"generations-{number:05d}.parquet"
-        if path not in taken:
-            yield path
-        number += 1
+    shards = []
+    for number, cells in sorted(cells_of.items()):
+        # Numbers of one shard are its own whatever else is written meanwhile: parts of an array do not meet.
+        paths = (stage.shard_path("generations", n) for n in count(number, step))
+        shards.append((next(path for path in paths if path not in taken), cells))
+    return shards
 
 
 def _key(cell: Cell) -> tuple[str, Setting, int]:

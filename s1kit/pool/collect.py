@@ -40,8 +40,9 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     allowed), and when nothing is left.
     """
     config = recipe.collect
-    # Whether broken rows stop the stage is no part of what comes out of it: who allows them goes on in the same folder.
-    settings = config.model_copy(update={"allow_rejects": False}).model_dump()
+    # Whether broken rows stop the stage is no part of what comes out of it, nor is where it is done.
+    no_part = {"allow_rejects": False, "executor": "local", "address": "", "processes": 1}
+    settings = config.model_copy(update=no_part).model_dump()
     stage = run.open("collect", config=settings, seed=recipe.seed, inputs=_inputs(config))
     if stage.is_done:
         return stage

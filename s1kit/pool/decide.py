@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
-from s1kit.executors import load_executor
+from s1kit.executors import RowWork, in_order, load_executor
 from s1kit.pool.batches import evaluation_index, matches_of, near_of, overlaps_of, scan_batch
 from s1kit.pool.decontaminate import EvaluationOverlap, Matches
 from s1kit.pool.duplicates import Duplicate, NearIndex, Rows, exact_duplicates, near_duplicates
@@ -114,8 +114,11 @@ def _scan(
         rows.add(batch)
         yield [q.text for q in batch], seen
     texts = _Texts()
-    executor = load_executor(pool.config.executor, pool.config.processes)
-    for (seen,) in executor.map(scan_batch, texts.of(batches, rows), settings):
+    config = pool.config
+    num = config.processes if config.processes > 1 or config.executor == "local" else None
+    cards = 0.0 if config.executor == "ray" else None
+    executor = load_executor(config.executor, num, address=config.address, cards_per_engine=cards)
+    for (seen,) in in_order(executor.run(RowWork(scan_batch, settings), texts.of(batches, rows))):
         checkpoint.add(seen)
         yield texts.next(), seen
     checkpoint.flush()

@@ -88,9 +88,15 @@ def machine_of(train: Train) -> Cluster | None:
 def shape_of(base: str) -> Shape:
     """The shape of `train.base`, without loading it; InputError when it cannot be known."""
     name = base.partition(":")[2].rpartition("/")[2].lower().removesuffix("-instruct")
+    name = name.replace("-coder-", "-").replace("-math-", "-")  # of the same shapes, by their config.json
     if name in SHAPES:
         return SHAPES[name]
     _, folder = base_folder(base)
+    if folder.endswith(".gguf") and Path(folder).is_file():
+        from s1kit.engines.gguf.architectures import config_of
+        from s1kit.engines.gguf.reading import read_gguf
+
+        return Shape.of_config(config_of(read_gguf(Path(folder))))
     path = Path(folder) / "config.json"
     if not path.is_file():
         fix = f"Download it first, or give one of: {', '.join(SHAPES)}."

@@ -68,6 +68,7 @@ def check_chat(
 ) -> None:
     """Raises InputError for an unknown provider, a missing key or a model without a price. Nothing is sent."""
     from s1kit.providers.catalog import find_model
+    from s1kit.providers.credentials import credentials_of
     from s1kit.providers.keys import find_key, read_headers
     from s1kit.providers.money import price_of
 
@@ -75,7 +76,8 @@ def check_chat(
         raise InputError(f"there is no file of prices {prices_path!r}", where=where, fix="Give a TOML file of prices.")
     urls = [base_url] if isinstance(base_url, str) else base_url
     model = [find_model(reference, url) for url in urls or [""]][-1]
-    find_key(model, key_file, headers)
+    secret = find_key(model, key_file, headers)
+    credentials_of(model, has_key=bool(secret))
     read_headers(headers or {})
     price_of(model, setting=price, prices_path=prices_path)
 

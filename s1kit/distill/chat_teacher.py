@@ -11,8 +11,17 @@ from s1kit.providers.terms import terms_of
 from s1kit.providers.wires.reading import SUMMARY
 from s1kit.records import Question, Trace
 
-SUMMARISED = {"gemini", "anthropic"}
-"""Providers whose models of today show a summary of their thinking in its place."""
+
+def shows_summaries(reference: str) -> bool:
+    """Whether a model is one of those that today show a summary of their thinking in its place: Gemini and Claude.
+
+    >>> shows_summaries("chat:vertex/gemini-2.5-pro"), shows_summaries("chat:vertex/deepseek-ai/deepseek-r1")
+    (True, False)
+    """
+    provider, _, name = reference.removeprefix("chat:").partition("/")
+    if provider in ("vertex", "bedrock"):
+        return name.startswith(("gemini", "claude")) or "anthropic." in name
+    return provider in ("gemini", "anthropic")
 
 
 class ChatTeacher:
@@ -22,7 +31,7 @@ class ChatTeacher:
         self._chat, self._reference = chat, reference
         self._prompt, self._system = prompt, system
         self._terms = terms_of(reference).terms
-        self._is_summary = reference.removeprefix("chat:").partition("/")[0] in SUMMARISED
+        self._is_summary = shows_summaries(reference)
 
     async def ask(self, question: Question, draw: int) -> Trace:
         """The trace. Raises Problem when the provider could not be reached or failed, Stopped when nobody can ask."""

@@ -33,7 +33,7 @@ _CREDIT = (
 """Signs in a code or message that the account cannot pay. Gemini's plain "exceeded your current quota" is a rate."""
 _LOCATION = ("unsupported_country", "location is not supported", "region is not supported", "not available in your")
 _KEY = ("api_key_invalid", "api key not valid", "invalid_api_key", "incorrect api key", "authentication_error")
-_ACCESS = ("key", "auth", "permission", "access", "token", "forbidden", "denied", "credential")
+_ACCESS = ("key", "auth", "signature", "permission", "access", "token", "forbidden", "denied", "credential")
 _CONTENT = ("content_filter", "content_policy", "data_inspection_failed", "responsible ai", "flagged", "moderation")
 _RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted")
 _BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again")
@@ -168,6 +168,8 @@ def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
         return None
     if body.get("type") == "message" and isinstance(body.get("content"), list):
         return None
+    if isinstance(output := body.get("output"), dict) and isinstance(output.get("message"), dict):
+        return None  # Bedrock
     if isinstance(output := body.get("output"), list) and "status" in body:
         status = body["status"]
         if status == "incomplete" or (status == "completed" and output):

@@ -21,6 +21,7 @@ from s1kit.providers.balance import Balance
 from s1kit.providers.catalog import Model, find_model
 from s1kit.providers.chat import Call, ChatRequest, Message, Parameters, Problem, Reply, Stopped
 from s1kit.providers.classify import problem_in
+from s1kit.providers.credentials import credentials_of
 from s1kit.providers.http import Answer, Http, to_json
 from s1kit.providers.kept import Books, Tally
 from s1kit.providers.keys import Secret, find_key, read_headers
@@ -54,8 +55,9 @@ class Client:
         self.model, self.journal, self.parameters = model, journal, parameters
         self.spend_cap, self.throttle, self.price, self.tally = spend_cap, throttle, price, Tally()
         sent = {**model.wire.headers(secret.reveal()), **(headers or {})}
+        credentials = credentials_of(model, has_key=bool(secret))
         secret = secret.also(*(headers or {}).values())
-        self.servers = [Http(url, sent, secret, timeout_seconds) for url in base_urls or (model.base_url,)]
+        self.servers = [Http(url, sent, secret, timeout_seconds, credentials) for url in base_urls or (model.base_url,)]
         self.http = self.servers[0]
         """The one that batches are sent to."""
         self._balance = Balance(self.servers)

@@ -18,7 +18,9 @@ from s1kit.errors import InputError
 from s1kit.providers.chat import Assembler, Problem
 from s1kit.providers.classify import error_message, kind_of_status, parse_body, retry_after
 from s1kit.providers.connections import open_session, origin, proxy_for
+from s1kit.providers.credentials import Credentials
 from s1kit.providers.keys import Secret
+from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
 from s1kit.providers.wires.streams import CUT, EventStream, is_event_stream
 
 if TYPE_CHECKING:
@@ -48,8 +50,16 @@ class Answer:
 class Http:
     """Connections to one provider, kept open. An async context manager."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], secret: Secret, timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        secret: Secret,
+        timeout_seconds: float,
+        credentials: Credentials | None = None,
+    ) -> None:
         self._base_url = base_url
+        self._credentials = credentials
         self._headers = dict(headers)
         self._secret = secret
         self._timeout_seconds = timeout_seconds
@@ -83,8 +93,12 @@ class Http:
         return f"{scheme}://{rest.partition('/')[0]}"
 
     def hide(self, text: str) -> str:
-        """The text without the key and the proxy's password."""
-        return self._secret.hide_in(text)
+        """The text without the key, tokens, and the proxy's password."""
+        return self._hidden.hide_in(text)
+
+    @property
+    def _hidden(self) -> Secret:
+        return self._secret.also(*self._credentials.secrets) if self._credentials is not None else self._secret
 
     async def upload(self, path: str, fields: Mapping[str, str], name: str, data: bytes) -> Answer:
         """A file and fields as multipart/form-data."""
@@ -105,17 +119,24 @@ class Http:
 
         Raises Problem with `partial` where the stream is cut after the model has begun to write.
         """
-        events, pieces = EventStream(assembler), list[bytes]()
+        events: EventStream | BinaryEvents = EventStream(assembler)
+        pieces: list[bytes] = []
         trace = SimpleNamespace(was_sent=False)
         try:
             with self._problems(trace):
-                async with self._request("POST", path, body, {"Content-Type": "application/json"}, trace) as response:
+                async with await self._request(
+                    "POST", path, body, {"Content-Type": "application/json"}, trace
+                ) as response:
                     seen = _lower(response.headers)
                     is_good = 200 <= response.status < 300
                     is_stream: bool | None = None if is_good else False
                     async for piece in self._pieces(response):
                         if is_stream is None:
-                            is_stream = is_event_stream(seen.get("content-type", ""), piece)
+                            kind = seen.get("content-type", "")
+                            if kind.startswith(STREAM_TYPE):
+                                is_stream, events = True, BinaryEvents(assembler)
+                            else:
+                                is_stream = is_event_stream(kind, piece)
                         if is_stream:
                             events.feed(piece)
                         if not is_stream or not events.num_events:
@@ -123,25 +144,25 @@ class Http:
         except Problem as problem:
             if not assembler.is_whole:
                 problem.partial = self._partial(assembler)
-                problem.raw = problem.raw or self._secret.hide_in_bytes(b"".join(pieces))
+                problem.raw = problem.raw or self._hidden.hide_in_bytes(b"".join(pieces))
                 raise
         self._has_answered = True
         if not is_good:
             raise self._problem(response.status, b"".join(pieces), seen)
         events.end()
         if not events.num_events:  # a server that does not stream, or a page of a proxy
-            raw = self._secret.hide_in_bytes(b"".join(pieces))
+            raw = self._hidden.hide_in_bytes(b"".join(pieces))
             return Answer(parse_body(raw), raw, seen)
         if not assembler.is_whole:
             text = "the stream ended before the reply was whole"
             raise Problem("connection", text, may_be_charged=True, partial=self._partial(assembler))
-        raw = self._secret.hide_in_bytes(to_json(assembler.body()))
+        raw = self._hidden.hide_in_bytes(to_json(assembler.body()))
         return Answer(parse_body(raw), raw, seen)
 
     def _partial(self, assembler: Assembler) -> dict[str, Any] | None:
         if not assembler.has_text:
             return None
-        return parse_body(self._secret.hide_in_bytes(to_json(assembler.body() | {CUT: True})))
+        return parse_body(self._hidden.hide_in_bytes(to_json(assembler.body() | {CUT: True})))
 
     async def get(self, path: str) -> Answer:
         return await self._send("GET", path, None, {})
@@ -155,7 +176,7 @@ class Http:
         rest = b""
         trace = SimpleNamespace(was_sent=False)
         with self._problems(trace):
-            async with self._request("GET", path, None, {}, trace) as response:
+            async with await self._request("GET", path, None, {}, trace) as response:
                 if not 200 <= response.status < 300:
                     raw = await response.read()
                     raise self._problem(response.status, raw, _lower(response.headers))
@@ -169,13 +190,13 @@ class Http:
     async def _send(self, method: str, path: str, data: Any, headers: Mapping[str, str]) -> Answer:
         trace = SimpleNamespace(was_sent=False)
         with self._problems(trace):
-            async with self._request(method, path, data, headers, trace) as response:
+            async with await self._request(method, path, data, headers, trace) as response:
                 raw = b"".join([piece async for piece in self._pieces(response)])
         self._has_answered = True
         seen = _lower(response.headers)
         if not 200 <= response.status < 300:
             raise self._problem(response.status, raw, seen)
-        raw = self._secret.hide_in_bytes(raw)
+        raw = self._hidden.hide_in_bytes(raw)
         return Answer(parse_body(raw), raw, seen)
 
     async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
@@ -186,18 +207,24 @@ class Http:
                 raise Problem("server", f"the reply is longer than {MAX_BODY_BYTES >> 20} MiB", status=response.status)
             yield piece
 
-    def _request(
+    async def _request(
         self, method: str, path: str, data: Any, headers: Mapping[str, str], trace: SimpleNamespace
     ) -> aiohttp.client._RequestContextManager:
         url = path if "://" in path else self._base_url + path
         if origin(url) != origin(self._base_url):
             raise Problem("server", f"the provider points to another host, {urlsplit(url).netloc}")
         import aiohttp
+        from yarl import URL
 
+        target: str | URL = url
+        if self._credentials is not None:
+            body = data if isinstance(data, bytes) else b""
+            headers = {**headers, **await self._credentials.headers(method, url, body)}
+            target = URL(url, encoded=True)  # as it was signed
         connect = SECONDS_TO_CONNECT if self._has_answered else FIRST_SECONDS_TO_CONNECT
         return self._open_session().request(
             method,
-            url,
+            target,
             data=data,
             headers={**self._headers, **headers},
             allow_redirects=False,
@@ -248,7 +275,7 @@ class Http:
             status=status,
             retry_after=retry_after(headers, body),
             may_be_charged=status in GATEWAY_TIMEOUTS,
-            raw=self._secret.hide_in_bytes(raw),
+            raw=self._hidden.hide_in_bytes(raw),
         )
 
 

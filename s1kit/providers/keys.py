@@ -107,6 +107,10 @@ def find_key(model: Model, key_file: str = "", headers: Mapping[str, str] | None
     provider needs a key and there is none; a server of one's own need not have one.
     """
     names = KEY_VARIABLES[model.kind]
+    if key_file and not names:
+        raise InputError(
+            f"{model.provider} takes no key", where="distill.key_file", fix="Log in with the cloud's own tools instead."
+        )
     if key_file:
         return Secret(_read_key_file(Path(key_file).expanduser(), names))
     for name in names:

@@ -21,7 +21,7 @@ MILLION = 1_000_000
 BATCH_FACTOR = {"openai": 0.5, "anthropic": 0.5, "gemini": 0.5}
 """Discount of the batch APIs. Sources: platform.openai.com/docs/guides/batch,
 platform.claude.com/docs/en/build-with-claude/batch-processing, ai.google.dev/gemini-api/docs/batch-api (2026-11)."""
-_PROVIDERS = {"gemini": "google", "vertex": "google"}
+_PROVIDERS = {"gemini": "google", "vertex": "google", "bedrock": "aws"}
 """Names that genai-prices has for ours, where they differ."""
 
 

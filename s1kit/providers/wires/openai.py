@@ -19,7 +19,7 @@ from s1kit.providers.wires.reading import count, dict_of, dollars, finish_of, hi
 from s1kit.providers.wires.streams import ChatAssembler
 from s1kit.records import Usage
 
-Dialect = Literal["openai", "deepseek", "openrouter", "compatible"]
+Dialect = Literal["openai", "azure", "deepseek", "openrouter", "compatible"]
 
 
 @dataclass(frozen=True)
@@ -27,14 +27,18 @@ class OpenAIWire:
     """OpenAI, DeepSeek, OpenRouter, and servers that speak the same."""
 
     name: Dialect
+    query: str = ""
+    """What follows the path: Azure's version of the API."""
 
     def headers(self, key: str) -> dict[str, str]:
+        if self.name == "azure":
+            return {"api-key": key} if key else {}
         return {"Authorization": f"Bearer {key}"} if key else {}
 
     def call(self, request: ChatRequest) -> Call:
         p = request.parameters
         body: dict[str, Any] = {"model": request.model, "messages": [dict(m) for m in request.messages]}
-        body["max_completion_tokens" if self.name == "openai" else "max_tokens"] = p.max_output_tokens
+        body["max_completion_tokens" if self.name in ("openai", "azure") else "max_tokens"] = p.max_output_tokens
         for field, value in [("temperature", p.temperature), ("top_p", p.top_p), ("seed", p.seed)]:
             if value is not None:
                 body[field] = value
@@ -53,7 +57,7 @@ class OpenAIWire:
                 body["thinking_token_budget"] = p.thinking_budget  # vLLM's name
         if request.tools:
             body["tools"] = [dict(tool) for tool in request.tools]
-        return Call("/chat/completions", body | p.extra)
+        return Call(f"/chat/completions{self.query}", body | p.extra)
 
     def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
         options = {"stream_options": {"include_usage": True}} if with_usage else {}
@@ -77,7 +81,7 @@ class OpenAIWire:
         if not closed and finish == "stop":
             note = "thinking was never closed"
         if not thinking and reasoning_tokens:
-            note = hidden_thinking(reasoning_tokens, "OpenAI" if self.name == "openai" else "the server")
+            note = hidden_thinking(reasoning_tokens, "OpenAI" if self.name in ("openai", "azure") else "the server")
         calls = tuple(
             call_of(call.get("id"), *(dict_of(call.get("function")).get(name) for name in ("name", "arguments")))
             for call in map(dict_of, list_of(message.get("tool_calls")))

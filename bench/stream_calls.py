@@ -1,4 +1,4 @@
-"""Python calls per quiet thinking token in the token driver, streamed and not: python bench/stream_calls.py
+"""Python calls per quiet thinking token, streamed and not: python bench/stream_calls.py
 
 A quiet token is one that neither stops nor fills anything. Counts calls within s1kit and their files with a profiler.
 """
@@ -6,47 +6,78 @@ A quiet token is one that neither stops nor fills anything. Counts calls within 
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from s1kit.engines.scripted import WordTokenizer
+import s1kit
+from s1kit.engines.scripted import ScriptedEngine, Step, WordTokenizer
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.formats import FORMATS
-from s1kit.forcing.plan import make_plan
+from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 
 NUM_TOKENS = 1000
+PACKAGE = str(Path(s1kit.__file__).parent)
 
 
-def count(is_streamed: bool) -> tuple[float, int]:
-    """Calls a token, and the files they are in."""
+def plan_and_token() -> tuple[Plan, int]:
+    """A request whose thinking stays quiet for twice `NUM_TOKENS`, and a word of it."""
     tokenizer: Any = WordTokenizer()
     tokens = TokenFormat(FORMATS["s1"], tokenizer)
     request = Request(question="one and one", budget=ThinkingBudget(2 * NUM_TOKENS), loop_guard=False)
-    driver = TokenDriver(make_plan(request, tokens, 8 * NUM_TOKENS))
+    plan = make_plan(request, tokens, 8 * NUM_TOKENS)
+    return plan, tokenizer.encode("one", add_special_tokens=False)[0]
+
+
+def driver_step(is_streamed: bool) -> Callable[[], object]:
+    """What the token driver does for a token."""
+    plan, token = plan_and_token()
+    driver = TokenDriver(plan)
     driver.start()
-    token = tokenizer.encode("one", add_special_tokens=False)[0]
+
+    def step() -> None:
+        driver.push(token)
+        if is_streamed:
+            driver.new_segments()
+
+    return step
+
+
+def engine_step(is_streamed: bool) -> Callable[[], object]:
+    """What the scripted engine's batch does for a token, sampling included."""
+    engine = ScriptedEngine({"one": [Step("one " * 4 * NUM_TOKENS, "1")]}, context_tokens=8 * NUM_TOKENS)
+    batch = engine.decoder()
+    request = Request(question="one", budget=ThinkingBudget(2 * NUM_TOKENS), loop_guard=False)
+    batch.admit(engine.plan(request), is_streamed=is_streamed)
+    return batch.step
+
+
+def count(step: Callable[[], object]) -> tuple[float, int]:
+    """Calls of Python functions within s1kit a step, and the files they are in."""
     calls, files = 0, set()
 
     def see(frame: FrameType, event: str, _: object) -> None:
         nonlocal calls
-        if event == "call" and "s1kit" in frame.f_code.co_filename:
+        if event == "call" and PACKAGE in frame.f_code.co_filename:
             calls += 1
             files.add(frame.f_code.co_filename)
 
-    for i in range(NUM_TOKENS + 10):
-        if i == 10:
-            sys.setprofile(see)
-        driver.push(token)
-        if is_streamed:
-            list(driver.new_segments())
+    for _ in range(10):
+        step()
+    sys.setprofile(see)
+    for _ in range(NUM_TOKENS):
+        step()
     sys.setprofile(None)
     return calls / NUM_TOKENS, len(files)
 
 
 if __name__ == "__main__":
-    for is_streamed in (False, True):
-        calls, files = count(is_streamed)
-        print(f"{'streamed' if is_streamed else 'not streamed'}: {calls:.1f} calls a token in {files} files")
+    for name, make in (("token driver", driver_step), ("scripted engine", engine_step)):
+        for is_streamed in (False, True):
+            calls, files = count(make(is_streamed))
+            how = "streamed" if is_streamed else "not streamed"
+            print(f"{name}, {how}: {calls:.1f} calls a token in {files} files")

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Callable
+from pathlib import Path
 from random import Random
+from types import FrameType
 from typing import Any
 
 import pytest
 from fake_sampler import ONE_TOKEN, SEVERAL, SPECIALS, SPELLED, WITH_LEAD, LetterTokenizer, by_flow, by_rows, sampler
 
+import s1kit
+from s1kit.engines.scripted import ScriptedBatch, ScriptedEngine, Step
 from s1kit.errors import InputError
 from s1kit.forcing import UNLIMITED, ThinkingBudget
 from s1kit.forcing.formats import ThinkingFormat
@@ -17,7 +23,7 @@ from s1kit.forcing.request import Prefix, Request
 from s1kit.forcing.segment_driver import Completed, drive_segments
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
-from s1kit.records import Segment
+from s1kit.records import Generation, Segment
 
 FORMATS = (ONE_TOKEN, WITH_LEAD, SEVERAL, SPELLED)
 TOKENS = {f.name: TokenFormat(f, LetterTokenizer(SPECIALS[f.name])) for f in FORMATS}
@@ -366,3 +372,74 @@ def test_a_server_that_returns_too_much_or_stops_without_a_reason_is_caught() ->
         next(steps)
         with pytest.raises(ValueError, match=complaint):
             steps.send(reply)
+
+
+def calls_within_s1kit(work: Callable[[], object]) -> int:
+    """Python functions of the package that are called in it."""
+    num, package = 0, str(Path(s1kit.__file__).parent)
+
+    def see(frame: FrameType, event: str, _: object) -> None:
+        nonlocal num
+        num += event == "call" and frame.f_code.co_filename.startswith(package)
+
+    sys.setprofile(see)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    return num
+
+
+def scripted(words: int, num_steps: int = 1) -> tuple[ScriptedEngine, Plan]:
+    """An engine whose model thinks so many words in each step, and a request with room for all of them."""
+    total = (words + 4) * num_steps + 1
+    engine = ScriptedEngine({"one": [Step("one " * words, "1")] * num_steps}, context_tokens=total + 200)
+    budget = ThinkingBudget(total, num_waits=num_steps - 1)
+    return engine, engine.plan(Request(question="one", budget=budget, answer_tokens=16, loop_guard=False))
+
+
+def test_streaming_a_quiet_token_adds_four_calls_to_what_an_engine_does_for_it_anyway() -> None:
+    calls = []
+    for is_streamed in (False, True):
+        engine, plan = scripted(300)
+        batch = engine.decoder()
+        batch.admit(plan, is_streamed)
+        for _ in range(20):
+            batch.step()
+
+        def steps(batch: ScriptedBatch = batch) -> None:
+            for _ in range(200):
+                batch.step()
+
+        calls.append(calls_within_s1kit(steps) / 200)
+    not_streamed, streamed = calls
+    assert streamed - not_streamed <= 4
+    assert streamed <= 1.5 * not_streamed
+
+
+def test_the_scripted_engine_does_no_more_for_a_word_after_a_hundred_waits_than_after_ten() -> None:
+    calls = []
+    for num_steps in (10, 100):
+        engine, plan = scripted(4, num_steps)
+        found: list[Generation] = []
+        batch = engine.decoder()
+        batch.admit(plan)
+
+        def run(batch: ScriptedBatch = batch, found: list[Generation] = found) -> None:
+            while not batch.is_idle:
+                found += [event.generation for event in batch.step() if event.generation]
+
+        num = calls_within_s1kit(run)
+        assert found[0].num_waits == num_steps - 1
+        calls.append(num / found[0].thinking_tokens)
+    assert calls[1] < 1.2 * calls[0]
+
+
+def test_an_answer_that_a_server_cuts_before_its_first_token_leaves_the_closing_phrase_whole() -> None:
+    plan = plan_of(ONE_TOKEN, Request(question="q", budget=ThinkingBudget(0), answer_tokens=9, stop=("b",)))
+    steps = drive_segments(plan)
+    next(steps)
+    with pytest.raises(StopIteration) as done:
+        steps.send(Completed((), stop_text="b"))
+    generation = done.value.value
+    assert (generation.answer_finish, generation.answer) == ("stop_string", "F:")

@@ -12,7 +12,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import accumulate, islice
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -165,31 +165,30 @@ class _Model:
 
     def __init__(self, steps: Sequence[Step], tokens: TokenFormat) -> None:
         self._tokens = tokens
-        self._steps = [tuple(tokens.tokenizer.encode(s.thinking, add_special_tokens=False)) for s in steps]
+        parts = [tokens.tokenizer.encode(s.thinking, add_special_tokens=False) for s in steps]
+        self._words = [word for part in parts for word in part]
+        self._ends = list(accumulate(map(len, parts)))
+        """How many words have been thought after each step."""
         self._answers = [s.answer for s in steps]
         self._answer: list[int] | None = None
 
     def sample(self, row: TokenDriver) -> int:
-        segments = row.generation().segments
-        num_words = sum(s.num_tokens for s in segments if s.kind == "thinking")
+        num_words = row.thinking_tokens - row.wait_tokens
         if row.is_thinking:
-            num_waits = sum(s.kind == "wait" for s in segments)
-            words = [w for step in self._steps[: num_waits + 1] for w in step]
-            if num_words < len(words):
-                return words[num_words]
+            if num_words < self._ends[min(row.num_waits, len(self._ends) - 1)]:
+                return self._words[num_words]
             stop = self._tokens.trigger_id
             return stop if stop is not None else min(self._tokens.eos_ids)
         if self._answer is None:
             # Without thinking it answers what it would after its first step.
-            self._answer = self._answer_after(num_words if row.plan.thinks else len(self._steps[0]))
+            self._answer = self._answer_after(num_words if row.plan.thinks else self._ends[0])
         return self._answer.pop(0)
 
     def _answer_after(self, num_words: int) -> list[int]:
         """The answer of the last finished step, then the end of the answer."""
-        total, text = 0, "?"
-        for words, answer in zip(self._steps, self._answers, strict=True):
-            total += len(words)
-            if num_words >= total:
+        text = "?"
+        for end, answer in zip(self._ends, self._answers, strict=True):
+            if num_words >= end:
                 text = answer
         encode = self._tokens.tokenizer.encode
         ending = self._tokens.format.answer_end

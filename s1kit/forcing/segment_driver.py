@@ -18,7 +18,6 @@ from dataclasses import dataclass
 
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.repetition import first_loop
-from s1kit.forcing.token_driver import first_stop
 from s1kit.forcing.transcript import Transcript
 from s1kit.records import Generation, Segment
 
@@ -84,23 +83,19 @@ def drive_segments(plan: Plan, show: Callable[[Segment], None] | None = None) ->
 
 def _think(transcript: Transcript, reply: Completed) -> list[int]:
     """Take in a completion of thinking; returns what the context grows by."""
-    plan = transcript.plan
-    before = transcript.thinking_ids
-    ids = list(reply.ids)
+    plan, ids = transcript.plan, reply.ids
     if plan.request.loop_guard:
-        # A stop that came with the reply is later than a loop inside it; a full budget ends at the loop or before.
+        # A stop that came with the reply is later than a loop inside it.
+        before = transcript.thinking_ids
         length = first_loop([*before, *ids], len(before), plan.budget.min_tokens)
-        is_spent = len(ids) == transcript.room
-        if length is not None and not (is_spent and length == len(before) + len(ids)):
+        if length is not None:
             ids = ids[: length - len(before)]
-            transcript.add_thinking(ids)
-            return [*ids, *transcript.break_loop()]
-    forced = list(transcript.add_thinking(ids))
+    forced = transcript.add_thinking(ids)
     if transcript.phase == "thinking":
         matched = plan.tokens.match_ids if reply.stop_text is not None else ()
         if reply.stop_id is not None and reply.stop_id == plan.tokens.trigger_id:
             matched = (reply.stop_id,)
-        forced += transcript.stop_thinking(matched)
+        forced = transcript.stop_thinking(matched)
     return [*ids, *forced]
 
 
@@ -109,16 +104,11 @@ def _answer(transcript: Transcript, reply: Completed) -> list[int]:
     plan = transcript.plan
     transcript.add_answer(reply.ids)
     if transcript.phase == "done":
-        text = transcript.answer_text
-        if (cut := first_stop(text, plan.request.stop)) is not None:
-            transcript.finish("stop_string", text[:cut])
         return list(reply.ids)
     if plan.thinks and reply.stop_id is not None and reply.stop_id == plan.tokens.reopen_id:
         return [*reply.ids, reply.stop_id, *transcript.reopen()]
     if reply.stop_text is not None:
-        text = transcript.answer_text
-        cut = first_stop(text, plan.request.stop)
-        transcript.finish("stop_string", text if cut is None else text[:cut])
+        transcript.cut_answer()
         return list(reply.ids)
     return [*reply.ids, *transcript.stop_answer()]
 

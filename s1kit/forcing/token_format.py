@@ -15,6 +15,18 @@ _MOST_BYTES = 4
 """Longest encoding of a character in UTF-8, in bytes."""
 
 
+class IdTexts(dict[int, str]):
+    """The text of single ids, each decoded once. A character that is not whole is `CUT` in it."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token_id: int) -> str:
+        text = self[token_id] = str(self._tokenizer.decode([token_id], skip_special_tokens=False))
+        return text
+
+
 @dataclass(frozen=True)
 class TokenFormat:
     """A thinking format in one tokenizer's ids. Raises InputError where they do not fit together."""
@@ -120,6 +132,11 @@ class TokenFormat:
             return str(self.tokenizer.decode(list(ids), skip_special_tokens=False))
         whole, before = self.raw_text([*after, *ids]), self.raw_text(after)
         return whole[len(before) :] if whole.startswith(before) else self.raw_text(ids)
+
+    @cached_property
+    def id_texts(self) -> IdTexts | None:
+        """The text of each id by itself; None where it depends on the id before it."""
+        return IdTexts(self.tokenizer) if self._is_context_free else None
 
     @cached_property
     def _is_context_free(self) -> bool:

@@ -1,18 +1,21 @@
 """What has been decoded of one request, and what must be put in next. Both drivers of forcing write into it.
 
 A transcript carries out the machine's moves: it knows which ids a wait, a close or a cutoff is, labels every token as
-sampled or forced, and keeps the room of the phase it is in. It does not know where tokens come from.
+sampled or forced, and keeps the phase and the room in it. Sampled tokens are appended to `tail`, where streaming sees
+them at once; the machine is told of several together, when something depends on their number. The transcript does not
+know where tokens come from.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from s1kit.forcing.budget import Insert, Move, Sampled, StopAttempt, Thinking, ThinkingBudget, advance, begin
-from s1kit.forcing.detokenizer import IncrementalDetokenizer, PartStream
+from s1kit.forcing.detokenizer import IncrementalDetokenizer
 from s1kit.forcing.plan import Plan
+from s1kit.forcing.repetition import CHECK_EVERY, MIN_TOKENS, is_looping
 from s1kit.records import Ending, Generation, Origin, Segment, SegmentKind
 
 Phase = Literal["thinking", "answer", "done"]
@@ -28,40 +31,99 @@ class Part:
     ids: list[int] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _PartStream:
+    """How much of one part has been streamed."""
+
+    detokenizer: IncrementalDetokenizer
+    held: str = ""
+    """Decoded text that was not streamed yet."""
+    num_characters: int = 0
+    """Streamed so far."""
+    num_decoded: int = 0
+    """Ids."""
+    num_ids: int = 0
+    """Streamed so far."""
+
+
 class Transcript:
     """One request's tokens and where it stands."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
         self.parts: list[Part] = []
+        """The last one may be empty: sampled tokens will go into it."""
         self.phase: Phase = "thinking"
-        self.room = 0
-        """Tokens that may be sampled in this phase before it ends."""
-        self.thinking_ids: list[int] = []
-        """All thinking so far, inserted waits included."""
+        self.tail: list[int] = []
+        """Ids of the part that sampled tokens go into."""
+        self.quiet = 0
+        """Tokens, none of them `watched`, that may be appended to `tail` with nothing else to do."""
+        self.watched: frozenset[int] = frozenset()
+        """Ids at which thinking or the answer may end, or thinking begin again."""
         self.ending: Ending = "closed"
         self.answer_finish: AnswerFinish = "none"
+        self._room = 0
+        """Tokens that may be sampled in this phase, those in `tail` beyond `_num_told` included."""
+        self._num_told = 0
+        """Ids of `tail` that the machine was told of."""
         self._budget = plan.budget
         self._state = Thinking()
-        self._waits_before = 0
+        self._earlier_tokens = 0
+        """Thinking tokens in blocks that ended before the last one was opened."""
+        self._earlier_waits = 0
+        self.wait_tokens = 0
+        """Thinking tokens that stand in waits."""
         self._answer_room = plan.request.answer_tokens
-        self._block_start = 0
+        self._answer_text = ""
+        """Text of the answer's last run, kept up only where there are stop strings to look for."""
+        self._answer_detokenizer: IncrementalDetokenizer | None = None
         self._text_cut: str | None = None
-        self._shown = 0
+        tokens = plan.tokens
+        self._match = () if tokens.trigger_id is not None else tokens.match_ids
+        self._thinking_watched = tokens.thinking_stop_ids.union(self._match[-1:])
+        reopening = {tokens.reopen_id} if plan.thinks and tokens.reopen_id is not None else set()
+        self._answer_watched = tokens.answer_stop_ids | reopening
+        self._num_shown = 0
         """Parts that were streamed to their end."""
-        self._stream: PartStream | None = None
+        self._stream: _PartStream | None = None
+
+    @property
+    def room(self) -> int:
+        """Tokens that may be sampled in this phase before it ends."""
+        return self._room - self.num_untold
+
+    @property
+    def num_untold(self) -> int:
+        """Ids at the end of `tail` that nothing was decided about yet."""
+        return len(self.tail) - self._num_told
+
+    @property
+    def num_thinking(self) -> int:
+        """Thinking tokens so far, inserted waits included."""
+        return self._earlier_tokens + self._state.spent + (self.num_untold if self.phase == "thinking" else 0)
+
+    @property
+    def num_waits(self) -> int:
+        """Stops that became waits so far."""
+        return self._earlier_waits + self._state.waits
+
+    @property
+    def thinking_ids(self) -> list[int]:
+        """All thinking so far, inserted waits included."""
+        return [i for part in self.parts if part.kind in ("thinking", "wait") for i in part.ids]
 
     def begin(self) -> tuple[int, ...]:
         """Take in the given prefix; returns the whole context to decode from."""
         if not self.plan.thinks:
-            self.phase, self.room = "answer", self._answer_room
+            self.phase = "answer"
+            self._go_on(self._answer_room)
             return self.plan.prompt_ids
         self._state, move = begin(self._budget)
         for segment in self.plan.prefix:
             self.parts.append(Part(segment.origin, segment.kind, list(segment.token_ids)))
-            self.thinking_ids += segment.token_ids
             is_wait = segment.kind == "wait"
             self._state = Thinking(self._state.spent + segment.num_tokens, self._state.waits + is_wait)
+            self.wait_tokens += segment.num_tokens * is_wait
         if self.plan.prefix:
             self._state, move = advance(self._budget, 1, self._state, Sampled(0))
         given = self.plan.request.prefix
@@ -74,16 +136,26 @@ class Transcript:
         return (*self.plan.prompt_ids, *self._prefix_ids(), *forced)
 
     def add_thinking(self, ids: Sequence[int]) -> tuple[int, ...]:
-        """The model sampled thinking tokens, at most `room`; returns what is forced after them."""
-        self._extend("thinking", ids)
-        self.thinking_ids += ids
-        self._state, move = advance(self._budget, 1, self._state, Sampled(len(ids)))
-        return self._carry_out(move)
+        """The model sampled thinking tokens, at most `room`; returns what is forced after them.
+
+        They must not go on beyond a length at which thinking is found to repeat itself.
+        """
+        if not ids:
+            return ()
+        self.tail += ids
+        if self.num_untold >= self._room:
+            return self._tell()
+        if self._is_looping():
+            self._tell()
+            return self._close(has_phrase=True, ending="loop", matched_ids=())
+        self._count_quiet()
+        return ()
 
     def if_stopped(self) -> int | None:
         """The first id that `stop_thinking` or `stop_answer` would put in now; None where the answer would end."""
         if self.phase == "answer":
             return self.plan.closing.ids[0] if self._needs_phrase else None
+        self._tell()
         wait_ids = self._wait_ids()
         _, move = advance(self._budget, len(wait_ids), self._state, StopAttempt())
         if move.wait_tokens:
@@ -94,27 +166,33 @@ class Transcript:
     def stop_thinking(self, matched_ids: Sequence[int] = ()) -> tuple[int, ...]:
         """The model tried to stop, by sampling the ids of the end delimiter or (none given) end of sequence.
 
-        Returns what is put in its place. The ids must not have been added as thinking.
+        Returns what is put in its place. The ids must not stand in `tail`.
         """
+        self._tell()
         wait_ids = self._wait_ids()
         self._state, move = advance(self._budget, len(wait_ids), self._state, StopAttempt())
         if not move.wait_tokens:
             return self._close(has_phrase=False, ending="closed", matched_ids=matched_ids)
         ids = wait_ids[: move.wait_tokens]
         self._force("wait", ids)
-        self.thinking_ids += ids
+        self.wait_tokens += len(ids)
         return (*ids, *self._carry_out(move))
 
-    def break_loop(self) -> tuple[int, ...]:
-        """Thinking repeats itself: end it as a cutoff does."""
-        return self._close(has_phrase=True, ending="loop", matched_ids=())
-
     def add_answer(self, ids: Sequence[int]) -> None:
-        """The model sampled answer tokens, at most `room`. With no room left the request is done."""
-        self._extend("answer", ids)
-        self.room -= len(ids)
-        if not self.room:
+        """The model sampled answer tokens, at most `room`.
+
+        With no room left, or a stop string in their text, the request is done.
+        """
+        self.tail += ids
+        if self.num_untold >= self._room:
             self.finish("length")
+        if self._answer_detokenizer is not None:
+            start = len(self._answer_text)
+            self._answer_text += self._answer_detokenizer.add(ids)
+            if (cut := first_stop(self._answer_text, self.plan.request.stop, start)) is not None:
+                self.finish("stop_string", self._answer_text[:cut])
+        if self.phase == "answer":
+            self._count_quiet()
 
     def stop_answer(self) -> tuple[int, ...]:
         """The model ended its answer. Where it has not begun one, the closing phrase is put in, once; returns its ids.
@@ -125,20 +203,14 @@ class Transcript:
             self.finish("stop")
             return ()
         phrase = self.plan.closing.ids
+        room = self.room
         self._force("closing_phrase", phrase)
-        self.room -= len(phrase)
+        self._go_on(room - len(phrase))
         return phrase
 
-    @property
-    def _needs_phrase(self) -> bool:
-        """Whether the answer is empty, and the closing phrase and one token more have room in it."""
-        is_empty = not any(part.kind in ("answer", "closing_phrase") for part in self.parts)
-        return is_empty and 0 < len(self.plan.closing.ids) < self.room
-
-    @property
-    def answer_text(self) -> str:
-        """The text of the run of answer that is growing; empty before there is one."""
-        return self._text(len(self.parts) - 1) if self.parts and self.parts[-1].kind == "answer" else ""
+    def cut_answer(self) -> None:
+        """The answer ended at a stop string, which is not among its tokens."""
+        self.finish("stop_string", self._text(len(self.parts) - 1))
 
     def reopen(self) -> tuple[int, ...]:
         """The model began to think again inside its answer: what is left of the one budget is what it gets.
@@ -148,26 +220,26 @@ class Transcript:
         tokens = self.plan.tokens
         opening = tokens.open_ids
         cost = len(opening) + len(tokens.lead_ids) + len(tokens.end_ids) + len(self.plan.closing.ids)
-        if self.room <= cost:
+        room = self.room
+        if room <= cost:
             self.finish("length")
             return ()
-        self._answer_room = self.room - len(opening) - len(tokens.lead_ids) - len(tokens.end_ids)
+        self._answer_room = room - len(opening) - len(tokens.lead_ids) - len(tokens.end_ids)
         self.parts.append(Part("sampled", "open", [opening[0]]))
         self._force("open", opening[1:])
-        self._waits_before += self._state.waits
         left = self._budget.max_tokens - self._state.spent
         if self.plan.completion_tokens is not None:
             # The answer may have taken what thinking had left.
-            left = min(left, self.room - cost - 1)
+            left = min(left, room - cost - 1)
+        self._earlier_tokens, self._earlier_waits = self.num_thinking, self.num_waits
         self._budget = ThinkingBudget(left)
-        self._block_start = len(self.thinking_ids)
         self.phase = "thinking"
         self._state, move = begin(self._budget)
         return (*opening[1:], *self._carry_out(move))
 
     def finish(self, reason: AnswerFinish, answer_text: str | None = None) -> None:
         """The answer is over. `answer_text`: the text of its last run, where a stop string cut it."""
-        self.phase, self.room = "done", 0
+        self.phase, self.quiet = "done", 0
         self.answer_finish = reason
         self._text_cut = answer_text
 
@@ -186,65 +258,105 @@ class Transcript:
             note=self.plan.note,
         )
 
-    def new_segments(self, stop: Sequence[str] = ()) -> Iterator[Segment]:
+    def new_segments(self) -> list[Segment]:
         """What is new since the last call, for streaming.
 
-        Held back until it is certain: a character of which only some bytes are there, and text that may turn out to
-        begin a stop string.
+        Held back until it is certain: a character of which only some bytes are there, and text or ids that may turn
+        out to begin a stop string or the end delimiter.
         """
-        while self._shown < len(self.parts):
-            part = self.parts[self._shown]
-            is_last = part is self.parts[-1]
-            is_over = not is_last or self.phase == "done"
-            if self._stream is None:
-                self._stream = PartStream(IncrementalDetokenizer(self.plan.tokens, self._before(self._shown)))
-            stream = self._stream
-            stream.receive(part.ids, is_over)
+        new: list[Segment] = []
+        while self._num_shown < len(self.parts):
+            part = self.parts[self._num_shown]
+            is_over = self.phase == "done" or part is not self.parts[-1]
+            if (stream := self._stream) is None:
+                before = self._before(self._num_shown)
+                stream = self._stream = _PartStream(IncrementalDetokenizer(self.plan.tokens, before))
+            ids = part.ids if is_over or not self._match else part.ids[: len(part.ids) - self._num_matched]
+            if len(ids) > stream.num_decoded:
+                stream.held += stream.detokenizer.add(ids[stream.num_decoded :])
+                stream.num_decoded = len(ids)
             if is_over:
-                if is_last and self._text_cut is not None:
-                    stream.held = self._text_cut[stream.length :]
-                self._shown, self._stream = self._shown + 1, None
-            elif part.origin == "sampled" and not stream.can_stream(stop):
-                return
-            text, ids = stream.take(part.ids[stream.num_streamed :])
-            if text or ids:
-                yield Segment.of_ids(part.origin, part.kind, text, ids)
+                stream.held += stream.detokenizer.finish()
+                if self._text_cut is not None and part is self.parts[-1]:
+                    stream.held = self._text_cut[stream.num_characters :]
+                self._num_shown, self._stream = self._num_shown + 1, None
+            elif not stream.held or (self._answer_detokenizer is not None and self._may_be_cut(stream.held)):
+                break
+            text, num_before = stream.held, stream.num_ids
+            if text or len(ids) > num_before:
+                stream.held, stream.num_characters = "", stream.num_characters + len(text)
+                stream.num_ids = len(ids)
+                new.append(Segment.of_ids(part.origin, part.kind, text, tuple(ids[num_before:])))
             if not is_over:
-                return
+                break
+        return new
 
-    def stream_ahead(self, pending: Sequence[int]) -> Segment | None:
-        """What streaming shows of sampled thinking that `add_thinking` was not told of yet; None: nothing certain.
+    def _go_on(self, room: int) -> None:
+        """The model samples next, in this phase, at most `room` tokens."""
+        kind: SegmentKind = "thinking" if self.phase == "thinking" else "answer"
+        if not self.parts or self.parts[-1].kind != kind or self.parts[-1].origin != "sampled":
+            self.parts.append(Part("sampled", kind))
+        self.tail = self.parts[-1].ids
+        self._num_told, self._room = len(self.tail), room
+        self.watched = self._thinking_watched if kind == "thinking" else self._answer_watched
+        self._answer_text, self._answer_detokenizer = "", None
+        if kind == "answer" and self.plan.request.stop:
+            self._answer_detokenizer = IncrementalDetokenizer(self.plan.tokens, self._before(len(self.parts) - 1))
+        self._count_quiet()
 
-        Only where `can_stream_ahead`. `pending` are all such ids: they must be added later, as they are.
-        """
-        stream, part = self._stream, self.parts[-1]
-        assert stream is not None
-        before = len(part.ids)
-        stream.held += stream.detokenizer.add(pending[stream.num_decoded - before :])
-        stream.num_decoded = before + len(pending)
-        if not stream.held:
-            return None
-        text, ids = stream.take(pending[stream.num_streamed - before :])
-        return Segment.of_ids("sampled", "thinking", text, ids)
+    def _count_quiet(self) -> None:
+        """Tokens before the next that fills the room, or whose text or number matters."""
+        quiet = self.room - 1
+        if self.phase == "answer":
+            if self._answer_detokenizer is not None:
+                quiet = 0
+        elif self.plan.request.loop_guard:
+            now = self.num_thinking
+            first = max(now + 1, self.plan.budget.min_tokens, MIN_TOKENS)
+            quiet = min(quiet, -(-first // CHECK_EVERY) * CHECK_EVERY - now - 1)
+        self.quiet = max(0, quiet)
+
+    def _is_looping(self) -> bool:
+        num = self.num_thinking
+        if not self.plan.request.loop_guard or num % CHECK_EVERY or num < self.plan.budget.min_tokens:
+            return False
+        return is_looping(self.thinking_ids)
+
+    def _tell(self) -> tuple[int, ...]:
+        """Tell the machine of the thinking sampled since the last time; returns what is forced after it."""
+        num, self._num_told = self.num_untold, len(self.tail)
+        if not num:
+            return ()
+        self._state, move = advance(self._budget, 1, self._state, Sampled(num))
+        return self._carry_out(move)
 
     @property
-    def can_stream_ahead(self) -> bool:
-        """Whether the last part is sampled thinking of which all but undecided text was streamed."""
-        stream, last = self._stream, len(self.parts) - 1
-        if stream is None or self._shown != last:
-            return False
-        part = self.parts[last]
-        num = len(part.ids)
-        return part.kind == "thinking" and stream.num_streamed >= num <= stream.num_decoded
+    def _needs_phrase(self) -> bool:
+        """Whether the answer is empty, and the closing phrase and one token more have room in it."""
+        is_empty = not any(part.ids and part.kind in ("answer", "closing_phrase") for part in self.parts)
+        return is_empty and 0 < len(self.plan.closing.ids) < self.room
+
+    @property
+    def _num_matched(self) -> int:
+        """How many of the last sampled ids may be the beginning of the end delimiter."""
+        if self.phase != "thinking":
+            return 0
+        longest = min(len(self._match) - 1, self.num_untold)
+        return next((n for n in range(longest, 0, -1) if tuple(self.tail[-n:]) == self._match[:n]), 0)
+
+    def _may_be_cut(self, text: str) -> bool:
+        """Whether the end of a text may be the beginning of a stop string."""
+        return any(text.endswith(s[:n]) for s in self.plan.request.stop for n in range(1, len(s)))
 
     @property
     def _last_thinking_id(self) -> int | None:
         """The last id of the thinking block that is open; None at its beginning."""
-        return self.thinking_ids[-1] if len(self.thinking_ids) > self._block_start else None
+        last = next((part for part in reversed(self.parts) if part.ids), None)
+        return last.ids[-1] if last is not None and last.kind in ("thinking", "wait") else None
 
     def _wait_ids(self) -> tuple[int, ...]:
         """The ids of the next wait, on a line of its own where the line is not ended yet."""
-        wait = self.plan.waits[(self._waits_before + self._state.waits) % len(self.plan.waits)]
+        wait = self.plan.waits[self.num_waits % len(self.plan.waits)]
         last = self._last_thinking_id
         return wait.line_ids if last is not None and self.plan.tokens.needs_lead(last) else wait.ids
 
@@ -252,7 +364,7 @@ class Transcript:
         """What the machine orders after sampled tokens: nothing, or the cutoff."""
         if move.insert is Insert.CUTOFF:
             return self._close(has_phrase=True, ending="cut_off", matched_ids=())
-        self.room = move.room
+        self._go_on(move.room)
         return ()
 
     def _close(self, has_phrase: bool, ending: Ending, matched_ids: Sequence[int]) -> tuple[int, ...]:
@@ -266,21 +378,15 @@ class Transcript:
             self._force("close", (*lead, *tokens.end_ids))
         self._force("closing_phrase", phrase)
         self.phase, self.ending = "answer", ending
-        self.room = self._answer_room - len(phrase)
+        room = self._answer_room - len(phrase)
         if self.plan.completion_tokens is not None:
-            self.room = self.plan.completion_tokens - sum(len(part.ids) for part in self.parts)
+            room = self.plan.completion_tokens - sum(len(part.ids) for part in self.parts)
+        self._go_on(room)
         return (*lead, *tokens.end_ids, *phrase)
 
     def _force(self, kind: SegmentKind, ids: Sequence[int]) -> None:
         if ids:
             self.parts.append(Part("forced", kind, list(ids)))
-
-    def _extend(self, kind: SegmentKind, ids: Sequence[int]) -> None:
-        if not ids:
-            return
-        if not self.parts or self.parts[-1].kind != kind or self.parts[-1].origin != "sampled":
-            self.parts.append(Part("sampled", kind))
-        self.parts[-1].ids += ids
 
     def _prefix_ids(self) -> list[int]:
         return [i for s in self.plan.prefix for i in s.token_ids]
@@ -293,5 +399,15 @@ class Transcript:
 
     def _before(self, index: int) -> tuple[int, ...]:
         """The id before a part."""
-        ids = next((p.ids for p in reversed(self.parts[:index]) if p.ids), self.plan.prompt_ids)
+        earlier = (self.parts[i].ids for i in range(index - 1, -1, -1))
+        ids = next((ids for ids in earlier if ids), self.plan.prompt_ids)
         return tuple(ids[-1:])
+
+
+def first_stop(text: str, stop: Sequence[str], num_known: int = 0) -> int | None:
+    """Where the first of the stop strings begins; None when none is there.
+
+    `num_known`: characters at the beginning in which there is known to be none.
+    """
+    found = [at for s in stop if (at := text.find(s, max(0, num_known - len(s) + 1))) >= 0]
+    return min(found) if found else None

@@ -30,8 +30,8 @@ class Workers(Config):
     executor: Literal["local", "ray"] = "local"
     """`local`: this machine; `ray`: a Ray cluster, whose actors hold an engine each."""
     address: str = ""
-    """Of the Ray cluster: `host:port` of its head, `ray://host:port`, or `auto` for the one this machine is part of;
-    empty: RAY_ADDRESS, and without that a new one on this machine."""
+    """Address of the Ray cluster: `host:port` of its head, `ray://host:port`, or `auto` for the one this machine is
+    part of; empty: RAY_ADDRESS, and without that a new one on this machine."""
     num_engines: int | None = Field(default=None, ge=1)
     """Engines at work at once, each in a process of its own. None: one here; with Ray as many as there are cards, and
     without cards one a processor."""
@@ -121,7 +121,7 @@ class Collect(Config):
     executor: Literal["local", "ray"] = "local"
     """Where batches of the pool are looked at; the rows that come out are the same."""
     address: str = ""
-    """Of the Ray cluster, as in `evaluate.address`."""
+    """Address of the Ray cluster, as in `evaluate.address`."""
     processes: int = Field(default=1, ge=1)
     """Worker processes of the executor; 1 on Ray: one a processor."""
     allow_rejects: bool = False

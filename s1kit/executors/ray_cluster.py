@@ -14,7 +14,7 @@ CONNECT_SECONDS = 1.0
 """For the head to take a connection: one that is not there is told at once, not after Ray's own patience."""
 
 OBJECT_STORE_BYTES = 256 << 20
-"""Of a cluster that is started here. Results are written as they come, so it holds a few shards."""
+"""Object store of a cluster that is started here. Results are written as they come, so it holds a few shards."""
 
 
 @dataclass(frozen=True)

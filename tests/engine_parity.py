@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from subprocess import DEVNULL, Popen, TimeoutExpired
@@ -230,3 +231,34 @@ def _answers(url: str) -> bool:
         return httpx.get(url, timeout=5.0).status_code == 200
     except httpx.HTTPError:
         return False
+
+
+def assert_thinking_ends_when_told(engine: Any) -> None:
+    """Ended from outside while it runs, or before it began, thinking is that of a budget spent there, to the token."""
+    requests = [replace(request, budget=ThinkingBudget(60, 50)) for request in random_requests(6)]
+    plans = [engine.plan(request) for request in requests]
+    batch = engine.batch_for(plans)
+    tickets = [batch.admit(plan, is_streamed=True) for plan in plans]
+    streamed: dict[int, list[Segment]] = {ticket: [] for ticket in tickets}
+    found: dict[int, Generation] = {}
+    batch.end_thinking(tickets[0])
+    while not batch.is_idle:
+        for event in batch.step():
+            streamed[event.ticket] += event.segments
+            if event.generation is not None:
+                found[event.ticket] = event.generation
+        for ticket in tickets[1:4]:
+            if sum(s.num_tokens for s in streamed[ticket] if s.kind in ("thinking", "wait")) >= 7 * ticket % 23:
+                batch.end_thinking(ticket)
+    for request, ticket in zip(requests, tickets, strict=True):
+        generation = found[ticket]
+        if ticket in tickets[:4]:
+            assert generation.was_cut_off
+            assert generation.thinking_tokens < 40
+            budget = ThinkingBudget(generation.thinking_tokens, generation.thinking_tokens)
+        else:
+            assert generation.thinking_tokens >= 50
+            budget = request.budget
+        (wanted,) = engine.generate([replace(request, budget=budget)])
+        assert tokens_of(generation) == tokens_of(wanted)
+        assert joined_text(streamed[ticket]) == joined_text(generation.segments)

@@ -4,13 +4,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from types import FrameType
 from typing import Any
 
 import pytest
-from fake_sampler import ONE_TOKEN, SEVERAL, SPECIALS, SPELLED, WITH_LEAD, LetterTokenizer, by_flow, by_rows, sampler
+from fake_sampler import (
+    ONE_TOKEN,
+    SEVERAL,
+    SPECIALS,
+    SPELLED,
+    WITH_LEAD,
+    LetterTokenizer,
+    by_flow,
+    by_rows,
+    complete,
+    sampler,
+)
 
 import s1kit
 from s1kit.engines.scripted import ScriptedBatch, ScriptedEngine, Step
@@ -110,6 +122,54 @@ def test_both_drivers_give_the_same_transcript_over_a_thousand_random_budgets(fm
             assert one.num_waits <= budget.num_waits
     assert {e for e, _ in endings} >= {"closed", "cut_off"}
     assert {f for _, f in endings} == {"stop", "length", "stop_string"}
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_thinking_ended_from_outside_is_a_budget_spent_there(fmt: ThinkingFormat) -> None:
+    num_ended = 0
+    for seed in range(300):
+        plan = plan_of(fmt, Request(question="q", budget=ThinkingBudget(40, 0, 0), answer_tokens=12, loop_guard=False))
+        spell = plan.tokens.match_ids if plan.tokens.trigger_id is None else ()
+        sample, least = sampler(seed, plan, 0.1, spell), Random(seed).randint(0, 30)
+        row = TokenDriver(plan)
+        context, shown = list(row.start()), []
+        spent = None
+        while not row.is_done:
+            if spent is None and row.is_thinking and row.thinking_tokens >= least:
+                spent = row.thinking_tokens
+                context += row.end_thinking()
+                assert not row.end_thinking()
+                continue
+            ids = row.push(sample(context))
+            if row.drop:
+                del context[-row.drop :]
+            context += ids
+            shown += row.new_segments()
+        if spent is None:
+            continue
+        num_ended += 1
+        budget = ThinkingBudget(spent)
+        wanted = by_rows(replace(plan, budget=budget, request=replace(plan.request, budget=budget)), sample)
+        assert row.generation() == wanted
+        assert joined(shown) == joined(list(wanted.segments))
+    assert num_ended > 50
+
+
+@pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)
+def test_a_completion_cut_to_end_thinking_gives_the_transcript_of_a_budget_spent_there(fmt: ThinkingFormat) -> None:
+    for seed in range(300):
+        plan = plan_of(fmt, Request(question="q", budget=ThinkingBudget(40, 30), answer_tokens=12, loop_guard=False))
+        sample, spent = sampler(seed, plan, 0.0), Random(seed).randint(0, 39)
+        steps = drive_segments(plan)
+        reply = complete(next(steps), sample, plan)
+        reply = replace(reply, ids=reply.ids[:spent], stop_id=None, stop_text=None, ends_thinking=True)
+        try:
+            while True:
+                reply = complete(steps.send(reply), sample, plan)
+        except StopIteration as done:
+            generation = done.value
+        budget = ThinkingBudget(spent)
+        assert generation == by_rows(replace(plan, budget=budget, request=replace(plan.request, budget=budget)), sample)
 
 
 @pytest.mark.parametrize("fmt", FORMATS, ids=lambda f: f.name)

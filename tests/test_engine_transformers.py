@@ -9,7 +9,7 @@ from random import Random
 from typing import Any
 
 import pytest
-from engine_parity import assert_bounds_hold_when_sampling
+from engine_parity import assert_bounds_hold_when_sampling, assert_thinking_ends_when_told
 from naive_forcing import Naive, naive_loop
 
 from s1kit import Generation, Request, ThinkingBudget, load_engine
@@ -418,3 +418,8 @@ def test_an_interrupt_in_the_middle_of_a_prefill_comes_out_as_it_is(engine: Any,
     monkeypatch.setattr(type(engine.model), "forward", interrupted)
     with pytest.raises(KeyboardInterrupt):
         list(engine.generate([Request(question=str(i), budget=ThinkingBudget(9), answer_tokens=16) for i in range(3)]))
+
+
+def test_thinking_ends_at_the_token_where_it_is_told_to(engine: Any, think_engine: Any) -> None:
+    assert_thinking_ends_when_told(engine)
+    assert_thinking_ends_when_told(think_engine)

@@ -21,6 +21,7 @@ from engine_parity import (
     assert_draws_are_the_requests_own,
     assert_same_transcripts,
     assert_streams_add_up,
+    assert_thinking_ends_when_told,
     random_requests,
     server,
     tokens_of,
@@ -86,6 +87,10 @@ def assert_same_logits(engine: Any, reference: Any, ids: list[int], tolerance: f
     assert expected.std() > 0.5
     assert (found.argmax(1) == expected.argmax(1)).mean() >= 0.99
     assert np.abs(found - expected).max() < tolerance * expected.std()
+
+
+def test_thinking_ends_at_the_token_where_it_is_told_to(engine: Any) -> None:
+    assert_thinking_ends_when_told(engine)
 
 
 def test_the_weights_in_the_file_give_the_logits_of_transformers(engine: Any, reference: Any) -> None:

@@ -20,6 +20,7 @@ from engine_parity import (
     assert_same_transcripts,
     assert_same_transcripts_under_preemption,
     assert_streams_add_up,
+    assert_thinking_ends_when_told,
     server,
 )
 from fixtures_models import write_random_checkpoint
@@ -53,6 +54,11 @@ def test_offline_transcripts_are_those_of_transformers(folder: Path) -> None:
     engine: Any = load_engine(f"vllm:{folder}", enforce_eager=True, dtype="float32", max_num_seqs=64)
     assert_same_transcripts(engine, load_engine(f"hf:{folder}"), tie=0.001)
     assert_bounds_hold_when_sampling(engine)
+
+
+def test_thinking_ends_at_the_token_where_it_is_told_to(folder: Path) -> None:
+    engine: Any = load_engine(f"vllm:{folder}", enforce_eager=True, dtype="float32", max_num_seqs=16)
+    assert_thinking_ends_when_told(engine)
 
 
 def test_requests_that_lose_their_cache_in_the_middle_are_taken_up_where_they_stood(folder: Path) -> None:

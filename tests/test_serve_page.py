@@ -28,6 +28,7 @@ from s1kit.serve.local import Local
 CHROMIUM = find_chromium()
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="no Chromium here; install the package `chromium`")
 
+LONG = "long"
 QUESTION = "How many r's are in raspberry?"
 SCRIPT = {
     QUESTION: [
@@ -35,6 +36,7 @@ SCRIPT = {
         Step(" , let me count them again : r is the first letter , then a , s , p , b , e , then r and r .", "3"),
         Step(" , once more : one at the front , two near the end , so three in all .", "3"),
     ],
+    LONG: [Step(" ".join(f"w{i}" for i in range(3000)), "late")],
     "<script>": [Step("<b>bold</b> <img src=x onerror=alert(1)> <script>alert(2)</script>", "<i>it</i>")],
 }
 HOSTILE = """<img src=x onerror=alert(1)> <svg/onload=alert(2)> **<b>x</b>**
@@ -151,6 +153,22 @@ def test_a_question_is_typed_run_with_the_keyboard_and_its_forced_tokens_are_mar
         (count,) = await text(tab, ".count")
         assert "put in by 1 wait" in count
         assert await text(tab, ".ending") == ["the model stopped thinking"]
+
+    in_browser(visit)
+
+
+def test_a_run_that_has_thought_enough_answers_when_it_is_told(server: Running, in_browser: Visit) -> None:
+    async def visit(tab: Tab) -> None:
+        await tab.open(server.url)
+        await tab.js(f"document.getElementById('question').value = {LONG!r}")
+        await tab.js("document.getElementById('run').click()")
+        await tab.until("document.querySelector('.thinking').textContent.length > 20")
+        assert await tab.js("!document.querySelector('.enough').hidden")
+        await tab.js("document.querySelector('.enough').click()")
+        await tab.until(DONE)
+        assert await text(tab, ".ending") == ["you ended thinking"]
+        assert await text(tab, ".answer mark") == ["Final Answer:"]
+        assert await tab.js("document.querySelector('.enough').hidden")
 
     in_browser(visit)
 

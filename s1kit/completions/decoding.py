@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 
 from s1kit.completions.capabilities import Capabilities
@@ -27,11 +27,13 @@ async def decode(
     *,
     in_events: bool = True,
     retry_after: Sequence[float] = (),
+    ends_thinking: Callable[[], bool] = lambda: False,
 ) -> AsyncGenerator[Piece | Generation, None]:
     """Yields the pieces of a transcript as they come, then its generation. Closing the iterator ends the work.
 
     `in_events`: False asks for each completion in one piece. `retry_after`: seconds to wait before each further try of
-    a completion that failed for a transient reason before it brought anything. Raises ServerFailed.
+    a completion that failed for a transient reason before it brought anything. `ends_thinking`: asked while the model
+    thinks, after each chunk; once True, thinking ends there as a budget spent there does. Raises ServerFailed.
     """
     shown: list[Segment] = []
     thinking_ids: list[int] = []
@@ -53,6 +55,8 @@ async def decode(
         thinking_ids += [i for s in shown if s.kind in ("thinking", "wait") for i in s.token_ids]
         shown.clear()
         run = CompletionRun(capabilities, model, plan, ask, thinking_ids, settings)
+        if ask.is_thinking and ends_thinking():
+            run.end_thinking()
         delays = iter(retry_after)
         while not run.is_over:
             has_begun = False
@@ -63,6 +67,8 @@ async def decode(
                         piece = run.feed(chunk)
                         if piece.text or piece.ids:
                             yield piece
+                        if ask.is_thinking and not run.is_over and ends_thinking():
+                            yield run.end_thinking()
                         if run.is_over:
                             break
             except ServerFailed as failure:

@@ -81,6 +81,7 @@ class CompletionRun:
         self._stop_id: int | None = None
         self._stop_text: str | None = None
         self.is_over = False
+        self._ends_thinking = False
         # A spelled delimiter arrives id by id; what may be its beginning is held back.
         self._match = plan.tokens.match_ids if ask.is_thinking and plan.tokens.trigger_id is None else ()
         self._reopening = ""
@@ -125,7 +126,16 @@ class CompletionRun:
 
     def completed(self) -> Completed:
         """What came back, once `is_over`."""
-        return Completed(tuple(self._ids), self._stop_id, self._stop_text)
+        return Completed(tuple(self._ids), self._stop_id, self._stop_text, self._ends_thinking)
+
+    def end_thinking(self) -> Piece:
+        """End thinking with what has come, of which the rest is returned. The completion is over."""
+        self.is_over = self._ends_thinking = True
+        if not self._dialect.returns_ids:
+            # Half a character is not worth a token of ours.
+            self._text = self._text.rstrip(_CUT)
+            self._ids += self._tokens.encode_after(self._text)[: self._ask.max_tokens - len(self._ids)]
+        return self._show(())
 
     def _feed_ids(self, chunk: Chunk) -> Piece:
         if chunk.text and not chunk.has_ids:

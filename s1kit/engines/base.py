@@ -64,6 +64,10 @@ class RunningBatch(Protocol):
         """Forget a request; a no-op once it is done."""
         ...
 
+    def end_thinking(self, ticket: int) -> None:
+        """End a request's thinking at the next token, as a budget spent there does; a no-op once it answers."""
+        ...
+
     def step(self) -> list[Event]:
         """Decode one step of every running request."""
         ...

@@ -28,7 +28,7 @@ AnyRow = TypeVar("AnyRow", bound="Steered | Refused")
 class SlotState(Generic[AnyRow]):
     """State of one slot: its row, the engine's list of sampled ids, and what it forces until the next sync."""
 
-    __slots__ = ("_batch", "columns", "due", "output", "rare", "row", "script", "slot", "start")
+    __slots__ = ("_batch", "columns", "due", "ends_thinking", "output", "rare", "row", "script", "slot", "start")
 
     def __init__(self, batch: BatchLogitsProcessor, slot: int, row: AnyRow, output: list[int]) -> None:
         self._batch, self.slot, self.row, self.output = batch, slot, row, output
@@ -36,6 +36,8 @@ class SlotState(Generic[AnyRow]):
         """Length of `output` at which the row must be synced next, and at which it was synced last."""
         self.script: tuple[int, ...] = ()
         self.rare: frozenset[int] = frozenset()
+        self.ends_thinking = False
+        """Set by whoever wants thinking to end at the next token; cleared by the `steer` that did so."""
         self.columns: tuple[int, ...] = ()
         """While nothing is forced: indices of the batch's stop ids that are stops for this row."""
 
@@ -43,6 +45,18 @@ class SlotState(Generic[AnyRow]):
         """Sync the row with its output, or with the given one where the engine reports it elsewhere."""
         row = self.row
         row.catch_up(self.output if output is None else output)
+        self._take_over()
+
+    def end_thinking(self) -> None:
+        """Sync the row, then end its thinking. Only in `steer`, where no token is under way."""
+        self.ends_thinking = False
+        if isinstance(self.row, Steered):
+            self.row.catch_up(self.output)
+            self.row.end_thinking()
+            self._take_over()
+
+    def _take_over(self) -> None:
+        row = self.row
         self.due, self.start, self.script = row.due, row.num_observed, row.script
         self.rare = row.rare if not self.script else frozenset()
         self._batch.note(self)
@@ -107,6 +121,8 @@ class BatchLogitsProcessor:
             output = member.output
             if len(output) >= member.due or (output and output[-1] in member.rare):
                 member.catch_up()
+            if member.ends_thinking:
+                member.end_thinking()
             if slot not in places:
                 continue
             if member.script:

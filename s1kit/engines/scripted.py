@@ -139,6 +139,11 @@ class ScriptedBatch:
         """Forget a request; one that is already done is none."""
         self.rows.pop(ticket, None)
 
+    def end_thinking(self, ticket: int) -> None:
+        """End a request's thinking at the next word, as a budget spent there does; a no-op once it answers."""
+        if ticket in self.rows:
+            self.rows[ticket][0].end_thinking()
+
     def step(self) -> list[Event]:
         """One word for every request."""
         events = []

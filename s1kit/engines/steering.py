@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import replace
 from random import Random
 
 from s1kit.errors import InputError
@@ -143,6 +144,17 @@ class Steered:
         new = output[self.num_observed :]
         while new:
             new = new[self._observe(new) :]
+
+    def end_thinking(self) -> None:
+        """End thinking at the next token, as a budget spent there does; the row must know the engine's whole output."""
+        if not self.row.is_thinking:
+            return
+        self.is_stopping = False
+        spent = self.row.thinking_tokens
+        budget = replace(self.plan.budget, max_tokens=spent, min_tokens=min(spent, self.plan.budget.min_tokens))
+        # A row that is rebuilt after preemption must end its thinking at the same place.
+        self.plan = replace(self.plan, budget=budget)
+        self._look_ahead((*self.script, *self.row.end_thinking()))
 
     def observe(self, token: int) -> None:
         """The engine has one token more in its output."""

@@ -48,6 +48,8 @@ class Completed:
     """The id that stopped it, when one did."""
     stop_text: str | None = None
     """The string that stopped it, when one did. With neither, it ran to `max_tokens`."""
+    ends_thinking: bool = False
+    """Whether the caller cut it here to end thinking as a budget spent there does."""
 
 
 Steps = Generator[Complete, Completed, Generation]
@@ -91,7 +93,9 @@ def _think(transcript: Transcript, reply: Completed) -> list[int]:
         if length is not None:
             ids = ids[: length - len(before)]
     forced = transcript.add_thinking(ids)
-    if transcript.phase == "thinking":
+    if transcript.phase == "thinking" and reply.ends_thinking:
+        forced = transcript.end_thinking()
+    elif transcript.phase == "thinking":
         matched = plan.tokens.match_ids if reply.stop_text is not None else ()
         if reply.stop_id is not None and reply.stop_id == plan.tokens.trigger_id:
             matched = (reply.stop_id,)
@@ -116,7 +120,8 @@ def _answer(transcript: Transcript, reply: Completed) -> list[int]:
 def _check(reply: Completed, room: int) -> None:
     if len(reply.ids) > room:
         raise ValueError(f"{len(reply.ids)} tokens came back where at most {room} were asked for.")
-    if len(reply.ids) < room and reply.stop_id is None and reply.stop_text is None:
+    is_explained = reply.stop_id is not None or reply.stop_text is not None or reply.ends_thinking
+    if len(reply.ids) < room and not is_explained:
         raise ValueError(f"{len(reply.ids)} of {room} tokens came back, and nothing says why they stopped.")
 
 

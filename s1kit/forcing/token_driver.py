@@ -89,6 +89,14 @@ class TokenDriver:
             return self._answer(token)
         raise ValueError(f"the row is done and takes no token, but got {token}.")
 
+    def end_thinking(self) -> tuple[int, ...]:
+        """End thinking after what was sampled so far, as a budget spent there does; returns the ids to append.
+
+        Nothing is done, and nothing returned, where the model does not think any more. Between `push`es only.
+        """
+        self.drop = 0
+        return self._transcript.end_thinking() if self.is_thinking else ()
+
     def note(self, tokens: Sequence[int]) -> None:
         """The model sampled these, no more than `quiet`, none that may end anything: they are appended as they are."""
         self._transcript.quiet -= len(tokens)

@@ -178,6 +178,13 @@ class Transcript:
         self.wait_tokens += len(ids)
         return (*ids, *self._carry_out(move))
 
+    def end_thinking(self) -> tuple[int, ...]:
+        """End thinking here, whatever the minimum was: the budget becomes what is spent. Returns what is forced."""
+        self._tell()
+        self._budget = ThinkingBudget(self._state.spent)
+        self._state, move = advance(self._budget, 1, self._state, Sampled(0))
+        return self._carry_out(move)
+
     def add_answer(self, ids: Sequence[int]) -> None:
         """The model sampled answer tokens, at most `room`.
 

@@ -21,6 +21,7 @@ from s1kit.serve import logs
 from s1kit.serve.bodies import read_as
 from s1kit.serve.callers import check_caller, request_id
 from s1kit.serve.decoding import End, Job, thinking_part
+from s1kit.serve.ending import RunningRequest
 from s1kit.serve.fields import ChatBody, CompletionBody
 from s1kit.serve.http import (
     ClientLeft,
@@ -37,7 +38,7 @@ from s1kit.serve.http import (
 from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
 from s1kit.serve.messages import MessagesBody, MessagesReply
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.replies import PING, Choice, Endpoint, Reply
+from s1kit.serve.replies import ID_PREFIXES, PING, Choice, Endpoint, Reply
 from s1kit.serve.responses import ResponsesBody, ResponsesReply, in_responses_names
 from s1kit.serve.state import Server, check_model
 from s1kit.serve.tracing import Span
@@ -147,8 +148,10 @@ class _OneRequest:
         work = self._stream(asked.jobs) if self._is_stream else self._whole(asked.jobs)
         task = asyncio.ensure_future(while_connected(work, self._receive))
         server.streams.add(task)
+        running = RunningRequest(self._log["key"], self._reply.choices)
         try:
-            await task
+            with server.running.listed((self._id, ID_PREFIXES[self._endpoint] + self._id, self._request_id), running):
+                await task
         finally:
             server.streams.discard(task)
 
@@ -191,6 +194,7 @@ class _OneRequest:
                 asked.wants_logprobs,
                 not keeps_text,
                 _applied(job),
+                job.stop,
                 self._ignored,
             )
             for i, job in enumerate(asked.jobs)
@@ -256,7 +260,7 @@ class _OneRequest:
         reply = self._reply
         assert reply is not None
         if not job.has_answer:
-            is_spent = choice.tally.thinking_tokens >= job.plan.budget.max_tokens
+            is_spent = job.stop.is_asked or choice.tally.thinking_tokens >= job.plan.budget.max_tokens
             seam: Literal["ids", "text"] = getattr(self._server.backend, "seam", "ids")
             end = End("cut_off" if is_spent else "closed", "length", seam)
         event = ""

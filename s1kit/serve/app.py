@@ -70,6 +70,7 @@ def make_app(
         Route("/v1/messages/count_tokens", answer(count_tokens), methods=["POST"]),
         Route("/tokenize", answer(tokenize), methods=["POST"]),
         Route("/detokenize", answer(detokenize), methods=["POST"]),
+        Route("/v1/requests/{id:path}/stop_thinking", _stopping(server), methods=["POST"]),
         Route("/version", answer(_version, needs_key=False), methods=["GET"]),
         Route("/v1/models", answer(_models), methods=["GET"]),
         Route("/v1/models/{model:path}", answer(_model), methods=["GET"]),
@@ -94,6 +95,20 @@ def make_app(
     return app
 
 
+def _stopping(server: Server) -> Callable[[Request], Any]:
+    async def endpoint(request: Request) -> Response:
+        try:
+            key = check_caller(request.scope, server.api_keys, server.limits.allowed_hosts, needs_key=True)
+            name = request.path_params["id"]
+            stopped = server.running.stop_thinking(name, key)
+        except Refusal as refusal:
+            return JSONResponse(refusal.body(), refusal.status, refusal.headers)
+        log("thinking stopped", id=name, key=key, choices=stopped)
+        return JSONResponse({"id": name, "stopped": stopped})
+
+    return endpoint
+
+
 def _guarded(server: Server, handler: Callable[[Server, Request], Any], needs_key: bool) -> Any:
     async def endpoint(request: Request) -> Response:
         try:
@@ -109,8 +124,8 @@ def _guarded(server: Server, handler: Callable[[Server, Request], Any], needs_ke
 
 async def _not_found(request: Request, _: Exception) -> Response:
     paths = (
-        "/v1/chat/completions, /v1/completions, /v1/messages, /v1/responses, /tokenize, /detokenize, /version, "
-        "/v1/models, /health, /metrics"
+        "/v1/chat/completions, /v1/completions, /v1/messages, /v1/responses, /tokenize, /detokenize, "
+        "/v1/requests/{id}/stop_thinking, /version, /v1/models, /health, /metrics"
     )
     refusal = Refusal(404, f"there is no {request.url.path} here. There are: {paths}.", code="unknown_path")
     return JSONResponse(refusal.body(), refusal.status)

@@ -5,7 +5,7 @@ Knows nothing of HTTP bodies and nothing of models.
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
@@ -49,6 +49,27 @@ class End:
     """Whether one of the request's stop strings ended the answer."""
 
 
+@dataclass(slots=True)
+class ThinkingStop:
+    """A switch that ends a job's thinking from outside, at the next token, as a budget spent there does."""
+
+    is_asked: bool = False
+    _listener: Callable[[], None] | None = None
+
+    def ask(self) -> None:
+        """End thinking now, or as soon as the job begins."""
+        if not self.is_asked:
+            self.is_asked = True
+            if self._listener is not None:
+                self._listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """Call `listener` once when it is asked for; at once where it was."""
+        self._listener = listener
+        if self.is_asked:
+            listener()
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One choice of one request, ready to be decoded."""
@@ -62,6 +83,7 @@ class Job:
     """OpenAI's object, for the answer only."""
     has_answer: bool = True
     """False: the request's total leaves no room for an answer, so the reply ends where thinking does."""
+    stop: ThinkingStop = field(default_factory=ThinkingStop)
 
 
 def thinking_part(deltas: list[Delta]) -> tuple[list[Delta], bool]:
@@ -85,7 +107,7 @@ class Backend(Protocol):
     """How tokens are drawn where a request states no temperature. Another server draws as it likes."""
 
     def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
-        """Deltas as they are decoded, then one End. Closing the iterator cancels the work.
+        """Deltas as they are decoded, then one End. Closing the iterator cancels the work; `job.stop` ends thinking.
 
         Raises Refusal for what cannot be honoured or for a failure behind it.
         """
@@ -109,12 +131,15 @@ class Tally:
     delimiter_tokens: int = 0
     forced_tokens: int = 0
     num_waits: int = 0
+    kind: SegmentKind | None = None
+    """What was decoded last."""
     end: End | None = None
     answered: bool = field(default=False)
     """Whether any sampled answer text was not whitespace."""
 
     def add(self, delta: Delta) -> None:
         kind, count = delta.kind, delta.num_tokens
+        self.kind = kind
         if kind == "thinking":
             self.thinking_tokens += count
         elif kind == "answer":

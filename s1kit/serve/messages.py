@@ -15,7 +15,7 @@ from pydantic import Field
 from s1kit.serve.decoding import Delta, End
 from s1kit.serve.fields import PositiveCount, StopString, ThinkingFields, Wire
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.replies import Choice
+from s1kit.serve.replies import ID_PREFIXES, Choice
 
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
@@ -188,7 +188,7 @@ class MessagesReply:
         return {"stop_reason": "stop_sequence", "stop_sequence": only}
 
     def _outline(self) -> dict[str, Any]:
-        return {"id": f"msg_{self.id}", "type": "message", "role": "assistant", "model": self.model}
+        return {"id": ID_PREFIXES["messages"] + self.id, "type": "message", "role": "assistant", "model": self.model}
 
     def whole(self) -> dict[str, Any]:
         """The reply that is not streamed."""

@@ -70,6 +70,7 @@ def document() -> dict[str, Any]:
             "/v1/responses": {"post": _post("ResponsesBody")},
             "/tokenize": {"post": _post("TokenizeBody")},
             "/detokenize": {"post": _post("DetokenizeBody")},
+            "/v1/requests/{id}/stop_thinking": {"post": _stop()},
             "/version": {"get": _get("the version of s1kit")},
             "/v1/models": {"get": _get("the model that is served, and its effort map")},
             "/health": {"get": _get("whether work can be done", "503")},
@@ -102,6 +103,15 @@ def _post(body: str) -> dict[str, Any]:
             **{status: {"description": why, "content": error} for status, why in _REFUSALS.items()},
         },
     }
+
+
+def _stop() -> dict[str, Any]:
+    found = {"200": {"description": "how many choices stop thinking", "content": {"application/json": {}}}}
+    reasons = {"404": "no such request runs under this key", "409": "the request is answering already"}
+    for status, why in ({s: _REFUSALS[s] for s in ("401", "403")} | reasons).items():
+        found[status] = {"description": why, "content": {"application/json": {}}}
+    name = {"name": "id", "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+    return {"parameters": [name | {"description": "the id of the reply, or its x-request-id"}], "responses": found}
 
 
 def _get(what: str, *others: str) -> dict[str, Any]:

@@ -18,13 +18,18 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from s1kit import __version__
-from s1kit.serve.decoding import Delta, End, Tally, TokenLogprob
+from s1kit.serve.decoding import Delta, End, Tally, ThinkingStop, TokenLogprob
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tools import ToolCallReader
 
 Endpoint = Literal["chat", "completions", "messages", "responses"]
 
-_IDS = {"chat": "chatcmpl-", "completions": "cmpl-"}
+ID_PREFIXES: dict[Endpoint, str] = {
+    "chat": "chatcmpl-",
+    "completions": "cmpl-",
+    "messages": "msg_",
+    "responses": "resp_",
+}
 _WHOLE = {"chat": "chat.completion", "completions": "text_completion"}
 _CHUNK = {"chat": "chat.completion.chunk", "completions": "text_completion"}
 
@@ -45,6 +50,8 @@ class Choice:
     """What was sent is not kept: a long stream holds no more memory than a short one."""
     budget: dict[str, int] | None = None
     """The thinking budget that applies; None where the model does not think."""
+    stop: ThinkingStop = field(default_factory=ThinkingStop)
+    """Ends its thinking."""
     ignored: tuple[str, ...] = ()
     """Unknown fields that a lenient server left out of the request."""
     thinking: list[str] = field(default_factory=list)
@@ -85,6 +92,13 @@ class Choice:
         return text, numbered
 
     @property
+    def is_thinking(self) -> bool:
+        """Whether it thinks, or will once it has begun."""
+        if self.tally.end is not None or self.budget is None:
+            return False
+        return self.tally.kind in (None, "open", "thinking", "wait")
+
+    @property
     def finish_reason(self) -> str:
         end = self.tally.end
         if self.tool_calls and end is not None and end.finish == "stop":
@@ -103,8 +117,17 @@ class Choice:
                 "seam": end.seam if end is not None else "ids",
             }
             | ({"budget": self.budget} if self.budget is not None else {})
+            | ({"stopped": True} if self._was_stopped else {})
             | self._ignored_fields
         )
+
+    @property
+    def _was_stopped(self) -> bool:
+        """Whether thinking ended because a client asked for it."""
+        end, budget = self.tally.end, self.budget
+        if not self.stop.is_asked or end is None or end.ending != "cut_off" or budget is None:
+            return False
+        return self.tally.thinking_tokens < budget["max_thinking_tokens"]
 
     @property
     def _ignored_fields(self) -> dict[str, Any]:
@@ -128,8 +151,8 @@ class Reply:
     _begun: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        if not self.id.startswith(_IDS[self.endpoint]):
-            self.id = _IDS[self.endpoint] + self.id
+        if not self.id.startswith(ID_PREFIXES[self.endpoint]):
+            self.id = ID_PREFIXES[self.endpoint] + self.id
         head = self._outline(_CHUNK[self.endpoint])
         usage = {"usage": None} if self.includes_usage else {}
         self._head = "data: " + json.dumps(head | usage, separators=(",", ":"))[:-1] + ',"choices":[{"index":'

@@ -24,7 +24,7 @@ from s1kit.serve.fields import (
     Wire,
 )
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.replies import Choice
+from s1kit.serve.replies import ID_PREFIXES, Choice
 
 
 class Item(Wire):
@@ -191,7 +191,7 @@ class ResponsesReply:
 
     def _outline(self, status: str, output: list[dict[str, Any]]) -> dict[str, Any]:
         return {
-            "id": f"resp_{self.id}",
+            "id": ID_PREFIXES["responses"] + self.id,
             "object": "response",
             "created_at": self.created,
             "status": status,

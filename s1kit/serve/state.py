@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from s1kit.serve.admission import Admission
 from s1kit.serve.decoding import Backend
+from s1kit.serve.ending import RunningRequests
 from s1kit.serve.metrics import Metrics
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tracing import Tracer
@@ -52,6 +53,7 @@ class Server:
     """Other names that requests may call the model by."""
     tracer: Tracer | None = None
     metrics: Metrics = field(default_factory=Metrics)
+    running: RunningRequests = field(default_factory=RunningRequests)
     streams: set[asyncio.Task[None]] = field(default_factory=set)
     """Requests being answered."""
     is_draining: bool = False

@@ -99,7 +99,14 @@ class Upstream:
         if self._trouble:
             raise Refusal(503, f"{self._trouble}.", code="upstream_changed")
         settings = CompletionSettings(job.sampling, job.logprobs, job.response_format)
-        work = decode(self.server, self.capabilities, self.identity.model, job.plan, settings)
+        work = decode(
+            self.server,
+            self.capabilities,
+            self.identity.model,
+            job.plan,
+            settings,
+            ends_thinking=lambda: job.stop.is_asked,
+        )
         try:
             async with aclosing(work) as pieces:
                 async for piece in pieces:

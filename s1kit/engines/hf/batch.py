@@ -152,6 +152,15 @@ class Decoder:
                 self._retire(index)
                 return
 
+    def end_thinking(self, ticket: int) -> None:
+        """End a request's thinking at the next token, as a budget spent there does; a no-op once it answers."""
+        for index, (waiting, context) in enumerate(self._waiting):
+            if waiting.ticket == ticket:
+                self._waiting[index] = waiting, (*context, *waiting.row.end_thinking())
+        for active in self._active:
+            if active.ticket == ticket:
+                active.queue.extend(active.row.end_thinking())
+
     def fail(self, why: str) -> list[Event]:
         """Give up every request that is not done; their events say why and keep what they had."""
         all_lost = [*self._active, *(active for active, _ in self._waiting)]

@@ -24,15 +24,15 @@ BATCH_TOKENS = 512
 
 @dataclass
 class _Slot:
-    """One running request: a sequence of llama.cpp's cache."""
+    """One request, and its sequence of llama.cpp's cache once it runs."""
 
     ticket: int
     row: TokenDriver
     random: Random
     pending: deque[int]
     """Ids that are not in the cache yet; at least one."""
-    sequence: int
     is_streamed: bool
+    sequence: int = -1
     length: int = 0
 
 
@@ -41,7 +41,7 @@ class LlamaCppBatch:
 
     def __init__(self, context: Any, vocabulary_size: int, num_parallel: int) -> None:
         self._context, self._vocabulary_size = context, vocabulary_size
-        self._waiting: deque[tuple[int, Plan, bool]] = deque()
+        self._waiting: deque[_Slot] = deque()
         self._running: list[_Slot] = []
         self._free = deque(range(num_parallel))
         self._num_admitted = 0
@@ -54,22 +54,29 @@ class LlamaCppBatch:
         """Queue a request; returns the ticket that its events carry."""
         ticket = self._num_admitted
         self._num_admitted += 1
-        self._waiting.append((ticket, plan, is_streamed))
+        row = TokenDriver(plan)
+        pending, random = deque(row.start()), Random(plan.request.seed)
+        self._waiting.append(_Slot(ticket, row, random, pending, is_streamed))
         return ticket
 
     def cancel(self, ticket: int) -> None:
         """Forget a request, running or waiting; one that is already done is none."""
-        self._waiting = deque(w for w in self._waiting if w[0] != ticket)
+        self._waiting = deque(w for w in self._waiting if w.ticket != ticket)
         for slot in [s for s in self._running if s.ticket == ticket]:
             self._retire(slot)
+
+    def end_thinking(self, ticket: int) -> None:
+        """End a request's thinking at the next token, as a budget spent there does; a no-op once it answers."""
+        for slot in (*self._running, *self._waiting):
+            if slot.ticket == ticket:
+                slot.pending.extend(slot.row.end_thinking())
 
     def step(self) -> list[Event]:
         """Let waiting requests in, then advance the running ones; raises RuntimeError when llama.cpp fails."""
         while self._waiting and self._free:
-            ticket, plan, is_streamed = self._waiting.popleft()
-            row = TokenDriver(plan)
-            pending, random = deque(row.start()), Random(plan.request.seed)
-            self._running.append(_Slot(ticket, row, random, pending, self._free.popleft(), is_streamed))
+            slot = self._waiting.popleft()
+            slot.sequence = self._free.popleft()
+            self._running.append(slot)
         self._advance()
         events = []
         for slot in list(self._running):

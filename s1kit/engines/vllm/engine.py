@@ -63,6 +63,8 @@ class VllmBatch:
     def __init__(self, engine: Any) -> None:
         self._engine = engine
         self._plans: dict[int, tuple[Plan, bool]] = {}
+        self._ending: set[int] = set()
+        """Requests whose thinking is to end, or was ended."""
 
     @property
     def is_idle(self) -> bool:
@@ -82,9 +84,18 @@ class VllmBatch:
             self._engine.abort_request([str(ticket)])
             self._forget(ticket)
 
+    def end_thinking(self, ticket: int) -> None:
+        """End a request's thinking at the next token, as a budget spent there does; a no-op once it answers."""
+        if ticket in self._plans:
+            self._ending.add(ticket)
+            if (member := STEERED.get(ticket)) is not None:
+                member.ends_thinking = True
+
     def step(self) -> list[Event]:
         """One step of vLLM; returns what is new."""
         events = []
+        for number in self._ending:
+            self._follow_ending(number)
         for output in self._engine.step():
             number = int(output.request_id.split("-")[0])
             if number not in self._plans:
@@ -110,7 +121,18 @@ class VllmBatch:
             self.cancel(number)
         return events
 
+    def _follow_ending(self, number: int) -> None:
+        """End the thinking of a request that has only now begun; keep the plan of one whose thinking was ended."""
+        member = STEERED.get(number)
+        if member is None or member.ends_thinking:
+            return
+        plan = member.row.plan
+        if plan is self._plans[number][0] and member.row.row.is_thinking:
+            member.ends_thinking = True
+        PLANS[number] = plan
+
     def _forget(self, number: int) -> None:
+        self._ending.discard(number)
         del self._plans[number]
         PLANS.pop(number, None)
         STEERED.pop(number, None)

@@ -4,15 +4,16 @@ import { Draw, finalAnswer, votes } from "./draw.js";
 import { UNLIMITED, count } from "./link.js";
 import { Document } from "./markdown.js";
 import { asCurl, asPython, copyFrom } from "./snippets.js";
-import { stream } from "./stream.js";
+import { stopThinking, stream } from "./stream.js";
 
 const STOPS = [0, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768, 65536];
 const ENDINGS = {
   closed: "the model stopped thinking",
   cut_off: "the budget ended thinking",
+  stopped: "you ended thinking",
   loop: "thinking went in circles and was ended",
 };
-const PARTS = ["thinking", "ending", "answer", "figures", "meter", "fill", "floor", "count", "draws", "vote", "tools"];
+const PARTS = ["thinking", "ending", "answer", "figures", "meter", "fill", "floor", "count", "draws", "vote", "tools", "enough"];
 
 export class Run {
   constructor(template, setting, page) {
@@ -66,6 +67,7 @@ export class Run {
       const button = this.find(`.${name}`);
       button.addEventListener("click", () => copyFrom(button, text()));
     }
+    this.parts.enough.addEventListener("click", () => this.stopThinking());
     this.find(".follow").addEventListener("click", () => this.page.follow(this));
   }
 
@@ -125,6 +127,8 @@ export class Run {
 
   async start(common, key, signal) {
     this.asked = this.body(common);
+    this.key = key;
+    this.id = null;
     this.clear(common.n ?? 1);
     this.draw();
     this.element.classList.add("busy");
@@ -141,6 +145,7 @@ export class Run {
       throw error;
     } finally {
       this.element.classList.remove("busy", "answering");
+      this.parts.enough.hidden = true;
     }
   }
 
@@ -148,6 +153,10 @@ export class Run {
     const choice = event.choices[0];
     if (!choice) return;
     this.firstAt ??= performance.now();
+    if (!this.id) {
+      this.id = event.id;
+      this.parts.enough.disabled = false;
+    }
     this.queue.push(choice);
     this.frame ??= requestAnimationFrame(() => this.flush());
   }
@@ -159,10 +168,18 @@ export class Run {
     for (const choice of this.queue.splice(0)) this.draws[choice.index]?.take(choice);
     this.page.drawAll();
     this.element.classList.toggle("answering", this.shown.isAnswering);
+    this.parts.enough.hidden = !this.id || this.draws.every((draw) => draw.isAnswering || draw.account);
     clearTimeout(this.later);
     const now = performance.now();
     if (now >= (this.renderAt ?? 0)) this.render();
     else this.later = setTimeout(() => this.render(), this.renderAt - now);
+  }
+
+  // Ends the thinking of all draws of this run; the reply goes on with the answer. One that answers already says so.
+  async stopThinking() {
+    this.parts.enough.disabled = true;
+    const reply = await stopThinking(this.id, this.key).catch(() => null);
+    if (!reply?.ok && reply?.status !== 409 && reply?.status !== 404) this.parts.enough.disabled = false;
   }
 
   render() {
@@ -226,7 +243,8 @@ export class Run {
     if (!account || !this.seconds) return;
     const { ending, finish, forced_tokens: forced } = account;
     const isForced = ending === "cut_off" || ending === "loop";
-    this.parts.ending.textContent = this.asked.thinking_token_budget === 0 ? "no thinking was allowed" : ENDINGS[ending] ?? "";
+    const how = account.stopped ? "stopped" : ending;
+    this.parts.ending.textContent = this.asked.thinking_token_budget === 0 ? "no thinking was allowed" : ENDINGS[how] ?? "";
     this.parts.ending.classList.toggle("forced", isForced);
     const total = this.draws.reduce((sum, draw) => sum + draw.tokens.thinking + draw.tokens.answer, 0);
     const figures = [

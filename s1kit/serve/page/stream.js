@@ -1,4 +1,4 @@
-// One streamed chat completion: asks, reads the events, hands them on. Knows nothing of the page.
+// One streamed chat completion: asks, reads the events, hands them on, ends its thinking. Knows nothing of the page.
 
 export class Failed extends Error {
   constructor(message, status, param) {
@@ -30,6 +30,12 @@ export async function stream(body, key, signal, take) {
       take(event);
     }
   }
+}
+
+// Ends the thinking of the reply with this id.
+export function stopThinking(id, key) {
+  const headers = key ? { authorization: `Bearer ${key}` } : {};
+  return fetch(`v1/requests/${encodeURIComponent(id)}/stop_thinking`, { method: "POST", headers });
 }
 
 function failure(body, status) {

@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines test-real
+.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines test-real test-docs
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -89,6 +89,10 @@ test-engines: engines install-dev
 # What needs vLLM or llama.cpp is skipped unless `make engines` was run.
 test-real: install-dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m real_models -rs -s tests/test_real_templates.py tests/test_real_models.py
+
+# Every command and snippet of the documentation, as it is written; some ten minutes, port 8000.
+test-docs: install-dev
+	$(BIN)/python -m pytest -n 0 -m docs -rs tests/test_docs_run.py
 
 clean:
 	rm -rf $(VENV) site runs/tiny .pytest_cache .mypy_cache .ruff_cache

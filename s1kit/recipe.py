@@ -169,7 +169,7 @@ class Teaching(Config):
     """A file that holds the key; empty: the environment, e.g. GEMINI_API_KEY."""
 
 
-class Distill(Teaching):
+class Distill(Teaching, Workers):
     """traces <- the teachers, each asked every question."""
 
     teachers: list[Teaching] = Field(default_factory=list)
@@ -193,6 +193,9 @@ class Distill(Teaching):
     """Finish reasons, such as `malformed`: replies that ended so are asked again."""
     max_unusable: float = Field(default=0.2, ge=0, le=1)
     """The share of replies that may be failed, malformed, empty, refused or cut before the stage ends with an error."""
+    engine_shard: int | None = Field(default=None, ge=1)
+    """Replies that an engine of a local teacher gives before they are kept, where several engines are at work. None:
+    64."""
     journal: str = ""
     """Where replies are kept; empty: `journal.sqlite` beside the run folders, shared by all runs."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -17,13 +18,19 @@ import pytest
 
 from s1kit.cli.preflight import check_recipe
 from s1kit.curate.difficulty import Attempt, attempt_all
+from s1kit.curate.domains import domains
+from s1kit.curate.labelling import label_questions
+from s1kit.distill.distill import distill
 from s1kit.errors import InputError, MissingExtra, WorkFailed
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.executors import OnProgress, Rows, RowWork, in_order, load_executor
+from s1kit.executors.grading import Grading, SpreadGrader
 from s1kit.executors.ray_cluster import room
-from s1kit.grade import load_grader, reference
+from s1kit.grade import Case, load_grader, reference
+from s1kit.journal import Journal
 from s1kit.pool.collect import collect
 from s1kit.recipe import Recipe
+from s1kit.records import Question
 from s1kit.stage import open_run
 from s1kit.tiny.questions import held_out_questions
 
@@ -194,6 +201,23 @@ def attempted(folder: Path, first: str, **config: Any) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in stage.folder.glob("*.parquet")}
 
 
+def distilled(folder: Path, **config: Any) -> tuple[dict[str, bytes], int]:
+    """Two replies of a local teacher to each question, and how many the journal holds."""
+    questions = held_out_questions(24, seed=7)
+    script = {q.text: [["let me see .", str(reference(q))]] for q in questions}
+    (folder.parent / "teacher.json").write_text(json.dumps(script))
+    settings = {"teacher": f"scripted:{folder.parent}/teacher.json", "num_traces": 2, "max_output_tokens": 64}
+    recipe = Recipe.model_validate({"name": "run", "out": str(folder), "distill": settings | config})
+    run = open_run(recipe.folder, recipe.name, {})
+    if not (recipe.folder / "collect").exists():
+        stage = run.open("collect", config={}, seed=0)
+        stage.write("questions", Question, questions)
+        stage.finish()
+    stage = distill(recipe, run)
+    with Journal(folder / "journal.sqlite") as journal:
+        return {p.name: p.read_bytes() for p in stage.folder.glob("*.parquet")}, len(journal)
+
+
 def evaluated(folder: Path, **config: Any) -> dict[str, bytes]:
     rows = [{"question": q.text, "answer": reference(q)} for q in held_out_questions(24, seed=5)]
     (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -213,6 +237,39 @@ def evaluated(folder: Path, **config: Any) -> dict[str, bytes]:
 def test_several_processes_collect_the_same_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = collected(tmp_path / "one", monkeypatch)
     assert collected(tmp_path / "two", monkeypatch, processes=2) == one
+
+
+def test_two_engines_of_a_local_teacher_give_the_same_traces_and_their_replies_are_kept(tmp_path: Path) -> None:
+    one = distilled(tmp_path / "one")
+    assert one[1] == 48
+    assert distilled(tmp_path / "two", num_engines=2, engine_shard=5) == one
+    shutil.rmtree(tmp_path / "two" / "run" / "distill")
+    (tmp_path / "teacher.json").rename(tmp_path / "gone.json")  # who asked the teacher again would find nothing
+    assert distilled_again(tmp_path / "two", num_engines=2, engine_shard=5) == one[0]
+
+
+def distilled_again(folder: Path, **config: Any) -> dict[str, bytes]:
+    settings = {"teacher": f"scripted:{folder.parent}/teacher.json", "num_traces": 2, "max_output_tokens": 64}
+    recipe = Recipe.model_validate({"name": "run", "out": str(folder), "distill": settings | config})
+    stage = distill(recipe, open_run(recipe.folder, recipe.name, {}))
+    return {p.name: p.read_bytes() for p in stage.folder.glob("*.parquet")}
+
+
+def test_an_engine_labels_domains_and_two_of_them_label_the_same(tmp_path: Path) -> None:
+    asked = [Question(text="What is 2 + 3?"), Question(text="How far does light travel in a second?")]
+    script = {q.text: [["hm .", label]] for q, label in zip(asked, ("11 Number theory", domains()[-1]), strict=True)}
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    for executor in (load_executor(), load_executor("local", 2)):
+        journal = tmp_path / f"{executor.num_workers}.sqlite"
+        labels = label_questions(asked, f"scripted:{tmp_path}/script.json", journal, executor)
+        assert labels.domains == ["11 Number theory", domains()[-1]]
+        assert labels.num_unread == 0
+
+
+def test_grading_over_processes_gives_the_judgements_in_order() -> None:
+    cases = [Case(f"The answer is \\boxed{{{n % 7}}}.", str(n % 5), "", "?") for n in range(1100)]
+    spread = SpreadGrader(load_executor("local", 2), Grading())
+    assert spread.grade(cases) == load_grader().grade(cases)
 
 
 @pytest.mark.usefixtures("ray_here")

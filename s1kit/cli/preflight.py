@@ -238,6 +238,7 @@ def _distill(recipe: Recipe, found: _Collected) -> None:
         found.add(
             "a teacher that is no provider's has no batch API", "distill.mode", "Use mode=online, or leave it out."
         )
+    found.run(executor_of, config)
     if not config.until_correct:
         return
     if config.grader:
@@ -306,7 +307,7 @@ def _curate(recipe: Recipe, found: _Collected) -> None:
     if found.run(load_extension, config.domains, "domains", "curate.domains") is not None:
         pass
     elif ":" in config.domains:
-        found.run(check_chat, config.domains, "curate.domains")
+        found.run(check_model, config.domains, "curate.domains")
     elif config.domains not in ("source", "offline"):
         found.add(
             f"domains is {config.domains!r}",
@@ -315,8 +316,7 @@ def _curate(recipe: Recipe, found: _Collected) -> None:
         )
     for student in config.students:
         found.run(check_model, student, "curate.students")
-    if config.students:
-        found.run(executor_of, config)
+    found.run(executor_of, config)
     low, high = config.keep_band
     if not 0 <= low <= high <= 1:
         found.add(f"keep_band is [{low:g}, {high:g}]", "curate.keep_band", "Give two shares from 0 to 1, in order.")

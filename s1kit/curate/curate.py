@@ -7,18 +7,22 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from s1kit.curate.difficulty import attempt_all
-from s1kit.curate.domains import UNKNOWN, by_keywords, by_source
+from s1kit.curate.domains import UNKNOWN, by_source, keyword_domains
 from s1kit.curate.limo import limo_score
 from s1kit.curate.page import write_curate_page
 from s1kit.curate.quality import first_reason, rules_of
 from s1kit.curate.selection import Candidate, find_selector, needs_verdict
 from s1kit.errors import InputError
+from s1kit.executors import RowWork, executor_of, in_order, load_executor
+from s1kit.executors.grading import Grading, SpreadGrader
 from s1kit.extensions import load_extension
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import say, track
-from s1kit.recipe import WORKERS, Recipe
-from s1kit.records import Agreement, Dropped, Sample, Trace
+from s1kit.recipe import WORKERS, Curate, Recipe
+from s1kit.records import Agreement, Dropped, Question, Sample, Trace
 from s1kit.stage import Run, Stage
+
+KEYWORD_SHARD = 8192
 
 NOT_SELECTED = "not_selected"
 """The reason of a trace that passed every filter and was not drawn."""
@@ -41,7 +45,7 @@ def curate(recipe: Recipe, run: Run) -> Stage:
         find_selector(name)
     is_own = load_extension(config.domains, "domains", "curate.domains") is not None
     if not is_own and ":" not in config.domains and config.domains not in ("source", "offline"):
-        fix = "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat."
+        fix = "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat or hf:<folder>."
         raise InputError(f"domains is {config.domains!r}", where="curate.domains", fix=fix)
     grader = load_grader(judge=config.judge, journal_path=str(run.folder.parent / "journal.sqlite"), own=config.grader)
     dropped: list[Dropped] = []
@@ -63,7 +67,9 @@ def curate(recipe: Recipe, run: Run) -> Stage:
             fix="Loosen curate.quality or curate.keep_band, or collect more questions.",
         )
     traces = _with_domains(stage, recipe, run, traces)
-    candidates = as_candidates(traces, grader, [config.selection, *config.also])
+    is_spread = not config.judge and (config.executor == "ray" or (config.num_engines or 1) > 1)
+    spread = SpreadGrader(executor_of(config), Grading(config.grader)) if is_spread else grader
+    candidates = as_candidates(traces, spread, [config.selection, *config.also])
     picks = selector(candidates, config.num, Random(f"{recipe.seed}:selection"))
     taken = {pick.candidate for pick in picks}
     dropped += [
@@ -157,13 +163,14 @@ def _with_domains(stage: Stage, recipe: Recipe, run: Run, traces: Sequence[Trace
         case "source":
             labels = [by_source(q) for q in questions]
         case "offline":
-            labels = [by_keywords(q) for q in questions]
+            labels = _by_keywords(questions, recipe.curate)
         case _ if (own := load_extension(how, "domains", "curate.domains")) is not None:
             labels = [str(own(q)) for q in questions]
         case _:
             from s1kit.curate.labelling import label_questions
 
-            labels, confusion, num_unread = label_questions(questions, how, run.folder / "journal.sqlite")
+            executor = None if how.startswith("chat:") else executor_of(recipe.curate)
+            labels, confusion, num_unread = label_questions(questions, how, run.folder / "journal.sqlite", executor)
             stage.figures["domain_confusion"] = confusion
             stage.counts["labels_unread"] = num_unread
     of_question = {q.id: label or UNKNOWN for q, label in zip(questions, labels, strict=True)}
@@ -171,6 +178,14 @@ def _with_domains(stage: Stage, recipe: Recipe, run: Run, traces: Sequence[Trace
         t.model_copy(update={"question": t.question.model_copy(update={"domain": of_question[t.question.id]})})
         for t in traces
     ]
+
+
+def _by_keywords(questions: Sequence[Question], config: Curate) -> list[str]:
+    texts = [{"text": q.text} for q in questions]
+    shards = [texts[start : start + KEYWORD_SHARD] for start in range(0, len(texts), KEYWORD_SHARD)]
+    # Less than this is done before a second process has started.
+    executor = executor_of(config) if len(shards) > 1 else load_executor()
+    return [row["domain"] for rows in in_order(executor.run(RowWork(keyword_domains, {}), shards)) for row in rows]
 
 
 def _count(stage: Stage, samples: Sequence[Sample], num: int, selection: str) -> None:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import tomllib
 from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from s1kit.records import Question
 
@@ -96,3 +97,8 @@ def by_keywords(question: Question) -> str:
     if kinds:
         return domains()[max(kinds, key=lambda number: (kinds[number], hits[number], number))]
     return "08 Algebraic systems" if _FORMULA.search(question.text) else UNKNOWN
+
+
+def keyword_domains(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """`domain` of each row with a `text`, by keywords: a shard's function (see `s1kit.executors`)."""
+    return [{"domain": by_keywords(Question(text=row["text"]))} for row in rows]

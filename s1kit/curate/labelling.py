@@ -12,14 +12,20 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s1kit.curate.domains import by_keywords, domains
+from s1kit.executors import Executor, load_executor
+from s1kit.executors.chats import Chatting, fill_journal
 from s1kit.journal import Journal
 from s1kit.progress import meter
-from s1kit.providers.chat import Chat, Message
+from s1kit.providers.chat import Chat, Message, Parameters
+from s1kit.providers.local import LocalChat
 from s1kit.providers.sync import chat_many
 from s1kit.records import Question
 
 MAX_CHARACTERS = 6000
 """Characters of a question shown to the model; the end is kept, where the question is asked."""
+
+PARAMETERS = Parameters(max_output_tokens=2048, temperature=0.0)
+"""How an engine of our own is asked for a label."""
 
 
 class Labels(NamedTuple):
@@ -42,15 +48,26 @@ def rubric() -> str:
     )
 
 
-def label_questions(questions: Sequence[Question], model: str | Chat, journal_path: Path) -> Labels:
-    """Ask `model` for each question's domain. Raises what opening the model raises."""
+def label_questions(
+    questions: Sequence[Question], model: str | Chat, journal_path: Path, executor: Executor | None = None
+) -> Labels:
+    """Ask `model` for each question's domain: a provider's model, or an engine on `executor` (None: here).
+
+    Raises what opening the model raises.
+    """
     system = rubric()
     conversations: list[list[Message]] = [
         [{"role": "system", "content": system}, {"role": "user", "content": q.text[-MAX_CHARACTERS:]}]
         for q in questions
     ]
     with Journal(journal_path) as journal, meter("curate: domains", len(questions), "questions") as m:
-        replies = chat_many(model, conversations, journal, on_reply=lambda *_: m.advance())
+        if isinstance(model, str) and not model.startswith("chat:"):
+            local = LocalChat(None, model, journal, PARAMETERS)
+            requests = [local.request(messages) for messages in conversations]
+            fill_journal(executor or load_executor(), Chatting(model), requests, journal, m.advance)
+            replies = chat_many(local, conversations, journal)
+        else:
+            replies = chat_many(model, conversations, journal, on_reply=lambda *_: m.advance())
     labels, num_unread = [], 0
     confusion: Counter[tuple[str, str]] = Counter()
     for question, reply in zip(questions, replies, strict=True):

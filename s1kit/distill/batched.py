@@ -39,7 +39,7 @@ def ask_in_batches(
 
         with meter("batch", total=total, unit="replies") as bar:
             run_async(run())
-        left = [] if verifier is None else run_async(_still_open(asked, left, verifier))
+        left = [] if verifier is None else run_async(still_open(asked, left, verifier))
         total = len(left)
 
 
@@ -65,7 +65,7 @@ async def _ask(recipe: Recipe, client: Client, teacher: ChatTeacher, places: Seq
         say(f"distill: {num} requests have no reply: {reason}")
 
 
-async def _still_open(asked: Asked, places: Sequence[Place], verifier: Verifier) -> list[Place]:
+async def still_open(asked: Asked, places: Sequence[Place], verifier: Verifier) -> list[Place]:
     """The places whose next draw is to be asked for, beginning with it."""
     left = []
     for place in places:

@@ -22,7 +22,8 @@ import pyarrow.parquet as pq
 
 from s1kit.distill.batched import ask_in_batches
 from s1kit.distill.drawing import Place, Verifier, draw, places, places_a_question
-from s1kit.distill.open_teacher import Asked, open_teachers, say_what_it_means
+from s1kit.distill.on_engines import ask_on_engines
+from s1kit.distill.open_teacher import ENGINES, Asked, open_teachers, say_what_it_means
 from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.distill.unusable import refuse_many_unusable, retry
 from s1kit.errors import WorkFailed
@@ -31,7 +32,7 @@ from s1kit.grade.agreement import agreements
 from s1kit.progress import Meter, meter, say
 from s1kit.providers.chat import Problem, Stopped
 from s1kit.providers.sync import in_parallel, run_async
-from s1kit.recipe import Distill, Recipe
+from s1kit.recipe import WORKERS, Distill, Recipe
 from s1kit.records import Question, Trace, arrow_schema, to_arrow
 from s1kit.stage import Run, Stage, write_table
 
@@ -57,6 +58,8 @@ NOT_PART_OF_THE_RESULT = {
     "retry",
     "max_unusable",
     "stream",
+    "engine_shard",
+    *WORKERS,
 }
 """Settings that may change between two runs of one stage: they decide how and when, not what is asked."""
 
@@ -103,12 +106,16 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     stage = run.open("distill", config=_what_is_asked(settings), seed=recipe.seed, inputs=inputs)
     if stage.is_done and not settings.retry:
         return stage
-    asked = open_teachers(recipe)
+    is_spread = settings.executor == "ray" or (settings.num_engines or 1) > 1
+    if is_spread and not any(name.partition(":")[0] in ENGINES for name in references):
+        say("distill: no teacher is a local engine, so executor and num_engines are not used.")
+        is_spread = False
+    asked = open_teachers(recipe, load_engines=not is_spread)
     try:
         if settings.retry and not retry(stage, asked, settings.retry) and stage.is_done:
             return stage
         say_what_it_means(recipe, asked)
-        work = _ask_all(recipe, run, stage, asked)
+        work = _ask_all(recipe, run, stage, asked, is_spread)
     finally:
         asked.close()
     if work.is_stopping:
@@ -128,7 +135,7 @@ def _what_is_asked(settings: Distill) -> dict[str, Any]:
     return config | {"teachers": entries}
 
 
-def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked) -> _Work:
+def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked, is_spread: bool) -> _Work:
     settings = recipe.distill
 
     def all_places() -> Iterator[Place]:
@@ -139,6 +146,8 @@ def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked) -> _Work:
     verifier = Verifier(load_grader(own=settings.grader)) if settings.until_correct else None
     if settings.mode == "batch":
         ask_in_batches(recipe, asked, all_places(), total, verifier)
+    if is_spread:
+        ask_on_engines(recipe, asked, all_places(), verifier)
     with meter("distill", total=total, unit="traces") as bar:
         count = student_counter(recipe.train.base)
         work = _Work(asked, stage, count, verifier, bar, total, places_a_question(settings))

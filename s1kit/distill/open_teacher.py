@@ -9,6 +9,7 @@ from collections import Counter
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.recorded import RecordedTeacher
@@ -41,6 +42,15 @@ class OpenTeacher:
     engine: Engine | None = None
     """A local engine that is the teacher."""
     client: Client | None = None
+    local: LocalChat | None = None
+    """A local teacher's way into the journal."""
+
+    @property
+    def chat(self) -> ChatTeacher:
+        """The teacher as a chat model's. Raises TypeError for another kind, which asks in no messages."""
+        if not isinstance(self.teacher, ChatTeacher):
+            raise TypeError(self.settings.teacher)
+        return self.teacher
 
 
 @dataclass
@@ -90,22 +100,22 @@ class Asked:
         return ", ".join(parts + [f"{num} {kind}" for kind, num in odd.most_common(4)])
 
 
-def open_teachers(recipe: Recipe) -> Asked:
+def open_teachers(recipe: Recipe, load_engines: bool = True) -> Asked:
     """The teachers that `distill.teacher` or `distill.teachers` name, on one journal and under one cap.
 
-    Raises InputError for a reference that names none.
+    Without `load_engines` local teachers only read the journal. Raises InputError for a reference that names none.
     """
     asked = Asked()
     try:
         for settings in recipe.distill.each:
-            asked.teachers.append(_open(recipe, settings, asked))
+            asked.teachers.append(_open(recipe, settings, asked, load_engines))
     except BaseException:
         asked.close()
         raise
     return asked
 
 
-def _open(recipe: Recipe, settings: Distill, asked: Asked) -> OpenTeacher:
+def _open(recipe: Recipe, settings: Distill, asked: Asked, load_engines: bool) -> OpenTeacher:
     reference = settings.teacher
     match reference.partition(":"):
         case ("tiny", "", ""):
@@ -121,10 +131,9 @@ def _open(recipe: Recipe, settings: Distill, asked: Asked) -> OpenTeacher:
             from s1kit.engines import load_engine
 
             journal = _journal(recipe, asked)
-            stated = {"format": settings.format} if settings.format else {}
-            engine = load_engine(reference, template=settings.template, **stated)
+            engine = load_engine(reference, **engine_options(settings)) if load_engines else None
             chat = LocalChat(engine, reference, journal, parameters(settings))
-            return OpenTeacher(settings, _teacher(chat, settings), engine=engine)
+            return OpenTeacher(settings, _teacher(chat, settings), engine=engine, local=chat)
         case _ if (own := load_extension(reference, "teacher", "distill.teacher")) is not None:
             return OpenTeacher(settings, own(recipe.model_copy(update={"distill": settings})))
         case _:
@@ -195,6 +204,11 @@ def parameters(settings: Distill) -> Parameters:
         reasoning_effort=settings.reasoning_effort,
         extra=settings.extra,
     )
+
+
+def engine_options(settings: Distill) -> dict[str, Any]:
+    """How a local teacher's engine is loaded."""
+    return {"template": settings.template} | ({"format": settings.format} if settings.format else {})
 
 
 def journal_path(recipe: Recipe) -> Path:

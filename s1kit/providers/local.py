@@ -36,31 +36,40 @@ class _Waiting:
 
 
 class LocalChat:
-    """An engine behind the call that reaches the providers. `model` is its reference, e.g. `hf:models/r1-distill`."""
+    """An engine behind the call that reaches the providers. `model` is its reference, e.g. `hf:models/r1-distill`.
+
+    Without an engine it reads the journal only: somebody else fills it.
+    """
 
     def __init__(
         self,
-        engine: Decoder,
+        engine: Decoder | None,
         model: str,
         journal: Journal,
         parameters: Parameters | None = None,
         *,
         batch_size: int = 64,
     ) -> None:
-        self._engine, self._model, self._journal = engine, model, journal
+        self._engine, self._model, self.journal = engine, model, journal
         self._parameters = parameters or Parameters()
         self._batch_size = batch_size
         self._waiting: list[_Waiting] = []
         self._worker: asyncio.Task[None] | None = None
+
+    def request(self, messages: Sequence[Message], draw: int = 0) -> ChatRequest:
+        """The request whose key the reply has in the journal."""
+        return ChatRequest("local", self._model, tuple(messages), self._parameters, draw)
 
     async def chat(
         self, messages: Sequence[Message], *, draw: int = 0, tools: Sequence[Mapping[str, Any]] = ()
     ) -> Reply:
         if tools:
             raise InputError("a local engine takes no tools", where="tools", fix="Ask a server: s1kit serve has them.")
-        request = ChatRequest("local", self._model, tuple(messages), self._parameters, draw)
-        if (entry := self._journal.get(request.key)) is not None:
+        request = self.request(messages, draw)
+        if (entry := self.journal.get(request.key)) is not None:
             return read_local(entry.reply)
+        if self._engine is None:
+            raise Problem("server", "the engine gave no generation for this question")
         waiting = _Waiting(request, asyncio.get_running_loop().create_future())
         self._waiting.append(waiting)
         if self._worker is None or self._worker.done():
@@ -80,38 +89,40 @@ class LocalChat:
                         waiting.done.set_exception(error)
 
     async def _answer(self, batch: Sequence[_Waiting]) -> None:
-        requests = [_engine_request(w.request, number, self._engine) for number, w in enumerate(batch)]
-        for generation in await asyncio.to_thread(self._decode, requests):
+        assert self._engine is not None
+        requests = [engine_request(w.request, number, self._engine) for number, w in enumerate(batch)]
+        for generation in await asyncio.to_thread(list, self._engine.generate(requests)):
             await self._keep(batch[generation.repeat], generation)
         for waiting in batch:
             if not waiting.done.done():
                 waiting.done.set_exception(Problem("server", "the engine gave no generation for this question"))
 
-    def _decode(self, requests: list[Request]) -> list[Generation]:
-        return list(self._engine.generate(requests))
-
     async def _keep(self, waiting: _Waiting, generation: Generation) -> None:
-        body = _body(generation)
-        reply = read_local(body)
-        entry = Entry.model_construct(
-            key=waiting.request.key,
-            provider="local",
-            model=self._model,
-            via="local",
-            created="",
-            finish_reason=reply.finish_reason,
-            input_tokens=0,
-            output_tokens=reply.usage.output_tokens,
-            cost_usd=0.0,
-            request=waiting.request.content,
-            reply=body,
-        )
-        await self._journal.commit(entry)
+        body = body_of(generation)
+        await self.journal.commit(entry_of(waiting.request, body))
         if not waiting.done.done():  # whoever asked may be gone
-            waiting.done.set_result(reply)
+            waiting.done.set_result(read_local(body))
 
 
-def _engine_request(request: ChatRequest, number: int, engine: Decoder) -> Request:
+def entry_of(request: ChatRequest, body: dict[str, Any]) -> Entry:
+    """A reply as a row of the journal."""
+    reply = read_local(body)
+    return Entry.model_construct(
+        key=request.key,
+        provider="local",
+        model=request.model,
+        via="local",
+        created="",
+        finish_reason=reply.finish_reason,
+        input_tokens=0,
+        output_tokens=reply.usage.output_tokens,
+        cost_usd=0.0,
+        request=request.content,
+        reply=body,
+    )
+
+
+def engine_request(request: ChatRequest, number: int, engine: Decoder) -> Request:
     """What the parameters leave open is the model's own: its sampling, and as much output as its context holds."""
     p = request.parameters
     if p.extra or p.reasoning_effort:
@@ -146,7 +157,8 @@ def _engine_request(request: ChatRequest, number: int, engine: Decoder) -> Reque
     )
 
 
-def _body(generation: Generation) -> dict[str, Any]:
+def body_of(generation: Generation) -> dict[str, Any]:
+    """A generation as the journal keeps it."""
     finish: FinishReason = "stop"
     if generation.ending == "failed":
         finish = "failed"

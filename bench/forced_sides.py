@@ -97,7 +97,7 @@ class TransformersSide:
     def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
         contexts = [list(p) for p in prompts]
         longest = max(len(c) + n for c, n in zip(contexts, lengths, strict=True))
-        found = self._run(self.forcing.decoder(longest, len(contexts)), contexts, lengths, frozenset(), request)
+        found = self._run(self.forcing.running_batch(longest, len(contexts)), contexts, lengths, frozenset(), request)
         return [self.forcing.tokens.decode(ids) for ids in found]
 
     def by_generate(self, prompts: Sequence[Sequence[int]], length: int, request: Request) -> list[str]:
@@ -124,7 +124,7 @@ class TransformersSide:
         self, contexts: Sequence[Ids], most: Sequence[int], stops: frozenset[int], request: Request
     ) -> list[Ids]:
         # The memory of the first round serves all others.
-        self._decoder = self._decoder or self.forcing.decoder(self.forcing.context_tokens, len(contexts))
+        self._decoder = self._decoder or self.forcing.running_batch(self.forcing.context_tokens, len(contexts))
         return self._run(self._decoder, contexts, most, stops, request)
 
     def _run(

@@ -52,7 +52,7 @@ def main(num: int) -> None:
         Request("a" * random.randint(1, 70), budget=ThinkingBudget(512), answer_tokens=256, repeat=i)
         for i in range(num)
     ]
-    batch = engine.decoder()
+    batch = engine.running_batch()
     before, started = peak_mib(), time.process_time()
     for request in requests:
         batch.admit(engine.plan(request), is_streamed=True)

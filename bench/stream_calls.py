@@ -50,7 +50,7 @@ def driver_step(is_streamed: bool) -> Callable[[], object]:
 def engine_step(is_streamed: bool) -> Callable[[], object]:
     """What the scripted engine's batch does for a token, sampling included."""
     engine = ScriptedEngine({"one": [Step("one " * 4 * NUM_TOKENS, "1")]}, context_tokens=8 * NUM_TOKENS)
-    batch = engine.decoder()
+    batch = engine.running_batch()
     request = Request(question="one", budget=ThinkingBudget(2 * NUM_TOKENS), loop_guard=False)
     batch.admit(engine.plan(request), is_streamed=is_streamed)
     return batch.step

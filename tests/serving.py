@@ -139,7 +139,7 @@ class ScriptedServing(scripted.ScriptedEngine):
         # Also for formats without thinking, which the engine itself has no use for.
         self.tokens = TokenFormat(self.format, scripted.WordTokenizer())
 
-    def decoder(self) -> ScriptedBatch:
+    def running_batch(self) -> ScriptedBatch:
         return self.batch
 
 

@@ -46,3 +46,16 @@ def test_a_docstring_says_what_a_thing_is() -> None:
             if isinstance(text, str) and text.startswith(("Of ", "Those ")):
                 wrong.append(f"{path.relative_to(PACKAGE)}:{node.lineno} {text.splitlines()[0]}")
     assert not wrong
+
+
+SAME_THING = frozenset({"BudgetForcing"})
+"""Classes of one meaning that two libraries need: the logits processor of transformers and of vLLM."""
+
+
+def test_a_public_class_name_has_one_meaning() -> None:
+    places: dict[str, list[str]] = {}
+    for path in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                places.setdefault(node.name, []).append(f"{path.relative_to(PACKAGE)}:{node.lineno}")
+    assert {name: found for name, found in places.items() if len(found) > 1 and name not in SAME_THING} == {}

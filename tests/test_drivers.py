@@ -462,7 +462,7 @@ def test_streaming_a_quiet_token_adds_four_calls_to_what_an_engine_does_for_it_a
     calls = []
     for is_streamed in (False, True):
         engine, plan = scripted(300)
-        batch = engine.decoder()
+        batch = engine.running_batch()
         batch.admit(plan, is_streamed)
         for _ in range(20):
             batch.step()
@@ -482,7 +482,7 @@ def test_the_scripted_engine_does_no_more_for_a_word_after_a_hundred_waits_than_
     for num_steps in (10, 100):
         engine, plan = scripted(4, num_steps)
         found: list[Generation] = []
-        batch = engine.decoder()
+        batch = engine.running_batch()
         batch.admit(plan)
 
         def run(batch: ScriptedBatch = batch, found: list[Generation] = found) -> None:

@@ -106,7 +106,7 @@ def test_without_thinking_the_answer_is_that_of_the_first_step() -> None:
 
 @pytest.mark.parametrize("max_batch", [1, 3])
 def test_no_more_decode_together_than_may(max_batch: int) -> None:
-    batch = ScriptedEngine({"1+1?": STEPS}, max_batch=max_batch).decoder()
+    batch = ScriptedEngine({"1+1?": STEPS}, max_batch=max_batch).running_batch()
     engine = batch.engine
     for _ in range(4):
         batch.admit(engine.plan(Request("1+1?")), is_streamed=True)
@@ -158,8 +158,8 @@ def test_ask_marks_what_was_forced(tmp_path: Path, capsys: pytest.CaptureFixture
 
 def test_a_caller_that_stops_listening_leaves_nothing_running(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = ScriptedEngine(restless)
-    batch = engine.decoder()
-    monkeypatch.setattr(engine, "decoder", lambda: batch)
+    batch = engine.running_batch()
+    monkeypatch.setattr(engine, "running_batch", lambda: batch)
     running = engine.generate(random_requests(20))
     next(running)
     assert not batch.is_idle

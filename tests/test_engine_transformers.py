@@ -337,15 +337,15 @@ def test_a_cancelled_request_leaves_the_others_as_they_were(engine: Any) -> None
         Request(question=str(i), budget=ThinkingBudget(20), answer_tokens=8, loop_guard=False) for i in range(5)
     ]
     expected = {g.question_id: g for g in engine.generate(requests)}
-    decoder = engine.decoder()
-    tickets = [decoder.admit(engine.plan(r)) for r in requests[:4]]
+    batch = engine.running_batch()
+    tickets = [batch.admit(engine.plan(r)) for r in requests[:4]]
     for _ in range(2):
-        assert decoder.step() == []
-    decoder.cancel(tickets[1])
-    late = decoder.admit(engine.plan(requests[4]))
+        assert batch.step() == []
+    batch.cancel(tickets[1])
+    late = batch.admit(engine.plan(requests[4]))
     found = {}
-    while not decoder.is_idle:
-        found.update({e.ticket: e.generation for e in decoder.step()})
+    while not batch.is_idle:
+        found.update({e.ticket: e.generation for e in batch.step()})
     assert set(found) == {tickets[0], tickets[2], tickets[3], late}
     for ticket, generation in found.items():
         request = requests[4] if ticket == late else requests[tickets.index(ticket)]
@@ -379,12 +379,12 @@ def test_memory_is_reckoned_by_what_requests_ask_for_and_not_by_whole_contexts(e
     short = engine.plan(Request(question="?", budget=ThinkingBudget(8), answer_tokens=16))
     assert long.total_tokens == engine.context_tokens > 8 * short.total_tokens
     tight = replace(engine, memory_bytes=2 * engine.context_tokens * 2 * 2 * 2 * 8 * 4)  # two whole contexts
-    batch = tight.decoder()
+    batch = tight.running_batch()
     for _ in range(40):
         batch.admit(short, is_streamed=True)
     batch.step()
     assert len(batch._active) > 8
-    other = tight.decoder()
+    other = tight.running_batch()
     for _ in range(5):
         other.admit(long)
     other.step()
@@ -402,7 +402,7 @@ def test_a_prefill_of_many_lengths_makes_logits_for_each_rows_end_alone(engine: 
     head = engine.model.get_output_embeddings()
     hook = head.register_forward_hook(lambda module, given, out: seen.append(tuple(out.shape[:2])))
     try:
-        batch = engine.decoder()
+        batch = engine.running_batch()
         for i in range(6):
             batch.admit(engine.plan(Request(question="a" * (1 + 7 * i), budget=ThinkingBudget(9), answer_tokens=16)))
         batch.step()

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from s1kit.errors import InputError, WorkFailed
-from s1kit.journal import Entry, Job, Journal, is_journal, request_key
+from s1kit.journal import BatchJob, Entry, Journal, is_journal, request_key
 
 
 def entry(text: str, **fields: object) -> Entry:
@@ -149,9 +149,9 @@ def test_a_journal_is_shown_merged_and_exported_from_the_command_line(
 
 def test_batch_jobs_are_remembered_until_they_are_collected(tmp_path: Path) -> None:
     with Journal(tmp_path / "j.sqlite") as journal:
-        journal.put_job(Job(id="batch_1", provider="p", model="m", keys=("a", "b")))
+        journal.put_job(BatchJob(id="batch_1", provider="p", model="m", keys=("a", "b")))
         assert [job.keys for job in journal.jobs("p", "m")] == [("a", "b")]
-        journal.put_job(Job(id="batch_1", provider="p", model="m", keys=("a", "b"), state="collected"))
+        journal.put_job(BatchJob(id="batch_1", provider="p", model="m", keys=("a", "b"), state="collected"))
         assert journal.jobs("p", "m", state="open") == []
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from s1kit.providers.chat import Reply, Wire
+from s1kit.providers.chat import Reply, WireFormat
 from s1kit.providers.classify import kind_of_status, parse_body, problem_in, retry_after
 from s1kit.providers.wires.anthropic import AnthropicWire
 from s1kit.providers.wires.gemini import GeminiWire
@@ -17,7 +17,7 @@ from s1kit.providers.wires.openai import OpenAIWire
 from s1kit.providers.wires.reading import output_limit, read_reply
 from s1kit.providers.wires.responses import ResponsesWire
 
-WIRES: dict[str, Wire] = {
+WIRES: dict[str, WireFormat] = {
     "openai": OpenAIWire("compatible"),
     "responses": ResponsesWire(),
     "gemini": GeminiWire(),

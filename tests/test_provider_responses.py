@@ -18,7 +18,7 @@ from s1kit.providers.money import price_of
 from s1kit.providers.terms import terms_of
 from s1kit.providers.wires.reading import is_hidden, read_reply
 from s1kit.providers.wires.responses import ResponsesWire
-from s1kit.providers.wires.streams import EventStream
+from s1kit.providers.wires.streams import EventParser
 from tests.fixtures_providers import url_of
 from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, fail_first, response, thinking_of
 from tests.servers.provider_streams import response_events
@@ -195,7 +195,7 @@ def test_an_organisation_that_may_see_no_summaries_is_told_so(server: ProviderSe
 
 
 def assembled(data: bytes) -> dict[str, Any]:
-    stream = EventStream(WIRE.assembler())
+    stream = EventParser(WIRE.assembler())
     stream.feed(data)
     stream.end()
     body = parse_body(json.dumps(stream.assembler.body()).encode())
@@ -214,7 +214,7 @@ def test_a_stream_cut_anywhere_reads_as_a_part_of_the_whole() -> None:
     whole = read_reply(WIRE, body)
     lengths = []
     for num in range(1, len(events)):
-        stream = EventStream(WIRE.assembler())
+        stream = EventParser(WIRE.assembler())
         stream.feed(b"".join(events[:num]))
         stream.end()
         assert not stream.assembler.is_whole

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from s1kit.journal import Journal
-from s1kit.providers.chat import Parameters, Problem, Reply, Wire
+from s1kit.providers.chat import Parameters, Problem, Reply, WireFormat
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.wires.reading import read_reply
-from s1kit.providers.wires.streams import EventStream
+from s1kit.providers.wires.streams import EventParser
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import Fault, ProviderServer, answer_of, chat_completion, fail_first, thinking_of
 from tests.servers.provider_streams import chat_events
@@ -132,8 +132,8 @@ def test_a_reply_longer_in_coming_than_a_gateway_s_patience_comes_whole(
 # ---- the parser ------------------------------------------------------------------------------------------------------
 
 
-def assembled(wire: Wire, data: bytes, cuts: list[int]) -> Reply:
-    stream = EventStream(wire.assembler())
+def assembled(wire: WireFormat, data: bytes, cuts: list[int]) -> Reply:
+    stream = EventParser(wire.assembler())
     for start, end in zip([0, *cuts], [*cuts, len(data)], strict=True):
         stream.feed(data[start:end])
     stream.end()

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from s1kit.journal import Journal
-from s1kit.providers.batch.driver import Outcome, ask_batch, batch_wire
+from s1kit.providers.batch.driver import BatchOutcome, ask_batch, batch_wire
 from s1kit.providers.chat import Parameters, Stopped
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.spend_cap import CapReached
@@ -28,8 +28,8 @@ def client_of(server: ProviderServer, journal: Journal, provider: str, **options
     return open_client(MODELS[provider], journal, base_url=url_of(server, provider), **options)
 
 
-def run(client: Client, questions: list[str] = QUESTIONS) -> Outcome:
-    async def work() -> Outcome:
+def run(client: Client, questions: list[str] = QUESTIONS) -> BatchOutcome:
+    async def work() -> BatchOutcome:
         async with client:
             requests = [client.request([{"role": "user", "content": q}]) for q in questions]
             return await ask_batch(client, requests, poll_seconds=0.02)

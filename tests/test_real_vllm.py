@@ -80,7 +80,7 @@ def test_a_request_may_fill_the_whole_context(folder: Path) -> None:
     # With room to spare, too, no pass follows the last token that a request may have.
     passes = []
     for seed in range(20):
-        batch = engine.decoder()
+        batch = engine.running_batch()
         batch.admit(engine.plan(replace(request, answer_tokens=1, seed=seed)))
         steps = [batch.step()]
         while not batch.is_idle:

@@ -34,9 +34,9 @@ except ImportError:
         SWAP = auto()
 
 
+from s1kit.engines.vllm.configuration import NAME  # noqa: E402
 from s1kit.engines.vllm.fields import read_fields  # noqa: E402
 from s1kit.engines.vllm.plugin import BudgetForcing  # noqa: E402
-from s1kit.engines.vllm.setting import NAME  # noqa: E402
 
 CONTEXT = 512
 

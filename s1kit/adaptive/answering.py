@@ -20,7 +20,7 @@ from s1kit.records import Generation
 
 
 @dataclass
-class Asked:
+class ProbedRequest:
     """One question on its way."""
 
     request: Request
@@ -65,7 +65,7 @@ def answer_adaptively(
     `on_round` is told how many questions are still thinking, and up to which point. Raises InputError on a minimum
     above the rule's largest budget, and for an engine that cannot take thinking back as token ids.
     """
-    for asked in _rounds(engine, [Asked(request) for request in requests], rule, on_round):
+    for asked in _rounds(engine, [ProbedRequest(request) for request in requests], rule, on_round):
         generation, num = asked.probes[-1], len(asked.probes)
         note = f"auto: {num} {'probe' if num == 1 else 'probes'}, {asked.probe_tokens} answer tokens in earlier ones"
         if generation.ending == "cut_off" and generation.thinking_tokens < rule.max_tokens:
@@ -73,18 +73,18 @@ def answer_adaptively(
         yield generation.model_copy(update={"note": f"{generation.note}; {note}".removeprefix("; ")})
 
 
-def probe_all(engine: Engine, requests: Sequence[Request], rule: ExitRule) -> list[Asked]:
+def probe_all(engine: Engine, requests: Sequence[Request], rule: ExitRule) -> list[ProbedRequest]:
     """Every probe of every request, none left early: what a calibration learns from."""
-    return _rounds(engine, [Asked(request) for request in requests], rule, None, leaves=False)
+    return _rounds(engine, [ProbedRequest(request) for request in requests], rule, None, leaves=False)
 
 
 def _rounds(
     engine: Engine,
-    asked: list[Asked],
+    asked: list[ProbedRequest],
     rule: ExitRule,
     on_round: Callable[[int, int], None] | None,
     leaves: bool = True,
-) -> list[Asked]:
+) -> list[ProbedRequest]:
     minimum = max((a.request.budget.min_tokens for a in asked if a.request.budget is not None), default=0)
     if minimum > rule.max_tokens:
         raise InputError(
@@ -110,7 +110,7 @@ def _rounds(
     return asked
 
 
-def _request(asked: Asked, point: int, number: int, name: str) -> Request:
+def _request(asked: ProbedRequest, point: int, number: int, name: str) -> Request:
     request = asked.request
     own = request.budget or ThinkingBudget(point)
     budget = ThinkingBudget(min(own.max_tokens, point), own.min_tokens, own.num_waits)
@@ -123,7 +123,7 @@ def _request(asked: Asked, point: int, number: int, name: str) -> Request:
     return replace(request, budget=budget, prefix=prefix, seed=seed, question_id=name)
 
 
-def _goes_on(asked: Asked, rule: ExitRule, leaves: bool) -> bool:
+def _goes_on(asked: ProbedRequest, rule: ExitRule, leaves: bool) -> bool:
     last, own = asked.probes[-1], asked.request.budget
     if last.ending != "cut_off" or (own is not None and last.thinking_tokens >= own.max_tokens):
         return False

@@ -36,7 +36,7 @@ class Probed:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class TriedRule:
     """What one rule would have done with the labelled questions."""
 
     stable: int
@@ -57,7 +57,7 @@ def labels_needed(max_loss: float, confidence: float) -> int:
     return ceil(log(1 - confidence) / log(1 - max_loss))
 
 
-def candidates(questions: Sequence[Probed], max_loss: float) -> list[Candidate]:
+def candidates(questions: Sequence[Probed], max_loss: float) -> list[TriedRule]:
     """Every candidate, in the order in which they are tested."""
     found = []
     for stable in STABLE:
@@ -69,13 +69,13 @@ def candidates(questions: Sequence[Probed], max_loss: float) -> list[Candidate]:
             gains += early and not full
             tokens += int(at.tokens)
         p_value = binomial_at_most(losses, len(questions), max_loss)
-        found.append(Candidate(stable, losses, gains, tokens / len(questions), p_value))
+        found.append(TriedRule(stable, losses, gains, tokens / len(questions), p_value))
     return found
 
 
 def calibrate(
     questions: Sequence[Probed], every: int, max_tokens: int, max_loss: float, confidence: float
-) -> tuple[ExitRule, list[Candidate]]:
+) -> tuple[ExitRule, list[TriedRule]]:
     """The boldest rule that passes, and all candidates; full thinking where none does.
 
     Raises InputError where there are too few questions for the promise, with the number needed.
@@ -92,7 +92,7 @@ def calibrate(
             fix=f"Give {needed} or more, or ask for less.",
         )
     tested = candidates(questions, max_loss)
-    chosen: Candidate | None = None
+    chosen: TriedRule | None = None
     for candidate in tested:
         if candidate.p_value > 1 - confidence:
             break

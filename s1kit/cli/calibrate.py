@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from s1kit.adaptive.answering import Asked, answer_of, probe_all
+from s1kit.adaptive.answering import ProbedRequest, answer_of, probe_all
 from s1kit.adaptive.calibration import Probed, calibrate, labels_needed
 from s1kit.adaptive.rule import FILE, ExitRule
 from s1kit.engines import load_engine
@@ -70,7 +70,7 @@ def _probe(given: argparse.Namespace, questions: list[Question]) -> list[Probed]
     return [_probed(one, by_id, grader) for one in asked]
 
 
-def _probed(asked: Asked, by_id: dict[str, Question], grader: object) -> Probed:
+def _probed(asked: ProbedRequest, by_id: dict[str, Question], grader: object) -> Probed:
     graded = grade(asked.probes, by_id, grader)  # type: ignore[arg-type]
     answers = [answer_of(probe) for probe in asked.probes]
     names = iter(group_equal([a for a in answers if a]))

@@ -6,11 +6,11 @@ import asyncio
 from collections.abc import Iterable, Sequence
 
 from s1kit.distill.chat_teacher import ChatTeacher
-from s1kit.distill.drawing import Place, Verifier, draw, is_settled
-from s1kit.distill.open_teacher import Asked, OpenTeacher
+from s1kit.distill.drawing import Assignment, Verifier, draw, is_settled
+from s1kit.distill.open_teacher import OpenTeacher, OpenTeachers
 from s1kit.errors import InputError
 from s1kit.progress import Meter, meter, say
-from s1kit.providers.batch.driver import Outcome, ask_batch
+from s1kit.providers.batch.driver import BatchOutcome, ask_batch
 from s1kit.providers.chat import Problem
 from s1kit.providers.client import Client
 from s1kit.providers.sync import run_async
@@ -18,7 +18,7 @@ from s1kit.recipe import Recipe
 
 
 def ask_in_batches(
-    recipe: Recipe, asked: Asked, places: Iterable[Place], total: int, verifier: Verifier | None
+    recipe: Recipe, asked: OpenTeachers, places: Iterable[Assignment], total: int, verifier: Verifier | None
 ) -> None:
     """Ask all places through the providers' batch APIs. From then on the clients only read the journal.
 
@@ -31,7 +31,7 @@ def ask_in_batches(
     while left:
         groups = [[place for place in left if place.teacher == number] for number in range(len(teachers))]
 
-        async def run(groups: list[list[Place]] = groups) -> None:
+        async def run(groups: list[list[Assignment]] = groups) -> None:
             async with asked:
                 await asyncio.gather(
                     *(_ask(recipe, *each, group, bar) for each, group in zip(teachers, groups, strict=True) if group)
@@ -51,10 +51,10 @@ def _askable(each: OpenTeacher) -> tuple[Client, ChatTeacher]:
     return each.client, each.teacher
 
 
-async def _ask(recipe: Recipe, client: Client, teacher: ChatTeacher, places: Sequence[Place], bar: Meter) -> None:
+async def _ask(recipe: Recipe, client: Client, teacher: ChatTeacher, places: Sequence[Assignment], bar: Meter) -> None:
     requests = [teacher.request(client, place.question, place.draws[0]) for place in places]
     bar.advance(len(client.journal.known([request.key for request in requests])))
-    outcome: Outcome = await ask_batch(
+    outcome: BatchOutcome = await ask_batch(
         client,
         requests,
         poll_seconds=recipe.distill.poll_seconds,
@@ -65,15 +65,15 @@ async def _ask(recipe: Recipe, client: Client, teacher: ChatTeacher, places: Seq
         say(f"distill: {num} requests have no reply: {reason}")
 
 
-async def still_open(asked: Asked, places: Sequence[Place], verifier: Verifier) -> list[Place]:
+async def still_open(asked: OpenTeachers, places: Sequence[Assignment], verifier: Verifier) -> list[Assignment]:
     """The places whose next draw is to be asked for, beginning with it."""
     left = []
     for place in places:
-        first = Place(place.question, place.teacher, place.draws[:1])
+        first = Assignment(place.question, place.teacher, place.draws[:1])
         try:
             (trace,) = await draw(first, asked.teachers[place.teacher], verifier)
         except Problem:
             continue  # it is named at the end
         if not is_settled(trace) and len(place.draws) > 1:
-            left.append(Place(place.question, place.teacher, place.draws[1:]))
+            left.append(Assignment(place.question, place.teacher, place.draws[1:]))
     return left

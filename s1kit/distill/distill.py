@@ -21,9 +21,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from s1kit.distill.batched import ask_in_batches
-from s1kit.distill.drawing import Place, Verifier, draw, places, places_a_question
+from s1kit.distill.drawing import Assignment, Verifier, draw, places, places_a_question
 from s1kit.distill.on_engines import ask_on_engines
-from s1kit.distill.open_teacher import ENGINES, Asked, open_teachers, say_what_it_means
+from s1kit.distill.open_teacher import ENGINES, OpenTeachers, open_teachers, say_what_it_means
 from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.distill.unusable import refuse_many_unusable, retry
 from s1kit.errors import WorkFailed
@@ -79,7 +79,7 @@ class _Block:
 class _Work:
     """One pass over the questions."""
 
-    asked: Asked
+    asked: OpenTeachers
     stage: Stage
     count: Count | None
     verifier: Verifier | None
@@ -87,7 +87,7 @@ class _Work:
     total: int
     places_a_question: int
     num_done: int = 0
-    failures: list[tuple[Place, str]] = field(default_factory=list)
+    failures: list[tuple[Assignment, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
     is_stopping: bool = False
     stopped_by: Stopped | None = None
@@ -135,10 +135,10 @@ def _what_is_asked(settings: Distill) -> dict[str, Any]:
     return config | {"teachers": entries}
 
 
-def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked, is_spread: bool) -> _Work:
+def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: OpenTeachers, is_spread: bool) -> _Work:
     settings = recipe.distill
 
-    def all_places() -> Iterator[Place]:
+    def all_places() -> Iterator[Assignment]:
         return places(run.rows("collect", "questions", Question), settings)
 
     num_questions = sum(pq.read_metadata(path).num_rows for path in run.shards("collect", "questions"))
@@ -156,7 +156,7 @@ def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: Asked, is_spread: bo
     return work
 
 
-async def _run(work: _Work, places: Iterator[Place], concurrency: int) -> None:
+async def _run(work: _Work, places: Iterator[Assignment], concurrency: int) -> None:
     """Workers draw places from one iterator; a block that is settled becomes a shard."""
     pending = _open_blocks(work, places)
     tasks: list[asyncio.Task[None]] = []
@@ -169,7 +169,7 @@ async def _run(work: _Work, places: Iterator[Place], concurrency: int) -> None:
                     raise
 
 
-def _open_blocks(work: _Work, places: Iterator[Place]) -> Iterator[tuple[_Block, int, Place]]:
+def _open_blocks(work: _Work, places: Iterator[Assignment]) -> Iterator[tuple[_Block, int, Assignment]]:
     """The places still to ask, with their blocks, each of whole questions. A block whose shard is there is done."""
     size = max(1, BLOCK // work.places_a_question) * work.places_a_question
     number = 0
@@ -185,7 +185,7 @@ def _open_blocks(work: _Work, places: Iterator[Place]) -> Iterator[tuple[_Block,
         number += 1
 
 
-async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Place]]) -> None:
+async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Assignment]]) -> None:
     for block, index, place in pending:
         try:
             block.traces[index] = await draw(place, work.asked.teachers[place.teacher], work.verifier)

@@ -13,7 +13,7 @@ from s1kit.records import Question, Trace, Verdict
 
 
 @dataclass(frozen=True)
-class Place:
+class Assignment:
     """A question for one teacher, and the draws to ask for in turn."""
 
     question: Question
@@ -22,14 +22,14 @@ class Place:
     draws: range
 
 
-def places(questions: Iterable[Question], settings: Distill) -> Iterator[Place]:
+def places(questions: Iterable[Question], settings: Distill) -> Iterator[Assignment]:
     """All that is to be asked: question by question, teacher by teacher, draw by draw."""
     for question in questions:
         for teacher in range(len(settings.each)):
             if settings.until_correct:
-                yield Place(question, teacher, range(settings.until_correct))
+                yield Assignment(question, teacher, range(settings.until_correct))
             else:
-                yield from (Place(question, teacher, range(d, d + 1)) for d in range(settings.num_traces))
+                yield from (Assignment(question, teacher, range(d, d + 1)) for d in range(settings.num_traces))
 
 
 def places_a_question(settings: Distill) -> int:
@@ -71,7 +71,7 @@ class Verifier:
                     settled.set_result(judgement.verdict)
 
 
-async def draw(place: Place, teacher: OpenTeacher, verifier: Verifier | None) -> list[Trace]:
+async def draw(place: Assignment, teacher: OpenTeacher, verifier: Verifier | None) -> list[Trace]:
     """The place's traces in order of their draws; with a verifier each is judged, and the last is the first right one.
 
     The replies come from the journal where they are there, and the verifier says the same again, so a repeated run

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from random import Random
 
 from s1kit.distill.chat_teacher import ChatTeacher
-from s1kit.distill.drawing import Place, Verifier, draw, places
+from s1kit.distill.drawing import Assignment, Verifier, draw, places
 from s1kit.distill.open_teacher import OpenTeacher, open_teachers
 from s1kit.grade import load_grader
 from s1kit.providers.catalog import find_model, first_url
@@ -36,7 +36,7 @@ _T = (
 )  # fmt: skip
 
 
-class Estimate(Record):
+class DistillEstimate(Record):
     """What is still to be bought, with the intervals in which it lies 95 times of 100."""
 
     teacher: str
@@ -124,13 +124,13 @@ def _estimate_one(config: Distill, num_questions: int | None) -> list[str]:
     return lines
 
 
-def probe_cost(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> Estimate:
+def probe_cost(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> DistillEstimate:
     """The estimate of a recipe with one teacher; see `probe_costs`."""
     (estimate,) = probe_costs(recipe, run, num_probes)
     return estimate
 
 
-def probe_costs(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> list[Estimate]:
+def probe_costs(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> list[DistillEstimate]:
     """Ask each teacher a seeded sample of the questions and extrapolate. Needs `collect` to have finished.
 
     A teacher that costs nothing is not asked. The probes count against `max_cost_usd`. Raises InputError as `distill`
@@ -150,8 +150,8 @@ def probe_costs(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> list[
 
 
 def _probe(
-    recipe: Recipe, each: OpenTeacher, there: list[Place], verifier: Verifier | None, num_probes: int
-) -> Estimate:
+    recipe: Recipe, each: OpenTeacher, there: list[Assignment], verifier: Verifier | None, num_probes: int
+) -> DistillEstimate:
     """A place, all its draws together, is what is sampled and extrapolated."""
     if each.client is None or not isinstance(each.teacher, ChatTeacher):
         return _nothing(each, len(there), 0, "it costs nothing but time")
@@ -190,7 +190,7 @@ def _probe(
         mean = sum(map(len, replies)) / len(replies)
         right = sum(drawn[-1].verdict == "correct" for drawn in replies)
         notes.append(f"{mean:.2f} draws on average; {right} of {len(replies)} ended correct.")
-    return Estimate(
+    return DistillEstimate(
         teacher=each.settings.teacher,
         terms=terms_of(each.settings.teacher).terms,
         num_requests=len(there),
@@ -238,8 +238,8 @@ def total_interval(probed: Sequence[float], num_left: int) -> tuple[float, float
     return mean * num_left, max(0.0, low) * num_left, high * num_left
 
 
-def _nothing(each: OpenTeacher, total: int, known: int, note: str) -> Estimate:
-    return Estimate(
+def _nothing(each: OpenTeacher, total: int, known: int, note: str) -> DistillEstimate:
+    return DistillEstimate(
         teacher=each.settings.teacher,
         terms=terms_of(each.settings.teacher).terms,
         num_requests=total,

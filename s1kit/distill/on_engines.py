@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from s1kit.distill.batched import still_open
-from s1kit.distill.drawing import Place, Verifier
-from s1kit.distill.open_teacher import Asked, engine_options
+from s1kit.distill.drawing import Assignment, Verifier
+from s1kit.distill.open_teacher import OpenTeachers, engine_options
 from s1kit.executors import executor_of
 from s1kit.executors.chats import SHARD, Chatting, fill_journal
 from s1kit.progress import meter
@@ -14,7 +14,9 @@ from s1kit.providers.sync import run_async
 from s1kit.recipe import Recipe
 
 
-def ask_on_engines(recipe: Recipe, asked: Asked, places: Iterable[Place], verifier: Verifier | None) -> None:
+def ask_on_engines(
+    recipe: Recipe, asked: OpenTeachers, places: Iterable[Assignment], verifier: Verifier | None
+) -> None:
     """Ask the local teachers everything. With a verifier, what is not right yet is asked again in the next round."""
     left = [place for place in places if asked.teachers[place.teacher].local is not None]
     executor = executor_of(recipe.distill)

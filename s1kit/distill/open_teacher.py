@@ -24,7 +24,7 @@ from s1kit.providers.chat import Parameters
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.local import LocalChat
 from s1kit.providers.patience import human
-from s1kit.providers.spend_cap import Purse
+from s1kit.providers.spend_cap import SpendAccount
 from s1kit.providers.terms import terms_of
 from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Distill, Recipe
@@ -54,17 +54,17 @@ class OpenTeacher:
 
 
 @dataclass
-class Asked:
+class OpenTeachers:
     """The teachers of a stage, and what it must know about asking them. An async context manager."""
 
     teachers: list[OpenTeacher] = field(default_factory=list)
     journal: Journal | None = None
-    purse: Purse | None = None
+    account: SpendAccount | None = None
     """What all teachers are paid from."""
     _stack: AsyncExitStack = field(default_factory=AsyncExitStack)
     _opened: float = field(default_factory=time.monotonic)
 
-    async def __aenter__(self) -> Asked:
+    async def __aenter__(self) -> OpenTeachers:
         for client in self.clients:
             await self._stack.enter_async_context(client)
         return self
@@ -89,7 +89,7 @@ class Asked:
         tallies = [client.tally for client in self.clients]
         rate = sum(t.paid + t.from_journal for t in tallies) / max(1e-3, time.monotonic() - self._opened)
         is_priced = all(client.price is not None for client in self.clients)
-        spent = 0.0 if self.purse is None else self.purse.spent
+        spent = 0.0 if self.account is None else self.account.spent
         parts = [f"${spent:.4f}" if is_priced else "cost unknown", f"{rate:.1f}/s"]
         if rate > 0:
             parts.append(f"{human(num_to_come / rate)} to go")
@@ -100,12 +100,12 @@ class Asked:
         return ", ".join(parts + [f"{num} {kind}" for kind, num in odd.most_common(4)])
 
 
-def open_teachers(recipe: Recipe, load_engines: bool = True) -> Asked:
+def open_teachers(recipe: Recipe, load_engines: bool = True) -> OpenTeachers:
     """The teachers that `distill.teacher` or `distill.teachers` name, on one journal and under one cap.
 
     Without `load_engines` local teachers only read the journal. Raises InputError for a reference that names none.
     """
-    asked = Asked()
+    asked = OpenTeachers()
     try:
         for settings in recipe.distill.each:
             asked.teachers.append(_open(recipe, settings, asked, load_engines))
@@ -115,7 +115,7 @@ def open_teachers(recipe: Recipe, load_engines: bool = True) -> Asked:
     return asked
 
 
-def _open(recipe: Recipe, settings: Distill, asked: Asked, load_engines: bool) -> OpenTeacher:
+def _open(recipe: Recipe, settings: Distill, asked: OpenTeachers, load_engines: bool) -> OpenTeacher:
     reference = settings.teacher
     match reference.partition(":"):
         case ("tiny", "", ""):
@@ -144,16 +144,16 @@ def _open(recipe: Recipe, settings: Distill, asked: Asked, load_engines: bool) -
             )
 
 
-def _journal(recipe: Recipe, asked: Asked) -> Journal:
+def _journal(recipe: Recipe, asked: OpenTeachers) -> Journal:
     if asked.journal is None:
         asked.journal = Journal(journal_path(recipe))
     return asked.journal
 
 
-def _open_client(recipe: Recipe, settings: Distill, asked: Asked) -> Client:
+def _open_client(recipe: Recipe, settings: Distill, asked: OpenTeachers) -> Client:
     journal = _journal(recipe, asked)
-    if asked.purse is None:
-        asked.purse = Purse(settings.max_cost_usd, journal.ledger, spend_id(recipe.folder))
+    if asked.account is None:
+        asked.account = SpendAccount(settings.max_cost_usd, journal.ledger, spend_id(recipe.folder))
     return open_client(
         settings.teacher,
         journal,
@@ -163,7 +163,7 @@ def _open_client(recipe: Recipe, settings: Distill, asked: Asked) -> Client:
         key_file=settings.key_file,
         price=settings.price,
         prices_path=settings.prices,
-        purse=asked.purse,
+        account=asked.account,
         throttle=ThrottleSettings(
             max_in_flight=settings.concurrency,
             requests_per_minute=settings.requests_per_minute,
@@ -174,7 +174,7 @@ def _open_client(recipe: Recipe, settings: Distill, asked: Asked) -> Client:
     )
 
 
-def say_what_it_means(recipe: Recipe, asked: Asked) -> None:
+def say_what_it_means(recipe: Recipe, asked: OpenTeachers) -> None:
     """Before anything is spent: prices, the cap, and what the output may be used for."""
     cap = recipe.distill.max_cost_usd
     for each in asked.teachers:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from s1kit.distill.chat_teacher import ChatTeacher
-from s1kit.distill.open_teacher import Asked
+from s1kit.distill.open_teacher import OpenTeachers
 from s1kit.errors import InputError, WorkFailed
 from s1kit.progress import say
 from s1kit.providers.wires.reading import is_hidden
@@ -23,7 +23,7 @@ NO_THINKING = "no-thinking"
 """How a whole reply counts whose thinking was paid for and is not in it."""
 
 
-def retry(stage: Stage, asked: Asked, finishes: list[str]) -> int:
+def retry(stage: Stage, asked: OpenTeachers, finishes: list[str]) -> int:
     """Forget the traces that ended so and open the stage again; returns how many are to be asked again.
 
     Their replies stay in the journal under another key: what was paid is kept. Raises InputError for a finish reason
@@ -65,7 +65,7 @@ def retry(stage: Stage, asked: Asked, finishes: list[str]) -> int:
     return num
 
 
-def refuse_many_unusable(stage: Stage, asked: Asked, max_share: float) -> None:
+def refuse_many_unusable(stage: Stage, asked: OpenTeachers, max_share: float) -> None:
     """Raise WorkFailed, naming the file that lists them, when a larger share of the replies cannot be used."""
     path = stage.folder / UNUSABLE_FILE
     path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 The running batches of all engines speak alike, with one object for each request that has news in a step:
 
-    batch = engine.decoder()
+    batch = engine.running_batch()
     ticket = batch.admit(plan, is_streamed=True)
     while not batch.is_idle:
         for event in batch.step():           # one step for every running request; others join and leave in between
@@ -13,7 +13,7 @@ A batch also has `cancel(ticket)` and, for a step that raised, `fail(why)`, whic
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol
 
@@ -21,20 +21,11 @@ from s1kit.engines.grammar import check_grammar
 from s1kit.errors import InputError
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.plan import Plan, make_plan
-from s1kit.forcing.request import Request, Sampling
+from s1kit.forcing.request import Engine, OnSegment, Request, Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
 
-OnSegment = Callable[[int, Segment], None]
-"""Called with the request's position in the iterable and the next run of tokens, as soon as they are there."""
-
-
-class Engine(Protocol):
-    """Decodes requests, each under its own budget."""
-
-    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
-        """Yields one generation a request, as they finish. Raises InputError on a request it cannot honour exactly."""
-        ...
+__all__ = ["BatchEngine", "Engine", "Event", "OnSegment", "PlanningEngine", "RunningBatch", "close_engine", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,13 +108,13 @@ class BatchEngine(PlanningEngine):
     failures: ClassVar[tuple[type[Exception], ...]] = (RuntimeError,)
     """What a step of the batch may raise; it ends the requests under way, not the caller."""
 
-    def decoder(self) -> RunningBatch:
+    def running_batch(self) -> RunningBatch:
         """An empty running batch."""
         raise NotImplementedError
 
     def batch_for(self, plans: Sequence[Plan]) -> RunningBatch:
         """A running batch of the size that these requests need."""
-        return self.decoder()
+        return self.running_batch()
 
     def order(self, plans: Sequence[Plan]) -> Sequence[Plan]:
         """The order in which requests are admitted when nobody watches them decode."""

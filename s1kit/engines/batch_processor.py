@@ -228,9 +228,9 @@ def _drawn(
     """Sampled rows whose random number is below the probability of a stop."""
     near = []
     for index, member in rows:
-        row, heat = values[index], member.row.temperature
+        row, temperature = values[index], member.row.temperature
         # No probability is larger than its ratio to the largest, which spares nearly all rows the whole softmax.
-        most = sum([exp((row[column] - row[-1]) / heat) for column in member.columns])
+        most = sum([exp((row[column] - row[-1]) / temperature) for column in member.columns])
         if member.row.draw(len(member.output)) < most * 1.001:
             near.append((index, member))
     if not near:

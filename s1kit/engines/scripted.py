@@ -104,7 +104,7 @@ class ScriptedEngine(BatchEngine):
         assert isinstance(self.tokens.tokenizer, WordTokenizer)
         return self.tokens.tokenizer
 
-    def decoder(self) -> ScriptedBatch:
+    def running_batch(self) -> ScriptedBatch:
         """A running batch: every request gets one word a step."""
         return ScriptedBatch(self)
 

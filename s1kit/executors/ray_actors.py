@@ -14,7 +14,7 @@ from typing import Any
 
 from s1kit.errors import InputError, S1kitError, WorkFailed
 from s1kit.executors.protocol import OnProgress, Result, Shard, Work, ignore
-from s1kit.executors.ray_cluster import Cluster, connect
+from s1kit.executors.ray_cluster import ActorResources, connect
 
 RETRIES = 3
 """Times that a shard is done again after the process at it died."""
@@ -26,7 +26,7 @@ class RayExecutor:
     def __init__(
         self, address: str = "", num_engines: int | None = None, cards_per_engine: float | None = None
     ) -> None:
-        self._cluster: Cluster = connect(address, num_engines, cards_per_engine)
+        self._cluster: ActorResources = connect(address, num_engines, cards_per_engine)
         self.num_workers = self._cluster.num_engines
 
     def run(

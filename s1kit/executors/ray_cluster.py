@@ -18,7 +18,7 @@ OBJECT_STORE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
-class Cluster:
+class ActorResources:
     """What a run takes of a cluster."""
 
     num_engines: int
@@ -26,7 +26,7 @@ class Cluster:
     """Cards (GPUs) of one engine; 0 where the cluster has none."""
 
 
-def connect(address: str, num_engines: int | None, cards_per_engine: float | None) -> Cluster:
+def connect(address: str, num_engines: int | None, cards_per_engine: float | None) -> ActorResources:
     """Join the cluster at `address`, and take room for the engines.
 
     `address` is `host:port` of the head, `ray://host:port` of its client server, `auto` for the one that this machine
@@ -66,7 +66,7 @@ _joined: list[str] = []
 """The address of the cluster that `connect` joined."""
 
 
-def room(nodes: list[dict[str, Any]], num_engines: int | None, cards_per_engine: float | None) -> Cluster:
+def room(nodes: list[dict[str, Any]], num_engines: int | None, cards_per_engine: float | None) -> ActorResources:
     """The engines that fit on nodes as `ray.nodes` lists them. Raises InputError where those asked for do not.
 
     An engine lies on one node: its cards are of one machine.
@@ -89,7 +89,7 @@ def room(nodes: list[dict[str, Any]], num_engines: int | None, cards_per_engine:
             where="num_engines, cards_per_engine",
             fix=f"Ask for {most} or fewer, or for fewer cards each." if most else "Ask for fewer cards each.",
         )
-    return Cluster(wanted, asked)
+    return ActorResources(wanted, asked)
 
 
 def _fitting(resources: dict[str, float], cards: float) -> int:

@@ -1,14 +1,14 @@
-"""What is asked of an engine, for one question."""
+"""What is asked of an engine, for one question, and what an engine is to those who ask."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from typing import Any, Literal, Protocol, Self
 
 from s1kit.errors import InputError
 from s1kit.forcing.budget import ThinkingBudget
-from s1kit.records import Segment, Setting, question_id
+from s1kit.records import Generation, Segment, Setting, question_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,3 +110,15 @@ class Request:
             raise InputError("an empty stop string", where="request.stop", fix="Leave it out.")
         if self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}", where="request.top_k", fix="Give 0 (no limit) or more.")
+
+
+OnSegment = Callable[[int, Segment], None]
+"""Called with the request's position in the iterable and the next run of tokens, as soon as they are there."""
+
+
+class Engine(Protocol):
+    """Decodes requests, each under its own budget."""
+
+    def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
+        """Yields one generation a request, as they finish. Raises InputError on a request it cannot honour exactly."""
+        ...

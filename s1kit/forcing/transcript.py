@@ -23,7 +23,7 @@ AnswerFinish = Literal["stop", "length", "stop_string", "none"]
 
 
 @dataclass(slots=True)
-class Part:
+class TokenRun:
     """A run of tokens of one origin and kind that may still grow."""
 
     origin: Origin
@@ -51,7 +51,7 @@ class Transcript:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.parts: list[Part] = []
+        self.parts: list[TokenRun] = []
         """The last one may be empty: sampled tokens will go into it."""
         self.phase: Phase = "thinking"
         self.tail: list[int] = []
@@ -120,7 +120,7 @@ class Transcript:
             return self.plan.prompt_ids
         self._state, move = begin(self._budget)
         for segment in self.plan.prefix:
-            self.parts.append(Part(segment.origin, segment.kind, list(segment.token_ids)))
+            self.parts.append(TokenRun(segment.origin, segment.kind, list(segment.token_ids)))
             is_wait = segment.kind == "wait"
             self._state = Thinking(self._state.spent + segment.num_tokens, self._state.waits + is_wait)
             self.wait_tokens += segment.num_tokens * is_wait
@@ -232,7 +232,7 @@ class Transcript:
             self.finish("length")
             return ()
         self._answer_room = room - len(opening) - len(tokens.lead_ids) - len(tokens.end_ids)
-        self.parts.append(Part("sampled", "open", [opening[0]]))
+        self.parts.append(TokenRun("sampled", "open", [opening[0]]))
         self._force("open", opening[1:])
         left = self._budget.max_tokens - self._state.spent
         if self.plan.completion_tokens is not None:
@@ -302,7 +302,7 @@ class Transcript:
         """The model samples next, in this phase, at most `room` tokens."""
         kind: SegmentKind = "thinking" if self.phase == "thinking" else "answer"
         if not self.parts or self.parts[-1].kind != kind or self.parts[-1].origin != "sampled":
-            self.parts.append(Part("sampled", kind))
+            self.parts.append(TokenRun("sampled", kind))
         self.tail = self.parts[-1].ids
         self._num_told, self._room = len(self.tail), room
         self.watched = self._thinking_watched if kind == "thinking" else self._answer_watched
@@ -379,7 +379,7 @@ class Transcript:
         lead = tokens.lead_ids if tokens.needs_lead(self._last_thinking_id) else ()
         if matched_ids:
             self._force("close", lead)
-            self.parts.append(Part("sampled", "close", list(matched_ids)))
+            self.parts.append(TokenRun("sampled", "close", list(matched_ids)))
             self._force("close", tokens.end_ids[len(matched_ids) :])
         else:
             self._force("close", (*lead, *tokens.end_ids))
@@ -393,7 +393,7 @@ class Transcript:
 
     def _force(self, kind: SegmentKind, ids: Sequence[int]) -> None:
         if ids:
-            self.parts.append(Part("forced", kind, list(ids)))
+            self.parts.append(TokenRun("forced", kind, list(ids)))
 
     def _prefix_ids(self) -> list[int]:
         return [i for s in self.plan.prefix for i in s.token_ids]

@@ -102,7 +102,7 @@ class Failure:
     """How often the same body came for this request."""
 
 
-class Job(Record):
+class BatchJob(Record):
     """A batch job that was submitted, so that a restarted process polls it instead of paying again."""
 
     id: str

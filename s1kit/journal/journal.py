@@ -14,10 +14,10 @@ from s1kit.journal.entries import (
     COLUMNS,
     INSERT,
     PUT_FAILURE,
+    BatchJob,
     Charge,
     Entry,
     Failure,
-    Job,
     Row,
     failure_from_row,
     failure_row,
@@ -200,14 +200,14 @@ class Journal:
 
     # ---- batch jobs -------------------------------------------------------------------------------------------------
 
-    def put_job(self, job: Job) -> None:
+    def put_job(self, job: BatchJob) -> None:
         """Write down a batch job, or its new state."""
         row = (job.id, job.provider, job.model, job.created or now(), job.state, json.dumps(job.keys))
         self._file.write(
             ("INSERT OR REPLACE INTO jobs (id, provider, model, created, state, keys) VALUES (?,?,?,?,?,?)", [row])
         )
 
-    def jobs(self, provider: str = "", model: str = "", state: str = "") -> list[Job]:
+    def jobs(self, provider: str = "", model: str = "", state: str = "") -> list[BatchJob]:
         """Batch jobs in the order they were submitted; empty means any."""
         rows = self._file.rows(
             "SELECT id, provider, model, created, state, keys FROM jobs"
@@ -215,5 +215,6 @@ class Journal:
             (provider, model, state),
         )
         return [
-            Job(id=i, provider=p, model=m, created=c, state=s, keys=tuple(json.loads(k))) for i, p, m, c, s, k in rows
+            BatchJob(id=i, provider=p, model=m, created=c, state=s, keys=tuple(json.loads(k)))
+            for i, p, m, c, s, k in rows
         ]

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from urllib.parse import parse_qsl, quote, urlsplit
 
 from s1kit.errors import InputError, nearest
-from s1kit.providers.chat import Wire
+from s1kit.providers.chat import WireFormat
 from s1kit.providers.wires.anthropic import AnthropicWire
 from s1kit.providers.wires.bedrock import BedrockWire
 from s1kit.providers.wires.gemini import GeminiWire
@@ -60,7 +60,7 @@ class Model:
     provider: str
     """In the journal's keys and on traces; for a bare URL the URL itself, since nothing else says which model it is."""
     name: str
-    wire: Wire
+    wire: WireFormat
     base_url: str
     needs_key: bool
 
@@ -119,7 +119,7 @@ def _cloud_model(provider: str, name: str, base_url: str) -> Model:
             version = version or os.environ.get("OPENAI_API_VERSION", "")
             if "/openai" not in url:
                 url += f"/openai/deployments/{quote(name)}" if version else "/openai/v1"
-            wire: Wire = OpenAIWire("azure", f"?api-version={quote(version)}" if version else "")
+            wire: WireFormat = OpenAIWire("azure", f"?api-version={quote(version)}" if version else "")
         case "vertex":
             url, wire = base_url or _vertex_url(), VertexGeminiWire()
             if name.startswith("claude"):
@@ -154,7 +154,7 @@ def first_url(base_url: str | list[str]) -> str:
     return base_url if isinstance(base_url, str) else next(iter(base_url), "")
 
 
-def _wire(provider: str) -> Wire:
+def _wire(provider: str) -> WireFormat:
     match provider:
         case "gemini":
             return GeminiWire()

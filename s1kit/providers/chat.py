@@ -161,7 +161,7 @@ class Assembler(Protocol):
         ...
 
 
-class Wire(Protocol):
+class WireFormat(Protocol):
     """One provider's wire format: pure functions between our terms and its JSON."""
 
     def headers(self, key: str) -> dict[str, str]: ...

@@ -23,12 +23,12 @@ from s1kit.providers.chat import Call, ChatRequest, Message, Parameters, Problem
 from s1kit.providers.classify import problem_in
 from s1kit.providers.credentials import credentials_of
 from s1kit.providers.http import Answer, Http, to_json
-from s1kit.providers.kept import Books, Tally
+from s1kit.providers.kept import Books, RequestTally
 from s1kit.providers.keys import Secret, find_key, read_headers
 from s1kit.providers.money import Price, price_of
 from s1kit.providers.patience import Attempts, Patience
 from s1kit.providers.rate_limits import watch_queue
-from s1kit.providers.spend_cap import Purse, Reservation, SpendCap
+from s1kit.providers.spend_cap import Reservation, SpendAccount, SpendCap
 from s1kit.providers.streaming import Streaming
 from s1kit.providers.throttle import Slot, Throttle, ThrottleSettings
 from s1kit.providers.wires.reading import output_limit
@@ -53,7 +53,7 @@ class Client:
         headers: Mapping[str, str] | None = None,
     ) -> None:
         self.model, self.journal, self.parameters = model, journal, parameters
-        self.spend_cap, self.throttle, self.price, self.tally = spend_cap, throttle, price, Tally()
+        self.spend_cap, self.throttle, self.price, self.tally = spend_cap, throttle, price, RequestTally()
         sent = {**model.wire.headers(secret.reveal()), **(headers or {})}
         credentials = credentials_of(model, has_key=bool(secret))
         secret = secret.also(*(headers or {}).values())
@@ -231,7 +231,7 @@ def open_client(
     prices_path: str = "",
     cap_usd: float | None = None,
     run: str = "",
-    purse: Purse | None = None,
+    account: SpendAccount | None = None,
     throttle: ThrottleSettings | None = None,
     timeout_seconds: float = 1800.0,
     stream: bool = True,
@@ -239,9 +239,9 @@ def open_client(
     """A client of the model that `chat:<provider>/<model>` names.
 
     Several base URLs are servers of the same model, balanced by what is in flight. A header's value `env:NAME` is read
-    from the environment. `run` names the run whose cap it counts against; empty: one of its own. Clients that share a
-    `purse` share its cap instead. Raises InputError for an unknown provider, a missing key, a model without a price. An
-    `async with` opens it.
+    from the environment. `run` names the run whose cap it counts against; empty: one of its own. Clients that share an
+    `account` share its cap instead. `async with` opens it. Raises InputError for an unknown provider, a missing key and
+    a model without a price.
     """
     urls = [base_url] if isinstance(base_url, str) else list(base_url)
     models = [find_model(reference, url) for url in urls or [""]]
@@ -253,7 +253,7 @@ def open_client(
         parameters=parameters or Parameters(),
         secret=find_key(model, key_file, headers or {}),
         price=known_price,
-        spend_cap=SpendCap(known_price, purse or Purse(cap_usd, journal.ledger, run)),
+        spend_cap=SpendCap(known_price, account or SpendAccount(cap_usd, journal.ledger, run)),
         throttle=Throttle(throttle or ThrottleSettings()),
         timeout_seconds=timeout_seconds,
         stream=stream,

@@ -21,7 +21,7 @@ from s1kit.providers.connections import open_session, origin, proxy_for
 from s1kit.providers.credentials import Credentials
 from s1kit.providers.keys import Secret
 from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
-from s1kit.providers.wires.streams import CUT, EventStream, is_event_stream
+from s1kit.providers.wires.streams import CUT, EventParser, is_event_stream
 
 if TYPE_CHECKING:
     import aiohttp
@@ -119,7 +119,7 @@ class Http:
 
         Raises Problem with `partial` where the stream is cut after the model has begun to write.
         """
-        events: EventStream | BinaryEvents = EventStream(assembler)
+        events: EventParser | BinaryEvents = EventParser(assembler)
         pieces: list[bytes] = []
         trace = SimpleNamespace(was_sent=False)
         try:

@@ -23,7 +23,7 @@ WAS_CUT = "the stream was cut; this is the part that came"
 
 
 @dataclass
-class Tally:
+class RequestTally:
     """What happened to the requests of one client."""
 
     from_journal: int = 0
@@ -37,7 +37,9 @@ class Tally:
 class Books:
     """Writes replies down before they are used, and reads them again as they were."""
 
-    def __init__(self, model: Model, journal: Journal, price: Price | None, spend_cap: SpendCap, tally: Tally) -> None:
+    def __init__(
+        self, model: Model, journal: Journal, price: Price | None, spend_cap: SpendCap, tally: RequestTally
+    ) -> None:
         self._model, self._journal, self._price = model, journal, price
         self._spend_cap, self._tally = spend_cap, tally
 

@@ -6,13 +6,13 @@ It costs electricity and time, so a reply is not computed twice either.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
-from s1kit.forcing.request import Request, Sampling
+from s1kit.forcing.request import Engine, Request, Sampling
 from s1kit.journal import Entry, Journal
 from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, settle_finish
 from s1kit.providers.wires.conversation import turns
@@ -21,12 +21,6 @@ from s1kit.records import FinishReason, Generation, Usage
 ANSWER_SHARE = 4
 """One part in so many of the output limit is kept for the answer."""
 SECONDS_TO_GATHER = 0.05
-
-
-class Decoder(Protocol):
-    """The part of an engine that is needed here."""
-
-    def generate(self, requests: Iterable[Request]) -> Iterator[Generation]: ...
 
 
 @dataclass
@@ -43,7 +37,7 @@ class LocalChat:
 
     def __init__(
         self,
-        engine: Decoder | None,
+        engine: Engine | None,
         model: str,
         journal: Journal,
         parameters: Parameters | None = None,
@@ -122,7 +116,7 @@ def entry_of(request: ChatRequest, body: dict[str, Any]) -> Entry:
     )
 
 
-def engine_request(request: ChatRequest, number: int, engine: Decoder) -> Request:
+def engine_request(request: ChatRequest, number: int, engine: Engine) -> Request:
     """What the parameters leave open is the model's own: its sampling, and as much output as its context holds."""
     p = request.parameters
     if p.extra or p.reasoning_effort:

@@ -54,7 +54,7 @@ class Reservation:
 
     def settle(self, cost: float) -> None:
         """The charge is written."""
-        self.cap.purse.settled(self.dollars if self.is_open else 0.0, cost)
+        self.cap.account.settled(self.dollars if self.is_open else 0.0, cost)
         self.is_open = False
 
     def lose(self) -> None:
@@ -67,11 +67,11 @@ class Reservation:
     async def renew(self) -> None:
         """Hold dollars back for another attempt, where the last was lost. Raises CapReached when they cannot be."""
         if not self.is_open:
-            await self.cap.purse.hold(self)
+            await self.cap.account.hold(self)
             self.is_open = True
 
 
-class Purse:
+class SpendAccount:
     """What one run spends and holds back, over all its models: several clients share one.
 
     When the run's total and a new request pass the cap, the request waits for others to come back cheaper; when none is
@@ -175,31 +175,31 @@ class Purse:
 
 
 class SpendCap:
-    """One model's prices, and the purse that its requests are paid from.
+    """One model's prices, and the account that its requests are paid from.
 
     A request reserves the most it can cost. One whose reply was lost after its bytes were sent counts at that.
     """
 
-    def __init__(self, price: Price | None, purse: Purse) -> None:
-        if purse.cap_usd is not None and price is None:
+    def __init__(self, price: Price | None, account: SpendAccount) -> None:
+        if account.cap_usd is not None and price is None:
             raise InputError(
                 "a cap needs a price, and the price is unknown",
                 where="distill.max_cost_usd",
                 fix="Give distill.price={input=..., output=...}, or leave the cap out.",
             )
-        self.price, self.purse = price, purse
-        self.cap_usd, self.run, self._ledger = purse.cap_usd, purse.run, purse.ledger
+        self.price, self.account = price, account
+        self.cap_usd, self.run, self._ledger = account.cap_usd, account.run, account.ledger
         self.num_lost = 0
         """Requests of this process whose reply never came and that may have been charged."""
         self._excess = 1.0
 
     @property
     def spent(self) -> float:
-        return self.purse.spent
+        return self.account.spent
 
     @property
     def reserved(self) -> float:
-        return self.purse.reserved
+        return self.account.reserved
 
     def most(self, max_input_tokens: int, max_output_tokens: int, *, is_batch: bool = False) -> float:
         """The most that a request can cost. A server seen to exceed its output limit is expected to do so again."""
@@ -222,7 +222,7 @@ class SpendCap:
         """Holds back the most the request can cost meanwhile. Raises CapReached when that cannot be."""
         dollars = self.most(max_input_tokens, max_output_tokens)
         reservation = Reservation(self, key, dollars, max_output_tokens)
-        await self.purse.hold(reservation)
+        await self.account.hold(reservation)
         try:
             yield reservation
         finally:
@@ -231,26 +231,26 @@ class SpendCap:
                     reservation.lose()
                 else:
                     reservation.is_open = False
-                    self.purse.drop(reservation)
+                    self.account.drop(reservation)
 
     def lost(self, reservation: Reservation) -> None:
         self.num_lost += 1
         if reservation.dollars:
             self._ledger.put(Charge(reservation.id, self.run, reservation.key, "lost", reservation.dollars))
-        self.purse.settled(reservation.dollars, reservation.dollars)
+        self.account.settled(reservation.dollars, reservation.dollars)
 
     # ---- batch jobs: held until they are collected, by whichever process that is -------------------------------------
 
     def hold_job(self, job: str, dollars: float) -> None:
         """A job is under way already: its dollars are held whatever the cap says."""
-        self.purse.reserved += dollars
+        self.account.reserved += dollars
         self._ledger.put(Charge(f"{self.run}:{job}", self.run, f"job:{job}", "held", dollars))
 
     def drop_job(self, job: str, dollars: float) -> None:
-        self.purse.reserved -= dollars
+        self.account.reserved -= dollars
         self._ledger.drop(f"{self.run}:{job}")
 
     def paid_in_job(self, key: str, cost: float) -> Charge:
         """The cost of a reply that came in a job."""
-        self.purse.spent += cost
+        self.account.spent += cost
         return Charge(f"{self.run}:{key}", self.run, key, "paid", cost)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s1kit.providers.chat import Call, Problem, Wire
+from s1kit.providers.chat import Call, Problem, WireFormat
 
 WITH_USAGE, PLAIN, NEVER = 2, 1, 0
 
@@ -13,7 +13,7 @@ class Streaming:
     Mistral refuses `stream_options`; OpenAI streams some thinking models to verified organisations only.
     """
 
-    def __init__(self, wire: Wire, is_wanted: bool) -> None:
+    def __init__(self, wire: WireFormat, is_wanted: bool) -> None:
         self._wire = wire
         self.level = WITH_USAGE if is_wanted else NEVER
 

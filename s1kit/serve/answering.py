@@ -38,7 +38,7 @@ from s1kit.serve.http import (
 from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
 from s1kit.serve.messages import MessagesBody, MessagesReply
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.replies import ID_PREFIXES, PING, Choice, Endpoint, Reply
+from s1kit.serve.replies import ID_PREFIXES, PING, Choice, Endpoint, HttpReply
 from s1kit.serve.responses import ResponsesBody, ResponsesReply, in_responses_names
 from s1kit.serve.state import Server, check_model
 from s1kit.serve.tracing import Span
@@ -47,7 +47,7 @@ _LARGE_BODY = 1 << 15
 """Bytes above which a body is parsed, rendered and tokenised in a thread."""
 
 
-AnyReply = Reply | MessagesReply | ResponsesReply
+AnyReply = HttpReply | MessagesReply | ResponsesReply
 
 
 class Generate:
@@ -206,7 +206,7 @@ class _OneRequest:
         if self._endpoint == "responses":
             return ResponsesReply(model, choices, asked.prompt_tokens, self._id, self._is_summary)
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return Reply(self._endpoint, model, choices, asked.prompt_tokens, usage, self._id)
+        return HttpReply(self._endpoint, model, choices, asked.prompt_tokens, usage, self._id)
 
     async def _whole(self, jobs: list[Job]) -> None:
         reply = self._reply

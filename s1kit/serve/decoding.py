@@ -9,19 +9,11 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from s1kit.completions.stream import TokenLogprob
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Ending, Origin, SegmentKind
-
-
-@dataclass(frozen=True, slots=True)
-class TokenLogprob:
-    """The log probability of one token of the answer, and of its rivals."""
-
-    token: str
-    logprob: float
-    top: tuple[tuple[str, float], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-from collections.abc import AsyncGenerator, Callable, Iterable
-from typing import Protocol
+from collections.abc import AsyncGenerator, Callable
 
+from s1kit.engines.base import Event, RunningBatch
 from s1kit.errors import InputError
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
@@ -21,42 +21,18 @@ from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.structure import can_constrain
 
-
-class Event(Protocol):
-    """News of one request in a running batch."""
-
-    @property
-    def ticket(self) -> int: ...
-    @property
-    def segments(self) -> tuple[Segment, ...]: ...
-    @property
-    def generation(self) -> Generation | None: ...
-
-
-class Batch(Protocol):
-    """A running batch, such as `s1kit.engines.hf.batch.Decoder`."""
-
-    @property
-    def is_idle(self) -> bool: ...
-    def admit(self, plan: Plan, is_streamed: bool = False) -> int: ...
-    def cancel(self, ticket: int) -> None: ...
-    def end_thinking(self, ticket: int) -> None: ...
-    def step(self) -> Iterable[Event]: ...
-    def fail(self, why: str) -> Iterable[Event]: ...
-
-
 News = Segment | Generation
 Inbox = asyncio.Queue[list[News]]
 
 
 class Local:
-    """Decodes jobs with an engine that has `tokens`, `context_tokens` and `decoder()`."""
+    """Decodes jobs with an engine that has `tokens`, `context_tokens` and `running_batch()`."""
 
     features: frozenset[str] = frozenset({"top_k"})
 
     def __init__(self, engine: object, model: str) -> None:
         tokens, context = getattr(engine, "tokens", None), getattr(engine, "context_tokens", None)
-        make_batch: Callable[[], Batch] | None = getattr(engine, "decoder", None)
+        make_batch: Callable[[], RunningBatch] | None = getattr(engine, "running_batch", None)
         if not isinstance(tokens, TokenFormat) or not isinstance(context, int) or make_batch is None:
             raise InputError(
                 f"the engine of {model} cannot take requests while others run",

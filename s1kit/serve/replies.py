@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from s1kit import __version__
-from s1kit.serve.decoding import Delta, End, Tally, ThinkingStop, TokenLogprob
+from s1kit.completions.stream import TokenLogprob
+from s1kit.serve.decoding import Delta, End, Tally, ThinkingStop
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tools import ToolCallReader
 
@@ -135,7 +136,7 @@ class Choice:
 
 
 @dataclass(slots=True)
-class Reply:
+class HttpReply:
     """One reply: its id, its choices, and their two ways onto the wire."""
 
     endpoint: Endpoint

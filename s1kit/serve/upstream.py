@@ -18,7 +18,7 @@ from s1kit.completions.protocol import CompletionSettings, Piece
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation
-from s1kit.serve.decoding import Delta, End, Job, TokenLogprob
+from s1kit.serve.decoding import Delta, End, Job
 from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal
 
@@ -132,5 +132,4 @@ def refusal(failure: ServerFailed) -> Refusal:
 
 
 def _delta(piece: Piece) -> Delta:
-    logprobs = tuple(TokenLogprob(p.token, p.logprob, p.top) for p in piece.logprobs) if piece.logprobs else ()
-    return Delta(piece.kind, piece.origin, piece.text, len(piece.ids), logprobs)
+    return Delta(piece.kind, piece.origin, piece.text, len(piece.ids), piece.logprobs)

@@ -36,7 +36,7 @@ class Document:
 
 
 @dataclass(frozen=True)
-class Turn:
+class Exchange:
     """One exchange about a question."""
 
     skill: Skill
@@ -83,7 +83,7 @@ def conversation(
 ) -> Document:
     """A question of one of the families and several exchanges about it in the chat layout, about so long."""
     puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS), families)
-    turns: list[Turn] = []
+    turns: list[Exchange] = []
     while sum(len(turn.reply) + 60 for turn in turns) < num_chars - len(text):
         if not turns and random.random() < 0.2:
             skill: Skill = "direct"
@@ -138,7 +138,7 @@ def draw_base_question(random: Random, num_items: int, families: Sequence[str] =
             return puzzle, question.text
 
 
-def draw_turn(random: Random, puzzle: Puzzle, skill: Skill, before: Turn | None = None) -> Turn:
+def draw_turn(random: Random, puzzle: Puzzle, skill: Skill, before: Exchange | None = None) -> Exchange:
     """An exchange that trains or examines one skill; a step or walk starts anywhere, from any value.
 
     `resume` and `now` need the exchange `before`, which walked and did not reach the end item.
@@ -151,9 +151,9 @@ def draw_turn(random: Random, puzzle: Puzzle, skill: Skill, before: Turn | None 
     match skill:
         case "lookup":
             item = (*puzzle.items, "end")[number - 1]
-            return Turn(skill, f"#{number}", f"#{number} {item}")
+            return Exchange(skill, f"#{number}", f"#{number} {item}")
         case "direct":
-            return Turn(skill, "", f"Final Answer: {solve(puzzle)}")
+            return Exchange(skill, "", f"Final Answer: {solve(puzzle)}")
         case "step":
             return _recite(skill, f"#{number} at {value}", puzzle, number, value, number)
         case "walk":
@@ -168,7 +168,7 @@ def draw_turn(random: Random, puzzle: Puzzle, skill: Skill, before: Turn | None 
             return _recite(skill, f"until #{upto}", puzzle, before.number + 1, before.value, upto)
         case "now":
             assert before is not None
-            return Turn(skill, "now", f"at {before.value}", before.number, before.value)
+            return Exchange(skill, "now", f"at {before.value}", before.number, before.value)
 
 
 def chat_prompt(asks: Sequence[str], replies: Sequence[str]) -> str:
@@ -184,14 +184,14 @@ def _chat(asks: Sequence[str], replies: Sequence[str]) -> Document:
     return Document(tuple(parts))
 
 
-def _recite(skill: Skill, ask: str, puzzle: Puzzle, number: int, value: int, upto: int) -> Turn:
+def _recite(skill: Skill, ask: str, puzzle: Puzzle, number: int, value: int, upto: int) -> Exchange:
     """The lines of the steps from `number` to `upto`, both inclusive, or to the end item."""
     lines = []
     upto = min(upto, len(puzzle.items) + 1)
     for current in range(number, upto + 1):
         line, value = step_line(puzzle, current, value)
         lines.append(line)
-    return Turn(skill, ask, "\n".join(lines), upto, value)
+    return Exchange(skill, ask, "\n".join(lines), upto, value)
 
 
 def _random_words(random: Random, num_items: int) -> tuple[str, ...]:

@@ -30,7 +30,7 @@ IGNORED = -100
 
 
 @dataclass(frozen=True)
-class Plan:
+class Curriculum:
     """What a base model is made of."""
 
     seed: int = 0
@@ -65,7 +65,7 @@ class Seen:
     """Step and mean loss since the entry before."""
 
 
-def new_model(plan: Plan, tokenizer: Tokenizer) -> Any:
+def new_model(plan: Curriculum, tokenizer: Tokenizer) -> Any:
     """A randomly initialised model for the tokenizer's vocabulary."""
     torch.manual_seed(plan.seed)
     config = Qwen2Config(
@@ -129,7 +129,7 @@ class PretrainPhase:
     """Each kind's writer and batch size."""
 
 
-def phases(plan: Plan) -> list[tuple[float, list[PretrainPhase]]]:
+def phases(plan: Curriculum) -> list[tuple[float, list[PretrainPhase]]]:
     """What is read under one learning-rate schedule, and that schedule's peak."""
     curriculum = [
         PretrainPhase("repeating", plan.repeating_steps, ((repeated_list, plan.copying_batch),)),
@@ -145,7 +145,7 @@ def phases(plan: Plan) -> list[tuple[float, list[PretrainPhase]]]:
     ]
 
 
-def pretrain(plan: Plan, report: Callable[[str], None] = print) -> tuple[Any, Tokenizer, dict[str, Seen]]:
+def pretrain(plan: Curriculum, report: Callable[[str], None] = print) -> tuple[Any, Tokenizer, dict[str, Seen]]:
     """Trains a base model; the same plan gives the same model on the same machine."""
     tokenizer = build_tokenizer()
     model = new_model(plan, tokenizer)
@@ -213,7 +213,7 @@ def _share_of_rate(step: int, total: int) -> float:
     return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, total - warm_up)))
 
 
-def save_checkpoint(folder: Path, model: Any, plan: Plan, seen: dict[str, Seen], exam: Any) -> None:
+def save_checkpoint(folder: Path, model: Any, plan: Curriculum, seen: dict[str, Seen], exam: Any) -> None:
     """Writes the model, its tokenizer, and `pretraining.json` with what it read and what it can do."""
     folder.mkdir(parents=True, exist_ok=True)
     model.generation_config.update(do_sample=False)
@@ -230,11 +230,11 @@ def main() -> None:
     """Trains, examines and writes a base model."""
     parser = argparse.ArgumentParser(description="Pre-train the tiny base model.")
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=Plan.seed)
+    parser.add_argument("--seed", type=int, default=Curriculum.seed)
     args = parser.parse_args()
     torch.set_num_threads(1)  # two threads on a model this small spin against each other
     torch.use_deterministic_algorithms(True)
-    plan = Plan(seed=args.seed)
+    plan = Curriculum(seed=args.seed)
     model, tokenizer, seen = pretrain(plan, report=lambda line: print(line, flush=True))
     exam = examine(model, tokenizer)
     for skill, row in exam.items():

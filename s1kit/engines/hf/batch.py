@@ -1,9 +1,9 @@
 """Decodes many requests at once over a transformers model; requests join and leave while others run.
 
-    decoder = Decoder(model, vocabulary_size)
-    ticket = decoder.admit(plan)
-    while not decoder.is_idle:
-        for event in decoder.step():         # one token for every running row
+    batch = HfBatch(model, vocabulary_size)
+    ticket = batch.admit(plan)
+    while not batch.is_idle:
+        for event in batch.step():         # one token for every running row
             event.ticket, event.segments, event.generation
 
 It looks at every sampled token before the token enters the context, so replacing a stop is exact under any sampling.
@@ -85,7 +85,7 @@ class _Group:
         return True
 
 
-class Decoder:
+class HfBatch:
     """A running batch."""
 
     def __init__(

@@ -25,7 +25,7 @@ except ImportError as error:
 
 from s1kit.engines.base import BatchEngine
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
-from s1kit.engines.hf.batch import Decoder, unsupported_layers
+from s1kit.engines.hf.batch import HfBatch, unsupported_layers
 from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.engines.memory import check_fits, share_of_memory
 
@@ -38,7 +38,7 @@ _MEMORY_PARTS = 4
 
 @dataclass(frozen=True)
 class TransformersEngine(BatchEngine):
-    """A loaded model. `generate` decodes a list of requests; `decoder` lets a server add requests as they come."""
+    """A loaded model. `generate` decodes a list of requests; `running_batch` lets others join as they come."""
 
     takes_grammar: ClassVar[bool] = True
 
@@ -56,7 +56,7 @@ class TransformersEngine(BatchEngine):
         config = self.model.generation_config
         return Sampling.of(config.to_diff_dict() if config is not None else {})
 
-    def decoder(self, longest: int | None = None, num_requests: int = 0) -> Decoder:
+    def running_batch(self, longest: int | None = None, num_requests: int = 0) -> HfBatch:
         """An empty running batch.
 
         Where the number of requests and the tokens of the `longest` are known, memory is allocated at once.
@@ -65,7 +65,7 @@ class TransformersEngine(BatchEngine):
         expected = (0, 0)
         if longest and num_requests:
             expected = (max(1, min(num_requests, self.max_batch, memory_tokens // longest)), longest)
-        return Decoder(
+        return HfBatch(
             self.model,
             self.vocabulary_size,
             self.max_batch,
@@ -74,9 +74,9 @@ class TransformersEngine(BatchEngine):
             memory_tokens=memory_tokens,
         )
 
-    def batch_for(self, plans: Sequence[Plan]) -> Decoder:
+    def batch_for(self, plans: Sequence[Plan]) -> HfBatch:
         """A running batch with memory for these requests, allocated at once."""
-        return self.decoder(max(plan.total_tokens for plan in plans), len(plans))
+        return self.running_batch(max(plan.total_tokens for plan in plans), len(plans))
 
     def order(self, plans: Sequence[Plan]) -> Sequence[Plan]:
         """The longest first, so that the batch stays full to the end; equal prompts together, to be shared."""

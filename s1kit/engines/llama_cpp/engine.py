@@ -69,7 +69,7 @@ class LlamaCppEngine(BatchEngine):
         """llama.cpp's context; made at the first use."""
         return self._context or self._reserve(self.num_parallel, self.context_tokens)
 
-    def decoder(self) -> LlamaCppBatch:
+    def running_batch(self) -> LlamaCppBatch:
         """A running batch; one at a time, for it owns the cache."""
         context = self._reserve(self.num_parallel, self.context_tokens)
         return LlamaCppBatch(context, self.vocabulary_size, self.num_parallel)

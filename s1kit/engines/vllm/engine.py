@@ -52,7 +52,7 @@ class VllmEngine(BatchEngine):
         """Free the model's memory: two students of a card follow one another."""
         self.llm.llm_engine.engine_core.shutdown()
 
-    def decoder(self) -> VllmBatch:
+    def running_batch(self) -> VllmBatch:
         """A running batch: vLLM's own, which requests join and leave."""
         return VllmBatch(self.llm.llm_engine)
 

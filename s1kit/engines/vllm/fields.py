@@ -50,7 +50,7 @@ _PLACES = {
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class BudgetFields:
     """The budget of one vLLM request."""
 
     budget: ThinkingBudget
@@ -116,7 +116,7 @@ def asks(arguments: Mapping[str, Any] | None) -> bool:
     return bool(arguments) and any(key in FIELDS or key == REQUEST_FIELD for key in arguments or ())
 
 
-def read_fields(arguments: Mapping[str, Any]) -> Asked | None:
+def read_fields(arguments: Mapping[str, Any]) -> BudgetFields | None:
     """The budget in a request's extra arguments; None when it asks for none. Raises InputError.
 
     >>> read_fields({"max_thinking_tokens": "many"})
@@ -158,7 +158,7 @@ Give an integer.
             where="vllm_xargs.min_thinking_tokens",
             fix="Lower the minimum or raise the maximum.",
         )
-    return Asked(
+    return BudgetFields(
         ThinkingBudget(UNLIMITED if most == -1 else most, least, num_waits),
         _whole(ours, "answer_tokens", 0, at_least=1) if "answer_tokens" in ours else None,
         _wait(ours.get("wait")),

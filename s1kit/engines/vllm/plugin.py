@@ -24,8 +24,8 @@ import torch
 
 from s1kit.engines.batch_processor import BatchLogitsProcessor, SlotState
 from s1kit.engines.steering import Memory, Refused, Steered
+from s1kit.engines.vllm.configuration import VllmConfiguration, configuration_of_caller
 from s1kit.engines.vllm.fields import REQUEST_FIELD, asks, read_fields, refuse_unforced
-from s1kit.engines.vllm.setting import Setting, setting_of_caller
 from s1kit.errors import InputError
 from s1kit.forcing.plan import Plan
 
@@ -67,9 +67,9 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         self._is_second = served is not None and served() is vllm_config
         BudgetForcing._served = ref(vllm_config)
         self._states = more[0] if len(more) == 1 else None
-        self._setting = Setting(vllm_config)
-        if self._setting.is_named:
-            _ = self._setting.tokens  # refuses at the start
+        self._configuration = VllmConfiguration(vllm_config)
+        if self._configuration.is_named:
+            _ = self._configuration.tokens  # refuses at the start
         self._memory = Memory()
         self._batch = BatchLogitsProcessor()
         self._pending: dict[int, Any] = {}
@@ -85,10 +85,11 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
         asked = read_fields(arguments)
         if asked is not None:
             refuse_unforced(sampling_params)
-        setting = setting_of_caller() if asked is not None else None
-        if asked is not None and setting is not None:
+        configuration = configuration_of_caller() if asked is not None else None
+        if asked is not None and configuration is not None:
             # The prompt is not known here; one of nothing but the opening delimiter is the shortest there is.
-            asked.plan(setting.tokens, setting.context_tokens, setting.tokens.open_ids, sampling_params.max_tokens)
+            tokens = configuration.tokens
+            asked.plan(tokens, configuration.context_tokens, tokens.open_ids, sampling_params.max_tokens)
 
     def is_argmax_invariant(self) -> bool:
         """False: greedy requests are forced too."""
@@ -163,7 +164,7 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
             row = Steered(self._plan(number, params, prompt), self._memory, len(prompt))
         except InputError as error:
             _log.error("s1kit refused a request: %s", error)
-            self._batch.put(slot, Refused(self._setting.refusal_ids(error)), output)
+            self._batch.put(slot, Refused(self._configuration.refusal_ids(error)), output)
             return
         row.replay(output[: next((i for i, token in enumerate(output) if token < 0), len(output))])
         member = self._batch.put(slot, row, output)
@@ -173,10 +174,12 @@ class BudgetForcing(ProcessorV1, ProcessorV2):  # type: ignore[misc]
     def _plan(self, number: Any, params: Any, prompt: list[int]) -> Plan:
         if number is not None:
             return _plan_in_memory(number)
-        asked, setting = read_fields(params.extra_args), self._setting
+        asked, configuration = read_fields(params.extra_args), self._configuration
         assert asked is not None, "only requests that ask come here"
-        heat, seed = params.temperature or 0.0, params.seed or 0
-        return asked.plan(setting.tokens, setting.context_tokens, prompt, params.max_tokens, heat, seed)
+        temperature, seed = params.temperature or 0.0, params.seed or 0
+        return asked.plan(
+            configuration.tokens, configuration.context_tokens, prompt, params.max_tokens, temperature, seed
+        )
 
 
 def _plan_in_memory(number: Any) -> Plan:

@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from s1kit.providers.batch.driver import Outcome, ask_batch, batch_wire
+from s1kit.providers.batch.driver import BatchOutcome, ask_batch, batch_wire
 
-__all__ = ["Outcome", "ask_batch", "batch_wire"]
+__all__ = ["BatchOutcome", "ask_batch", "batch_wire"]

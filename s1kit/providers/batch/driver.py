@@ -15,7 +15,7 @@ from functools import partial
 from typing import TypeVar
 
 from s1kit.errors import InputError
-from s1kit.journal import Failure, Job
+from s1kit.journal import BatchJob, Failure
 from s1kit.journal.entries import now
 from s1kit.providers.batch.wires import AnthropicBatch, BatchWire, GeminiBatch, Line, OpenAIBatch
 from s1kit.providers.chat import ChatRequest, Problem, Stopped
@@ -37,7 +37,7 @@ GROUP = 256
 
 
 @dataclass
-class Outcome:
+class BatchOutcome:
     """What a batch run did."""
 
     collected: int = 0
@@ -54,7 +54,7 @@ async def ask_batch(
     *,
     poll_seconds: float = 60.0,
     on_progress: Callable[[int, str], None] | None = None,
-) -> Outcome:
+) -> BatchOutcome:
     """Bring the replies to all requests into the journal that a batch can bring.
 
     Raises InputError when the provider has no batch API, Stopped for a wrong key, CapReached before the cap could be
@@ -98,8 +98,8 @@ class _BatchWork:
     requests: dict[str, ChatRequest]
     poll_seconds: float
     on_progress: Callable[[int, str], None] | None
-    outcome: Outcome = field(default_factory=Outcome)
-    open_jobs: dict[str, tuple[Job, float]] = field(default_factory=dict)
+    outcome: BatchOutcome = field(default_factory=BatchOutcome)
+    open_jobs: dict[str, tuple[BatchJob, float]] = field(default_factory=dict)
     """Job id to the job and the dollars reserved for it."""
     final: dict[str, str] = field(default_factory=dict)
     """Requests refused for what they are, with the reason: not asked again."""
@@ -137,7 +137,7 @@ class _BatchWork:
             self._say(0, f"{len(self.open_jobs)} batch jobs were under way")
             await self.collect_all()
 
-    async def _look_for(self, intent: Job) -> Job | None:
+    async def _look_for(self, intent: BatchJob) -> BatchJob | None:
         """The job that an intent became, if it became one; the intent is closed either way."""
         journal, model = self.client.journal, self.client.model
         tag = intent.id.removeprefix(INTENT)
@@ -164,8 +164,8 @@ class _BatchWork:
         left = [key for key in left if key not in crowded]
         if left and not self.open_jobs and self.client.spend_cap.cap_usd is not None:
             most = self._most(left[:1])
-            if most > self.client.spend_cap.purse.free + 1e-12:
-                raise self.client.spend_cap.purse.cap_reached(most)
+            if most > self.client.spend_cap.account.free + 1e-12:
+                raise self.client.spend_cap.account.cap_reached(most)
         return left
 
     async def collect_all(self) -> None:
@@ -221,7 +221,7 @@ class _BatchWork:
         journal, model = self.client.journal, self.client.model
         tag = "s1kit-" + hashlib.sha256("".join(keys).encode()).hexdigest()[:24]
         created = now()
-        intent = Job(id=INTENT + tag, provider=model.provider, model=model.name, created=created, keys=tuple(keys))
+        intent = BatchJob(id=INTENT + tag, provider=model.provider, model=model.name, created=created, keys=tuple(keys))
         journal.put_job(intent)
         try:
             job_id = await self.wire.submit(self.client.http, model.name, tag, lines)
@@ -245,14 +245,14 @@ class _BatchWork:
         journal.put_job(intent.model_copy(update={"state": "lost"}))
         await self._take(intent.model_copy(update={"id": job_id}))
 
-    async def _take(self, job: Job) -> None:
+    async def _take(self, job: BatchJob) -> None:
         self.num_failed_submissions = 0
         self.client.journal.put_job(job)
         self.outcome.jobs += 1
         await self._hold(job)
         self._say(0, f"submitted {job.id} with {len(job.keys)} requests")
 
-    async def _hold(self, job: Job) -> None:
+    async def _hold(self, job: BatchJob) -> None:
         dollars = self._most([key for key in job.keys if key in self.requests])
         self.client.spend_cap.hold_job(job.id, dollars)
         self.open_jobs[job.id] = (job, dollars)
@@ -330,7 +330,7 @@ class _BatchWork:
         spend_cap = self.client.spend_cap
         if spend_cap.cap_usd is None:
             return keys, lines
-        free = spend_cap.purse.free
+        free = spend_cap.account.free
         num = 0
         for key in keys:
             free -= self._most([key])

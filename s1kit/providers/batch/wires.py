@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from s1kit.providers.chat import ChatRequest, Problem, Wire
+from s1kit.providers.chat import ChatRequest, Problem, WireFormat
 from s1kit.providers.http import Answer, Http, to_json
 from s1kit.providers.wires.anthropic import message_parameters
 from s1kit.providers.wires.gemini import generate_content
@@ -71,7 +71,7 @@ class BatchWire(Protocol):
 
 @dataclass(frozen=True)
 class OpenAIBatch:
-    wire: Wire
+    wire: WireFormat
     """Chat completions or responses."""
     endpoint: str
     max_requests: int = 50_000

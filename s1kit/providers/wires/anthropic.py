@@ -12,7 +12,7 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.providers.wires.conversation import Turn, arguments_of, call_of, no_format, take_format, tools, turns
+from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, no_format, take_format, tools, turns
 from s1kit.providers.wires.reading import count, dict_of, finish_of, hidden_thinking, text_of
 from s1kit.providers.wires.streams import MessageAssembler
 from s1kit.records import Usage
@@ -94,7 +94,7 @@ def message_parameters(request: ChatRequest) -> dict[str, Any]:
     return body | extra
 
 
-def _messages(said: list[Turn]) -> list[dict[str, Any]]:
+def _messages(said: list[ChatTurn]) -> list[dict[str, Any]]:
     """Results of tools that follow each other are one message of the user."""
     messages: list[dict[str, Any]] = []
     for turn in said:

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Assembler, Call, ChatRequest, Reply, settle_finish
-from s1kit.providers.wires.conversation import Turn, arguments_of, call_of, no_format, take_format, tools, turns
+from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, no_format, take_format, tools, turns
 from s1kit.providers.wires.reading import count, dict_of, finish_of, list_of, text_of
 from s1kit.records import Usage
 
@@ -111,7 +111,7 @@ def _of_the_model(request: ChatRequest) -> dict[str, Any]:
     return {"reasoning_effort": p.reasoning_effort} if p.reasoning_effort is not None else {}
 
 
-def _messages(said: list[Turn]) -> list[dict[str, Any]]:
+def _messages(said: list[ChatTurn]) -> list[dict[str, Any]]:
     """Users and assistants take turns: what one says in a row is one message."""
     messages: list[dict[str, Any]] = []
     for turn in said:

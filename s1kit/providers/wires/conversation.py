@@ -31,31 +31,31 @@ _FIELDS = {
 }
 
 
-class ToolCall(NamedTuple):
+class ToolUse(NamedTuple):
     id: str
     name: str
     arguments: str
     """JSON text, as the model wrote it."""
 
 
-class Turn(NamedTuple):
+class ChatTurn(NamedTuple):
     """One message, taken apart."""
 
     role: Role
     text: str
-    calls: tuple[ToolCall, ...] = ()
+    calls: tuple[ToolUse, ...] = ()
     answers: str = ""
     """The id of the call that a tool's result answers."""
 
 
-class Tool(NamedTuple):
+class ToolSpec(NamedTuple):
     name: str
     description: str
     parameters: dict[str, Any]
     strict: bool | None
 
 
-def turns(messages: Sequence[Message], wire: str) -> list[Turn]:
+def turns(messages: Sequence[Message], wire: str) -> list[ChatTurn]:
     """The messages for a wire that has its own form. Raises InputError for a part that the wire has no place for."""
     found = []
     for number, message in enumerate(messages):
@@ -69,7 +69,7 @@ def turns(messages: Sequence[Message], wire: str) -> list[Turn]:
                 raise _no_place(f"the field {name!r} of a {role} message", wire, where)
         calls = tuple(_call(dict_of(call), wire, where) for call in list_of(message.get("tool_calls")))
         text = _text(message.get("content"), wire, where)
-        found.append(Turn(role, text, calls, str(message.get("tool_call_id") or "")))
+        found.append(ChatTurn(role, text, calls, str(message.get("tool_call_id") or "")))
     return found
 
 
@@ -80,16 +80,16 @@ def _text(content: Any, wire: str, where: str) -> str:
     return text_of(content)
 
 
-def _call(call: Mapping[str, Any], wire: str, where: str) -> ToolCall:
+def _call(call: Mapping[str, Any], wire: str, where: str) -> ToolUse:
     function = dict_of(call.get("function"))
     if call.get("type", "function") != "function" or not isinstance(function.get("name"), str):
         raise _no_place(f"a tool call of type {call.get('type')!r}", wire, where)
     arguments = function.get("arguments", "{}")
     text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-    return ToolCall(str(call.get("id") or ""), function["name"], text)
+    return ToolUse(str(call.get("id") or ""), function["name"], text)
 
 
-def arguments_of(call: ToolCall, wire: str) -> dict[str, Any]:
+def arguments_of(call: ToolUse, wire: str) -> dict[str, Any]:
     """The arguments as an object, for wires that take no text. Raises InputError where they are none."""
     try:
         value = json.loads(call.arguments or "{}")
@@ -100,14 +100,14 @@ def arguments_of(call: ToolCall, wire: str) -> dict[str, Any]:
     return value
 
 
-def tools(request: ChatRequest, wire: str) -> Iterator[Tool]:
+def tools(request: ChatRequest, wire: str) -> Iterator[ToolSpec]:
     """The tools that the model may call. Raises InputError for one that is no function."""
     for number, tool in enumerate(request.tools):
         function = dict_of(tool.get("function"))
         if tool.get("type") != "function" or not isinstance(function.get("name"), str):
             raise _no_place(f"a tool of type {tool.get('type')!r}", wire, f"tools[{number}]")
         parameters = function.get("parameters")
-        yield Tool(
+        yield ToolSpec(
             function["name"],
             text_of(function.get("description")),
             dict(parameters) if isinstance(parameters, Mapping) else {"type": "object", "properties": {}},

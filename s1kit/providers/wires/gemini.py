@@ -13,7 +13,7 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.providers.wires.conversation import Turn, arguments_of, call_of, take_format, tools, turns
+from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, take_format, tools, turns
 from s1kit.providers.wires.reading import count, dict_of, finish_of, hidden_thinking, list_of, text_of
 from s1kit.providers.wires.streams import ContentAssembler
 from s1kit.records import Usage
@@ -97,7 +97,7 @@ def generate_content(request: ChatRequest) -> dict[str, Any]:
     return body | extra
 
 
-def _contents(said: list[Turn]) -> list[dict[str, Any]]:
+def _contents(said: list[ChatTurn]) -> list[dict[str, Any]]:
     """Results of tools name the function, not the call; those that follow each other are one content."""
     names = {call.id: call.name for turn in said for call in turn.calls}
     contents: list[dict[str, Any]] = []

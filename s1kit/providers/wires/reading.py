@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from s1kit.providers.chat import Reply, Wire
+from s1kit.providers.chat import Reply, WireFormat
 from s1kit.records import FinishReason
 
 MAX_TOKENS = 10**9
@@ -85,7 +85,7 @@ def is_hidden(note: str) -> bool:
     return "does not show its thinking (" in note
 
 
-def read_reply(wire: Wire, body: Mapping[str, Any]) -> Reply:
+def read_reply(wire: WireFormat, body: Mapping[str, Any]) -> Reply:
     """A body as a reply. Whatever the wire cannot make sense of is a malformed reply that says so."""
     if "not_json" in body:
         return Reply(finish_reason="malformed", note="the reply is not JSON")

@@ -12,7 +12,7 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.providers.wires.conversation import Turn, call_of, take_format, tools, turns
+from s1kit.providers.wires.conversation import ChatTurn, call_of, take_format, tools, turns
 from s1kit.providers.wires.reading import SUMMARY, count, dict_of, finish_of, hidden_thinking, list_of, text_of
 from s1kit.records import FinishReason, Usage
 
@@ -105,7 +105,7 @@ class ResponsesWire:
         return Reply(thinking, answer, finish, usage, reasoning_tokens, note, tool_calls=tuple(calls))
 
 
-def _items(turn: Turn) -> list[dict[str, Any]]:
+def _items(turn: ChatTurn) -> list[dict[str, Any]]:
     if turn.role == "tool":
         return [{"type": "function_call_output", "call_id": turn.answers, "output": turn.text}]
     said = [{"role": turn.role, "content": turn.text}] if turn.text or not turn.calls else []

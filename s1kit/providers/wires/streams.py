@@ -18,7 +18,7 @@ CUT = "s1kit_cut"
 """Field of a body whose stream ended before the reply was whole."""
 
 
-class EventStream:
+class EventParser:
     """Incremental parser of server-sent events whose data are JSON objects.
 
     Comments, other fields and data that is no object are let pass; data over several lines is joined.

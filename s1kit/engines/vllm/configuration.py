@@ -19,11 +19,11 @@ from s1kit.forcing.formats import load_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 
-_latest: list[Setting] = []
+_latest: list[VllmConfiguration] = []
 NAME = "s1kit.engines.vllm_plugin:BudgetForcing"
 
 
-class Setting:
+class VllmConfiguration:
     """One vLLM configuration, as far as the plugin is concerned."""
 
     def __init__(self, vllm_config: Any) -> None:
@@ -79,8 +79,8 @@ class Setting:
         return [*said, _eos_of(self._model) if eos is None else eos]
 
 
-def setting_of_caller() -> Setting | None:
-    """The setting of the vLLM whose code is calling; None where it cannot be told.
+def configuration_of_caller() -> VllmConfiguration | None:
+    """The configuration of the vLLM whose code is calling; None where it cannot be told.
 
     vLLM validates a request's parameters with nothing but the parameters. Whether they can be honoured depends on the
     model and on how vLLM was started, which the object that validates knows: it is looked up on the stack.
@@ -90,15 +90,15 @@ def setting_of_caller() -> Setting | None:
         owner = frame.f_locals.get("self")
         config = getattr(owner, "vllm_config", None)
         if owner is not None and getattr(config, "model_config", None) is not None:
-            return _setting_of(config)
+            return _configuration_of(config)
         frame = frame.f_back
     return None
 
 
-def _setting_of(config: Any) -> Setting:
+def _configuration_of(config: Any) -> VllmConfiguration:
     # Configurations of vLLM cannot be hashed, and a process has one.
     if not _latest or _latest[0].config is not config:
-        _latest[:] = [Setting(config)]
+        _latest[:] = [VllmConfiguration(config)]
     return _latest[0]
 
 

@@ -222,6 +222,8 @@ class Generation(Record):
     """What the grader extracted from the answer, in the form that votes are counted on; empty: nothing, or ungraded."""
     cost_usd: float = 0.0
     """What a provider charged for it."""
+    mean_logprob: float | None = None
+    """Mean natural log-probability of the sampled tokens under the model itself, at temperature 1; None: not known."""
 
     @property
     def thinking(self) -> str:

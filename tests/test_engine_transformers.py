@@ -423,3 +423,30 @@ def test_an_interrupt_in_the_middle_of_a_prefill_comes_out_as_it_is(engine: Any,
 def test_thinking_ends_at_the_token_where_it_is_told_to(engine: Any, think_engine: Any) -> None:
     assert_thinking_ends_when_told(engine)
     assert_thinking_ends_when_told(think_engine)
+
+
+def test_sampled_generations_say_the_mean_log_probability_of_what_was_sampled(engine: Any) -> None:
+    """Against one forward pass over the whole context; the forced end of thinking and its phrase do not count."""
+    asked = [
+        Request(f"Q{i}?", ThinkingBudget(2), answer_tokens=5, temperature=1.5, top_k=40, seed=i, repeat=i)
+        for i in range(60)
+    ]
+    checked = 0
+    found = {g.repeat: g for g in engine.generate(asked)}  # they come as they finish
+    for request in asked:
+        generation = found[request.repeat]
+        if generation.ending != "cut_off" or generation.answer_finish != "length":
+            continue  # a sampled stop is no token of a segment
+        prompt = list(engine.plan(request).prompt_ids)
+        ids = prompt + [i for s in generation.segments for i in s.token_ids]
+        is_sampled = [s.origin == "sampled" for s in generation.segments for _ in s.token_ids]
+        with torch.inference_mode():
+            logits = engine.model(torch.tensor([ids])).logits[0, :, : engine.vocabulary_size].float()
+        logprobs = logits.log_softmax(-1)
+        places = [len(prompt) + n for n, sampled in enumerate(is_sampled) if sampled]
+        mean = sum(float(logprobs[at - 1, ids[at]]) for at in places) / len(places)
+        assert generation.mean_logprob == pytest.approx(mean, abs=1e-3)
+        checked += 1
+    assert checked >= 3
+    (greedy,) = engine.generate([Request("Q?", ThinkingBudget(6), answer_tokens=5)])
+    assert greedy.mean_logprob is None

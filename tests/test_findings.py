@@ -17,10 +17,16 @@ from s1kit.records import Setting
 from s1kit.report.sentences import headline
 
 
-def draws_of(setting: Setting, correct: np.ndarray, tokens: float = 100.0, answers: Sequence[object] = ()) -> Draws:
-    """Draws of a setting; without answers, `1` where right and `0` where wrong."""
+def draws_of(
+    setting: Setting,
+    correct: np.ndarray,
+    tokens: float = 100.0,
+    answers: Sequence[object] = (),
+    logprobs: np.ndarray | None = None,
+) -> Draws:
+    """Draws of a setting; without answers, `1` where right and `0` where wrong; nan where there is no draw."""
     n, repeats = correct.shape
-    zeros = np.zeros((n, repeats))
+    zeros = np.where(np.isnan(correct), np.nan, 0.0)
     spelled = np.where(correct == 1, "1", "0") if not len(answers) else np.array(answers, dtype=object)
     return Draws(
         setting,
@@ -38,6 +44,7 @@ def draws_of(setting: Setting, correct: np.ndarray, tokens: float = 100.0, answe
         paid_tokens=zeros + tokens,
         cost_usd=zeros,
         note=np.full((n, repeats), "", dtype=object),
+        mean_logprob=zeros + np.nan if logprobs is None else logprobs,
     )
 
 
@@ -107,8 +114,10 @@ def test_votes_are_counted_on_draws_sampled_as_the_waits_are_where_there_are_suc
     alike = draws_of(Setting(max_tokens=9, temperature=0.6), np.ones((4, 8)))
     other = draws_of(Setting(max_tokens=9, temperature=1.0), np.ones((4, 16)))
     results = Results([], {d.setting: d for d in (alike, other)})
-    assert vote_draws(results, [8]) is alike
-    assert vote_draws(results, [16]) is other
+    for sizes, expected in (([8], alike), ([16], other)):
+        picked = vote_draws(results, sizes)
+        assert picked is not None
+        assert picked.setting == expected.setting
 
 
 def test_a_vote_of_two_and_an_adaptive_vote_that_cannot_stop_are_no_rivals() -> None:
@@ -172,3 +181,50 @@ def test_one_question_and_all_alike_are_reported_without_a_claim(share: float) -
     assert found.methods[0].scaling.high == np.inf
     many = [draws_of(p.setting, np.full((40, 1), share), 50.0) for p in parts]
     assert compare(*findings_of(many).by_waits).is_noise
+
+
+def unequal(counts: Sequence[int], right: Sequence[int]) -> np.ndarray:
+    """Outcomes of questions with unequal numbers of draws, the first so many of each right."""
+    out = np.full((len(counts), max(counts)), np.nan)
+    for row, num, good in zip(out, counts, right, strict=True):
+        row[:num] = [1.0] * good + [0.0] * (num - good)
+    return out
+
+
+def test_questions_with_more_draws_than_others_use_all_of_them() -> None:
+    setting = Setting(max_tokens=256, temperature=0.7)
+    draws = draws_of(setting, unequal([6, 3], [3, 3]))
+    assert draws.counts.tolist() == [6, 3]
+    one, three = votes(Results([], {setting: draws}), [1, 3, 8])
+    assert one.estimate.value == pytest.approx((0.5 + 1.0) / 2)
+    # Of the 20 triples of the first question half have a right majority, not the one triple of its first three draws.
+    assert three.estimate.value == pytest.approx((0.5 + 1.0) / 2)
+    assert three.worth == pytest.approx(4.0)
+
+
+def test_a_vote_leaves_out_the_few_questions_with_too_few_draws() -> None:
+    setting = Setting(max_tokens=256, temperature=0.7)
+    correct = unequal([5] * 39 + [1], [5] * 39 + [0])
+    one, three = votes(Results([], {setting: draws_of(setting, correct)}), [1, 3])
+    assert len(three.draws.question_ids) == len(one.draws.question_ids) == 39
+    assert three.estimate.value == 1.0
+    # Where many have few draws, the vote is as large as they allow.
+    correct = unequal([5] * 30 + [3] * 10, [5] * 30 + [0] * 10)
+    points = votes(Results([], {setting: draws_of(setting, correct)}), [1, 3, 4])
+    assert [p.votes for p in points] == [1, 3]
+    assert points[1].estimate.value == 0.75
+
+
+def test_the_likeliest_of_several_is_chosen_by_mean_log_probability() -> None:
+    setting = Setting(max_tokens=256, temperature=0.7)
+    correct = np.array([[1.0, 0.0, 0.0], [0.0, 1.0, np.nan]])
+    logprobs = np.array([[-0.1, -0.5, -0.9], [-0.2, -0.7, np.nan]])
+    draws = draws_of(setting, correct, logprobs=logprobs)
+    found = findings_of([draws], [1, 2]).others["likeliest of several"]
+    # Question 1: the right draw is likeliest in two of three pairs. Question 2: the wrong one is.
+    assert [p.name for p in found] == ["likeliest of 2"]
+    assert found[0].per_question is not None
+    assert found[0].per_question[:, 0] == pytest.approx([2 / 3, 0.0])
+    assert found[0].tokens == 200
+    unknown = draws_of(setting, correct)
+    assert "likeliest of several" not in findings_of([unknown], [1, 2]).others

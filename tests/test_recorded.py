@@ -279,6 +279,9 @@ def test_all_real_rollouts_and_tables_are_drawn(shared_data: Path, tmp_path: Pat
     rollouts = str(real / "rollouts_r1distill14b_math4_slim.jsonl.gz")
     out = str(tmp_path / "out")
     assert main(["report", "--from", rollouts, "--column", "question=experiment,position", "--out", out]) == 0
+    ((recipe, run),) = record([Path(rollouts)], Path(out), {"question": "experiment,position"})
+    (draws,) = findings_of(run, recipe.evaluate.votes).results.draws.values()
+    assert draws.counts.sum() == 29_680
     assert main(["report", "--from", str(real / "tables_budget_accuracy.jsonl.gz"), "--out", out]) == 0
     assert (tmp_path / "out" / "summaries.html").exists()
 
@@ -289,3 +292,44 @@ def test_real_samples_of_the_harness_become_a_curve(shared_data: Path, tmp_path:
     assert [p.draws.setting.max_tokens for p in findings.by_budget] == [500, 1000, 8000]
     assert all(len(p.draws.question_ids) == 36 for p in findings.by_budget)
     assert all(0.7 < p.estimate.value < 0.95 for p in findings.by_budget)
+
+
+def test_questions_with_unequal_numbers_of_draws_use_all_they_have(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"q{i}", "pred": "1" if n % 2 else "2", "correct": bool(n % 2), "tokens": 10 * (i + 1)}
+        for i in range(4)
+        for n in range(2 * (i + 1))
+    ]
+    findings = found([write(tmp_path / "draws.jsonl", rows)], tmp_path / "out")
+    (draws,) = findings.results.draws.values()
+    assert draws.counts.tolist() == [2, 4, 6, 8]
+    assert draws.accuracy == 0.5
+    assert draws.mean_thinking == 25.0  # every question counts the same
+    assert main(["report", "--from", str(tmp_path / "draws.jsonl"), "--out", str(tmp_path / "page")]) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"mean_logprob": -0.25}, -0.25),
+        ({"cumulative_logprob": -3.0, "token_ids": [5, 6, 7]}, -1.0),
+        ({"cumulative_logprob": -3.0, "completion_tokens": 4}, -0.75),
+        ({"cumulative_logprob": -3.0}, None),
+        ({"logprobs": [-1.0, -2.0]}, -1.5),
+        ({"logprobs": {"content": [{"token": "a", "logprob": -1.0}, {"token": "b", "logprob": 0.0}]}}, -0.5),
+        ({"logprobs": {"tokens": ["a", "b"], "token_logprobs": [None, -2.0]}}, -2.0),
+        ({}, None),
+    ],
+)
+def test_log_probabilities_are_read_as_servers_write_them(
+    tmp_path: Path, said: dict[str, Any], expected: float | None
+) -> None:
+    rows = [{"question": f"q{i}", "output": "4", "gold": "4", "correct": True, **said} for i in range(2)]
+    ((_, run),) = record([write(tmp_path / "a.jsonl", rows)], tmp_path / "out", {})
+    assert [g.mean_logprob for g in run.rows("evaluate", "generations", Generation)] == [expected] * 2
+
+
+def test_log_probabilities_that_are_no_numbers_are_refused_with_their_line(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.jsonl", [{"question": "q", "output": "4", "gold": "4", "logprobs": ["x"]}])
+    with pytest.raises(InputError, match=r"log-probabilities cannot be read.*a\.jsonl"):
+        record([path], tmp_path / "out", {})

@@ -180,6 +180,7 @@ def _draws(setting: Setting, correct: np.ndarray) -> Draws:
         paid_tokens=zeros + 10 * (1 + setting.num_waits),
         cost_usd=zeros,
         note=np.full((n, 1), "", dtype=object),
+        mean_logprob=np.full((n, 1), np.nan),
     )
 
 

@@ -10,82 +10,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import log
-from typing import TYPE_CHECKING
 
 from s1kit.analysis import methods
+from s1kit.analysis.comparisons import Comparison, compare, shared_ids
+from s1kit.analysis.methods import plain
+from s1kit.analysis.paper_metrics import Method, method_of
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.results import Draws, Point, Results
-from s1kit.analysis.settings import CLASS_CONTROL, DIRECT, FORCING, target_range, waits_name
-from s1kit.analysis.statistics import (
-    Estimate,
-    Flips,
-    accuracy,
-    bootstrap,
-    flips,
-    holm,
-    paired_difference,
-    paired_test,
-)
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Matrix = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Comparison:
-    """Two settings on the same questions: what changed, by how much, and whether that may be luck."""
-
-    before: Point
-    after: Point
-    flips: Flips
-    p_value: float
-    """The exact paired test over all draws, adjusted for the number of comparisons made."""
-    difference: Estimate
-    """Paired, widened so that the intervals of all comparisons made hold at once."""
-
-    @property
-    def is_noise(self) -> bool:
-        """Whether nothing may be claimed: interval and test must agree that the difference is not zero."""
-        return not self.difference.excludes_zero or self.p_value > 0.05
-
-    @property
-    def sampling(self) -> str:
-        """How the two were decoded, where that differs; empty where only the method does.
-
-        `greedy against temperature 0.6` for `after` against `before`.
-        """
-        heat = [p.draws.setting.temperature for p in (self.after, self.before)]
-        names = ["greedy" if t == 0 else f"temperature {t:g}" for t in heat]
-        return "" if heat[0] == heat[1] else " against ".join(names)
-
-
-@dataclass(frozen=True)
-class Method:
-    """The paper's three metrics of one way to spend test-time compute, with their intervals."""
-
-    name: str
-    points: tuple[Point, ...]
-    control: Estimate | None
-    """Share of generations within what was asked; None where no number was asked for."""
-    scaling: Estimate | None
-    """Percentage points per doubling of thinking tokens; None with fewer than two different lengths."""
-    performance: Estimate
-    """The best accuracy; its interval is widened for the number of points it is the best of."""
-
-
-@dataclass(frozen=True)
-class Rates:
-    """Shares of a setting's generations that were cut off, failed, looped or could not be graded."""
-
-    cut_off: float
-    no_answer: float
-    truncated: float
-    loop: float
-    abstain: float
-    failed: float
+from s1kit.analysis.settings import DIRECT, FORCING, waits_name
+from s1kit.analysis.statistics import Estimate, accuracy, holm
 
 
 @dataclass
@@ -125,21 +58,21 @@ class Findings:
     @cached_property
     def by_budget(self) -> list[Point]:
         """Thinking budgets, the model stopping when it wants."""
-        return [_point(d, _budget_name(d)) for d in self._sequential if d.setting.num_waits == 0]
+        return [plain(d, _budget_name(d)) for d in self._sequential if d.setting.num_waits == 0]
 
     @cached_property
     def by_budget_with_waits(self) -> list[Point]:
         """Thinking budgets, with the most Waits; empty when no Waits were asked for."""
         most = max((d.setting.num_waits for d in self._sequential), default=0)
         found = [d for d in self._sequential if d.setting.num_waits == most > 0]
-        return [_point(d, f"{_budget_name(d)}, up to {waits_name(most)}") for d in found] if len(found) > 1 else []
+        return [plain(d, f"{_budget_name(d)}, up to {waits_name(most)}") for d in found] if len(found) > 1 else []
 
     @cached_property
     def by_waits(self) -> list[Point]:
         """Numbers of Waits under the largest budget; the first is none. Empty when only one number was asked for."""
         largest = max((_budget(d) for d in self._sequential), default=0)
         found = [d for d in self._sequential if _budget(d) == largest]
-        return [_point(d, waits_name(d.setting.num_waits)) for d in found] if len(found) > 1 else []
+        return [plain(d, waits_name(d.setting.num_waits)) for d in found] if len(found) > 1 else []
 
     @cached_property
     def by_votes(self) -> list[Point]:
@@ -150,7 +83,7 @@ class Findings:
     def by_minimum(self) -> list[Point]:
         """Least thinking demanded, under the largest budget."""
         found = [d for d in self._greedy if d.setting.min_tokens]
-        return [_point(d, f"at least {d.setting.min_tokens:,} tokens") for d in found]
+        return [plain(d, f"at least {d.setting.min_tokens:,} tokens") for d in found]
 
     @cached_property
     def by_other_wait(self) -> dict[str, list[Point]]:
@@ -161,7 +94,7 @@ class Findings:
             found = [d for d in draws if _budget(d) == most and not d.setting.min_tokens]
             if draws is not self._greedy and found:
                 name = "the format's own Wait" if text is None else f'waiting with "{text}"'
-                out[name] = [_point(d, waits_name(d.setting.num_waits)) for d in found]
+                out[name] = [plain(d, waits_name(d.setting.num_waits)) for d in found]
         return out
 
     @cached_property
@@ -173,6 +106,7 @@ class Findings:
             **methods.controlled(self.results),
             "rejection sampling": methods.rejected(self.results),
             "shortest of several": methods.shortest(self.results, self.votes),
+            "likeliest of several": methods.likeliest(self.results, self.votes),
             "adaptive vote": methods.adaptive(self.results),
         }
         return {name: points for name, points in found.items() if points}
@@ -246,14 +180,14 @@ class Findings:
         ]
         kept = [(name, points) for name, points in named if len(points) > 1 or name in self.others]
         free = self.by_budget[-1].draws if self.by_budget else None
-        return [_method(name, points, free) for name, points in kept]
+        return [method_of(name, points, free) for name, points in kept]
 
     @cached_property
     def oscillating(self) -> list[str]:
         """Questions whose verdict changed more than once along the numbers of Waits."""
         if len(self.by_waits) < 3:
             return []
-        ids = _shared_ids([p.draws for p in self.by_waits])
+        ids = shared_ids([p.draws for p in self.by_waits])
         rows = [p.draws.on(ids).correct[:, 0] for p in self.by_waits]  # one path through the Waits, so one draw
         return [
             question
@@ -296,49 +230,6 @@ class Findings:
         return out
 
 
-def compare(before: Point, after: Point, comparisons: int = 1) -> Comparison:
-    """`after` against `before` on the questions that both answered, over all draws.
-
-    `comparisons`: how many were made, this one being shown or picked among them.
-    """
-    ids = _shared_ids([before.draws, after.draws])
-    a, b = _rows(before, ids), _rows(after, ids)
-    means = a.mean(axis=1), b.mean(axis=1)
-    return Comparison(
-        before,
-        after,
-        flips(*(m.tolist() for m in means)),
-        min(1.0, comparisons * paired_test((means[1] - means[0]).tolist())),
-        paired_difference(a, b, comparisons=comparisons),
-    )
-
-
-def rates(draws: Draws) -> Rates:
-    ending = draws.ending
-    return Rates(
-        cut_off=float((ending == "cut_off").mean()),
-        no_answer=float((draws.answered == 0).mean()),
-        truncated=float(draws.truncated.mean()),
-        loop=float((ending == "loop").mean()),
-        abstain=float(draws.abstained.mean()),
-        failed=float((ending == "failed").mean()),
-    )
-
-
-def thinking_by_correctness(draws: Draws) -> tuple[float, float]:
-    """Average thinking tokens of right and of wrong generations; nan where there are none."""
-    right = draws.correct == 1
-    tokens = draws.thinking_tokens
-    return (
-        float(tokens[right].mean()) if right.any() else float("nan"),
-        float(tokens[~right].mean()) if (~right).any() else float("nan"),
-    )
-
-
-def _point(draws: Draws, name: str) -> Point:
-    return Point(name, draws.mean_thinking, accuracy(draws.correct), draws)
-
-
 def _budget(draws: Draws) -> float:
     return float("inf") if draws.setting.max_tokens is None else draws.setting.max_tokens
 
@@ -346,72 +237,3 @@ def _budget(draws: Draws) -> float:
 def _budget_name(draws: Draws) -> str:
     limit = draws.setting.max_tokens
     return "no limit" if limit is None else f"{limit:,} tokens"
-
-
-def _shared_ids(draws: Sequence[Draws]) -> list[str]:
-    everywhere = set.intersection(*(set(d.question_ids) for d in draws))
-    return [q for q in draws[0].question_ids if q in everywhere]
-
-
-def _rows(point: Point, ids: Sequence[str]) -> Matrix:
-    row = {question_id: i for i, question_id in enumerate(point.draws.question_ids)}
-    return point.outcomes[[row[q] for q in ids]]
-
-
-def _method(name: str, points: Sequence[Point], free: Draws | None) -> Method:
-    """The three metrics. `free` is thinking without being asked for a length, which short and long are held against."""
-    best = max(points, key=lambda p: p.estimate.value)
-    return Method(
-        name,
-        tuple(points),
-        control=_control(points, free),
-        scaling=_scaling([p for p in points if p.tokens > 0]),
-        performance=accuracy(
-            best.outcomes, comparisons=len(points), worth=None if best.per_question is None else best.worth
-        ),
-    )
-
-
-def _control(points: Sequence[Point], free: Draws | None) -> Estimate | None:
-    """Control over all points, on the questions that all of them asked."""
-    import numpy as np
-
-    ids = _shared_ids([*(p.draws for p in points), *([free] if free else [])])
-    within = []
-    for p in points:
-        draws = p.draws.on(ids)
-        if draws.setting.method != CLASS_CONTROL:
-            low, high = target_range(draws.setting)
-            within.append(((low <= draws.thinking_tokens) & (draws.thinking_tokens <= high)).mean(axis=1))
-        elif free is not None:
-            # The thinking went the way it was asked to, shorter or longer than unasked.
-            change = draws.thinking_tokens.mean(axis=1) - free.on(ids).thinking_tokens.mean(axis=1)
-            within.append((change < 0 if draws.setting.target == "short" else change > 0).astype(float))
-    return accuracy(np.stack(within, axis=1)) if within and ids else None
-
-
-def _scaling(points: Sequence[Point]) -> Estimate | None:
-    """The paper's scaling with its bootstrap interval over questions, accuracy and tokens resampled together."""
-    import numpy as np
-
-    ids = _shared_ids([p.draws for p in points]) if points else []
-    if len({p.tokens for p in points}) < 2 or not ids:
-        return None
-    place = [{question: i for i, question in enumerate(p.draws.question_ids)} for p in points]
-    right = np.stack([_rows(p, ids).mean(axis=1) for p in points], axis=1)
-    tokens = np.stack(
-        [p.tokens_per_question[[at[q] for q in ids]] for p, at in zip(points, place, strict=True)], axis=1
-    )
-    average = tokens.mean(axis=0)
-    pairs = [(i, j) for i in range(len(points)) for j in range(len(points)) if average[i] < average[j]]
-    if not pairs:
-        return None
-    low, high = (list(side) for side in zip(*pairs, strict=True))
-
-    def mean_slope(means: Matrix) -> Matrix:
-        value, doublings = means[:, : len(points)], np.log2(np.maximum(means[:, len(points) :], 1e-9))
-        rise, run = value[:, high] - value[:, low], doublings[:, high] - doublings[:, low]
-        slopes = np.where(run == 0, np.nan, 100 * rise / np.where(run == 0, 1, run))
-        return np.asarray(np.nanmean(slopes, axis=1))
-
-    return bootstrap(mean_slope, np.concatenate([right, tokens], axis=1))

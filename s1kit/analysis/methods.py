@@ -1,6 +1,7 @@
 """Every other way to spend test-time compute, as series of points on the same axes as budget forcing. Pure.
 
-What can be worked out from draws that exist is: votes, the shortest of several, adaptive voting, early exit. Each point
+What can be worked out from draws that exist is: votes, the shortest and the likeliest of several, adaptive voting,
+early exit. Each point
 costs the thinking tokens of all draws it needed, probes included.
 """
 
@@ -12,7 +13,7 @@ from math import inf
 from typing import TYPE_CHECKING
 
 from s1kit.analysis.metrics import majority_at_k, pass_at_k
-from s1kit.analysis.parallel import Outcome, adaptive_vote, early_exit, fewest_to_stop, shortest_of
+from s1kit.analysis.parallel import Outcome, adaptive_vote, early_exit, fewest_to_stop, first_of, shortest_of
 from s1kit.analysis.results import Draws, Point, Results
 from s1kit.analysis.settings import (
     CHAT,
@@ -24,7 +25,7 @@ from s1kit.analysis.settings import (
     STEP_CONTROL,
     TOKEN_CONTROL,
 )
-from s1kit.analysis.statistics import Estimate, accuracy, wilson
+from s1kit.analysis.statistics import Estimate, accuracy, question_means, repeats_worth, wilson
 from s1kit.grade.equality import group_equal
 
 if TYPE_CHECKING:
@@ -35,6 +36,9 @@ if TYPE_CHECKING:
 
 STABLE = (2, 3, 4)
 """Probes in a row that must agree before thinking is left."""
+
+NEARLY_ALL = 0.95
+"""Share of questions that must have enough draws for a vote; the others are left out of all votes."""
 
 AND_FORCED = " and forced"
 """Ends the name of a method that asks for a length and forces it, too."""
@@ -68,15 +72,23 @@ def vote_draws(results: Results, sizes: Sequence[int] = ()) -> Draws | None:
     """The sampled draws that votes are counted on: of the largest budget, and enough of them for the largest vote.
 
     At the temperature of the other settings where there are such draws, so that votes and Waits are compared like
-    with like; at their own otherwise.
+    with like; at their own otherwise. Questions with fewer draws than the largest vote that nearly all questions have
+    draws for are left out, so that all votes are counted on the same questions.
     """
+    import numpy as np
+
     forced = [s for s in results.draws if s.method == FORCING]
     # Several draws were sampled, also where nobody recorded the temperature.
     sampled = [s for s in forced if s.temperature > 0 or results.draws[s].repeats > 1]
     found = [results.draws[s] for s in sampled if s.num_waits == 0 and not s.min_tokens]
     lowest = min((s.temperature for s in forced), default=0.0)
     alike = [d for d in found if d.setting.temperature == lowest and d.repeats >= max(sizes, default=2)]
-    return max(alike or found, key=lambda d: (d.setting.max_tokens or inf, d.repeats), default=None)
+    draws = max(alike or found, key=lambda d: (d.setting.max_tokens or inf, d.repeats), default=None)
+    if draws is None:
+        return None
+    enough = int(np.quantile(draws.counts, 1 - NEARLY_ALL, method="lower"))
+    largest = max((k for k in sizes if k <= enough), default=min(enough, 2))
+    return draws.on([q for q, num in zip(draws.question_ids, draws.counts, strict=True) if num >= largest])
 
 
 def votes(results: Results, sizes: Sequence[int]) -> list[Point]:
@@ -92,6 +104,11 @@ def shortest(results: Results, sizes: Sequence[int]) -> list[Point]:
     return _parallel(results, [k for k in sizes if k > 1], lambda k: f"shortest of {k}", _shortest)
 
 
+def likeliest(results: Results, sizes: Sequence[int]) -> list[Point]:
+    """The answer with the highest mean log-probability among several draws; none where that is not recorded."""
+    return _parallel(results, [k for k in sizes if k > 1], lambda k: f"likeliest of {k}", _likeliest)
+
+
 def passes(results: Results, sizes: Sequence[int]) -> list[Point]:
     """pass@k: whether any of k draws is right. Not a method, since nobody tells which: a bound on choosing."""
     return _parallel(results, sizes, lambda k: f"any of {k}", _any)
@@ -100,7 +117,7 @@ def passes(results: Results, sizes: Sequence[int]) -> list[Point]:
 def adaptive(results: Results) -> list[Point]:
     """Voting that stops when the leader would very likely stay ahead; none where too few draws could stop early."""
     draws = vote_draws(results)
-    if draws is None or draws.repeats <= fewest_to_stop():
+    if draws is None or draws.counts.min() <= fewest_to_stop():
         return []
     return [_chosen(f"adaptive vote, up to {draws.repeats}", draws, [_adaptive(r) for r in _rows(draws)])]
 
@@ -111,6 +128,12 @@ def _vote(row: _Row, k: int) -> Outcome:
 
 def _shortest(row: _Row, k: int) -> Outcome:
     return shortest_of(row.tokens, row.correct, k)
+
+
+def _likeliest(row: _Row, k: int) -> Outcome | None:
+    if any(value != value for value in row.logprobs):
+        return None
+    return first_of([-value for value in row.logprobs], row.tokens, row.correct, k)
 
 
 def _any(row: _Row, k: int) -> Outcome:
@@ -128,13 +151,20 @@ class _Row:
     answers: list[str | None]
     correct: list[bool]
     tokens: list[float]
+    logprobs: list[float]
+    """Mean log-probability of each draw; nan where it is not known."""
 
 
 def _rows(draws: Draws) -> list[_Row]:
     return [
-        _Row(_ballots(answers, correct), [bool(c) for c in correct], [float(t) for t in tokens])
-        for answers, correct, tokens in zip(
-            draws.final_answer.tolist(), draws.correct.tolist(), draws.thinking_tokens.tolist(), strict=True
+        _Row(_ballots(answers[:num], right[:num]), [bool(c) for c in right[:num]], tokens[:num], logprobs[:num])
+        for num, answers, right, tokens, logprobs in zip(
+            draws.counts.tolist(),
+            draws.final_answer.tolist(),
+            draws.correct.tolist(),
+            draws.thinking_tokens.tolist(),
+            draws.mean_logprob.tolist(),
+            strict=True,
         )
     ]
 
@@ -147,21 +177,28 @@ def _ballots(answers: Sequence[str], correct: Sequence[float]) -> list[str | Non
 
 
 def _parallel(
-    results: Results, sizes: Sequence[int], name: Callable[[int], str], choose: Callable[[_Row, int], Outcome]
+    results: Results, sizes: Sequence[int], name: Callable[[int], str], choose: Callable[[_Row, int], Outcome | None]
 ) -> list[Point]:
+    """A point for each number of draws; none where a question's draws do not say what they are chosen by."""
     draws = vote_draws(results, sizes)
     if draws is None:
         return []
     rows = _rows(draws)
-    fitting = sorted({k for k in sizes if k <= draws.repeats})
-    return [_chosen(name(k), draws, [choose(row, k) for row in rows], votes=k) for k in fitting]
+    points = []
+    for k in sorted({k for k in sizes if k <= draws.counts.min()}):
+        outcomes = [found for row in rows if (found := choose(row, k)) is not None]
+        if len(outcomes) == len(rows):
+            points.append(_chosen(name(k), draws, outcomes, votes=k))
+    return points
 
 
 def _chosen(name: str, draws: Draws, outcomes: Sequence[Outcome], votes: int = 1) -> Point:
     import numpy as np
 
     chance, paid = np.array([[o.chance] for o in outcomes]), np.array([o.tokens for o in outcomes])
-    return Point(name, float(paid.mean()), accuracy(chance, worth=draws.repeats), draws, votes, chance, paid)
+    return Point(
+        name, float(paid.mean()), accuracy(chance, worth=repeats_worth(draws.correct)), draws, votes, chance, paid
+    )
 
 
 def controlled(results: Results) -> dict[str, list[Point]]:
@@ -184,10 +221,10 @@ def rejected(results: Results) -> list[Point]:
     return [
         Point(
             f"until within {d.setting.max_tokens:,}",
-            float(d.paid_tokens.mean()),
+            float(question_means(d.paid_tokens).mean()),
             accuracy(d.correct),
             d,
-            paid=d.paid_tokens.mean(axis=1),
+            paid=question_means(d.paid_tokens),
         )
         for d in ordered
     ]

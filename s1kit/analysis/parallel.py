@@ -1,4 +1,4 @@
-"""Choosing among draws that were made: shortest, adaptive voting, early exit. Pure functions of answers and counts.
+"""Choosing among draws that were made: shortest, likeliest, adaptive voting, early exit. Pure functions.
 
 Each gives the chance of a right answer and the thinking tokens paid for it, so that methods meet on the same axes.
 """
@@ -28,11 +28,20 @@ def shortest_of(tokens: Sequence[float], is_correct: Sequence[bool], k: int) -> 
     >>> shortest_of([10, 20, 30], [True, False, False], k=2)
     Outcome(chance=0.6666666666666666, tokens=40.0)
     """
+    return first_of(tokens, tokens, is_correct, k)
+
+
+def first_of(ranks: Sequence[float], tokens: Sequence[float], is_correct: Sequence[bool], k: int) -> Outcome:
+    """Draw k times and keep the answer with the lowest rank: exact over all subsets of k draws.
+
+    >>> first_of([-0.1, -0.5], [10, 20], [True, False], k=2)
+    Outcome(chance=0.0, tokens=30.0)
+    """
     n = len(tokens)
     if not 1 <= k <= n:
         raise ValueError(f"k is {k} with {n} draws.")
-    order = sorted(range(n), key=lambda i: (tokens[i], i))
-    # The draw of rank r is the shortest of a subset exactly when the other k - 1 are longer.
+    order = sorted(range(n), key=lambda i: (ranks[i], i))
+    # The draw of place r is the first of a subset exactly when the other k - 1 come after it.
     chance = sum(comb(n - 1 - rank, k - 1) * is_correct[i] for rank, i in enumerate(order)) / comb(n, k)
     return Outcome(chance, k * sum(tokens) / n)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s1kit.analysis.statistics import Estimate
+from s1kit.analysis.statistics import Estimate, average, question_means, ratio, repeats_worth
 from s1kit.records import Generation, Question, Setting
 
 if TYPE_CHECKING:
@@ -26,7 +26,10 @@ WORDS_NOTE = "tokens counted as words"
 
 @dataclass
 class Draws:
-    """All generations of one setting: matrices, questions x repeats."""
+    """All generations of one setting: matrices, questions x repeats.
+
+    Questions may have unequal numbers of draws. Beyond a question's draws a row holds nan, or None.
+    """
 
     setting: Setting
     question_ids: list[str]
@@ -49,18 +52,34 @@ class Draws:
     cost_usd: Matrix
     note: NDArray[np.object_]
     """What a reader must know of each row, or empty."""
+    mean_logprob: Matrix
+    """Mean log-probability of the sampled tokens; nan where it is not known."""
+
+    @property
+    def counts(self) -> NDArray[np.int64]:
+        """How many draws each question has."""
+        import numpy as np
+
+        return np.asarray((~np.isnan(self.correct)).sum(axis=1))
 
     @property
     def repeats(self) -> int:
+        """The most draws of a question."""
         return int(self.correct.shape[1])
 
     @property
     def accuracy(self) -> float:
-        return float(self.correct.mean())
+        return float(question_means(self.correct).mean())
 
     @property
     def mean_thinking(self) -> float:
-        return float(self.thinking_tokens.mean())
+        return float(question_means(self.thinking_tokens).mean())
+
+    def are(self, condition: NDArray[np.bool_]) -> Matrix:
+        """A condition on draws as outcomes: 1 where it holds, 0 where not, nan where there is no draw."""
+        import numpy as np
+
+        return np.where(np.isnan(self.correct), np.nan, np.asarray(condition, dtype=float))
 
     def on(self, question_ids: Sequence[str]) -> Draws:
         """The same for some of the questions, in the given order."""
@@ -106,17 +125,22 @@ class Point:
 
     @property
     def tokens_per_question(self) -> Matrix:
-        return self.votes * self.draws.thinking_tokens.mean(axis=1) if self.paid is None else self.paid
+        return self.votes * question_means(self.draws.thinking_tokens) if self.paid is None else self.paid
 
     @property
-    def worth(self) -> int:
+    def worth(self) -> float:
         """Trials that one question may count for, at most: its draws."""
-        return self.draws.repeats
+        return repeats_worth(self.draws.correct)
 
     @property
-    def cost_per_correct(self) -> float:
+    def thinking(self) -> Estimate:
+        """Average thinking tokens a question with their interval."""
+        return average(self.tokens_per_question[:, None])
+
+    @property
+    def cost_per_correct(self) -> Estimate:
         """Thinking tokens spent for each right answer; infinite where none is right."""
-        return self.tokens / self.estimate.value if self.estimate.value else float("inf")
+        return ratio(self.tokens_per_question, question_means(self.outcomes))
 
 
 def spent_in_all(note: str, thinking_tokens: float) -> float:

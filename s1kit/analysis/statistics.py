@@ -1,7 +1,8 @@
 """Confidence intervals and paired tests: pure functions of outcomes; no question, file or figure.
 
-Outcomes are a matrix, questions x repeats, of numbers between 0 and 1 (usually 0 or 1). There are two levels of chance:
-which questions were asked, and what was drawn for each. Repeats of one question stay together when questions are
+Outcomes are a matrix, questions x repeats, of numbers between 0 and 1 (usually 0 or 1), nan where a question has fewer
+repeats than others. Every question counts the same, however many repeats it has. There are two levels of chance: which
+questions were asked, and what was drawn for each. Repeats of one question stay together when questions are
 resampled, since their mean carries both (Davison and Hinkley 1997, section 3.8, strategy 1): resampling repeats inside
 resampled questions would count the drawing twice and make intervals too wide.
 
@@ -14,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import import_module
-from math import inf, sqrt
+from math import exp, inf, sqrt
 from types import ModuleType
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -57,20 +58,45 @@ def wilson(successes: float, n: float, z: float = Z95) -> Estimate:
     return Estimate(share, max(0.0, min(share, centre - half)), min(1.0, max(share, centre + half)))
 
 
-def accuracy(outcomes: Matrix, *, comparisons: int = 1, worth: int | None = None) -> Estimate:
+def question_means(outcomes: Matrix) -> Matrix:
+    """The mean of each question's repeats, one value a row; nan marks repeats that a question does not have."""
+    import numpy as np
+
+    values = np.asarray(outcomes, dtype=float)
+    is_there = ~np.isnan(values)
+    counts = is_there.sum(axis=1)
+    means = np.where(is_there, values, 0.0).sum(axis=1) / np.maximum(counts, 1)
+    return np.asarray(np.where(counts > 0, means, np.nan))
+
+
+def repeats_worth(outcomes: Matrix) -> float:
+    """How many repeats each question would have if all had the same number, for the same noise: the harmonic mean.
+
+    >>> import numpy as np
+    >>> round(repeats_worth(np.array([[1.0, 0.0], [1.0, np.nan]])), 3)
+    1.333
+    """
+    import numpy as np
+
+    return float(1 / (1 / (~np.isnan(np.asarray(outcomes, dtype=float))).sum(axis=1)).mean())
+
+
+def accuracy(outcomes: Matrix, *, comparisons: int = 1, worth: float | None = None) -> Estimate:
     """The mean outcome with its interval: Wilson's, on as many trials as the questions and repeats are worth.
 
     With one repeat that is the number of questions. With more, a repeat of the same question is worth less than a new
     question: the effective number is the one whose binomial variance is the variance between the questions' means.
     `worth` is how many trials one question may count for at most, where outcomes are chances (of a vote, say) and not
-    draws; the number of columns otherwise. `comparisons` > 1 widens the interval so that all of so many hold at once
+    draws; its repeats otherwise. `comparisons` > 1 widens the interval so that all of so many hold at once
     (Bonferroni): use it for the best of several settings, which is partly the best by luck.
     """
     import numpy as np
 
-    means = np.asarray(outcomes, dtype=float).mean(axis=1)
+    means = question_means(outcomes)
     n, share, alpha = len(means), float(means.mean()), 0.05 / comparisons
-    trials = outcomes.shape[1] if worth is None else worth
+    trials = repeats_worth(outcomes) if worth is None else worth
+    # A sum of halves and thirds may miss 0 or 1 by a rounding error.
+    share = float(np.clip(share, 0.0, 1.0))
     if trials == 1 or n < 2 or share in (0.0, 1.0):
         return wilson(share * n, n, z=normal_quantile(alpha))
     variance = float(means.var(ddof=1)) / n
@@ -78,14 +104,36 @@ def accuracy(outcomes: Matrix, *, comparisons: int = 1, worth: int | None = None
     return wilson(share * effective, effective, z=t_quantile(n - 1, alpha))
 
 
-def decoding_noise(outcomes: Matrix) -> float:
-    """The standard error that comes from drawing alone, were the same questions asked again; nan with one repeat."""
+def average(amounts: Matrix) -> Estimate:
+    """The mean amount a question, such as of tokens, with its t interval over questions; never below zero.
+
+    `amounts` is questions x repeats. One question says nothing of others: its interval is unbounded above.
+    """
+    means = question_means(amounts)
+    n, value = len(means), float(means.mean())
+    if n < 2:
+        return Estimate(value, 0.0, inf)
+    half = t_quantile(n - 1) * float(means.std(ddof=1)) / sqrt(n)
+    return Estimate(value, max(0.0, value - half), value + half)
+
+
+def ratio(amounts: Matrix, counts: Matrix) -> Estimate:
+    """Amount spent a success, a ratio of sums over questions, with its interval; infinite without a success.
+
+    Both are one value a question. The interval is that of the logarithm, by the delta method (Cochran 1977, chapter 6):
+    it stays above zero and is wider upwards.
+    """
     import numpy as np
 
-    n, repeats = outcomes.shape
-    if repeats < 2:
-        return float("nan")
-    return float(np.sqrt((outcomes.var(axis=1, ddof=1) / repeats).sum()) / n)
+    n, total, num = len(amounts), float(np.sum(amounts)), float(np.sum(counts))
+    if not num or not total:
+        return Estimate(inf if total else 0.0, 0.0, inf)
+    value = total / num
+    if n < 2:
+        return Estimate(value, 0.0, inf)
+    residual = np.asarray(amounts, dtype=float) - value * np.asarray(counts, dtype=float)
+    spread = t_quantile(n - 1) * float(residual.std(ddof=1)) * sqrt(n) / total
+    return Estimate(value, value * exp(-spread), value * exp(min(spread, 700.0)))
 
 
 def bootstrap(
@@ -201,19 +249,18 @@ def paired_difference(before: Matrix, after: Matrix, *, comparisons: int = 1) ->
     widens it so that all of so many intervals hold at once (Bonferroni): use it when the best of several settings was
     picked on these questions.
     """
-    import numpy as np
 
-    delta = np.asarray(after, dtype=float).mean(axis=1) - np.asarray(before, dtype=float).mean(axis=1)
+    delta = question_means(after) - question_means(before)
     n, alpha = len(delta), 0.05 / comparisons
     fixed, broken = float(delta[delta > 0].sum()), float(-delta[delta < 0].sum())
     worth, quantile = float(n), normal_quantile(alpha)
-    repeats = min(before.shape[1], after.shape[1])
+    repeats = min(repeats_worth(before), repeats_worth(after))
     if repeats > 1 and n > 1:
         quantile = t_quantile(n - 1, alpha)
         observed = float(delta.var(ddof=1))
         of_flips = (fixed + broken) / n - float(delta.mean()) ** 2
         if of_flips > 0:
-            worth = n * min(float(repeats), of_flips / observed) if observed > 0 else float(n * repeats)
+            worth = n * min(repeats, of_flips / observed) if observed > 0 else n * repeats
     low, high = tango(fixed * worth / n, broken * worth / n, worth, quantile)
     return Estimate(float(delta.mean()), low, high)
 

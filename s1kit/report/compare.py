@@ -14,11 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s1kit.analysis.findings import Comparison, Findings
-from s1kit.analysis.findings import compare as compare_points
+from s1kit.analysis.comparisons import Comparison
+from s1kit.analysis.comparisons import compare as compare_points
+from s1kit.analysis.findings import Findings
 from s1kit.analysis.methods import plain
 from s1kit.analysis.results import Draws, Point
 from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE, said
+from s1kit.analysis.statistics import question_means
 from s1kit.errors import InputError
 from s1kit.html import write_page
 from s1kit.recipe import Recipe
@@ -149,7 +151,7 @@ def changed(runs: Sequence[Compared]) -> list[dict[str, Any]]:
         return []
     questions = {q.id: q for q in runs[0].findings.results.questions}
     shares = [
-        dict(zip(d.question_ids, d.correct.mean(axis=1).tolist(), strict=True))
+        dict(zip(d.question_ids, question_means(d.correct).tolist(), strict=True))
         for d in (r.draws(main[-1]) for r in runs)
     ]
     rows = []

@@ -31,6 +31,7 @@ ROW_COLUMNS = [
     "final_answer",
     "note",
     "cost_usd",
+    "mean_logprob",
 ]
 SEGMENT_COLUMNS = ["segments.list.element.kind", "segments.list.element.origin", "segments.list.element.num_tokens"]
 
@@ -82,7 +83,9 @@ def _by_setting(table: pa.Table) -> Iterator[tuple[Setting, NDArray[np.int64], _
 
     there = [name for name in ROW_COLUMNS if name != "setting" and name in table.column_names]
     columns = {name: np.array(table[name].to_pylist(), dtype=object) for name in there}
-    columns.setdefault("cost_usd", np.zeros(table.num_rows))  # rows older than that column
+    # Rows may be older than these columns.
+    columns.setdefault("cost_usd", np.zeros(table.num_rows))
+    columns.setdefault("mean_logprob", np.full(table.num_rows, np.nan))
     columns |= _token_columns(table)
     codes: dict[tuple[Any, ...], int] = {}
     settings: list[Setting] = []
@@ -128,38 +131,42 @@ def _joined(parts: list[_Part]) -> _Part:
 
 
 def _matrices(setting: Setting, rows: _Part, place: dict[str, int]) -> Draws:
-    """Rows sorted by question and repeat. With a different number of repeats, the fewest that all questions have."""
+    """Rows sorted by question and repeat; that of a question with fewer repeats than others ends in nan or None."""
     import numpy as np
 
     question = np.array([place[q] for q in rows["question_id"]], dtype=int)
     repeat = rows["repeat"].astype(int)
     # The last row of a cell wins, as a redone shard replaces an older one.
     cell = {(int(q), int(r)): i for i, (q, r) in enumerate(zip(question, repeat, strict=True))}
-    per_question: dict[int, int] = {}
-    for q, _ in cell:
-        per_question[q] = per_question.get(q, 0) + 1
-    fewest = min(per_question.values())
     order: dict[int, list[int]] = {}
     for q, r in sorted(cell):
         order.setdefault(q, []).append(cell[q, r])
-    index = np.array([found[:fewest] for found in order.values()], dtype=int)
-    verdict = rows["verdict"][index]
+    most = max(map(len, order.values()))
+    index = np.array([found + [-1] * (most - len(found)) for found in order.values()], dtype=int)
+
+    def numbers(values: Any) -> Matrix:
+        return np.where(index < 0, np.nan, np.asarray(values, dtype=float)[index])
+
+    def objects(values: Any) -> NDArray[np.object_]:
+        return np.asarray(np.where(index < 0, None, values[index]), dtype=object)
+
     return Draws(
         setting=setting,
         question_ids=[str(rows["question_id"][i[0]]) for i in index],
-        correct=(verdict == "correct").astype(float),
-        abstained=(verdict == "abstain").astype(float),
-        thinking_tokens=rows["thinking_tokens"][index],
-        answer_tokens=rows["answer_tokens"][index],
-        forced_tokens=rows["forced_tokens"][index],
-        waits=rows["waits"][index],
-        ending=rows["ending"][index],
-        answered=rows["answered"][index],
-        truncated=(rows["answer_finish"][index] == "length").astype(float),
-        final_answer=rows["final_answer"][index],
-        paid_tokens=_paid(setting, rows)[index],
-        cost_usd=rows["cost_usd"][index].astype(float),
-        note=rows["note"][index],
+        correct=numbers(rows["verdict"] == "correct"),
+        abstained=numbers(rows["verdict"] == "abstain"),
+        thinking_tokens=numbers(rows["thinking_tokens"]),
+        answer_tokens=numbers(rows["answer_tokens"]),
+        forced_tokens=numbers(rows["forced_tokens"]),
+        waits=numbers(rows["waits"]),
+        ending=objects(rows["ending"]),
+        answered=numbers(rows["answered"]),
+        truncated=numbers(rows["answer_finish"] == "length"),
+        final_answer=objects(rows["final_answer"]),
+        paid_tokens=numbers(_paid(setting, rows)),
+        cost_usd=numbers(rows["cost_usd"]),
+        note=objects(rows["note"]),
+        mean_logprob=numbers(rows["mean_logprob"]),
     )
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from s1kit.analysis.findings import Comparison, Findings, compare
+from s1kit.analysis.comparisons import Comparison, compare
+from s1kit.analysis.findings import Findings
 from s1kit.analysis.results import Point
-from s1kit.analysis.statistics import Estimate
+from s1kit.analysis.statistics import Estimate, question_means
 
 WITHIN_NOISE = "within noise"
 MOST_TRUNCATED = 0.05
@@ -118,7 +119,7 @@ def _baseline_sentence(baseline: Point, others: Sequence[Point]) -> Sentence:
 
 def _truncated(sides: Sequence[Point], setting: str = "evaluate.answer_tokens") -> str:
     """What must stand beside a comparison of these: whose answers ran out of room, and how many of them did."""
-    cut = [(p, float(p.draws.truncated.mean())) for p in sides]
+    cut = [(p, float(question_means(p.draws.truncated).mean())) for p in sides]
     said = [f"{100 * share:.0f} % of the answers ({p.name})" for p, share in cut if share > MOST_TRUNCATED]
     if not said:
         return ""

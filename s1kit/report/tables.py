@@ -7,7 +7,7 @@ import io
 import re
 from collections.abc import Sequence
 
-from s1kit.analysis.findings import rates
+from s1kit.analysis.rates import rates
 from s1kit.analysis.results import Point
 from s1kit.report.sentences import percent
 
@@ -20,12 +20,10 @@ COLUMNS = (
     "accuracy",
     "accuracy_low",
     "accuracy_high",
-    "thinking_tokens",
-    "cut_off",
-    "no_answer",
-    "not_graded",
+    *(f"thinking_tokens{part}" for part in ("", "_low", "_high")),
+    *(f"{name}{part}" for name in ("cut_off", "no_answer", "not_graded") for part in ("", "_low", "_high")),
 )
-"""Shares are from 0 to 1; the interval is the 95 % one of the point by itself."""
+"""Shares are from 0 to 1; intervals are the 95 % ones of the point by itself. `repeats` is the most of a question."""
 
 
 def as_csv(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
@@ -36,10 +34,11 @@ def as_csv(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
     for name, _, points in groups:
         for p in points:
             d, odd = p.draws, rates(p.draws)
-            interval = (f"{value:.6f}" for value in p.estimate)
             counts = (len(d.question_ids), d.repeats, d.setting.temperature)
-            shares = (f"{value:.6f}" for value in (odd.cut_off, odd.no_answer, odd.abstain))
-            writer.writerow([name, p.name, *counts, *interval, f"{p.tokens:.1f}", *shares])
+            accuracy = (f"{value:.6f}" for value in p.estimate)
+            tokens = (f"{value:.1f}" for value in p.thinking)
+            shares = (f"{value:.6f}" for each in (odd.cut_off, odd.no_answer, odd.abstain) for value in each)
+            writer.writerow([name, p.name, *counts, *accuracy, *tokens, *shares])
     return text.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.results import Draws
+from s1kit.analysis.statistics import question_means
 from s1kit.records import Generation, Setting
 
 MAX_TRANSCRIPTS = 500
@@ -17,7 +18,7 @@ def longest(findings: Findings) -> tuple[dict[str, Generation], int]:
     if not shown:
         return {}, 0
     draws = shown[-1].draws
-    mean = float((draws.thinking_tokens + draws.answer_tokens).mean())
+    mean = float(question_means(draws.thinking_tokens + draws.answer_tokens).mean())
     fitting = max(0, min(MAX_TRANSCRIPTS, int(MAX_TRANSCRIPT_TOKENS / max(mean, 1.0))))
     ids = draws.question_ids[:fitting]
     found = {g.question_id: g for g in findings.results.texts(ids, [draws.setting]) if g.repeat == 0}

@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Sequence
+from math import inf
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from s1kit.analysis.findings import Comparison, Findings, Rates, compare, rates, thinking_by_correctness
+from s1kit.analysis.comparisons import Comparison, compare
+from s1kit.analysis.findings import Findings
+from s1kit.analysis.rates import Rates, rates, thinking_by_correctness
 from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point
 from s1kit.analysis.settings import CHAT, said, waits_name
+from s1kit.analysis.statistics import Estimate, question_means
 from s1kit.html import Markup, environment, escape
 from s1kit.recipe import Recipe
 from s1kit.records import Question
@@ -54,7 +58,7 @@ def templates() -> Environment:
         "s1kit.report",
         percent=percent,
         bare_points=lambda difference: points(difference).replace(" points", ""),
-        share=lambda value: "0" if value == 0 else f"{100 * value:.1f} %",
+        amount=amount,
         tokens=lambda value: "" if value != value else f"{value:,.0f}",
         p_value=p_value,
         said=said,
@@ -64,8 +68,7 @@ def templates() -> Environment:
         mark_noise=mark_noise,
         rates=rates,
         reference=lambda q: str(q.metadata.get("final_answer") or q.solution or "")[:80],
-        per_right_answer=per_right_answer,
-        tokens_by_correctness=lambda p: [p.votes * num for num in thinking_by_correctness(p.draws)],
+        tokens_by_correctness=thinking_by_correctness,
         odd_settings=odd_settings,
         if_graded=if_graded,
         said_counts=lambda counts: ", ".join(f"{n:,} {w}" for w, n in counts.items() if not w.startswith("dropped:")),
@@ -88,11 +91,19 @@ def is_public(question: Question) -> bool:
     return "not to be republished" not in question.licence
 
 
-def per_right_answer(point: Point) -> str:
-    """Thinking tokens spent for each right answer."""
-    if not point.tokens:
+def amount(estimate: Estimate | None) -> str:
+    """A number of tokens with its interval: `512 [480, 544]`; empty where there is none or it is zero throughout.
+
+    >>> amount(Estimate(512, 480.2, 544)), amount(Estimate(inf, 0, inf)), amount(Estimate(300, 0, inf))
+    ('512 [480, 544]', 'none right', '300')
+    """
+    if estimate is None or estimate.value == estimate.high == 0:
         return ""
-    return f"{point.cost_per_correct:,.0f}" if point.estimate.value else "none right"
+    if estimate.value == inf:
+        return "none right"
+    if estimate.high == inf:  # one question says nothing of others
+        return f"{estimate.value:,.0f}"
+    return f"{estimate.value:,.0f} [{estimate.low:,.0f}, {estimate.high:,.0f}]"
 
 
 def body(
@@ -174,12 +185,16 @@ def odd_settings(found: Sequence[Group]) -> list[tuple[str, Rates]]:
     """The settings where anything went other than planned, with how often."""
     draws = {p.draws.setting: p.draws for group in found for p in group.points}
     all_rates = [(setting.label, rates(d)) for setting, d in draws.items()]
-    return [(label, r) for label, r in all_rates if r.no_answer or r.truncated or r.loop or r.abstain or r.failed]
+    return [
+        (label, r)
+        for label, r in all_rates
+        if any(e.value for e in (r.no_answer, r.truncated, r.loop, r.abstain, r.failed))
+    ]
 
 
 def if_graded(point: Point) -> str:
     """The accuracy that a point would have if all that the grader abstained from were right; empty where it did not."""
-    abstained = float(point.draws.abstained.mean())
+    abstained = float(question_means(point.draws.abstained).mean())
     if not abstained or point.per_question is not None:
         return ""
     return f"{100 * (point.estimate.value + abstained):.1f} if all ungraded are right"
@@ -215,9 +230,11 @@ def comparators(findings: Findings) -> dict[str, Any]:
 
 
 def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str, Any]:
+    import numpy as np
+
     draws = p.draws
-    num, dollars, right = len(draws.question_ids), float(draws.cost_usd.sum()), float(draws.correct.sum())
-    failed = rates(draws).failed
+    num, dollars, right = len(draws.question_ids), float(np.nansum(draws.cost_usd)), float(np.nansum(draws.correct))
+    failed = rates(draws).failed.value
     return {
         "point": p,
         "how": "asked now" if draws.setting.method == CHAT else "published outputs",
@@ -232,8 +249,10 @@ def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str
 
 def counted(draws: Draws) -> str:
     """Where the thinking tokens of a model's rows are from; several ways, where rows differ."""
+    import numpy as np
+
     ways: Counter[str] = Counter()
-    for note in draws.note.ravel().tolist():
+    for note in draws.note[~np.isnan(draws.correct)].tolist():
         ways[next((text for key, text in COUNTED.items() if key in str(note)), "as reported")] += 1
     if len(ways) == 1:
         return next(iter(ways))
@@ -266,7 +285,7 @@ def verdicts(findings: Findings) -> tuple[list[str], list[tuple[Question, list[f
     """
     shown = findings.by_waits or findings.by_budget
     columns = [str(p.draws.setting.num_waits) if findings.by_waits else p.name for p in shown]
-    found = [dict(zip(p.draws.question_ids, p.outcomes.mean(axis=1).tolist(), strict=True)) for p in shown]
+    found = [dict(zip(p.draws.question_ids, question_means(p.outcomes).tolist(), strict=True)) for p in shown]
     rows = [(q, [one.get(q.id) for one in found]) for q in findings.results.questions]
     return columns, [(q, outcomes, kind_of(outcomes)) for q, outcomes in rows]
 

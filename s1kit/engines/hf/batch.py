@@ -24,10 +24,11 @@ from transformers import DynamicCache
 from s1kit.engines.base import Event, lost
 from s1kit.engines.grammar import AnswerMatcher, Grammars
 from s1kit.engines.hf.kv_cache import Slots
-from s1kit.engines.hf.sampling import Chooser, choose
+from s1kit.engines.hf.sampling import Chooser, choose, logprobs
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
+from s1kit.records import Generation
 
 
 @dataclass(slots=True)
@@ -40,6 +41,20 @@ class _Active:
     """Follows an answer that is held to a grammar."""
     queue: deque[int] = field(default_factory=deque)
     """Ids that enter the context before the model samples again."""
+    logprob: float = 0.0
+    """Of the sampled ids together; not computed for greedy requests, which have one draw, and after a given prefix."""
+    num_sampled: int = 0
+
+    @property
+    def wants_logprob(self) -> bool:
+        request = self.row.plan.request
+        return request.temperature > 0 and request.prefix is None and not self.is_streamed
+
+    def generation(self) -> Generation:
+        generation = self.row.generation()
+        if not self.num_sampled:
+            return generation
+        return generation.model_copy(update={"mean_logprob": self.logprob / self.num_sampled})
 
 
 _SHORT_TAIL = 32
@@ -287,6 +302,7 @@ class HfBatch:
             logits = logits if len(free) == len(logits) else logits[free]
             self._constrain(logits, [rows[i] for i in free])
             chosen = choose(logits, [rows[i].chooser for i in free])
+            self._note_logprobs(logits, [rows[i] for i in free], chosen)
             for i, token in zip(free, chosen, strict=True):
                 active = rows[i]
                 if active.matcher is not None and active.row.is_answering:
@@ -301,10 +317,20 @@ class HfBatch:
             is_done = active.row.is_done
             segments = tuple(active.row.new_segments()) if active.is_streamed else ()
             if is_done or segments:
-                events.append(Event(active.ticket, segments, active.row.generation() if is_done else None))
+                events.append(Event(active.ticket, segments, active.generation() if is_done else None))
             if is_done:
                 self._retire(first + i)
         return events
+
+    @staticmethod
+    def _note_logprobs(logits: torch.Tensor, rows: Sequence[_Active], chosen: Sequence[int]) -> None:
+        wanted = [i for i, active in enumerate(rows) if active.wants_logprob]
+        if not wanted:
+            return
+        kept = logits if len(wanted) == len(logits) else logits[wanted]
+        for i, value in zip(wanted, logprobs(kept, [chosen[i] for i in wanted]), strict=True):
+            rows[i].logprob += value
+            rows[i].num_sampled += 1
 
     def _constrain(self, logits: torch.Tensor, rows: Sequence[_Active]) -> None:
         """Rule out, in place, what the grammar of an answer does not allow next."""

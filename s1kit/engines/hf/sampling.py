@@ -39,6 +39,14 @@ def choose(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
     return ids
 
 
+def logprobs(logits: torch.Tensor, ids: Sequence[int]) -> list[float]:
+    """The natural log-probability of one id in each row of `logits` `[row, vocabulary]`, at temperature 1."""
+    logits = logits.float()
+    chosen = logits.gather(-1, torch.tensor(ids, device=logits.device)[:, None]).squeeze(-1)
+    found: list[float] = (chosen - logits.logsumexp(-1)).tolist()
+    return found
+
+
 def _draw(logits: torch.Tensor, choosers: Sequence[Chooser]) -> list[int]:
     device = logits.device
     # Shifted first: a tiny temperature must not overflow.

@@ -445,6 +445,9 @@ class Evaluate(Workers):
     rejection: list[int] = Field(default_factory=list)
     """Limits in tokens: sample until thinking is no longer than that."""
     rejection_tries: int = Field(default=16, ge=1)
+    auto: list[str] = Field(default_factory=list)
+    """Exit rules by which thinking is left when its answer is settled: files that `s1kit calibrate` wrote, or `model`
+    for the one beside the model's own files. Each is a setting, with and without the most of `num_waits`."""
     probe_every: int | None = Field(default=None, ge=1)
     """Ask for the answer after so many thinking tokens and every so many more; early exit is worked out from it."""
     comparators: list[Comparator] = Field(default_factory=list)

@@ -13,11 +13,17 @@ import pytest
 from s1kit import Request, ThinkingBudget, load_engine
 from s1kit.adaptive.answering import answer_adaptively, probe_all
 from s1kit.adaptive.calibration import Probed, calibrate, candidates, labels_needed
-from s1kit.adaptive.rule import FILE, ExitRule, load_rule
+from s1kit.adaptive.rule import FILE, Calibrated, ExitRule, load_rule
+from s1kit.analysis.findings import Findings
 from s1kit.cli import main
+from s1kit.cli.preflight import check_recipe
 from s1kit.engines.scripted import ScriptedEngine, Step
 from s1kit.errors import InputError
-from s1kit.records import Generation
+from s1kit.evaluate.evaluate import evaluate
+from s1kit.recipe import Recipe
+from s1kit.records import Generation, Question
+from s1kit.report.rows import read_results
+from s1kit.stage import open_run
 
 
 def settled(number: int, at: int, *, right: bool = True, length: int = 12) -> Probed:
@@ -167,3 +173,59 @@ def test_a_sampled_request_draws_anew_in_each_round() -> None:
 
     list(answer_adaptively(Recording(SCRIPT), [Request("easy", temperature=0.7, seed=5)], RULE))
     assert Recording.seeds == [5, 6, 7]
+
+
+def auto_recipe(folder: Path, **changes: Any) -> Recipe:
+    """Sums that are right from the second thought on, with a rule that leaves after two equal answers."""
+    script = {f"What is {n} and one?": [["a b c d", "0"]] + [[" , once more .", str(n + 1)]] * 9 for n in range(6)}
+    (folder / "script.json").write_text(json.dumps(script))
+    rows = [{"question": q, "answer": str(n + 1), "kind": "exact"} for n, q in enumerate(script)]
+    (folder / "questions.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ExitRule(every=4, stable=2, max_tokens=40).save(folder / "rule.json")
+    settings = {
+        "model": f"scripted:{folder}/script.json",
+        "benchmarks": [str(folder / "questions.jsonl")],
+        "max_tokens": [40],
+        "answer_tokens": 24,
+        "auto": [str(folder / "rule.json")],
+    }
+    return Recipe.model_validate(
+        {"name": "x", "out": str(folder), "stages": ["evaluate"], "evaluate": settings | changes}
+    )
+
+
+def test_an_evaluation_has_auto_beside_budgets_and_counts_what_its_probes_cost(tmp_path: Path) -> None:
+    recipe = auto_recipe(tmp_path, num_waits=[0, 6])
+    assert check_recipe(recipe) == []
+    stage = evaluate(recipe, open_run(recipe.folder, recipe.name, {}))
+    rows = list(stage.rows("generations", Generation))
+    auto = [row for row in rows if row.setting is not None and row.setting.method == "auto"]
+    assert {row.setting.num_waits for row in auto if row.setting is not None} == {0, 6}
+    assert all(row.thinking_tokens <= 40 for row in auto)
+    assert any(row.thinking_tokens < 30 for row in auto if "left after 2 equal" in row.note)
+    findings = Findings(read_results(list(stage.rows("questions", Question)), stage.shards("generations")))
+    first, second = findings.others["left when settled"]
+    assert first.name.startswith("auto within 40 tokens: probes every 4, left after 2 equal")
+    thought = [row.thinking_tokens for row in auto if row.setting is not None and row.setting.num_waits == 6]
+    assert second.tokens > sum(thought) / len(thought)
+
+
+def test_a_rule_calibrated_on_the_benchmark_is_refused_before_anything_is_decoded(tmp_path: Path) -> None:
+    recipe = auto_recipe(tmp_path)
+    ids = [Question(text=f"What is {n} and one?").id for n in (1, 3)] + ["other"]
+    promise = Calibrated(
+        max_loss=0.1, confidence=0.9, num_questions=3, losses=0, tokens=8, full_tokens=40, question_ids=tuple(ids)
+    )
+    ExitRule(every=4, stable=2, max_tokens=40, calibrated=promise).save(tmp_path / "rule.json")
+    what = "2 of 6 questions are among the 3 that the exit rule was calibrated on"
+    (fault,) = check_recipe(recipe)
+    assert what in str(fault)
+    with pytest.raises(InputError, match=what):
+        evaluate(recipe, open_run(recipe.folder, recipe.name, {}))
+
+
+def test_the_rule_of_a_model_that_is_no_folder_is_asked_for_by_name(tmp_path: Path) -> None:
+    (fault,) = check_recipe(auto_recipe(tmp_path, auto=["model"]))
+    assert "is no checkpoint folder, so no rule lies in it" in str(fault)
+    (fault,) = check_recipe(auto_recipe(tmp_path, auto=["nowhere.json"]))
+    assert "there is no calibrated rule (nowhere.json)" in str(fault)

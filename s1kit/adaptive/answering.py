@@ -6,6 +6,7 @@ exactly: every round is a request under an ordinary budget.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -52,6 +53,19 @@ def answer_of(generation: Generation) -> str:
     """The final answer that a generation states; empty for none."""
     found = final_answer(generation.answer)
     return found.text if found is not None else ""
+
+
+_PRICE = re.compile(r"auto: \d+ probes?, (\d+) answer tokens")
+
+
+def probe_tokens(note: str) -> int:
+    """Answer tokens of earlier probes, as `answer_adaptively` noted them; 0 where it noted none.
+
+    >>> probe_tokens("auto: 3 probes, 24 answer tokens in earlier ones; left after 2 equal answers")
+    24
+    """
+    found = _PRICE.search(note)
+    return int(found[1]) if found else 0
 
 
 def answer_adaptively(

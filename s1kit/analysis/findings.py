@@ -105,6 +105,7 @@ class Findings:
             "least thinking demanded": self.by_minimum,
             **methods.controlled(self.results),
             "rejection sampling": methods.rejected(self.results),
+            "left when settled": methods.automatic(self.results),
             "shortest of several": methods.shortest(self.results, self.votes),
             "likeliest of several": methods.likeliest(self.results, self.votes),
             "adaptive vote": methods.adaptive(self.results),

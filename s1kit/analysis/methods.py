@@ -16,6 +16,7 @@ from s1kit.analysis.metrics import majority_at_k, pass_at_k
 from s1kit.analysis.parallel import Outcome, adaptive_vote, early_exit, fewest_to_stop, first_of, shortest_of
 from s1kit.analysis.results import Draws, Point, Results
 from s1kit.analysis.settings import (
+    AUTO,
     CHAT,
     CLASS_CONTROL,
     FILE,
@@ -24,6 +25,7 @@ from s1kit.analysis.settings import (
     REJECTION,
     STEP_CONTROL,
     TOKEN_CONTROL,
+    said,
 )
 from s1kit.analysis.statistics import Estimate, accuracy, question_means, repeats_worth, wilson
 from s1kit.grade.equality import group_equal
@@ -227,6 +229,15 @@ def rejected(results: Results) -> list[Point]:
             paid=question_means(d.paid_tokens),
         )
         for d in ordered
+    ]
+
+
+def automatic(results: Results) -> list[Point]:
+    """Thinking left when its answer is settled; the price holds the answers of earlier probes."""
+    found = [d for s, d in results.draws.items() if s.method == AUTO]
+    return [
+        Point(said(d.setting), float(d.paid_tokens.mean()), accuracy(d.correct), d, paid=d.paid_tokens.mean(axis=1))
+        for d in sorted(found, key=lambda d: (d.setting.max_tokens or 0, d.setting.target, d.setting.num_waits))
     ]
 
 

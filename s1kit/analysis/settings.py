@@ -14,6 +14,8 @@ PROBE = "probe"
 """Budget forcing at regular points, asked only to see when the answer stops changing."""
 DIRECT = "direct"
 """A model that answers without thinking, in its own chat format."""
+AUTO = "auto"
+"""Thinking that is left when its answer is settled."""
 REJECTION = "rejection_sampling"
 TOKEN_CONTROL, STEP_CONTROL, CLASS_CONTROL = "token_control", "step_control", "class_control"
 CHAT = "chat"
@@ -105,6 +107,9 @@ def said(setting: Setting) -> str:
             least = f", at least {setting.min_tokens:,}" if setting.min_tokens else ""
             waits = f", {waits_name(setting.num_waits)}" if setting.num_waits else ""
             text = f"{limit}{least}{waits}"
+        case method if method == AUTO:
+            waits = f", {waits_name(setting.num_waits)}" if setting.num_waits else ""
+            text = f"auto within {limit}: {setting.target}{waits}"
         case method if method == PROBE:
             text = f"answer probed at {limit}"
         case method if method == REJECTION:

@@ -21,7 +21,7 @@ from s1kit.executors import executor_of, load_executor
 from s1kit.extensions import load_extension
 from s1kit.grade import reference as solution_of
 from s1kit.grade.load import find_grader
-from s1kit.recipe import Distill, Recipe
+from s1kit.recipe import Distill, Evaluate, Recipe
 from s1kit.records import Question
 from s1kit.stage import RECEIPT
 
@@ -422,6 +422,7 @@ def _check_room(recipe: Recipe) -> None:
 
 def _evaluate(recipe: Recipe, found: _Collected) -> None:
     from s1kit.analysis.settings import grid
+    from s1kit.evaluate.auto import OWN
     from s1kit.evaluate.comparators import check_models, settings_of
 
     config = recipe.evaluate
@@ -434,6 +435,8 @@ def _evaluate(recipe: Recipe, found: _Collected) -> None:
         found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
     if not config.benchmarks:
         found.add("no benchmark", "evaluate.benchmarks", 'Name one, for example ["tiny"].')
+    if config.auto and (config.model or OWN not in config.auto):  # the model's own rule comes with the checkpoint
+        found.run(_check_rules, config, recipe.seed)
     needs_formulas = [found.run(_check_benchmark, name, recipe) for name in config.benchmarks]
     found.run(_check_held_out, recipe)
     found.run(settings_of, config.comparators)
@@ -446,6 +449,15 @@ def _evaluate(recipe: Recipe, found: _Collected) -> None:
         found.run(find_grader, config.grader)
     elif any(needs_formulas):
         found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_rules(config: Evaluate, seed: int) -> None:
+    """The exit rules are there, and none was calibrated on a question of a benchmark on this machine."""
+    from s1kit.evaluate.auto import load_rules, refuse_labels
+    from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks
+
+    here = [name for name in config.benchmarks if not is_on_hub(name)]
+    refuse_labels(load_rules(config, config.model), load_benchmarks(here, config.num_questions, seed) if here else [])
 
 
 def _check_held_out(recipe: Recipe) -> None:

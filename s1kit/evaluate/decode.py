@@ -7,10 +7,12 @@ smaller ones would have thought is replayed, and only answers that nobody gave y
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from s1kit.adaptive.answering import answer_adaptively
 from s1kit.analysis.settings import (
+    AUTO,
     CLASS_CONTROL,
     DIRECT,
     REJECTION,
@@ -23,6 +25,7 @@ from s1kit.analysis.settings import (
 )
 from s1kit.engines import Engine
 from s1kit.errors import InputError
+from s1kit.evaluate.auto import rule_of
 from s1kit.evaluate.rejection import sample_until_short
 from s1kit.evaluate.sharing import Replayed, replay
 from s1kit.forcing import ThinkingBudget
@@ -55,13 +58,25 @@ def fill(engine: Engine, cells: Sequence[Cell], how: Decoding, on_progress: OnPr
         assert generation.setting is not None
         done[generation.question_id, generation.setting, 0] = generation
         on_progress(1)
-    settings = dict.fromkeys(setting for _, setting, _ in cells if setting.method != REJECTION)
+    for generation in _left_when_settled(engine, [cell for cell in cells if cell[1].method == AUTO], how, on_progress):
+        assert generation.setting is not None
+        done[generation.question_id, generation.setting, generation.repeat] = generation
+    settings = dict.fromkeys(setting for _, setting, _ in cells if setting.method not in (REJECTION, AUTO))
     for family in families(settings):
         wanted = [cell for cell in cells if cell[1] in set(family)]
         for generation in _named(engine, wanted, parent_of(family), how, on_progress):
             assert generation.setting is not None
             done[generation.question_id, generation.setting, generation.repeat] = generation
     return [done[question.id, setting, repeat] for question, setting, repeat in cells]
+
+
+def _left_when_settled(
+    engine: Engine, cells: Sequence[Cell], how: Decoding, on_progress: OnProgress
+) -> Iterator[Generation]:
+    for setting in dict.fromkeys(setting for _, setting, _ in cells):
+        requests = [_request(question, setting, repeat, how) for question, own, repeat in cells if own == setting]
+        yield from answer_adaptively(engine, requests, rule_of(setting))
+        on_progress(len(requests))
 
 
 def _named(

@@ -18,6 +18,7 @@ from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
 from s1kit.engines.base import close_engine
 from s1kit.errors import InputError
+from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
 from s1kit.evaluate.benchmarks import load_benchmarks, name_of
 from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, fill
@@ -40,9 +41,12 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     settings, asked = grid(config), settings_of(config.comparators)
     numbers = read_numbers(config.comparators, [name_of(given) for given in config.benchmarks])
     model, inputs = _model(recipe, run)
+    rules = load_rules(config, model)
+    settings += auto_settings(config, rules)
     identity = {name: getattr(config, name) for name in IDENTITY}
     stage = run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs)
     questions = _questions(stage, recipe)
+    refuse_labels(rules, questions)
     cells = [(q, setting, repeat) for q in questions for setting, num in settings for repeat in range(num)]
     there = set(_keys(stage))
     missing = [cell for cell in cells if _key(cell) not in there]

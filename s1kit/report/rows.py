@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s1kit.adaptive.answering import probe_tokens
 from s1kit.analysis.results import Draws, Results, spent_in_all
-from s1kit.analysis.settings import REJECTION
+from s1kit.analysis.settings import AUTO, REJECTION
 from s1kit.records import Generation, Question, Setting, from_arrow
 
 if TYPE_CHECKING:
@@ -173,6 +174,9 @@ def _matrices(setting: Setting, rows: _Part, place: dict[str, int]) -> Draws:
 def _paid(setting: Setting, rows: _Part) -> Matrix:
     import numpy as np
 
+    if setting.method == AUTO:
+        spent = [n + probe_tokens(note) for note, n in zip(rows["note"], rows["thinking_tokens"], strict=True)]
+        return np.array(spent, dtype=float)
     if setting.method != REJECTION:
         return np.asarray(rows["thinking_tokens"], dtype=float)
     return np.array([spent_in_all(note, n) for note, n in zip(rows["note"], rows["thinking_tokens"], strict=True)])

@@ -1,0 +1,73 @@
+"""Settings under which thinking is left when its answer is settled, by rules of `s1kit calibrate`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from s1kit.adaptive.rule import ExitRule, load_rule
+from s1kit.analysis.settings import AUTO
+from s1kit.errors import InputError
+from s1kit.recipe import Evaluate
+from s1kit.records import Question, Setting
+
+OWN = "model"
+"""Entry of `evaluate.auto` for the rule that lies beside the model's own files."""
+
+_TARGET = re.compile(r"probes every (\d+), left after (\d+) equal")
+
+
+def load_rules(config: Evaluate, model: str) -> list[ExitRule]:
+    """The rules that `evaluate.auto` names. Raises InputError where one is not there."""
+    return [load_rule(_folder(model) if name == OWN else Path(name)) for name in config.auto]
+
+
+def auto_settings(config: Evaluate, rules: Iterable[ExitRule]) -> list[tuple[Setting, int]]:
+    """A setting for each rule, without waits and with the most of `num_waits`, and its number of repeats."""
+    waits = dict.fromkeys([0, max(config.num_waits, default=0)])
+    settings = [
+        Setting(
+            method=AUTO,
+            max_tokens=rule.max_tokens,
+            num_waits=num,
+            wait=config.wait,
+            temperature=config.temperature,
+            target=f"probes every {rule.every}, left after {rule.stable} equal" if rule.stable else "never left early",
+        )
+        for rule in rules
+        for num in waits
+    ]
+    return list(dict.fromkeys(settings, config.repeats).items())
+
+
+def rule_of(setting: Setting) -> ExitRule:
+    """The rule that `auto_settings` made a setting from, without its promise."""
+    assert setting.max_tokens is not None
+    if found := _TARGET.fullmatch(setting.target):
+        return ExitRule(every=int(found[1]), stable=int(found[2]), max_tokens=setting.max_tokens)
+    return ExitRule(every=setting.max_tokens, stable=None, max_tokens=setting.max_tokens)
+
+
+def refuse_labels(rules: Sequence[ExitRule], questions: Sequence[Question]) -> None:
+    """Raises InputError where a rule was calibrated on questions that are evaluated: it would be praised for memory."""
+    for rule in rules:
+        labels = set(rule.calibrated.question_ids) if rule.calibrated is not None else set()
+        if shared := [q for q in questions if q.id in labels]:
+            raise InputError(
+                f"{len(shared)} of {len(questions)} questions are among the {len(labels)} that the exit rule was "
+                f"calibrated on, the first is {shared[0].text[:60]!r}",
+                where="evaluate.auto",
+                fix="Calibrate on other questions, e.g. of a training set.",
+            )
+
+
+def _folder(model: str) -> Path:
+    folder = Path(model.partition(",")[0].removeprefix("hf:").removeprefix("vllm:"))
+    if not folder.is_dir():
+        raise InputError(
+            f"{model!r} is no checkpoint folder, so no rule lies in it",
+            where="evaluate.auto",
+            fix="Name the file that s1kit calibrate wrote.",
+        )
+    return folder

@@ -3,7 +3,7 @@
     python bench/kill_engines.py [ROUNDS]
 
 An evaluation of scripted answers over a local Ray of four actors. In each round one actor is killed (SIGKILL) after
-some shards are written, then the command. At the end it runs undisturbed. The grader notes every answer it sees, so what
+some shards are written, then the command. At the end it runs undisturbed. The grader notes each answer, so what
 was decoded twice is counted; it may be what was under way at a kill, a shard an engine. The rows are compared with
 those of one process.
 """

@@ -143,7 +143,7 @@ class TransformersSide:
             context, num = contexts[number], most[number]
             seeded = replace(plan, request=replace(request, seed=request.seed * 100_003 + number))
             row = _Free(replace(seeded, prompt_ids=tuple(context)), num, stops)
-            decoder.admit(row.plan, row=row)
+            decoder.admit(row.plan, driver=row)
             rows[number] = row
         while not decoder.is_idle:
             decoder.step()
@@ -151,24 +151,32 @@ class TransformersSide:
 
 
 class _Free:
-    """In the place of a `Row`: notes tokens until a stop, or until there are enough."""
+    """In the place of a token driver: notes tokens until a stop, or until there are enough."""
 
     drop = 0
+    is_answering = False
 
     def __init__(self, plan: Plan, num_tokens: int, stops: frozenset[int]) -> None:
-        self.plan, self._stops, self._left = plan, stops, num_tokens
+        self.plan, self.watched, self._left = plan, stops, num_tokens
         self.ids: Ids = []
         self.is_done = False
+
+    @property
+    def quiet(self) -> int:
+        return self._left - 1
 
     def start(self) -> tuple[int, ...]:
         return self.plan.prompt_ids
 
+    def note(self, tokens: Sequence[int]) -> None:
+        self.ids += tokens
+        self._left -= len(tokens)
+
     def push(self, token: int) -> tuple[int, ...]:
-        if token in self._stops:
+        if token in self.watched:
             self.is_done = True
             return ()
-        self.ids.append(token)
-        self._left -= 1
+        self.note((token,))
         self.is_done = not self._left
         return (token,)
 

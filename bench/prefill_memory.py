@@ -59,7 +59,7 @@ def main(num: int) -> None:
     for _ in range(3):
         batch.step()
     print(
-        f"{len(batch._active)} of {num} rows run together; {peak_mib() - before:,.0f} MiB above the weights' "
+        f"{batch.num_running} of {num} rows run together; {peak_mib() - before:,.0f} MiB above the weights' "
         f"{before:,.0f} MiB; {time.process_time() - started:.0f} s of CPU time"
     )
 

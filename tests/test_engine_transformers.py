@@ -190,6 +190,85 @@ def test_a_small_batch_and_a_large_one_give_the_same_and_requests_join_as_others
     assert {g.question_id: g for g in small.generate(requests)} == {g.question_id: g for g in engine.generate(requests)}
 
 
+def varied_request(number: int) -> Request:
+    """Greedy and sampled, truncated or not, streamed text that ends an answer, long waits, loops that are broken."""
+    random = Random(number)
+    return random_request(
+        random,
+        number % 11,
+        temperature=random.choice([0.0, 0.7, 1.3]),
+        top_p=random.choice([1.0, 0.9]),
+        top_k=random.choice([0, 20]),
+        stop=random.choice([(), ("a",)]),
+        seed=number,
+        repeat=number,
+    )
+
+
+def decoded(batch: Any, engine: Any, requests: Sequence[Request]) -> dict[int, Generation]:
+    tickets = {batch.admit(engine.plan(r), is_streamed=i % 5 == 0): i for i, r in enumerate(requests)}
+    found = {}
+    while not batch.is_idle:
+        found.update({tickets[e.ticket]: e.generation for e in batch.step() if e.generation is not None})
+    return found
+
+
+@pytest.mark.parametrize("which", ["engine", "think_engine"])
+def test_a_step_sent_ahead_of_what_drivers_decide_changes_nothing(which: str, request: pytest.FixtureRequest) -> None:
+    """Rows take over the places of others, tokens are taken back while their successors are computed."""
+    from s1kit.engines.hf.batch import HfBatch
+
+    engine = request.getfixturevalue(which)
+    requests = [varied_request(i) for i in range(80)]
+    ahead, behind = (
+        decoded(
+            HfBatch(engine.model, engine.vocabulary_size, max_batch=7, tokens=engine.tokens, runs_ahead=runs_ahead),
+            engine,
+            requests,
+        )
+        for runs_ahead in (True, False)
+    )
+    assert all(without_logprob(ahead[i]) == without_logprob(behind[i]) for i in range(80))
+    assert [g.mean_logprob for g in ahead.values()] == [pytest.approx(behind[i].mean_logprob, abs=1e-3) for i in ahead]
+    assert sum(g.num_waits for g in ahead.values()) > 20
+    for i in range(0, 80, 7):
+        (alone,) = engine.generate([requests[i]])
+        assert without_logprob(alone) == without_logprob(ahead[i])
+
+
+def without_logprob(generation: Generation) -> Generation:
+    """Its last bits are those of the batch's matrix products; of streamed requests it is not kept."""
+    return generation.model_copy(update={"mean_logprob": None})
+
+
+def test_thinking_ends_where_it_is_told_to_with_a_step_ahead(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from functools import partial
+
+    from s1kit.engines.hf import engine as hf
+
+    monkeypatch.setattr(hf, "HfBatch", partial(hf.HfBatch, runs_ahead=True))
+    assert_thinking_ends_when_told(engine)
+
+
+def test_random_numbers_last_through_long_thinking_and_are_those_of_the_seed(engine: Any) -> None:
+    """More tokens than the device holds random numbers for; each is drawn with the seed's next number."""
+    budget = ThinkingBudget(400, 0, 400)
+    fields: dict[str, Any] = {"temperature": 1.0, "seed": 5, "answer_tokens": 16, "loop_guard": False, "wait": "x"}
+    request = Request(question="?", budget=budget, **fields)
+    plan, uniform = engine.plan(request), Random(5)
+
+    def sample(ids: Sequence[int]) -> int:
+        with torch.inference_mode():
+            logits = engine.model(torch.tensor([list(ids)])).logits[0, -1, : engine.vocabulary_size]
+        below = logits.softmax(-1).double().cumsum(-1)
+        return int(torch.searchsorted(below, uniform.random() * below[-1], right=True))
+
+    assert plan.budget.max_tokens == 400
+    (found,) = engine.generate([request])
+    assert sum(s.num_tokens for s in found.segments if s.origin == "sampled") + found.num_waits > 300
+    assert as_naive(found) == by_naive_loop(engine, request, sample)
+
+
 def load_small(engine: Any, max_batch: int) -> Any:
     from s1kit.engines.hf.engine import of_model
 
@@ -209,7 +288,7 @@ def test_the_same_seed_draws_the_same_and_another_seed_another(engine: Any) -> N
 def test_top_k_one_and_a_tiny_top_p_are_greedy(engine: Any) -> None:
     def draw(**fields: Any) -> Generation:
         (g,) = engine.generate([Request(question="?", budget=ThinkingBudget(30), answer_tokens=16, **fields)])
-        return g
+        return without_logprob(g)
 
     greedy = draw()
     assert draw(temperature=2.0, top_k=1) == greedy
@@ -383,12 +462,12 @@ def test_memory_is_reckoned_by_what_requests_ask_for_and_not_by_whole_contexts(e
     for _ in range(40):
         batch.admit(short, is_streamed=True)
     batch.step()
-    assert len(batch._active) > 8
+    assert batch.num_running > 8
     other = tight.running_batch()
     for _ in range(5):
         other.admit(long)
     other.step()
-    assert (len(other._active), len(other._waiting)) == (2, 3)
+    assert (other.num_running, other.num_waiting) == (2, 3)
 
 
 def test_a_request_that_alone_is_above_the_memory_runs_alone(engine: Any) -> None:

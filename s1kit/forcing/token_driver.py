@@ -53,6 +53,11 @@ class TokenDriver:
         return self._transcript.quiet
 
     @property
+    def watched(self) -> frozenset[int]:
+        """Ids that may end something and are never quiet."""
+        return self._transcript.watched
+
+    @property
     def thinking_tokens(self) -> int:
         """So far, inserted ones included."""
         return self._transcript.num_thinking

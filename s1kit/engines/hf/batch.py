@@ -6,98 +6,60 @@
         for event in batch.step():         # one token for every running row
             event.ticket, event.segments, event.generation
 
-It looks at every sampled token before the token enters the context, so replacing a stop is exact under any sampling.
+A row's driver decides about every sampled token before it counts as context, so replacing a stop is exact under any
+sampling. On a card one step is sent ahead of that decision: where the driver puts something else in a token's place,
+what the row computed from the token is thrown away. Quiet tokens, which are nearly all, lose nothing by it.
 """
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import islice
+from random import Random
 from typing import Any
 
+import numpy as np
 import torch
-from transformers import DynamicCache
 
 from s1kit.engines.base import Event, lost
 from s1kit.engines.grammar import AnswerMatcher, Grammars
+from s1kit.engines.hf.joining import Context, PrefillGroup
 from s1kit.engines.hf.kv_cache import Slots
-from s1kit.engines.hf.sampling import Chooser, choose, logprobs
+from s1kit.engines.hf.passes import Passes
+from s1kit.engines.hf.rows import COLUMN, CONSTRAINED, DRAWS, LENGTH, QUEUED, QUIET, SHOWN, Active, Ints, RunningRows
+from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, RowState
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
-from s1kit.records import Generation
-
-
-@dataclass(slots=True)
-class _Active:
-    ticket: int
-    row: TokenDriver
-    chooser: Chooser
-    is_streamed: bool
-    matcher: AnswerMatcher | None = None
-    """Follows an answer that is held to a grammar."""
-    queue: deque[int] = field(default_factory=deque)
-    """Ids that enter the context before the model samples again."""
-    logprob: float = 0.0
-    """Of the sampled ids together; not computed for greedy requests, which have one draw, and after a given prefix."""
-    num_sampled: int = 0
-
-    @property
-    def wants_logprob(self) -> bool:
-        request = self.row.plan.request
-        return request.temperature > 0 and request.prefix is None and not self.is_streamed
-
-    def generation(self) -> Generation:
-        generation = self.row.generation()
-        if not self.num_sampled:
-            return generation
-        return generation.model_copy(update={"mean_logprob": self.logprob / self.num_sampled})
-
-
-_SHORT_TAIL = 32
-"""A context that differs from another one only in so many last ids takes over its keys and values."""
 
 
 @dataclass(frozen=True, slots=True)
-class _PrefixSharer:
-    """A request whose context begins like another's: it shares that prefix's keys and values and adds only its tail."""
+class _Flight:
+    """A step that was sent to the device; what it chose may not be there yet."""
 
-    active: _Active
-    owner: int
-    num_shared: int
-    tail: tuple[int, ...]
+    chosen: torch.Tensor
+    """As `RowState.settle` returns it, in main memory once `arrival` has happened."""
+    arrival: Any
+    """A CUDA event, or None."""
 
+    @classmethod
+    def of(cls, chosen: torch.Tensor) -> _Flight:
+        if chosen.device.type != "cuda":
+            return cls(chosen, None)
+        here = torch.empty(chosen.shape, dtype=chosen.dtype, pin_memory=True)
+        here.copy_(chosen, non_blocking=True)
+        arrival: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrival.record()
+        return cls(here, arrival)
 
-@dataclass
-class _Group:
-    """Requests that one prefill pass serves: owners of a prefix are computed, sharers copy their keys and values.
-
-    An evaluation that answers one question from many lengths of the same thinking is mostly sharers.
-    """
-
-    owners: list[_Active] = field(default_factory=list)
-    contexts: list[tuple[int, ...]] = field(default_factory=list)
-    sharers: list[_PrefixSharer] = field(default_factory=list)
-    _owner_of_prompt: dict[tuple[int, ...], int] = field(default_factory=dict)
-
-    def add_owner(self, active: _Active, context: tuple[int, ...]) -> None:
-        self._owner_of_prompt[active.row.plan.prompt_ids] = len(self.owners)
-        self.owners.append(active)
-        self.contexts.append(context)
-
-    def can_share(self, active: _Active, context: tuple[int, ...]) -> bool:
-        """Whether an admitted request of the same prompt has nearly all of it; if so, it is added as a sharer."""
-        owner = self._owner_of_prompt.get(active.row.plan.prompt_ids)
-        if owner is None:
-            return False
-        shared = min(_num_shared(self.contexts[owner], context), len(context) - 1)
-        if len(context) - shared > _SHORT_TAIL:
-            return False
-        self.sharers.append(_PrefixSharer(active, owner, shared, context[shared:]))
-        return True
+    def read(self) -> Ints:
+        """What was chosen; waits for it, and for nothing that was sent later."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        found: Ints = self.chosen.numpy()
+        return found
 
 
 class HfBatch:
@@ -112,42 +74,62 @@ class HfBatch:
         expected: tuple[int, int] = (0, 0),
         tokens: TokenFormat | None = None,
         memory_tokens: int | None = None,
+        runs_ahead: bool | None = None,
     ) -> None:
-        """`expected`: rows and tokens a row, where they are known beforehand; memory is then allocated once.
+        """`vocabulary_size`: ids from there on are padding of the model's output layer and are never sampled.
 
+        `expected`: rows and tokens a row, where they are known beforehand; memory is then allocated once.
         `tokens` are needed for requests with a grammar. `memory_tokens`: the most that the running rows may come to
-        together, each counted as long as the longest of them; None: no limit.
+        together, each counted as long as the longest of them; None: no limit. `prefill_tokens`: most tokens, padding
+        included, in one prefill pass. `runs_ahead`: whether a step is sent before the last one's tokens are looked at;
+        None: on a card, where the host would keep it waiting.
         """
-        self._memory_tokens = memory_tokens
-        self._tokens = tokens
-        self._grammars: Grammars | None = None
         self._model = model
-        self._device: torch.device = model.device
         self._vocabulary_size = vocabulary_size
-        """Ids from here on are padding of the model's output layer and are never sampled."""
         self._max_batch = max_batch
         self._prefill_tokens = prefill_tokens
-        """Most tokens, padding included, in one prefill pass."""
-        self._slots = Slots(self._device, *expected)
-        self._waiting: deque[tuple[_Active, tuple[int, ...]]] = deque()
-        self._active: list[_Active] = []
+        self._expected = expected
+        self._tokens = tokens
+        self._memory_tokens = memory_tokens
+        self._runs_ahead = model.device.type == "cuda" if runs_ahead is None else runs_ahead
+        self._grammars: Grammars | None = None
+        self._waiting: deque[tuple[Active, Context]] = deque()
+        self._joining: list[Active] = []
+        """Taken from those that wait, and not running yet: a prefill pass is under way, or was interrupted."""
         self._num_admitted = 0
-        self._window = _sliding_window(model.config)
-        self._is_eager = getattr(model.config, "_attn_implementation", "sdpa") == "eager"
+        self._late: list[Event] = []
+        """News between two steps."""
+        self._start_empty()
+
+    def _start_empty(self) -> None:
+        device = self._model.device
+        self._rows = RunningRows()
+        self._state = RowState(device)
+        self._passes = Passes(self._model, self._vocabulary_size, Slots(device, *self._expected))
+        self._flight: _Flight | None = None
 
     @property
     def is_idle(self) -> bool:
-        return not self._active and not self._waiting
+        return not self._rows.active and not self._waiting and not self._late
 
-    def admit(self, plan: Plan, is_streamed: bool = False, row: TokenDriver | None = None) -> int:
-        """Queue a request; returns the ticket that its events carry. `row`: a driver to use in place of a new one."""
-        row = row or TokenDriver(plan)
-        context = row.start()
+    @property
+    def num_running(self) -> int:
+        return len(self._rows)
+
+    @property
+    def num_waiting(self) -> int:
+        return len(self._waiting)
+
+    def admit(self, plan: Plan, is_streamed: bool = False, driver: TokenDriver | None = None) -> int:
+        """Queue a request; returns the ticket that its events carry. `driver`: to use in place of a new one."""
+        driver = driver or TokenDriver(plan)
+        context = driver.start()
         ticket = self._num_admitted
         self._num_admitted += 1
-        grammar = plan.request.answer_grammar
-        matcher = self._matcher(grammar) if grammar else None
-        self._waiting.append((_Active(ticket, row, Chooser.of(plan.request), is_streamed, matcher), context))
+        request = plan.request
+        matcher = self._matcher(request.answer_grammar) if request.answer_grammar else None
+        active = Active(ticket, driver, request, is_streamed, matcher, Random(request.seed))
+        self._waiting.append((active, context))
         return ticket
 
     def _matcher(self, grammar: str) -> AnswerMatcher:
@@ -160,29 +142,49 @@ class HfBatch:
     def cancel(self, ticket: int) -> None:
         """Forget a request, running or waiting; one that is already done is none."""
         self._waiting = deque(w for w in self._waiting if w[0].ticket != ticket)
-        # An interrupt in the middle of a prefill leaves rows that have no slot yet.
-        del self._active[self._slots.num_rows :]
-        for index, active in enumerate(self._active):
+        self._joining = [active for active in self._joining if active.ticket != ticket]
+        for row, active in enumerate(self._rows.active):
             if active.ticket == ticket:
-                self._retire(index)
+                self._retire(row)
                 return
 
+    @torch.inference_mode()
     def end_thinking(self, ticket: int) -> None:
         """End a request's thinking at the next token, as a budget spent there does; a no-op once it answers."""
-        for index, (waiting, context) in enumerate(self._waiting):
-            if waiting.ticket == ticket:
-                self._waiting[index] = waiting, (*context, *waiting.row.end_thinking())
-        for active in self._active:
+        for index, (active, context) in enumerate(self._waiting):
             if active.ticket == ticket:
-                active.queue.extend(active.row.end_thinking())
+                self._waiting[index] = active, (*context, *active.driver.end_thinking())
+        if any(active.ticket == ticket for active in self._rows.active):
+            # What is under way is looked at first: a row's newest token is then the one its driver knows.
+            self._late += self._land()
+        for row, active in enumerate(self._rows.active):
+            if active.ticket == ticket and (ids := self._rows.tell(row).end_thinking()):
+                self._force_more(row, ids)
+                self._rows.listen(row)
+
+    def _land(self) -> list[Event]:
+        """Take what is in flight."""
+        flight, self._flight = self._flight, None
+        columns = self._rows.column(COLUMN).copy()
+        self._rows.column(COLUMN)[:] = -1
+        return self._take(flight, columns) if flight is not None else []
+
+    def _force_more(self, row: int, ids: tuple[int, ...]) -> None:
+        """These ids go into the context after the row's newest token and what is forced after that already."""
+        rows, active = self._rows, self._rows.active[row]
+        queued = int(rows.column(QUEUED)[row])
+        active.forced = (*active.forced[len(active.forced) - queued :], *ids)
+        rows.replace(row, len(active.forced), 0)
+        self._state.set([row], [(0, len(active.forced), active.request.top_k, *active.forced)], column=NEXT)
 
     def fail(self, why: str) -> list[Event]:
         """Give up every request that is not done; their events say why and keep what they had."""
-        all_lost = [*self._active, *(active for active, _ in self._waiting)]
-        self._active.clear()
+        running = [(active.ticket, self._rows.generation(row)) for row, active in enumerate(self._rows.active)]
+        others = [*self._joining, *(active for active, _ in self._waiting)]
         self._waiting.clear()
-        self._slots = Slots(self._device)
-        return [lost(a.ticket, a.row.generation(), why) for a in all_lost]
+        self._joining.clear()
+        self._start_empty()
+        return [lost(*each, why) for each in (*running, *((a.ticket, a.driver.generation()) for a in others))]
 
     @torch.inference_mode()
     def step(self) -> list[Event]:
@@ -190,50 +192,108 @@ class HfBatch:
 
         Raises RuntimeError (torch's own kinds included) when the model fails; `fail` then settles the requests.
         """
-        events = self._let_in()
-        if not self._active:
+        events = self._late + self._let_in()
+        self._late = []
+        if not self._rows.active:
+            self._flight = None
             return events
-        # Alone, a row takes all that is forced on it in one pass; a batch goes on together.
-        most = min(len(a.queue) for a in self._active)
-        logits = self._extend([[a.queue.popleft() for _ in range(most)] for a in self._active])
-        return events + self._take(logits, first=0)
+        flight = self._flight or self._launch()
+        columns = self._rows.column(COLUMN).copy()
+        self._rows.column(COLUMN)[:] = -1
+        self._flight = self._launch() if self._can_run_ahead() else None
+        return events + self._take(flight, columns)
 
-    def _extend(self, ids: Sequence[Sequence[int]]) -> torch.Tensor:
-        """Feed new ids to the last `len(ids)` rows; returns the logits `[row, vocabulary]` after each row's last."""
-        num_new = [len(i) for i in ids]
-        padded = _padded(ids, num_new)
-        cache, positions, mask = self._slots.prepare(num_new)
-        with self._only_last(num_new) as options:
-            out = self._model(
-                input_ids=padded.to(self._device),
-                attention_mask=self._masks(positions, mask),
-                position_ids=positions,
-                past_key_values=cache,
-                use_cache=True,
-                **options,
-            )
-        self._slots.advance(num_new)
-        logits: torch.Tensor = out.logits[:, 0, : self._vocabulary_size]
-        return logits
+    def _can_run_ahead(self) -> bool:
+        """Whether the next step can be sent before the tokens of the last one are known.
 
-    @contextmanager
-    def _only_last(self, lengths: Sequence[int]) -> Iterator[dict[str, Any]]:
-        """Options of a forward pass whose logits `[row, 1, vocabulary]` are those after each row's last token.
-
-        A vocabulary is far wider than a hidden state. `logits_to_keep` picks the same positions in every row, which for
-        rows of different lengths would be each row's end in all of them; so the output layer is given one state a row.
+        Not where all rows are to be asked about them anyway, and not where one row's grammar needs them.
         """
-        if min(lengths) == max(lengths):
-            yield {"logits_to_keep": 1}
+        rows = self._rows
+        if not self._runs_ahead or rows.column(CONSTRAINED).any():
+            return False
+        return bool((rows.column(QUIET) + rows.column(SHOWN)).any())
+
+    def _launch(self) -> _Flight:
+        """Send a step for all rows."""
+        rows = self._rows
+        # Where every row has forced ids left, they take them in one pass.
+        num_tokens = 1 + (int(rows.column(QUEUED).min()) if rows.how().has_forced else 0)
+        self._send_random_numbers()
+        width = int(rows.column(LENGTH).max()) + num_tokens
+        self._passes.slots.reserve(len(rows), width)
+        logits = self._passes.decode(*self._state.next_ids(len(rows), num_tokens), width)
+        self._constrain(logits, 0, num_tokens)
+        ids = self._state.settle(logits, 0, rows.how(), num_tokens)
+        rows.launched(num_tokens)
+        return _Flight.of(ids)
+
+    def _send_random_numbers(self) -> None:
+        for row, place, numbers in self._rows.random_numbers(ahead=2):
+            self._state.set_reals(row, UNIFORM + place, numbers)
+
+    def _take(self, flight: _Flight, columns: Ints) -> list[Event]:
+        """Look at the ids of a step, ask the drivers that must be asked, and do what they say.
+
+        `columns`: for each row its place among the ids, or -1 where it takes no part.
+        """
+        if not (columns >= 0).any():
+            return []
+        rows = self._rows
+        loud, tokens = rows.take(flight.read(), columns)
+        replaced: dict[int, tuple[int, ...]] = {}
+        for row, token in zip(loud.tolist(), tokens.tolist(), strict=True):
+            active, driver = rows.active[row], rows.tell(row)
+            if active.matcher is not None and driver.is_answering:
+                active.matcher.accept(token)
+            ids = driver.push(token)
+            if driver.is_done:
+                continue
+            # What runs ahead of a grammar was not held to it.
+            if ids != (token,) or driver.drop or active.is_constrained:
+                replaced[row] = ids
+            rows.listen(row)
+        self._replace(replaced)
+        events = []
+        # From the last on: a row that leaves is replaced by the last one.
+        for row in reversed(loud.tolist()):
+            active = rows.active[row]
+            is_done = active.driver.is_done
+            segments = tuple(active.driver.new_segments()) if active.is_streamed else ()
+            if is_done or segments:
+                events.append(Event(active.ticket, segments, rows.generation(row) if is_done else None))
+            if is_done:
+                self._retire(row)
+        return events
+
+    def _replace(self, replaced: dict[int, tuple[int, ...]]) -> None:
+        """These ids go into the context in place of the rows' newest tokens; what came of those is dropped."""
+        if not replaced:
             return
-        rows = torch.arange(len(lengths), device=self._device)
-        ends = torch.tensor(lengths, device=self._device) - 1
-        head = self._model.get_output_embeddings()
-        hook = head.register_forward_pre_hook(lambda _, given: (given[0][rows, ends][:, None], *given[1:]))
-        try:
-            yield {}
-        finally:
-            hook.remove()
+        rows, sent = self._rows, []
+        for row, ids in replaced.items():
+            active = rows.active[row]
+            active.forced = ids[1:]
+            rows.replace(row, len(ids) - 1, active.driver.drop)
+            length, draws = (int(rows.column(name)[row]) for name in (LENGTH, DRAWS))
+            sent.append((ids[0], length, draws, 0, len(ids) - 1, active.request.top_k, *ids[1:]))
+        self._state.set(list(replaced), sent)
+
+    def _constrain(self, logits: torch.Tensor, first: int, num_tokens: int = 1) -> None:
+        """Rule out, in place, what the grammar of an answer does not allow next, where the next token is not forced."""
+        rows = self._rows
+        for row in np.flatnonzero(rows.column(CONSTRAINED)[first:]).tolist():
+            matcher = rows.active[first + row].matcher
+            if matcher is not None and rows.column(QUEUED)[first + row] < num_tokens:
+                allowed = torch.from_numpy(matcher.allowed()).to(logits.device)
+                logits[row].masked_fill_(~allowed, -torch.inf)
+
+    def _retire(self, row: int) -> None:
+        """The last row takes the place of this one."""
+        last = len(self._rows) - 1
+        if row != last:
+            self._passes.slots.move(last, row, int(self._rows.column(LENGTH)[last]))
+            self._state.move(last, row)
+        self._rows.remove(row)
 
     def _let_in(self) -> list[Event]:
         """Prefill waiting requests into free slots, unless only a few are free while many wait."""
@@ -243,150 +303,56 @@ class HfBatch:
             # Prefilling one row at a time would halt the batch at every end of a row.
             if free < min(len(self._waiting), max(1, most // 8)):
                 break
-            events += self._prefill(self._next_group(free))
+            events += self._prefill(PrefillGroup.of_first(self._waiting, free, self._prefill_tokens))
         return events
 
     def _num_free(self) -> tuple[int, int]:
         """How many of the first waiting requests may join, and how many rows such as these may run in all."""
-        free, most = self._max_batch - len(self._active), self._max_batch
+        running = len(self._rows)
+        free, most = self._max_batch - running, self._max_batch
         if self._memory_tokens is None:
             return free, most
-        running = len(self._active)
-        longest = max((active.row.plan.total_tokens for active in self._active), default=1)
+        longest = max((active.driver.plan.total_tokens for active in self._rows.active), default=1)
         for number, (active, _) in enumerate(islice(self._waiting, free)):
-            longest = max(longest, active.row.plan.total_tokens)
+            longest = max(longest, active.driver.plan.total_tokens)
             most = min(most, max(1, self._memory_tokens // longest))
             if running + number + 1 > most:
                 return number, most
         return free, most
 
-    def _next_group(self, most: int) -> _Group:
-        """The next waiting requests that one prefill pass can serve."""
-        group = _Group()
-        longest = 0
-        while self._waiting and len(group.owners) + len(group.sharers) < most:
-            active, context = self._waiting[0]
-            if group.can_share(active, context):
-                self._waiting.popleft()
-                continue
-            longest = max(longest, len(context))
-            if group.owners and longest * (len(group.owners) + 1) > self._prefill_tokens:
-                break
-            group.add_owner(active, context)
-            self._waiting.popleft()
-        return group
-
-    def _prefill(self, group: _Group) -> list[Event]:
-        """One pass over several contexts, padded on the right, where causal attention does not see the padding."""
-        first, contexts = len(self._active), group.contexts
-        self._active += group.owners + [sharer.active for sharer in group.sharers]
-        lengths = [len(context) for context in contexts]
-        ids = _padded(contexts, lengths)
-        cache = DynamicCache()
-        with self._only_last(lengths) as options:
-            out = self._model(input_ids=ids.to(self._device), past_key_values=cache, use_cache=True, **options)
-        sources = [*range(len(contexts)), *(sharer.owner for sharer in group.sharers)]
-        self._slots.add(cache, sources, [*lengths, *(sharer.num_shared for sharer in group.sharers)])
-        logits = out.logits[:, 0, : self._vocabulary_size]
+    def _prefill(self, group: PrefillGroup) -> list[Event]:
+        """Compute the group's contexts in one pass, and what its sharers add in another."""
+        self._joining = group.members
+        first, num_owners = len(self._rows), len(group.owners)
+        logits, cache = self._passes.prefill(group.contexts)
+        lengths = [len(context) for context in group.contexts]
+        shared = [sharer.num_shared for sharer in group.sharers]
+        sources = [*range(num_owners), *(sharer.owner for sharer in group.sharers)]
+        self._passes.slots.add(cache, first, sources, [*lengths, *shared])
         if group.sharers:
-            logits = torch.cat((logits, self._extend([sharer.tail for sharer in group.sharers])))
+            tails = [sharer.tail for sharer in group.sharers]
+            logits = torch.cat((logits, self._passes.extend(first + num_owners, tails, shared)))
+            lengths += [num + len(tail) for num, tail in zip(shared, tails, strict=True)]
         if not bool(torch.isfinite(logits).all()):
             raise RuntimeError("the model's logits are not finite numbers")
-        return self._take(logits, first)
+        return self._begin(logits, lengths)
 
-    def _take(self, logits: torch.Tensor, first: int) -> list[Event]:
-        """Sample for the rows from `first` on that have nothing queued, and tell them."""
-        rows = self._active[first:]
-        free = [i for i, a in enumerate(rows) if not a.queue]
-        if free:
-            logits = logits if len(free) == len(logits) else logits[free]
-            self._constrain(logits, [rows[i] for i in free])
-            chosen = choose(logits, [rows[i].chooser for i in free])
-            self._note_logprobs(logits, [rows[i] for i in free], chosen)
-            for i, token in zip(free, chosen, strict=True):
-                active = rows[i]
-                if active.matcher is not None and active.row.is_answering:
-                    active.matcher.accept(token)
-                active.queue.extend(active.row.push(token))
-                if active.row.drop:
-                    self._slots.lengths[first + i] -= active.row.drop
-        events = []
-        # From the last on: a row that leaves is replaced by the last one.
-        for i in reversed(free):
-            active = rows[i]
-            is_done = active.row.is_done
-            segments = tuple(active.row.new_segments()) if active.is_streamed else ()
-            if is_done or segments:
-                events.append(Event(active.ticket, segments, active.generation() if is_done else None))
-            if is_done:
-                self._retire(first + i)
-        return events
-
-    @staticmethod
-    def _note_logprobs(logits: torch.Tensor, rows: Sequence[_Active], chosen: Sequence[int]) -> None:
-        wanted = [i for i, active in enumerate(rows) if active.wants_logprob]
-        if not wanted:
-            return
-        kept = logits if len(wanted) == len(logits) else logits[wanted]
-        for i, value in zip(wanted, logprobs(kept, [chosen[i] for i in wanted]), strict=True):
-            rows[i].logprob += value
-            rows[i].num_sampled += 1
-
-    def _constrain(self, logits: torch.Tensor, rows: Sequence[_Active]) -> None:
-        """Rule out, in place, what the grammar of an answer does not allow next."""
-        for i, active in enumerate(rows):
-            if active.matcher is not None and active.row.is_answering:
-                allowed = torch.from_numpy(active.matcher.allowed()).to(self._device)
-                logits[i].masked_fill_(~allowed, -torch.inf)
-
-    def _retire(self, index: int) -> None:
-        """The last row takes the place of this one, as in the slots."""
-        self._slots.remove(index)
-        last = self._active.pop()
-        if index < len(self._active):
-            self._active[index] = last
-
-    def _masks(self, positions: torch.Tensor, mask: torch.Tensor) -> Any:
-        """The mask in the form the attention takes; one a kind of layer where some look back only so far."""
-        if not self._window:
-            return self._form(mask)
-        near = torch.arange(mask.shape[-1], device=self._device) > positions[:, None, :, None] - self._window
-        return {"full_attention": self._form(mask), "sliding_attention": self._form(mask & near)}
-
-    def _form(self, mask: torch.Tensor) -> torch.Tensor:
-        if not self._is_eager:
-            return mask
-        dtype = self._model.dtype
-        return torch.zeros(mask.shape, dtype=dtype, device=self._device).masked_fill_(~mask, torch.finfo(dtype).min)
-
-
-def _padded(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> torch.Tensor:
-    """Ids as a tensor `[row, token]`, zeros on the right of the shorter rows."""
-    longest = max(lengths)
-    if min(lengths) == longest:
-        return torch.tensor(rows)
-    return torch.tensor([(*row, *(0,) * (longest - length)) for row, length in zip(rows, lengths, strict=True)])
-
-
-def _num_shared(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many first ids two contexts share."""
-    low, high = 0, min(len(a), len(b))
-    while low < high:
-        middle = (low + high + 1) // 2
-        if a[low:middle] == b[low:middle]:
-            low = middle
-        else:
-            high = middle - 1
-    return low
-
-
-def unsupported_layers(config: Any) -> Sequence[str]:
-    """Kinds of layers whose state is not keys and values, which the slots cannot hold."""
-    kinds = getattr(config, "layer_types", None) or ()
-    return sorted(set(kinds) - {"full_attention", "sliding_attention"})
-
-
-def _sliding_window(config: Any) -> int:
-    """How far sliding layers look back; 0 where every layer sees all."""
-    kinds = getattr(config, "layer_types", None) or ()
-    return int(getattr(config, "sliding_window", None) or 0) if "sliding_attention" in kinds else 0
+    def _begin(self, logits: torch.Tensor, lengths: Sequence[int]) -> list[Event]:
+        """Run the joining requests from here on, with contexts of these lengths; sample their first tokens."""
+        rows, first = self._rows, len(self._rows)
+        self._state.reserve(first + len(lengths))
+        for active, length in zip(self._joining, lengths, strict=True):
+            rows.add(active, length)
+        new = range(first, len(rows))
+        requests = [active.request for active in self._joining]
+        self._joining = []
+        self._state.set(new, [(0, n, 0, 0, 0, r.top_k) for n, r in zip(lengths, requests, strict=True)])
+        for row, r in zip(new, requests, strict=True):
+            self._state.set_reals(row, TEMPERATURE, np.array([r.temperature, r.top_p]))
+        self._send_random_numbers()
+        self._constrain(logits, first)
+        ids = self._state.settle(logits, first, rows.how(first), num_tokens=0)
+        rows.column(DRAWS)[first:] = 1
+        columns = np.full(len(rows), -1)
+        columns[first:] = np.arange(len(new))
+        return self._take(_Flight.of(ids), columns)

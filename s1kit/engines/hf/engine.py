@@ -25,7 +25,8 @@ except ImportError as error:
 
 from s1kit.engines.base import BatchEngine
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
-from s1kit.engines.hf.batch import HfBatch, unsupported_layers
+from s1kit.engines.hf.batch import HfBatch
+from s1kit.engines.hf.passes import unsupported_layers
 from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.engines.memory import check_fits, share_of_memory
 

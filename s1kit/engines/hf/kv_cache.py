@@ -17,7 +17,7 @@ _GROWTH = 128
 
 
 class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
-    """One layer's view of the slots, as the attention layers of transformers expect it."""
+    """What transformers asks a layer of the cache about; the tensors are the slots'."""
 
     is_sliding = False
     is_croppable = False
@@ -30,13 +30,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the prepared rows' new tokens; returns all their keys and values up to the longest row."""
-        slots = self._slots
-        keys, values = slots.keys[self._index], slots.values[self._index]
-        keys[slots.rows, :, slots.positions] = key_states.transpose(1, 2)
-        values[slots.rows, :, slots.positions] = value_states.transpose(1, 2)
-        first = slots.num_rows - len(slots.rows)
-        return keys[first : slots.num_rows, :, : slots.width], values[first : slots.num_rows, :, : slots.width]
+        return self._slots.write(key_states, value_states, self._index)
 
     def lazy_initialization(self, *args: Any, **kwargs: Any) -> None:
         """Nothing: the slots own the memory."""
@@ -54,85 +48,106 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         return -1
 
 
+class _SlotCache(Cache):  # type: ignore[misc]
+    """The slots as attention layers of transformers expect them; a layer is no more than its number.
+
+    So code that is compiled for one layer serves the next.
+    """
+
+    def __init__(self, slots: Slots, num_layers: int) -> None:
+        super().__init__(layers=[_SlotLayer(slots, i) for i in range(num_layers)])
+        self._slots = slots
+
+    def update(
+        self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *args: Any, **kwargs: Any
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        return self._slots.write(key_states, value_states, layer_idx)
+
+
 class Slots:
-    """Keys and values `[layer, row, head, position, width]` of the running rows, which are rows 0 to `num_rows - 1`."""
+    """Keys and values `[layer, row, position, head, size]`; running rows are the first ones.
+
+    On a CPU each head's positions lie together in memory: attention then reads them twice as fast. On a card each
+    position's heads do, as kernels for rows of different lengths want them.
+    """
 
     def __init__(self, device: torch.device, expected_rows: int = 0, expected_width: int = 0) -> None:
         """What is expected is allocated at once; more is allocated when it is needed."""
         self.device = device
         self._expected = (expected_rows, expected_width)
-        self.lengths: list[int] = []
-        """Tokens in each running row's cache."""
         self.keys = self.values = torch.empty(0)
-        self.rows = self.positions = torch.empty(0)
+        self.positions = torch.empty(0)
         self.width = 0
-        self._cache: Cache | None = None
+        self.cache: Cache | None = None
+        self._rows = slice(0, 0)
+        self._row_ids = torch.empty(0)
 
     @property
-    def num_rows(self) -> int:
-        return len(self.lengths)
+    def capacity(self) -> tuple[int, int]:
+        """Rows and positions that there is memory for."""
+        return (self.keys.shape[1], self.keys.shape[2]) if self.cache is not None else (0, 0)
 
-    def add(self, prefilled: DynamicCache, sources: Sequence[int], lengths: Sequence[int]) -> None:
-        """Take over rows of a right-padded prefill: for each new one, `lengths[i]` positions of row `sources[i]`."""
+    def add(self, prefilled: DynamicCache, first: int, sources: Sequence[int], lengths: Sequence[int]) -> None:
+        """Take over rows of a right-padded prefill, from row `first` on: `lengths[i]` positions of `sources[i]`."""
         layers = [(layer.keys, layer.values) for layer in prefilled.layers]
-        first, longest = self.num_rows, max(lengths)
-        if self._cache is None:
+        longest = max(lengths)
+        if self.cache is None:
             keys, values = layers[0]
-            self.keys = keys.new_zeros((len(layers), 0, keys.shape[1], 0, keys.shape[3]))
-            self.values = values.new_zeros((len(layers), 0, values.shape[1], 0, values.shape[3]))
-            self._cache = Cache(layers=[_SlotLayer(self, i) for i in range(len(layers))])
-            self._reserve(*self._expected)
-        self._reserve(first + len(lengths), longest)
-        taken = torch.tensor(sources, device=self.device)
-        for index, (keys, values) in enumerate(layers):
-            self.keys[index, first : first + len(lengths), :, :longest] = keys[taken, :, :longest]
-            self.values[index, first : first + len(lengths), :, :longest] = values[taken, :, :longest]
-        self.lengths += lengths
+            self.keys, self.values = (
+                self._allocate(x, (len(layers), 0, 0, x.shape[1], x.shape[3])) for x in (keys, values)
+            )
+            self.cache = _SlotCache(self, len(layers))
+            self.reserve(*self._expected)
+        self.reserve(first + len(lengths), longest)
+        taken = None if list(sources) == list(range(len(layers[0][0]))) else torch.tensor(sources, device=self.device)
+        rows = slice(first, first + len(lengths))
+        for index, pair in enumerate(layers):
+            for own, new in zip((self.keys, self.values), pair, strict=True):
+                chosen = new if taken is None else new[taken]
+                own[index, rows, :longest] = chosen[:, :, :longest].transpose(1, 2)
 
-    def remove(self, row: int) -> None:
-        """Free a slot: the last row moves into it."""
-        last = self.num_rows - 1
-        if row != last:
-            length = self.lengths[last]
-            self.keys[:, row, :, :length] = self.keys[:, last, :, :length]
-            self.values[:, row, :, :length] = self.values[:, last, :, :length]
-            self.lengths[row] = length
-        self.lengths.pop()
+    def move(self, source: int, target: int, length: int) -> None:
+        """Copy the first positions of one row over another row."""
+        self.keys[:, target, :length] = self.keys[:, source, :length]
+        self.values[:, target, :length] = self.values[:, source, :length]
 
-    def prepare(self, num_new: Sequence[int]) -> tuple[Cache, torch.Tensor, torch.Tensor]:
-        """Make room for new tokens in the last `len(num_new)` rows, right-padded to the most of them.
+    def aim(self, rows: slice, positions: torch.Tensor, width: int) -> Cache:
+        """The cache for a pass over consecutive rows; there must be memory.
 
-        Returns the cache, positions `[row, token]`, and a mask `[row, 1, token, width]`, True where a token may look.
+        New keys and values go to `positions` `[row, token]`; attention sees the first `width` positions.
         """
-        first, most = self.num_rows - len(num_new), max(num_new)
-        self.width = max(self.lengths[first:]) + most
-        self._reserve(self.num_rows, self.width)
-        starts = torch.tensor(self.lengths[first:], device=self.device)
-        self.positions = starts[:, None] + torch.arange(most, device=self.device)
-        if self.rows.shape[0] != len(num_new) or first:
-            self.rows = torch.arange(first, self.num_rows, device=self.device)[:, None]
-        mask = torch.arange(self.width, device=self.device) <= self.positions[:, :, None]
-        assert self._cache is not None, "rows are added before they are advanced"
-        return self._cache, self.positions, mask[:, None]
+        assert self.cache is not None, "rows are added before they are advanced"
+        self.positions, self.width = positions, width
+        if rows != self._rows:
+            self._rows, self._row_ids = rows, torch.arange(rows.start, rows.stop, device=self.device)[:, None]
+        return self.cache
 
-    def advance(self, num_new: Sequence[int]) -> None:
-        """The prepared tokens are in the cache. What was padding is beyond the rows' lengths and is never looked at."""
-        first = self.num_rows - len(num_new)
-        for row, new in enumerate(num_new, first):
-            self.lengths[row] += new
+    def write(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Take in one layer's new tokens `[row, head, token, size]`; returns all that attention sees, alike."""
+        out = []
+        for own, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            own[self._row_ids, self.positions] = new.transpose(1, 2)
+            out.append(own[self._rows, : self.width].transpose(1, 2))
+        return out[0], out[1]
 
-    def _reserve(self, num_rows: int, width: int) -> None:
-        """Make the tensors large enough, and keep what they hold."""
-        layers, rows, heads, capacity, size = self.keys.shape
+    def reserve(self, num_rows: int, width: int) -> bool:
+        """Make the tensors large enough, and keep what they hold; whether they had to be moved."""
+        layers, rows, capacity, heads, _ = self.keys.shape
         if num_rows <= rows and width <= capacity:
-            return
+            return False
         if width > capacity:
             capacity = -(-max(width, capacity * 3 // 2) // _GROWTH) * _GROWTH
         if num_rows > rows:
             num_rows = max(num_rows, rows * 2)
-        shape = (layers, max(num_rows, rows), heads, capacity, size)
         for name in ("keys", "values"):
             old: torch.Tensor = getattr(self, name)
-            new = old.new_zeros((*shape[:4], old.shape[4]))
-            new[:, :rows, :, : old.shape[3]] = old
+            new = self._allocate(old, (layers, max(num_rows, rows), capacity, heads, old.shape[4]))
+            new[:, :rows, : old.shape[2]] = old
             setattr(self, name, new)
+        return True
+
+    def _allocate(self, like: torch.Tensor, shape: tuple[int, int, int, int, int]) -> torch.Tensor:
+        if self.device.type != "cpu":
+            return like.new_zeros(shape)
+        layers, rows, positions, heads, size = shape
+        return like.new_zeros((layers, rows, heads, positions, size)).transpose(2, 3)

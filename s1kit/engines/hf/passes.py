@@ -1,0 +1,128 @@
+"""Passes through a transformers model over the slots of a running batch. All return logits of each row's last token."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from transformers import DynamicCache
+
+from s1kit.engines.hf.kv_cache import Slots
+
+
+class Passes:
+    """A model and its cache."""
+
+    def __init__(self, model: Any, vocabulary_size: int, slots: Slots) -> None:
+        self.slots = slots
+        self.model = model
+        self._device: torch.device = model.device
+        self._vocabulary_size = vocabulary_size
+        self._window = _sliding_window(model.config)
+        self._is_eager = getattr(model.config, "_attn_implementation", "sdpa") == "eager"
+
+    def prefill(self, contexts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, DynamicCache]:
+        """Logits `[row, vocabulary]` after whole contexts, and a cache of their keys and values.
+
+        Padded on the right, where causal attention does not see the padding.
+        """
+        lengths = [len(context) for context in contexts]
+        cache = DynamicCache()
+        with self._only_last(lengths) as options:
+            ids = _padded(contexts, lengths).to(self._device)
+            out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **options)
+        return self._logits(out), cache
+
+    def extend(self, first: int, ids: Sequence[Sequence[int]], lengths: Sequence[int]) -> torch.Tensor:
+        """Logits after new ids for the rows from `first` on, which have so many tokens in the cache.
+
+        What is padding comes to lie beyond the rows' lengths and is never looked at.
+        """
+        num_new = [len(i) for i in ids]
+        padded = _padded(ids, num_new).to(self._device)
+        positions = torch.tensor(lengths, device=self._device)[:, None]
+        positions = positions + torch.arange(max(num_new), device=self._device)
+        width = max(lengths) + max(num_new)
+        self.slots.reserve(first + len(ids), width)
+        with self._only_last(num_new) as options:
+            return self._over_slots(slice(first, first + len(ids)), padded, positions, width, options)
+
+    def decode(self, ids: torch.Tensor, positions: torch.Tensor, width: int) -> torch.Tensor:
+        """Logits after the same number of ids `[row, token]` for each of the first rows.
+
+        There must be memory for `width` positions. Nothing waits for the host.
+        """
+        return self._over_slots(slice(0, len(ids)), ids, positions, width, {"logits_to_keep": 1})
+
+    def _over_slots(
+        self, rows: slice, ids: torch.Tensor, positions: torch.Tensor, width: int, options: dict[str, Any]
+    ) -> torch.Tensor:
+        out = self.model(
+            input_ids=ids,
+            attention_mask=self._masks(positions, width),
+            position_ids=positions,
+            past_key_values=self.slots.aim(rows, positions, width),
+            use_cache=True,
+            **options,
+        )
+        return self._logits(out)
+
+    def _logits(self, out: Any) -> torch.Tensor:
+        logits: torch.Tensor = out.logits[:, -1, : self._vocabulary_size]
+        return logits
+
+    def _masks(self, positions: torch.Tensor, width: int) -> Any:
+        """What each token may look at, in the form that attention takes; one a kind of layer where kinds differ."""
+        places = torch.arange(width, device=self._device)
+        mask = (places <= positions[:, :, None])[:, None]
+        if not self._window:
+            return self._form(mask)
+        near = places > positions[:, None, :, None] - self._window
+        return {"full_attention": self._form(mask), "sliding_attention": self._form(mask & near)}
+
+    def _form(self, mask: torch.Tensor) -> torch.Tensor:
+        if not self._is_eager:
+            return mask
+        dtype = self.model.dtype
+        return torch.zeros(mask.shape, dtype=dtype, device=self._device).masked_fill_(~mask, torch.finfo(dtype).min)
+
+    @contextmanager
+    def _only_last(self, lengths: Sequence[int]) -> Iterator[dict[str, Any]]:
+        """Options of a forward pass whose logits `[row, 1, vocabulary]` are those after each row's last token.
+
+        A vocabulary is far wider than a hidden state. `logits_to_keep` picks the same positions in every row, which for
+        rows of different lengths would be each row's end in all of them; so the output layer is given one state a row.
+        """
+        if min(lengths) == max(lengths):
+            yield {"logits_to_keep": 1}
+            return
+        rows = torch.arange(len(lengths), device=self._device)
+        ends = torch.tensor(lengths, device=self._device) - 1
+        head = self.model.get_output_embeddings()
+        hook = head.register_forward_pre_hook(lambda _, given: (given[0][rows, ends][:, None], *given[1:]))
+        try:
+            yield {}
+        finally:
+            hook.remove()
+
+
+def _padded(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> torch.Tensor:
+    """Ids as a tensor `[row, token]`, zeros on the right of the shorter rows."""
+    longest = max(lengths)
+    if min(lengths) == longest:
+        return torch.tensor(rows)
+    return torch.tensor([(*row, *(0,) * (longest - length)) for row, length in zip(rows, lengths, strict=True)])
+
+
+def unsupported_layers(config: Any) -> Sequence[str]:
+    """Kinds of layers whose state is not keys and values, which the slots cannot hold."""
+    kinds = getattr(config, "layer_types", None) or ()
+    return sorted(set(kinds) - {"full_attention", "sliding_attention"})
+
+
+def _sliding_window(config: Any) -> int:
+    """How far sliding layers look back; 0 where every layer sees all."""
+    kinds = getattr(config, "layer_types", None) or ()
+    return int(getattr(config, "sliding_window", None) or 0) if "sliding_attention" in kinds else 0

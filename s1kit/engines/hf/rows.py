@@ -1,0 +1,221 @@
+"""What the host knows of the running rows, in columns, so that a quiet step is the same few operations for all of them.
+
+A row's driver is told of many quiet tokens at once, and at the latest before anything that is not quiet: a stop, a room
+that is filled, a look for loops. Which tokens are quiet the driver itself says (`quiet`, `watched`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from random import Random
+
+import numpy as np
+from numpy.typing import NDArray
+
+from s1kit.engines.grammar import AnswerMatcher
+from s1kit.engines.hf.state import RING, How
+from s1kit.forcing.request import Request
+from s1kit.forcing.token_driver import TokenDriver
+from s1kit.records import Generation
+
+Ints = NDArray[np.int64]
+
+QUIET, LENGTH, DRAWS, FILLED, QUEUED, COLUMN, NOTED, TEMPERED, TRUNCATED, CONSTRAINED, SHOWN, MEASURED, NUM_SAMPLED = (
+    range(13)
+)
+_HISTORY = 256
+"""Most quiet tokens of a row that its driver is not told of yet."""
+HALF = RING // 2
+
+
+@dataclass(slots=True)
+class Active:
+    """One request under way."""
+
+    ticket: int
+    driver: TokenDriver
+    request: Request
+    is_streamed: bool
+    matcher: AnswerMatcher | None = None
+    """Follows an answer that is held to a grammar."""
+    random: Random = field(default_factory=Random)
+    forced: tuple[int, ...] = ()
+    """What was last forced after a token; some of it may not be in the context yet."""
+
+    @property
+    def is_constrained(self) -> bool:
+        return self.matcher is not None and self.driver.is_answering
+
+
+class RunningRows:
+    """The running requests and where each stands. Columns:
+
+    QUIET: tokens that the row may sample before its driver must be asked, unless one is watched
+    LENGTH, DRAWS: as on the device, what is in flight included
+    FILLED: random numbers that were sent
+    QUEUED: forced ids that are on the device and not in the context yet
+    COLUMN: where the row is among the ids in flight; -1 where what comes of it is not looked at
+    NOTED: quiet tokens that the driver is not told of yet
+    TEMPERED, TRUNCATED: 1 for rows that draw, and that have a top-k or top-p
+    CONSTRAINED: 1 for rows whose next token a grammar restricts
+    SHOWN: 1 for rows whose driver is asked about a token only because someone watches it decode
+    MEASURED: 1 for rows whose generation says how probable its sampled tokens were
+    NUM_SAMPLED: tokens sampled so far
+    """
+
+    def __init__(self) -> None:
+        self.active: list[Active] = []
+        self._table = np.zeros((0, NUM_SAMPLED + 1), dtype=np.int64)
+        self._watched = np.zeros((0, 4), dtype=np.int64)
+        self._history = np.zeros((0, _HISTORY), dtype=np.int64)
+        self._logprobs = np.zeros((0, 1))
+        """Sums over the sampled tokens; they mean nothing for rows that are not measured."""
+        self._how: How | None = None
+        """What all rows need, until one of them changes."""
+
+    def __len__(self) -> int:
+        return len(self.active)
+
+    def column(self, name: int) -> Ints:
+        """A column of the running rows; writing to it changes them."""
+        return self._table[: len(self.active), name]
+
+    def how(self, first: int = 0) -> How:
+        """What the next step of the rows from `first` on must compute."""
+        if first:
+            return self._how_from(first)
+        if self._how is None:
+            self._how = self._how_from(0)
+        return self._how
+
+    def _how_from(self, first: int) -> How:
+        tempered, truncated, queued = (self.column(name)[first:] for name in (TEMPERED, TRUNCATED, QUEUED))
+        is_measured = bool(self.column(MEASURED)[first:].any())
+        return How(int(tempered.sum()), bool(truncated.any()), bool(queued.any()), is_measured)
+
+    def add(self, active: Active, length: int) -> None:
+        """A new last row with so many tokens in the cache."""
+        row = len(self.active)
+        self._reserve(row + 1)
+        self.active.append(active)
+        request = active.request
+        is_tempered = request.temperature > 0
+        is_truncated = is_tempered and (request.top_k > 0 or request.top_p < 1)
+        self._how = None
+        # A greedy request has one draw, and of a prefix that was given the probabilities are not known.
+        is_measured = is_tempered and request.prefix is None and not active.is_streamed
+        is_constrained = active.is_constrained
+        self._table[row] = (0, length, 0, 0, 0, -1, 0, is_tempered, is_truncated, is_constrained, 0, is_measured, 0)
+        self._logprobs[row] = 0.0
+
+    def remove(self, row: int) -> None:
+        """Forget a row; the last one takes its place."""
+        last = len(self.active) - 1
+        for table in (self._table, self._watched, self._history, self._logprobs):
+            table[row] = table[last]
+        self._how = None
+        moved = self.active.pop()
+        if row != last:
+            self.active[row] = moved
+
+    def launched(self, num_tokens: int) -> None:
+        """A step was sent for all rows that feeds each so many tokens, all but the first of them forced."""
+        self.column(LENGTH)[:] += num_tokens
+        if not self.how().has_forced:
+            self.column(DRAWS)[:] += 1
+            self.column(COLUMN)[:] = np.arange(len(self.active))
+            return
+        queued = self.column(QUEUED)
+        queued -= num_tokens - 1
+        is_forced = queued > 0
+        self.column(DRAWS)[:] += ~is_forced
+        self.column(COLUMN)[:] = np.where(is_forced, -1, np.arange(len(queued)))
+        queued -= is_forced
+        self._how = None
+
+    def replace(self, row: int, num_queued: int, num_dropped: int) -> None:
+        """Other ids go into the context in place of the row's newest token, the last so many of them forced.
+
+        So many tokens are taken out of its context before, and what is in flight of it is not looked at.
+        """
+        line = self._table[row]
+        is_in_flight = line[COLUMN] >= 0
+        line[LENGTH] -= num_dropped + is_in_flight
+        line[DRAWS] -= is_in_flight
+        line[COLUMN], line[QUEUED] = -1, num_queued
+        self._how = None
+
+    def take(self, chosen: Ints, columns: Ints) -> tuple[Ints, Ints]:
+        """Note what was sampled; returns the rows whose drivers must be asked, and their tokens.
+
+        `chosen`: as `RowState.settle` returns it; `columns`: for each row its place there, or -1.
+        """
+        fresh = (columns >= 0).nonzero()[0]
+        found = chosen[columns[fresh], 0]
+        if chosen.shape[1] > 1:
+            self._logprobs[fresh, 0] += chosen[columns[fresh], 1].view(np.float64)
+            self._table[fresh, NUM_SAMPLED] += 1
+        is_loud = (self._table[fresh, QUIET] == 0) | (self._watched[fresh] == found[:, None]).any(1)
+        if is_loud.any():
+            calm, calm_ids = fresh[~is_loud], found[~is_loud]
+        else:
+            calm, calm_ids = fresh, found
+        self._history[calm, self._table[calm, NOTED]] = calm_ids
+        self._table[calm, NOTED] += 1
+        self._table[calm, QUIET] -= 1
+        return fresh[is_loud], found[is_loud]
+
+    def tell(self, row: int) -> TokenDriver:
+        """The row's driver, told of everything before its newest token."""
+        driver = self.active[row].driver
+        if noted := self._table[row, NOTED]:
+            driver.note(self._history[row, :noted].tolist())
+            self._table[row, NOTED] = 0
+        return driver
+
+    def generation(self, row: int) -> Generation:
+        """The row's record so far."""
+        generation = self.tell(row).generation()
+        if not self._table[row, MEASURED] or not (num := int(self._table[row, NUM_SAMPLED])):
+            return generation
+        return generation.model_copy(update={"mean_logprob": float(self._logprobs[row, 0]) / num})
+
+    def listen(self, row: int) -> None:
+        """The driver has changed: how long is it quiet now, and for which tokens is it not?"""
+        active = self.active[row]
+        # Whoever watches a row decode is told of each token, and a grammar reads each.
+        is_loud = active.is_streamed or active.matcher is not None
+        self._table[row, QUIET] = 0 if is_loud else min(active.driver.quiet, _HISTORY)
+        self._table[row, CONSTRAINED] = active.is_constrained
+        self._table[row, SHOWN] = is_loud and active.driver.quiet > 0
+        watched = active.driver.watched
+        if len(watched) > self._watched.shape[1]:
+            self._watched = np.pad(
+                self._watched, ((0, 0), (0, len(watched) - self._watched.shape[1])), constant_values=-1
+            )
+        self._watched[row] = -1
+        self._watched[row, : len(watched)] = list(watched)
+
+    def random_numbers(self, ahead: int) -> deque[tuple[int, int, NDArray[np.float64]]]:
+        """Random numbers that the device needs: the row, their place in its ring, and the numbers.
+
+        So that no row runs out within `ahead` steps; half a ring at a time, so that one that is taken back still has
+        the numbers before.
+        """
+        needed: deque[tuple[int, int, NDArray[np.float64]]] = deque()
+        if not self.how().num_drawn:
+            return needed
+        few = (self.column(FILLED) - self.column(DRAWS) < ahead + 2) & (self.column(TEMPERED) > 0)
+        for row in np.flatnonzero(few):
+            random = self.active[row].random.random
+            place = int(self._table[row, FILLED]) % RING
+            needed.append((int(row), place, np.array([random() for _ in range(HALF)])))
+            self._table[row, FILLED] += HALF
+        return needed
+
+    def _reserve(self, num_rows: int) -> None:
+        if num_rows > len(self._table):
+            more = max(num_rows, 2 * len(self._table)) - len(self._table)
+            for name in ("_table", "_watched", "_history", "_logprobs"):
+                setattr(self, name, np.pad(getattr(self, name), ((0, more), (0, 0))))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 import shutil
@@ -135,13 +136,23 @@ def test_the_patches_of_the_documentation_apply_and_work(tmp_path: Path) -> None
         text = file.read_text(encoding="utf-8")
         assert text.count(before) == 1, f"{block}: the context is not there"
         file.write_text(text.replace(before, after), encoding="utf-8")
+    draws = [
+        {"question": f"q{q}", "tokens": 10 * n, "output": f"The answer is {(q + n) % 2}.", "gold": "0"}
+        for q in range(9)
+        for n in range(1, 9)
+    ]
+    (tmp_path / "draws.jsonl").write_text("".join(json.dumps(row) + "\n" for row in draws))
     script = (
         "from s1kit.forcing.formats import FORMATS; from s1kit.providers.catalog import find_model\n"
-        "print(FORMATS['mine'].open.strip(), find_model('chat:mine/some-model').base_url)"
+        "from s1kit.grade.extract import final_answer; from s1kit.cli import main\n"
+        "print(FORMATS['mine'].open.strip(), find_model('chat:mine/some-model').base_url)\n"
+        "print(final_answer('I say <verdict>42</verdict> now.').text)\n"
+        "main(['report', '--from', 'draws.jsonl', '--out', 'report'])"
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=tmp_path, capture_output=True, text=True, check=False,
                           env={"PYTHONPATH": str(tmp_path)})  # fmt: skip
-    assert done.stdout.split() == ["<reflect>", "https://api.example.com/v1"], done.stderr
+    assert done.stdout.split()[:3] == ["<reflect>", "https://api.example.com/v1", "42"], done.stderr
+    assert "longest of 4" in (tmp_path / "report" / "recorded" / "report" / "settings.csv").read_text(), done.stderr
 
 
 @pytest.mark.slow

@@ -65,6 +65,13 @@ def test_the_names_of_files_say_settings_and_the_rest_is_graded(tmp_path: Path) 
         record(paths, tmp_path / "other", {}, "aime_{budgt}")
 
 
+@pytest.mark.parametrize("reference", ["gold", "target", "ground_truth", "solution"])
+def test_an_answer_beside_a_reference_is_the_models_own(reference: str, tmp_path: Path) -> None:
+    rows = [{"question": f"q{i}", "answer": f"The answer is {i % 2}.", reference: "0"} for i in range(6)]
+    findings = found([write(tmp_path / "a.jsonl", rows)], tmp_path / "out")
+    assert [p.estimate.value for p in findings.by_budget] == [0.5]
+
+
 def test_several_draws_are_voted_on_and_models_are_told_apart(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

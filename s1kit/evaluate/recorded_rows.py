@@ -75,13 +75,18 @@ def _value(row: Mapping[str, Any], field: str, columns: Mapping[str, str]) -> An
     if field in columns:
         parts = [row.get(column.strip()) for column in columns[field].split(",")]
         return parts[0] if len(parts) == 1 else " ".join(str(part) for part in parts)
-    has_output = any(row.get(column) is not None for column in FIELDS["output"])
-    for column in FIELDS[field]:
-        # Beside `thinking` and without an output, `answer` is the model's own.
-        is_own = field == "solution" and column == "answer" and not has_output and row.get("thinking") is not None
-        if not is_own and row.get(column) not in (None, ""):
-            return row[column]
-    return None
+    candidates = FIELDS[field]
+    if _is_answer_own(row):
+        candidates = (*candidates, "answer") if field == "output" else tuple(c for c in candidates if c != "answer")
+    return next((row[column] for column in candidates if row.get(column) not in (None, "")), None)
+
+
+def _is_answer_own(row: Mapping[str, Any]) -> bool:
+    """Whether `answer` is the model's: no column of outputs, but its thinking or another reference stands beside it."""
+    if any(row.get(column) is not None for column in FIELDS["output"]):
+        return False
+    others = (c for c in ("thinking", *FIELDS["solution"]) if c != "answer")
+    return any(row.get(column) not in (None, "") for column in others)
 
 
 def _question(said: Mapping[str, Any], row: Mapping[str, Any], where: str) -> Question:
@@ -121,8 +126,7 @@ def _generation(
     if text is None:
         output, thinking = said["output"], said["thinking"]
         if thinking is not None:
-            answer = output if output is not None else row.get("answer", "")
-            text = f"{STARTS[0]}{thinking}{ENDS[0]}{answer}"
+            text = f"{STARTS[0]}{thinking}{ENDS[0]}{'' if output is None else output}"
         else:
             text = "" if output is None else str(output)
     made = generation_of(text, question, setting, 0, {"thinking_tokens": tokens} if tokens is not None else {})

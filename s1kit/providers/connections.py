@@ -8,6 +8,7 @@ import socket
 import ssl
 import threading
 from contextlib import suppress
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
@@ -24,17 +25,9 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def open_session(base_url: str) -> aiohttp.ClientSession:
-    """Connections for one origin, with no headers of the session's own: aiohttp would send those to the proxy too.
-
-    A request's `trace_request_ctx.was_sent` is set once its headers are written.
-    """
+    """Connections for one origin, with no headers of the session's own: aiohttp would send those to the proxy too."""
     import aiohttp
 
-    async def was_sent(_: Any, context: Any, __: Any) -> None:
-        context.trace_request_ctx.was_sent = True
-
-    tracing = aiohttp.TraceConfig()
-    tracing.on_request_headers_sent.append(was_sent)
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0,
@@ -44,8 +37,41 @@ def open_session(base_url: str) -> aiohttp.ClientSession:
         ),
         auto_decompress=True,
         cookie_jar=aiohttp.DummyCookieJar(),
-        trace_configs=[tracing],
     )
+
+
+class Sending:
+    """Whether a request's body was written to its connection: from then on it may be charged."""
+
+    __slots__ = ("has_begun",)
+
+    def __init__(self) -> None:
+        self.has_begun = False
+
+    def body(self, data: bytes) -> Any:
+        """The data as a body that says when it is written."""
+        return _noting_payload()(data, self)
+
+
+@cache
+def _noting_payload() -> Any:
+    # aiohttp's tracing tells it too, at the price of a dozen objects a request.
+    from aiohttp.payload import BytesPayload
+
+    class NotingPayload(BytesPayload):
+        def __init__(self, data: bytes, sending: Sending) -> None:
+            super().__init__(data)
+            self._sending = sending
+
+        async def write(self, writer: Any) -> None:
+            self._sending.has_begun = True
+            await super().write(writer)
+
+        async def write_with_length(self, writer: Any, content_length: int | None) -> None:
+            self._sending.has_begun = True
+            await super().write_with_length(writer, content_length)
+
+    return NotingPayload
 
 
 def origin(url: str) -> tuple[str, str, int | None]:

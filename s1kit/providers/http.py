@@ -10,14 +10,14 @@ import json
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from types import SimpleNamespace
+from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Assembler, Problem
 from s1kit.providers.classify import error_message, kind_of_status, parse_body, retry_after
-from s1kit.providers.connections import open_session, origin, proxy_for
+from s1kit.providers.connections import Sending, open_session, origin, proxy_for
 from s1kit.providers.credentials import Credentials
 from s1kit.providers.keys import Secret
 from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
@@ -121,11 +121,11 @@ class Http:
         """
         events: EventParser | BinaryEvents = EventParser(assembler)
         pieces: list[bytes] = []
-        trace = SimpleNamespace(was_sent=False)
+        sending = Sending()
         try:
-            with self._problems(trace):
+            with self._problems(sending):
                 async with await self._request(
-                    "POST", path, body, {"Content-Type": "application/json"}, trace
+                    "POST", path, body, {"Content-Type": "application/json"}, sending
                 ) as response:
                     seen = _lower(response.headers)
                     is_good = 200 <= response.status < 300
@@ -174,9 +174,9 @@ class Http:
     async def lines(self, path: str) -> AsyncIterator[bytes]:
         """The lines of a large body, a piece in memory at a time. Raises Problem as `send` does."""
         rest = b""
-        trace = SimpleNamespace(was_sent=False)
-        with self._problems(trace):
-            async with await self._request("GET", path, None, {}, trace) as response:
+        sending = Sending()
+        with self._problems(sending):
+            async with await self._request("GET", path, None, {}, sending) as response:
                 if not 200 <= response.status < 300:
                     raw = await response.read()
                     raise self._problem(response.status, raw, _lower(response.headers))
@@ -188,9 +188,9 @@ class Http:
             yield rest
 
     async def _send(self, method: str, path: str, data: Any, headers: Mapping[str, str]) -> Answer:
-        trace = SimpleNamespace(was_sent=False)
-        with self._problems(trace):
-            async with await self._request(method, path, data, headers, trace) as response:
+        sending = Sending()
+        with self._problems(sending):
+            async with await self._request(method, path, data, headers, sending) as response:
                 raw = b"".join([piece async for piece in self._pieces(response)])
         self._has_answered = True
         seen = _lower(response.headers)
@@ -208,12 +208,11 @@ class Http:
             yield piece
 
     async def _request(
-        self, method: str, path: str, data: Any, headers: Mapping[str, str], trace: SimpleNamespace
+        self, method: str, path: str, data: Any, headers: Mapping[str, str], sending: Sending
     ) -> aiohttp.client._RequestContextManager:
         url = path if "://" in path else self._base_url + path
-        if origin(url) != origin(self._base_url):
+        if not path.startswith("/") and origin(url) != origin(self._base_url):
             raise Problem("server", f"the provider points to another host, {urlsplit(url).netloc}")
-        import aiohttp
         from yarl import URL
 
         target: str | URL = url
@@ -225,14 +224,12 @@ class Http:
         return self._open_session().request(
             method,
             target,
-            data=data,
+            data=sending.body(data) if isinstance(data, bytes) else data,
             headers={**self._headers, **headers},
             allow_redirects=False,
             proxy=self._proxy,
             proxy_headers={},
-            # A model thinks for minutes without a byte; only the whole has a limit.
-            timeout=aiohttp.ClientTimeout(total=self._timeout_seconds, connect=connect),
-            trace_request_ctx=trace,
+            timeout=_timeout(self._timeout_seconds, connect),
         )
 
     def _open_session(self) -> aiohttp.ClientSession:
@@ -241,7 +238,7 @@ class Http:
         return self._session
 
     @contextmanager
-    def _problems(self, trace: SimpleNamespace) -> Iterator[None]:
+    def _problems(self, sending: Sending) -> Iterator[None]:
         """What goes wrong on the way, as a Problem."""
         import aiohttp
 
@@ -255,11 +252,11 @@ class Http:
             text = f"the proxy answered {error.status} {error.message}"
             raise Problem("proxy" if error.status in (401, 403, 407) else "connection", self.hide(text)[:500]) from None
         except TimeoutError:
-            text = f"no reply within {self._timeout_seconds:g} s" if trace.was_sent else "no connection in time"
-            raise Problem("timeout", text, may_be_charged=trace.was_sent) from None
+            text = f"no reply within {self._timeout_seconds:g} s" if sending.has_begun else "no connection in time"
+            raise Problem("timeout", text, may_be_charged=sending.has_begun) from None
         except (OSError, aiohttp.ClientError, ValueError) as error:
             text = self.hide(f"{type(error).__name__}: {error}")[:500]
-            raise Problem("connection", text, may_be_charged=trace.was_sent) from None
+            raise Problem("connection", text, may_be_charged=sending.has_begun) from None
 
     def _problem(self, status: int, raw: bytes, headers: Mapping[str, str]) -> Problem:
         body = parse_body(raw)
@@ -277,6 +274,14 @@ class Http:
             may_be_charged=status in GATEWAY_TIMEOUTS,
             raw=self._hidden.hide_in_bytes(raw),
         )
+
+
+@cache
+def _timeout(total: float, connect: float) -> aiohttp.ClientTimeout:
+    """A model thinks for minutes without a byte; only the whole has a limit."""
+    import aiohttp
+
+    return aiohttp.ClientTimeout(total=total, connect=connect)
 
 
 def _lower(headers: Mapping[str, str]) -> dict[str, str]:

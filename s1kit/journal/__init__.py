@@ -21,17 +21,30 @@ may use one journal on one machine; on a network drive SQLite's WAL mode is not 
 from __future__ import annotations
 
 from s1kit.journal.database import is_journal
-from s1kit.journal.entries import BatchJob, Charge, Entry, Failure, Via, canonical, key_of, request_key
+from s1kit.journal.entries import (
+    UNREAD,
+    BatchJob,
+    Charge,
+    Entry,
+    Failure,
+    Reading,
+    Via,
+    canonical,
+    key_of,
+    request_key,
+)
 from s1kit.journal.journal import Journal
 from s1kit.journal.ledger import Ledger
 
 __all__ = [
+    "UNREAD",
     "BatchJob",
     "Charge",
     "Entry",
     "Failure",
     "Journal",
     "Ledger",
+    "Reading",
     "Via",
     "canonical",
     "is_journal",

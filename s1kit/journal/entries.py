@@ -102,6 +102,31 @@ class Failure:
     """How often the same body came for this request."""
 
 
+UNREAD = "unread"
+"""The finish reason of a reply that is on disk and that nobody has read yet: its tokens and cost are not known."""
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What was read in a reply after it was written down."""
+
+    key: str
+    finish_reason: str
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
+
+    @property
+    def row(self) -> Row:
+        return (self.finish_reason, self.input_tokens, self.output_tokens, self.cost_usd, self.key)
+
+
+PUT_READING = (
+    "UPDATE replies SET finish_reason = ?, input_tokens = ?, output_tokens = ?, cost_usd = ?"
+    f" WHERE key = ? AND finish_reason = '{UNREAD}'"
+)
+
+
 class BatchJob(Record):
     """A batch job that was submitted, so that a restarted process polls it instead of paying again."""
 

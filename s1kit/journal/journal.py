@@ -14,10 +14,12 @@ from s1kit.journal.entries import (
     COLUMNS,
     INSERT,
     PUT_FAILURE,
+    PUT_READING,
     BatchJob,
     Charge,
     Entry,
     Failure,
+    Reading,
     Row,
     failure_from_row,
     failure_row,
@@ -129,6 +131,11 @@ class Journal:
         """
         await self._writer.commit(entry, request, reply, charge)
 
+    async def commit_reading(self, reading: Reading, charge: Charge | None = None) -> None:
+        """Write down what a reply that is there says, and in the same transaction what it is charged. Returns when both
+        are on disk. A reply that was read before keeps its first reading."""
+        await self._writer.commit(reading, None, None, charge)
+
     async def commit_failure(self, failure: Failure) -> None:
         """Keep what came for a request and was no answer. Returns when it is on disk."""
         await self._writer.commit(failure, None, None, None)
@@ -172,9 +179,16 @@ class Journal:
                     self.put_job(job)
         return len(self) - before
 
-    def _write(self, rows: Sequence[Row], charges: Sequence[Charge] = (), failures: Sequence[Row] = ()) -> None:
+    def _write(
+        self,
+        rows: Sequence[Row],
+        charges: Sequence[Charge] = (),
+        failures: Sequence[Row] = (),
+        readings: Sequence[Row] = (),
+    ) -> None:
         charge_rows = [charge_row(charge) for charge in charges]
-        self._file.write((INSERT, rows), (PUT_CHARGE, charge_rows), (PUT_FAILURE, failures))
+        statements = ((INSERT, rows), (PUT_READING, readings), (PUT_CHARGE, charge_rows), (PUT_FAILURE, failures))
+        self._file.write(*statements)
         self._look_for_space()
 
     def _look_for_space(self) -> None:

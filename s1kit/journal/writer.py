@@ -10,14 +10,14 @@ from contextlib import suppress
 from dataclasses import dataclass
 
 from s1kit.errors import S1kitError
-from s1kit.journal.entries import Charge, Entry, Failure, Row, failure_row, pack, to_parts
+from s1kit.journal.entries import Charge, Entry, Failure, Reading, Row, failure_row, pack, to_parts
 
 
 @dataclass(frozen=True)
 class _Pending:
     """An entry on its way, with its request and reply as JSON where they are at hand."""
 
-    entry: Entry | Failure
+    entry: Entry | Reading | Failure
     request: bytes | None
     reply: bytes | None
     charge: Charge | None
@@ -28,14 +28,14 @@ class _Pending:
 class Writer:
     """Gathers entries in the event loop and writes them in a thread, which starts with the first."""
 
-    def __init__(self, write: Callable[[Sequence[Row], Sequence[Charge], Sequence[Row]], None]) -> None:
+    def __init__(self, write: Callable[[Sequence[Row], Sequence[Charge], Sequence[Row], Sequence[Row]], None]) -> None:
         self._write = write
         self._gathered: list[_Pending] = []
         self._queue: queue.Queue[list[_Pending] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
     async def commit(
-        self, entry: Entry | Failure, request: bytes | None, reply: bytes | None, charge: Charge | None
+        self, entry: Entry | Reading | Failure, request: bytes | None, reply: bytes | None, charge: Charge | None
     ) -> None:
         """Returns when the entry is on disk."""
         loop = asyncio.get_running_loop()
@@ -75,7 +75,8 @@ class Writer:
             try:
                 rows = [pack(*to_parts(p.entry, p.request, p.reply)) for p in group if isinstance(p.entry, Entry)]
                 failures = [failure_row(p.entry) for p in group if isinstance(p.entry, Failure)]
-                self._write(rows, [p.charge for p in group if p.charge is not None], failures)
+                readings = [p.entry.row for p in group if isinstance(p.entry, Reading)]
+                self._write(rows, [p.charge for p in group if p.charge is not None], failures, readings)
             except S1kitError as error:
                 problem = error
             for loop in {pending.loop for pending in group}:

@@ -31,7 +31,7 @@ from s1kit.providers.rate_limits import watch_queue
 from s1kit.providers.spend_cap import Reservation, SpendAccount, SpendCap
 from s1kit.providers.streaming import Streaming
 from s1kit.providers.throttle import Slot, Throttle, ThrottleSettings
-from s1kit.providers.wires.reading import output_limit
+from s1kit.providers.wires.reading import count, output_limit
 
 
 class Client:
@@ -107,7 +107,7 @@ class Client:
             return await asyncio.shield(asking)
         if self.only_journal:
             if (entry := self.journal.get(key)) is not None:
-                return self.books.recall(entry)
+                return await self.books.recall(entry)
             if (reason := self.refused.get(key)) is not None:
                 raise Problem("request", reason, status=400)
             raise Problem("server", "the batch brought no reply to this request")
@@ -130,7 +130,7 @@ class Client:
         try:
             async with self._claim(key) as known:
                 if known is not None:
-                    return self.books.recall(known)
+                    return await self.books.recall(known)
                 self.journal.refuse_when_full()
                 call = self.model.wire.call(request)
                 limits = request.max_input_tokens, output_limit(call.body)
@@ -267,7 +267,6 @@ def _tokens_of(body: Mapping[str, Any] | None) -> int:
     usage = (body or {}).get("usage") or (body or {}).get("usageMetadata")
     if not isinstance(usage, dict):
         return 0
-    total = usage.get("total_tokens") or usage.get("totalTokenCount")
-    if isinstance(total, int):
+    if total := count(usage, "total_tokens", "totalTokenCount", "totalTokens"):
         return total
-    return sum(v for n in ("input_tokens", "output_tokens") if isinstance(v := usage.get(n), int))
+    return sum(count(usage, name) or 0 for name in ("input_tokens", "output_tokens"))

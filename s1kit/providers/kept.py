@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from s1kit.journal import Entry, Failure, Journal, Via
+from s1kit.journal import UNREAD, Entry, Failure, Journal, Reading, Via
 from s1kit.providers.catalog import Model
-from s1kit.providers.chat import ChatRequest, Problem, Reply, rough_usage
+from s1kit.providers.chat import ChatRequest, Message, Problem, Reply, rough_usage
 from s1kit.providers.classify import is_plain_object
 from s1kit.providers.http import Answer, to_json
 from s1kit.providers.money import Price
@@ -46,35 +46,34 @@ class Books:
     async def keep(
         self, request: ChatRequest, key: str, answer: Answer, via: Via, reservation: Reservation | None = None
     ) -> Reply:
-        """Write an answer down with its cost, then hand it out."""
+        """Write an answer down as it came, then read it, then write down what was read and what it costs.
+
+        Until that is on disk its reservation is what counts.
+        """
         body, raw = answer.body, answer.raw if answer.body is not None and is_plain_object(answer.raw) else None
         if body is None:
             body = {"not_json": answer.raw.decode("utf-8", "backslashreplace")}
-        reply = self._read(body)
-        usage = reply.usage
-        if not usage.output_tokens and not usage.input_tokens:
-            usage = rough_usage(request.messages, reply.thinking + reply.answer + str(body.get("not_json", "")))
-            reply = replace(reply, usage=usage, note=_join(reply.note, ESTIMATED))
-        cost = self._cost_of(reply, is_batch=via == "batch")
-        if reservation is not None:
-            self._spend_cap.saw_output(usage.output_tokens, reservation.max_output_tokens)
         entry = Entry.model_construct(
             key=key,
             provider=self._model.provider,
             model=self._model.name,
             via=via,
             created="",
-            finish_reason=reply.finish_reason,
-            input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens,
-            cost_usd=cost,
+            finish_reason=UNREAD,
+            input_tokens=0,
+            output_tokens=0,
+            cost_usd=0.0,
             request=request.content,
             reply=body,
         )
+        await self._journal.commit(entry, request=request.canonical, reply=raw)
+        reply, cost = self._judge(request.messages, body, via)
+        if reservation is not None:
+            self._spend_cap.saw_output(reply.usage.output_tokens, reservation.max_output_tokens)
         # A stream that was cut counts already, at the most it may have cost.
         counted = 0.0 if body.get(CUT) else cost
         charge = reservation.charge(counted) if reservation else self._spend_cap.paid_in_job(key, cost)
-        await self._journal.commit(entry, request=request.canonical, reply=raw, charge=charge)
+        await self._journal.commit_reading(_reading(key, reply, cost), charge)
         if reservation is not None:
             reservation.settle(counted)
         self._tally.paid += 1
@@ -87,9 +86,24 @@ class Books:
         if body:
             await self._journal.commit_failure(Failure(key, problem.kind, problem.status, body))
 
-    def recall(self, entry: Entry) -> Reply:
-        """A reply from the journal: read anew from the body as it came, charged as it was."""
+    def _judge(self, messages: Sequence[Message], body: Mapping[str, Any], via: Via) -> tuple[Reply, float]:
+        """A body as a reply whose usage is known or estimated, and its cost."""
+        reply = self._read(body)
+        if not reply.usage.output_tokens and not reply.usage.input_tokens:
+            usage = rough_usage(messages, reply.thinking + reply.answer + str(body.get("not_json", "")))
+            reply = replace(reply, usage=usage, note=_join(reply.note, ESTIMATED))
+        return reply, self._cost_of(reply, is_batch=via == "batch")
+
+    async def recall(self, entry: Entry) -> Reply:
+        """A reply from the journal: read anew from the body as it came, charged as it was.
+
+        One that a process wrote down and died over is read now; its reservation counts as lost, so it is not charged.
+        """
         self._tally.from_journal += 1
+        if entry.finish_reason == UNREAD:
+            reply, cost = self._judge(entry.request.get("messages", ()), entry.reply, entry.via)
+            await self._journal.commit_reading(_reading(entry.key, reply, cost))
+            return replace(reply, cost_usd=cost, was_paid_before=True)
         reply = self._read(entry.reply)
         usage = reply.usage
         if not usage.input_tokens and not usage.output_tokens:
@@ -111,6 +125,10 @@ class Books:
             return listed
         self._spend_cap.saw_cost(reply.reported_cost_usd, listed)
         return reply.reported_cost_usd
+
+
+def _reading(key: str, reply: Reply, cost: float) -> Reading:
+    return Reading(key, reply.finish_reason, reply.usage.input_tokens, reply.usage.output_tokens, cost)
 
 
 def _join(first: str, second: str) -> str:

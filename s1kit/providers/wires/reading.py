@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -125,7 +124,7 @@ def count(mapping: Any, *names: str) -> int | None:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int | float):
             continue
-        if math.isfinite(value) and 0 <= value <= MAX_TOKENS:
+        if 0 <= value <= MAX_TOKENS:  # neither NaN nor an infinity is
             return int(value)
     return None
 

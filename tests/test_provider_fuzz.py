@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1kit.journal import UNREAD, Journal
-from s1kit.providers.chat import Reply, Wire
+from s1kit.providers.chat import Reply, WireFormat
 from s1kit.providers.classify import kind_of_status, parse_body, problem_in, retry_after
 from s1kit.providers.client import _tokens_of, open_client
 from s1kit.providers.sync import chat_many
@@ -28,7 +28,7 @@ from tests.test_provider_replies import GOOD as GOOD_REPLIES
 from tests.test_provider_replies import WIRES as OTHER_WIRES
 from tests.test_provider_replies import check, mutated
 
-WIRES: dict[str, Wire] = {**OTHER_WIRES, "bedrock": BedrockWire()}
+WIRES: dict[str, WireFormat] = {**OTHER_WIRES, "bedrock": BedrockWire()}
 GOOD = GOOD_REPLIES | {
     "bedrock": {
         "output": {

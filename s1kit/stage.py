@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -41,7 +42,8 @@ _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     """Have `write` fill a temporary neighbour of `path`, then move it into place: no reader sees half a file."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Machines that share the disk may have processes of the same number.
+    temporary = path.with_name(f".{path.name}.{platform.node()}-{os.getpid()}.part")
     try:
         write(temporary)
         with temporary.open("rb+") as file:
@@ -161,10 +163,40 @@ class Stage:
 
 
 @dataclass(frozen=True)
+class Part:
+    """Every `of`-th shard of a stage, beginning with `index`: one task of an array of jobs that share the run folder.
+
+    >>> Part(1, 4).has(5), Part(1, 4).has(6)
+    (True, False)
+    """
+
+    index: int
+    of: int
+
+    def has(self, number: int) -> bool:
+        """Whether the shard of this number belongs to it."""
+        return number % self.of == self.index
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.of}"
+
+
+def read_part(text: str) -> Part:
+    """A part written as `index/of`, e.g. `0/16` to `15/16`. Raises InputError for anything else."""
+    first, _, second = text.partition("/")
+    if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
+        fix = "Give index/of with an index from 0, e.g. 0/16 to 15/16."
+        raise InputError(f"{text!r} is no part", where="--part", fix=fix)
+    return Part(int(first), int(second))
+
+
+@dataclass(frozen=True)
 class Run:
     """A run's folder. `open_run` makes or reopens one."""
 
     folder: Path
+    part: Part | None = None
+    """Stages do this part of their shards and stop before the receipt; None: all."""
 
     def open(
         self, name: str, config: Mapping[str, Any], seed: int, inputs: Iterable[Path | tuple[str, str]] = ()

@@ -17,7 +17,7 @@ from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.request import Prefix, Request
 from s1kit.grade.equality import group_equal
 from s1kit.grade.extract import final_answer
-from s1kit.records import Generation
+from s1kit.records import Generation, Segment
 
 
 @dataclass
@@ -32,6 +32,11 @@ class ProbedRequest:
     def probe_tokens(self) -> int:
         """Answer tokens of all rounds but the last: the price of asking."""
         return sum(probe.answer_tokens for probe in self.probes[:-1])
+
+    @property
+    def prefix(self) -> tuple[Segment, ...]:
+        """The thinking so far, to be handed back to the engine."""
+        return tuple(s for s in self.probes[-1].segments if s.kind in ("thinking", "wait")) if self.probes else ()
 
     @property
     def run(self) -> int:
@@ -120,7 +125,7 @@ def _rounds(
                     where="model",
                     fix="Use hf:, vllm:, llama.cpp:, or a completions server that takes token ids.",
                 )
-        thinking = [i for i in thinking if _goes_on(asked[i], rule, leaves)]
+        thinking = [i for i in thinking if goes_on(asked[i], rule, leaves)]
     return asked
 
 
@@ -128,16 +133,14 @@ def _request(asked: ProbedRequest, point: int, number: int, name: str) -> Reques
     request = asked.request
     own = request.budget or ThinkingBudget(point)
     budget = ThinkingBudget(min(own.max_tokens, point), own.min_tokens, own.num_waits)
-    prefix = None
-    if asked.probes:
-        segments = tuple(s for s in asked.probes[-1].segments if s.kind in ("thinking", "wait"))
-        prefix = Prefix(segments) if segments else None
+    prefix = Prefix(asked.prefix) if asked.prefix else None
     # A round must not repeat the random numbers of the one before.
     seed = request.seed + number if request.temperature else request.seed
     return replace(request, budget=budget, prefix=prefix, seed=seed, question_id=name)
 
 
-def _goes_on(asked: ProbedRequest, rule: ExitRule, leaves: bool) -> bool:
+def goes_on(asked: ProbedRequest, rule: ExitRule, leaves: bool = True) -> bool:
+    """Whether thinking goes on after the last probe; without `leaves` it is left at its own end only."""
     last, own = asked.probes[-1], asked.request.budget
     if last.ending != "cut_off" or (own is not None and last.thinking_tokens >= own.max_tokens):
         return False

@@ -51,6 +51,12 @@ def make_parser() -> argparse.ArgumentParser:
         if stage == "report":
             _add_recorded(command)
         _add_redo(command)
+        if stage in ("distill", "curate", "evaluate"):
+            command.add_argument(
+                "--part",
+                metavar="I/N",
+                help="do every N-th shard, beginning with I (0 to N-1), and write no receipt: one job of an array",
+            )
         if stage == "collect":
             _add_allow_rejects(command)
         if stage == "distill":
@@ -260,6 +266,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     dial = serve.add_argument_group("the dial")
     dial.add_argument("--lenient", action="store_true", help="list unknown fields in the reply, do not refuse them")
     dial.add_argument("--default-budget", type=int, metavar="N", help="thinking tokens where a request states none")
+    dial.add_argument(
+        "--auto",
+        metavar="FILE",
+        help="leave thinking when its answer is settled, by a rule of s1kit calibrate (a file, or a checkpoint folder)",
+    )
     dial.add_argument(
         "--effort", action="append", default=[], metavar="NAME=N", help="what reasoning_effort NAME means"
     )

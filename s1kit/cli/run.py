@@ -8,6 +8,7 @@ import shlex
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from s1kit.cli.variants import recipes_of, take_over
 from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
 from s1kit.recipe import Recipe, load_recipe
-from s1kit.stage import RECEIPT, Run, Stage, open_run, refuse_other_run
+from s1kit.stage import RECEIPT, Run, Stage, open_run, read_part, refuse_other_run
 
 STAGES = {
     "collect": "s1kit.pool.collect",
@@ -37,13 +38,17 @@ def main(given: argparse.Namespace) -> int:
     names = recipe.stages if given.command == "run" else [given.command]
     refuse_other_run(recipe.folder, recipe.recipe)
     redone = stages_from(given.redo, names) if given.redo else []
+    part = read_part(given.part) if getattr(given, "part", None) else None
+    if part is not None and redone:
+        fix = "Remove the stage with --redo first, without --part, then start the parts."
+        raise InputError("a part would delete what other parts make", where="--redo, --part", fix=fix)
     refuse_faults(check_recipe(recipe, names, redone))
     remove_stages(recipe, redone)
-    run = open_run(recipe.folder, recipe.recipe, recipe.model_dump(mode="json"))
+    run = replace(open_run(recipe.folder, recipe.recipe, recipe.model_dump(mode="json")), part=part)
     again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
     for name in names:
         _do(name, recipe, run, again)
-    if names[-1] in ("evaluate", "report"):
+    if part is None and names[-1] in ("evaluate", "report"):
         from s1kit.report.report import summary
 
         print(summary(run))
@@ -102,6 +107,9 @@ def _do(name: str, recipe: Recipe, run: Run, again: str) -> None:
         raise WorkFailed(error.what, where=error.where, fix=f"{error.fix} To go on: {again}".strip()) from error
     except FileNotFoundError as error:
         raise InputError("a file is missing", where=str(error.filename), fix="Check the path in the recipe.") from error
+    if run.part is not None:
+        say(f"{name}: part {run.part} done in {time.monotonic() - started:.1f} s; without --part the stage is ended")
+        return
     counts = ", ".join(f"{count:,} {what}" for what, count in _main_counts(stage).items())
     say(f"{name}: done in {time.monotonic() - started:.1f} s{': ' + counts if counts else ''}")
 

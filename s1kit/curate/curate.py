@@ -20,7 +20,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import WORKERS, Curate, Recipe
 from s1kit.records import Agreement, Dropped, Question, Sample, Trace
-from s1kit.stage import Run, Stage
+from s1kit.stage import Part, Run, Stage
 
 KEYWORD_SHARD = 8192
 
@@ -57,7 +57,10 @@ def curate(recipe: Recipe, run: Run) -> Stage:
         else:
             traces.append(trace)
     stage.counts["after_quality"] = len(traces)
-    traces, too_easy = _by_difficulty(stage, recipe, traces, grader)
+    sorted_out = _by_difficulty(stage, recipe, traces, grader, run.part)
+    if sorted_out is None or run.part is not None:
+        return stage
+    traces, too_easy = sorted_out
     dropped += too_easy
     stage.counts["after_difficulty"] = len(traces)
     if not traces:
@@ -137,14 +140,16 @@ def _case(trace: Trace) -> Case:
 
 
 def _by_difficulty(
-    stage: Stage, recipe: Recipe, traces: list[Trace], grader: BatchGrader
-) -> tuple[list[Trace], list[Dropped]]:
-    """The traces whose questions stay within the band, and the others as dropped."""
+    stage: Stage, recipe: Recipe, traces: list[Trace], grader: BatchGrader, part: Part | None
+) -> tuple[list[Trace], list[Dropped]] | None:
+    """The traces whose questions stay within the band, and the others as dropped; None where attempts are missing."""
     if not recipe.curate.students:
         return traces, []
     questions = list({t.question.id: t.question for t in traces}.values())
     stage.counts["questions_without_solution"] = sum(reference(q) is None for q in questions)
-    drops = attempt_all(questions, recipe.curate, grader, stage, recipe.seed)
+    drops = attempt_all(questions, recipe.curate, grader, stage, recipe.seed, part)
+    if drops is None:
+        return None
     kept: list[Trace] = []
     dropped: list[Dropped] = []
     for trace in traces:

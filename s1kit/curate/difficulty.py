@@ -22,7 +22,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Curate
 from s1kit.records import Question, Record, Verdict
-from s1kit.stage import Stage, read_rows, write_rows
+from s1kit.stage import Part, Stage, read_rows, write_rows
 
 SHARD = 1024
 """Questions attempted together, unless the recipe says."""
@@ -43,11 +43,17 @@ class Attempt(Record):
 
 
 def attempt_all(
-    questions: Sequence[Question], config: Curate, grader: BatchGrader, stage: Stage, seed: int
-) -> dict[str, DropReason]:
+    questions: Sequence[Question],
+    config: Curate,
+    grader: BatchGrader,
+    stage: Stage,
+    seed: int,
+    part: Part | None = None,
+) -> dict[str, DropReason] | None:
     """Question ids to drop, with the student and its answer as evidence. Attempts are kept in `attempts` shards.
 
-    Shards that a killed run finished are read, not attempted again.
+    With a part only its shards are attempted, and None is returned while a student's others are not there. Shards
+    that a killed run finished are read, not attempted again.
     """
     drops: dict[str, DropReason] = {}
     left, first = list(questions), 0
@@ -57,7 +63,7 @@ def attempt_all(
         paths = [stage.shard_path("attempts", first + number) for number in range(len(shards))]
         first += len(shards)
         with meter(f"curate: {short_name(student)}", total=len(left), unit="questions") as bar:
-            missing = [number for number, path in enumerate(paths) if not path.exists()]
+            missing = [n for n, path in enumerate(paths) if not path.exists() and (part is None or part.has(n))]
             bar.advance(len(left) - sum(len(shards[number]) for number in missing))
             journal = stage.folder.parent / "journal.sqlite"
             work = Attempting(student, config, seed, str(journal))
@@ -67,6 +73,8 @@ def attempt_all(
                 for position, answered in done:
                     attempts = answered if not config.judge else judged(answered, shards[missing[position]], grader)
                     write_rows(paths[missing[position]], Attempt, attempts)
+        if not all(path.exists() for path in paths):
+            return None
         drops |= outside_band(list(read_rows(paths, Attempt)), config.keep_band)
         left = [q for q in left if q.id not in drops]
     return drops

@@ -10,10 +10,10 @@ import asyncio
 import json
 import signal
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from itertools import groupby, islice
+from itertools import count, groupby, islice
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +23,10 @@ import pyarrow.parquet as pq
 from s1kit.distill.batched import ask_in_batches
 from s1kit.distill.drawing import Assignment, Verifier, draw, places, places_a_question
 from s1kit.distill.on_engines import ask_on_engines
-from s1kit.distill.open_teacher import ENGINES, OpenTeachers, open_teachers, say_what_it_means
+from s1kit.distill.open_teacher import ENGINES, OpenTeachers, journal_path, open_teachers, say_what_it_means
 from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.distill.unusable import refuse_many_unusable, retry
-from s1kit.errors import WorkFailed
+from s1kit.errors import InputError, WorkFailed
 from s1kit.grade import load_grader
 from s1kit.grade.agreement import agreements
 from s1kit.progress import Meter, meter, say
@@ -85,7 +85,6 @@ class _Work:
     verifier: Verifier | None
     bar: Meter
     total: int
-    places_a_question: int
     num_done: int = 0
     failures: list[tuple[Assignment, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
@@ -106,11 +105,13 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     stage = run.open("distill", config=_what_is_asked(settings), seed=recipe.seed, inputs=inputs)
     if stage.is_done and not settings.retry:
         return stage
+    recipe = _of_part(recipe, run, references)
     is_spread = settings.executor == "ray" or (settings.num_engines or 1) > 1
     if is_spread and not any(name.partition(":")[0] in ENGINES for name in references):
         say("distill: no teacher is a local engine, so executor and num_engines are not used.")
         is_spread = False
-    asked = open_teachers(recipe, load_engines=not is_spread)
+    is_all_there = len(stage.shards("traces")) * _block_size(settings) >= _num_places(run, settings)
+    asked = open_teachers(recipe, load_engines=not (is_spread or is_all_there))
     try:
         if settings.retry and not retry(stage, asked, settings.retry) and stage.is_done:
             return stage
@@ -118,6 +119,8 @@ def distill(recipe: Recipe, run: Run) -> Stage:
         work = _ask_all(recipe, run, stage, asked, is_spread)
     finally:
         asked.close()
+    if run.part is not None and not (work.is_stopping or work.failures or work.stopped_by):
+        return stage
     if work.is_stopping:
         say("distill: stopped; run the same command again to go on.")
         raise KeyboardInterrupt
@@ -126,6 +129,34 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     refuse_many_unusable(stage, asked, settings.max_unusable)
     stage.finish()
     return stage
+
+
+def _of_part(recipe: Recipe, run: Run, references: Sequence[str]) -> Recipe:
+    """The recipe of one task of an array, which keeps a journal of its own: SQLite is not shared between machines."""
+    if run.part is None:
+        return recipe
+    for name in references:
+        if name.partition(":")[0] not in ENGINES:
+            raise InputError(
+                f"the teacher {name!r} is asked from one process, which keeps its limits and the cap",
+                where="--part",
+                fix="Leave --part out, or take a local engine.",
+            )
+    path = journal_path(recipe)
+    name = f"{path.stem}-part-{run.part.index}-of-{run.part.of}{path.suffix}"
+    distill = recipe.distill.model_copy(update={"journal": str(path.with_name(name))})
+    return recipe.model_copy(update={"distill": distill})
+
+
+def _block_size(settings: Distill) -> int:
+    """Places in a shard: those of whole questions."""
+    a_question = places_a_question(settings)
+    return max(1, BLOCK // a_question) * a_question
+
+
+def _num_places(run: Run, settings: Distill) -> int:
+    num_questions = sum(pq.read_metadata(path).num_rows for path in run.shards("collect", "questions"))
+    return num_questions * places_a_question(settings)
 
 
 def _what_is_asked(settings: Distill) -> dict[str, Any]:
@@ -138,27 +169,38 @@ def _what_is_asked(settings: Distill) -> dict[str, Any]:
 def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: OpenTeachers, is_spread: bool) -> _Work:
     settings = recipe.distill
 
-    def all_places() -> Iterator[Assignment]:
-        return places(run.rows("collect", "questions", Question), settings)
+    size, total = _block_size(settings), _num_places(run, settings)
+    done = {int(path.stem[-5:]) for path in stage.shards("traces")}
 
-    num_questions = sum(pq.read_metadata(path).num_rows for path in run.shards("collect", "questions"))
-    total = num_questions * places_a_question(settings)
+    def blocks() -> Iterator[tuple[int, list[Assignment]]]:
+        """The blocks of this part whose shards are not there, each of whole questions."""
+        left = places(run.rows("collect", "questions", Question), settings)
+        for number in count():
+            if not (some := list(islice(left, size))):
+                return
+            if number not in done and (run.part is None or run.part.has(number)):
+                yield number, some
+
+    def all_places() -> Iterator[Assignment]:
+        return (place for _, some in blocks() for place in some)
+
+    num_open = sum(len(some) for _, some in blocks()) if done or run.part is not None else total
     verifier = Verifier(load_grader(own=settings.grader)) if settings.until_correct else None
     if settings.mode == "batch":
-        ask_in_batches(recipe, asked, all_places(), total, verifier)
+        ask_in_batches(recipe, asked, all_places(), num_open, verifier)
     if is_spread:
         ask_on_engines(recipe, asked, all_places(), verifier)
     with meter("distill", total=total, unit="traces") as bar:
-        count = student_counter(recipe.train.base)
-        work = _Work(asked, stage, count, verifier, bar, total, places_a_question(settings))
+        work = _Work(asked, stage, student_counter(recipe.train.base), verifier, bar, total, total - num_open)
+        bar.advance(total - num_open)
         # The throttles keep to the concurrency; some more workers are busy with what has come back.
-        run_async(_run(work, all_places(), sum(each.concurrency * 3 // 2 + 4 for each in settings.each)))
+        run_async(_run(work, blocks(), sum(each.concurrency * 3 // 2 + 4 for each in settings.each)))
     return work
 
 
-async def _run(work: _Work, places: Iterator[Assignment], concurrency: int) -> None:
+async def _run(work: _Work, blocks: Iterator[tuple[int, list[Assignment]]], concurrency: int) -> None:
     """Workers draw places from one iterator; a block that is settled becomes a shard."""
-    pending = _open_blocks(work, places)
+    pending = _open_blocks(blocks)
     tasks: list[asyncio.Task[None]] = []
     with _finishing_on_ctrl_c(work, tasks):
         async with work.asked:
@@ -169,20 +211,12 @@ async def _run(work: _Work, places: Iterator[Assignment], concurrency: int) -> N
                     raise
 
 
-def _open_blocks(work: _Work, places: Iterator[Assignment]) -> Iterator[tuple[_Block, int, Assignment]]:
-    """The places still to ask, with their blocks, each of whole questions. A block whose shard is there is done."""
-    size = max(1, BLOCK // work.places_a_question) * work.places_a_question
-    number = 0
-    done = {int(path.stem[-5:]) for path in work.stage.shards("traces")}
-    while some := list(islice(places, size)):
-        if number in done:
-            work.num_done += len(some)
-            work.bar.advance(len(some))
-        else:
-            block = _Block(number, [[] for _ in some], to_come=len(some))
-            for index, place in enumerate(some):
-                yield block, index, place
-        number += 1
+def _open_blocks(blocks: Iterator[tuple[int, list[Assignment]]]) -> Iterator[tuple[_Block, int, Assignment]]:
+    """The places to ask, with their blocks."""
+    for number, some in blocks:
+        block = _Block(number, [[] for _ in some], to_come=len(some))
+        for index, place in enumerate(some):
+            yield block, index, place
 
 
 async def _worker(work: _Work, pending: Iterator[tuple[_Block, int, Assignment]]) -> None:

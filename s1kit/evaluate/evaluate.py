@@ -29,7 +29,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
-from s1kit.stage import RECEIPT, Run, Stage, write_rows
+from s1kit.stage import RECEIPT, Part, Run, Stage, write_rows
 
 IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens", "direct_tokens", "format", "template")
 """The part of the configuration that a folder of generations stands for."""
@@ -57,9 +57,13 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     check_models([c for c in config.comparators if any(s in others for s in settings_of([c]))])
     stage.receipt_path.unlink(missing_ok=True)
     executor = executor_of(config) if missing else load_executor()
-    shards = _shards(stage, questions, missing, _shard_size(len(questions), config.batch_size, executor.num_workers))
-    with meter("evaluate", total=len(missing), unit="cells") as m:
-        _fill(stage, executor, Evaluating(model, config, recipe.seed), shards, m.advance)
+    num_engines = executor.num_workers * (run.part.of if run.part is not None else 1)
+    size = _shard_size(len(questions), config.batch_size, num_engines)
+    shards = _shards(stage, questions, missing, size, run.part)
+    with meter("evaluate", total=sum(len(cells) for _, cells in shards), unit="cells") as m:
+        _fill(stage, executor, Evaluating(model, config, recipe.seed), shards, m.advance, is_alone=run.part is None)
+    if run.part is not None:
+        return stage
     _add_comparators(stage, config.comparators, others, questions, config.grader)
     if not same_numbers:
         stage.write("numbers", PublishedNumber, numbers, shard=0)
@@ -78,6 +82,7 @@ def _fill(
     work: Evaluating,
     shards: Sequence[tuple[Path, list[Cell]]],
     on_progress: OnProgress,
+    is_alone: bool,
 ) -> None:
     """All shards. What is refused before anything was made leaves nothing that would refuse the right command."""
     try:
@@ -85,7 +90,7 @@ def _fill(
             for position, generations in done:
                 write_rows(shards[position][0], Generation, generations)
     except InputError:
-        if not stage.shards("generations"):
+        if is_alone and not stage.shards("generations"):
             for path in stage.shards("questions"):
                 path.unlink()
         raise
@@ -192,7 +197,7 @@ def _shard_size(num_questions: int, batch_size: int, num_engines: int) -> int:
 
 
 def _shards(
-    stage: Stage, questions: Sequence[Question], missing: Sequence[Cell], size: int
+    stage: Stage, questions: Sequence[Question], missing: Sequence[Cell], size: int, part: Part | None
 ) -> list[tuple[Path, list[Cell]]]:
     """The missing cells by shard, and where each goes."""
     # Shards are cut from all questions, so that a resumed run batches together what an unbroken one does.
@@ -204,6 +209,8 @@ def _shards(
     taken = set(stage.shards("generations"))
     shards = []
     for number, cells in sorted(cells_of.items()):
+        if part is not None and not part.has(number):
+            continue
         # Numbers of one shard are its own whatever else is written meanwhile: parts of an array do not meet.
         paths = (stage.shard_path("generations", n) for n in count(number, step))
         shards.append((next(path for path in paths if path not in taken), cells))

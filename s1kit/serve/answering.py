@@ -195,6 +195,7 @@ class _OneRequest:
                 not keeps_text,
                 _applied(job),
                 job.stop,
+                job.probes if job.is_auto else None,
                 self._ignored,
             )
             for i, job in enumerate(asked.jobs)

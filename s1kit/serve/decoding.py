@@ -9,6 +9,7 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
+from s1kit.adaptive.rule import ExitRule
 from s1kit.completions.stream import TokenLogprob
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
@@ -62,6 +63,16 @@ class ThinkingStop:
             listener()
 
 
+@dataclass(slots=True)
+class Probes:
+    """What a reply under an exit rule cost besides itself."""
+
+    num_rounds: int = 0
+    """Rounds before the last one."""
+    answer_tokens: int = 0
+    """Tokens of their answers."""
+
+
 @dataclass(frozen=True, slots=True)
 class Job:
     """One choice of one request, ready to be decoded."""
@@ -76,6 +87,9 @@ class Job:
     has_answer: bool = True
     """False: the request's total leaves no room for an answer, so the reply ends where thinking does."""
     stop: ThinkingStop = field(default_factory=ThinkingStop)
+    is_auto: bool = False
+    """Thinking is left when its answer is settled, by the backend's `rule`."""
+    probes: Probes = field(default_factory=Probes)
 
 
 def thinking_part(deltas: list[Delta]) -> tuple[list[Delta], bool]:
@@ -95,6 +109,8 @@ class Backend(Protocol):
     context_tokens: int
     features: frozenset[str]
     """What a job may ask for, among `logprobs`, `min_p`, `response_format` (handed on) and `grammar` (made here)."""
+    rule: ExitRule | None
+    """When thinking is left under `budget: "auto"`; None: that is not offered."""
     sampling: Sampling
     """How tokens are drawn where a request states no temperature. Another server draws as it likes."""
 

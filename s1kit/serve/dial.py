@@ -57,6 +57,8 @@ class Dial:
     """Whether the reply carries the thinking text."""
     is_stated: bool
     """Whether any field asked for thinking or for none; otherwise the server's default holds."""
+    is_auto: bool = False
+    """Whether thinking is to be left when its answer is settled."""
     budget_field: str = "thinking_token_budget"
     """The field that set the maximum, for errors found later."""
 
@@ -165,7 +167,8 @@ def read_dial(fields: ThinkingFields, efforts: Mapping[str, int], default: int |
         closing_phrase=fields.closing_phrase,
         answer_tokens=fields.answer_tokens,
         shows_thinking=_shows_thinking(fields),
-        is_stated=bool(stated or minimum or waits or fields.closing_phrase is not None),
+        is_stated=bool(stated or minimum or waits or fields.closing_phrase is not None or fields.budget),
+        is_auto=fields.budget == "auto",
         budget_field=budget_field,
     )
 

@@ -172,6 +172,8 @@ class TemplateSwitches(Wire):
 class ThinkingFields(Wire):
     """What is said about thinking; several names for one number must agree."""
 
+    budget: Literal["auto"] | None = None
+    """`auto`: thinking is left when its answer is settled, within the other fields; needs a server with a rule."""
     thinking_token_budget: BudgetCount | None = None
     """Upper bound on thinking tokens; -1 as much as there is room for, 0 none."""
     max_thinking_tokens: BudgetCount | None = None

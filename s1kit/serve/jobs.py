@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from s1kit.adaptive.rule import ExitRule
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.formats import TEMPLATE_FAULTS, encode, guarded_turn
@@ -165,6 +166,14 @@ def _jobs(
 ) -> list[Job]:
     if logprobs is not None and "logprobs" not in backend.features:
         raise _unsupported("logprobs", backend)
+    if dial.is_auto and backend.rule is None:
+        raise Refusal(
+            400,
+            f"budget is 'auto', and {backend.model} is served without an exit rule. Start the server with --auto FILE, "
+            "a file that s1kit calibrate wrote, or give a number as thinking_token_budget.",
+            param="budget",
+            code="unsupported",
+        )
     if body.min_p and "min_p" not in backend.features:
         raise _unsupported("min_p", backend)
     if body.top_k not in (None, 0, -1) and "top_k" not in backend.features:
@@ -181,8 +190,27 @@ def _jobs(
             body, backend, dial, prompt, question, total, thinks, drawn | {"seed": seed + i}, grammar
         )
         sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
-        jobs.append(Job(plan, logprobs, sampling, response_format, has_answer))
+        is_auto = dial.is_auto or (backend.rule is not None and not dial.is_stated)
+        is_auto = is_auto and has_answer and thinks
+        if is_auto and backend.rule is not None:
+            plan = _within_rule(plan, backend.rule)
+        jobs.append(Job(plan, logprobs, sampling, response_format, has_answer, is_auto=is_auto))
     return jobs
+
+
+def _within_rule(plan: Plan, rule: ExitRule) -> Plan:
+    """The plan within the rule's largest budget. Raises Refusal for a minimum above it."""
+    own = plan.budget
+    if own.min_tokens > rule.max_tokens:
+        raise Refusal(
+            400,
+            f"min_thinking_tokens is {own.min_tokens}, above the largest budget of the server's exit rule, which is "
+            f"{rule.max_tokens}. Give {rule.max_tokens} or less, or leave budget out.",
+            param="min_thinking_tokens",
+            code="fields_disagree",
+        )
+    budget = replace(own, max_tokens=min(own.max_tokens, rule.max_tokens))
+    return replace(plan, budget=budget, request=replace(plan.request, budget=budget))
 
 
 def _plan(

@@ -9,14 +9,17 @@ import asyncio
 import queue
 import threading
 from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 
+from s1kit.adaptive.rule import ExitRule
 from s1kit.engines.base import Event, RunningBatch
 from s1kit.errors import InputError
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
-from s1kit.serve.decoding import Delta, End, Job
+from s1kit.serve.auto import decode_adaptively
+from s1kit.serve.decoding import Delta, End, Job, ThinkingStop
 from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.structure import can_constrain
@@ -30,7 +33,7 @@ class Local:
 
     features: frozenset[str] = frozenset({"top_k"})
 
-    def __init__(self, engine: object, model: str) -> None:
+    def __init__(self, engine: object, model: str, rule: ExitRule | None = None) -> None:
         tokens, context = getattr(engine, "tokens", None), getattr(engine, "context_tokens", None)
         make_batch: Callable[[], RunningBatch] | None = getattr(engine, "running_batch", None)
         if not isinstance(tokens, TokenFormat) or not isinstance(context, int) or make_batch is None:
@@ -41,7 +44,7 @@ class Local:
             )
         if getattr(engine, "takes_grammar", False) and can_constrain():
             self.features = self.features | {"grammar"}
-        self.model = model
+        self.model, self.rule = model, rule
         self.tokens = tokens
         self.context_tokens = context
         self.sampling: Sampling = getattr(engine, "sampling", Sampling())
@@ -62,13 +65,33 @@ class Local:
         await asyncio.get_running_loop().run_in_executor(None, self._thread.join, 10)
 
     async def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
+        if job.is_auto and self.rule is not None:
+            news = decode_adaptively(
+                lambda plan: self._decode(plan, job.stop), job.plan, self.rule, job.stop, job.probes
+            )
+        else:
+            news = self._decode(job.plan, job.stop)
+        async with aclosing(news) as stream:
+            async for one in stream:
+                if not isinstance(one, Generation):
+                    yield one
+                    continue
+                if one.ending == "failed":
+                    log("engine failed", level=40, note=one.note)
+                    raise Refusal(500, f"the engine failed: {one.note}", code="engine_failed")
+                is_cut = one.answer_finish in ("length", "none")
+                ending = one.ending if job.plan.thinks else None
+                yield End(ending, "length" if is_cut else "stop", is_stop_string=one.answer_finish == "stop_string")
+
+    async def _decode(self, plan: Plan, stop: ThinkingStop) -> AsyncGenerator[list[Delta] | Generation, None]:
+        """The deltas of one plan, then its generation."""
         inbox: Inbox = asyncio.Queue()
         loop = asyncio.get_running_loop()
         ticket: list[int] = []
         self._open[id(inbox)] = (loop, inbox)
-        self._commands.put(lambda: self._admit(job.plan, loop, inbox, ticket))
+        self._commands.put(lambda: self._admit(plan, loop, inbox, ticket))
         # Commands are carried out in order, so the job was admitted before its thinking is ended.
-        job.stop.listen(lambda: self._commands.put(lambda: self._batch.end_thinking(ticket[0])))
+        stop.listen(lambda: self._commands.put(lambda: self._batch.end_thinking(ticket[0])))
         generation: Generation | None = None
         try:
             while generation is None:
@@ -82,12 +105,7 @@ class Local:
                         deltas.append(Delta(news.kind, news.origin, news.text, news.num_tokens))
                 if deltas:
                     yield deltas
-            if generation.ending == "failed":
-                log("engine failed", level=40, note=generation.note)
-                raise Refusal(500, f"the engine failed: {generation.note}", code="engine_failed")
-            is_cut = generation.answer_finish in ("length", "none")
-            ending = generation.ending if job.plan.thinks else None
-            yield End(ending, "length" if is_cut else "stop", is_stop_string=generation.answer_finish == "stop_string")
+            yield generation
         finally:
             del self._open[id(inbox)]
             if generation is None:

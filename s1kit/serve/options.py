@@ -56,6 +56,9 @@ class Options:
     lenient: bool = False
     """Unknown fields are listed in the reply, not refused."""
     default_budget: int | None = None
+    auto: str | None = None
+    """A file of `s1kit calibrate`, or a checkpoint folder that holds one: when thinking is left under `budget: "auto"`,
+    and where a request states nothing about its thinking."""
     max_running: int = 256
     max_waiting: int = 512
     max_body: int = 8 << 20

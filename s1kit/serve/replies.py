@@ -14,12 +14,12 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from s1kit import __version__
 from s1kit.completions.stream import TokenLogprob
-from s1kit.serve.decoding import Delta, End, Tally, ThinkingStop
+from s1kit.serve.decoding import Delta, End, Probes, Tally, ThinkingStop
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tools import ToolCallReader
 
@@ -53,6 +53,8 @@ class Choice:
     """The thinking budget that applies; None where the model does not think."""
     stop: ThinkingStop = field(default_factory=ThinkingStop)
     """Ends its thinking."""
+    probes: Probes | None = None
+    """What it cost to leave thinking when its answer was settled; None where that was not asked for."""
     ignored: tuple[str, ...] = ()
     """Unknown fields that a lenient server left out of the request."""
     thinking: list[str] = field(default_factory=list)
@@ -119,6 +121,7 @@ class Choice:
             }
             | ({"budget": self.budget} if self.budget is not None else {})
             | ({"stopped": True} if self._was_stopped else {})
+            | ({"auto": asdict(self.probes)} if self.probes is not None else {})
             | self._ignored_fields
         )
 

@@ -18,6 +18,7 @@ from types import FrameType
 
 import uvicorn
 
+from s1kit.adaptive.rule import load_rule
 from s1kit.engines.options import Reference, read_reference, read_switches
 from s1kit.errors import InputError
 from s1kit.serve import logs
@@ -127,6 +128,13 @@ async def make_backend(options: Options) -> Backend:
     reference = read_reference(options.model)
     if not options.upstream and reference.scheme == "completions":
         options = as_upstream(options, reference)
+    if options.upstream and options.auto:
+        raise InputError(
+            "an exit rule needs an engine in this process, and --upstream names a server",
+            where="--auto",
+            fix="Leave it out, or serve the model with --model.",
+        )
+    rule = load_rule(Path(options.auto)) if options.auto is not None else None
     if options.upstream:
         from s1kit.serve.connect import connect
 
@@ -141,7 +149,7 @@ async def make_backend(options: Options) -> Backend:
     with results_only():
         engine: Engine = load_engine(options.model, template=read_switches(options.template), **stated)
     try:
-        return Local(engine, options.name or options.model)
+        return Local(engine, options.name or options.model, rule)
     except InputError:
         close_engine(engine)
         raise

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
+from s1kit.adaptive.rule import ExitRule
 from s1kit.completions.capabilities import Capabilities, Seam
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.decoding import decode
@@ -37,6 +38,8 @@ _REFUSALS: dict[FailureKind, tuple[int, str]] = {
 
 class Upstream:
     """Decodes jobs by asking a completions server, segment by segment."""
+
+    rule: ExitRule | None = None
 
     def __init__(
         self,

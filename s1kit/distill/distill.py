@@ -156,7 +156,7 @@ def _block_size(settings: Distill) -> int:
 
 def _num_places(run: Run, settings: Distill) -> int:
     num_questions = sum(pq.read_metadata(path).num_rows for path in run.shards("collect", "questions"))
-    return num_questions * places_a_question(settings)
+    return int(num_questions * places_a_question(settings))
 
 
 def _what_is_asked(settings: Distill) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from s1kit.providers.client import _tokens_of, open_client
 from s1kit.providers.sync import chat_many
 from s1kit.providers.wires.bedrock import BedrockWire
 from s1kit.providers.wires.reading import output_limit, read_reply
-from s1kit.providers.wires.streams import EventStream
+from s1kit.providers.wires.streams import EventParser
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import Fault, ProviderServer, answer_of
 from tests.test_provider_replies import GOOD as GOOD_REPLIES
@@ -115,7 +115,7 @@ def test_every_assembler_takes_every_event(events: list[dict[str, Any]], name: s
 @given(st.binary(max_size=60), BODIES, st.integers(0, 200), st.sampled_from(sorted(WIRES)))
 def test_every_stream_takes_every_byte(junk: bytes, body: dict[str, Any], cut: int, name: str) -> None:
     wire = WIRES[name]
-    stream = EventStream(wire.assembler())
+    stream = EventParser(wire.assembler())
     data = b"data: " + json.dumps(body).encode() + b"\n\n" + junk + b"\n\ndata: " + junk + b"\r\n\r\n"
     stream.feed(data[:cut])
     stream.feed(data[cut:])

@@ -32,13 +32,15 @@ CASES = {
         chat:openrouter/moonshotai/kimi-k2-thinking chat:openrouter/z-ai/glm-4.5-air:free vllm:zai-org/GLM-5-FP8
         chat:openrouter/mistralai/magistral-small-2506 vllm:mistralai/Mistral-7B-Instruct-v0.3
         chat:https://api.mistral.ai/v1#magistral-medium-2506
-        vllm:google/gemma-4-31B-it vllm:microsoft/Phi-4-reasoning deepseek-ai/DeepSeek-R1
+        vllm:google/gemma-4-31B-it vllm:microsoft/Phi-4-reasoning vllm:microsoft/phi-4 hf:xai-org/grok-1
+        deepseek-ai/DeepSeek-R1
     """,
     "conditions": """
         chat:openrouter/deepseek/deepseek-r1-distill-llama-70b vllm:deepseek-ai/DeepSeek-R1-Distill-Llama-8B
         chat:openrouter/meta-llama/llama-3.3-70b-instruct:free vllm:meta-llama/Llama-3.1-8B-Instruct
         chat:openrouter/meta-llama/llama-4-maverick vllm:nvidia/Llama-3_3-Nemotron-Super-49B-v1
         chat:openrouter/google/gemma-3-27b-it vllm:google/gemma-2-9b-it vllm:Qwen/Qwen2.5-72B-Instruct
+        vllm:mistralai/Codestral-22B-v0.1
     """,
     "forbids": """
         chat:openrouter/openai/o3 chat:openai/o3-mini chat:compatible/gpt-4o chat:https://api.openai.com/v1#o3

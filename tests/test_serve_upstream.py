@@ -27,8 +27,10 @@ from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.serve.connect import connect
 from s1kit.serve.fields import ChatBody
 from s1kit.serve.jobs import parse_chat
+from s1kit.serve.options import Options
 from s1kit.serve.upstream import Upstream
 
 
@@ -455,6 +457,45 @@ def test_an_upstream_that_comes_back_as_another_is_a_503_until_it_is_itself_agai
             setattr(found.upstream, name, before)
             assert CLIENT.get(found.url + "/health").status_code == 200
             assert ask(found.url, thinking_token_budget=3).status_code == 200
+
+
+def test_an_upstream_that_was_restarted_is_looked_at_before_the_next_request(tokenizer_folder: Path) -> None:
+    with proxied(tokenizer_folder) as found:
+        found.backend.identity = Identity("scripted", owner="vllm", context_tokens=2048, is_listed=True)
+        assert ask(found.url, thinking_token_budget=3).status_code == 200
+        # Nobody asks for /health; the failure alone brings the doubt.
+        found.upstream.fault, found.upstream.fault_after, found.upstream.context_tokens = "die", 0, 512
+        assert ask(found.url).status_code == 502
+        found.upstream.fault = ""
+        refused = ask(found.url, thinking_token_budget=3)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (503, "upstream_changed")
+        found.upstream.context_tokens = 2048
+        assert CLIENT.get(found.url + "/health").status_code == 200
+        assert ask(found.url, thinking_token_budget=3).status_code == 200
+
+
+def test_with_reconnect_an_upstream_is_served_as_what_it_has_become(tokenizer_folder: Path) -> None:
+    tokenizer = FileTokenizer(tokenizer_folder)
+    upstream = ScriptedUpstream(tokenizer, HashModel(TokenFormat(detect_format(tokenizer), tokenizer)))
+    made: list[Upstream] = []
+
+    async def backend(stack: AsyncExitStack) -> Upstream:
+        url = await stack.enter_async_context(upstream.running())
+        made.append(await connect(Options(upstream=url, tokenizer=str(tokenizer_folder), reconnect=True)))
+        return made[0]
+
+    with serving(backend) as running:
+        assert ask(running.url, thinking_token_budget=3).json()["model"] == "scripted"
+        upstream.model, upstream.context_tokens = "another", 512
+        assert CLIENT.get(running.url + "/health").status_code == 200
+        found = ask(running.url, model="another", thinking_token_budget=3)
+        assert (found.status_code, found.json()["model"]) == (200, "another")
+        assert upstream.bodies[-1]["model"] == "another"
+        assert CLIENT.get(running.url + "/v1/models").json()["data"][0]["max_model_len"] == 512
+        assert ask(running.url, model="scripted").status_code == 404
+        upstream.context_tokens = 0
+        health = CLIENT.get(running.url + "/health")
+        assert (health.status_code, "connecting to it as that failed" in health.text) == (503, True)
 
 
 def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenised(

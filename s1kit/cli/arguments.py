@@ -288,6 +288,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     upstream.add_argument(
         "--upstream-timeout", type=float, default=60.0, metavar="S", help="longest silence (default: %(default)s)"
     )
+    upstream.add_argument(
+        "--reconnect", action="store_true", help="serve it as what it is where it comes back as another model"
+    )
     upstream.add_argument("--tokenizer", metavar="DIR", help="folder or Hub id (default: the upstream model's name)")
 
     web = serve.add_argument_group("the network")
@@ -313,6 +316,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "--grace", type=float, default=30.0, metavar="S", help="time to finish at shutdown (default: %(default)s)"
     )
     limits.add_argument("--max-header", type=int, default=1 << 16, metavar="BYTES", help="(default: %(default)s)")
+    limits.add_argument(
+        "--max-headers", type=int, default=100, metavar="N", help="header fields of a request (default: %(default)s)"
+    )
     limits.add_argument("--max-connections", type=int, default=4096, metavar="N", help="(default: %(default)s)")
     limits.add_argument(
         "--header-timeout", type=float, default=20.0, metavar="S", help="to send a header (default: %(default)s)"

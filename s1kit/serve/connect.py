@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 
 from s1kit.completions.client import CompletionsServer
@@ -25,7 +26,7 @@ async def connect(options: Options) -> Upstream:
         raise InputError(f"{url!r} is not a URL", where="--upstream", fix="Give one such as http://127.0.0.1:8001")
     server = CompletionsServer(url, _key(options), options.upstream_timeout)
     try:
-        return await _connected(server, options)
+        upstream = await _connected(server, options)
     except ServerFailed as failure:
         await server.close()
         fix = "Start the upstream first, or correct --upstream."
@@ -35,6 +36,9 @@ async def connect(options: Options) -> Upstream:
     except InputError:
         await server.close()
         raise
+    if options.reconnect:
+        upstream.reconnect = lambda: _connected(server, options)
+    return upstream
 
 
 async def _connected(server: CompletionsServer, options: Options) -> Upstream:
@@ -52,10 +56,8 @@ async def _connected(server: CompletionsServer, options: Options) -> Upstream:
                 raise
             if wanted is None:
                 raise refuse(f"does not list its models ({failure})", "Name the one to use.") from failure
-    folder = find_folder(options.tokenizer or identity.root or identity.model)
-    tokenizer = FileTokenizer(folder)
-    form = choose_format(options.format, load_format(folder), tokenizer, read_switches(options.template))
-    tokens = TokenFormat(form, tokenizer, tokenizer.more_eos_ids)
+    # Reading a large vocabulary takes a second, in which others are served where this is a reconnection.
+    tokens = await asyncio.to_thread(_load_tokens, options, identity)
     context = options.context or identity.context_tokens
     if context is None:
         raise InputError(
@@ -71,9 +73,16 @@ async def _connected(server: CompletionsServer, options: Options) -> Upstream:
         kind=capabilities.dialect.name,
         model=identity.model,
         context=context,
-        thinking_format=form.name,
+        thinking_format=tokens.format.name,
     )
     return Upstream(server, options.name or identity.model, tokens, context, capabilities, identity)
+
+
+def _load_tokens(options: Options, identity: Identity) -> TokenFormat:
+    folder = find_folder(options.tokenizer or identity.root or identity.model)
+    tokenizer = FileTokenizer(folder)
+    form = choose_format(options.format, load_format(folder), tokenizer, read_switches(options.template))
+    return TokenFormat(form, tokenizer, tokenizer.more_eos_ids)
 
 
 def _key(options: Options) -> str | None:

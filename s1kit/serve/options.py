@@ -22,6 +22,8 @@ class Options:
     """Name of the environment variable that holds the upstream's key."""
     upstream_timeout: float = 60.0
     """Longest silence of the upstream, in seconds."""
+    reconnect: bool = False
+    """An upstream that has become another model is served as that, not refused."""
     tokenizer: str | None = None
     """Folder or Hub id; None: the upstream model's name is one."""
     format: str | None = None
@@ -63,6 +65,8 @@ class Options:
     max_waiting: int = 512
     max_body: int = 8 << 20
     max_header: int = 1 << 16
+    max_headers: int = 100
+    """Header fields of one request."""
     max_connections: int = 4096
     header_timeout: float = 20.0
     """Seconds to send a header."""

@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -22,6 +22,7 @@ from s1kit.adaptive.rule import load_rule
 from s1kit.engines.options import Reference, read_reference, read_switches
 from s1kit.errors import InputError
 from s1kit.serve import logs
+from s1kit.serve.accepting import BoundedServer
 from s1kit.serve.app import make_app
 from s1kit.serve.callers import named, read_keys
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol
@@ -54,12 +55,14 @@ def run(options: Options) -> None:
     _check_tls(options)
     listener = _listen(options.host, options.port)
     with listener:
-        asyncio_run = asyncio.run
-        if sys.platform != "win32":
+        if sys.platform == "win32":
+            make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
+        else:
             import uvloop
 
-            asyncio_run = uvloop.run
-        asyncio_run(_serve(options, limits, efforts, keys, listener))
+            make_loop = uvloop.new_event_loop
+        with asyncio.Runner(loop_factory=make_loop) as runner:
+            runner.run(_serve(options, limits, efforts, keys, listener))
 
 
 async def _serve(
@@ -68,11 +71,16 @@ async def _serve(
     backend = await make_backend(options)
     tracer = _tracer(options)
     app = make_app(backend, limits, efforts, keys, _examples(options), options.alias, tracer)
+    connections = ConnectionLimits(
+        options.max_header,
+        options.header_timeout,
+        options.body_timeout,
+        options.max_connections,
+        max_headers=options.max_headers,
+    )
     config = uvicorn.Config(
         app,
-        http=bounded_protocol(
-            ConnectionLimits(options.max_header, options.header_timeout, options.body_timeout, options.max_connections)
-        ),
+        http=bounded_protocol(connections),
         root_path=options.root_path.rstrip("/"),
         ssl_certfile=options.tls_cert,
         ssl_keyfile=options.tls_key,
@@ -85,7 +93,7 @@ async def _serve(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(options.grace) + 10,
     )
-    server = _PoliteServer(config, app.state.server, options.grace)
+    server = _PoliteServer(config, connections, app.state.server, options.grace)
     address, port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     scheme = "https" if options.tls_cert else "http"
@@ -97,11 +105,11 @@ async def _serve(
             await asyncio.to_thread(tracer.close)
 
 
-class _PoliteServer(uvicorn.Server):
-    """Uvicorn, with time to finish and a clean failure for what does not."""
+class _PoliteServer(BoundedServer):
+    """uvicorn, with time to finish and a clean failure for what does not."""
 
-    def __init__(self, config: uvicorn.Config, state: Server, grace: float) -> None:
-        super().__init__(config)
+    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits, state: Server, grace: float) -> None:
+        super().__init__(config, limits)
         self._state, self._grace = state, grace
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -199,7 +207,7 @@ def _check(options: Options) -> None:
     """Raises InputError on a number that cannot be."""
     least = {"max_running": 1, "max_waiting": 0, "max_body": 1, "grace": 0, "upstream_timeout": 0.001, "context": 1}
     seconds = dict.fromkeys(("header_timeout", "body_timeout", "request_timeout"), 0.1)
-    more = {"max_header": 1024, "max_connections": 1, "default_budget": -1}
+    more = {"max_header": 1024, "max_connections": 1, "max_headers": 1, "default_budget": -1}
     for name, smallest in {**least, **seconds, **more}.items():
         value = getattr(options, name)
         if value is not None and value < smallest:
@@ -235,7 +243,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            listener.listen(2048)
+            listener.listen(8192)
         except OSError:
             listener.close()
             raise

@@ -6,7 +6,9 @@ for one that is full, 400 where it refuses the request itself, 503 where it serv
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator
+import asyncio
+import math
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import aclosing
 
 from s1kit.adaptive.rule import ExitRule
@@ -16,6 +18,7 @@ from s1kit.completions.decoding import decode
 from s1kit.completions.discovery import Identity, list_models
 from s1kit.completions.failure import FailureKind, ServerFailed
 from s1kit.completions.protocol import CompletionSettings, Piece
+from s1kit.errors import InputError
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation
@@ -34,6 +37,14 @@ _REFUSALS: dict[FailureKind, tuple[int, str]] = {
     "failed": (502, "upstream"),
     "nonsense": (502, "upstream"),
 }
+
+
+CHECK_SECONDS = 5.0
+"""What the server says of itself is asked again before a request that comes so long after the last time, or later."""
+_CHECK_TIMEOUT = 2.0
+"""Seconds that such a request waits for it at most."""
+_IN_DOUBT: frozenset[FailureKind] = frozenset({"down", "died", "silent", "unknown_model"})
+"""Failures after which the server may come back as another."""
 
 
 class Upstream:
@@ -61,13 +72,21 @@ class Upstream:
         self.sampling = Sampling()
         self._trouble = ""
         """Set while the server is known to be another than the one that was connected to."""
+        self.reconnect: Callable[[], Awaitable[Upstream]] | None = None
+        """Connects to what the server is now; None: it must stay what it was."""
+        self._checked_at = -math.inf
+        self._checking: asyncio.Task[str] | None = None
 
     @property
     def seam(self) -> Seam:
         return self.capabilities.seam
 
     async def check(self) -> str:
-        """Empty when the server answers and is still what it was at the start, else what is wrong."""
+        """Empty when the server answers and is still what it was at the start, else what is wrong.
+
+        With `reconnect`, a server that has become another is connected to as that.
+        """
+        self._checked_at = asyncio.get_running_loop().time()
         try:
             if not self.identity.is_listed:
                 await self._check_health()
@@ -85,7 +104,31 @@ class Upstream:
             self._trouble = f"the server {self.server.url} has changed: {difference}"
         else:
             self._trouble = ""
-        return self._trouble and self._trouble + ". Restart s1kit serve to connect to what it is now."
+        if not self._trouble:
+            return ""
+        if self.reconnect is None:
+            return f"{self._trouble}. Restart s1kit serve to connect to what it is now, or start it with --reconnect."
+        return await self._become_what_it_is(self.reconnect)
+
+    async def _become_what_it_is(self, reconnect: Callable[[], Awaitable[Upstream]]) -> str:
+        try:
+            found = await reconnect()
+        except (ServerFailed, InputError) as error:
+            return f"{self._trouble}, and connecting to it as that failed: {error}"
+        log("upstream reconnected", level=30, was=self.identity.model, why=self._trouble)
+        self.identity, self.model, self.tokens = found.identity, found.model, found.tokens
+        self.context_tokens, self.capabilities, self.features = found.context_tokens, found.capabilities, found.features
+        self._trouble = ""
+        return ""
+
+    async def _check_when_due(self) -> None:
+        """Check before a request, now and then and after a failure; requests that come meanwhile wait for the same."""
+        if asyncio.get_running_loop().time() - self._checked_at < CHECK_SECONDS:
+            return
+        if self._checking is None or self._checking.done():
+            self._checking = asyncio.create_task(self.check())
+        # A server that is slow to list its models may still decode.
+        await asyncio.wait((self._checking,), timeout=_CHECK_TIMEOUT)
 
     async def _check_health(self) -> None:
         try:
@@ -95,12 +138,18 @@ class Upstream:
                 raise
 
     async def close(self) -> None:
+        if self._checking is not None:
+            self._checking.cancel()
         await self.server.close()
 
     async def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
         """Deltas as they come, then the end. Raises Refusal."""
+        await self._check_when_due()
         if self._trouble:
             raise Refusal(503, f"{self._trouble}.", code="upstream_changed")
+        if job.plan.tokens is not self.tokens:
+            what = "the upstream has become another model while this request was read. Send it again."
+            raise Refusal(503, what, code="upstream_changed", headers={"Retry-After": "1"})
         settings = CompletionSettings(job.sampling, job.logprobs, job.response_format)
         work = decode(
             self.server,
@@ -122,6 +171,8 @@ class Upstream:
                     else:
                         yield [_delta(piece)]
         except ServerFailed as failure:
+            if failure.kind in _IN_DOUBT:
+                self._checked_at = -math.inf
             raise refusal(failure) from failure
 
 

@@ -17,7 +17,7 @@ from typing import Any
 from s1kit.errors import InputError, nearest
 
 _COMMON: dict[str, type] = {"format": str, "context_tokens": int, "max_batch": int}
-_HF = {**_COMMON, "device": str, "dtype": str}
+_HF = {**_COMMON, "device": str, "dtype": str, "cuda_graphs": bool}
 
 OPTIONS: Mapping[str, Mapping[str, type]] = {
     "tiny": _HF,

@@ -28,6 +28,7 @@ from s1kit.engines.grammar import AnswerMatcher, Grammars
 from s1kit.engines.hf.joining import Context, PrefillGroup
 from s1kit.engines.hf.kv_cache import Slots
 from s1kit.engines.hf.passes import Passes
+from s1kit.engines.hf.recorded import RecordedSteps
 from s1kit.engines.hf.rows import COLUMN, CONSTRAINED, DRAWS, LENGTH, QUEUED, QUIET, SHOWN, Active, Ints, RunningRows
 from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, RowState
 from s1kit.forcing.plan import Plan
@@ -75,6 +76,7 @@ class HfBatch:
         tokens: TokenFormat | None = None,
         memory_tokens: int | None = None,
         runs_ahead: bool | None = None,
+        cuda_graphs: bool = True,
     ) -> None:
         """`vocabulary_size`: ids from there on are padding of the model's output layer and are never sampled.
 
@@ -82,7 +84,7 @@ class HfBatch:
         `tokens` are needed for requests with a grammar. `memory_tokens`: the most that the running rows may come to
         together, each counted as long as the longest of them; None: no limit. `prefill_tokens`: most tokens, padding
         included, in one prefill pass. `runs_ahead`: whether a step is sent before the last one's tokens are looked at;
-        None: on a card, where the host would keep it waiting.
+        None: on a card, where the host would keep it waiting. `cuda_graphs`: whether a card's steps are recorded.
         """
         self._model = model
         self._vocabulary_size = vocabulary_size
@@ -92,6 +94,7 @@ class HfBatch:
         self._tokens = tokens
         self._memory_tokens = memory_tokens
         self._runs_ahead = model.device.type == "cuda" if runs_ahead is None else runs_ahead
+        self._has_graphs = cuda_graphs and model.device.type == "cuda"
         self._grammars: Grammars | None = None
         self._waiting: deque[tuple[Active, Context]] = deque()
         self._joining: list[Active] = []
@@ -106,6 +109,7 @@ class HfBatch:
         self._rows = RunningRows()
         self._state = RowState(device)
         self._passes = Passes(self._model, self._vocabulary_size, Slots(device, *self._expected))
+        self._recorded = RecordedSteps(self._passes, self._state) if self._has_graphs else None
         self._flight: _Flight | None = None
 
     @property
@@ -221,11 +225,17 @@ class HfBatch:
         self._send_random_numbers()
         width = int(rows.column(LENGTH).max()) + num_tokens
         self._passes.slots.reserve(len(rows), width)
-        logits = self._passes.decode(*self._state.next_ids(len(rows), num_tokens), width)
-        self._constrain(logits, 0, num_tokens)
-        ids = self._state.settle(logits, 0, rows.how(), num_tokens)
+        if self._passes.is_unchecked and num_tokens == 1:
+            self._passes.check(*self._state.next_ids(len(rows), 1), width)
+        chosen = None
+        if self._recorded is not None and num_tokens == 1 and not rows.column(CONSTRAINED).any():
+            chosen = self._recorded.run(len(rows), width, rows.how())
+        if chosen is None:
+            logits = self._passes.decode(*self._state.next_ids(len(rows), num_tokens), width)
+            self._constrain(logits, 0, num_tokens)
+            chosen = self._state.settle(logits, 0, rows.how(), num_tokens)
         rows.launched(num_tokens)
-        return _Flight.of(ids)
+        return _Flight.of(chosen)
 
     def _send_random_numbers(self) -> None:
         for row, place, numbers in self._rows.random_numbers(ahead=2):

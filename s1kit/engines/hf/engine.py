@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -51,6 +51,8 @@ class TransformersEngine(BatchEngine):
     memory_bytes: int = 2**31
     """Most that the keys and values of running rows may take; how many rows that is depends on what they ask for."""
     vocabulary_size: int = field(default=0)
+    cuda_graphs: bool = True
+    """Whether a card's decoding steps are recorded; without, each kernel is sent by itself."""
 
     @property
     def sampling(self) -> Sampling:
@@ -73,6 +75,7 @@ class TransformersEngine(BatchEngine):
             expected=expected,
             tokens=self.tokens,
             memory_tokens=memory_tokens,
+            cuda_graphs=self.cuda_graphs,
         )
 
     def batch_for(self, plans: Sequence[Plan]) -> HfBatch:
@@ -95,6 +98,7 @@ def load(
     max_batch: int = 256,
     context_tokens: int | None = None,
     template: Mapping[str, Any] | None = None,
+    cuda_graphs: bool = True,
 ) -> TransformersEngine:
     """Load a checkpoint folder, a GGUF file or a model of the Hugging Face Hub: float32 on a CPU, bfloat16 on a GPU.
 
@@ -117,7 +121,8 @@ def load(
         raise InputError(
             f"cannot load a causal language model: {_first_line(error)}", where=f"hf:{model}", fix=_FOLDER
         ) from error
-    return of_model(loaded, tokenizer, resolve_format(model, tokenizer, format, template), max_batch, context_tokens)
+    fmt = resolve_format(model, tokenizer, format, template)
+    return replace(of_model(loaded, tokenizer, fmt, max_batch, context_tokens), cuda_graphs=cuda_graphs)
 
 
 def of_model(

@@ -80,7 +80,8 @@ class Slots:
         self.width = 0
         self.cache: Cache | None = None
         self._rows = slice(0, 0)
-        self._row_ids = torch.empty(0)
+        self._row_ids: dict[tuple[int, int], torch.Tensor] = {}
+        """Numbers of consecutive rows, kept: a recorded step reads them where they were."""
 
     @property
     def capacity(self) -> tuple[int, int]:
@@ -118,15 +119,16 @@ class Slots:
         """
         assert self.cache is not None, "rows are added before they are advanced"
         self.positions, self.width = positions, width
-        if rows != self._rows:
-            self._rows, self._row_ids = rows, torch.arange(rows.start, rows.stop, device=self.device)[:, None]
+        self._rows = rows
+        if (key := (rows.start, rows.stop)) not in self._row_ids:
+            self._row_ids[key] = torch.arange(rows.start, rows.stop, device=self.device)[:, None]
         return self.cache
 
     def write(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Take in one layer's new tokens `[row, head, token, size]`; returns all that attention sees, alike."""
-        out = []
+        out, row_ids = [], self._row_ids[self._rows.start, self._rows.stop]
         for own, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            own[self._row_ids, self.positions] = new.transpose(1, 2)
+            own[row_ids, self.positions] = new.transpose(1, 2)
             out.append(own[self._rows, : self.width].transpose(1, 2))
         return out[0], out[1]
 

@@ -9,7 +9,12 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
+from s1kit.engines.hf.attention import RowLengths, attending_slots, can_attend
 from s1kit.engines.hf.kv_cache import Slots
+from s1kit.progress import say
+
+_MOST_APART = 0.1
+"""How far the logits of two ways of attention in 16 bits may be apart on average, in their standard deviation."""
 
 
 class Passes:
@@ -22,6 +27,10 @@ class Passes:
         self._vocabulary_size = vocabulary_size
         self._window = _sliding_window(model.config)
         self._is_eager = getattr(model.config, "_attn_implementation", "sdpa") == "eager"
+        self.reads_lengths = can_attend(model)
+        """Whether decoding attends by the rows' lengths and not by a mask."""
+        self.is_unchecked = self.reads_lengths
+        """Whether that is still to be compared with a mask's."""
 
     def prefill(self, contexts: Sequence[Sequence[int]]) -> tuple[torch.Tensor, DynamicCache]:
         """Logits `[row, vocabulary]` after whole contexts, and a cache of their keys and values.
@@ -54,7 +63,43 @@ class Passes:
 
         There must be memory for `width` positions. Nothing waits for the host.
         """
-        return self._over_slots(slice(0, len(ids)), ids, positions, width, {"logits_to_keep": 1})
+        rows = slice(0, len(ids))
+        if self.reads_lengths and ids.shape[1] == 1:
+            return self._by_lengths(rows, ids, positions)
+        return self._over_slots(rows, ids, positions, width, {"logits_to_keep": 1})
+
+    def check(self, ids: torch.Tensor, positions: torch.Tensor, width: int) -> None:
+        """Compare attention by lengths with attention by a mask on a step's tokens; give it up where they differ."""
+        self.is_unchecked = False
+        rows = slice(0, len(ids))
+        try:
+            found = self._by_lengths(rows, ids, positions).float()
+        except (RuntimeError, TypeError, ValueError) as error:
+            self._attend_by_mask(f"{type(error).__name__}: {error}".splitlines()[0])
+            return
+        wanted = self._over_slots(rows, ids, positions, width, {"logits_to_keep": 1}).float()
+        apart = float((found - wanted).abs().mean() / wanted.std())
+        if not apart < _MOST_APART:
+            self._attend_by_mask(f"it is {apart:.2f} standard deviations from attention with a mask")
+
+    def _attend_by_mask(self, why: str) -> None:
+        self.reads_lengths = False
+        say(f"hf: decodes without variable-length attention, which failed its check: {why}")
+
+    def _by_lengths(self, rows: slice, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        width = self.slots.capacity[1]
+        starts = torch.arange(rows.stop + 1, dtype=torch.int32, device=self._device)
+        lengths = RowLengths(starts, starts * width, (positions[:, 0] + 1).int(), width)
+        with attending_slots(self.model.config):
+            out = self.model(
+                input_ids=ids,
+                position_ids=positions,
+                past_key_values=self.slots.aim(rows, positions, width),
+                use_cache=True,
+                logits_to_keep=1,
+                row_lengths=lengths,
+            )
+        return self._logits(out)
 
     def _over_slots(
         self, rows: slice, ids: torch.Tensor, positions: torch.Tensor, width: int, options: dict[str, Any]

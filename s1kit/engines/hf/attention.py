@@ -1,0 +1,96 @@
+"""Attention of a decoding step on a card: each row reads its own keys and values and no more.
+
+With a mask all rows read as far as the longest, and kernels that take one are slower. torch's variable-length attention
+takes the slots as they lie, with the number of tokens of each row, and splits long rows over the card.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+try:
+    from torch.nn.attention.varlen import varlen_attn
+except ImportError:  # before torch 2.10
+    varlen_attn: Callable[..., Any] | None = None  # type: ignore[no-redef]
+
+NAME = "s1kit_slots"
+_MOST_HEAD = 256
+
+
+@dataclass(frozen=True, slots=True)
+class RowLengths:
+    """What variable-length attention must know of the rows, handed through transformers as a keyword."""
+
+    starts_of_queries: torch.Tensor
+    """0, 1, 2, ...: one token a row."""
+    starts_of_keys: torch.Tensor
+    """0, `width`, 2 * `width`, ...: where each row's slot begins."""
+    used: torch.Tensor
+    """Tokens of each row, the new one included."""
+    width: int
+    """Positions of a slot."""
+
+
+def can_attend(model: Any) -> bool:
+    """Whether this torch, this card and this model have what `attend_slots` needs."""
+    if varlen_attn is None or model.device.type != "cuda":
+        return False
+    config = model.config
+    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return (
+        {"seqused_k", "enable_gqa"} <= set(inspect.signature(varlen_attn).parameters)
+        and model.dtype in (torch.bfloat16, torch.float16)
+        and getattr(config, "_attn_implementation", "") == "sdpa"
+        and "sliding_attention" not in (getattr(config, "layer_types", None) or ())
+        and size <= _MOST_HEAD
+        and size % 8 == 0
+    )
+
+
+@contextmanager
+def attending_slots(config: Any) -> Iterator[None]:
+    """Within it, a model of that config attends by `attend_slots`."""
+    from transformers import AttentionInterface
+
+    AttentionInterface.register(NAME, attend_slots)
+    before, config._attn_implementation = config._attn_implementation, NAME
+    try:
+        yield
+    finally:
+        config._attn_implementation = before
+
+
+def attend_slots(
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    *,
+    row_lengths: RowLengths,
+    scaling: float | None = None,
+    **_: Any,
+) -> tuple[torch.Tensor, None]:
+    """Attention of one token a row over whole slots. In `[row, head, token, size]`, out `[row, token, head, size]`."""
+    assert varlen_attn is not None
+    q = query[:, :, 0]
+    k, v = (x.transpose(1, 2).flatten(0, 1) for x in (key, value))
+    out: Any = varlen_attn(
+        q.contiguous(),
+        k,
+        v,
+        row_lengths.starts_of_queries,
+        row_lengths.starts_of_keys,
+        1,
+        row_lengths.width,
+        scale=scaling,
+        enable_gqa=q.shape[1] != k.shape[1],
+        seqused_k=row_lengths.used,
+    )
+    return out[:, None], None

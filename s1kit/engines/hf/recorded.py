@@ -1,0 +1,99 @@
+"""Decoding steps recorded as CUDA graphs: the card runs a step by itself, and the host only says go.
+
+A pass over a few rows is hundreds of short kernels. Sent one by one they take the host ten times as long as the card.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from s1kit.engines.hf.passes import Passes
+from s1kit.engines.hf.state import How, RowState
+from s1kit.progress import say
+
+ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
+WIDTHS = tuple(256 * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128))
+"""A step is recorded for so many rows and positions; those in between take the next larger one."""
+
+
+class RecordedSteps:
+    """The steps of one running batch. Rows beyond the running ones take part and are not looked at."""
+
+    def __init__(self, passes: Passes, state: RowState) -> None:
+        self._passes, self._state = passes, state
+        self._graphs: dict[tuple[int, int, How], tuple[Any, torch.Tensor]] = {}
+        self._place: tuple[int, ...] = ()
+        self._pool: Any = None
+        self._is_off = False
+
+    def run(self, num_rows: int, width: int, how: How) -> torch.Tensor | None:
+        """What `RowState.settle` returns for a step of one token a row; None where it cannot be recorded."""
+        if self._is_off:
+            return None
+        # No memory is taken for a rounder number.
+        most_rows, most_width = self._passes.slots.capacity
+        rows, wide = min(at_least(num_rows, ROWS), most_rows), min(at_least(width, WIDTHS), most_width)
+        if self._passes.reads_lengths:
+            wide = most_width
+        self._state.reserve(rows)
+        if self._place != (place := self._addresses()):
+            # A graph reads and writes where tensors lay when it was recorded.
+            self._graphs.clear()
+            self._place = place
+        # One of the rows may be forced or greedy in the next step, and a graph is for both.
+        key = (rows, wide, replace(how, num_drawn=min(how.num_drawn, 1), has_forced=True))
+        if key not in self._graphs:
+            try:
+                self._graphs[key] = self._record(*key)
+            except RuntimeError as error:
+                self._is_off = True
+                self._graphs.clear()
+                say(f"hf: decodes without CUDA graphs, which were refused: {str(error).splitlines()[0]}")
+                return None
+        graph, chosen = self._graphs[key]
+        graph.replay()
+        return chosen[:num_rows]
+
+    def _addresses(self) -> tuple[int, ...]:
+        slots, state = self._passes.slots, self._state
+        return tuple(x.data_ptr() for x in (slots.keys, slots.values, state.ints, state.reals))
+
+    def _record(self, rows: int, width: int, how: How) -> tuple[Any, torch.Tensor]:
+        before = self._state.ints.clone()
+        try:
+            # Kernels are loaded and libraries set up by passes that are not recorded.
+            side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                for _ in range(2):
+                    step(self._passes, self._state, rows, width, how)
+            torch.cuda.current_stream().wait_stream(side)
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self._pool):
+                chosen = step(self._passes, self._state, rows, width, how)
+            self._pool = self._pool or graph.pool()
+            return graph, chosen
+        finally:
+            self._state.ints.copy_(before)
+
+
+def step(passes: Passes, state: RowState, rows: int, width: int, how: How) -> torch.Tensor:
+    """One token for each of the first rows, with nothing that the host must know or send."""
+    ids, positions = state.next_ids(rows, 1)
+    # Rows that ended may stand at the end of their slots.
+    logits = passes.decode(ids, positions.clamp(max=width - 1), width)
+    return state.settle(logits, 0, how)
+
+
+def at_least(wanted: int, sizes: Sequence[int]) -> int:
+    """The smallest of the sizes that is large enough; above them all, the next multiple of the largest.
+
+    >>> [at_least(n, (1, 2, 4)) for n in (1, 3, 4, 5, 9)]
+    [1, 4, 4, 8, 12]
+    """
+    largest = sizes[-1]
+    return next((size for size in sizes if size >= wanted), -(-wanted // largest) * largest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, ExitStack
@@ -19,8 +20,11 @@ from s1kit.completions.discovery import Identity
 from s1kit.completions.farm import Farm, Member
 from s1kit.engines.completions import CompletionsEngine
 from s1kit.errors import InputError
+from s1kit.evaluate.evaluate import evaluate
 from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.recipe import Recipe
 from s1kit.records import Generation
+from s1kit.stage import open_run
 
 
 @pytest.fixture(scope="module")
@@ -206,3 +210,64 @@ def test_a_server_that_comes_back_as_something_else_stays_out(servers: Servers) 
         time.sleep(0.05)
     assert "stays out: the context length was 4096 and is now 512" in told[0]
     assert [member.is_out for member in engine.farm.members] == [False, True]
+
+
+def test_a_server_that_is_added_to_the_list_while_requests_run_gets_some_and_one_taken_off_gets_no_more(
+    servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1kit.completions.roster.SECONDS_BETWEEN_LOOKS", 0.05)
+    said: list[str] = []
+    monkeypatch.setattr("s1kit.engines.completions.say", said.append)
+    first, second, stranger = servers.start(0.05), servers.start(0.05), servers.start(0.05, context=99)
+    expected = by_question(servers.engine(servers.start()).generate(requests(60)))
+    roster = tmp_path / "servers.txt"
+    roster.write_text(f"{first.url}\n")
+    engine = load_engine(f"completions:@{roster}#fake,tokenizer={servers.folder}", num_parallel=2, timeout=20)
+    assert isinstance(engine, CompletionsEngine)
+    found: dict[str, Generation] = {}
+    try:
+        for generation in engine.generate(requests(60)):
+            found[generation.question_id] = generation
+            if len(found) == 4:
+                roster.write_text(f"{first.url}\n{second.url}\n{stranger.url}\n")
+            if len(found) == 40:
+                roster.write_text(f"{second.url} \nnonsense\n")
+        assert found == expected
+        figures = list(engine.figures.values())
+        assert len(figures) == 2
+        assert figures[1]["done"] >= 10
+        assert figures[0]["tokens"] + figures[1]["tokens"] == sum(
+            g.thinking_tokens + g.answer_tokens for g in found.values()
+        )
+        assert any("the context length was 4096 and is now 99" in line for line in said)
+        roster.write_text(f"{second.url}\n")
+        deadline = time.monotonic() + 15
+        while not engine.farm.members[0].is_gone:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        done = figures[0]["done"]
+        list(engine.generate(requests(12)))
+        assert list(engine.figures.values())[0]["done"] == done
+        assert any("'nonsense' is no URL" in line for line in said)
+    finally:
+        engine.close()
+
+
+def test_what_each_server_did_is_in_the_receipt(servers: Servers, tmp_path: Path) -> None:
+    two = [servers.start(), servers.start()]
+    (tmp_path / "questions.jsonl").write_text(
+        "".join(json.dumps({"question": f"What is {n}?", "answer": str(n)}) + "\n" for n in range(12))
+    )
+    model = f"completions:{two[0].url}|{two[1].url}#fake,tokenizer={servers.folder}"
+    settings = {
+        "model": model,
+        "benchmarks": [str(tmp_path / "questions.jsonl")],
+        "max_tokens": [6],
+        "answer_tokens": 6,
+    }
+    recipe = Recipe.model_validate({"name": "x", "out": str(tmp_path), "evaluate": settings})
+    stage = evaluate(recipe, open_run(recipe.folder, recipe.name, {}))
+    figures = json.loads(stage.receipt_path.read_text())["servers"]
+    assert sorted(figures) == sorted(server.url.removesuffix("/v1") for server in two)
+    assert sum(each["done"] for each in figures.values()) == 12
+    assert all(each["failed"] == 0 and each["tokens"] > 0 for each in figures.values())

@@ -8,9 +8,11 @@ back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from typing import Any
 
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.discovery import Identity, identify
@@ -24,7 +26,7 @@ _KEPT = 4096
 """Prompts whose server is remembered."""
 
 
-@dataclass
+@dataclass(eq=False)
 class Member:
     """One server of a farm."""
 
@@ -33,7 +35,24 @@ class Member:
     under_way: int = 0
     done: int = 0
     failed: int = 0
+    tokens: int = 0
+    """Thinking and answers of its generations."""
+    seconds: float = 0.0
+    """Its requests took, one after the other."""
     is_out: bool = False
+    out_since: float = 0.0
+    seconds_out: float = 0.0
+    place: int = 0
+    """Its position in the farm."""
+
+    listed_as: str = ""
+    """Its URL as the list of servers has it."""
+    is_gone: bool = False
+    """Whether it is on the list no more: what is under way there ends there."""
+
+    @property
+    def takes_work(self) -> bool:
+        return not (self.is_out or self.is_gone)
 
     @property
     def url(self) -> str:
@@ -44,17 +63,27 @@ class Member:
 class Farm:
     """The servers, and who is where. Used from one event loop."""
 
-    members: Sequence[Member]
+    members: list[Member]
     wait_seconds: float = 600.0
     """Longest wait for a server to come back where all are out."""
     capacity: int = 32
     """Most requests under way at one server."""
     say: Callable[[str], None] = lambda _: None
     """Told when a server is left out and when it is back."""
+    on_join: list[Callable[[], None]] = field(default_factory=list)
+    """Called when a server has joined, so that there are workers for it."""
+    _idlest: list[tuple[int, int, Member]] = field(default_factory=list)
+    """Heap of servers by what is under way; an entry whose number no longer holds is skipped."""
     _homes: dict[Hashable, Member] = field(default_factory=dict)
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when a server has room again or is back."""
+    _loop: asyncio.AbstractEventLoop | None = None
     _lookers: set[asyncio.Task[None]] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        for place, member in enumerate(self.members):
+            member.place = place
+        self._refresh()
 
     @asynccontextmanager
     async def place(self, prefix: Hashable) -> AsyncIterator[Member]:
@@ -63,31 +92,77 @@ class Farm:
         Raises ServerFailed (`down`) when no server has come back in time.
         """
         member = await self._choose(prefix)
-        member.under_way += 1
+        self._count(member, 1)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
         try:
             yield member
         finally:
-            member.under_way -= 1
+            self._count(member, -1)
+            member.seconds += loop.time() - began
             self._changed.set()
 
+    def _count(self, member: Member, change: int) -> None:
+        member.under_way += change
+        heappush(self._idlest, (member.under_way, member.place, member))
+        if len(self._idlest) > 4 * len(self.members) + 64:  # most of it is out of date
+            self._refresh()
+
+    def _refresh(self) -> None:
+        self._idlest = [(m.under_way, m.place, m) for m in self.members if m.takes_work]
+        heapify(self._idlest)
+
+    def _find_idlest(self) -> Member | None:
+        """The server that is in with least under way; None where none has room."""
+        while self._idlest:
+            under_way, _, member = self._idlest[0]
+            if member.takes_work and member.under_way == under_way:
+                return member if under_way < self.capacity else None
+            heappop(self._idlest)
+        return None
+
     async def _choose(self, prefix: Hashable) -> Member:
-        while not (free := [m for m in self.members if not m.is_out and m.under_way < self.capacity]):
+        while (idlest := self._find_idlest()) is None:
             self._changed.clear()
-            is_anyone_there = any(not m.is_out for m in self.members)
+            is_anyone_there = any(m.takes_work for m in self.members)
             try:
                 async with asyncio.timeout(None if is_anyone_there else self.wait_seconds):
                     await self._changed.wait()
             except TimeoutError as error:
                 what = f"none of {len(self.members)} servers came back within {self.wait_seconds:g} s"
                 raise ServerFailed("down", what) from error
-        idlest = min(free, key=lambda m: m.under_way)
         home = self._homes.get(prefix)
-        chosen = home if home in free and home.under_way <= idlest.under_way + _SLACK else idlest
+        is_open = home is not None and home.takes_work and home.under_way < self.capacity
+        chosen = home if home and is_open and home.under_way <= idlest.under_way + _SLACK else idlest
         self._homes.pop(prefix, None)
         self._homes[prefix] = chosen
         if len(self._homes) > _KEPT:
             del self._homes[next(iter(self._homes))]
         return chosen
+
+    def add(self, member: Member) -> None:
+        """A server that joins."""
+        member.place = len(self.members)
+        self.members.append(member)
+        self._count(member, 0)
+        self._changed.set()
+        self.say(f"{member.url} joins")
+        for joined in self.on_join:
+            joined()
+
+    def remove(self, member: Member) -> None:
+        """Send nothing more to a server; what is under way there ends there."""
+        member.is_gone = True
+        self._changed.set()
+        self.say(f"{member.url} gets no more requests")
+
+    def watch(self, work: Coroutine[Any, Any, None]) -> None:
+        """Run something beside the requests until the farm is closed."""
+        self._keep(asyncio.get_running_loop().create_task(work))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        self._lookers.add(task)
+        task.add_done_callback(self._lookers.discard)
 
     def leave_out(self, member: Member, failure: ServerFailed) -> None:
         """Send nothing more to a server that failed, until it answers again as what it was."""
@@ -95,15 +170,15 @@ class Farm:
         if member.is_out:
             return
         member.is_out = True
+        member.out_since = asyncio.get_running_loop().time()
         self._changed.set()
         self.say(f"{member.url} is left out: {failure}")
-        task = asyncio.get_running_loop().create_task(self._look_for(member))
-        self._lookers.add(task)
-        task.add_done_callback(self._lookers.discard)
+        self._loop = asyncio.get_running_loop()
+        self._keep(self._loop.create_task(self._look_for(member)))
 
     async def _look_for(self, member: Member) -> None:
         delay, said = _FIRST_LOOK, ""
-        while True:
+        while not member.is_gone:
             await asyncio.sleep(delay)
             delay = min(2 * delay, _LAST_LOOK)
             try:
@@ -117,12 +192,24 @@ class Farm:
                 said = difference
                 self.say(f"{member.url} stays out: {difference}")
         member.is_out = False
+        member.seconds_out += asyncio.get_running_loop().time() - member.out_since
+        self._count(member, 0)
         self._changed.set()
         self.say(f"{member.url} is back")
 
-    def figures(self) -> dict[str, dict[str, int]]:
-        """Requests done and failed, by server."""
-        return {member.url: {"done": member.done, "failed": member.failed} for member in self.members}
+    def figures(self) -> dict[str, dict[str, float]]:
+        """Requests done and failed, tokens, seconds of requests and seconds out, by server."""
+        now = self._loop.time() if self._loop is not None else 0.0
+        return {
+            member.url: {
+                "done": member.done,
+                "failed": member.failed,
+                "tokens": member.tokens,
+                "seconds": round(member.seconds, 1),
+                "seconds_out": round(member.seconds_out + (now - member.out_since if member.is_out else 0.0), 1),
+            }
+            for member in self.members
+        }
 
     async def close(self) -> None:
         """Stop looking for servers, and close the connections to all."""

@@ -17,6 +17,7 @@ from typing import Any
 from s1kit.curate.quality import DropReason
 from s1kit.engines.base import close_engine
 from s1kit.engines.options import read_reference
+from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
 from s1kit.executors import OnProgress, executor_of, load_executor
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
@@ -70,7 +71,8 @@ def attempt_all(
             # A provider's limits are kept by one process, and so is a judge's journal.
             executor = load_executor() if student.startswith("chat:") else executor_of(config)
             with closing(executor.run(work, [shards[n] for n in missing], bar.advance)) as done:
-                for position, answered in done:
+                for position, (answered, servers) in done:
+                    add_up(stage.figures.setdefault("servers", {}), servers)
                     attempts = answered if not config.judge else judged(answered, shards[missing[position]], grader)
                     write_rows(paths[missing[position]], Attempt, attempts)
         if not all(path.exists() for path in paths):
@@ -138,12 +140,14 @@ class Attempting:
     """Where a student behind a provider keeps its replies."""
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[Sequence[Question], OnProgress], list[Attempt]]]:
+    def open(self) -> Iterator[Callable[[Sequence[Question], OnProgress], tuple[list[Attempt], ServerFigures]]]:
         """The engine and the grader, loaded."""
         engine = open_student(self.student, self.config, Path(self.journal_path))
         grader = None if self.config.judge else load_grader(own=self.config.grader)
 
-        def attempt(questions: Sequence[Question], on_progress: OnProgress) -> list[Attempt]:
+        servers = ServerMeter()
+
+        def attempt(questions: Sequence[Question], on_progress: OnProgress) -> tuple[list[Attempt], ServerFigures]:
             answers = dict(_answers(questions, engine, self.config, self.student, self.seed))
             attempts = [
                 Attempt(
@@ -158,7 +162,7 @@ class Attempting:
                 for repeat in range(self.config.num_attempts)
             ]
             on_progress(len(questions))
-            return attempts if grader is None else judged(attempts, questions, grader)
+            return attempts if grader is None else judged(attempts, questions, grader), servers.take([engine])
 
         try:
             yield attempt

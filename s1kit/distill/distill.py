@@ -26,6 +26,7 @@ from s1kit.distill.on_engines import ask_on_engines
 from s1kit.distill.open_teacher import ENGINES, OpenTeachers, journal_path, open_teachers, say_what_it_means
 from s1kit.distill.student_tokens import Count, student_counter
 from s1kit.distill.unusable import refuse_many_unusable, retry
+from s1kit.engines.servers import ServerMeter, add_up
 from s1kit.errors import InputError, WorkFailed
 from s1kit.grade import load_grader
 from s1kit.grade.agreement import agreements
@@ -351,6 +352,9 @@ def _sum_up(work: _Work, settings: Distill) -> None:
         mean = round(stage.counts["out"] / max(1, work.total), 4)
         stage.figures["draws"] = {"mean": mean, "most": settings.until_correct, "ended_correct": correct}
         say(f"distill: {correct} of {work.total} were answered correctly, with {mean:.2f} draws on average.")
+    for each in work.asked.teachers:
+        if figures := ServerMeter().take([each.engine]):
+            add_up(stage.figures.setdefault("servers", {}), figures)
     if work.asked.clients:
         sums: Counter[str] = Counter()
         problems: Counter[str] = Counter()

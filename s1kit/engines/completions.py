@@ -20,7 +20,6 @@ from collections.abc import Coroutine, Iterable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
-from pathlib import Path
 from queue import SimpleQueue
 from typing import Any
 
@@ -31,6 +30,7 @@ from s1kit.completions.discovery import Identity, discover, identify
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import Farm, Member
 from s1kit.completions.protocol import CompletionSettings
+from s1kit.completions.roster import follow, read_urls
 from s1kit.engines.base import OnSegment, PlanningEngine
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.detection import choose_format
@@ -142,8 +142,8 @@ class CompletionsEngine(PlanningEngine):
         _close(self.farm, self.loop)
 
     @property
-    def figures(self) -> dict[str, dict[str, int]]:
-        """Requests done and failed, by server."""
+    def figures(self) -> dict[str, dict[str, float]]:
+        """What each server did (see `Farm.figures`)."""
         return self.farm.figures()
 
     def _capacity(self, is_streamed: bool) -> int:
@@ -158,15 +158,29 @@ class CompletionsEngine(PlanningEngine):
     async def _decode_all(self, plans: list[Plan], news: SimpleQueue[_News], is_streamed: bool) -> None:
         waiting = iter(enumerate(plans))
         self.farm.capacity = self._capacity(is_streamed)
-        num_workers = min(self.farm.capacity * len(self.farm.members), len(plans))
+        workers: set[asyncio.Task[None]] = set()
 
         async def work() -> None:
             for index, plan in waiting:
                 news.put(await self._decode_one(index, plan, news if is_streamed else None))
 
+        def hire(num_servers: int = 1) -> None:
+            num = min(self.farm.capacity * num_servers, len(plans))
+            workers.update(asyncio.create_task(work()) for _ in range(num))
+
+        hire(len(self.farm.members))
+        self.farm.on_join.append(hire)
         try:
-            await asyncio.gather(*(work() for _ in range(num_workers)))
+            while workers:
+                done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+                workers -= done
+                for task in done:
+                    task.result()
         finally:
+            self.farm.on_join.remove(hire)
+            for task in workers:
+                task.cancel()
+            await asyncio.gather(*workers, return_exceptions=True)
             news.put(None)
 
     async def _decode_one(self, index: int, plan: Plan, news: SimpleQueue[_News] | None) -> Generation:
@@ -200,6 +214,7 @@ class CompletionsEngine(PlanningEngine):
                 async for piece in pieces:
                     if isinstance(piece, Generation):
                         member.done += 1
+                        member.tokens += piece.thinking_tokens + piece.answer_tokens
                         return piece
                     came.append(Segment.of_ids(piece.origin, piece.kind, piece.text, piece.ids))
                     if news is not None:
@@ -247,12 +262,29 @@ def load(
     tokens = TokenFormat(choose_format(format, load_format(folder), files, template), files, files.more_eos_ids)
     num_parallel = num_parallel or max_batch or 32
     key = os.environ.get(KEY_VARIABLE) or None
-    servers = [CompletionsServer(one, key, timeout) for one in _urls(url, where)]
-    farm = Farm([Member(server, Identity(model)) for server in servers], timeout, say=say)
+    urls = read_urls(url, where)
+    members = [Member(CompletionsServer(one, key, timeout), Identity(model), listed_as=one) for one in urls]
+    farm = Farm(members, timeout, say=say)
     loop = _Loop()
     try:
         work = _connect_all(farm, model, tokens, kind, where)
         identity, capabilities = loop.submit(work).result()
+        if url.startswith("@"):
+
+            async def join(one: str) -> Member:
+                server = CompletionsServer(one, key, timeout)
+                try:
+                    found = await _connect(server, model, tokens, kind, where)
+                    _refuse_stranger(server, *found, farm.members[0], capabilities, where)
+                except BaseException:
+                    await server.close()
+                    raise
+                return Member(server, found[0], listed_as=one)
+
+            async def watch() -> None:
+                farm.watch(follow(farm, url, join))
+
+            loop.submit(watch()).result()
         context = context_tokens or identity.context_tokens or files.model_max_length or 0
         if not 0 < context < 10**8:
             raise InputError(
@@ -280,41 +312,28 @@ async def _connect_all(
     identity, capabilities = found[0]
     for member, (other, others) in zip(farm.members, found, strict=True):
         member.identity = other
-        difference = identity.difference(other)
-        if not difference and others != capabilities:
-            difference = f"what it takes was {capabilities.dialect.name} and is {others.dialect.name}"
-        if difference:
-            raise InputError(
-                f"{member.url} is not the same as {farm.members[0].url}: {difference}",
-                where=where,
-                fix="Name servers of one model, started alike.",
-            )
+        _refuse_stranger(member.server, other, others, farm.members[0], capabilities, where)
     return identity, capabilities
 
 
-def _urls(given: str, where: str) -> list[str]:
-    """The base URLs of a reference: separated by `|`, or the lines of a file after `@`."""
-    if given.startswith("@"):
-        try:
-            lines = Path(given[1:]).read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"the list of servers cannot be read: {error}", where=where, fix="Name a file.") from error
-        urls = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
-    else:
-        urls = given.split("|")
-    urls = [url.rstrip("/") for url in urls]
-    wrong = [url for url in urls if not url.startswith(("http://", "https://"))]
-    repeated = sorted({url for url in urls if urls.count(url) > 1})
-    if not urls or wrong or repeated:
-        what = (
-            f"{wrong[0]!r} is no URL"
-            if wrong
-            else f"{repeated[0]} is named twice"
-            if repeated
-            else "no server is named"
+def _refuse_stranger(
+    server: CompletionsServer,
+    identity: Identity,
+    takes: Capabilities,
+    first: Member,
+    capabilities: Capabilities,
+    where: str,
+) -> None:
+    """Raises InputError where a server is not what the first one is."""
+    difference = first.identity.difference(identity)
+    if not difference and takes != capabilities:
+        difference = f"what it takes was {capabilities.dialect.name} and is {takes.dialect.name}"
+    if difference:
+        raise InputError(
+            f"{server.url} is not the same as {first.url}: {difference}",
+            where=where,
+            fix="Name servers of one model, started alike.",
         )
-        raise InputError(what, where=where, fix="Name each server once, as http://host:port/v1.")
-    return urls
 
 
 async def _connect(

@@ -17,6 +17,7 @@ from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
 from s1kit.engines.base import close_engine
+from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
 from s1kit.errors import InputError
 from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
 from s1kit.evaluate.benchmarks import load_benchmarks, name_of
@@ -87,8 +88,9 @@ def _fill(
     """All shards. What is refused before anything was made leaves nothing that would refuse the right command."""
     try:
         with closing(executor.run(work, [cells for _, cells in shards], on_progress)) as done:
-            for position, generations in done:
+            for position, (generations, servers) in done:
                 write_rows(shards[position][0], Generation, generations)
+                add_up(stage.figures.setdefault("servers", {}), servers)
     except InputError:
         if is_alone and not stage.shards("generations"):
             for path in stage.shards("questions"):
@@ -128,12 +130,14 @@ class Evaluating:
     seed: int
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[Sequence[Cell], OnProgress], list[Generation]]]:
+    def open(self) -> Iterator[Callable[[Sequence[Cell], OnProgress], tuple[list[Generation], ServerFigures]]]:
         """The grader, and engines as cells need them."""
         grader = load_grader(own=self.config.grader)
         engines: dict[str, tuple[Engine, Decoding]] = {}
 
-        def fill_shard(cells: Sequence[Cell], on_progress: OnProgress) -> list[Generation]:
+        servers = ServerMeter()
+
+        def fill_shard(cells: Sequence[Cell], on_progress: OnProgress) -> tuple[list[Generation], ServerFigures]:
             generations: list[Generation] = []
             for model in dict.fromkeys(setting.model for _, setting, _ in cells):
                 own = [cell for cell in cells if cell[1].model == model]
@@ -142,7 +146,8 @@ class Evaluating:
                     engines[model] = engine, self._how(engine)
                 engine, how = engines[model]
                 generations += fill(engine, own, how, on_progress)
-            return grade(generations, {q.id: q for q, _, _ in cells}, grader)
+            graded = grade(generations, {q.id: q for q, _, _ in cells}, grader)
+            return graded, servers.take(engine for engine, _ in engines.values())
 
         try:
             yield fill_shard

@@ -247,7 +247,7 @@ def test_a_server_that_is_added_to_the_list_while_requests_run_gets_some_and_one
             time.sleep(0.02)
         done = figures[0]["done"]
         list(engine.generate(requests(12)))
-        assert list(engine.figures.values())[0]["done"] == done
+        assert next(iter(engine.figures.values()))["done"] == done
         assert any("'nonsense' is no URL" in line for line in said)
     finally:
         engine.close()

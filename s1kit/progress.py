@@ -90,7 +90,7 @@ def meter(name: str, total: int | None = None, unit: str = "rows") -> Iterator[M
 
 
 def track(items: Iterable[T], name: str, total: int | None = None, unit: str = "rows") -> Iterator[T]:
-    """The items, metered."""
+    """Yield the items and advance a progress bar by one for each."""
     with meter(name, total, unit) as m:
         for item in items:
             yield item

@@ -1,4 +1,4 @@
-"""A stage's folder: rows in, rows out, and a receipt that says how. A killed stage goes on where it was.
+"""The folder of a stage: its output rows, and a receipt of how they came about. A killed stage resumes.
 
 runs/tiny/                       a run: one recipe, one version
   run.json                       the recipe as resolved
@@ -76,12 +76,12 @@ def hash_file(path: Path) -> str:
 
 
 def write_rows(path: Path, record: type[Record], rows: Iterable[Record]) -> None:
-    """One Parquet shard, zstd, with the record's schema."""
+    """Write records to one Parquet shard (zstd) with the record's schema. Replaces the file atomically."""
     write_table(path, pa.Table.from_pylist([to_arrow(row) for row in rows], schema=arrow_schema(record)))
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """One Parquet shard of a table that has its record's schema."""
+    """Write an Arrow table, already in its record's schema, to one Parquet shard."""
     write_atomically(path, lambda p: pq.write_table(table, p, compression="zstd"))
 
 
@@ -96,7 +96,7 @@ def read_rows(paths: Iterable[Path], record: type[R]) -> Iterator[R]:
 
 @dataclass
 class Stage:
-    """One stage of one run, open for work."""
+    """One stage of one run while it is being worked on: shards, drops, receipt."""
 
     folder: Path
     name: str
@@ -122,7 +122,7 @@ class Stage:
         return sorted(self.folder.glob(f"{name}-?????.parquet"))
 
     def write(self, name: str, record: type[Record], rows: Iterable[Record], shard: int | None = None) -> Path:
-        """One more shard of `name`; a given number is overwritten, so that redone work replaces itself."""
+        """Write one more shard of `name`. A given `shard` number is overwritten: repeated work replaces itself."""
         number = shard if shard is not None else 1 + max((int(p.stem[-5:]) for p in self.shards(name)), default=-1)
         path = self.shard_path(name, number)
         write_rows(path, record, rows)
@@ -135,12 +135,12 @@ class Stage:
         return read_rows(self.shards(name), record)
 
     def drop(self, row: Record, id: str, reason: str, evidence: str = "") -> Dropped:
-        """A dropped row with its reason, counted."""
+        """Record a dropped row with its reason, and count it in the receipt."""
         self.counts[f"dropped:{reason}"] += 1
         return Dropped(id=id, stage=self.name, reason=reason, evidence=evidence, row=row.model_dump_json())
 
     def finish(self) -> None:
-        """Write the receipt: from now on the stage is done."""
+        """Write the receipt, which marks the stage as done."""
         from s1kit import __version__
         from s1kit.environment import environment
 
@@ -192,7 +192,7 @@ def read_part(text: str) -> Part:
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. `open_run` makes or reopens one."""
+    """The folder of a run and its stages. Made or reopened by `open_run`."""
 
     folder: Path
     part: Part | None = None
@@ -225,7 +225,7 @@ class Run:
         return str(name), hash_file(given)
 
     def shards(self, stage: str, name: str) -> list[Path]:
-        """The shards a finished stage left; InputError when it has not finished."""
+        """Paths of the shards of a finished stage. Raises InputError when it has not finished."""
         if not (self.folder / stage / RECEIPT).exists():
             raise InputError(
                 f"stage {stage} has not finished", where=str(self.folder), fix=f"Run it first: s1kit {stage} RECIPE"
@@ -304,7 +304,7 @@ def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
 
 
 def _changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> str:
-    """Which files changed, by name: hashes tell a reader nothing.
+    """Say which input files changed, by name rather than by hash.
 
     >>> _changed_inputs({"distill/traces-00000.parquet": "a", "x.csv": "b"}, {"distill/traces-00000.parquet": "c"})
     'distill/traces-00000.parquet changed since; x.csv is no longer read'

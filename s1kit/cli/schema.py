@@ -31,7 +31,7 @@ def main(given: argparse.Namespace) -> int:
 
 
 def page() -> str:
-    """The page `docs/settings.md`."""
+    """Text of `docs/settings.md`, generated from the recipe's fields."""
     lines = [
         "# Settings and columns",
         "",

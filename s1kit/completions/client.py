@@ -47,7 +47,7 @@ class CompletionsServer:
         self._draining: set[asyncio.Task[None]] = set()
 
     async def close(self) -> None:
-        """Close the connections."""
+        """Close all connections, those of abandoned streams included."""
         for task in tuple(self._draining):
             task.cancel()
         await asyncio.gather(*self._draining, return_exceptions=True)
@@ -179,9 +179,15 @@ class CompletionsServer:
             return await self._get_session().post(url, data=data, headers=headers, allow_redirects=False)
 
     async def _read_whole(self, response: aiohttp.ClientResponse) -> Chunk:
-        """A reply in one piece."""
+        """The chunk of a reply that came as one body: JSON, or events of another content type. Raises ServerFailed."""
         kind, chunk = response.content_type, Chunk()
         body = await _read_all(response)
+        if body.removeprefix(b"\xef\xbb\xbf").startswith((b"data:", b"event:", b":")):
+            # Events that a proxy gave another content type.
+            chunk = StreamReader().feed(body + b"\n\n")
+            if chunk.finish is None:
+                raise ServerFailed("died", f"the server {self.url} ended the stream before the completion did")
+            return chunk
         try:
             found = self._json(body)
         except ServerFailed as failure:

@@ -23,6 +23,7 @@ from s1kit.completions.stream import Chunk, TokenLogprob
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.repetition import CHECK_EVERY, first_loop
 from s1kit.forcing.segment_driver import Complete, Completed
+from s1kit.forcing.token_format import MOST_BYTES
 from s1kit.records import Origin, SegmentKind
 
 _CUT = "\ufffd"
@@ -30,7 +31,7 @@ _CUT = "\ufffd"
 
 @dataclass(frozen=True, slots=True)
 class CompletionSettings:
-    """What is asked besides the budget."""
+    """Settings of a completion other than its budget."""
 
     sampling: Mapping[str, float] = field(default_factory=dict)
     """Sampling settings that are stated to the server, among temperature, top_p, top_k, min_p, seed and penalties."""
@@ -53,7 +54,7 @@ class Piece:
 
 
 class CompletionRun:
-    """One completion while it comes."""
+    """One completion in progress: fed chunks, it returns what can be shown."""
 
     def __init__(
         self,
@@ -125,7 +126,7 @@ class CompletionRun:
         return self._feed_text(chunk)
 
     def completed(self) -> Completed:
-        """What came back, once `is_over`."""
+        """The reply for the segment driver. Valid once `is_over`."""
         return Completed(tuple(self._ids), self._stop_id, self._stop_text, self._ends_thinking)
 
     def end_thinking(self) -> Piece:
@@ -141,6 +142,8 @@ class CompletionRun:
         if chunk.text and not chunk.has_ids:
             raise ServerFailed("nonsense", "it sent text without token_ids, which it returned before")
         ids, logprobs = list(chunk.ids), chunk.logprobs
+        if ids and not self._tokens.knows(max(ids)):
+            raise ServerFailed("nonsense", f"it sent the id {max(ids)}, which this model's tokenizer does not have")
         start = len(self._ids)
         self._text += chunk.text
         if not self._ask.stop_ids.isdisjoint(ids):
@@ -198,11 +201,13 @@ class CompletionRun:
             self._text = self._text[: found[0]]
         elif chunk.finish is None:
             return self._show(tuple(chunk.logprobs))
-        elif chunk.finish == "length":
+        room = self._ask.max_tokens - len(self._ids)
+        if found is None and chunk.finish == "length":
+            if not self._text and room > MOST_BYTES:
+                raise ServerFailed("nonsense", f"it sent no text for {room} tokens, and finish_reason length")
             # Half a character is not worth a token of ours: the next completion begins with it.
             self._text = self._text.rstrip(_CUT)
         new = self._tokens.encode_after(self._text)
-        room = self._ask.max_tokens - len(self._ids)
         self._ids += new[:room]
         is_cut = found is None and chunk.finish == "length" and bool(new)
         if len(new) > room or (is_cut and len(new) == room):

@@ -101,6 +101,12 @@ class StreamReader:
 
     def _read(self, event: bytes, chunk: Chunk) -> None:
         lines = [line[5:].removeprefix(b" ") for line in event.split(b"\n") if line.startswith(b"data:")]
+        for line in event.split(b"\n"):
+            # llama.cpp's server wrote `error: {...}` as a field of its own; others name the event.
+            if line.startswith(b"error:") and not self.is_done:
+                raise _reported(line[6:].decode("utf-8", "replace").strip())
+            if line.replace(b" ", b"") == b"event:error" and not self.is_done:
+                raise _reported(b"\n".join(lines).decode("utf-8", "replace"))
         if not lines:
             return
         joined = b"\n".join(lines)
@@ -130,10 +136,13 @@ def read_reply(found: Any, chunk: Chunk) -> None:
     # Exact types and `in` rather than abstract types and `get`: this runs for every token.
     if type(found) is not dict:
         raise _nonsense("is not an object", found)
-    if "error" in found and found["error"] is not None:
-        raise ServerFailed("failed", "it reported an error inside its reply", said=str(found["error"])[:500])
+    if found.get("error"):
+        raise _reported(found["error"])
     choices = found.get("choices")
     if choices is None:
+        # vLLM's error body: the object itself, not wrapped in `error`.
+        if found.get("object") == "error":
+            raise _reported(found)
         return
     if type(choices) is not list:
         raise _nonsense("has choices that are not a list", found)
@@ -184,6 +193,10 @@ def _logprobs(found: Any, reply: Any) -> list[TokenLogprob]:
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _nonsense("has logprobs that cannot be read", reply) from error
+
+
+def _reported(error: Any) -> ServerFailed:
+    return ServerFailed("failed", "it reported an error inside its reply", said=str(error)[:500])
 
 
 def _nonsense(what: str, found: Any) -> ServerFailed:

@@ -1,4 +1,6 @@
-"""samples <- traces: quality, difficulty, domains, selection, in this order; every drop with its reason."""
+"""The stage `curate`: traces in, samples out. Quality, difficulty, domains, selection, in this order.
+
+Every trace that is dropped is written down with its reason."""
 
 from __future__ import annotations
 
@@ -94,7 +96,10 @@ def curate(recipe: Recipe, run: Run) -> Stage:
 def _write_others(
     stage: Stage, recipe: Recipe, traces: Sequence[Trace], candidates: Sequence[Candidate], samples: Sequence[Sample]
 ) -> dict[str, dict[str, int]]:
-    """The other selections of `curate.also` as `<selection>-00000.parquet`; how many questions each pair shares."""
+    """Write the selections of `curate.also` to `<selection>-00000.parquet`.
+
+    Returns how many questions each pair of selections shares.
+    """
     config = recipe.curate
     drawn = {config.selection: {s.trace.question.id for s in samples}}
     for name in config.also:
@@ -107,7 +112,7 @@ def _write_others(
 
 
 def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selections: Sequence[str]) -> list[Candidate]:
-    """What selections may know of the traces; those whose verdict one of them needs are graded."""
+    """The traces as candidates for selection; those whose verdict a selection needs are graded first."""
     longest = max((t.thinking_tokens for t in traces), default=0)
     candidates = [
         Candidate(
@@ -161,7 +166,7 @@ def _by_difficulty(
 
 
 def _with_domains(stage: Stage, recipe: Recipe, run: Run, traces: Sequence[Trace]) -> list[Trace]:
-    """The traces, their questions labelled as `curate.domains` says."""
+    """The same traces with a domain set on each question, by the method that `curate.domains` names."""
     how = recipe.curate.domains
     questions = list({t.question.id: t.question for t in traces}.values())
     match how:

@@ -33,7 +33,7 @@ MANY_TEMPERATURE = 0.7
 
 
 class Attempt(Record):
-    """A student's answer to a question, judged."""
+    """One student's answer to one question, with its verdict."""
 
     question_id: str
     student: str
@@ -171,7 +171,7 @@ class Attempting:
 
 
 def judged(attempts: Sequence[Attempt], questions: Sequence[Question], grader: BatchGrader) -> list[Attempt]:
-    """The attempts with verdict and evidence."""
+    """The same attempts with `verdict` and `evidence` filled in by the grader."""
     by_id = {q.id: q for q in questions}
     cases = []
     for attempt in attempts:

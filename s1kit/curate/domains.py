@@ -1,4 +1,4 @@
-"""What a question is about: one of the subjects that the paper uses, MSC two-digit classes and the sciences.
+"""The domain of a question: one of the subjects that the paper uses, MSC two-digit classes and the sciences.
 
 `source` takes the source's word for it, `offline` counts keywords and needs no model, anything else is a model
 reference that is asked (see `labelling`).
@@ -21,7 +21,7 @@ UNKNOWN = "unknown"
 
 
 class _Keywords(NamedTuple):
-    """Keyword to the numbers of its domains."""
+    """Compiled keywords, each with the indices of the domains it belongs to."""
 
     words: dict[str, list[int]]
     phrases: dict[tuple[str, str], list[int]]

@@ -29,7 +29,7 @@ PARAMETERS = Parameters(max_output_tokens=2048, temperature=0.0)
 
 
 class Labels(NamedTuple):
-    """A domain a question, and how the model and the keywords compare."""
+    """The domain of each question, and how often the model and the keyword rule agree."""
 
     domains: list[str]
     confusion: list[tuple[str, str, int]]
@@ -39,7 +39,7 @@ class Labels(NamedTuple):
 
 
 def rubric() -> str:
-    """The fixed part of every request."""
+    """The instructions and the list of domains: the part of the prompt that all requests share."""
     listed = "\n".join(f"- {domain}" for domain in domains())
     return (
         "You sort questions by subject. Choose the one domain below whose methods are needed most to answer the "
@@ -53,7 +53,7 @@ def label_questions(
 ) -> Labels:
     """Ask `model` for each question's domain: a provider's model, or an engine on `executor` (None: here).
 
-    Raises what opening the model raises.
+    Raises InputError where the model cannot be opened.
     """
     system = rubric()
     conversations: list[list[Message]] = [

@@ -24,7 +24,7 @@ from s1kit.records import Trace
 
 
 class DropReason(NamedTuple):
-    """Why a row does not survive, and what shows it."""
+    """The reason to drop a row, and the text that shows it."""
 
     reason: str
     evidence: str = ""
@@ -62,7 +62,7 @@ def format_s1(trace: Trace) -> DropReason | None:
 
 
 def truncated(trace: Trace) -> DropReason | None:
-    """The reply ended for want of room."""
+    """The reply reached its output limit and is incomplete."""
     return DropReason("truncated", f"...{trace.thinking[-60:]}") if trace.finish_reason == "length" else None
 
 
@@ -75,7 +75,7 @@ def no_answer(trace: Trace) -> DropReason | None:
 
 
 def no_final_answer(trace: Trace) -> DropReason | None:
-    """The answer states nothing that a grader could compare."""
+    """The answer has no final answer that a grader could compare."""
     if not trace.tool_calls and final_answer(trace.answer, trace.question.text) is None:
         return DropReason("no_final_answer", trace.answer[-80:])
     return None
@@ -106,7 +106,7 @@ def language_mix(trace: Trace) -> DropReason | None:
 
 
 def image_reference(trace: Trace) -> DropReason | None:
-    """The question needs a picture that is not there."""
+    """The question refers to an image, which a text model does not get."""
     found = _IMAGE.search(trace.question.text)
     if found is None and "[asy]" not in trace.question.text:
         found = _FIGURE.search(trace.question.text)
@@ -143,7 +143,7 @@ RULES: dict[str, Rule] = {
 
 
 def rules_of(names: Iterable[str]) -> list[Rule]:
-    """The rules that a recipe names, each once, in order. InputError for an unknown name."""
+    """The rules that a recipe names, each once, in order. Raises InputError for an unknown name."""
     rules: dict[Rule, None] = {}
     for name in names:
         if name not in SETS and name not in RULES:
@@ -163,7 +163,7 @@ def first_reason(rules: Sequence[Rule], trace: Trace) -> DropReason | None:
 
 
 def _scripts(text: str) -> Counter[str]:
-    """Letters by script, as Unicode names them; only a sample of a long text."""
+    """Counts of letters by Unicode script; long texts are sampled."""
     letters = Counter(c for c in text[:20000] if c.isalpha())
     scripts: Counter[str] = Counter()
     for letter, count in letters.items():

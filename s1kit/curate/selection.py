@@ -1,4 +1,4 @@
-"""The draw: which traces become samples. The same candidates, number and seed give the same ids on every machine.
+"""Selection: which traces become samples. The same candidates, number and seed give the same ids on every machine.
 
 Only `Random.random` is used, the one method whose sequence Python promises to keep, and every order is by name, length
 or id. A preset answers with fewer than asked when there are not enough, never with an error.
@@ -28,7 +28,7 @@ NOTEBOOK_UNIFORM = 700
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a selection may know of a trace."""
+    """One trace as a selection sees it: its metadata, without its text."""
 
     index: int
     """Position among the candidates' traces."""
@@ -54,13 +54,13 @@ class Pick(NamedTuple):
 
 
 class Selector(Protocol):
-    """Draws at most `num` of the candidates."""
+    """A selection: picks at most `num` of the candidates, with the given random numbers."""
 
     def __call__(self, candidates: Sequence[Candidate], num: int, random: Random) -> list[Pick]: ...
 
 
 def find_selector(name: str) -> Selector:
-    """The preset of that name; InputError, listing the known, when there is none."""
+    """The selection of that name. Raises InputError, listing those that exist, when there is none."""
     if name not in SELECTORS:
         if (own := load_extension(name, "selection", "curate.selection")) is not None:
             return own
@@ -71,7 +71,7 @@ def find_selector(name: str) -> Selector:
 
 
 def needs_verdict(name: str) -> Callable[[Candidate], bool]:
-    """Which candidates a preset must know the verdict of; grading the others would be wasted."""
+    """The candidates that must be graded before this selection can run; grading the others would be wasted."""
     match name:
         case "s1" | "s1-notebook":
             return _may_be_trusted
@@ -220,7 +220,7 @@ def _longest_first(candidate: Candidate) -> tuple[int, str, int]:
 
 
 def _one_a_question(candidates: Sequence[Candidate]) -> list[Candidate]:
-    """The first draw of each question that is there."""
+    """The candidates with one trace a question: the one with the lowest draw number."""
     first: dict[str, Candidate] = {}
     for candidate in sorted(candidates, key=_by_id):
         first.setdefault(candidate.question_id, candidate)
@@ -269,7 +269,7 @@ def _choose_weighted(items: Sequence[tuple[T, int]], random: Random) -> T:
 
 
 def _take(candidates: Sequence[Candidate], num: int, random: Random) -> list[Candidate]:
-    """So many of the candidates, uniformly and without replacement, in the order drawn."""
+    """Draw `num` candidates uniformly without replacement; returns them in the order drawn."""
     rest = sorted(candidates, key=_by_id)
     for position in range(min(num, len(rest))):
         other = position + int(random.random() * (len(rest) - position))

@@ -59,7 +59,7 @@ class DistillEstimate(Record):
 
     @property
     def lines(self) -> list[str]:
-        """For people."""
+        """The estimate as lines of text for the terminal."""
         lines = [f"{self.num_requests:,} requests to {self.teacher}, {self.num_known:,} of them in the journal"]
         if not self.num_probed:
             return [*lines, self.note]

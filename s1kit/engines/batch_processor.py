@@ -63,7 +63,7 @@ class SlotState(Generic[AnyRow]):
 
 
 class BatchLogitsProcessor:
-    """Rows by slot."""
+    """The rows of an engine's batch by slot; see the module."""
 
     def __init__(self) -> None:
         self._members: dict[int, SlotState[Any]] = {}
@@ -141,7 +141,7 @@ class BatchLogitsProcessor:
         return logits
 
     def note(self, member: SlotState[Any]) -> None:
-        """A member wants something else."""
+        """Update the indices after a slot's state has changed."""
         if self._members.get(member.slot) is not member or not member.due:
             return
         if member.script:
@@ -175,7 +175,7 @@ class BatchLogitsProcessor:
         return out
 
     def _learn(self, sets: Sequence[frozenset[int]]) -> None:
-        """These are the sets of stops that there are; an id that the model does not have is none."""
+        """Rebuild the list of all stop ids and each slot's columns in it; ids beyond the vocabulary are left out."""
         ids = sorted(i for i in frozenset().union(*sets) if i < self._vocabulary_size)
         self._stop_ids, self._patterns = tuple(ids), {}
         self._mask = np.zeros((len(self._mask), len(ids)), dtype=np.float32)
@@ -205,7 +205,7 @@ class BatchLogitsProcessor:
 def _largest(
     logits: torch.Tensor, values: Sequence[Sequence[float]], rows: Sequence[tuple[int, SlotState[Steered]]]
 ) -> list[tuple[int, SlotState[Steered]]]:
-    """Greedy rows whose largest logit is a stop's; of equal logits, the first counts."""
+    """The greedy rows whose largest logit is that of a stop; of equal logits the first counts, as in argmax."""
     near = []
     for index, member in rows:
         row = values[index]
@@ -225,7 +225,7 @@ def _drawn(
     values: Sequence[Sequence[float]],
     rows: Sequence[tuple[int, SlotState[Steered]]],
 ) -> list[tuple[int, SlotState[Steered]]]:
-    """Sampled rows whose random number is below the probability of a stop."""
+    """The sampled rows whose random number is below the total probability of their stops."""
     near = []
     for index, member in rows:
         row, temperature = values[index], member.row.temperature

@@ -8,7 +8,7 @@ from s1kit.errors import InputError
 
 
 def share_of_memory(parts: int) -> int:
-    """One part in so many of this machine's main memory, in bytes."""
+    """A fraction of this machine's main memory: one part in `parts`, in bytes."""
     return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // parts
 
 

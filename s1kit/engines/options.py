@@ -43,7 +43,7 @@ _OPTION = re.compile(r"[A-Za-z_][\w.]*=")
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A model reference, taken apart."""
+    """A parsed model reference: scheme, target, options."""
 
     scheme: str
     target: str
@@ -52,7 +52,7 @@ class Reference:
 
 
 def read_reference(reference: str) -> Reference:
-    """Take a reference apart. Raises InputError for an option that the engine does not have, or a value it cannot be.
+    """Parse a reference. Raises InputError for an option that the engine does not have, or a value of the wrong type.
 
     >>> read_reference("hf:./a,b,dtype=float32,max_batch=2")
     Reference(scheme='hf', target='./a,b', options={'dtype': 'float32', 'max_batch': 2})
@@ -80,7 +80,10 @@ def read_reference(reference: str) -> Reference:
 
 
 def joined(stated: Mapping[str, Any], given: Mapping[str, Any], reference: str) -> dict[str, Any]:
-    """The options of a reference and those of its caller. `max_batch` of a reference wins; a format must agree."""
+    """Merge the options of a reference with its caller's; the reference's `max_batch` wins.
+
+    Raises InputError where both name a format and the two differ.
+    """
     format = given.get("format")
     if format is not None and stated.get("format", format) != format:
         raise InputError(
@@ -93,7 +96,7 @@ def joined(stated: Mapping[str, Any], given: Mapping[str, Any], reference: str) 
 
 
 def read_switches(given: Sequence[str]) -> dict[str, Any]:
-    """Switches of a chat template from `name=value` texts. Raises InputError."""
+    """Parse `name=value` texts into the switches of a chat template. Raises InputError."""
     switches = {}
     for text in given:
         name, equals, value = text.partition("=")

@@ -109,7 +109,7 @@ class ScriptedEngine(BatchEngine):
         return ScriptedBatch(self)
 
     def model(self, question: str) -> _Model:
-        """What answers this question."""
+        """A fresh scripted model for one request with this question."""
         steps = self.script(question) if callable(self.script) else self.script.get(question, ECHO)
         return _Model(steps, self.tokens)
 
@@ -207,7 +207,10 @@ def load(
     max_batch: int = 256,
     template: Mapping[str, Any] | None = None,
 ) -> ScriptedEngine:
-    """The scripted engine; `path` is a JSON file of `{question: [[thinking, answer], ...]}`, or empty for an echo."""
+    """The scripted engine; `path` is a JSON file of `{question: [[thinking, answer], ...]}`, or empty for an echo.
+
+    Raises InputError where the file is not of that form.
+    """
     script: dict[str, list[Step]] = {}
     if path:
         try:

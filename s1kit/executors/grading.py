@@ -23,7 +23,7 @@ class Grading:
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Case], OnProgress], list[Judgement]]]:
-        """The grader, loaded."""
+        """Load the grader in the worker process."""
         grader = load_grader(own=self.own)
 
         def judge(cases: Sequence[Case], on_progress: OnProgress) -> list[Judgement]:

@@ -361,7 +361,7 @@ def _known_format(name: str) -> ThinkingFormat:
 
 
 def load_format(folder: Path) -> ThinkingFormat | None:
-    """The format that a checkpoint's folder carries, or None."""
+    """The format that a checkpoint's folder carries, or None. Raises InputError where its file is broken."""
     path = folder / FORMAT_FILE
     if not path.is_file():
         return None

@@ -24,7 +24,7 @@ from s1kit.records import Generation, Segment
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """Complete this, at most `max_tokens` more, stopping at these."""
+    """One completion to ask a server for: context, limit and stops."""
 
     context: tuple[int, ...]
     max_tokens: int
@@ -40,7 +40,7 @@ class Complete:
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What came back."""
+    """The reply to a `Complete`: ids, and what stopped it."""
 
     ids: tuple[int, ...]
     """Without the token or the text that stopped it."""
@@ -84,7 +84,7 @@ def drive_segments(plan: Plan, show: Callable[[Segment], None] | None = None) ->
 
 
 def _think(transcript: Transcript, reply: Completed) -> list[int]:
-    """Take in a completion of thinking; returns what the context grows by."""
+    """Add a completion of thinking to the transcript; returns the ids to append to the context."""
     plan, ids = transcript.plan, reply.ids
     if plan.request.loop_guard:
         # A stop that came with the reply is later than a loop inside it.
@@ -104,7 +104,7 @@ def _think(transcript: Transcript, reply: Completed) -> list[int]:
 
 
 def _answer(transcript: Transcript, reply: Completed) -> list[int]:
-    """Take in a completion of the answer; returns what the context grows by."""
+    """Add a completion of the answer to the transcript; returns the ids to append to the context."""
     plan = transcript.plan
     transcript.add_answer(reply.ids)
     if transcript.phase == "done":

@@ -11,7 +11,7 @@ from s1kit.forcing.formats import ThinkingFormat, Tokenizer, encode
 
 CUT = "\ufffd"
 """What decoders put for a character that is not whole."""
-_MOST_BYTES = 4
+MOST_BYTES = 4
 """Longest encoding of a character in UTF-8, in bytes."""
 
 
@@ -107,6 +107,17 @@ class TokenFormat:
         """A text whose number of tokens shows whether a server reads as this does, or adds a first token of its own."""
         return f"a b\n{self.format.end}1 2"
 
+    @cached_property
+    def _num_ids(self) -> int:
+        return max(self.tokenizer.get_vocab().values(), default=-1) + 1
+
+    def knows(self, token_id: int) -> bool:
+        """Whether an id is one of the tokenizer's. Some rows of a padded embedding are not."""
+        if token_id < self._num_ids:
+            return True
+        # A vocabulary may grow.
+        return token_id in self.tokenizer.get_vocab().values()
+
     def needs_lead(self, last_id: int | None) -> bool:
         """Whether `lead` must be put before `end` when `last_id` was the last thinking token (None: no thinking)."""
         if not self.lead_ids:
@@ -119,7 +130,7 @@ class TokenFormat:
         if not text.endswith(CUT):
             return text
         # Where bytes are tokens of their own, one that is missing spoils the characters before it too.
-        shorter = [self.raw_text(ids[: len(ids) - n], after) for n in range(1, min(_MOST_BYTES, len(ids)))]
+        shorter = [self.raw_text(ids[: len(ids) - n], after) for n in range(1, min(MOST_BYTES, len(ids)))]
         return max((t.rstrip(CUT) for t in (text, *shorter)), key=len)
 
     def raw_text(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:

@@ -113,7 +113,7 @@ class Transcript:
         return [i for part in self.parts if part.kind in ("thinking", "wait") for i in part.ids]
 
     def begin(self) -> tuple[int, ...]:
-        """Take in the given prefix; returns the whole context to decode from."""
+        """Add the plan's prefix; returns the context to decode from: prompt, prefix, what is forced at once."""
         if not self.plan.thinks:
             self.phase = "answer"
             self._go_on(self._answer_room)
@@ -251,7 +251,7 @@ class Transcript:
         self._text_cut = answer_text
 
     def generation(self) -> Generation:
-        """The record of it."""
+        """The record of the request so far; final when `phase` is done."""
         request = self.plan.request
         return Generation(
             question_id=request.question_id,
@@ -299,7 +299,7 @@ class Transcript:
         return new
 
     def _go_on(self, room: int) -> None:
-        """The model samples next, in this phase, at most `room` tokens."""
+        """Open the part that sampled tokens of this phase go into, at most `room` of them."""
         kind: SegmentKind = "thinking" if self.phase == "thinking" else "answer"
         if not self.parts or self.parts[-1].kind != kind or self.parts[-1].origin != "sampled":
             self.parts.append(TokenRun("sampled", kind))
@@ -312,7 +312,7 @@ class Transcript:
         self._count_quiet()
 
     def _count_quiet(self) -> None:
-        """Tokens before the next that fills the room, or whose text or number matters."""
+        """Set `quiet`: tokens until the room is full, a loop may be found, or a stop string must be looked for."""
         quiet = self.room - 1
         if self.phase == "answer":
             if self._answer_detokenizer is not None:
@@ -368,7 +368,7 @@ class Transcript:
         return wait.line_ids if last is not None and self.plan.tokens.needs_lead(last) else wait.ids
 
     def _carry_out(self, move: Move) -> tuple[int, ...]:
-        """What the machine orders after sampled tokens: nothing, or the cutoff."""
+        """Apply the machine's move after sampled tokens: continue, or cut off. Returns the forced ids."""
         if move.insert is Insert.CUTOFF:
             return self._close(has_phrase=True, ending="cut_off", matched_ids=())
         self._go_on(move.room)

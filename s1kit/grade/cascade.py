@@ -1,4 +1,4 @@
-"""The real grader, cheapest rule first: spelling, numbers, options, then math-verify with a numeric second opinion.
+"""The default grader. Cheapest rule first: spelling, numbers, options, then math-verify and a numeric second opinion.
 
 It abstains where it cannot know: a solution without a final answer, a comparison that does not end, two opinions that
 disagree and no judge to ask.
@@ -47,7 +47,7 @@ _TOWER = re.compile(r"(?:\d\^\{?){3}\d")
 
 
 class Cascade:
-    """Grades cases; see the module. Workers start when the first case needs them."""
+    """The default grader. Worker processes start when the first case needs them."""
 
     def __init__(self, processes: int = 2, seconds: float = SECONDS, judge: Judge | None = None) -> None:
         self._pool = WorkerPool(processes, seconds)
@@ -57,11 +57,11 @@ class Cascade:
         return self.grade([Case(answer, solution, kind, question)])[0]
 
     def close(self) -> None:
-        """End the worker processes; they end with the grader, too."""
+        """Stop the worker processes. They also stop when the grader is garbage collected."""
         self._pool.close()
 
     def grade(self, cases: Sequence[Case]) -> list[Judgement]:
-        """Judge each case, in order. Nothing in a case can make it raise or hang."""
+        """The verdicts, one a case, in order. Whatever a case holds, it neither raises nor hangs."""
         judgements: list[Judgement | None] = []
         pairs: dict[tuple[str, str], list[int]] = {}
         for number, case in enumerate(cases):
@@ -169,7 +169,7 @@ def solution_answer(solution: str) -> str:
 
 
 def canonical(normalised: str) -> str:
-    """One spelling for equal answers, as far as spelling and numbers go: what a majority vote counts."""
+    """A canonical spelling of an answer: equal answers get the same one, as far as spelling and numbers tell."""
     number = as_number(normalised)
     return str(number) if number is not None else normalised
 
@@ -215,7 +215,7 @@ _NUMBER_IN_WORDS = re.compile(
 
 
 def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
-    """A word against a text of words: the word itself, perhaps with an article, or one of a sentence's."""
+    """Compare a one-word solution with an answer of words: equal but for an article, or a word of the sentence."""
     words = [word.casefold() for word in re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", raw)]
     if [word for word in words if word not in ("a", "an", "the")] == [right.casefold()]:
         return "correct", "words"
@@ -300,7 +300,7 @@ def _symbolic_judgement(pair: tuple[str, str], found: dict[str, object]) -> Judg
 
 
 def _for_symbols(text: str) -> str:
-    """Without the delimiters that would end the formula that a worker wraps around it."""
+    """The expression without math delimiters, which would end the formula that a worker puts around it."""
     text = re.sub(r"(?<!\\)\$|\\[()\[\]]", " ", text).strip().rstrip(".")
     text = re.sub(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi ", text)
     if re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])", text):

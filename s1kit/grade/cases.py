@@ -34,7 +34,7 @@ class Case(NamedTuple):
 
 
 class Grader(Protocol):
-    """Judges one answer."""
+    """Judges answers: one verdict a case, or an abstention."""
 
     def __call__(self, answer: str, solution: str, kind: str = "", question: str = "") -> Judgement: ...
 

@@ -73,7 +73,7 @@ def is_letter(text: str) -> bool:
 
 
 def letter(text: str, choices: dict[str, str]) -> str:
-    """The letter that an answer chooses, or an empty string."""
+    """The letter of the option that an answer chooses; empty when it chooses none."""
     text = _TAGS.sub(r"\\boxed{\1}", text)
     boxes = [match[1].upper() for box in find_boxes(text) if (match := _LETTER_ALONE.match(box[:MAX_LETTER]))]
     if not boxes and (stated := _stated_letter(text[-MAX_READ:])):
@@ -150,7 +150,7 @@ def _stated_letter(text: str) -> str:
 
 
 def _candidates(text: str) -> list[str]:
-    """Where a letter is looked for, the most explicit place first."""
+    """The parts of an answer in which to look for a letter, most explicit first."""
     boxes = [box for box in find_boxes(text) if box.strip()]
     stated = final_answer(text)
     bold = _BOLD.findall(text[-MAX_READ:])[-1:]

@@ -94,7 +94,7 @@ def final_answer(text: str, question: str = "") -> Found | None:
 
 
 def _unwrap(text: str) -> str:
-    """Without a thinking block, and with other spellings of a box as `\\boxed{}`."""
+    """The text without thinking blocks, other box commands rewritten as `\\boxed{}`."""
     text = text.rpartition("</think>")[2] or text
     if "boxed" not in text:
         return text
@@ -160,7 +160,7 @@ def _boxes(text: str) -> list[tuple[int, int, str]]:
 
 
 def _closings(text: str) -> dict[int, int]:
-    """Where each brace that is closed is closed; one pass, however many boxes are left open."""
+    """Index of the closing brace of each opening one that has one. Linear, however many stay open."""
     opened: list[int] = []
     closings: dict[int, int] = {}
     for match in _BRACE.finditer(text):
@@ -189,7 +189,7 @@ def _last_stated(pattern: re.Pattern[str], text: str) -> str:
 
 
 def _first_sentence(text: str) -> str:
-    """What is stated, without the words that lead to it and the sentences after it."""
+    """The first sentence, without the words that introduce the answer."""
     if (maths := _MATHS.match(text)) and not (maths[1] and is_money(maths[1])):
         rest = text[maths.end() :].strip(" .*")
         return text[: maths.end()] if not rest or rest[0].isupper() else text.rstrip(" .*")

@@ -48,7 +48,7 @@ _RELATION = re.compile(r"(?<![<>!:])=(?!=)")
 
 
 class Unreadable(ValueError):
-    """The expression has something that this parser does not know."""
+    """Raised on LaTeX that this parser does not support."""
 
 
 def compare_numbers(one: str, other: str) -> Numeric:
@@ -117,7 +117,7 @@ def _compare(one: str, other: str) -> Numeric:
 
 
 def _parts(text: str) -> tuple[str, list[str]] | None:
-    """Brackets and elements of a tuple or an interval; None for anything else."""
+    """The two brackets and the elements of a tuple or an interval; None for anything else."""
     text = text.strip()
     if len(text) < 2 or text[0] not in "([" or text[-1] not in ")]":
         return None
@@ -222,7 +222,7 @@ def _apply(sign: str, left: Any, right: Any) -> Any:
 
 
 def _read(text: str) -> Any:
-    """The expression as nested tuples."""
+    """Parse an expression into nested tuples `(operator, ...)`. Raises Unreadable."""
     reader = _Reader(_TOKEN.findall(text))
     tree = reader.sum()
     if reader.peek():

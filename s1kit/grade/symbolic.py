@@ -16,7 +16,7 @@ _QUANTIFIER = re.compile(r"\\(?:forall|exists)|\bfor (?:all|every|some)\b")
 
 
 class Opinions(NamedTuple):
-    """What the two ways of comparing say."""
+    """The verdicts of math-verify and of `numeric` on one pair."""
 
     verified: bool | None
     """math-verify's verdict; None when it could not read one of the two."""

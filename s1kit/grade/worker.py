@@ -1,4 +1,4 @@
-"""The process that runs math-verify: one JSON line in, one out, until its input closes.
+"""Entry point of a worker process, which runs math-verify: one JSON line in, one out, until its input closes.
 
 Symbolic comparison can run for ever or eat all memory (`9^{9^{9^9}}`), and a signal does not interrupt big-integer
 arithmetic. So it runs here, with little memory, and whoever started this process kills it when it is late.

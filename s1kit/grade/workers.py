@@ -47,7 +47,7 @@ def import_path() -> list[str]:
 
 
 class Worker:
-    """One process, and the job it is at."""
+    """One worker process and the job it is running."""
 
     def __init__(self, now: float) -> None:
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the worker
@@ -87,13 +87,13 @@ class Worker:
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def is_late(self, now: float) -> bool:
-        """Whether it has had its time, for the job or for starting, by the pool's clock."""
+        """Whether the job, or the start of the process, has passed its time limit by the pool's clock."""
         if self.is_ready and self.job is None:
             return False
         return now > self.deadline or self.cpu_seconds() > self.cpu_deadline
 
     def receive(self) -> list[bytes] | None:
-        """The lines that arrived; None when the process is gone."""
+        """The lines that the process has written since the last call; None when it has exited."""
         data = os.read(self.fileno(), 1 << 16)
         if not data:
             return None
@@ -159,7 +159,7 @@ class WorkerPool:
         return [answer or {"failure": "no result"} for answer in answers]
 
     def _now(self) -> float:
-        """The pool's clock: the seconds that it spent looking, pauses left out."""
+        """Seconds of the pool's clock, which stops while nobody reads results, so that pauses time nothing out."""
         now = time.monotonic()
         self._clock += min(now - self._looked, LONGEST_LOOK)
         self._looked = now
@@ -186,7 +186,7 @@ class WorkerPool:
     def _refuse(
         self, worker: Worker, selector: selectors.BaseSelector, answers: list[dict[str, Any] | None], why: str
     ) -> None:
-        """A worker that does not start would not start the next time either."""
+        """Raise for a worker that failed to start: another try would fail the same way."""
         self._drop(worker, selector, answers, why)
         self.close()
         raise InputError(

@@ -161,7 +161,10 @@ class Journal:
         return found
 
     def merge(self, other: Path) -> int:
-        """Copy what another journal knows and this one does not; returns how many rows came."""
+        """Copy the rows of another journal that this one lacks; returns how many.
+
+        Raises InputError where there is no journal.
+        """
         if not other.is_file():
             raise InputError("there is no journal", where=str(other), fix="Give the path of a journal.sqlite.")
         before = len(self)

@@ -28,7 +28,7 @@ BATCH_TOKENS = 8192
 
 
 class SentenceModel:
-    """Opened by `load_sentence_model`."""
+    """A sentence embedding model; see `load_sentence_model`."""
 
     def __init__(self, folder: Path) -> None:
         try:

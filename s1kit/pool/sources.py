@@ -116,7 +116,10 @@ def keeps(source: Source, row: dict[str, Any]) -> bool:
 
 
 def shaped(source: Source, row: dict[str, Any]) -> dict[str, Any]:
-    """The row with the question that the source's `template` or `conversation` makes of it."""
+    """The row with the question that the source's `template` or `conversation` makes of it.
+
+    Raises InputError where a field is missing.
+    """
     if source.conversation:
         return whole_conversation(row)
     if not source.template:

@@ -38,7 +38,7 @@ class Wire(BaseModel):
         return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
 
 
-class Part(Wire):
+class MessagePart(Wire):
     """A part of a message: text, or thinking that a client sends back with the turn it belongs to."""
 
     type: Literal["text", "input_text", "output_text", "thinking", "reasoning"]
@@ -72,7 +72,7 @@ class Message(Wire):
     """One turn. The nullable fields that a client echoes from an earlier reply are accepted where they are empty."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: str | list[Part] | None = None
+    content: str | list[MessagePart] | None = None
     reasoning: str | None = None
     """An assistant's earlier thinking; whether it is shown to the model again is up to the chat template."""
     reasoning_content: str | None = None

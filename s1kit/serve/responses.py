@@ -17,7 +17,7 @@ from s1kit.serve.decoding import Delta, End
 from s1kit.serve.fields import (
     Effort,
     JsonSchema,
-    Part,
+    MessagePart,
     PositiveCount,
     ReasoningSwitch,
     ThinkingFields,
@@ -35,13 +35,13 @@ class Item(Wire):
     status: str | None = None
     phase: str | None = None
     role: Literal["system", "developer", "user", "assistant"] = "user"
-    content: str | list[Part | dict[str, Any]] = ""
+    content: str | list[MessagePart | dict[str, Any]] = ""
     summary: list[dict[str, Any]] | None = None
     encrypted_content: str | None = None
     call_id: str = ""
     name: str = ""
     arguments: str = "{}"
-    output: str | list[Part] = ""
+    output: str | list[MessagePart] = ""
 
 
 class ResponseTool(Wire):
@@ -171,7 +171,7 @@ def _said(text: str, thinking: str) -> dict[str, Any]:
 def _text(content: Any) -> str:
     if isinstance(content, str):
         return content
-    return "".join(str((p.text if isinstance(p, Part) else p.get("text")) or "") for p in content)
+    return "".join(str((p.text if isinstance(p, MessagePart) else p.get("text")) or "") for p in content)
 
 
 @dataclass(slots=True)

@@ -28,7 +28,7 @@ RECOMPUTED = {"none": 0.0, "selective": 0.5, "full": 1.0}
 
 @dataclass(frozen=True)
 class TrainingEstimate:
-    """One training, reckoned."""
+    """Estimated time, memory and efficiency of one training run."""
 
     seconds: float
     mfu: float

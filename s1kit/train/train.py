@@ -26,7 +26,7 @@ CHECKPOINT = "checkpoint"
 
 @dataclass(frozen=True)
 class Trained:
-    """What `train_samples` leaves."""
+    """Result of `train_samples`."""
 
     checkpoint: Path
     figures: dict[str, Any]

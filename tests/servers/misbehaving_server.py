@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
@@ -107,6 +108,23 @@ LEGAL: dict[str, Callable[[Events], list[Part]]] = {
         b"0\r\n\r\n",
     ],
     "connection left open": lambda e: [_CHUNKED, _chunk(_events(e)), FOREVER],
+    "events of another type": lambda e: [_whole(_events(e) + _DONE, "text/plain; charset=utf-8")],
+    "type in capitals": lambda e: [
+        b"HTTP/1.1 200 OK\r\ncontent-type: Text/Event-Stream; Charset=UTF-8\r\nConnection: close\r\n\r\n",
+        _events(e),
+    ],
+    "http 1.0": lambda e: [b"HTTP/1.0 200 OK\r\nContent-Type: text/event-stream\r\n\r\n", _events(e) + _DONE],
+    "gzip": lambda e: [
+        _HEAD + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n",
+        gzip.compress(_events(e) + _DONE),
+    ],
+    "a choice without a text": lambda e: [_PLAIN, _events([{"choices": [{"index": 0}]}, *e])],
+    "error empty": lambda e: [_PLAIN, _events([{**x, "error": {}} for x in e])],
+    "done without a space": lambda e: [_PLAIN, _events(e) + b"data:[DONE]\n\n"],
+    "spaces after the data": lambda e: [_PLAIN, _events(e).replace(b"}\n\n", b"} \t\n\n")],
+    "more after done": lambda e: [_PLAIN, _events(e) + _DONE + b"data: {nonsense\n\n"],
+    "the end said twice": lambda e: [_PLAIN, _events([*e, *_with(e[-1:], text="", token_ids=[])]) + _DONE],
+    "informational reply first": lambda e: [b"HTTP/1.1 103 Early Hints\r\n\r\n", _PLAIN, _events(e)],
     "pings before the first": lambda e: [_PLAIN, *(b": ping\n\n", 0.01) * 5, _events(e)],
 }
 
@@ -158,12 +176,28 @@ WRONG: dict[str, tuple[str, list[Part]]] = {
     "aborted": ("failed", [_one(finish_reason="abort")]),
     "an error as finish reason": ("failed", [_one(finish_reason="error")]),
     "filtered": ("failed", [_one(finish_reason="content_filter")]),
+    **{
+        f"finish reason {reason}": ("failed", [_one(finish_reason=reason)])
+        for reason in ("timeout", "cancelled", "insufficient_system_resource", "model_length", "unknown")
+    },
     "a finish reason that is an object": ("failed", [_one(finish_reason={"a": 1})]),
     "a finish reason that is a number": ("failed", [_one(finish_reason=1)]),
     "a stop reason that is a list": ("nonsense", [_one(finish_reason="stop", stop_reason=[1])]),
     "a stop reason that is true": ("nonsense", [_one(finish_reason="stop", stop_reason=True)]),
     "an error event": ("failed", [_PLAIN, _TOKEN, _events([{"error": {"message": "Bearer sesame"}}])]),
     "an error that is a string": ("failed", [_PLAIN, _events([{"error": "out of memory"}])]),
+    "an error without a wrapper": (
+        "failed",
+        [_PLAIN, _TOKEN, _events([{"object": "error", "message": "Bearer sesame", "code": 500}]) + _DONE],
+    ),
+    "an error body without a wrapper": ("failed", [_whole(b'{"object": "error", "message": "out of memory"}')]),
+    "an error field": ("failed", [_PLAIN, _TOKEN, b'error: {"code": 500, "message": "Bearer sesame"}\n\n', _DONE]),
+    "an error event by name": (
+        "failed",
+        [_PLAIN, _TOKEN, b'event: error\ndata: {"message": "Bearer sesame"}\n\n', _DONE],
+    ),
+    "half a surrogate pair": ("nonsense", [_PLAIN, b'data: {"choices": [{"text": "\\ud83d"}]}\n\n']),
+    "length at once, for ever": ("nonsense", [_one(text="", token_ids=[], finish_reason="length")]),
     "an event that is not json": ("nonsense", [_PLAIN, _TOKEN, b"data: {nonsense\n\n"]),
     "an event that is not utf-8": ("nonsense", [_PLAIN, b'data: {"choices":[{"text":"\xff\xfe"}]}\n\n']),
     "an event that is a list": ("nonsense", [_PLAIN, b"data: []\n\n"]),
@@ -195,6 +229,7 @@ WRONG: dict[str, tuple[str, list[Part]]] = {
     "usage for ever": ("silent", [_PLAIN, *(_USAGE, 0.02) * 500]),
 }
 WRONG_IDS: dict[str, tuple[str, list[Part]]] = {
+    "an id beyond the vocabulary": ("nonsense", [_one(token_ids=[4_000_000], finish_reason="stop")]),
     "text without ids": ("nonsense", [_one(token_ids=None, finish_reason="length")]),
     "fewer tokens than length says": ("nonsense", [_one(finish_reason="length")]),
     "more tokens than asked for": ("nonsense", [_one(token_ids=[120] * 3000, finish_reason="length")]),

@@ -137,7 +137,10 @@ def _sentence_piece(metadata: dict[str, Any], tokens: list[str], kinds: list[int
 
 
 def add_vocabulary(writer: Any, vocab_size: int, folder: Path) -> None:
-    """Write a checkpoint's tokenizer into a GGUF file, padded to the rows of its embedding."""
+    """Write a checkpoint's tokenizer into a GGUF file, padded to the rows of its embedding.
+
+    Raises InputError for a tokenizer that GGUF has no form for.
+    """
     raw = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))
     model = raw.get("model", {})
     if model.get("type") != "BPE":

@@ -40,7 +40,7 @@ _numbers = count()
 
 @dataclass
 class VllmEngine(BatchEngine):
-    """A loaded model."""
+    """A model loaded into vLLM in this process, its budgets enforced by the plugin."""
 
     failures = (RuntimeError, VLLMServerError)
 

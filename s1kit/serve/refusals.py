@@ -131,7 +131,8 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
 def _path(problem: ErrorDetails, given: object) -> list[str | int]:
     """Where a complaint is, in the client's own names.
 
-    pydantic puts the branches of unions ("str", "list[MessagePart]") between them: what leads nowhere in `given` is one.
+    pydantic puts the branches of unions ("str", "list[MessagePart]") between them: what leads nowhere in `given` is
+    one.
     """
     path: list[str | int] = []
     here: Any = given

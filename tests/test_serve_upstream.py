@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -22,6 +23,7 @@ from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
 from s1kit.completions import CompletionsServer, Identity, discover
+from s1kit.errors import InputError
 from s1kit.forcing.detection import detect_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
@@ -516,3 +518,57 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenised(
         assert error["param"] in body
         assert "and the context of scripted has 2048" in error["message"]
     assert server.upstream.bodies == []
+
+
+@contextmanager
+def two_upstreams(folder: Path, owners: tuple[str, str] = ("vllm", "vllm")) -> Iterator[list[ScriptedUpstream]]:
+    """Two servers of one model, in a loop of their own; each has its `url`."""
+    tokens = FileTokenizer(folder)
+    model = HashModel(TokenFormat(detect_format(tokens), tokens))
+    made = [ScriptedUpstream(tokens, model, owned_by=owner) for owner in owners]
+    loop = asyncio.new_event_loop()
+    thread = Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    running = [upstream.running() for upstream in made]
+    for upstream, context in zip(made, running, strict=True):
+        upstream.__dict__["url"] = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result(5)
+    try:
+        yield made
+    finally:
+        for context in running:
+            asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result(5)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join(5)
+        loop.close()
+
+
+def test_two_upstreams_share_the_requests_and_one_that_fails_is_not_missed(tokenizer_folder: Path) -> None:
+    with two_upstreams(tokenizer_folder) as (first, second):
+        given = f"{first.__dict__['url']}|{second.__dict__['url']}"
+
+        async def make(stack: AsyncExitStack) -> Upstream:
+            return await connect(
+                Options(upstream=given, tokenizer=str(tokenizer_folder), context=2048, upstream_timeout=5)
+            )
+
+        with serving(make) as found:
+            fields = {"thinking_token_budget": 9, "temperature": 0, "answer_tokens": 5}
+            with ThreadPoolExecutor(4) as pool:
+                texts = list(pool.map(lambda n: ask(found.url, f"question {n}", **fields).json(), range(12)))
+            num_first, num_second = len(first.bodies), len(second.bodies)
+            assert min(num_first, num_second) > 3
+            first.fault, first.fault_after = "die", 0
+            again = [ask(found.url, f"question {n}", **fields).json() for n in range(12)]
+            assert [r["choices"] for r in again] == [r["choices"] for r in texts]
+            assert len(second.bodies) > num_second + 12
+            assert CLIENT.get(found.url + "/health").status_code == 200
+
+
+def test_an_upstream_of_another_kind_among_several_is_refused_by_name(tokenizer_folder: Path) -> None:
+    with two_upstreams(tokenizer_folder, ("vllm", "sglang")) as (first, second):
+        urls = first.__dict__["url"], second.__dict__["url"]
+        options = Options(upstream="|".join(urls), tokenizer=str(tokenizer_folder), context=2048)
+        with pytest.raises(InputError, match=f"{urls[1]} is not the same as {urls[0]}: the kind of server was vllm"):
+            asyncio.run(connect(options))
+        with pytest.raises(InputError, match="one that becomes another model is left out"):
+            asyncio.run(connect(Options(upstream="|".join(urls), reconnect=True)))

@@ -252,7 +252,9 @@ def _add_retry(command: argparse.ArgumentParser) -> None:
 def _add_serve(serve: argparse.ArgumentParser) -> None:
     what = serve.add_mutually_exclusive_group()
     what.add_argument("--model", default="tiny", metavar="M", help=f"{MODELS} (default: %(default)s)")
-    what.add_argument("--upstream", metavar="URL", help="put the dial in front of a completions server")
+    what.add_argument(
+        "--upstream", metavar="URL", help="put the dial in front of a completions server, or of several: URL|URL, @FILE"
+    )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
 

@@ -18,6 +18,8 @@ from s1kit.completions.client import CompletionsServer
 from s1kit.completions.discovery import Identity, identify
 from s1kit.completions.failure import ServerFailed
 
+GONE = ("down", "died", "silent", "full")
+"""Failures after which a server of several is left out for a while."""
 _SLACK = 4
 """Requests by which a server may be busier than the idlest one and still get those whose prefix it holds."""
 _FIRST_LOOK, _LAST_LOOK = 0.25, 15.0

@@ -6,6 +6,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from s1kit.completions.capabilities import Capabilities
+from s1kit.completions.client import CompletionsServer
+from s1kit.completions.discovery import Identity
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import Farm, Member
 from s1kit.errors import InputError
@@ -67,6 +70,26 @@ async def follow(farm: Farm, given: str, connect: Callable[[str], Awaitable[Memb
                 farm.say(f"{url} does not join: {error}")
                 continue
             farm.add(listed[url])
+
+
+def refuse_stranger(
+    server: CompletionsServer,
+    identity: Identity,
+    takes: Capabilities,
+    first: Member,
+    capabilities: Capabilities,
+    where: str,
+) -> None:
+    """Raises InputError where a server is not what the first one is."""
+    difference = first.identity.difference(identity)
+    if not difference and takes != capabilities:
+        difference = f"what it takes was {capabilities.dialect.name} and is {takes.dialect.name}"
+    if difference:
+        raise InputError(
+            f"{server.url} is not the same as {first.url}: {difference}",
+            where=where,
+            fix="Name servers of one model, started alike.",
+        )
 
 
 def _state(path: Path) -> tuple[int, int] | None:

@@ -28,9 +28,9 @@ from s1kit.completions.client import CompletionsServer
 from s1kit.completions.decoding import decode
 from s1kit.completions.discovery import Identity, discover, identify
 from s1kit.completions.failure import ServerFailed
-from s1kit.completions.farm import Farm, Member
+from s1kit.completions.farm import GONE, Farm, Member
 from s1kit.completions.protocol import CompletionSettings
-from s1kit.completions.roster import follow, read_urls
+from s1kit.completions.roster import follow, read_urls, refuse_stranger
 from s1kit.engines.base import OnSegment, PlanningEngine
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.detection import choose_format
@@ -51,8 +51,6 @@ _NUM_TRIES = 3
 _RETRY_SECONDS = 0.5
 """Before the second try; twice as long before the third."""
 
-_GONE = ("down", "died", "silent", "full")
-"""Failures after which a server of several is left out for a while."""
 
 _News = tuple[int, Segment] | Generation | None
 """A segment to show, a generation, or the end of all of them."""
@@ -220,7 +218,7 @@ class CompletionsEngine(PlanningEngine):
                     if news is not None:
                         news.put((index, came[-1]))
         except ServerFailed as failure:
-            if not is_alone and failure.kind in _GONE:
+            if not is_alone and failure.kind in GONE:
                 self.farm.leave_out(member, failure)
                 # What was shown cannot be taken back.
                 if not is_last and not (came and news is not None):
@@ -275,7 +273,7 @@ def load(
                 server = CompletionsServer(one, key, timeout)
                 try:
                     found = await _connect(server, model, tokens, kind, where)
-                    _refuse_stranger(server, *found, farm.members[0], capabilities, where)
+                    refuse_stranger(server, *found, farm.members[0], capabilities, where)
                 except BaseException:
                     await server.close()
                     raise
@@ -312,28 +310,8 @@ async def _connect_all(
     identity, capabilities = found[0]
     for member, (other, others) in zip(farm.members, found, strict=True):
         member.identity = other
-        _refuse_stranger(member.server, other, others, farm.members[0], capabilities, where)
+        refuse_stranger(member.server, other, others, farm.members[0], capabilities, where)
     return identity, capabilities
-
-
-def _refuse_stranger(
-    server: CompletionsServer,
-    identity: Identity,
-    takes: Capabilities,
-    first: Member,
-    capabilities: Capabilities,
-    where: str,
-) -> None:
-    """Raises InputError where a server is not what the first one is."""
-    difference = first.identity.difference(identity)
-    if not difference and takes != capabilities:
-        difference = f"what it takes was {capabilities.dialect.name} and is {takes.dialect.name}"
-    if difference:
-        raise InputError(
-            f"{server.url} is not the same as {first.url}: {difference}",
-            where=where,
-            fix="Name servers of one model, started alike.",
-        )
 
 
 async def _connect(

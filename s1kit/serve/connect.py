@@ -8,6 +8,7 @@ import os
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.discovery import Identity, choose, discover, identify, list_models
 from s1kit.completions.failure import ServerFailed
+from s1kit.completions.roster import read_urls
 from s1kit.engines.options import read_switches
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing.detection import choose_format
@@ -17,16 +18,27 @@ from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.serve.logs import log
 from s1kit.serve.options import Options
 from s1kit.serve.upstream import Upstream
+from s1kit.serve.upstream_farm import make_farm
 
 
 async def connect(options: Options) -> Upstream:
     """The upstream that the options name, asked what it is. Raises InputError, or WorkFailed when it is not there."""
     url = options.upstream or ""
-    if not url.startswith(("http://", "https://")):
+    if not url.startswith(("http://", "https://", "@")):
         raise InputError(f"{url!r} is not a URL", where="--upstream", fix="Give one such as http://127.0.0.1:8001")
-    server = CompletionsServer(url, _key(options), options.upstream_timeout)
+    urls, key = read_urls(url, "--upstream"), _key(options)
+    is_farm = url.startswith("@") or len(urls) > 1
+    if is_farm and options.reconnect:
+        raise InputError(
+            "several upstreams stay what they were: one that becomes another model is left out",
+            where="--reconnect",
+            fix="Leave it out, or name one upstream.",
+        )
+    server = CompletionsServer(urls[0], key, options.upstream_timeout)
     try:
         upstream = await _connected(server, options)
+        if is_farm:
+            return await make_farm(upstream, url, urls, key, options.upstream_timeout, options.max_running)
     except ServerFailed as failure:
         await server.close()
         fix = "Start the upstream first, or correct --upstream."

@@ -150,30 +150,34 @@ class Upstream:
         if job.plan.tokens is not self.tokens:
             what = "the upstream has become another model while this request was read. Send it again."
             raise Refusal(503, what, code="upstream_changed", headers={"Retry-After": "1"})
+        try:
+            async with aclosing(self.decode_at(self.server, job)) as news:
+                async for one in news:
+                    yield one
+        except ServerFailed as failure:
+            if failure.kind in _IN_DOUBT:
+                self._checked_at = -math.inf
+            raise refusal(failure) from failure
+
+    async def decode_at(self, server: CompletionsServer, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
+        """The same at one server. Raises ServerFailed."""
         settings = CompletionSettings(job.sampling, job.logprobs, job.response_format)
         work = decode(
-            self.server,
+            server,
             self.capabilities,
             self.identity.model,
             job.plan,
             settings,
             ends_thinking=lambda: job.stop.is_asked,
         )
-        try:
-            async with aclosing(work) as pieces:
-                async for piece in pieces:
-                    if isinstance(piece, Generation):
-                        is_cut = piece.answer_finish in ("length", "none")
-                        ending = piece.ending if job.plan.thinks else None
-                        yield End(
-                            ending, "length" if is_cut else "stop", self.seam, piece.answer_finish == "stop_string"
-                        )
-                    else:
-                        yield [_delta(piece)]
-        except ServerFailed as failure:
-            if failure.kind in _IN_DOUBT:
-                self._checked_at = -math.inf
-            raise refusal(failure) from failure
+        async with aclosing(work) as pieces:
+            async for piece in pieces:
+                if isinstance(piece, Generation):
+                    is_cut = piece.answer_finish in ("length", "none")
+                    ending = piece.ending if job.plan.thinks else None
+                    yield End(ending, "length" if is_cut else "stop", self.seam, piece.answer_finish == "stop_string")
+                else:
+                    yield [_delta(piece)]
 
 
 def refusal(failure: ServerFailed) -> Refusal:

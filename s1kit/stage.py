@@ -163,10 +163,10 @@ class Stage:
 
 
 @dataclass(frozen=True)
-class Part:
+class StagePart:
     """Every `of`-th shard of a stage, beginning with `index`: one task of an array of jobs that share the run folder.
 
-    >>> Part(1, 4).has(5), Part(1, 4).has(6)
+    >>> StagePart(1, 4).has(5), StagePart(1, 4).has(6)
     (True, False)
     """
 
@@ -181,13 +181,13 @@ class Part:
         return f"{self.index}/{self.of}"
 
 
-def read_part(text: str) -> Part:
+def read_part(text: str) -> StagePart:
     """A part written as `index/of`, e.g. `0/16` to `15/16`. Raises InputError for anything else."""
     first, _, second = text.partition("/")
     if not (first.isdecimal() and second.isdecimal() and int(first) < int(second)):
         fix = "Give index/of with an index from 0, e.g. 0/16 to 15/16."
         raise InputError(f"{text!r} is no part", where="--part", fix=fix)
-    return Part(int(first), int(second))
+    return StagePart(int(first), int(second))
 
 
 @dataclass(frozen=True)
@@ -195,7 +195,7 @@ class Run:
     """The folder of a run and its stages. Made or reopened by `open_run`."""
 
     folder: Path
-    part: Part | None = None
+    part: StagePart | None = None
     """Stages do this part of their shards and stop before the receipt; None: all."""
 
     def open(

@@ -18,7 +18,7 @@ from s1kit.errors import InputError
 from s1kit.grade import load_grader, reference
 from s1kit.recipe import Recipe
 from s1kit.records import Question
-from s1kit.stage import Part, Stage, open_run, read_part
+from s1kit.stage import StagePart, Stage, open_run, read_part
 from s1kit.tiny.questions import held_out_questions
 
 RUNS = Path(__file__).parents[1] / "runs"
@@ -99,7 +99,7 @@ def test_parts_of_a_local_teacher_give_the_traces_of_one_process(
     assert len(whole) == 5
     recipe, run = collected(tmp_path / "parts")
     for number, expected in ((2, 1), (0, 3), (1, 5)):
-        stage = distill(recipe, replace(run, part=Part(number, 3)))
+        stage = distill(recipe, replace(run, part=StagePart(number, 3)))
         assert not stage.is_done
         assert len(shards(stage.folder, "traces")) == expected
     (tmp_path / "script.json").unlink()  # the stage is ended without loading the teacher
@@ -113,21 +113,21 @@ def test_a_provider_is_not_asked_in_parts(tmp_path: Path) -> None:
     recipe, run = collected(tmp_path / "x")
     chat = recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"teacher": "chat:openai/o3"})})
     with pytest.raises(InputError, match=r"'chat:openai/o3' is asked from one process"):
-        distill(chat, replace(run, part=Part(0, 2)))
+        distill(chat, replace(run, part=StagePart(0, 2)))
 
 
 def test_parts_of_the_attempts_wait_for_what_the_first_student_answers(tmp_path: Path) -> None:
-    def attempt(stage: Stage, part: Part | None) -> Any:
+    def attempt(stage: Stage, part: StagePart | None) -> Any:
         recipe, _ = collected(tmp_path / "x")
         return attempt_all(QUESTIONS, recipe.curate, load_grader(), stage, seed=0, part=part)
 
     whole = open_run(tmp_path / "whole", "x", {}).open("curate", config={}, seed=0)
     drops = attempt(whole, None)
     parts = open_run(tmp_path / "parts", "x", {}).open("curate", config={}, seed=0)
-    assert attempt(parts, Part(0, 2)) is None
+    assert attempt(parts, StagePart(0, 2)) is None
     assert len(parts.shards("attempts")) == 4
-    assert attempt(parts, Part(1, 2)) is None  # the first student's are all there now, the second's half
-    assert attempt(parts, Part(0, 2)) == drops
+    assert attempt(parts, StagePart(1, 2)) is None  # the first student's are all there now, the second's half
+    assert attempt(parts, StagePart(0, 2)) == drops
     assert shards(parts.folder, "attempts") == shards(whole.folder, "attempts")
 
 

@@ -22,7 +22,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import WORKERS, Curate, Recipe
 from s1kit.records import Agreement, Dropped, Question, Sample, Trace
-from s1kit.stage import Part, Run, Stage
+from s1kit.stage import StagePart, Run, Stage
 
 KEYWORD_SHARD = 8192
 
@@ -145,7 +145,7 @@ def _case(trace: Trace) -> Case:
 
 
 def _by_difficulty(
-    stage: Stage, recipe: Recipe, traces: list[Trace], grader: BatchGrader, part: Part | None
+    stage: Stage, recipe: Recipe, traces: list[Trace], grader: BatchGrader, part: StagePart | None
 ) -> tuple[list[Trace], list[Dropped]] | None:
     """The traces whose questions stay within the band, and the others as dropped; None where attempts are missing."""
     if not recipe.curate.students:

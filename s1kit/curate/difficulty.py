@@ -23,7 +23,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Curate
 from s1kit.records import Question, Record, Verdict
-from s1kit.stage import Part, Stage, read_rows, write_rows
+from s1kit.stage import StagePart, Stage, read_rows, write_rows
 
 SHARD = 1024
 """Questions attempted together, unless the recipe says."""
@@ -49,7 +49,7 @@ def attempt_all(
     grader: BatchGrader,
     stage: Stage,
     seed: int,
-    part: Part | None = None,
+    part: StagePart | None = None,
 ) -> dict[str, DropReason] | None:
     """Question ids to drop, with the student and its answer as evidence. Attempts are kept in `attempts` shards.
 

@@ -30,7 +30,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
-from s1kit.stage import RECEIPT, Part, Run, Stage, write_rows
+from s1kit.stage import RECEIPT, StagePart, Run, Stage, write_rows
 
 IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens", "direct_tokens", "format", "template")
 """The part of the configuration that a folder of generations stands for."""
@@ -202,7 +202,7 @@ def _shard_size(num_questions: int, batch_size: int, num_engines: int) -> int:
 
 
 def _shards(
-    stage: Stage, questions: Sequence[Question], missing: Sequence[Cell], size: int, part: Part | None
+    stage: Stage, questions: Sequence[Question], missing: Sequence[Cell], size: int, part: StagePart | None
 ) -> list[tuple[Path, list[Cell]]]:
     """The missing cells by shard, and where each goes."""
     # Shards are cut from all questions, so that a resumed run batches together what an unbroken one does.

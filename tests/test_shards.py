@@ -18,7 +18,7 @@ from s1kit.errors import InputError
 from s1kit.grade import load_grader, reference
 from s1kit.recipe import Recipe
 from s1kit.records import Question
-from s1kit.stage import StagePart, Stage, open_run, read_part
+from s1kit.stage import Stage, StagePart, open_run, read_part
 from s1kit.tiny.questions import held_out_questions
 
 RUNS = Path(__file__).parents[1] / "runs"

@@ -22,7 +22,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import WORKERS, Curate, Recipe
 from s1kit.records import Agreement, Dropped, Question, Sample, Trace
-from s1kit.stage import StagePart, Run, Stage
+from s1kit.stage import Run, Stage, StagePart
 
 KEYWORD_SHARD = 8192
 

@@ -23,7 +23,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Curate
 from s1kit.records import Question, Record, Verdict
-from s1kit.stage import StagePart, Stage, read_rows, write_rows
+from s1kit.stage import Stage, StagePart, read_rows, write_rows
 
 SHARD = 1024
 """Questions attempted together, unless the recipe says."""

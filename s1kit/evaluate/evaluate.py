@@ -30,7 +30,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
-from s1kit.stage import RECEIPT, StagePart, Run, Stage, write_rows
+from s1kit.stage import RECEIPT, Run, Stage, StagePart, write_rows
 
 IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens", "direct_tokens", "format", "template")
 """The part of the configuration that a folder of generations stands for."""

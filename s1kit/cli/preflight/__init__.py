@@ -1,0 +1,66 @@
+"""Everything in a recipe that can be refused, found before a stage runs: all faults at once, nothing sent or spent.
+
+Each stage's own functions resolve its names and files, so that what is refused here is what the stage would refuse.
+Data sets and models on the Hub are not fetched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from s1kit.cli.preflight.collect import check_collect
+from s1kit.cli.preflight.curate import check_curate
+from s1kit.cli.preflight.distill import check_distill
+from s1kit.cli.preflight.evaluate import check_evaluate
+from s1kit.cli.preflight.faults import Fault, FaultCollector
+from s1kit.cli.preflight.train import check_train
+from s1kit.cli.references import require
+from s1kit.errors import InputError
+from s1kit.recipe import Recipe
+from s1kit.stage import RECEIPT
+
+__all__ = ["Fault", "check_recipe", "refuse_faults"]
+
+
+def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None, redone: Sequence[str] = ()) -> list[Fault]:
+    """The faults of the recipe in the given stages, by default its own.
+
+    A finished stage is not checked again unless it is one of `redone`.
+    """
+    checks: dict[str, Callable[[Recipe, FaultCollector], None]] = {
+        "collect": check_collect,
+        "distill": check_distill,
+        "curate": check_curate,
+        "train": check_train,
+        "evaluate": check_evaluate,
+        "report": _check_report,
+    }
+    names = list(recipe.stages if stages is None else stages)
+    faults: list[Fault] = []
+    order = list(checks)
+    if names != sorted(names, key=order.index):
+        error = InputError(
+            f"the stages stand as {', '.join(names)}",
+            where="stages",
+            fix=f"Give them in the order {', '.join(n for n in order if n in names)}.",
+        )
+        faults.append(Fault("recipe", error))
+    for name in order:
+        if name in names and (name in redone or not (recipe.folder / name / RECEIPT).exists()):
+            found = FaultCollector(name)
+            checks[name](recipe, found)
+            faults += found.faults
+    return faults
+
+
+def refuse_faults(faults: Sequence[Fault]) -> None:
+    """Raises one InputError that lists all faults; none where there is none."""
+    if len(faults) == 1:
+        raise faults[0].error
+    if faults:
+        lines = "\n".join(f"  {number}. {fault}" for number, fault in enumerate(faults, 1))
+        raise InputError(f"{len(faults)} things in the recipe would be refused; nothing was done yet:\n{lines}")
+
+
+def _check_report(recipe: Recipe, found: FaultCollector) -> None:
+    found.run(require, "matplotlib", "the report", "report")

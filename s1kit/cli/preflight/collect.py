@@ -1,0 +1,110 @@
+"""Checks of the stage `collect`: sources, executor, evaluation sets and what the tier of decontamination needs."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from s1kit.cli.preflight.faults import FaultCollector
+from s1kit.cli.references import check_chat, require
+from s1kit.errors import InputError
+from s1kit.executors import load_executor
+from s1kit.recipe import Recipe
+from s1kit.records import Question
+
+PEEK = 20
+"""Rows of each file of questions that are read; the stage itself reads all."""
+
+
+def check_collect(recipe: Recipe, found: FaultCollector) -> None:
+    from s1kit.pool.evaluation_names import ON_THE_HUB, shipped_sets
+    from s1kit.pool.sentences import model_files
+    from s1kit.pool.sources import expand
+
+    config = recipe.collect
+    if config.hub_folder and not Path(config.hub_folder).is_dir():
+        fix = "Give the folder that holds <owner>/<name>/ of each data set, or leave it empty to ask the Hub."
+        found.add(f"there is no folder {config.hub_folder!r}", "collect.hub_folder", fix)
+    if not config.sources:
+        found.add("the recipe names no source", "collect.sources", 'Add one, e.g. sources = [{ path = "mine.csv" }].')
+    for source in config.sources:
+        for each in found.run(expand, source, config.hub_folder) or []:
+            found.run(_peek, each, recipe)
+    if config.duplicates == "near":
+        found.run(require, "datasketch", "collect.duplicates = near", "curate")
+    if config.executor == "ray":
+        num = config.processes if config.processes > 1 else None
+        found.run(load_executor, "ray", num, address=config.address, cards_per_engine=0.0)
+    if config.decontaminate == "none":
+        return
+    for name in config.against:
+        if (
+            name not in ON_THE_HUB
+            and name != "tiny"
+            and (name not in shipped_sets() or config.decontaminate == "semantic")
+        ):
+            found.run(_peek_set, name, config.decontaminate)
+    if config.decontaminate == "semantic":
+        if config.semantic is None:
+            found.add(
+                "decontaminate = 'semantic' has no sentence model",
+                "collect.semantic.model",
+                "Give its folder, e.g. collect.semantic.model=models/all-MiniLM-L6-v2.",
+            )
+        else:
+            found.run(require, "torch", "collect.decontaminate = semantic", "semantic")
+            found.run(lambda model: list(model_files(model)), config.semantic.model)
+            if config.semantic.judge:
+                found.run(check_chat, config.semantic.judge, "collect.semantic.judge")
+
+
+def _peek(source: Any, recipe: Recipe) -> None:
+    """The first questions of a file; of the Hub, whether it could be read at all."""
+    from s1kit.pool.hub import local_copy
+    from s1kit.pool.sources import kind_of, read_source
+
+    kind = kind_of(source)
+    if kind == "hub" and local_copy(source, recipe.collect.hub_folder) is None:
+        if not source.optional and not source.files:
+            require("datasets", f"reading {source.hub} from the Hub", "hub")
+        return
+    try:
+        rejects: list[Any] | None = [] if recipe.collect.allow_rejects else None
+        rows = read_source(source, recipe.seed, rejects, hub_folder=recipe.collect.hub_folder)
+        num = sum(1 for _ in islice(rows, PEEK))
+    except InputError:
+        if source.optional:
+            return
+        raise
+    if not num and not source.optional:
+        raise InputError(
+            "no question is read from it", where=source.path or source.builtin, fix="Give a file that has rows."
+        )
+
+
+def _peek_set(name: str, tier: str) -> None:
+    from s1kit.pool.evaluation_sets import load_set, read_set
+
+    if tier == "semantic":
+        read_set(name)
+    else:
+        load_set(name, "s1" if tier == "s1" else "strict")
+    if tier == "template":
+        load_set(name, "template")
+
+
+def first_questions(recipe: Recipe) -> list[Question]:
+    """The first questions of each source that can be read here."""
+    from s1kit.pool.hub import local_copy
+    from s1kit.pool.sources import expand, kind_of, read_source
+
+    config = recipe.collect
+    questions: list[Question] = []
+    with suppress(InputError):  # said where the source is checked
+        for source in [each for given in config.sources for each in expand(given, config.hub_folder)]:
+            if kind_of(source) != "hub" or local_copy(source, config.hub_folder) is not None:
+                with suppress(InputError):
+                    questions += islice(read_source(source, recipe.seed, [], hub_folder=config.hub_folder), PEEK)
+    return questions

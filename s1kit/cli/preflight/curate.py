@@ -1,0 +1,43 @@
+"""Checks of the stage `curate`: rules, selections, domains, students, and the grader."""
+
+from __future__ import annotations
+
+from s1kit.cli.preflight.faults import FaultCollector
+from s1kit.cli.references import check_chat, check_model, require
+from s1kit.executors import executor_of
+from s1kit.extensions import load_extension
+from s1kit.grade.load import find_grader
+from s1kit.recipe import Recipe
+
+
+def check_curate(recipe: Recipe, found: FaultCollector) -> None:
+    from s1kit.curate.quality import rules_of
+    from s1kit.curate.selection import find_selector
+
+    config = recipe.curate
+    for rule in config.quality:
+        found.run(rules_of, [rule])
+    for name in [config.selection, *config.also]:
+        found.run(find_selector, name)
+    if found.run(load_extension, config.domains, "domains", "curate.domains") is not None:
+        pass
+    elif ":" in config.domains:
+        found.run(check_model, config.domains, "curate.domains")
+    elif config.domains not in ("source", "offline"):
+        found.add(
+            f"domains is {config.domains!r}",
+            "curate.domains",
+            "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat.",
+        )
+    for student in config.students:
+        found.run(check_model, student, "curate.students")
+    found.run(executor_of, config)
+    low, high = config.keep_band
+    if not 0 <= low <= high <= 1:
+        found.add(f"keep_band is [{low:g}, {high:g}]", "curate.keep_band", "Give two shares from 0 to 1, in order.")
+    if config.judge:
+        found.run(check_chat, config.judge, "curate.judge")
+    if config.grader:
+        found.run(find_grader, config.grader)
+    elif config.students or "complete" in config.quality:
+        found.run(require, "math_verify", "grading", "grade")

@@ -1,0 +1,108 @@
+"""Checks of the stage `distill`: its teachers, their prompts and terms, and the verifier."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from s1kit.cli.preflight.collect import first_questions
+from s1kit.cli.preflight.faults import FaultCollector
+from s1kit.cli.references import check_chat, check_engine, require
+from s1kit.errors import InputError
+from s1kit.executors import executor_of
+from s1kit.extensions import load_extension
+from s1kit.grade import reference as solution_of
+from s1kit.grade.load import find_grader
+from s1kit.recipe import Distill, Recipe
+
+
+def check_distill(recipe: Recipe, found: FaultCollector) -> None:
+    for config in recipe.distill.each:
+        _check_teacher(recipe, config, found)
+    config = recipe.distill
+    if config.mode == "batch" and any(not each.teacher.startswith("chat:") for each in config.each):
+        found.add(
+            "a teacher that is no provider's has no batch API", "distill.mode", "Use mode=online, or leave it out."
+        )
+    found.run(executor_of, config)
+    if not config.until_correct:
+        return
+    if config.grader:
+        found.run(find_grader, config.grader)
+    else:
+        found.run(require, "math_verify", "distill.until_correct", "grade")
+    questions = first_questions(recipe)
+    if questions and all(solution_of(question) is None for question in questions):
+        found.add(
+            f"the first {len(questions)} questions have no solution, so no answer can be found correct",
+            "distill.until_correct",
+            "Give questions with solutions, or use num_traces.",
+        )
+
+
+def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> None:
+    from s1kit.providers.terms import terms_of
+
+    before = len(found.faults)
+    scheme, _, rest = config.teacher.partition(":")
+    match scheme:
+        case "tiny" | "solutions" if not rest:
+            found.run(_check_own_teacher, recipe, config.teacher)
+        case "recorded" if rest:
+            if not Path(rest).is_file():
+                found.add("there is no file of recorded traces", rest, "Give recorded:<file>.")
+        case "chat":
+            found.run(
+                check_chat,
+                config.teacher,
+                "distill.teacher",
+                base_url=config.base_url,
+                headers=config.headers,
+                key_file=config.key_file,
+                price=config.price,
+                prices_path=config.prices,
+            )
+        case "hf" | "vllm" | "llama.cpp" | "completions":
+            found.run(check_engine, config.teacher, "distill.teacher")
+        case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
+            pass
+        case _ if len(found.faults) == before:
+            found.run(check_engine, config.teacher, "distill.teacher")
+    if "{question}" not in config.prompt:
+        found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
+    is_model = scheme in ("chat", "hf", "vllm", "llama.cpp", "completions")
+    if "train" in recipe.stages and not recipe.train.acknowledge_terms and is_model:
+        entry = terms_of(config.teacher)
+        if entry.needs_reason:
+            found.add(
+                f"{entry.sentence}; train would refuse the traces after they were paid for",
+                "distill.teacher",
+                'Take another teacher, or say why you may with train.acknowledge_terms="...".',
+            )
+
+
+def _check_own_teacher(recipe: Recipe, teacher: str) -> None:
+    """The teachers without a model answer the first questions of each source: whether they can is known at once."""
+    import asyncio
+
+    from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
+
+    questions = first_questions(recipe)
+    if teacher == "tiny":
+        tiny = TinyTeacher()
+        for question in questions:
+            try:
+                asyncio.run(tiny.ask(question, 0))
+            except InputError as error:
+                raise InputError(
+                    f"the built-in teacher knows the built-in questions only, not {question.text[:60]!r}",
+                    where="distill.teacher",
+                    fix='Ask a model, or take "solutions" where your questions have worked solutions.',
+                ) from error
+        return
+    traces = [asyncio.run(SolutionsTeacher().ask(question, 0)) for question in questions]
+    if traces and all(trace.finish_reason == "empty" for trace in traces):
+        raise InputError(
+            f"the first {len(traces)} questions have no worked solutions, and a bare answer is no trace",
+            where="distill.teacher",
+            fix="Give the worked solution in a column of its own (solution), or ask a model.",
+        )

@@ -1,0 +1,85 @@
+"""Checks of the stage `evaluate`: models, benchmarks, settings, comparators, exit rules and the grader."""
+
+from __future__ import annotations
+
+from glob import glob
+from pathlib import Path
+
+from s1kit.cli.preflight.faults import FaultCollector
+from s1kit.cli.references import check_engine, require
+from s1kit.errors import InputError
+from s1kit.executors import executor_of
+from s1kit.grade.load import find_grader
+from s1kit.recipe import Evaluate, Recipe
+from s1kit.stage import RECEIPT
+
+
+def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
+    from s1kit.analysis.settings import grid
+    from s1kit.evaluate.auto import OWN
+    from s1kit.evaluate.comparators import check_models, settings_of
+
+    config = recipe.evaluate
+    found.run(grid, config)
+    found.run(executor_of, config)
+    for reference, where in ((config.model, "evaluate.model"), (config.baseline, "evaluate.baseline")):
+        if reference:
+            found.run(check_engine, reference, where)
+    if not config.model and "train" not in recipe.stages and not (recipe.folder / "train" / RECEIPT).exists():
+        found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
+    if not config.benchmarks:
+        found.add("no benchmark", "evaluate.benchmarks", 'Name one, for example ["tiny"].')
+    if config.auto and (config.model or OWN not in config.auto):  # the model's own rule comes with the checkpoint
+        found.run(_check_rules, config, recipe.seed)
+    needs_formulas = [found.run(_check_benchmark, name, recipe) for name in config.benchmarks]
+    found.run(_check_held_out, recipe)
+    found.run(settings_of, config.comparators)
+    found.run(check_models, config.comparators)
+    for comparator in config.comparators:
+        for file in (comparator.file, comparator.numbers if comparator.numbers != "s1-paper" else ""):
+            if file and not Path(file).exists():
+                found.add(f"there is no file {file!r}", "evaluate.comparators", "Check the path.")
+    if config.grader:
+        found.run(find_grader, config.grader)
+    elif any(needs_formulas):
+        found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_rules(config: Evaluate, seed: int) -> None:
+    """The exit rules are there, and none was calibrated on a question of a benchmark on this machine."""
+    from s1kit.evaluate.auto import load_rules, refuse_labels
+    from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks
+
+    here = [name for name in config.benchmarks if not is_on_hub(name)]
+    refuse_labels(load_rules(config, config.model), load_benchmarks(here, config.num_questions, seed) if here else [])
+
+
+def _check_held_out(recipe: Recipe) -> None:
+    """A file that is trained on and evaluated on measures memory."""
+    if "train" not in recipe.stages:
+        return
+    trained = {path.resolve() for s in recipe.collect.sources if s.path for path in map(Path, glob(s.path))}
+    for name in recipe.evaluate.benchmarks:
+        path = Path(name)
+        if path.is_file() and path.resolve() in trained and name not in recipe.collect.against:
+            raise InputError(
+                f"{name} is both a source of the training questions and a benchmark",
+                where="evaluate.benchmarks",
+                fix="Keep some questions in a file of their own, and name that one here and in collect.against.",
+            )
+
+
+def _check_benchmark(name: str, recipe: Recipe) -> bool:
+    """A benchmark on this machine is read whole; of one on the Hub it is known only whether it could be.
+
+    True where its answers may be formulas, which are compared by math-verify: any but letters of options.
+    """
+    from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks
+    from s1kit.grade import reference
+    from s1kit.grade.choice import is_letter
+
+    if is_on_hub(name):
+        require("datasets", f"reading {name} from the Hub", "hub")
+        return True
+    questions = load_benchmarks([name], recipe.evaluate.num_questions, recipe.seed)
+    return not all(is_letter(reference(question) or "") for question in questions)

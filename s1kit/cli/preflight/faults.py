@@ -1,0 +1,42 @@
+"""What a stage would refuse, and a collector that runs checks and keeps all of their faults."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple, ParamSpec, TypeVar
+
+from s1kit.errors import InputError
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Fault(NamedTuple):
+    """One thing that a stage would refuse."""
+
+    stage: str
+    error: InputError
+
+    def __str__(self) -> str:
+        return f"{self.stage}: {self.error}"
+
+
+class FaultCollector:
+    """Runs checks of one stage and keeps what each of them refuses."""
+
+    def __init__(self, stage: str) -> None:
+        self.stage = stage
+        self.faults: list[Fault] = []
+
+    def run(self, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
+        """What the check gives; None where it refuses."""
+        try:
+            return check(*args, **kwargs)
+        except InputError as error:
+            self.faults.append(Fault(self.stage, error))
+        except FileNotFoundError as error:
+            self.add(f"there is no file {error.filename}", fix="Check the path in the recipe.")
+        return None
+
+    def add(self, what: str, where: str = "", fix: str = "") -> None:
+        self.faults.append(Fault(self.stage, InputError(what, where=where, fix=fix)))

@@ -169,8 +169,8 @@ class CompletionsEngine(PlanningEngine):
         hire(len(self.farm.members))
         self.farm.on_join.append(hire)
         try:
-            while workers:
-                done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_COMPLETED)
+            while workers:  # those that are hired meanwhile are waited for in the next turn
+                done, _ = await asyncio.wait(workers, return_when=asyncio.FIRST_EXCEPTION)
                 workers -= done
                 for task in done:
                     task.result()

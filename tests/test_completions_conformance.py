@@ -201,7 +201,7 @@ def test_how_a_server_writes_its_events_does_not_matter(tokens: TokenFormat, kin
 def test_every_fault_is_told_by_its_kind_within_the_deadline_and_never_a_success(
     tokens: TokenFormat, kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("s1kit.engines.completions._RETRY_SECONDS", 0.001)
+    monkeypatch.setattr("s1kit.engines.completions.engine._RETRY_SECONDS", 0.001)
     monkeypatch.setattr("s1kit.completions.decoding._LONGEST_DELAY", 0.001)
     plan = make_plan(Request(question="q", budget=ThinkingBudget(20), answer_tokens=8), tokens, 2048)
     faults = WRONG | (WRONG_IDS if kind == "vllm" else {})

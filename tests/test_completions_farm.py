@@ -217,7 +217,7 @@ def test_a_server_that_is_added_to_the_list_while_requests_run_gets_some_and_one
 ) -> None:
     monkeypatch.setattr("s1kit.completions.roster.SECONDS_BETWEEN_LOOKS", 0.05)
     said: list[str] = []
-    monkeypatch.setattr("s1kit.engines.completions.say", said.append)
+    monkeypatch.setattr("s1kit.engines.completions.loading.say", said.append)
     first, second, stranger = servers.start(0.05), servers.start(0.05), servers.start(0.05, context=99)
     expected = by_question(servers.engine(servers.start()).generate(requests(60)))
     roster = tmp_path / "servers.txt"

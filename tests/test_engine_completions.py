@@ -287,7 +287,7 @@ def test_each_completion_of_a_request_has_its_own_seed_and_the_request_its_sampl
 
 
 def test_a_server_that_fails_for_good_fails_its_request_and_no_other(ids_server: tuple, monkeypatch: Any) -> None:
-    monkeypatch.setattr("s1kit.engines.completions._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("s1kit.engines.completions.engine._RETRY_SECONDS", 0.0)
     server, engine = ids_server
     engine.num_parallel = 1
     server.failures[:] = [503, 400]
@@ -298,7 +298,7 @@ def test_a_server_that_fails_for_good_fails_its_request_and_no_other(ids_server:
 
 
 def test_a_transient_refusal_is_tried_again(ids_server: tuple, monkeypatch: Any) -> None:
-    monkeypatch.setattr("s1kit.engines.completions._RETRY_SECONDS", 0.0)
+    monkeypatch.setattr("s1kit.engines.completions.engine._RETRY_SECONDS", 0.0)
     server, engine = ids_server
     server.failures[:] = [503, 429]
     assert all(g.ending != "failed" for g in engine.generate(requests(3)))

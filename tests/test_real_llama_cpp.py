@@ -408,7 +408,7 @@ def test_ask_over_its_server_needs_the_context_and_then_streams(url: str, shown_
 
 
 def test_a_server_that_dies_keeps_what_was_finished(shown_folder: Path, tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("s1kit.engines.completions._RETRY_SECONDS", 0.01)
+    monkeypatch.setattr("s1kit.engines.completions.engine._RETRY_SECONDS", 0.01)
     port = free_port()
     with server(command(shown_folder, port), f"http://127.0.0.1:{port}/v1/models", tmp_path / "log") as pid:
         reference = f"completions:http://127.0.0.1:{port}/v1#think,tokenizer={shown_folder},context_tokens=512"

@@ -1,51 +1,30 @@
-"""The engine `completions:`: any OpenAI-style completions server, driven segment by segment.
-
-    completions:http://localhost:8000/v1#qwen2.5-s1                       the tokenizer is found under the model's name
-    completions:http://localhost:8080/v1#model,tokenizer=./checkpoint     or given
-    completions:http://localhost:8080/v1#model,tokenizer=./checkpoint,context_tokens=4096,max_batch=4,kind=llama.cpp
-    completions:http://a:8000/v1|http://b:8000/v1#model                   several servers of one model
-    completions:@servers.txt#model                                        their URLs, one a line
-
-A blocking adapter of `s1kit.completions`: one event loop in a thread of its own decodes all requests. Where the server
-takes token ids and returns them (vLLM), ids cross every seam and the generation is exact: `seam` is `ids`. Elsewhere
-(llama.cpp's server, transformers serve) text is tokenised again, and token boundaries may move at a seam: `text`.
-"""
+"""The engine: a blocking adapter of the async client, which decodes all requests in an event loop of its own."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 import threading
-from collections.abc import Coroutine, Iterable, Iterator, Mapping
+from collections.abc import Coroutine, Iterable, Iterator
 from concurrent.futures import Future
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
-from s1kit.completions.capabilities import DIALECTS, Capabilities, Seam, neutral_settings
-from s1kit.completions.client import CompletionsServer
+from s1kit.completions.capabilities import Capabilities, Seam, neutral_settings
 from s1kit.completions.decoding import decode
-from s1kit.completions.discovery import Identity, discover, identify
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import GONE, Farm, Member
 from s1kit.completions.protocol import CompletionSettings
-from s1kit.completions.roster import follow, read_urls, refuse_stranger
 from s1kit.engines.base import OnSegment, PlanningEngine
-from s1kit.errors import InputError, nearest
-from s1kit.forcing.detection import choose_format
-from s1kit.forcing.formats import ThinkingFormat, load_format
+from s1kit.errors import InputError
 from s1kit.forcing.plain_text import CUT, guarded
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
-from s1kit.forcing.tokenizer import FileTokenizer, find_folder
 from s1kit.forcing.transcript import Transcript
-from s1kit.progress import say
 from s1kit.records import Generation, Segment
 
-KEY_VARIABLE = "S1KIT_COMPLETIONS_KEY"
-"""Environment variable with the server's key, where it wants one."""
 _NUM_TRIES = 3
 """Attempts at one completion whose failure may pass and that has returned nothing."""
 _RETRY_SECONDS = 0.5
@@ -60,7 +39,7 @@ class _Elsewhere(Exception):
     """A request is to be begun again at another server."""
 
 
-class _Loop:
+class EngineLoop:
     """An event loop in a thread."""
 
     def __init__(self) -> None:
@@ -94,7 +73,7 @@ class CompletionsEngine(PlanningEngine):
     context_tokens: int
     num_parallel: int = 32
     """Requests under way at once, at each server; it batches them."""
-    loop: _Loop = field(default_factory=_Loop)
+    loop: EngineLoop = field(default_factory=EngineLoop)
 
     @property
     def mode(self) -> Seam:
@@ -137,7 +116,7 @@ class CompletionsEngine(PlanningEngine):
 
     def close(self) -> None:
         """Close the connections and the thread."""
-        _close(self.farm, self.loop)
+        close_farm(self.farm, self.loop)
 
     @property
     def figures(self) -> dict[str, dict[str, float]]:
@@ -235,109 +214,11 @@ class CompletionsEngine(PlanningEngine):
         return Transcript(plan).generation().model_copy(update=update | {"segments": _merged(came)})
 
 
-def load(
-    address: str,
-    format: str | ThinkingFormat | None = None,
-    tokenizer: str | None = None,
-    context_tokens: int | None = None,
-    kind: str | None = None,
-    num_parallel: int | None = None,
-    timeout: float = 600.0,
-    max_batch: int | None = None,
-    template: Mapping[str, Any] | None = None,
-) -> CompletionsEngine:
-    """Connect to `<base URL>#<model>`.
-
-    `kind`: a name of `DIALECTS`; None asks the server. `timeout`: longest wait for a token, in seconds. `max_batch` is
-    another name of `num_parallel`, requests under way at once. Raises InputError.
-    """
-    where = f"completions:{address}"
-    url, model = _parse(address)
-    if kind is not None and kind not in (*DIALECTS, "auto"):
-        raise InputError(f"unknown kind {kind!r}", where=where, fix=nearest(kind, (*DIALECTS, "auto")))
-    folder = find_folder(tokenizer or model)
-    files = FileTokenizer(folder)
-    tokens = TokenFormat(choose_format(format, load_format(folder), files, template), files, files.more_eos_ids)
-    num_parallel = num_parallel or max_batch or 32
-    key = os.environ.get(KEY_VARIABLE) or None
-    urls = read_urls(url, where)
-    members = [Member(CompletionsServer(one, key, timeout), Identity(model), listed_as=one) for one in urls]
-    farm = Farm(members, timeout, say=say)
-    loop = _Loop()
-    try:
-        work = _connect_all(farm, model, tokens, kind, where)
-        identity, capabilities = loop.submit(work).result()
-        if url.startswith("@"):
-
-            async def join(one: str) -> Member:
-                server = CompletionsServer(one, key, timeout)
-                try:
-                    found = await _connect(server, model, tokens, kind, where)
-                    refuse_stranger(server, *found, farm.members[0], capabilities, where)
-                except BaseException:
-                    await server.close()
-                    raise
-                return Member(server, found[0], listed_as=one)
-
-            async def watch() -> None:
-                farm.watch(follow(farm, url, join))
-
-            loop.submit(watch()).result()
-        context = context_tokens or identity.context_tokens or files.model_max_length or 0
-        if not 0 < context < 10**8:
-            raise InputError(
-                "neither the server nor the tokenizer says how long the context is",
-                where=where,
-                fix=f"Give it: {where},context_tokens=4096 (or what the server was started with).",
-            )
-        return CompletionsEngine(farm, model, capabilities, tokens, int(context), num_parallel, loop)
-    except ServerFailed as failure:
-        _close(farm, loop)
-        fix = "Start the server, or check the URL (it usually ends in /v1)."
-        if failure.kind == "unauthorised":
-            fix = f"Put the server's key into the environment variable {KEY_VARIABLE}."
-        raise InputError(f"the server does not answer: {failure}", where=where, fix=fix) from failure
-    except InputError:
-        _close(farm, loop)
-        raise
-
-
-async def _connect_all(
-    farm: Farm, model: str, tokens: TokenFormat, kind: str | None, where: str
-) -> tuple[Identity, Capabilities]:
-    """What all servers are; InputError, naming the server, where one is not what the first one is."""
-    found = [await _connect(member.server, model, tokens, kind, where) for member in farm.members]
-    identity, capabilities = found[0]
-    for member, (other, others) in zip(farm.members, found, strict=True):
-        member.identity = other
-        refuse_stranger(member.server, other, others, farm.members[0], capabilities, where)
-    return identity, capabilities
-
-
-async def _connect(
-    server: CompletionsServer, model: str, tokens: TokenFormat, kind: str | None, where: str
-) -> tuple[Identity, Capabilities]:
-    # A server may take a name that it does not list (an adapter, an alias); the probe decides.
-    identity = await identify(server, model)
-    return identity, await discover(server, identity, tokens, None if kind == "auto" else kind, where)
-
-
-def _close(farm: Farm, loop: _Loop) -> None:
+def close_farm(farm: Farm, loop: EngineLoop) -> None:
+    """Close the connections, then the thread of the loop. Does nothing when that was done."""
     if not loop.is_closed:
         loop.submit(farm.close()).result(10)
         loop.close()
-
-
-def _parse(address: str) -> tuple[str, str]:
-    """URL and model."""
-    url, _, model = address.partition("#")
-    if not url.startswith(("http://", "https://", "@")) or not model:
-        raise InputError(
-            f"{address!r} is not <base URL>#<model>",
-            where=f"completions:{address}",
-            fix="Write for example completions:http://localhost:8000/v1#my-model,tokenizer=./checkpoint",
-        )
-    return url.rstrip("/"), model
 
 
 def _merged(segments: list[Segment]) -> tuple[Segment, ...]:

@@ -13,12 +13,26 @@ import json
 import random
 import time
 from collections import Counter, deque
+from typing import Any
 
 QUESTION = b'"content": "'
 COMPACT = b'"content":"'
 
 
-def make_reply(num_words: int) -> bytes:
+def make_stream(body: dict[str, Any], chunks: int) -> bytes:
+    """The reply as so many server-sent events, in one piece: what the client does with them is what is measured."""
+    text = body["choices"][0]["message"]["content"]
+    head = {"id": body["id"], "object": "chat.completion.chunk", "created": body["created"], "model": "m"}
+    size = -(-len(text) // chunks)
+    deltas = [{"content": text[at : at + size]} for at in range(0, len(text), size)]
+    events = [head | {"choices": [{"index": 0, "delta": delta, "finish_reason": None}]} for delta in deltas]
+    events.append(head | {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]})
+    events.append(head | {"choices": [], "usage": body["usage"]})
+    data = b"".join(b"data: %s\n\n" % json.dumps(event).encode() for event in events) + b"data: [DONE]\n\n"
+    return b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nContent-Length: %d\r\n\r\n" % len(data) + data
+
+
+def make_reply(num_words: int, chunks: int = 0) -> bytes:
     dice = random.Random(0)
     words = ["so", "wait", "the", "sum", "of", "two", "x", "is", "then", "check", "again", "product", "equals", "hence"]
     thinking = " ".join(
@@ -38,14 +52,16 @@ def make_reply(num_words: int) -> bytes:
         ],
         "usage": {"prompt_tokens": 40, "completion_tokens": 5000, "total_tokens": 5040},
     }
+    if chunks:
+        return make_stream(body, chunks)
     data = json.dumps(body).encode()
     return b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(data) + data
 
 
 class Server:
-    def __init__(self, ms: float, per_minute: int, num_words: int) -> None:
+    def __init__(self, ms: float, per_minute: int, num_words: int, chunks: int = 0) -> None:
         self.seconds, self.per_minute = ms / 1000.0, per_minute
-        self.reply = make_reply(num_words)
+        self.reply = make_reply(num_words, chunks)
         self.answered: Counter[bytes] = Counter()
         self.num_requests = self.num_refused = self.in_flight = self.most_in_flight = 0
         self.accepted: deque[float] = deque()
@@ -138,8 +154,9 @@ async def main() -> None:
     parser.add_argument("--ms", type=float, default=200.0)
     parser.add_argument("--per-minute", type=int, default=0)
     parser.add_argument("--words", type=int, default=4000)
+    parser.add_argument("--chunks", type=int, default=0, help="answer as a stream of so many events")
     given = parser.parse_args()
-    state = Server(given.ms, given.per_minute, given.words)
+    state = Server(given.ms, given.per_minute, given.words, given.chunks)
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(state), "127.0.0.1", given.port, backlog=2048
     )

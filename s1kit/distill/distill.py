@@ -194,8 +194,8 @@ def _ask_all(recipe: Recipe, run: Run, stage: Stage, asked: OpenTeachers, is_spr
     with meter("distill", total=total, unit="traces") as bar:
         work = _Work(asked, stage, student_counter(recipe.train.base), verifier, bar, total, total - num_open)
         bar.advance(total - num_open)
-        # The throttles keep to the concurrency; some more workers are busy with what has come back.
-        run_async(_run(work, blocks(), sum(each.concurrency * 3 // 2 + 4 for each in settings.each)))
+        # The throttles keep to the concurrency; as many workers again wait until what has come back is on disk.
+        run_async(_run(work, blocks(), sum(each.concurrency * 2 + 4 for each in settings.each)))
     return work
 
 

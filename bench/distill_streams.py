@@ -50,7 +50,9 @@ def main() -> None:
     for chunks in (50, 500, 5000):
         num = max(50, given.num * 50 // max(50, chunks // 10))
         each = cpu_seconds(num, chunks) / num
-        print(f"{chunks:5d} events  {each * 1000:8.2f} CPU ms a reply, {(each - whole) / chunks * 1e6:6.1f} us an event")
+        print(
+            f"{chunks:5d} events  {each * 1000:8.2f} CPU ms a reply, {(each - whole) / chunks * 1e6:6.1f} us an event"
+        )
 
 
 if __name__ == "__main__":

@@ -159,6 +159,17 @@ def test_retry_asks_the_teacher_again_whose_reply_it_was(
     assert {trace.finish_reason for trace in again} == {"stop"}
 
 
+def test_retry_leaves_rows_of_teachers_alone_that_cannot_be_asked_again(server: ProviderServer, tmp_path: Path) -> None:
+    (tmp_path / "few.jsonl").write_text('{"question": "Question 0?", "thinking": "t", "answer": "7"}\n')
+    teachers = [f"chat:{server.compatible}#m", f"recorded:{tmp_path / 'few.jsonl'}"]
+    run = run_of(tmp_path, 2)
+    before = traces_of(recipe_of(tmp_path, teachers=teachers, max_unusable=1.0), run)
+    assert [trace.finish_reason for trace in before] == ["stop", "stop", "stop", "failed"]
+    again = traces_of(recipe_of(tmp_path, teachers=teachers, max_unusable=1.0, retry=["failed"]), run)
+    assert again == before
+    assert server.num_requests == 2
+
+
 # ---- until it is right ----------------------------------------------------------------------------------------------
 
 

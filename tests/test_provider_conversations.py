@@ -133,6 +133,14 @@ def test_what_a_wire_has_no_place_for_is_refused_by_name(reference: str, message
         body_of(reference, [{"role": "user", "content": "q"}, message])
 
 
+def test_tools_are_a_part_of_the_request_s_key_and_their_absence_moves_no_old_key() -> None:
+    def key(*tools: dict[str, Any]) -> str:
+        return ChatRequest("openai", "o3", (MESSAGES[1],), Parameters(), 0, tools).key
+
+    assert key() != key(WEATHER)
+    assert "tools" not in ChatRequest("openai", "o3", (MESSAGES[1],), Parameters()).content
+
+
 def test_text_in_parts_is_text_everywhere() -> None:
     parts = [{"role": "user", "content": [{"type": "text", "text": "2 + "}, {"type": "text", "text": "2?"}]}]
     assert body_of("chat:anthropic/x", parts)["messages"][0]["content"] == "2 + 2?"

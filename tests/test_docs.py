@@ -124,6 +124,28 @@ def test_every_file_that_the_documentation_names_exists() -> None:
     assert not wrong
 
 
+def test_every_file_of_the_tour_and_the_architecture_exists_in_the_package() -> None:
+    wrong, num = [], 0
+    for name in ("tour.md", "architecture.md"):
+        text = (ROOT / "docs" / name).read_text(encoding="utf-8")
+        for named in re.findall(r"`(?:s1kit/)?([a-z_]+/[\w/]*(?:\.py)?)`", text):
+            if named.split("/")[0] in ("runs", "tests", "examples", "docs", "collect"):
+                continue
+            num += 1
+            path = ROOT / "s1kit" / named
+            if not path.exists() and not path.with_suffix(".py").exists():
+                wrong.append(f"{name}: {named}")
+    assert not wrong
+    assert num > 40
+
+
+def test_the_architecture_says_what_every_package_is_for() -> None:
+    text = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    jobs = "\n".join(line.split("|")[1] for line in text.splitlines() if line.startswith("| `"))
+    packages = {path.parent.name for path in (ROOT / "s1kit").glob("*/__init__.py")}
+    assert {package for package in packages if f"`{package}/`" not in jobs} == set()
+
+
 def test_the_patches_of_the_documentation_apply_and_work(tmp_path: Path) -> None:
     shutil.copytree(ROOT / "s1kit", tmp_path / "s1kit", ignore=shutil.ignore_patterns("__pycache__"))
     for block in PATCHES:

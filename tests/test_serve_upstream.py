@@ -572,3 +572,26 @@ def test_an_upstream_of_another_kind_among_several_is_refused_by_name(tokenizer_
             asyncio.run(connect(options))
         with pytest.raises(InputError, match="one that becomes another model is left out"):
             asyncio.run(connect(Options(upstream="|".join(urls), reconnect=True)))
+
+
+@pytest.mark.parametrize(("returns_ids", "seam"), [(True, "ids"), (False, "text")])
+def test_sglang_is_exact_where_it_returns_ids_and_is_never_sent_a_top_k_of_0(
+    tokenizer_folder: Path, returns_ids: bool, seam: str
+) -> None:
+    """SGLang 0.5.23: `return_token_ids` and `matched_stop` in completions; top_k is -1 or at least 1, else a 400."""
+    tokenizer = FileTokenizer(tokenizer_folder)
+    tokens = TokenFormat(detect_format(tokenizer), tokenizer)
+    upstream = ScriptedUpstream(tokenizer, HashModel(tokens), owned_by="sglang", returns_ids=returns_ids)
+
+    async def backend(stack: AsyncExitStack) -> Upstream:
+        url = await stack.enter_async_context(upstream.running())
+        return await connect(Options(upstream=url, tokenizer=str(tokenizer_folder), context=2048))
+
+    with serving(backend) as running:
+        reply = ask(
+            running.url, "hello", thinking_token_budget=30, num_waits=1, temperature=0.7, seed=1, top_k=0
+        ).json()
+    assert reply["s1kit"]["seam"] == seam
+    assert reply["usage"]["completion_tokens_details"]["reasoning_tokens"] <= 30
+    assert {body["top_k"] for body in upstream.bodies} == {-1}
+    assert all(body.get("return_token_ids", False) == returns_ids for body in upstream.bodies[-2:])

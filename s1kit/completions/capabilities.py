@@ -45,7 +45,7 @@ DIALECTS: dict[str, Dialect] = {
     d.name: d
     for d in (
         Dialect("vllm", True, True, True, "open", _ALL),
-        Dialect("sglang", True, False, True, "open", _ALL),
+        Dialect("sglang", True, True, True, "open", _ALL),
         Dialect("llama.cpp", False, False, False, "open", _ALL),
         Dialect("transformers", False, False, True, "transformers", frozenset({"min_p", "top_k"})),
         # It accepts the fields of `open`, but whether it heeds them is not known, so none of them is promised.
@@ -53,6 +53,9 @@ DIALECTS: dict[str, Dialect] = {
         Dialect("plain", False, False, False, "openai", frozenset({"logprobs"})),
     )
 }
+OLDER = {"sglang": Dialect("sglang", True, False, True, "open", _ALL)}
+"""What a kind was before: SGLang has `return_token_ids` for completions in 0.5.23; a version that does not return them
+gives text."""
 OWNERS = {"vllm": "vllm", "sglang": "sglang", "llamacpp": "llama.cpp", "me": "llama.cpp"}
 """What `/v1/models` of each kind says in `owned_by`; `me` is llama-cpp-python's server."""
 
@@ -90,6 +93,8 @@ def sampling_fields(dialect: Dialect, settings: Mapping[str, float], ask: Comple
     """The settings of one completion as fields of its body. A seed is replaced by the completion's own."""
     fields: dict[str, Any] = dict(settings)
     seed = {"seed": ask.request_seed} if fields.pop("seed", None) is not None else {}
+    if dialect.name == "sglang" and fields.get("top_k") == 0:
+        fields["top_k"] = -1  # its way to say that there is no limit; it refuses 0
     if dialect.vocabulary != "transformers":
         return fields | seed
     temperature = fields.pop("temperature", None)

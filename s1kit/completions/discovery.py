@@ -6,7 +6,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from s1kit.completions.capabilities import DIALECTS, OWNERS, Capabilities, Dialect, check_visible, sampling_fields
+from s1kit.completions.capabilities import (
+    DIALECTS,
+    OLDER,
+    OWNERS,
+    Capabilities,
+    Dialect,
+    check_visible,
+    sampling_fields,
+)
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.failure import ServerFailed
 from s1kit.errors import InputError, nearest
@@ -129,7 +137,8 @@ def _candidates(kind: str | None, identity: Identity, where: str) -> list[Dialec
     if kind is not None and kind not in DIALECTS:
         raise InputError(f"unknown kind {kind!r}", where=where, fix=nearest(kind, (*DIALECTS, "auto")))
     named = kind or OWNERS.get(identity.owner.lower())
-    return [DIALECTS[n] for n in ((named,) if named else ("vllm", "open", "transformers", "plain"))]
+    names = (named,) if named else ("vllm", "open", "transformers", "plain")
+    return [d for name in names for d in (DIALECTS[name], OLDER.get(name)) if d is not None]
 
 
 def _probe(dialect: Dialect, model: str, tokens: TokenFormat) -> dict[str, Any]:

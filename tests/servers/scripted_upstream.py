@@ -41,6 +41,8 @@ class ScriptedUpstream:
     model: str = "scripted"
     owned_by: str = "vllm"
     context_tokens: int = 2048
+    returns_ids: bool = False
+    """Whether a server other than vLLM has `return_token_ids`, as SGLang 0.5.23."""
     fault: str = ""
     fault_after: int = 3
     interval: float = 0.0
@@ -195,6 +197,8 @@ class ScriptedUpstream:
         choice |= {"text": text, "finish_reason": finish}
         if self.owned_by == "vllm":
             choice |= {"token_ids": ids, "stop_reason": stop_reason}
+        elif self.returns_ids:
+            choice |= {"token_ids": ids, "matched_stop": stop_reason}
         return {"choices": [choice], "usage": {"prompt_tokens": num + self.more_prompt_tokens}}
 
     def events(self, asked: dict[str, Any]) -> list[dict[str, Any]]:
@@ -216,7 +220,8 @@ class ScriptedUpstream:
             if is_last:
                 choice |= {"finish_reason": finish, "stop_reason": stop_reason}
             if self.owned_by != "vllm":
-                del choice["stop_reason"]
+                stopped = choice.pop("stop_reason")
+                choice |= {"matched_stop": stopped} if self.returns_ids else {}
             start = end
             events.append({"id": "cmpl-1", "object": "text_completion", "model": self.model, "choices": [choice]})
         return events

@@ -35,7 +35,7 @@ os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
 os.environ.setdefault("VLLM_CPU_KVCACHE_SPACE", "1")
 
 import torch
-from forced_models import SHAPES, build, bytes_of_a_pass, write
+from forced_models import SHAPES, build, bytes_of_a_pass, stop_exactly, write
 from forced_sides import Side, TransformersSide, VllmSide, by_rounds, num_tokens
 
 from s1kit import Generation, Request, ThinkingBudget
@@ -59,7 +59,7 @@ def main() -> None:
         "--no-plugin", action="store_true", help="a vLLM without the plugin in the first comparison, too"
     )
     parser.add_argument("--no-prefix-cache", action="store_true", help="vLLM without, as it was when s1 was evaluated")
-    parser.add_argument("--bandwidth", type=float, default=4800.0, help="of the card's memory, in GB/s (H200: 4800)")
+    parser.add_argument("--bandwidth", type=float, help="of the memory, in GB/s; else a copy is measured")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/forced_decoding"), help="for checkpoints of vLLM")
     given = parser.parse_args()
     for line in report(given):
@@ -109,7 +109,9 @@ def random_side(given: argparse.Namespace) -> TransformersSide:
 
     tokenizer = read_tokenizer(str(_packaged("tiny")), "tiny")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return TransformersSide(of_model(build(given.shape, tokenizer, given.stop_every, device), tokenizer, FORMATS["s1"]))
+    model = build(given.shape, tokenizer, given.stop_every, device)
+    stop_exactly(model, tokenizer, given.stop_every)
+    return TransformersSide(of_model(model, tokenizer, FORMATS["s1"]))
 
 
 def written(given: argparse.Namespace) -> Path:
@@ -143,7 +145,7 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
 
     others = {"plain": partial(side.plain, lengths=sizes, request=requests[0])}
     if isinstance(side, TransformersSide):
-        others["generate"] = partial(side.by_generate, length=-(-total // num), request=requests[0])
+        others["generate"] = partial(side.by_generate, lengths=sizes, request=requests[0])
     elif isinstance(side, VllmSide) and given.no_plugin:
         others["no plugin"] = partial(side.without_plugin, lengths=sizes, request=requests[0])
     times: dict[str, list[float]] = {name: [] for name in ("forced", *others)}
@@ -152,7 +154,10 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
         for name in [*turns][:: -1 if turn % 2 else 1]:
             times[name].append(seconds(turns[name]))
     waits = sum(g.num_waits for g in found)
+    stops = waits + sum(g.ending == "closed" for g in found)
+    thought = sum(s.num_tokens for g in found for s in g.segments if s.kind == "thinking")
     yield f"{given.engine}, {given.shape}, {num} at once: {total} tokens, {waits} waits forced"
+    yield f"  a stop every {(thought + stops) / max(1, stops):.1f} sampled thinking tokens"
     yield "  tokens/s: " + ", ".join(f"{name} {total / median(t):,.0f}" for name, t in times.items())
     for name in others:
         yield f"  forced / {name}: {in_turns([o / f for f, o in zip(times['forced'], times[name], strict=True)])}"
@@ -162,7 +167,9 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
         ours, step = (1e3 * t / side.num_passes for t in (side.processor_seconds, took))
         yield f"  the processor: {ours:.2f} ms of a step's {step:.1f} ({ours / step:.1%})"
     if model is not None and not is_tiny:
-        yield from against_bandwidth(model, side, requests, sizes, total / median(times["forced"]), given.bandwidth)
+        yield from against_bandwidth(
+            model, side, requests, sizes, total / median(times["forced"]), given.bandwidth or copy_bandwidth()
+        )
 
 
 def forced(side: Side, requests: list[Request]) -> list[Generation]:
@@ -182,6 +189,15 @@ def against_bandwidth(
     least = (max(sizes) * weights + context * per_token) / (bandwidth * 1e9)
     most = sum(sizes) / least
     yield f"  memory at {bandwidth:.0f} GB/s allows {most:,.0f} tokens/s: {rate / most:.1%} of it"
+
+
+def copy_bandwidth() -> float:
+    """What a copy reads and writes of the memory that models lie in, in GB/s: the best of a few."""
+    cuda = torch.cuda.is_available()
+    source = torch.ones(2**30 if cuda else 2**25, dtype=torch.float32, device="cuda" if cuda else "cpu")
+    target = torch.empty_like(source)
+    best = min(seconds(lambda: target.copy_(source)) for _ in range(6))
+    return 2 * source.numel() * source.element_size() / best / 1e9
 
 
 def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> Iterator[str]:
@@ -207,7 +223,10 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
         start = side.num_passes
         inside = seconds(lambda: found.extend(forced(side, requests)))  # noqa: B023
         middle = side.num_passes
-        rounds = seconds(lambda: counted.append(by_rounds(side, requests, NUM_WAITS)))  # noqa: B023
+        plans = [side.forcing.plan(request) for request in requests]
+        by_question = {g.question_id: g for g in found}
+        same = [by_question[request.question_id] for request in requests]
+        rounds = seconds(lambda: counted.append(by_rounds(side, plans, same)))  # noqa: B023
         passes["in-engine"] += middle - start
         passes["rounds"] += side.num_passes - middle
         total = sum(g.thinking_tokens + g.answer_tokens for g in found)

@@ -34,48 +34,69 @@ class Side(Protocol):
 
 @dataclass
 class Turn:
-    """One request in s1's rounds."""
+    """One request in s1's rounds, with what it decoded inside the engine."""
 
     plan: Plan
     context: Ids
-    left: int
-    """Thinking tokens that are left of the budget."""
-    thought: int = 0
-    is_closed: bool = False
+    runs: list[int]
+    """Tokens sampled until each stop attempt, the stop included; until the room was spent, the last where it was."""
+    waits: list[tuple[int, ...]]
+    """What replaced all stops but the last."""
+    ends_by_stop: bool
+    num_answer: int
+    """Sampled tokens of the answer, its end included."""
+
+    @classmethod
+    def of(cls, plan: Plan, generation: Generation) -> Turn:
+        runs, waits = [0], []
+        for segment in generation.segments:
+            if segment.kind == "thinking":
+                runs[-1] += segment.num_tokens
+            elif segment.kind == "wait":
+                waits.append(segment.token_ids)
+                runs[-1] += 1
+                runs.append(0)
+        ends_by_stop = generation.ending == "closed"
+        runs[-1] += ends_by_stop
+        answer = sum(s.num_tokens for s in generation.segments if s.kind == "answer")
+        return cls(
+            plan, list(plan.prompt_ids), runs, waits, ends_by_stop, answer + (generation.answer_finish == "stop")
+        )
 
 
-def by_rounds(side: Side, requests: Sequence[Request], num_waits: int) -> int:
+def by_rounds(side: Side, plans: Sequence[Plan], generations: Sequence[Generation]) -> int:
     """s1's evaluation: all think until they stop; the wait is appended to each; all think again; at last all answer.
 
-    As there, each round takes its prompt as ids and prefills it whole; an engine that caches prefixes may use them.
-    Nothing is tokenised, detokenised or looked at in between, so this is the fastest that the rounds can be. Returns
-    the tokens of thinking and answers, waits included.
+    Each run is as long as it was inside the engine, so both decode the same numbers of tokens. As in s1's, each round
+    takes its prompt as ids and prefills it whole; an engine that caches prefixes may use them. Nothing is tokenised,
+    detokenised or looked at in between, so this is the fastest that the rounds can be. Returns the tokens of thinking
+    and answers, waits included.
     """
-    plans = [side.forcing.plan(r) for r in requests]
-    turns = [Turn(p, list(p.prompt_ids), p.budget.max_tokens) for p in plans]
-    tokens = plans[0].tokens
-    for number in range(num_waits + 1):
-        open_turns = [t for t in turns if t.left and not t.is_closed]
-        asked = replace(requests[0], seed=number)
+    turns = [Turn.of(plan, generation) for plan, generation in zip(plans, generations, strict=True)]
+    request, end_ids = plans[0].request, plans[0].tokens.end_ids
+    total = 0
+    for number in range(max(len(turn.runs) for turn in turns)):
+        # A run of nothing is a room that a wait has filled.
+        open_turns = [t for t in turns if len(t.runs) > number and t.runs[number]]
         found = side.until_stop(
-            [t.context for t in open_turns], [t.left for t in open_turns], tokens.thinking_stop_ids, asked
+            [t.context for t in open_turns],
+            [t.runs[number] for t in open_turns],
+            frozenset(),
+            replace(request, seed=number),
         )
         for turn, ids in zip(open_turns, found, strict=True):
-            wait = list(turn.plan.waits[0].ids)
-            is_last = number == num_waits or len(ids) + len(wait) >= turn.left
-            new = ids if is_last else [*ids, *wait]
+            is_last = number == len(turn.runs) - 1
+            kept = ids[:-1] if not is_last or turn.ends_by_stop else ids
+            new = kept if is_last else [*kept, *turn.waits[number]]
             turn.context += new
-            turn.left -= len(new)
-            turn.thought += len(new)
-            turn.is_closed = is_last
+            total += len(new)
     for turn in turns:
-        closing = turn.plan.closing.ids if not turn.left else ()
-        turn.context += [*tokens.end_ids, *closing]
-    rooms = [t.plan.request.answer_tokens - (0 if t.left else len(t.plan.closing.ids)) for t in turns]
+        turn.context += [*end_ids, *(() if turn.ends_by_stop else turn.plan.closing.ids)]
+    asking = [turn for turn in turns if turn.num_answer]
     answers = side.until_stop(
-        [t.context for t in turns], rooms, tokens.answer_stop_ids, replace(requests[0], seed=num_waits + 1)
+        [t.context for t in asking], [t.num_answer for t in asking], frozenset(), replace(request, seed=99)
     )
-    return sum(t.thought for t in turns) + sum(len(a) for a in answers)
+    return total + sum(map(len, answers))
 
 
 def num_tokens(generations: Sequence[Generation]) -> int:
@@ -100,11 +121,19 @@ class TransformersSide:
         found = self._run(self.forcing.running_batch(longest, len(contexts)), contexts, lengths, frozenset(), request)
         return [self.forcing.tokens.decode(ids) for ids in found]
 
-    def by_generate(self, prompts: Sequence[Sequence[int]], length: int, request: Request) -> list[str]:
-        """transformers' own `generate`, prompts padded on the left."""
+    def by_generate(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
+        """transformers' own `generate`, prompts padded on the left; each row is done at its own length."""
         import torch
+        from transformers import StoppingCriteria, StoppingCriteriaList
 
         model = self.forcing.model
+        wanted = torch.tensor(lengths, device=model.device)
+        start = max(len(p) for p in prompts)
+
+        class AtLength(StoppingCriteria):  # type: ignore[misc]
+            def __call__(self, input_ids: Any, scores: Any, **_: Any) -> Any:
+                return wanted <= input_ids.shape[1] - start
+
         most = max(len(p) for p in prompts)
         ids = torch.tensor([[0] * (most - len(p)) + list(p) for p in prompts], device=model.device)
         mask = torch.tensor([[0] * (most - len(p)) + [1] * len(p) for p in prompts], device=model.device)
@@ -113,12 +142,14 @@ class TransformersSide:
             out = model.generate(
                 ids,
                 attention_mask=mask,
-                min_new_tokens=length,
-                max_new_tokens=length,
+                min_new_tokens=max(lengths),
+                max_new_tokens=max(lengths),
+                stopping_criteria=StoppingCriteriaList([AtLength()]),
                 pad_token_id=0,
                 **({"do_sample": False} | how),
             )
-        return [self.forcing.tokens.decode(row) for row in out[:, most:].tolist()]
+        rows = zip(out[:, most:].tolist(), lengths, strict=True)
+        return [self.forcing.tokens.decode(row[:length]) for row, length in rows]
 
     def until_stop(
         self, contexts: Sequence[Ids], most: Sequence[int], stops: frozenset[int], request: Request
@@ -180,8 +211,8 @@ class _Free:
         self.is_done = not self._left
         return (token,)
 
-    def generation(self) -> None:
-        return None
+    def generation(self) -> Generation:
+        return Generation(question_id="", segments=(), ending="closed")
 
 
 class VllmSide:
@@ -261,6 +292,7 @@ class VllmSide:
                 seed=request.seed * 100_003 + number,
                 max_tokens=n,
                 stop_token_ids=sorted(stops),
+                ignore_eos=not stops,
                 detokenize=False,
             )
             for number, n in enumerate(most)

@@ -22,6 +22,7 @@ to read the weights and the keys and values once.
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -61,6 +62,7 @@ def main() -> None:
     parser.add_argument("--no-prefix-cache", action="store_true", help="vLLM without, as it was when s1 was evaluated")
     parser.add_argument("--bandwidth", type=float, help="of the memory, in GB/s; else a copy is measured")
     parser.add_argument("--folder", type=Path, default=Path("/tmp/forced_decoding"), help="for checkpoints of vLLM")
+    parser.add_argument("--json", type=Path, help="append the figures to this file, a line each")
     given = parser.parse_args()
     for line in report(given):
         print(line, flush=True)
@@ -153,6 +155,10 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
     for turn in range(given.repeats):
         for name in [*turns][:: -1 if turn % 2 else 1]:
             times[name].append(seconds(turns[name]))
+    figures: dict[str, Any] = {"engine": given.engine, "shape": given.shape, "requests": num, "tokens": total}
+    figures |= {f"{name}_tokens_per_second": total / median(t) for name, t in times.items()}
+    for name in others:
+        figures[f"forced / {name}"] = median([o / f for f, o in zip(times["forced"], times[name], strict=True)])
     waits = sum(g.num_waits for g in found)
     stops = waits + sum(g.ending == "closed" for g in found)
     thought = sum(s.num_tokens for g in found for s in g.segments if s.kind == "thinking")
@@ -167,9 +173,18 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
         ours, step = (1e3 * t / side.num_passes for t in (side.processor_seconds, took))
         yield f"  the processor: {ours:.2f} ms of a step's {step:.1f} ({ours / step:.1%})"
     if model is not None and not is_tiny:
-        yield from against_bandwidth(
-            model, side, requests, sizes, total / median(times["forced"]), given.bandwidth or copy_bandwidth()
-        )
+        bandwidth = given.bandwidth or copy_bandwidth()
+        most = memory_floor(model, side, requests, sizes, bandwidth)
+        share = total / median(times["forced"]) / most
+        yield f"  memory at {bandwidth:.0f} GB/s allows {most:,.0f} tokens/s: {share:.1%} of it"
+        figures |= {"bandwidth_gb_per_second": bandwidth, "share_of_memory_floor": share}
+    write_figures(given, figures | {"waits": waits, "stop_every": (thought + stops) / max(1, stops)})
+
+
+def write_figures(given: argparse.Namespace, figures: dict[str, Any]) -> None:
+    if given.json:
+        with given.json.open("a", encoding="utf-8") as out:
+            out.write(json.dumps(figures) + "\n")
 
 
 def forced(side: Side, requests: list[Request]) -> list[Generation]:
@@ -179,16 +194,13 @@ def forced(side: Side, requests: list[Request]) -> list[Generation]:
     return found
 
 
-def against_bandwidth(
-    model: Any, side: Side, requests: list[Request], sizes: list[int], rate: float, bandwidth: float
-) -> Iterator[str]:
+def memory_floor(model: Any, side: Side, requests: list[Request], sizes: list[int], bandwidth: float) -> float:
     """The tokens/s at which every step would read the weights and all keys and values once, and do nothing else."""
     weights, per_token = bytes_of_a_pass(model)
     prompts = [len(side.forcing.plan(r).prompt_ids) for r in requests]
     context = sum(n * p + n * (n - 1) // 2 for n, p in zip(sizes, prompts, strict=True))
     least = (max(sizes) * weights + context * per_token) / (bandwidth * 1e9)
-    most = sum(sizes) / least
-    yield f"  memory at {bandwidth:.0f} GB/s allows {most:,.0f} tokens/s: {rate / most:.1%} of it"
+    return sum(sizes) / least
 
 
 def copy_bandwidth() -> float:
@@ -243,7 +255,10 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
     yield "  tokens/s: " + ", ".join(f"{name} {median(r):,.0f}" for name, r in rates.items())
     for what, totals in (("tokens", tokens), ("passes through the model", passes)):
         yield f"  {what} a turn: " + ", ".join(f"{n} {t / given.repeats:,.0f}" for n, t in totals.items())
-    yield f"  in-engine / rounds: {in_turns([a / b for a, b in zip(*rates.values(), strict=True)])}"
+    ratios = [a / b for a, b in zip(*rates.values(), strict=True)]
+    yield f"  in-engine / rounds: {in_turns(ratios)}"
+    figures = {"engine": given.engine, "shape": given.shape, "requests": num, "in_engine / rounds": median(ratios)}
+    write_figures(given, figures | {f"{name} tokens/s": median(r) for name, r in rates.items()})
 
 
 def in_turns(ratios: list[float]) -> str:

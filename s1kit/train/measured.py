@@ -28,7 +28,7 @@ TABLE = (
     Measured("torchtitan, Llama3-8B, FSDP2, selective, compiled (MFU 36.8 %)", 8, 8, 8192, 0.43),
     Measured("TRL #6845, Qwen3-32B, one sequence of 1M tokens, all recomputed (MFU 33-36 %)", 32, 8, 1_000_000, 0.46),
 )
-"""Published; none was measured by us yet. `bench/train_gpu.sh` prints a row to add."""
+"""Published; none was measured by us yet. `bench/gpu.sh` measures what a row says."""
 
 
 def efficiency(billions: float, tokens: float) -> Measured:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import sys
@@ -45,6 +46,7 @@ def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
     plugin = "s1kit.engines.vllm_plugin:BudgetForcing"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--dtype", "float32"]
     command += ["--enforce-eager", "--port", str(port), "--host", "127.0.0.1", "--logits-processors", plugin]
+    command += ["--reasoning-parser-plugin", "s1kit.engines.vllm.reasoning", "--reasoning-parser", "s1kit"]
     log = tmp_path_factory.mktemp("server") / "log"
     with server(command, f"http://127.0.0.1:{port}/health", log):
         yield f"http://127.0.0.1:{port}/v1"
@@ -142,6 +144,43 @@ def test_a_request_to_the_server_with_the_plugin_is_forced_as_it_asked(folder: P
     (expected,) = reference.generate([request])
     ids = [i for s in expected.segments for i in s.token_ids]
     assert reply.json()["choices"][0]["token_ids"][: len(ids)] == ids
+
+
+def shown(text: str | None) -> str:
+    """Without what vLLM shows for a character that was cut in two, which is nothing here."""
+    return (text or "").replace("\ufffd", "")
+
+
+@pytest.mark.parametrize("least", [0, 20])
+def test_its_chat_replies_show_thinking_and_answer_apart_and_count_thinking_to_the_token(
+    folder: Path, url: str, least: int
+) -> None:
+    from s1kit import Request, ThinkingBudget
+
+    engine: Any = load_engine(f"hf:{folder}")
+    for number in range(8):
+        budget = {"max_thinking_tokens": 20, "min_thinking_tokens": least, "num_waits": number % 3}
+        asked = budget | {"answer_tokens": 16, "loop_guard": False}
+        body = {"model": str(folder), "messages": [{"role": "user", "content": f"Which {number}?"}], "temperature": 0}
+        body |= {"max_tokens": 120, "vllm_xargs": asked}
+        whole = httpx.post(f"{url}/chat/completions", json=body, timeout=120.0).json()
+        message, usage = whole["choices"][0]["message"], whole["usage"]
+        request = Request(
+            question=f"Which {number}?",
+            budget=ThinkingBudget(20, least, number % 3),
+            answer_tokens=16,
+            loop_guard=False,
+        )
+        (wanted,) = engine.generate([request])
+        assert (shown(message["reasoning"]), shown(message["content"])) == (wanted.thinking, wanted.answer)
+        assert usage["completion_tokens_details"]["reasoning_tokens"] == wanted.thinking_tokens
+        streamed = body | {"stream": True, "stream_options": {"include_usage": True}}
+        text = httpx.post(f"{url}/chat/completions", json=streamed, timeout=120.0).text
+        events = [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: {")]
+        deltas = [choice["delta"] for event in events for choice in event["choices"]]
+        assert shown("".join(d.get("reasoning") or "" for d in deltas)) == wanted.thinking
+        assert shown("".join(d.get("content") or "" for d in deltas)) == wanted.answer
+        assert events[-1]["usage"]["completion_tokens_details"]["reasoning_tokens"] == wanted.thinking_tokens
 
 
 REFUSED = [

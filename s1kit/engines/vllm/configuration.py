@@ -59,12 +59,7 @@ class VllmConfiguration:
     def tokens(self) -> TokenFormat:
         """The model's thinking format in its tokenizer's ids. Raises InputError where it cannot be followed."""
         self.refuse_where_inexact()
-        folder = find_folder(str(self._model.tokenizer or self._model.model))
-        tokenizer = FileTokenizer(folder)
-        model = Path(str(self._model.model))
-        own = load_format(model) if model.is_dir() else None
-        fmt = choose_format(None, own or load_format(folder), tokenizer)
-        tokens = TokenFormat(fmt, tokenizer, tokenizer.more_eos_ids)
+        tokens = tokens_of(str(self._model.model), str(self._model.tokenizer or self._model.model))
         refuse_unsteerable(tokens)
         return tokens
 
@@ -77,6 +72,14 @@ class VllmConfiguration:
         eos = tokenizer.eos_token_id
         said = tokenizer.encode(f"s1kit refused this request: {why}")
         return [*said, _eos_of(self._model) if eos is None else eos]
+
+
+def tokens_of(model: str, tokenizer: str) -> TokenFormat:
+    """The thinking format of a model, by folders or Hub ids. Raises InputError where none is known."""
+    folder = find_folder(tokenizer)
+    own = load_format(Path(model)) if Path(model).is_dir() else None
+    found = FileTokenizer(folder)
+    return TokenFormat(choose_format(None, own or load_format(folder), found), found, found.more_eos_ids)
 
 
 def configuration_of_caller() -> VllmConfiguration | None:

@@ -284,11 +284,8 @@ def make_folder(folder: Path) -> None:
 
 
 def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    # A setting that the version which started the stage did not have, and that is off now, is no difference.
-    config = {key: value for key, value in now["config"].items() if key in before.get("config", {}) or value}
-    now = {**now, "config": config}
     for what in ("format_version", "seed", "config", "inputs"):
-        if before.get(what) != now[what]:
+        if not _same(before.get(what), now[what]):
             if what == "inputs":
                 complaint = (
                     f"this stage was made from other inputs: {_changed_inputs(before.get(what) or {}, now[what])}"
@@ -301,6 +298,23 @@ def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
                 where=str(folder),
                 fix=f"Add --redo {folder.name} to do it and what follows again, or give another run with name=...",
             )
+
+
+def _same(before: Any, now: Any) -> bool:
+    """Whether two settings say the same: one that an earlier version did not have, or wrote otherwise, may be off.
+
+    >>> _same({"path": "a"}, {"path": "a", "files": []}), _same({"files": None}, {"files": []}), _same({}, {"num": 3})
+    (True, True, False)
+    """
+    if isinstance(before, dict) and isinstance(now, dict):
+        return all(
+            _same(before.get(key), now.get(key)) or (key not in before and not now[key])
+            for key in before.keys() | now.keys()
+        )
+    if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
+        return all(_same(one, other) for one, other in zip(before, now, strict=True))
+    is_off = [value is None or value is False or value in ("", [], {}) for value in (before, now)]
+    return all(is_off) or bool(before == now)
 
 
 def _changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> str:
@@ -318,9 +332,9 @@ def _changed_inputs(before: Mapping[str, str], now: Mapping[str, str]) -> str:
 def _first_difference(before: Any, now: Any) -> str:
     if isinstance(before, dict) and isinstance(now, dict):
         for key in sorted(before.keys() | now.keys()):
-            if before.get(key) != now.get(key):
+            if not _same(before.get(key), now.get(key)):
                 return f".{key}{_first_difference(before.get(key), now.get(key))}"
     if isinstance(before, list) and isinstance(now, list) and len(before) == len(now):
-        position = next(i for i, (one, other) in enumerate(zip(before, now, strict=True)) if one != other)
+        position = next(i for i, (one, other) in enumerate(zip(before, now, strict=True)) if not _same(one, other))
         return f"[{position}]{_first_difference(before[position], now[position])}"
     return f" was {before!r:.80} and is now {now!r:.80}"

@@ -86,6 +86,14 @@ def test_a_setting_that_is_newer_than_the_stage_is_no_difference_while_it_is_off
         run.open("train", {"epochs": 5, "judge": "chat:a/b"}, seed=0)
 
 
+def test_nothing_given_is_no_difference_however_a_version_wrote_it(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    begin(run, "collect", {"sources": [{"path": "a.csv", "files": None}]})
+    run.open("collect", {"sources": [{"path": "a.csv", "files": [], "subset": ""}]}, seed=0)
+    with pytest.raises(InputError, match=r"sources\[0\].files was None and is now \['x'\]"):
+        run.open("collect", {"sources": [{"path": "a.csv", "files": ["x"]}]}, seed=0)
+
+
 def test_a_difference_inside_a_list_is_named_by_its_place(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
     begin(run, "collect", {"sources": [{"num": 1}, {"num": 2}]})

@@ -241,9 +241,10 @@ def paired_difference(before: Matrix, after: Matrix, *, comparisons: int = 1) ->
     """How much better `after` is on the same questions, as a share, with its 95 % score interval (Tango 1998).
 
     Unlike an interval scaled by the observed share of changed questions it stays honest where few or none changed.
-    Where fewer than about eight changes are to be expected only few tables are possible, and it errs to the wide side:
-    it covers 99.7 % of the time at 30 questions of which one in twenty is fixed and none broken. It is no test: of 12
-    questions 4 fixed and none broken exclude zero, and `paired_test` says p = 0.125. A claim needs both.
+    Where fewer than six changes are to be expected only few tables are possible, and it errs to the wide side, as every
+    interval does: 99.7 % at 30 questions of which one in twenty is fixed and none broken (`bench/paired_coverage.py`).
+    It is no test: of 12 questions 4 fixed and none broken exclude zero, and `paired_test` says p = 0.125. A claim needs
+    both.
 
     Repeats enter through the number of questions they are worth, as in `accuracy`, and a t quantile. `comparisons` > 1
     widens it so that all of so many intervals hold at once (Bonferroni): use it when the best of several settings was

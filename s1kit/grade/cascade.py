@@ -17,6 +17,7 @@ from s1kit.grade.extract import Found, box_groups, final_answer
 from s1kit.grade.normalise import as_number, is_decimal, is_integer, normalise
 from s1kit.grade.plain import to_latex
 from s1kit.grade.prose import last_sentence
+from s1kit.grade.readings import by_value
 from s1kit.grade.shapes import (
     compare_dots,
     num_values,
@@ -24,8 +25,10 @@ from s1kit.grade.shapes import (
     other_units,
     top_level_parts,
     unalike,
+    unit,
     without_name,
 )
+from s1kit.grade.words import number_in_words
 from s1kit.grade.workers import SECONDS, WorkerPool
 from s1kit.records import Verdict
 
@@ -108,17 +111,21 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
             return Judgement("abstain", "the solution stands in a sentence that states no final answer")
         return Judgement("wrong", "no final answer")
     theirs = to_latex(theirs)
+    found = _with_relation(found, answer, theirs)
     found = found._replace(text=_alone(to_latex(_all_parts(found, answer, theirs)), theirs))
     mine, right = normalise(found.text), normalise(theirs)
     shown = f"{_short(found.text)} ({found.how}) and {_short(theirs)}"
     if mine != right and (dots := compare_dots(mine, right)):
         return Judgement(dots, f"formulas with dots: {shown}", canonical(mine))
+    # The last number of a short reply has left its unit behind.
+    whole = answer.strip() if found.how == "last number" else found.text
+    if read := by_value(to_latex(whole), theirs):
+        return Judgement(read[0], f"{read[1]}: {shown}", canonical(mine))
     verdict, rule = _compare(mine, right, found.text, theirs)
     is_open = verdict == "wrong" or (verdict is None and not re.search(r"[\d\\]", theirs))
     if is_open and found.how in GUESSES and _mentions(last_sentence(answer), theirs):
         return Judgement("abstain", f"the solution stands elsewhere in the sentence: {shown}", canonical(mine))
-    # The last number of a short reply has left its unit behind.
-    if other_units(answer.strip() if found.how == "last number" else found.text, theirs):
+    if other_units(whole, theirs):
         return Judgement("abstain", f"other units: {shown}", canonical(mine))
     if verdict == "correct" and other_names(found.text, theirs):
         return Judgement("abstain", f"other names: {shown}", canonical(mine))
@@ -131,6 +138,24 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     if _TOWER.search(mine) or _TOWER.search(right):
         return Judgement("abstain", f"too large to compute: {shown}", canonical(mine))
     return _for_symbols(without_name(found.text, theirs)), _for_symbols(without_name(theirs, found.text))
+
+
+_RATIO = re.compile(r"(?<![\d.])(\d+)\s+(?:to|in|out\s+of)\s+(\d+)(?!\d|\.\d)")
+
+
+def _with_relation(found: Found, answer: str, theirs: str) -> Found:
+    """`3 to 2` for a solution that is a ratio, `1 in 6` for a fraction; all named values where it has several."""
+    sentence = last_sentence(answer) if found.how in GUESSES else found.text
+    if found.how in GUESSES and theirs.casefold() in _TRUTH:
+        return Found(answer.strip(), "whole")
+    if (":" in theirs or "/" in theirs or "frac" in theirs) and len(ratios := _RATIO.findall(sentence)) == 1:
+        return Found((":" if ":" in theirs else "/").join(ratios[0]), "last number")
+    if len(top_level_parts(theirs)) > 1 or num_values(normalise(theirs)) not in (None, 1):
+        named = re.findall(r"\$?\s*([a-zA-Z]\s*=\s*[^\s=,;$]+?)\s*\$?(?=[,;.]?(?:\s|$))", sentence)
+        if len(named) > 1:
+            values = [each.split("=")[1].strip() for each in named]
+            return Found(", ".join(named if "=" in theirs else values), found.how)
+    return found
 
 
 GUESSES = ("last number", "last formula")
@@ -193,8 +218,12 @@ def _compare(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple[Verd
         return ("correct" if digits[0] == digits[1] and len(named) == 1 else "wrong"), "digits and base"
     if right_number is not None and len(mine) <= MAX_SYMBOLIC and _NO_FORMULA.fullmatch(mine):
         stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
+        if not stated and (said := number_in_words(raw_mine)) is not None:
+            return ("correct" if said == right_number else "wrong"), "a number in words"
         if not stated and _NUMBER_IN_WORDS.search(raw_mine):
             return "abstain", "a number in words"
+        if re.search(r"\d[a-zA-Z]\b", mine) and not unit(raw_mine):
+            return "wrong", "a number and a name"
         return ("correct" if stated == [right_number] else "wrong"), "numbers in the text"
     if right.casefold() in _TRUTH and (first := re.match(r"\W*(\w+)", raw_mine)) and first[1].casefold() in _TRUTH:
         return ("correct" if _TRUTH[first[1].casefold()] == _TRUTH[right.casefold()] else "wrong"), "yes or no"
@@ -214,8 +243,19 @@ _NUMBER_IN_WORDS = re.compile(
 )
 
 
+_NOTHING = re.compile(r"\b(?:no|without)\s*(?:\w+\s+)?(?:solutions?|roots?)\b", re.IGNORECASE)
+
+
 def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
     """Compare a one-word solution with an answer of words: equal but for an article, or a word of the sentence."""
+    if _NOTHING.search(right) and _NOTHING.search(raw):
+        return "correct", "words"
+    is_it = re.search(rf"\b(?:is|are)\s+(?:an?\s+|the\s+)?{re.escape(right)}\W*$", raw, re.IGNORECASE)
+    is_not = re.search(rf"\b(?:not|neither|nor)\s+(?:an?\s+|the\s+)?{re.escape(right)}\b", raw, re.IGNORECASE)
+    if is_it and not re.search(r"\b(?:not|neither|nor|never|no)\b|n't\b", raw, re.IGNORECASE):
+        return "correct", "the word that the sentence ends in"
+    if is_not:
+        return "wrong", "the word is denied"
     words = [word.casefold() for word in re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", raw)]
     if [word for word in words if word not in ("a", "an", "the")] == [right.casefold()]:
         return "correct", "words"

@@ -45,7 +45,7 @@ _CONCLUSION = re.compile(
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _STATED = re.compile(
     # Leads follow one another: "Final Answer: The final answer is 3" is how Minerva's prompt has models end.
-    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|answer|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
+    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|the\s+correct\s+(?:count|number|value|total|result|sum)|answer|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
     r"(?:(?:is|(?:must|should|would|has\s+to)\s+be|equals)\s*[:：]?|[:：=]|应?[是为][:：]?)\s*(?:\*\*\s*)?)+"
     r"(?P<rest>(?:(?!(?:the|final|correct)\s+(?:final\s+)?answer\s+is)[^\n])*)",
     re.IGNORECASE,
@@ -190,6 +190,7 @@ def _last_stated(pattern: re.Pattern[str], text: str) -> str:
 
 def _first_sentence(text: str) -> str:
     """The first sentence, without the words that introduce the answer."""
+    text = re.sub(r"(?<=\d)\s*\([a-zA-Z -]{3,40}\)(?=\W*$)", "", text)
     if (maths := _MATHS.match(text)) and not (maths[1] and is_money(maths[1])):
         rest = text[maths.end() :].strip(" .*")
         return text[: maths.end()] if not rest or rest[0].isupper() else text.rstrip(" .*")

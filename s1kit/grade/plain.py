@@ -54,7 +54,7 @@ _SPACES = "\u00a0\u2009\u202f\u2007\u2008"
 _GROUPED = re.compile(
     rf"(?<![\d.])\d{{1,3}}(?:(?:\{{,\}}|,\s?(?:\\!\s?)?|\\[,;: !]\s?|~|[{_SPACES}'’])\d{{3}})+(?!\d)(?![,.]\d{{3}},)"
 )
-_SPACE_GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?!\d)")
+_SPACE_GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)")
 _UNDERSCORED = re.compile(r"\d{1,3}(?:_\d{3})+")
 _SIGNED_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[a-zA-Z]|(?=[({]))")
 _WORD = re.compile(
@@ -75,7 +75,7 @@ def to_latex(text: str) -> str:
     text = join_digit_groups(text)
     text = _replace_calls(_BRACED.sub(r"\\sqrt", text))
     text = _WORD.sub(lambda match: _command(match[1]), text)
-    text = re.sub(r"\boo\b(?=\s*[)\]])", r"\\infty ", text)
+    text = re.sub(r"\b(?:oo|inf)\b(?=\s*[,)\]])", r"\\infty ", text)
     return _TIMES.sub(r"\\cdot ", text.replace("**", "^")) if re.search(r"[\w)}]\s*\*\*?\s*[\w(\\-]", text) else text
 
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}(?:\{[^{}]*\})?")
@@ -33,7 +34,21 @@ _PAID = re.compile(
     r"saved|charge|charges|owe|owes|profit|total|raised|raises)\s+(?:a\s+total\s+of\s+|of\s+|is\s+|him\s+|her\s+)?"
     r"(\$\s?\d[\d,]*(?:\.\d+)?)(?![\d,.]*\s*[-+*/×=])"
 )
+_THOUSANDS = re.compile(r"[$€£]\s?(\d+(?:\.\d+)?)([kKmM])\b")
+_DECIMAL_COMMA = re.compile(r"[€£]\s?(\d+,\d\d)(?!\d|[.,]\d)|(?<![\d.,])(\d+,\d\d)(?=\s?€)")
 _SENTENCE_END = re.compile(r"(?<=[.!?])(?:\*\*)?\s+(?=[\"'$*(\[A-Z\\])|[。！？]\s*|\n+")
+
+
+_REJECTED = re.compile(
+    r",?\s*(?:and|but)?\s*\b(?:not|rather\s+than|instead\s+of)\s+\$?\d[\d,]*(?:\.\d+)?\b", re.IGNORECASE
+)
+"""`7, not 8`: a number that is named to reject it."""
+_VALUED = re.compile(
+    r"\b(?:giv(?:es|ing)|with|yield(?:s|ing)|has|reaches|reaching)\s+(?:a|an|the)\s+(?:\w+\s+)?(?:value|total|sum|result|maximum|minimum)"
+    r"\s+of\s+(-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w])",
+    re.IGNORECASE,
+)
+"""`... when x = 5, giving a value of 3`."""
 
 
 def is_bare(text: str) -> bool:
@@ -88,10 +103,16 @@ def last_sentence(text: str) -> str:
 
 def last_number(text: str) -> str:
     """The number that prose arrives at: the amount paid, what follows the last `=`, or the last one; or empty."""
-    sentence = last_sentence(text)
+    sentence = _REJECTED.sub("", last_sentence(text))
+    if shortened := _THOUSANDS.findall(sentence):
+        return str(Fraction(shortened[-1][0]) * {"k": 1000, "m": 10**6}[shortened[-1][1].casefold()])
+    if valued := _VALUED.findall(sentence):
+        return str(valued[-1])
     if paid := _PAID.findall(sentence):
         return str(paid[-1])
     if "=" in sentence and (after := _NUMBER.findall(sentence.rpartition("=")[2])):
         return str(after[0])
+    if comma := _DECIMAL_COMMA.findall(sentence):
+        return str(next(part for part in comma[-1] if part)).replace(",", ".")
     numbers = _NUMBER.findall(sentence) or _NUMBER.findall(text)
     return str(numbers[-1]).lstrip("+") if numbers else ""

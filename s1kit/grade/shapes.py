@@ -55,6 +55,7 @@ def unit(text: str) -> str:
     if _MONEY.match(text):
         return "dollar"
     text = _WRAPPED.sub(lambda match: f" {match[1].strip()} ", text[-80:]).replace("~", " ").replace("$", " ")
+    text = re.sub(r"\s+per\s+", "/", text)
     match = _UNIT.search(text.rstrip(" .*"))
     if not match or not re.search(r"\d", text[: match.start(2)]):
         return ""

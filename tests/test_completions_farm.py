@@ -225,14 +225,17 @@ def test_a_server_that_is_added_to_the_list_while_requests_run_gets_some_and_one
     engine = load_engine(f"completions:@{roster}#fake,tokenizer={servers.folder}", num_parallel=2, timeout=20)
     assert isinstance(engine, CompletionsEngine)
     found: dict[str, Generation] = {}
+    peak = 0
     try:
         for generation in engine.generate(requests(60)):
             found[generation.question_id] = generation
+            peak = max(peak, sum(member.under_way for member in engine.farm.members))
             if len(found) == 4:
                 roster.write_text(f"{first.url}\n{second.url}\n{stranger.url}\n")
             if len(found) == 40:
                 roster.write_text(f"{second.url} \nnonsense\n")
         assert found == expected
+        assert peak > 2  # two at each
         figures = list(engine.figures.values())
         assert len(figures) == 2
         assert figures[1]["done"] >= 10

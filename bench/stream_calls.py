@@ -12,6 +12,7 @@ from types import FrameType
 from typing import Any
 
 import s1kit
+from s1kit.engines import load_engine
 from s1kit.engines.scripted import ScriptedEngine, Step, WordTokenizer
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.formats import FORMATS
@@ -20,7 +21,7 @@ from s1kit.forcing.request import Request
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 
-NUM_TOKENS = 1000
+NUM_TOKENS = 100
 PACKAGE = str(Path(s1kit.__file__).parent)
 
 
@@ -56,6 +57,18 @@ def engine_step(is_streamed: bool) -> Callable[[], object]:
     return batch.step
 
 
+def model_step(is_streamed: bool) -> Callable[[], object]:
+    """What `hf:` does for a token of the packaged model: its own pass aside, sampling, cache and driver."""
+    engine: Any = load_engine("tiny")
+    batch = engine.running_batch()
+    question = "How many times is there a letter u?\n#1 j\n#2 u\n#3 end"
+    budget = ThinkingBudget(2 * NUM_TOKENS, 2 * NUM_TOKENS)
+    request = Request(question=question, budget=budget, loop_guard=False, answer_tokens=16)
+    batch.admit(engine.plan(request), is_streamed=is_streamed)
+    step: Callable[[], object] = batch.step
+    return step
+
+
 def count(step: Callable[[], object]) -> tuple[float, int]:
     """Calls of Python functions within s1kit a step, and the files they are in."""
     calls, files = 0, set()
@@ -76,7 +89,7 @@ def count(step: Callable[[], object]) -> tuple[float, int]:
 
 
 if __name__ == "__main__":
-    for name, make in (("token driver", driver_step), ("scripted engine", engine_step)):
+    for name, make in (("token driver", driver_step), ("scripted engine", engine_step), ("hf: tiny", model_step)):
         for is_streamed in (False, True):
             calls, files = count(make(is_streamed))
             how = "streamed" if is_streamed else "not streamed"

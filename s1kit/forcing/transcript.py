@@ -9,41 +9,17 @@ know where tokens come from.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Literal
 
 from s1kit.forcing.budget import Insert, Move, Sampled, StopAttempt, Thinking, ThinkingBudget, advance, begin
 from s1kit.forcing.detokenizer import IncrementalDetokenizer
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.repetition import CHECK_EVERY, MIN_TOKENS, is_looping
-from s1kit.records import Ending, Generation, Origin, Segment, SegmentKind
+from s1kit.forcing.token_runs import TokenRuns, first_stop
+from s1kit.records import Ending, Generation, Segment, SegmentKind
 
 Phase = Literal["thinking", "answer", "done"]
 AnswerFinish = Literal["stop", "length", "stop_string", "none"]
-
-
-@dataclass(slots=True)
-class TokenRun:
-    """A run of tokens of one origin and kind that may still grow."""
-
-    origin: Origin
-    kind: SegmentKind
-    ids: list[int] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class _PartStream:
-    """How much of one part has been streamed."""
-
-    detokenizer: IncrementalDetokenizer
-    held: str = ""
-    """Decoded text that was not streamed yet."""
-    num_characters: int = 0
-    """Streamed so far."""
-    num_decoded: int = 0
-    """Ids."""
-    num_ids: int = 0
-    """Streamed so far."""
 
 
 class Transcript:
@@ -51,11 +27,10 @@ class Transcript:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.parts: list[TokenRun] = []
-        """The last one may be empty: sampled tokens will go into it."""
+        self._runs = TokenRuns(plan.tokens, plan.prompt_ids)
         self.phase: Phase = "thinking"
         self.tail: list[int] = []
-        """Ids of the part that sampled tokens go into."""
+        """Ids of the run that sampled tokens go into."""
         self.quiet = 0
         """Tokens, none of them `watched`, that may be appended to `tail` with nothing else to do."""
         self.watched: frozenset[int] = frozenset()
@@ -77,15 +52,11 @@ class Transcript:
         self._answer_text = ""
         """Text of the answer's last run, kept up only where there are stop strings to look for."""
         self._answer_detokenizer: IncrementalDetokenizer | None = None
-        self._text_cut: str | None = None
         tokens = plan.tokens
         self._match = () if tokens.trigger_id is not None else tokens.match_ids
         self._thinking_watched = tokens.thinking_stop_ids.union(self._match[-1:])
         reopening = {tokens.reopen_id} if plan.thinks and tokens.reopen_id is not None else set()
         self._answer_watched = tokens.answer_stop_ids | reopening
-        self._num_shown = 0
-        """Parts that were streamed to their end."""
-        self._stream: _PartStream | None = None
 
     @property
     def room(self) -> int:
@@ -110,7 +81,7 @@ class Transcript:
     @property
     def thinking_ids(self) -> list[int]:
         """All thinking so far, inserted waits included."""
-        return [i for part in self.parts if part.kind in ("thinking", "wait") for i in part.ids]
+        return self._runs.thinking_ids
 
     def begin(self) -> tuple[int, ...]:
         """Add the plan's prefix; returns the context to decode from: prompt, prefix, what is forced at once."""
@@ -120,7 +91,7 @@ class Transcript:
             return self.plan.prompt_ids
         self._state, move = begin(self._budget)
         for segment in self.plan.prefix:
-            self.parts.append(TokenRun(segment.origin, segment.kind, list(segment.token_ids)))
+            self._runs.add(segment.origin, segment.kind, segment.token_ids)
             is_wait = segment.kind == "wait"
             self._state = Thinking(self._state.spent + segment.num_tokens, self._state.waits + is_wait)
             self.wait_tokens += segment.num_tokens * is_wait
@@ -161,7 +132,7 @@ class Transcript:
         if move.wait_tokens:
             return wait_ids[0]
         tokens = self.plan.tokens
-        return tokens.lead_ids[0] if tokens.needs_lead(self._last_thinking_id) else tokens.end_ids[0]
+        return tokens.lead_ids[0] if tokens.needs_lead(self._runs.last_thinking_id) else tokens.end_ids[0]
 
     def stop_thinking(self, matched_ids: Sequence[int] = ()) -> tuple[int, ...]:
         """The model tried to stop, by sampling the ids of the end delimiter or (none given) end of sequence.
@@ -174,7 +145,7 @@ class Transcript:
         if not move.wait_tokens:
             return self._close(has_phrase=False, ending="closed", matched_ids=matched_ids)
         ids = wait_ids[: move.wait_tokens]
-        self._force("wait", ids)
+        self._runs.add("forced", "wait", ids)
         self.wait_tokens += len(ids)
         return (*ids, *self._carry_out(move))
 
@@ -211,13 +182,13 @@ class Transcript:
             return ()
         phrase = self.plan.closing.ids
         room = self.room
-        self._force("closing_phrase", phrase)
+        self._runs.add("forced", "closing_phrase", phrase)
         self._go_on(room - len(phrase))
         return phrase
 
     def cut_answer(self) -> None:
         """The answer ended at a stop string, which is not among its tokens."""
-        self.finish("stop_string", self._text(len(self.parts) - 1))
+        self.finish("stop_string", self._runs.last_text)
 
     def reopen(self) -> tuple[int, ...]:
         """The model began to think again inside its answer: what is left of the one budget is what it gets.
@@ -232,8 +203,8 @@ class Transcript:
             self.finish("length")
             return ()
         self._answer_room = room - len(opening) - len(tokens.lead_ids) - len(tokens.end_ids)
-        self.parts.append(TokenRun("sampled", "open", [opening[0]]))
-        self._force("open", opening[1:])
+        self._runs.add("sampled", "open", opening[:1])
+        self._runs.add("forced", "open", opening[1:])
         left = self._budget.max_tokens - self._state.spent
         if self.plan.completion_tokens is not None:
             # The answer may have taken what thinking had left.
@@ -248,7 +219,7 @@ class Transcript:
         """The answer is over. `answer_text`: the text of its last run, where a stop string cut it."""
         self.phase, self.quiet = "done", 0
         self.answer_finish = reason
-        self._text_cut = answer_text
+        self._runs.text_cut = answer_text
 
     def generation(self) -> Generation:
         """The record of the request so far; final when `phase` is done."""
@@ -257,9 +228,7 @@ class Transcript:
             question_id=request.question_id,
             setting=request.setting,
             repeat=request.repeat,
-            segments=tuple(
-                Segment.of_ids(p.origin, p.kind, self._text(i), tuple(p.ids)) for i, p in enumerate(self.parts) if p.ids
-            ),
+            segments=self._runs.segments(),
             ending=self.ending,
             answer_finish=self.answer_finish,
             note=self.plan.note,
@@ -271,44 +240,18 @@ class Transcript:
         Held back until it is certain: a character of which only some bytes are there, and text or ids that may turn
         out to begin a stop string or the end delimiter.
         """
-        new: list[Segment] = []
-        while self._num_shown < len(self.parts):
-            part = self.parts[self._num_shown]
-            is_over = self.phase == "done" or part is not self.parts[-1]
-            if (stream := self._stream) is None:
-                before = self._before(self._num_shown)
-                stream = self._stream = _PartStream(IncrementalDetokenizer(self.plan.tokens, before))
-            ids = part.ids if is_over or not self._match else part.ids[: len(part.ids) - self._num_matched]
-            if len(ids) > stream.num_decoded:
-                stream.held += stream.detokenizer.add(ids[stream.num_decoded :])
-                stream.num_decoded = len(ids)
-            if is_over:
-                stream.held += stream.detokenizer.finish()
-                if self._text_cut is not None and part is self.parts[-1]:
-                    stream.held = self._text_cut[stream.num_characters :]
-                self._num_shown, self._stream = self._num_shown + 1, None
-            elif not stream.held or (self._answer_detokenizer is not None and self._may_be_cut(stream.held)):
-                break
-            text, num_before = stream.held, stream.num_ids
-            if text or len(ids) > num_before:
-                stream.held, stream.num_characters = "", stream.num_characters + len(text)
-                stream.num_ids = len(ids)
-                new.append(Segment.of_ids(part.origin, part.kind, text, tuple(ids[num_before:])))
-            if not is_over:
-                break
-        return new
+        may_be_cut = self._may_be_cut if self._answer_detokenizer is not None else None
+        return self._runs.new_segments(self.phase == "done", self._num_matched if self._match else 0, may_be_cut)
 
     def _go_on(self, room: int) -> None:
-        """Open the part that sampled tokens of this phase go into, at most `room` of them."""
+        """Open the run that sampled tokens of this phase go into, at most `room` of them."""
         kind: SegmentKind = "thinking" if self.phase == "thinking" else "answer"
-        if not self.parts or self.parts[-1].kind != kind or self.parts[-1].origin != "sampled":
-            self.parts.append(TokenRun("sampled", kind))
-        self.tail = self.parts[-1].ids
+        self.tail = self._runs.tail(kind)
         self._num_told, self._room = len(self.tail), room
         self.watched = self._thinking_watched if kind == "thinking" else self._answer_watched
         self._answer_text, self._answer_detokenizer = "", None
         if kind == "answer" and self.plan.request.stop:
-            self._answer_detokenizer = IncrementalDetokenizer(self.plan.tokens, self._before(len(self.parts) - 1))
+            self._answer_detokenizer = self._runs.detokenizer()
         self._count_quiet()
 
     def _count_quiet(self) -> None:
@@ -340,8 +283,7 @@ class Transcript:
     @property
     def _needs_phrase(self) -> bool:
         """Whether the answer is empty, and the closing phrase and one token more have room in it."""
-        is_empty = not any(part.ids and part.kind in ("answer", "closing_phrase") for part in self.parts)
-        return is_empty and 0 < len(self.plan.closing.ids) < self.room
+        return not self._runs.has_answer and 0 < len(self.plan.closing.ids) < self.room
 
     @property
     def _num_matched(self) -> int:
@@ -355,16 +297,10 @@ class Transcript:
         """Whether the end of a text may be the beginning of a stop string."""
         return any(text.endswith(s[:n]) for s in self.plan.request.stop for n in range(1, len(s)))
 
-    @property
-    def _last_thinking_id(self) -> int | None:
-        """The last id of the thinking block that is open; None at its beginning."""
-        last = next((part for part in reversed(self.parts) if part.ids), None)
-        return last.ids[-1] if last is not None and last.kind in ("thinking", "wait") else None
-
     def _wait_ids(self) -> tuple[int, ...]:
         """The ids of the next wait, on a line of its own where the line is not ended yet."""
         wait = self.plan.waits[self.num_waits % len(self.plan.waits)]
-        last = self._last_thinking_id
+        last = self._runs.last_thinking_id
         return wait.line_ids if last is not None and self.plan.tokens.needs_lead(last) else wait.ids
 
     def _carry_out(self, move: Move) -> tuple[int, ...]:
@@ -376,45 +312,20 @@ class Transcript:
 
     def _close(self, has_phrase: bool, ending: Ending, matched_ids: Sequence[int]) -> tuple[int, ...]:
         tokens, phrase = self.plan.tokens, self.plan.closing.ids if has_phrase else ()
-        lead = tokens.lead_ids if tokens.needs_lead(self._last_thinking_id) else ()
+        lead = tokens.lead_ids if tokens.needs_lead(self._runs.last_thinking_id) else ()
         if matched_ids:
-            self._force("close", lead)
-            self.parts.append(TokenRun("sampled", "close", list(matched_ids)))
-            self._force("close", tokens.end_ids[len(matched_ids) :])
+            self._runs.add("forced", "close", lead)
+            self._runs.add("sampled", "close", matched_ids)
+            self._runs.add("forced", "close", tokens.end_ids[len(matched_ids) :])
         else:
-            self._force("close", (*lead, *tokens.end_ids))
-        self._force("closing_phrase", phrase)
+            self._runs.add("forced", "close", (*lead, *tokens.end_ids))
+        self._runs.add("forced", "closing_phrase", phrase)
         self.phase, self.ending = "answer", ending
         room = self._answer_room - len(phrase)
         if self.plan.completion_tokens is not None:
-            room = self.plan.completion_tokens - sum(len(part.ids) for part in self.parts)
+            room = self.plan.completion_tokens - self._runs.num_ids
         self._go_on(room)
         return (*lead, *tokens.end_ids, *phrase)
 
-    def _force(self, kind: SegmentKind, ids: Sequence[int]) -> None:
-        if ids:
-            self.parts.append(TokenRun("forced", kind, list(ids)))
-
     def _prefix_ids(self) -> list[int]:
         return [i for s in self.plan.prefix for i in s.token_ids]
-
-    def _text(self, index: int) -> str:
-        part = self.parts[index]
-        if self._text_cut is not None and part is self.parts[-1]:
-            return self._text_cut
-        return self.plan.tokens.decode(part.ids, self._before(index))
-
-    def _before(self, index: int) -> tuple[int, ...]:
-        """The id before a part."""
-        earlier = (self.parts[i].ids for i in range(index - 1, -1, -1))
-        ids = next((ids for ids in earlier if ids), self.plan.prompt_ids)
-        return tuple(ids[-1:])
-
-
-def first_stop(text: str, stop: Sequence[str], num_known: int = 0) -> int | None:
-    """Where the first of the stop strings begins; None when none is there.
-
-    `num_known`: characters at the beginning in which there is known to be none.
-    """
-    found = [at for s in stop if (at := text.find(s, max(0, num_known - len(s) + 1))) >= 0]
-    return min(found) if found else None

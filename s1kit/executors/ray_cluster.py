@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -33,14 +34,14 @@ def connect(address: str, num_engines: int | None, cards_per_engine: float | Non
     is part of; empty: RAY_ADDRESS, and without that a new one on this machine. Raises InputError for a cluster that is
     not there or too small, MissingExtra without Ray.
     """
+    if find_spec("ray") is None:
+        raise MissingExtra("executor = ray", "ray", extra="ray")
+    address = address or os.environ.get("RAY_ADDRESS", "")
+    _knock(address)  # before Ray is imported, which takes seconds
     # Ray reports how it is used to its makers unless told not to.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        import ray
-    except ImportError as error:
-        raise MissingExtra("executor = ray", "ray", extra="ray") from error
-    address = address or os.environ.get("RAY_ADDRESS", "")
-    _knock(address)
+    import ray
+
     if ray.is_initialized() and _is_another(address, num_engines):
         ray.shutdown()
     if not ray.is_initialized():

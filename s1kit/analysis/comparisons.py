@@ -39,9 +39,9 @@ class Comparison:
 
         `greedy against temperature 0.6` for `after` against `before`.
         """
-        heat = [p.draws.setting.temperature for p in (self.after, self.before)]
-        names = ["greedy" if t == 0 else f"temperature {t:g}" for t in heat]
-        return "" if heat[0] == heat[1] else " against ".join(names)
+        temperatures = [p.draws.setting.temperature for p in (self.after, self.before)]
+        names = ["greedy" if t == 0 else f"temperature {t:g}" for t in temperatures]
+        return "" if temperatures[0] == temperatures[1] else " against ".join(names)
 
 
 def compare(before: Point, after: Point, comparisons: int = 1) -> Comparison:

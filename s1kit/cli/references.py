@@ -83,7 +83,7 @@ def check_chat(
 
 
 def check_model(reference: str, where: str) -> None:
-    """A reference to an engine or to a provider's chat model."""
+    """Raises InputError for a reference that names neither an engine nor a provider's chat model."""
     if reference.startswith("chat:"):
         check_chat(reference, where)
     else:

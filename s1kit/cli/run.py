@@ -1,4 +1,4 @@
-"""`s1kit run` and its single stages. Read `STAGES` downwards: it is the whole road."""
+"""`s1kit run` and its single stages. `STAGES` lists them in their order."""
 
 from __future__ import annotations
 
@@ -115,7 +115,7 @@ def _do(name: str, recipe: Recipe, run: Run, again: str) -> None:
 
 
 def _main_counts(stage: Stage) -> dict[str, int]:
-    """What went in and came out; from the receipt where the stage was done before."""
+    """Rows in and out of a stage; read from its receipt where it was done before."""
 
     counts: dict[str, int] = json.loads(stage.receipt_path.read_text(encoding="utf-8"))["counts"]
     main = {what: count for what, count in counts.items() if not what.startswith("dropped:")}

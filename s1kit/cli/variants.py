@@ -1,4 +1,4 @@
-"""What one variant of a recipe may take over from another: files that the same settings would make again.
+"""Sharing of files between the variants of a recipe: what the same settings would make again is linked.
 
 Variants differ late on the road, most often in their selection: the pool, the traces and the students' attempts are
 the same, and a student's attempts are most of the time that curating takes.
@@ -54,7 +54,7 @@ def _attempting(recipe: Recipe) -> dict[str, object]:
 
 
 def _link(files: Iterable[Path], target: Path) -> None:
-    """All files or none: a killed process leaves no folder that looks finished."""
+    """Link all files or none: a killed process leaves no folder that looks finished."""
     part = target.with_name(f".{target.name}.part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)

@@ -26,7 +26,7 @@ Vocabulary = Literal["openai", "open", "transformers"]
 
 @dataclass(frozen=True, slots=True)
 class Dialect:
-    """A kind of server."""
+    """What one kind of server takes and returns."""
 
     name: str
     takes_ids: bool
@@ -75,7 +75,7 @@ class Capabilities:
 
 
 def neutral_settings(dialect: Dialect, request: Request) -> dict[str, float]:
-    """Every sampling setting of a request, with neutral values for what it does not have."""
+    """A request's sampling settings, the others at neutral values, so that no default of a server's applies."""
     settings: dict[str, float] = {"temperature": request.temperature, "top_p": request.top_p}
     if request.temperature:
         settings["seed"] = request.seed

@@ -56,7 +56,7 @@ class CompletionsServer:
             self._session = None
 
     async def get(self, path: str, seconds: float = 10.0) -> bytes:
-        """The body of a small document. Raises ServerFailed."""
+        """GET a small document; returns its body. Raises ServerFailed."""
         try:
             async with (
                 asyncio.timeout(seconds),
@@ -71,11 +71,11 @@ class CompletionsServer:
             raise self._failure(error, seconds) from error
 
     async def get_json(self, path: str, seconds: float = 10.0) -> Any:
-        """A small JSON document. Raises ServerFailed."""
+        """GET a small JSON document. Raises ServerFailed."""
         return self._json(await self.get(path, seconds))
 
     async def complete(self, body: Mapping[str, Any]) -> Any:
-        """The JSON of a completion that is not streamed. Raises ServerFailed."""
+        """POST a completion that is not streamed; returns its JSON. Raises ServerFailed."""
         try:
             async with asyncio.timeout(self.silent_seconds), await self._post(body) as response:
                 if response.status != 200:

@@ -71,7 +71,7 @@ def _identity(card: dict[str, Any]) -> Identity:
 
 
 async def identify(server: CompletionsServer, model: str) -> Identity:
-    """What the server says about a model, or only its name: not every server lists its models, or all of them.
+    """What `/v1/models` says about a model, or only its name: not every server lists its models, or all of them.
 
     transformers serve answers `/v1/models` with status 500 where it serves a folder. Raises ServerFailed when the
     server does not answer or wants another key.
@@ -88,7 +88,7 @@ async def identify(server: CompletionsServer, model: str) -> Identity:
 async def discover(
     server: CompletionsServer, identity: Identity, tokens: TokenFormat, kind: str | None = None, where: str = ""
 ) -> Capabilities:
-    """Ask for single tokens until a way to ask is accepted.
+    """Find out what a server can do, by requests for single tokens.
 
     `kind`: a name of `DIALECTS`, or None to find out: by what the server calls itself, else by trial (token ids first).
     Raises InputError when the server accepts none or reads text as other tokens than ours, and ServerFailed when it

@@ -13,7 +13,7 @@ status, an error inside a stream or an unnatural finish reason. `nonsense`: a re
 
 
 class ServerFailed(Exception):
-    """A completion did not come about.
+    """A completion failed; `kind` says how.
 
     `str(error)` is safe to pass on: it holds nothing that the server wrote, except where it refused the request itself
     (`refused`), and never the key. `said` is what the server wrote, for a log.

@@ -63,7 +63,7 @@ class Member:
 
 @dataclass
 class Farm:
-    """The servers, and who is where. Used from one event loop."""
+    """The servers and the requests under way at each. Used from one event loop."""
 
     members: list[Member]
     wait_seconds: float = 600.0
@@ -143,7 +143,7 @@ class Farm:
         return chosen
 
     def add(self, member: Member) -> None:
-        """A server that joins."""
+        """Add a server to the farm."""
         member.place = len(self.members)
         self.members.append(member)
         self._count(member, 0)

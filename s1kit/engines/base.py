@@ -1,4 +1,4 @@
-"""What every engine is: it checks a request before it decodes anything, and says what came of it in one vocabulary.
+"""The interfaces of engines and running batches, and the `generate` loop that engines share.
 
 The running batches of all engines speak alike, with one object for each request that has news in a step:
 
@@ -30,7 +30,7 @@ __all__ = ["BatchEngine", "Engine", "Event", "OnSegment", "PlanningEngine", "Run
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """News of one request."""
+    """What a step brought for one request: new segments, or its generation."""
 
     ticket: int
     segments: tuple[Segment, ...] = ()
@@ -86,11 +86,11 @@ class PlanningEngine:
 
     @property
     def sampling(self) -> Sampling:
-        """How the model's makers sample from it: the default of whoever leaves the temperature to the model."""
+        """The model's own sampling settings: the default where a caller leaves them to the model."""
         return Sampling.of(getattr(self.tokenizer, "generation", {}))
 
     def plan(self, request: Request) -> Plan:
-        """The request, resolved; InputError when it cannot be honoured."""
+        """Resolve a request for this engine. Raises InputError when it cannot be honoured."""
         if request.answer_grammar:
             if not self.takes_grammar:
                 raise InputError(
@@ -153,5 +153,5 @@ def close_engine(engine: Any) -> None:
 
 
 def lost(ticket: int, generation: Generation, why: str) -> Event:
-    """The end of a request that its engine could not finish; it keeps what was decoded."""
+    """The last event of a request that its engine could not finish: the generation so far, marked as failed."""
     return Event(ticket, generation=generation.model_copy(update={"ending": "failed", "note": why}))

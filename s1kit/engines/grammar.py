@@ -57,7 +57,7 @@ class AnswerMatcher:
         return np.unpackbits(bits, bitorder="little")[: self._size].astype(bool)
 
     def accept(self, token: int) -> None:
-        """The answer goes on with this id."""
+        """Advance the grammar by one sampled id."""
         self._matcher.consume_token(token)
 
 

@@ -72,7 +72,7 @@ class ThinkingBudget:
 
 @dataclass(frozen=True, slots=True)
 class Thinking:
-    """Where one request's thinking stands."""
+    """State of one request's thinking: tokens spent, waits used, closed or not."""
 
     spent: int = 0
     """Thinking tokens so far, inserted ones included, delimiters not."""
@@ -113,9 +113,10 @@ def begin(budget: ThinkingBudget) -> tuple[Thinking, Move]:
 def advance(
     budget: ThinkingBudget, wait_tokens: int, state: Thinking, event: Sampled | StopAttempt
 ) -> tuple[Thinking, Move]:
-    """One step. `wait_tokens` is how many tokens the wait takes, at least 1.
+    """One step of the machine: the state after an event, and the move it calls for.
 
-    Raises ValueError on an event after the close, on more tokens than there was room for, and on a wait of no tokens.
+    `wait_tokens`: tokens of the wait that would be inserted next, at least 1. Raises ValueError on an event after the
+    close, on more tokens than there was room for, and on a wait of no tokens.
     """
     if wait_tokens < 1:
         raise ValueError(f"wait_tokens is {wait_tokens}: a wait takes at least one token.")

@@ -43,7 +43,7 @@ _FINAL = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Parsed:
-    """A model's text, taken apart."""
+    """A model's text, split into thinking and answer."""
 
     thinking: str
     answer: str

@@ -211,7 +211,7 @@ _NO_FORMAT = ThinkingFormat(name=DIRECT, open="", end="")
 
 
 def _known_as(format: ThinkingFormat) -> ThinkingFormat:
-    """The same with the name, and the further stops, of a known format that has these delimiters."""
+    """The format with the name and the further stops of the known format that has the same delimiters, if any."""
     for known in FORMATS.values():
         if (known.open, known.lead, known.end, known.answer_end) == (
             *(format.open, format.lead, format.end),
@@ -320,7 +320,7 @@ _ASSUMED = (
 
 @cache
 def _say(sentence: str) -> None:
-    """Once a process: a stage loads its model many times."""
+    """Print a notice once a process: a stage loads its model many times."""
     _LOGGER.warning(sentence)
 
 

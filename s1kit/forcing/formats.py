@@ -52,7 +52,10 @@ PLAIN_CHAT = (
 
 @dataclass(frozen=True, slots=True)
 class TrainingIds:
-    """One rendered sample. The loss covers the thinking, the end delimiter, the answer and the token that ends it."""
+    """The token ids of one sample for training, and which of them the loss covers.
+
+    It covers the thinking, the end delimiter, the answer and the token that ends it.
+    """
 
     ids: list[int]
     loss_mask: list[bool]
@@ -336,7 +339,7 @@ def guarded_turn(tokenizer: Tokenizer, fmt: ThinkingFormat, turn: Mapping[str, A
 
 
 def encode(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of one piece, nothing added; special tokens in it are read as such."""
+    """Tokenise one piece of a prompt, without adding anything; special tokens in it are read as such."""
     return list(tokenizer.encode(text, add_special_tokens=False)) if text else []
 
 

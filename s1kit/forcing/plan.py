@@ -1,4 +1,4 @@
-"""A request resolved against a tokenizer and a context: what both drivers of forcing follow. All refusals are here."""
+"""Plans: a request resolved against a tokenizer and a context. Whatever cannot be honoured exactly is refused here."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Plan:
 
     @property
     def note(self) -> str:
-        """What a reader of the generation must know; empty: all applied as it was asked."""
+        """How what applies differs from what was asked, for the generation; empty where it does not."""
         if self.lowered_from is not None:
             return f"max_tokens {self.lowered_from} was lowered to {self.budget.max_tokens}, the room there is"
         if self.answer_lowered_from is not None:
@@ -188,7 +188,7 @@ def _budget(request: Request, tokens: TokenFormat, prompt_tokens: int, context_t
 
 
 def _prefix(request: Request, tokens: TokenFormat, budget: ThinkingBudget) -> tuple[Segment, ...]:
-    """The given thinking, cut to its length."""
+    """The request's prefix, cut to its `num_tokens`. Raises InputError where it does not fit the budget."""
     if request.prefix is None:
         return ()
     left = request.prefix.num_tokens

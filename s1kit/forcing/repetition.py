@@ -1,4 +1,4 @@
-"""Notices when thinking repeats itself. Knows ids only."""
+"""The loop guard: finds thinking that repeats itself. Works on token ids only."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def is_looping(ids: Sequence[int]) -> bool:
 
 
 def first_loop(ids: Sequence[int], start: int, min_tokens: int) -> int | None:
-    """The first length above `start`, and at least `min_tokens`, at which a look finds a loop, or None."""
+    """The smallest length above `start`, at least `min_tokens`, at which a check finds a loop; None without one."""
     first = max(start + 1, min_tokens, MIN_TOKENS)
     for length in range(-(-first // CHECK_EVERY) * CHECK_EVERY, len(ids) + 1, CHECK_EVERY):
         if is_looping(ids[:length]):

@@ -29,7 +29,7 @@ class Prefix:
 
 @dataclass(frozen=True, slots=True)
 class Sampling:
-    """How tokens are drawn where a caller states nothing."""
+    """A model's own sampling settings, which apply where a caller states none."""
 
     temperature: float = 0.0
     """0 is greedy."""

@@ -50,7 +50,7 @@ class TokenFormat:
 
     @cached_property
     def eos_ids(self) -> frozenset[int]:
-        """What ends a sequence; while thinking, a stop attempt."""
+        """The end-of-sequence ids. While thinking, each is a stop attempt."""
         ids = set(self.more_eos_ids)
         if self.format.answer_end:
             ids.add(self.format.token_id(self.tokenizer, self.format.answer_end))
@@ -60,7 +60,7 @@ class TokenFormat:
 
     @cached_property
     def answer_stop_ids(self) -> frozenset[int]:
-        """What ends an answer."""
+        """The ids that end an answer."""
         return self.eos_ids | {self.format.token_id(self.tokenizer, t) for t in self.format.answer_stops}
 
     @cached_property
@@ -99,7 +99,7 @@ class TokenFormat:
 
     @cached_property
     def bos(self) -> str:
-        """What begins a sequence, as text; empty where the tokenizer has nothing of the kind."""
+        """The text of the token that begins a sequence; empty where the tokenizer has none."""
         return getattr(self.tokenizer, "bos_token", None) or ""
 
     @property
@@ -134,7 +134,7 @@ class TokenFormat:
         return max((t.rstrip(CUT) for t in (text, *shorter)), key=len)
 
     def raw_text(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:
-        """The same with whatever stands for a character that is not whole.
+        """As `decode`, but an incomplete character is kept as `CUT`.
 
         Tokenizers with a sign for the space before a word leave out the first one of a text; only what comes before
         the ids says whether theirs is the first.

@@ -69,7 +69,7 @@ class Templated:
 
 
 class FileTokenizer(Templated):
-    """A tokenizer read from a checkpoint's files: what `formats` needs of one."""
+    """A tokenizer read from a checkpoint's files, without transformers."""
 
     def __init__(self, folder: Path) -> None:
         """Reads `tokenizer.json`, `tokenizer_config.json` and `chat_template.jinja`. Raises InputError."""
@@ -148,7 +148,7 @@ class _GenerationMarks(Extension):
 
 
 def _environment() -> ImmutableSandboxedEnvironment:
-    """As transformers sets it up, so that templates render the same."""
+    """A jinja2 environment with the filters and globals that transformers gives chat templates."""
 
     def raise_exception(message: str) -> None:
         raise TemplateError(message)

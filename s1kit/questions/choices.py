@@ -15,7 +15,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 
 class Shaped(NamedTuple):
-    """A row whose question and reference have been found."""
+    """The question and reference found in a multiple-choice row."""
 
     name: str
     """What the row was taken for; empty when it is plain columns."""
@@ -26,7 +26,7 @@ _QUESTION = ("question", "Question", "problem", "text", "prompt", "question_stem
 
 
 def options_list(row: dict[str, Any]) -> Shaped | None:
-    """A list of options and the right one as an index, a letter or a text."""
+    """Rows with a list of options, and the right one as an index, a letter or a text."""
     stem_column = next((c for c in _QUESTION if isinstance(row.get(c), str)), None)
     column = next((c for c in ("choices", "options", "endings") if row.get(c)), None)
     if stem_column is None or column is None:

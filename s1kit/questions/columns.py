@@ -1,4 +1,4 @@
-"""A row as a question, whatever its columns are called.
+"""Rows to questions: finds the columns of question and solution, whatever they are called.
 
 A row with both a worked solution and a short answer keeps both: `solution` is the worked one, and the short one is
 `metadata["final_answer"]`, which is what grading compares with.
@@ -63,7 +63,7 @@ class _Read(NamedTuple):
 def question_from(
     row: Mapping[str, Any], columns: Mapping[str, str] | None = None, name: str = "", licence: str = ""
 ) -> Question:
-    """A row of any shape as a question.
+    """Make a question of a row of any shape.
 
     `columns` maps `text`, `worked`, `answer`, `source`, `licence` or `domain` to the row's column (`solution` means
     `worked`), or to a place inside one such as `messages[0].content`; the others are found by their usual names, and
@@ -174,7 +174,7 @@ def _described(found: Mapping[str, str]) -> str:
 
 
 def _value_at(row: Mapping[str, Any], column: str, key: str) -> Any:
-    """The value of a column, or of a place inside one.
+    """The value of a column, or at a path such as `a.b[0].c` inside one.
 
     >>> _value_at({"a": {"b": [{"c": 7}]}}, "a.b[0].c", "answer")
     7
@@ -200,7 +200,7 @@ def _value_at(row: Mapping[str, Any], column: str, key: str) -> Any:
 
 
 def _likeliest(row: Mapping[str, Any]) -> str:
-    """The column with the longest text, as an example."""
+    """The column with the longest text, to name in an error."""
     texts = {key: len(value) for key, value in row.items() if isinstance(value, str)}
     return max(texts, key=lambda key: texts[key], default="problem")
 

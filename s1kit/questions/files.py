@@ -143,7 +143,7 @@ def _row_of_line(where: str, line: str) -> RawRow:
 
 
 def _checked(where: str, row: Any, short: str, form: str = "") -> RawRow:
-    """A row of JSON, unless something in it cannot be kept."""
+    """The row as a RawRow; one that cannot be stored says why."""
     short = _printable(short)
     if not isinstance(row, dict):
         return RawRow(where, None, f"the line is a {type(row).__name__}, not an object", short)
@@ -176,7 +176,7 @@ def find_fault(value: Any, place: str = "") -> str:
 
 
 class _TooLong(str):
-    """The digits of an integer that Python refuses to convert."""
+    """The digits of an integer that is longer than Python converts."""
 
 
 def _integer(digits: str) -> Any:

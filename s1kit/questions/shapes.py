@@ -41,7 +41,10 @@ class ChatParts(NamedTuple):
 
 
 def reshape(row: Mapping[str, Any]) -> Shaped:
-    """The row in plain columns. Raises InputError where a shape is recognised and its parts do not fit together."""
+    """Rewrite a row of a known shape into plain columns.
+
+    Raises InputError where a shape is recognised and its parts do not fit together.
+    """
     plain = {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
     for shape in _SHAPES:
         if (shaped := shape(plain)) is not None:
@@ -110,7 +113,7 @@ OWN = "an s1kit record"
 
 
 def _own_record(row: dict[str, Any]) -> Shaped | None:
-    """Traces, samples and dropped rows as s1kit writes them."""
+    """Read rows that s1kit wrote: traces, samples and dropped rows."""
     if isinstance(row.get("trace"), dict) and "picked_by" in row:
         return _own_record(row["trace"])
     if isinstance(row.get("question"), dict) and "text" in row["question"]:

@@ -50,3 +50,11 @@ def test_a_recipe_with_a_file_counts_its_rows(capsys: pytest.CaptureFixture[str]
     assert "7 requests, $" in told(
         capsys, "tiny", source, f"out={tmp_path}", "distill.teacher=chat:deepseek/deepseek-reasoner"
     )
+
+
+def test_a_benchmark_that_is_a_file_is_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    """Twelve questions were estimated as five hundred."""
+    asked = tmp_path / "held_out.csv"
+    asked.write_text("question;answer\n" + "".join(f"What is {i} + 1?;{i + 1}\n" for i in range(12)), encoding="utf-8")
+    text = told(capsys, "tiny", f"out={tmp_path / 'runs'}", f'evaluate.benchmarks=["{asked}"]')
+    assert "12 questions x " in text.partition("evaluate")[2]

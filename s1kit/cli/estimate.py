@@ -93,8 +93,9 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
     cells = grid(config)
     known = {"aime24": 30, "aime25": 30, "aime26": 30, "math500": 500, "gsm8k": 1319, "olympiadbench": 675}
     sizes = known | {"gpqa-diamond": 198, "tiny": 360}
+    most = config.num_questions or 10**9
     counts = [
-        min(config.num_questions or 10**9, sizes.get(name, config.num_questions or 500)) for name in config.benchmarks
+        min(most, sizes.get(name) or _num_rows(name) or config.num_questions or 500) for name in config.benchmarks
     ]
     num = sum(counts)
     answer, direct = answer_room(config, None), direct_room(config, None)
@@ -109,6 +110,16 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
     draws = sum(repeats for _, repeats in cells)
     head = f"{num:,} questions x {draws} draws under {len(cells)} settings, at most {num * tokens / 1e6:,.1f}M tokens"
     return [head, decoding(config.model or recipe.train.base, num * tokens, recipe)]
+
+
+def _num_rows(benchmark: str) -> int | None:
+    """The rows of a benchmark that is a file here; None for another."""
+    from s1kit.questions import find_files, read_rows_of
+
+    try:
+        return sum(1 for file in find_files(benchmark) for _ in read_rows_of(file))
+    except InputError:
+        return None
 
 
 def decoding(model: str, tokens: int, recipe: Recipe) -> str:

@@ -42,9 +42,10 @@ def estimate_train(recipe: Recipe) -> list[str]:
     if cluster is None:
         cores = os.cpu_count() or 1
         hours = training_flops(shape, lengths) * train.epochs / (CPU_GFLOPS * 1e9 * cores) / 3600
+        took = f"{hours:,.1f} hours" if hours >= 2 else f"{max(1.0, hours * 60):,.0f} minutes"
         return [
             head,
-            f"{shape.parameters / 1e9:.2f}B parameters on these {cores} cores (no GPU): about {hours:,.1f} hours,"
+            f"{shape.parameters / 1e9:.2f}B parameters on these {cores} cores (no GPU): about {took},"
             f" {shape.parameters * 16 / 1e9:,.0f} GB of memory and more",
             "on cards instead: add train.layout.cluster.card=H100 train.layout.cluster.num_cards=8",
         ]

@@ -15,6 +15,7 @@ import pytest
 
 from s1kit import Generation, Request, ThinkingBudget, load_engine
 from s1kit.engines.options import read_reference
+from s1kit.errors import InputError
 
 torch = pytest.importorskip("torch")
 
@@ -199,6 +200,16 @@ def test_attention_that_is_wrong_or_missing_is_not_used(
     assert decoded(batch, engine, requests()) == expected(engine)
     assert why in capsys.readouterr().err
     assert engine.model.config._attn_implementation == "sdpa"
+
+
+def test_weights_that_a_card_has_no_room_for_are_refused_before_they_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    from s1kit.engines.hf.engine import check_card
+
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8_000_000_000, 16_000_000_000))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: "Tesla T4")
+    check_card(7_900_000_000, "cuda", "hf:x")
+    with pytest.raises(InputError, match=r"take 15\.2 GB, and Tesla T4 has 8\.0 free"):
+        check_card(15_200_000_000, "cuda", "hf:x")
 
 
 def test_attention_by_lengths_is_for_cards_only(engine: Any) -> None:

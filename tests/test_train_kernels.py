@@ -210,6 +210,68 @@ def test_compiled_layers_are_compiled_once_for_rows_of_any_make(base: Path, how:
     assert not counters["graph_break"], counters["graph_break"]
 
 
+@pytest.mark.parametrize("how", ["none", pytest.param("selective", marks=pytest.mark.slow)])
+def test_the_first_rows_code_serves_rows_of_every_make(base: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counted with the compiler's front half alone, which decides what is compiled again."""
+    import torch._dynamo
+    from torch._dynamo.utils import counters
+
+    from s1kit.forcing.formats import find_format
+
+    compile_layer = torch.nn.Module.compile
+    monkeypatch.setattr(
+        torch.nn.Module, "compile", lambda self, **given: compile_layer(self, backend="aot_eager", **given)
+    )
+    torch._dynamo.reset()
+    train = settings_for(base, layout={"compile": True, "activation_checkpointing": how})
+    objective = prepare(
+        train, load_config(train.base, load_tokenizer(train.base, "", find_format("s1"))), 0, World(CPU)
+    )
+    samples = sorted(encode(base, make_samples(14)), key=len)
+    counters.clear()
+    graphs = []
+    for batch in (samples[:2], samples[2:3], samples[3:8], samples[8:]):
+        loop.backward(objective, batch, train, "varlen", World(CPU))
+        graphs.append(counters["stats"]["unique_graphs"])
+    torch._dynamo.reset()
+    assert graphs[0] > 0
+    assert graphs == [graphs[0]] * 4, "compiled again after the first step"
+    assert not counters["graph_break"], counters["graph_break"]
+
+
+@pytest.mark.parametrize(
+    ("device", "has_triton", "has_gcc", "why"),
+    [
+        ("cuda", False, True, "this torch has no Triton"),
+        ("cpu", True, False, "there is no C++ compiler"),
+        ("cuda", True, False, ""),
+        ("cpu", False, True, ""),
+    ],
+)
+def test_without_a_compiler_layers_are_trained_as_they_are_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, device: str, has_triton: bool, has_gcc: bool, why: str
+) -> None:
+    from s1kit.train import prepare as preparing
+
+    monkeypatch.setattr(preparing, "_has_triton", lambda: has_triton)
+    monkeypatch.setattr(preparing, "_has_cpp_compiler", lambda: has_gcc)
+    assert preparing.why_not_compiled(torch.device(device)) == why
+
+
+def test_a_card_without_bfloat16_trains_in_float32_and_decodes_in_float16(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from s1kit.engines.hf.engine import card_dtype
+    from s1kit.train.world import multiplies_bfloat16
+
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
+    for has_it in (True, False):
+        monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has_it=has_it, **_: has_it)
+        assert multiplies_bfloat16(torch.device("cuda")) is has_it
+        assert card_dtype() == ("bfloat16" if has_it else "float16")
+    assert capsys.readouterr().err.count("Tesla T4 has no bfloat16") == 1
+
+
 def test_float8_rows_have_sides_that_the_kernels_accept(base: Path) -> None:
     samples = encode(base, make_samples(3))
     row = make_row(samples, [1.0] * 3, 2 * FP8_MULTIPLE)

@@ -27,7 +27,7 @@ from s1kit.train.optimizer import learning_rate, make_optimizer, set_learning_ra
 from s1kit.train.prepare import FP8_MULTIPLE, autocast, prepare
 from s1kit.train.row import Row, make_row, token_weights
 from s1kit.train.shapes import Shape
-from s1kit.train.world import World
+from s1kit.train.world import World, multiplies_bfloat16
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,8 @@ def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, 
             fix="Start fewer processes with torchrun, or raise train.layout.context_parallel.",
         )
     # What can be refused is refused before the weights are read: a missing kernel, tracker, or another's checkpoint.
-    kernel = choose_kernel(train.layout.attention, world.device, getattr(torch, train.dtype))
+    dtype = getattr(torch, train.dtype) if multiplies_bfloat16(world.device) else torch.float32
+    kernel = choose_kernel(train.layout.attention, world.device, dtype)
     meter = TrainingMeter(folder / "log.jsonl", train, Shape.of_config(model_config), world)
     checkpoints = Checkpoints(folder / "resume", fingerprint(samples, train, seed), world)
     torch.manual_seed(seed)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from contextlib import nullcontext
 from typing import Any
 
@@ -10,6 +12,7 @@ import torch.distributed as dist
 from torch import nn
 
 from s1kit.errors import InputError, MissingExtra
+from s1kit.progress import say
 from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, base
 from s1kit.train.objective import Objective
@@ -28,7 +31,7 @@ def prepare(train: Train, model_config: Any, seed: int, world: World) -> Objecti
     if world.mesh is None or (train.lora is not None and train.lora.quantize):
         model = adapters.add(load(train, model_config, master, seed, world), train.lora, seed)
         objective = Objective(model, train.layout.loss_chunk_tokens).to(world.device)
-        _wrap_layers(objective, train.layout)
+        _wrap_layers(objective, train.layout, world.device)
         return objective
     return _prepare_sharded(train, model_config, seed, world, master)
 
@@ -93,15 +96,37 @@ def autocast(train: Train, world: World, objective: nn.Module) -> Any:
     return torch.autocast(world.device.type, torch.bfloat16)
 
 
-def _wrap_layers(objective: Objective, layout: Layout) -> None:
+def why_not_compiled(device: torch.device) -> str:
+    """What torch.compile lacks on this machine; empty where it has all."""
+    if device.type == "cpu":
+        return "" if _has_cpp_compiler() else "there is no C++ compiler"
+    return "" if _has_triton() else "this torch has no Triton"
+
+
+def _has_triton() -> bool:
+    from torch.utils._triton import has_triton
+
+    return bool(has_triton())
+
+
+def _has_cpp_compiler() -> bool:
+    return any(shutil.which(name) for name in (os.environ.get("CXX") or "g++", "clang++"))
+
+
+def _wrap_layers(objective: Objective, layout: Layout, device: torch.device) -> None:
+    is_compiled = layout.compile
+    if is_compiled and (why := why_not_compiled(device)):
+        is_compiled = False
+        say(f"train: layers are not compiled, since {why}")
     layers = objective.model.base_model.layers
     if layout.fp8:
         _to_fp8(layers)
     for i, layer in enumerate(layers):
         if layout.activation_checkpointing != "none":
             layers[i] = _recomputed(layer, layout.activation_checkpointing == "selective")
-        if layout.compile:
-            layers[i].compile()
+        if is_compiled:
+            # Rows differ in length: with sizes that are known to, the first row's code serves all others.
+            layers[i].compile(dynamic=True)
 
 
 def _recomputed(layer: nn.Module, selective: bool) -> nn.Module:
@@ -159,7 +184,7 @@ def _prepare_sharded(train: Train, model_config: Any, seed: int, world: World, m
         model = adapters.add(base.build(model_config, master), train.lora, seed)
     model.tie_weights()
     objective = Objective(model, train.layout.loss_chunk_tokens)
-    _wrap_layers(objective, train.layout)
+    _wrap_layers(objective, train.layout, world.device)
     _shard(objective, train, world)
     buffers = {name: b.clone() for name, b in objective.named_buffers()}
     objective.to_empty(device=world.device)

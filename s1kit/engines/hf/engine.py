@@ -14,6 +14,7 @@ from s1kit.forcing.formats import ThinkingFormat, load_format
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
+from s1kit.progress import say
 
 try:
     import torch
@@ -107,13 +108,16 @@ def load(
     """
     transformers_logging.disable_progress_bar()
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    kind = _dtype(dtype or ("bfloat16" if place.startswith("cuda") else "float32"), model)
+    kind = _dtype(dtype or (card_dtype() if place.startswith("cuda") else "float32"), model)
     if is_gguf(model):
         model = str(unpacked(model))
     check_folder(model)
-    if place == "cpu" and Path(model).is_dir():
+    if Path(model).is_dir():
         needed = weight_bytes(Path(model), kind)
-        check_fits(needed, f"hf:{model}", "Give dtype=bfloat16, or a quantised GGUF file to llama.cpp:.")
+        if place == "cpu":
+            check_fits(needed, f"hf:{model}", "Give dtype=bfloat16, or a quantised GGUF file to llama.cpp:.")
+        elif place.startswith("cuda"):
+            check_card(needed, place, f"hf:{model}")
     tokenizer = read_tokenizer(model, f"hf:{model}")
     try:
         loaded = AutoModelForCausalLM.from_pretrained(model, dtype=kind).to(place).eval()
@@ -123,6 +127,27 @@ def load(
         ) from error
     fmt = resolve_format(model, tokenizer, format, template)
     return replace(of_model(loaded, tokenizer, fmt, max_batch, context_tokens), cuda_graphs=cuda_graphs)
+
+
+def check_card(needed: int, device: str, where: str) -> None:
+    """Raises InputError where weights of so many bytes do not fit into a card's free memory."""
+    free, _ = torch.cuda.mem_get_info(device)
+    if needed > free:
+        raise InputError(
+            f"the weights take {needed / 1e9:.1f} GB, and {torch.cuda.get_device_name(device)} has {free / 1e9:.1f} free",
+            where=where,
+            fix="End what else runs there, give device=cpu, or use vllm: with quantization or over several cards.",
+        )
+
+
+def card_dtype() -> str:
+    """bfloat16, or float16 where the card has no bfloat16, which is said."""
+    if torch.cuda.is_bf16_supported(including_emulation=False):
+        return "bfloat16"
+    say(
+        f"hf: {torch.cuda.get_device_name()} has no bfloat16, so it decodes in float16; dtype=float32 is exact and slower"
+    )
+    return "float16"
 
 
 def of_model(

@@ -133,8 +133,9 @@ def check_card(needed: int, device: str, where: str) -> None:
     """Raises InputError where weights of so many bytes do not fit into a card's free memory."""
     free, _ = torch.cuda.mem_get_info(device)
     if needed > free:
+        name = torch.cuda.get_device_name(device)
         raise InputError(
-            f"the weights take {needed / 1e9:.1f} GB, and {torch.cuda.get_device_name(device)} has {free / 1e9:.1f} free",
+            f"the weights take {needed / 1e9:.1f} GB, and {name} has {free / 1e9:.1f} free",
             where=where,
             fix="End what else runs there, give device=cpu, or use vllm: with quantization or over several cards.",
         )
@@ -144,9 +145,8 @@ def card_dtype() -> str:
     """bfloat16, or float16 where the card has no bfloat16, which is said."""
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return "bfloat16"
-    say(
-        f"hf: {torch.cuda.get_device_name()} has no bfloat16, so it decodes in float16; dtype=float32 is exact and slower"
-    )
+    name = torch.cuda.get_device_name()
+    say(f"hf: {name} has no bfloat16, so it decodes in float16; dtype=float32 rounds less and is slower")
     return "float16"
 
 

@@ -147,7 +147,7 @@ def test_a_request_to_the_server_with_the_plugin_is_forced_as_it_asked(folder: P
 
 
 def shown(text: str | None) -> str:
-    """Without what vLLM shows for a character that was cut in two, which is nothing here."""
+    """Without what stands for a character that was cut in two, which not all show alike."""
     return (text or "").replace("\ufffd", "")
 
 
@@ -172,15 +172,18 @@ def test_its_chat_replies_show_thinking_and_answer_apart_and_count_thinking_to_t
             loop_guard=False,
         )
         (wanted,) = engine.generate([request])
-        assert (shown(message["reasoning"]), shown(message["content"])) == (wanted.thinking, wanted.answer)
-        assert usage["completion_tokens_details"]["reasoning_tokens"] == wanted.thinking_tokens
+        # A line break at the end of thinking cannot be told from the one that the format puts there.
+        count = wanted.thinking_tokens - wanted.thinking.endswith("\n")
+        expected = (shown(wanted.thinking.removesuffix("\n")), shown(wanted.answer))
+        assert (shown(message["reasoning"]), shown(message["content"])) == expected
+        assert usage["completion_tokens_details"]["reasoning_tokens"] == count
         streamed = body | {"stream": True, "stream_options": {"include_usage": True}}
         text = httpx.post(f"{url}/chat/completions", json=streamed, timeout=120.0).text
         events = [json.loads(line[6:]) for line in text.split("\n") if line.startswith("data: {")]
         deltas = [choice["delta"] for event in events for choice in event["choices"]]
-        assert shown("".join(d.get("reasoning") or "" for d in deltas)) == wanted.thinking
-        assert shown("".join(d.get("content") or "" for d in deltas)) == wanted.answer
-        assert events[-1]["usage"]["completion_tokens_details"]["reasoning_tokens"] == wanted.thinking_tokens
+        assert shown("".join(d.get("reasoning") or "" for d in deltas)) == expected[0]
+        assert shown("".join(d.get("content") or "" for d in deltas)) == expected[1]
+        assert events[-1]["usage"]["completion_tokens_details"]["reasoning_tokens"] == count
 
 
 REFUSED = [

@@ -27,8 +27,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     async def backend(_: AsyncExitStack) -> Local:
-        # The scripted engine takes quadratic time in the number of waits.
-        return Local(ScriptedServing({}, context_tokens=512), "scripted")
+        return Local(ScriptedServing({}), "scripted")
 
     with serving(backend) as running:
         yield running

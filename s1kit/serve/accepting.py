@@ -1,8 +1,8 @@
-"""Accepting connections so that thousands at once do not delay anybody: each costs next to nothing until it speaks.
+"""Accepting connections in bounded turns, so that thousands at once do not hold up the streams that run.
 
-asyncio makes a transport and a protocol for every connection as it is accepted, a tenth of a millisecond and more; of
-3,000 opened at once, a request behind them waits for all. Here an accepted connection is a socket in a table that is
-watched for its first byte, and only then a connection of uvicorn's.
+uvloop accepts all that wait in one turn of the loop and makes a transport and a protocol for each. Here a turn takes in
+a bounded number, and an accepted connection is a socket in a table that is watched for its first byte; only then does
+it become a connection of uvicorn's.
 """
 
 from __future__ import annotations

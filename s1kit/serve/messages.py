@@ -167,6 +167,8 @@ class MessagesReply:
     _block: str = ""
     """The type of the content block that is open."""
     _index: int = -1
+    _delta_head: str = ""
+    """What comes before the text in an event of the block that is open."""
     _calls: list[dict[str, Any]] = field(default_factory=list)
 
     @property
@@ -237,14 +239,14 @@ class MessagesReply:
         events = ""
         if thinking:
             events += self._open("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-            events += self._delta({"type": "thinking_delta", "thinking": thinking})
+            events += f"{self._delta_head}{json.dumps(thinking)}}}}}\n\n"
         if text:
-            events += self._open("text", {"type": "text", "text": ""}) + self._delta(
-                {"type": "text_delta", "text": text}
-            )
+            events += self._open("text", {"type": "text", "text": ""})
+            events += f"{self._delta_head}{json.dumps(text)}}}}}\n\n"
         for call in calls:
             events += self._close() + self._open("tool_use", _tool_use(call))
-            events += self._delta({"type": "input_json_delta", "partial_json": json.dumps(_arguments(call))})
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(_arguments(call))}
+            events += _event("content_block_delta", index=self._index, delta=delta)
             events += self._close()
         return events
 
@@ -253,6 +255,11 @@ class MessagesReply:
             return ""
         events = self._close()
         self._block, self._index = kind, self._index + 1
+        # Written by hand: this runs for every token of every stream.
+        self._delta_head = (
+            f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},'
+            f'"delta":{{"type":"{kind}_delta","{kind}":'
+        )
         return events + _event("content_block_start", index=self._index, content_block=block)
 
     def _close(self) -> str:
@@ -260,9 +267,6 @@ class MessagesReply:
             return ""
         self._block = ""
         return _event("content_block_stop", index=self._index)
-
-    def _delta(self, delta: dict[str, Any]) -> str:
-        return _event("content_block_delta", index=self._index, delta=delta)
 
 
 def _event(kind: str, **fields: Any) -> str:

@@ -43,7 +43,8 @@ def main(given: argparse.Namespace) -> int:
     print("\nkeys (present or not; values are never shown)")
     present = keys_present()
     for provider, names in KEY_VARIABLES.items():
-        state = f"present ({present[provider]})" if provider in present else f"absent ({' or '.join(names)})"
+        named = " or ".join(names) or "it logs in with its cloud's own tools"
+        state = f"present ({present[provider]})" if provider in present else f"absent ({named})"
         print(f"  {provider:<18} {state}")
     print(f"  {'Hugging Face':<18} {'present' if os.environ.get('HF_TOKEN') else 'absent'} (HF_TOKEN)")
     return 0

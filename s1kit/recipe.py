@@ -596,10 +596,19 @@ def _fill_variables(data: dict[str, Any], where: str) -> dict[str, Any]:
 
 
 def _explain(error: ValidationError, where: str) -> InputError:
-    """The first complaint of a validation, as one paragraph."""
+    """All complaints of a validation, as one paragraph, each with its repair."""
     complaints = error.errors()
-    # Of a misspelled key that was required, both are said; the key that does not exist explains the other.
-    first = next((c for c in complaints if c["type"] == "extra_forbidden"), complaints[0])
+    if any(c["type"] == "extra_forbidden" for c in complaints):
+        # Of a misspelled key that was required, both are said; the key that does not exist explains the other.
+        complaints = [c for c in complaints if c["type"] != "missing"]
+    found = [_complaint(c, where) for c in complaints]
+    if len(found) == 1:
+        return found[0]
+    said = "; ".join(f"({number}) {one.what}. {one.fix.rstrip('.')}" for number, one in enumerate(found, 1))
+    return InputError(f"{len(found)} settings are wrong: {said}", where=where, fix="Mend each of them.")
+
+
+def _complaint(first: Any, where: str) -> InputError:
     if isinstance(told := first.get("ctx", {}).get("error"), InputError):
         return told
     place = ".".join(str(part) for part in first["loc"])

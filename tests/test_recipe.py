@@ -62,3 +62,16 @@ def test_a_variable_fills_in_and_an_unset_one_is_asked_for(tmp_path: Path) -> No
     assert load_recipe(str(path), ["data=/d"]).collect.against == ["/d/a.jsonl"]
     with pytest.raises(InputError, match=r"data is not set.*Add data=<value>"):
         load_recipe(str(path))
+
+
+def test_all_settings_of_a_wrong_kind_are_named_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(
+        'name = "bad"\n[distill]\nmax_cost_usd = -1\n[train]\nepochs = "many"\n[report]\nttle = "x"\n', encoding="utf-8"
+    )
+    with pytest.raises(InputError) as caught:
+        load_recipe(str(path))
+    said = str(caught.value)
+    assert "3 settings are wrong" in said
+    for part in ("distill.max_cost_usd is -1", "train.epochs", "unknown key 'report.ttle'", "Did you mean title?"):
+        assert part in said

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import json
 import re
 import zipfile
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from servers.chromium import chromium, find_chromium
 
 import s1kit
 from s1kit.analysis.findings import Findings
@@ -232,3 +235,33 @@ def test_answers_that_were_cut_at_their_room_stand_in_the_headline() -> None:
     assert "cut off" not in said()
     draws[few].truncated = np.arange(60)[:, None] < 6
     assert "But 10 % of the answers (no Wait) were cut off at their room and count as wrong: raise" in said()
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium here; install the package `chromium`")
+def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_narrow_figure_is_shown(tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path)
+    run = run_of(recipe)
+    evaluate(recipe, run)
+    page = report(recipe, run).folder / "report.html"
+    wide = (
+        "[...document.querySelectorAll('body *')].filter(e => e.getBoundingClientRect().right > innerWidth + 1"
+        " && !e.closest('.scroll, details, pre, svg')).map(e => e.tagName + '.' + e.className)"
+    )
+
+    async def visit() -> tuple[Any, Any, Any]:
+        async with chromium(str(find_chromium())) as tab:
+            await tab.resize(390, 844, phone=True)
+            await tab.call("Page.navigate", url=page.as_uri())
+            await tab.until("document.readyState === 'complete' && document.querySelector('.narrow svg')")
+            shown = "document.querySelector('figure {0}').getBoundingClientRect().width"
+            return (
+                await tab.js("document.documentElement.scrollWidth - innerWidth"),
+                await tab.js(wide),
+                (await tab.js(shown.format(".narrow svg")), await tab.js(shown.format(".broad"))),
+            )
+
+    overflow, too_wide, (narrow, broad) = asyncio.run(visit())
+    assert overflow <= 0
+    assert too_wide == []
+    assert 300 < narrow <= 390
+    assert broad == 0

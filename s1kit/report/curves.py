@@ -214,7 +214,7 @@ def draw_panels(findings: Findings) -> Callable[..., Any]:
                 _panel_on(axes, findings, source)
                 axes.set_yticks(range(0, 101, 25), [f"{y} %" for y in range(0, 101, 25)])
                 axes.tick_params(labelleft=True)
-            _legend(all_axes[0], findings, preset, PANEL_LINES)
+                _legend(axes, findings, preset, PANEL_LINES)
             figure.supxlabel("thinking tokens a question, average", color=COLOURS["muted"], fontsize="small")
             figure.tight_layout(pad=0.8)
             yield figure

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import InputError, MissingExtra, WorkFailed
 
 CONNECT_SECONDS = 1.0
 """For the head to take a connection: one that is not there is told at once, not after Ray's own patience."""
@@ -47,9 +47,14 @@ def connect(address: str, num_engines: int | None, cards_per_engine: float | Non
     if not ray.is_initialized():
         try:
             ray.init(**_options(address, num_engines))
-        except (ConnectionError, RuntimeError, ValueError, TimeoutError) as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise _absent(address or "local", lines[0]) from error
+        except Exception as error:
+            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if address in ("", "local"):
+                fix = "Run the same command again, on a machine that is less busy; what is done is kept."
+                raise WorkFailed(
+                    f"Ray did not start on this machine: {line}", where="executor = ray", fix=fix
+                ) from error
+            raise _absent(address, line) from error
         _joined[:] = [address or "local"]
     return room([node for node in ray.nodes() if node["Alive"]], num_engines, cards_per_engine)
 

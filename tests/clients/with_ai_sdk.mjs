@@ -22,7 +22,7 @@ for await (const part of streamed.fullStream) kinds.add(part.type);
 assert(kinds.has("reasoning-delta") && kinds.has("text-delta"), [...kinds].join());
 assert((await streamed.usage).reasoningTokens <= 16);
 
-const effort = await generateText({ model, prompt, providerOptions: { dial: { reasoningEffort: "low" } }, maxRetries: 0 });
+const effort = await generateText({ model, prompt, providerOptions: { dial: { reasoningEffort: "low" } }, maxOutputTokens: 200, maxRetries: 0 });
 assert(effort.text);
 
 const schema = z.object({ name: z.string().max(40), legs: z.number().int(), size: z.enum(["small", "large"]) });
@@ -31,17 +31,17 @@ schema.parse(object);
 console.log("object", JSON.stringify(object));
 
 const responses = createOpenAI({ baseURL: url, apiKey: "none" }).responses(name);
-const reply = await generateText({ model: responses, prompt, maxRetries: 0 });
+const reply = await generateText({ model: responses, prompt, maxOutputTokens: 200, maxRetries: 0 });
 assert(reply.text, JSON.stringify(reply));
 const events = new Set();
-for await (const part of streamText({ model: responses, prompt, maxRetries: 0 }).fullStream) events.add(part.type);
+for await (const part of streamText({ model: responses, prompt, maxOutputTokens: 200, maxRetries: 0 }).fullStream) events.add(part.type);
 assert(events.has("text-delta") && !events.has("error"), [...events].join());
 const again = await generateObject({ model: responses, schema, prompt: "Describe a cat.", maxOutputTokens: 300, maxRetries: 0 });
 schema.parse(again.object);
 
 if (hasTools) {
   const add = tool({ description: "add two numbers", inputSchema: jsonSchema({ type: "object", properties: { a: { type: "integer" }, b: { type: "integer" } }, required: ["a", "b"], additionalProperties: false }) });
-  const called = await generateText({ model, prompt: "Add 2 and 3.", tools: { add }, toolChoice: "required", providerOptions, maxRetries: 0 });
+  const called = await generateText({ model, prompt: "Add 2 and 3.", tools: { add }, toolChoice: "required", providerOptions, maxOutputTokens: 200, maxRetries: 0 });
   assert.equal(called.toolCalls[0].toolName, "add");
   console.log("call", JSON.stringify(called.toolCalls[0].input));
 }

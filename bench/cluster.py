@@ -1,6 +1,6 @@
 """The scheduler of server farms against simulated engines, in virtual time.
 
-    python bench/cluster.py [REQUESTS] [ENGINES,...]          e.g. python bench/cluster.py 1000000 1,64,512,1000
+    python bench/cluster.py [REQUESTS] [ENGINES,...] [SLOTS]       e.g. python bench/cluster.py 1000000 1,64,512 32
 
 What runs is the engine's own code: `CompletionsEngine._decode_all`, which hires workers, begins requests again and
 leaves servers out, over `Farm`. Only the server behind it is simulated: a request takes as long as its thinking
@@ -29,7 +29,7 @@ from virtual_time import run_virtually
 from s1kit.completions.discovery import Identity
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import Farm, Member
-from s1kit.engines.completions import CompletionsEngine, _Elsewhere
+from s1kit.engines.completions.engine import CompletionsEngine, _Elsewhere
 
 SLOTS = 32
 SECONDS_A_TOKEN = 0.02
@@ -172,6 +172,8 @@ async def simulate(num_requests: int, num_engines: int, ledger: Ledger) -> tuple
 def main() -> None:
     num_requests = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
     counts = [int(n) for n in sys.argv[2].split(",")] if len(sys.argv) > 2 else [1, 8, 64, 512]
+    global SLOTS
+    SLOTS = int(sys.argv[3]) if len(sys.argv) > 3 else SLOTS
     print(f"{SLOTS} requests an engine, {MEAN_TOKENS:,} tokens on average, log-normal with sigma {SIGMA:g},", end=" ")
     print(f"a failure every {HOURS_TO_FAILURE:g} h an engine, {SECONDS_DOWN:g} s down")
     print("engines   requests  of a slot  hours  utilisation  tail min  begun again  lost work  CPU s")

@@ -27,7 +27,8 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 @pytest.fixture(scope="module")
 def server() -> Iterator[Running]:
     async def backend(_: AsyncExitStack) -> Local:
-        return Local(ScriptedServing({}), "scripted")
+        # A small context keeps the longest replies short.
+        return Local(ScriptedServing({}, context_tokens=512), "scripted")
 
     with serving(backend) as running:
         yield running

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import threading
 import time
 from collections.abc import Iterator
@@ -20,7 +19,6 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from s1kit.serve.accepting import BoundedServer
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol
 
 
@@ -48,17 +46,16 @@ def bounded(request: pytest.FixtureRequest) -> Any:
 @contextmanager
 def _bounded(parser: Any, **limits: Any) -> Iterator[tuple[int, ConnectionLimits]]:
     given = ConnectionLimits(**limits)
-    config = uvicorn.Config(echo, log_config=None, lifespan="off", http=bounded_protocol(given, parser))
-    server = BoundedServer(config, given)
-    listener = socket.create_server(("127.0.0.1", 0), backlog=1024)
-    thread = threading.Thread(target=lambda: asyncio.run(server.serve(sockets=[listener])), daemon=True)
+    config = uvicorn.Config(echo, port=0, log_config=None, lifespan="off", http=bounded_protocol(given, parser))
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=lambda: asyncio.run(server.serve()), daemon=True)
     thread.start()
     deadline = time.monotonic() + 20
     while not server.started:
         assert time.monotonic() < deadline
         time.sleep(0.01)
     try:
-        yield listener.getsockname()[1], given
+        yield server.servers[0].sockets[0].getsockname()[1], given
     finally:
         server.should_exit = True
         thread.join(10)

@@ -27,7 +27,6 @@ from s1kit.engines.scripted import Step
 from s1kit.errors import InputError
 from s1kit.serve.app import make_app
 from s1kit.serve.callers import named, read_keys
-from s1kit.serve.connections import ConnectionLimits
 from s1kit.serve.local import Local
 from s1kit.serve.options import Options
 from s1kit.serve.server import _PoliteServer, run
@@ -278,7 +277,7 @@ def test_a_beginning_that_is_none_is_refused_by_its_field(change: dict[str, Any]
 def test_a_server_that_was_told_to_stop_listens_until_its_streams_are_done() -> None:
     async def body() -> None:
         state = make_app(Local(ScriptedServing(SCRIPT), "scripted")).state.server
-        server = _PoliteServer(uvicorn.Config(lambda: None), ConnectionLimits(), state, grace=5)
+        server = _PoliteServer(uvicorn.Config(lambda: None), state, grace=5)
         stream = asyncio.ensure_future(asyncio.sleep(60))
         state.streams.add(stream)
         server.handle_exit(signal.SIGTERM, None)

@@ -1,7 +1,8 @@
 """Limits of connections that must hold before a request is a request: bytes and seconds of headers and bodies.
 
 uvicorn bounds neither the time that a client takes nor, with httptools, the size of a header, which its parser joins in
-quadratic time. These limits are kept here, on every read, whichever parser is installed.
+quadratic time. These limits are kept here, on every read, whichever parser is installed. A connection gets its parser
+with its first byte, so that thousands that say nothing cost little, and whoever connects after them is answered soon.
 """
 
 from __future__ import annotations
@@ -22,11 +23,10 @@ class ConnectionLimits:
     max_header_bytes: int = 1 << 16
     """Largest request line and headers together. At most one read beyond it is parsed."""
     header_seconds: float = 20.0
-    """To send a first byte, and from there on a header."""
+    """To send a header, from the connection or the header's first byte on."""
     body_seconds: float = 60.0
     """To send a body, from the end of its header on."""
     max_connections: int = 4096
-    """Open at once, kept by `accepting`."""
     max_unfinished_bytes: int = 96 << 20
     """Largest total of request bodies that are still arriving."""
     max_headers: int = 100
@@ -41,10 +41,53 @@ else:
 
 def bounded_protocol(limits: ConnectionLimits, parser: type[asyncio.Protocol] = _Protocol) -> type[asyncio.Protocol]:
     """The class of uvicorn's HTTP connections, with limits. `parser` is one of uvicorn's own."""
-    return _with_limits(limits, parser)  # type: ignore[no-any-return]
+    bounded = _with_limits(limits, parser)
+
+    class SilentConnection(asyncio.Protocol):
+        """A connection before its first byte."""
+
+        __slots__ = ("_given", "_timer", "_transport")
+
+        def __init__(self, **given: Any) -> None:
+            self._given = given
+
+        def connection_made(self, transport: Any) -> None:
+            self._transport = transport
+            connections = self._given["server_state"].connections
+            connections.add(self)
+            if len(connections) > limits.max_connections:
+                self._timer = None
+                _refuse(transport, 503, "too many connections")
+            else:
+                loop = self._given["_loop"] or asyncio.get_running_loop()
+                self._timer = loop.call_later(limits.header_seconds, _refuse, transport, 408, _TOO_SLOW)
+
+        def data_received(self, data: bytes) -> None:
+            self._leave()
+            if self._transport.is_closing():
+                return
+            protocol = bounded(**self._given)
+            self._transport.set_protocol(protocol)
+            protocol.connection_made(self._transport)
+            protocol.data_received(data)
+
+        def connection_lost(self, _: Exception | None) -> None:
+            self._leave()
+
+        def shutdown(self) -> None:
+            """Called by uvicorn when it stops."""
+            self._transport.close()
+
+        def _leave(self) -> None:
+            self._given["server_state"].connections.discard(self)
+            if self._timer is not None:
+                self._timer.cancel()
+                self._timer = None
+
+    return SilentConnection
 
 
-TOO_SLOW = "the request did not arrive in time"
+_TOO_SLOW = "the request did not arrive in time"
 
 
 def _refuse(transport: asyncio.Transport, status: int, why: str, has_replied: bool = False) -> None:
@@ -53,15 +96,10 @@ def _refuse(transport: asyncio.Transport, status: int, why: str, has_replied: bo
     if transport.is_closing():
         return
     if not has_replied:
-        transport.write(refusal_bytes(status, why))
+        body = f'{{"error": {{"message": "{why}.", "type": "invalid_request_error", "param": null}}}}'
+        head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
+        transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
     transport.close()
-
-
-def refusal_bytes(status: int, why: str) -> bytes:
-    """A whole HTTP reply with OpenAI's error object."""
-    body = f'{{"error": {{"message": "{why}.", "type": "invalid_request_error", "param": null}}}}'
-    head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
-    return f"{head}content-length: {len(body)}\r\n\r\n{body}".encode()
 
 
 def _with_limits(limits: ConnectionLimits, parser: Any) -> Any:
@@ -114,7 +152,7 @@ def _with_limits(limits: ConnectionLimits, parser: Any) -> Any:
 
         def _start_timer(self, seconds: float) -> None:
             self._stop_timer()
-            self._timer = self.loop.call_later(seconds, self._refuse, 408, TOO_SLOW)
+            self._timer = self.loop.call_later(seconds, self._refuse, 408, _TOO_SLOW)
 
         def _stop_timer(self) -> None:
             if self._timer is not None:

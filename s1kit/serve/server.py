@@ -11,7 +11,7 @@ import os
 import socket
 import ssl
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -22,7 +22,6 @@ from s1kit.adaptive.rule import load_rule
 from s1kit.engines.options import Reference, read_reference, read_switches
 from s1kit.errors import InputError
 from s1kit.serve import logs
-from s1kit.serve.accepting import BoundedServer
 from s1kit.serve.app import make_app
 from s1kit.serve.callers import named, read_keys
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol
@@ -55,14 +54,12 @@ def run(options: Options) -> None:
     _check_tls(options)
     listener = _listen(options.host, options.port)
     with listener:
-        if sys.platform == "win32":
-            make_loop: Callable[[], asyncio.AbstractEventLoop] = asyncio.SelectorEventLoop
-        else:
+        asyncio_run = asyncio.run
+        if sys.platform != "win32":
             import uvloop
 
-            make_loop = uvloop.new_event_loop
-        with asyncio.Runner(loop_factory=make_loop) as runner:
-            runner.run(_serve(options, limits, efforts, keys, listener))
+            asyncio_run = uvloop.run
+        asyncio_run(_serve(options, limits, efforts, keys, listener))
 
 
 async def _serve(
@@ -93,7 +90,7 @@ async def _serve(
         timeout_keep_alive=30,
         timeout_graceful_shutdown=int(options.grace) + 10,
     )
-    server = _PoliteServer(config, connections, app.state.server, options.grace)
+    server = _PoliteServer(config, app.state.server, options.grace)
     address, port = listener.getsockname()[:2]
     shown = f"[{address}]" if ":" in address else address
     scheme = "https" if options.tls_cert else "http"
@@ -105,11 +102,11 @@ async def _serve(
             await asyncio.to_thread(tracer.close)
 
 
-class _PoliteServer(BoundedServer):
+class _PoliteServer(uvicorn.Server):
     """uvicorn, with time to finish and a clean failure for what does not."""
 
-    def __init__(self, config: uvicorn.Config, limits: ConnectionLimits, state: Server, grace: float) -> None:
-        super().__init__(config, limits)
+    def __init__(self, config: uvicorn.Config, state: Server, grace: float) -> None:
+        super().__init__(config)
         self._state, self._grace = state, grace
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -243,7 +240,7 @@ def _listen(host: str, port: int) -> socket.socket:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind(address)
-            listener.listen(8192)
+            listener.listen(2048)
         except OSError:
             listener.close()
             raise

@@ -414,6 +414,35 @@ def test_thinking_that_a_switch_closes_in_the_middle_of_a_prompt_is_refused() ->
         detect_format(tokenizer, {"reasoning_effort": "low"})
 
 
+def test_a_switch_that_closes_thinking_is_refused_for_a_checkpoints_own_format_too() -> None:
+    row = next(r for r in FAMILIES if r[0] == "Solar Open")
+    tokenizer = Characters(row[1], row[2], row[3])
+    with pytest.raises(InputError, match="with or without its thinking switches"):
+        choose_format(None, detect_format(tokenizer), tokenizer, {"reasoning_effort": "low"})
+
+
+def test_a_switch_that_asks_for_thinking_without_opening_it_is_set() -> None:
+    row = next(r for r in FAMILIES if r[0] == "Granite 3.3")
+    tokenizer = Characters(row[1], row[2], row[3])
+    found = detect_format(tokenizer)
+    assert found.template == {"thinking": True}
+    assert "between <think></think>" in found.prompt_text(tokenizer, "1+1?")
+
+
+def test_a_prompt_that_the_template_opens_is_tokenised_as_a_whole() -> None:
+    class Merging(Characters):
+        """Joins a line break with what follows it, as some tokenizers do where `<think>` is no token of its own."""
+
+        def encode(self, text: str, *, add_special_tokens: bool = False) -> list[int]:
+            return super().encode(text.replace("\n<", "\u2424"))
+
+    tokenizer = Merging(TIGHT + USERS + "{{ '<A>\\n<think>' }}", [], "<|im_end|>")
+    found = detect_format(tokenizer)
+    assert found.open == "<think>"
+    assert found.prompt_ids(tokenizer, "1+1?") == tokenizer.encode("<U>1+1?<A>\n<think>")
+    assert found.prompt_ids(tokenizer, "1+1?") != tokenizer.encode("<U>1+1?<A>\n") + tokenizer.encode("<think>")
+
+
 def test_what_ends_an_answer_is_read_from_the_template_too() -> None:
     gemma = Characters(
         "{% for m in messages %}<start_of_turn>{{ m.content }}<end_of_turn>{% endfor %}<start_of_turn>model",

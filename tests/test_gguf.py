@@ -18,6 +18,7 @@ from s1kit.engines.gguf.splits import SPLITS, name_of, pre_tokenizer
 from s1kit.engines.gguf.unpacking import unpacked, write_tokenizer
 from s1kit.errors import InputError
 from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.train.estimate import shape_of
 
 torch = pytest.importorskip("torch")
 gguf = pytest.importorskip("gguf")
@@ -357,6 +358,12 @@ def test_a_file_that_cannot_be_used_is_one_paragraph(
     assert complaint in said
     assert "Traceback" not in said
     assert not list(cache.glob("gguf/*")) if cache.exists() else True
+
+
+def test_the_shape_of_a_gguf_file_is_that_of_the_folder_it_came_from(tmp_path: Path) -> None:
+    folder = write_random_model(tmp_path / "model", **KINDS["qwen2-yarn"])
+    export_gguf(folder, tmp_path / "m.gguf")
+    assert shape_of(f"hf:{tmp_path / 'm.gguf'}") == shape_of(f"hf:{folder}")
 
 
 def test_training_starts_from_a_gguf_file(tmp_path: Path) -> None:

@@ -136,6 +136,11 @@ def test_the_estimate_uses_the_runs_own_samples_once_they_are_there(tmp_path: Pa
     assert estimate_train(recipe)[0].startswith("20 samples")
 
 
+@pytest.mark.parametrize("name", ["Qwen2.5-1.5B-Instruct", "Qwen2.5-Coder-1.5B-Instruct", "Qwen2.5-Math-1.5B"])
+def test_models_of_one_shape_are_estimated_alike(name: str) -> None:
+    assert shape_of(f"hf:Qwen/{name}") == SHAPES["qwen2.5-1.5b"]
+
+
 def test_unknown_cards_and_bases_are_refused_with_what_is_known() -> None:
     recipe = load_recipe("s1k", ["train.layout.cluster.card=H1000"])
     with pytest.raises(InputError, match="Did you mean H100"):

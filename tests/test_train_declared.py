@@ -172,11 +172,12 @@ def test_weights_that_are_trained_in_bfloat16_alone_are_told_of(base: Path, tmp_
 
 
 SWITCHED = (
+    "{% if style %}{{ '<|im_start|>system\\n' + style + '<|im_end|>\\n' }}{% endif %}"
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' }}"
     "{% if m.reasoning_content %}{{ '<think>\\n' + m.reasoning_content + '\\n</think>\\n' }}{% endif %}"
     "{{ m['content'] + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}"
-    "{% if enable_thinking %}{{ '<think>\\n' }}{% endif %}{% if style %}{{ style }}{% endif %}{% endif %}"
+    "{% if enable_thinking %}{{ '<think>\\n' }}{% endif %}{% endif %}"
 )
 
 
@@ -216,9 +217,12 @@ def test_switches_of_the_recipe_reach_the_template_in_training_and_in_the_checkp
     from transformers import AutoTokenizer
 
     folder = Path(shutil.copytree(base, tmp_path / "base"))
-    edit(folder / "tokenizer_config.json", chat_template=SWITCHED.replace("{% if enable_thinking %}", "{% if on %}"))
-    checkpoint = fine_tuned(folder, tmp_path / "out", format="", template={"on": True}, max_steps=1).checkpoint
-    theirs = AutoTokenizer.from_pretrained(checkpoint)
+    edit(folder / "tokenizer_config.json", chat_template=SWITCHED)
+    trained = fine_tuned(folder, tmp_path / "out", format="", template={"style": "Be brief."}, max_steps=1)
+    theirs, saved = AutoTokenizer.from_pretrained(trained.checkpoint), load_format(trained.checkpoint)
+    assert saved is not None
     shown = theirs.apply_chat_template([{"role": "user", "content": "Q"}], add_generation_prompt=True, tokenize=False)
-    assert shown.endswith("<|im_start|>assistant\n<think>\n")
-    assert shown.count("<think>") == 1
+    assert shown == (
+        "<|im_start|>system\nBe brief.<|im_end|>\n<|im_start|>user\nQ<|im_end|>\n<|im_start|>assistant\n<think>\n"
+    )
+    assert theirs.decode(saved.prompt_ids(theirs, "Q")) == shown

@@ -87,7 +87,7 @@ def detect_format(tokenizer: Tokenizer, template: Mapping[str, Any] | None = Non
     if found is None:
         return _switched(_assumed(tokenizer, vocabulary), template)
     fitted = fit_template(_switched(found, template), tokenizer)
-    if text and fitted.open.strip() not in text and fitted.end.strip() not in text and found.name != "magistral":
+    if text and fitted.open.strip() not in text and fitted.end.strip() not in text:
         _say(
             f"thinking format {fitted.name} ({fitted.open.strip()}) is assumed from the vocabulary, the chat template "
             f"writes no thinking; --format {DIRECT} answers plainly"
@@ -213,10 +213,7 @@ _NO_FORMAT = ThinkingFormat(name=DIRECT, open="", end="")
 def _known_as(format: ThinkingFormat) -> ThinkingFormat:
     """The format with the name and the further stops of the known format that has the same delimiters, if any."""
     for known in FORMATS.values():
-        if (known.open, known.lead, known.end, known.answer_end) == (
-            *(format.open, format.lead, format.end),
-            format.answer_end,
-        ):
+        if all(getattr(known, name) == getattr(format, name) for name in ("open", "lead", "end", "answer_end")):
             return replace(known, template=format.template)
     return format
 
@@ -241,19 +238,23 @@ def _prompts(format: ThinkingFormat, tokenizer: Tokenizer, *, first: bool) -> It
     """
     chat = [{"role": "user", "content": _QUESTION}]
     plain = format.render(tokenizer, chat)
-    on = []
-    for switches in _SWITCHES + _LAST_SWITCHES:
-        switched = replace(format, template={**switches, **format.template})
-        try:
-            prompt = switched.render(tokenizer, chat)
-        except InputError:
-            continue
-        if prompt != plain:
-            on.append((switched, prompt))
-    num_first = sum(not _LAST_SWITCHES[0].keys() <= switched.template.keys() for switched, _ in on) if first else 0
-    yield from on[:num_first]
+
+    def changed(ways: tuple[dict[str, Any], ...]) -> Iterator[tuple[ThinkingFormat, str]]:
+        for switches in ways:
+            switched = replace(format, template={**switches, **format.template})
+            try:
+                prompt = switched.render(tokenizer, chat)
+            except InputError:
+                continue
+            if prompt != plain:
+                yield switched, prompt
+
+    if first:
+        yield from changed(_SWITCHES)
     yield format, plain
-    yield from on[num_first:]
+    if not first:
+        yield from changed(_SWITCHES)
+    yield from changed(_LAST_SWITCHES)
 
 
 def _is_closed(prompt: str, format: ThinkingFormat) -> bool:

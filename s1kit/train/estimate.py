@@ -93,11 +93,6 @@ def shape_of(base: str) -> Shape:
     if name in SHAPES:
         return SHAPES[name]
     _, folder = base_folder(base)
-    if folder.endswith(".gguf") and Path(folder).is_file():
-        from s1kit.engines.gguf.architectures import config_of
-        from s1kit.engines.gguf.reading import read_gguf
-
-        return Shape.of_config(config_of(read_gguf(Path(folder))))
     path = Path(folder) / "config.json"
     if not path.is_file():
         fix = f"Download it first, or give one of: {', '.join(SHAPES)}."

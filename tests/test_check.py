@@ -12,6 +12,8 @@ import pytest
 
 from s1kit.cli import main
 from s1kit.cli.preflight import check_recipe
+from s1kit.cli.references import check_engine
+from s1kit.errors import InputError
 from s1kit.recipe import load_recipe
 
 
@@ -98,6 +100,19 @@ def test_a_check_of_the_default_recipe_imports_no_torch() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=True)
     assert done.stdout.splitlines()[-1] == "0 []"
+
+
+def test_a_farms_servers_are_read_from_the_reference_or_from_a_file(tmp_path: Path) -> None:
+    (tmp_path / "servers.txt").write_text("# ours\nhttp://a:8000/v1\nhttp://b:8000/v1\n")
+    check_engine(f"completions:@{tmp_path}/servers.txt#m", "evaluate.model")
+    check_engine("completions:http://a:8000/v1|http://b:8000/v1#m", "evaluate.model")
+    for wrong, said in (
+        (f"completions:@{tmp_path}/none.txt#m", "the list of servers cannot be read"),
+        ("completions:http://a:8000/v1|b:8000#m", "'b:8000' is no URL"),
+        ("completions:http://a/v1|http://a/v1#m", "named twice"),
+    ):
+        with pytest.raises(InputError, match=said):
+            check_engine(wrong, "evaluate.model")
 
 
 def test_a_tokenizer_of_more_tokens_than_the_model_has_is_refused(tmp_path: Path) -> None:

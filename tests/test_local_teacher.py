@@ -10,6 +10,7 @@ from typing import ClassVar
 
 import pytest
 
+from s1kit.cli import main
 from s1kit.distill.distill import distill
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
@@ -20,7 +21,7 @@ from s1kit.providers.chat import Parameters, Problem, Reply
 from s1kit.providers.local import LocalChat
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Trace
-from s1kit.stage import open_run
+from s1kit.stage import open_run, read_rows
 from s1kit.tiny.questions import held_out_questions
 
 pytest.importorskip("transformers")
@@ -122,3 +123,18 @@ def test_what_a_recipe_leaves_open_is_the_models_own(engine: Engine, tmp_path: P
     assert (open_.answer_tokens, open_.budget) == (25, ThinkingBudget(75))
     assert (stated.temperature, stated.top_p, stated.top_k) == (0.0, 1.0, 0)
     assert stated.answer_tokens == 10
+
+
+def test_the_embedded_base_teaches_as_check_says_it_can(tmp_path: Path) -> None:
+    (tmp_path / "pool.jsonl").write_text('{"question": "Count the letter r: #1 r #2 end", "answer": "1"}\n')
+    (tmp_path / "own.toml").write_text(
+        f'name = "own"\nout = "{tmp_path}"\nstages = ["collect", "distill", "train"]\n'
+        f'[collect]\nsources = [{{ path = "{tmp_path}/pool.jsonl" }}]\n'
+        '[distill]\nteacher = "tiny-base"\nmax_output_tokens = 32\nmax_unusable = 1.0\n[train]\nbase = "tiny-base"\n'
+    )
+    recipe = str(tmp_path / "own.toml")
+    assert main(["check", recipe]) == 0
+    assert main(["collect", recipe]) == main(["distill", recipe]) == 0
+    (file,) = (tmp_path / "own" / "distill").glob("traces-*.parquet")
+    (trace,) = read_rows([file], Trace)
+    assert (trace.teacher, trace.terms) == ("tiny-base", "permits")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.util import find_spec
 from pathlib import Path
 
+from s1kit.completions.roster import read_urls
 from s1kit.engines import SCHEMES
 from s1kit.engines.options import read_reference
 from s1kit.errors import InputError, MissingExtra, nearest
@@ -52,8 +53,8 @@ def check_engine(reference: str, where: str) -> None:
         )
     if scheme == "scripted" and not path.is_file():
         raise InputError(f"there is no file {rest!r}", where=where, fix="Give a script of replies.")
-    if scheme == "completions" and not rest.startswith(("http://", "https://")):
-        raise InputError(f"{rest!r} is no address", where=where, fix="Give completions:<base URL>#<model>.")
+    if scheme == "completions":
+        read_urls(rest.partition("#")[0], where)
 
 
 def check_chat(

@@ -29,7 +29,7 @@ from s1kit.providers.terms import terms_of
 from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Distill, Recipe
 
-ENGINES = ("hf", "vllm", "llama.cpp", "completions", "scripted")
+ENGINES = ("tiny-base", "hf", "vllm", "llama.cpp", "completions", "scripted")
 
 
 @dataclass
@@ -127,7 +127,7 @@ def _open(recipe: Recipe, settings: Distill, asked: OpenTeachers, load_engines: 
         case ("chat", ":", model) if model:
             client = _open_client(recipe, settings, asked)
             return OpenTeacher(settings, _teacher(client, settings), client=client)
-        case (scheme, ":", model) if scheme in ENGINES and model:
+        case (scheme, _, model) if scheme in ENGINES and (model or scheme == "tiny-base"):
             from s1kit.engines import load_engine
 
             journal = _journal(recipe, asked)

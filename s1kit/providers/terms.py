@@ -133,8 +133,10 @@ def terms_of(reference: str) -> TermsEntry:
 def _origin(reference: str) -> tuple[str, str, bool]:
     """Maker (empty if unknown), name, and whether nobody unknown stands between the maker and us."""
     reference = reference.lower()
-    if reference in ("tiny", "solutions"):
-        return {"tiny": "s1kit"}.get(reference, reference), reference, True
+    if reference in ("tiny", "tiny-base"):
+        return "s1kit", reference, True
+    if reference == "solutions":
+        return reference, reference, True
     maker = ""
     scheme, colon, rest = reference.partition(":")
     if scheme == "chat" and "://" in rest:

@@ -19,7 +19,9 @@ from s1kit.errors import InputError
 
 torch = pytest.importorskip("torch")
 
-from s1kit.engines.hf import attention, recorded  # noqa: E402
+import software_graphs  # noqa: E402
+
+from s1kit.engines.hf import attention, kv_cache, recorded  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
 from s1kit.engines.hf.kv_cache import Slots  # noqa: E402
 from s1kit.engines.hf.passes import Passes  # noqa: E402
@@ -103,6 +105,27 @@ def test_steps_recorded_for_rounder_sizes_give_the_same(
     assert len(Replayed.sizes) < 40
 
 
+@pytest.mark.parametrize("runs_ahead", [False, True])
+@pytest.mark.parametrize("by_rows", [False, True])
+def test_steps_replayed_on_the_same_memory_give_the_same(
+    engine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], runs_ahead: bool, by_rows: bool
+) -> None:
+    """The cache grows on the way: what was recorded before is thrown away, and its memory pool with it."""
+    graphs = software_graphs.install(monkeypatch)
+    monkeypatch.setattr(kv_cache, "_GROWTH", 16)
+    monkeypatch.setattr(attention, "varlen_attn", by_lengths)
+    batch = new_batch(engine, runs_ahead=runs_ahead)
+    batch._passes.reads_lengths = batch._passes.is_unchecked = by_rows
+    steps = RecordedSteps(batch._passes, batch._state)
+    run = steps.run
+    monkeypatch.setattr(steps, "run", lambda *given: run(*given).clone())
+    batch._recorded = steps
+    assert decoded(batch, engine, requests()) == expected(engine)
+    assert "without" not in capsys.readouterr().err
+    assert len(graphs.pools) > 1, "the cache grew"
+    assert graphs.num_replayed > 5 * graphs.num_recorded > 0
+
+
 def test_a_row_that_ended_far_out_writes_nowhere_else(engine: Any) -> None:
     batch = new_batch(engine)
     batch.admit(engine.plan(requests()[5]))
@@ -167,12 +190,13 @@ def by_lengths(
 ) -> Any:
     """torch's variable-length attention for one token a row, written out."""
     assert (max_q, len(cu_q)) == (1, len(q) + 1)
-    out = []
-    for row, (start, used) in enumerate(zip(cu_k.tolist(), seqused_k.tolist(), strict=False)):
-        keys, values = (x[start : start + used].repeat_interleave(q.shape[1] // k.shape[1], 1) for x in (k, v))
-        weights = torch.einsum("hd,thd->ht", q[row], keys).mul(scale).softmax(-1)
-        out.append(torch.einsum("ht,thd->hd", weights, values))
-    return torch.stack(out)
+    # A recorded step reads nothing on the host, so the rows' lengths stay tensors: all slots are as wide.
+    wide = int(max_k)
+    keys, values = (x.unflatten(0, (len(q), wide)).repeat_interleave(q.shape[1] // k.shape[1], 2) for x in (k, v))
+    is_used = torch.arange(wide) < seqused_k[:, None]
+    assert cu_k.shape == cu_q.shape
+    weights = torch.einsum("rhd,rthd->rht", q, keys).mul(scale).masked_fill(~is_used[:, None], -torch.inf).softmax(-1)
+    return torch.einsum("rht,rthd->rhd", weights, values)
 
 
 def test_attention_by_the_rows_lengths_is_that_with_a_mask(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -42,7 +42,7 @@ class RecordedSteps:
         self._state.reserve(rows)
         if self._place != (place := self._addresses()):
             # A graph reads and writes where tensors lay when it was recorded.
-            self._graphs.clear()
+            self._forget()
             self._place = place
         # One of the rows may be forced or greedy in the next step, and a graph is for both.
         key = (rows, wide, replace(how, num_drawn=min(how.num_drawn, 1), has_forced=True))
@@ -51,12 +51,17 @@ class RecordedSteps:
                 self._graphs[key] = self._record(*key)
             except RuntimeError as error:
                 self._is_off = True
-                self._graphs.clear()
+                self._forget()
                 say(f"hf: decodes without CUDA graphs, which were refused: {str(error).splitlines()[0]}")
                 return None
         graph, chosen = self._graphs[key]
         graph.replay()
         return chosen[:num_rows]
+
+    def _forget(self) -> None:
+        """Drop all graphs. Their memory pool dies with the last of them: torch refuses to record into it again."""
+        self._graphs.clear()
+        self._pool = None
 
     def _addresses(self) -> tuple[int, ...]:
         slots, state = self._passes.slots, self._state
@@ -73,7 +78,8 @@ class RecordedSteps:
                     step(self._passes, self._state, rows, width, how)
             torch.cuda.current_stream().wait_stream(side)
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, pool=self._pool):
+            # What other threads ask of the card meanwhile, such as how much memory is free, is no part of it.
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 chosen = step(self._passes, self._state, rows, width, how)
             self._pool = self._pool or graph.pool()
             return graph, chosen

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 
@@ -79,6 +79,43 @@ def test_a_question_the_engine_leaves_out_is_a_problem_and_the_others_are_kept(e
         replies = ask(LocalChat(Counting(engine, forgets=True), MODEL, journal, SHORT), ASKED[:3])
         assert [type(reply) for reply in replies] == [Reply, Reply, Problem]
         assert len(journal) == 2
+
+
+def test_questions_join_while_others_decode_and_an_interrupt_keeps_what_is_done(
+    engine: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Engines may take hours for what is under way: nobody waits for that, and the next run begins with the rest."""
+    monkeypatch.setattr("s1kit.providers.local.SECONDS_AWAY", 0.001)
+    batch = engine.running_batch()
+    monkeypatch.setattr(type(engine), "running_batch", lambda _: batch)
+    steps, admitted = [0], list[int]()
+
+    def step(self: Any, one: Any) -> Any:
+        steps[0] += 1
+        return one.step()
+
+    def admit(plan: Any, *given: Any) -> int:
+        admitted.append(steps[0])
+        return type(batch).admit(batch, plan, *given)
+
+    monkeypatch.setattr(type(engine), "step", step)
+    monkeypatch.setattr(batch, "admit", admit)
+
+    async def interrupted(journal: Journal) -> None:
+        long = LocalChat(engine, MODEL, journal, Parameters(max_output_tokens=400, thinking_budget=200))
+        tasks = [asyncio.create_task(long.chat([{"role": "user", "content": ASKED[0]}]))]
+        while not steps[0]:
+            await asyncio.sleep(0.001)
+        tasks += [asyncio.create_task(long.chat([{"role": "user", "content": text}])) for text in ASKED[1:]]
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        raise KeyboardInterrupt
+
+    with Journal(tmp_path / "j.sqlite") as journal:
+        with pytest.raises(KeyboardInterrupt):
+            asyncio.run(interrupted(journal))
+        assert admitted[0] == 0 < admitted[1]
+        assert not batch.is_idle, "it did not wait for all"
+        assert 1 <= len(journal) < len(ASKED)
 
 
 def test_what_a_local_engine_lacks_is_refused_not_ignored(engine: Engine, tmp_path: Path) -> None:

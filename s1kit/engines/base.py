@@ -120,6 +120,13 @@ class BatchEngine(PlanningEngine):
         """The order in which requests are admitted when nobody watches them decode."""
         return plans
 
+    def step(self, batch: RunningBatch) -> list[Event]:
+        """One step of a running batch; a failure is the news of every request in it."""
+        try:
+            return batch.step()
+        except self.failures as error:
+            return batch.fail(f"{type(error).__name__}: {error}"[:500])
+
     def generate(self, requests: Iterable[Request], on_segment: OnSegment | None = None) -> Iterator[Generation]:
         """Yields generations as they finish. All requests are checked before any is decoded."""
         plans = [self.plan(request) for request in requests]
@@ -130,11 +137,7 @@ class BatchEngine(PlanningEngine):
         position = {batch.admit(plan, is_streamed=on_segment is not None): i for i, plan in enumerate(admitted)}
         try:
             while not batch.is_idle:
-                try:
-                    events = batch.step()
-                except self.failures as error:
-                    events = batch.fail(f"{type(error).__name__}: {error}"[:500])
-                for event in events:
+                for event in self.step(batch):
                     if on_segment is not None:
                         for segment in event.segments:
                             on_segment(position[event.ticket], segment)

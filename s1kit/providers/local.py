@@ -1,11 +1,13 @@
-"""A local engine as a chat model: questions gathered into batches, replies in the journal like anybody's.
+"""A local engine as a chat model: questions decode together, replies are in the journal like anybody's.
 
-It costs electricity and time, so a reply is not computed twice either.
+It costs electricity and time, so a reply is not computed twice either: each is kept when it is done, and an interrupt
+waits for a step and not for the questions under way.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -22,11 +24,18 @@ ANSWER_SHARE = 4
 """One part in so many of the output limit is kept for the answer."""
 SECONDS_TO_GATHER = 0.05
 
+SECONDS_AWAY = 0.05
+"""That the engine decodes before it looks who has come. Steps of a small model are much shorter than a hand-over."""
+
 
 @dataclass
 class _Waiting:
     request: ChatRequest
     done: asyncio.Future[Reply]
+
+    def fail(self, error: Exception) -> None:
+        if not self.done.done():
+            self.done.set_exception(error)
 
 
 class LocalChat:
@@ -71,31 +80,72 @@ class LocalChat:
         return await waiting.done
 
     async def _work(self) -> None:
+        try:
+            await (self._decode() if hasattr(self._engine, "running_batch") else self._generate())
+        except Exception as error:  # noqa: BLE001 - handed to whoever asked, with its traceback
+            self._give_up(error)
+
+    async def _decode(self) -> None:
+        """In a running batch, which questions join as they come."""
+        engine: Any = self._engine
+        batch = engine.running_batch()
+        running: dict[int, _Waiting] = {}
+        try:
+            while self._waiting or running:
+                if not running:
+                    await asyncio.sleep(SECONDS_TO_GATHER)
+                while self._waiting:
+                    waiting = self._waiting.pop(0)
+                    try:
+                        plan = engine.plan(engine_request(waiting.request, 0, engine))
+                    except InputError as error:
+                        waiting.fail(error)
+                        continue
+                    running[batch.admit(plan)] = waiting
+                for ticket, generation in await asyncio.to_thread(_some_steps, engine, batch):
+                    await self._keep(running.pop(ticket), generation)
+        except Exception as error:
+            for waiting in running.values():
+                waiting.fail(error)
+            raise
+
+    async def _generate(self) -> None:
+        """A batch after the other, with an engine that has no running batch."""
+        assert self._engine is not None
         while self._waiting:
             if len(self._waiting) < self._batch_size:
                 await asyncio.sleep(SECONDS_TO_GATHER)
             batch, self._waiting = self._waiting[: self._batch_size], self._waiting[self._batch_size :]
             try:
-                await self._answer(batch)
+                requests = [engine_request(w.request, number, self._engine) for number, w in enumerate(batch)]
+                generations = iter(self._engine.generate(requests))
+                while (generation := await asyncio.to_thread(next, generations, None)) is not None:
+                    await self._keep(batch[generation.repeat], generation)
             except Exception as error:  # noqa: BLE001 - handed to whoever asked, with its traceback
                 for waiting in batch:
-                    if not waiting.done.done():
-                        waiting.done.set_exception(error)
+                    waiting.fail(error)
+            for waiting in batch:
+                waiting.fail(Problem("server", "the engine gave no generation for this question"))
 
-    async def _answer(self, batch: Sequence[_Waiting]) -> None:
-        assert self._engine is not None
-        requests = [engine_request(w.request, number, self._engine) for number, w in enumerate(batch)]
-        for generation in await asyncio.to_thread(list, self._engine.generate(requests)):
-            await self._keep(batch[generation.repeat], generation)
-        for waiting in batch:
-            if not waiting.done.done():
-                waiting.done.set_exception(Problem("server", "the engine gave no generation for this question"))
+    def _give_up(self, error: Exception) -> None:
+        for waiting in self._waiting:
+            waiting.fail(error)
+        self._waiting = []
 
     async def _keep(self, waiting: _Waiting, generation: Generation) -> None:
         body = body_of(generation)
         await self.journal.commit(entry_of(waiting.request, body))
         if not waiting.done.done():  # whoever asked may be gone
             waiting.done.set_result(read_local(body))
+
+
+def _some_steps(engine: Any, batch: Any) -> list[tuple[int, Generation]]:
+    """Decode until a request is done, or for a moment; tickets and generations of those that are."""
+    end = time.monotonic() + SECONDS_AWAY
+    done: list[tuple[int, Generation]] = []
+    while not done and not batch.is_idle and time.monotonic() < end:
+        done = [(event.ticket, event.generation) for event in engine.step(batch) if event.generation is not None]
+    return done
 
 
 def entry_of(request: ChatRequest, body: dict[str, Any]) -> Entry:

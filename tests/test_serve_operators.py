@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import logging
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -29,7 +31,7 @@ from s1kit.serve.app import make_app
 from s1kit.serve.callers import named, read_keys
 from s1kit.serve.local import Local
 from s1kit.serve.options import Options
-from s1kit.serve.server import _PoliteServer, run
+from s1kit.serve.server import _PoliteServer, _serve, run
 from s1kit.serve.state import Limits
 
 SCRIPT = {"1+1?": [Step("one and one is two .", "2")], "long": [Step(" ".join(f"w{i}" for i in range(400)), "done")]}
@@ -292,3 +294,24 @@ def test_a_server_that_was_told_to_stop_listens_until_its_streams_are_done() -> 
         await state.backend.close()
 
     asyncio.run(body())
+
+
+def test_what_is_loaded_before_serving_is_exempt_from_garbage_collection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A full collection of PyTorch's objects takes a third of a second and more, in which nobody is answered.
+    script = tmp_path / "script.json"
+    script.write_text(json.dumps({"q": [{"thinking": "a", "answer": "b"}]}))
+    numbers: list[int] = []
+
+    async def serve(self: uvicorn.Server, **_: object) -> None:
+        numbers.append(gc.get_freeze_count())
+
+    monkeypatch.setattr(uvicorn.Server, "serve", serve)
+    gc.unfreeze()
+    try:
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            asyncio.run(_serve(Options(model=f"scripted:{script}"), Limits(), {}, {}, listener))
+    finally:
+        gc.unfreeze()
+    assert numbers[0] > 10_000

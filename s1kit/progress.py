@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ T = TypeVar("T")
 _quiet = False
 _SECONDS_BETWEEN_LINES = 10.0
 _SECONDS_TO_FIRST_LINE = 3.0
+_MOST_SECONDS_SILENT = 300.0
 
 
 @contextmanager
@@ -34,7 +36,7 @@ def say(text: str) -> None:
 
 
 class Meter:
-    """Counts finished things and shows the count at a human pace."""
+    """Counts finished things and shows the count at a human pace, also while nothing finishes."""
 
     def __init__(self, name: str, total: int | None, unit: str) -> None:
         self._name, self._total, self._unit = name, total, unit
@@ -47,6 +49,10 @@ class Meter:
             from tqdm import tqdm
 
             self._bar = tqdm(total=total, desc=name, unit=f" {unit}", leave=True, dynamic_ncols=True)
+        self._closed = threading.Event()
+        self._beating = threading.Thread(target=self._beat, name=f"s1kit-progress-{name}", daemon=True)
+        if not _quiet:
+            self._beating.start()
 
     def advance(self, num: int = 1, note: str = "") -> None:
         """`num` more are done; `note` (loss, cost, failures) is shown beside the count."""
@@ -59,7 +65,26 @@ class Meter:
         elif not _quiet and time.monotonic() - self._shown > _SECONDS_BETWEEN_LINES:
             self._print()
 
+    def _beat(self) -> None:
+        """Show the count now and then, ever more rarely where it stays the same: a first result may take minutes."""
+        gap, last = _SECONDS_BETWEEN_LINES, self._done
+        wait = _SECONDS_TO_FIRST_LINE if self._bar is None else 1.0
+        while not self._closed.wait(wait):
+            if self._bar is not None:
+                self._bar.refresh()
+                continue
+            if self._done != last:
+                gap, last = _SECONDS_BETWEEN_LINES, self._done
+            wait = self._shown + gap - time.monotonic()
+            if wait <= 0:
+                if not _quiet:
+                    self._print()
+                wait = gap = min(2 * gap, _MOST_SECONDS_SILENT)
+
     def close(self) -> None:
+        self._closed.set()
+        if self._beating.is_alive():
+            self._beating.join()
         if self._bar is not None:
             self._bar.close()
         elif not _quiet:

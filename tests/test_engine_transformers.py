@@ -453,23 +453,6 @@ def test_a_folder_without_a_model_or_a_tokenizer_is_refused(tmp_path: Path) -> N
         load_engine(f"hf:{tmp_path}")
 
 
-def test_memory_is_reckoned_by_what_requests_ask_for_and_not_by_whole_contexts(engine: Any) -> None:
-    long = engine.plan(Request(question="?", answer_tokens=16))
-    short = engine.plan(Request(question="?", budget=ThinkingBudget(8), answer_tokens=16))
-    assert long.total_tokens == engine.context_tokens > 8 * short.total_tokens
-    tight = replace(engine, memory_bytes=2 * engine.context_tokens * 2 * 2 * 2 * 8 * 4)  # two whole contexts
-    batch = tight.running_batch()
-    for _ in range(40):
-        batch.admit(short, is_streamed=True)
-    batch.step()
-    assert batch.num_running > 8
-    other = tight.running_batch()
-    for _ in range(5):
-        other.admit(long)
-    other.step()
-    assert (other.num_running, other.num_waiting) == (2, 3)
-
-
 def test_a_request_that_alone_is_above_the_memory_runs_alone(engine: Any) -> None:
     requests = [Request(question=str(i), budget=ThinkingBudget(9), answer_tokens=16) for i in range(3)]
     alone = list(replace(engine, memory_bytes=1).generate(requests))

@@ -58,6 +58,11 @@ class Plan:
         return ""
 
     @property
+    def least_tokens(self) -> int:
+        """Tokens that the context comes to for certain, where thinking is not ended before."""
+        return len(self.prompt_ids) + self.budget.min_tokens
+
+    @property
     def total_tokens(self) -> int:
         """The most tokens the context can grow to, a re-opened thinking aside."""
         tokens, given = self.tokens, self.request.prefix

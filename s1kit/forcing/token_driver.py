@@ -72,6 +72,11 @@ class TokenDriver:
         """How many of the thinking tokens stand in waits."""
         return self._transcript.wait_tokens
 
+    @property
+    def context(self) -> tuple[int, ...]:
+        """All ids so far, the prompt's first; between `push`es what the model is to go on from."""
+        return self._transcript.context
+
     def start(self) -> tuple[int, ...]:
         """The context before the first sampled token: prompt, given prefix, and what is forced at once."""
         return self._transcript.begin()

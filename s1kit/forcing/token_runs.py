@@ -66,6 +66,11 @@ class TokenRuns:
         return sum(len(run.ids) for run in self._runs)
 
     @property
+    def ids(self) -> list[int]:
+        """The ids of all runs."""
+        return [i for run in self._runs for i in run.ids]
+
+    @property
     def thinking_ids(self) -> list[int]:
         """All thinking, inserted waits included."""
         return [i for run in self._runs if run.kind in ("thinking", "wait") for i in run.ids]

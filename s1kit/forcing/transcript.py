@@ -83,6 +83,11 @@ class Transcript:
         """All thinking so far, inserted waits included."""
         return self._runs.thinking_ids
 
+    @property
+    def context(self) -> tuple[int, ...]:
+        """Prompt and all ids so far, sampled and forced."""
+        return (*self.plan.prompt_ids, *self._runs.ids)
+
     def begin(self) -> tuple[int, ...]:
         """Add the plan's prefix; returns the context to decode from: prompt, prefix, what is forced at once."""
         if not self.plan.thinks:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import require
+from s1kit.engines.memory import memory_size
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe
 
@@ -99,7 +99,7 @@ def _check_room(recipe: Recipe) -> None:
     check_disk(there, shape, train, num_steps)
     if train.lora is not None or has_gpu():
         return
-    needed, free = shape.parameters * BYTES_A_PARAMETER, os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    needed, free = shape.parameters * BYTES_A_PARAMETER, memory_size()
     if needed > free:
         raise InputError(
             f"training {shape.parameters / 1e9:.1f}B parameters takes {needed / 1e9:,.0f} GB and more of memory; "

@@ -9,14 +9,13 @@
 A row's driver decides about every sampled token before it counts as context, so replacing a stop is exact under any
 sampling. On a card one step is sent ahead of that decision: where the driver puts something else in a token's place,
 what the row computed from the token is thrown away. Quiet tokens, which are nearly all, lose nothing by it.
+
+Where the rows outgrow the memory for keys and values, the youngest wait and are computed again (`admission`).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
-from itertools import islice
 from random import Random
 from typing import Any
 
@@ -25,7 +24,9 @@ import torch
 
 from s1kit.engines.base import Event, lost
 from s1kit.engines.grammar import AnswerMatcher, Grammars
-from s1kit.engines.hf.joining import Context, PrefillGroup
+from s1kit.engines.hf.admission import Admission
+from s1kit.engines.hf.flight import Flight
+from s1kit.engines.hf.joining import PrefillGroup
 from s1kit.engines.hf.kv_cache import Slots
 from s1kit.engines.hf.passes import Passes
 from s1kit.engines.hf.recorded import RecordedSteps
@@ -34,33 +35,6 @@ from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, RowState
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
-
-
-@dataclass(frozen=True, slots=True)
-class _Flight:
-    """A step that was sent to the device; what it chose may not be there yet."""
-
-    chosen: torch.Tensor
-    """As `RowState.settle` returns it, in main memory once `arrival` has happened."""
-    arrival: Any
-    """A CUDA event, or None."""
-
-    @classmethod
-    def of(cls, chosen: torch.Tensor) -> _Flight:
-        if chosen.device.type != "cuda":
-            return cls(chosen, None)
-        here = torch.empty(chosen.shape, dtype=chosen.dtype, pin_memory=True)
-        here.copy_(chosen, non_blocking=True)
-        arrival: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
-        arrival.record()
-        return cls(here, arrival)
-
-    def read(self) -> Ints:
-        """What was chosen; waits for it, and for nothing that was sent later."""
-        if self.arrival is not None:
-            self.arrival.synchronize()
-        found: Ints = self.chosen.numpy()
-        return found
 
 
 class HfBatch:
@@ -81,22 +55,19 @@ class HfBatch:
         """`vocabulary_size`: ids from there on are padding of the model's output layer and are never sampled.
 
         `expected`: rows and tokens a row, where they are known beforehand; memory is then allocated once.
-        `tokens` are needed for requests with a grammar. `memory_tokens`: the most that the running rows may come to
-        together, each counted as long as the longest of them; None: no limit. `prefill_tokens`: most tokens, padding
+        `tokens` are needed for requests with a grammar. `memory_tokens`: the most that the running rows take together,
+        each counted as long as the longest of them; None: no limit. `prefill_tokens`: most tokens, padding
         included, in one prefill pass. `runs_ahead`: whether a step is sent before the last one's tokens are looked at;
         None: on a card, where the host would keep it waiting. `cuda_graphs`: whether a card's steps are recorded.
         """
         self._model = model
         self._vocabulary_size = vocabulary_size
-        self._max_batch = max_batch
-        self._prefill_tokens = prefill_tokens
         self._expected = expected
         self._tokens = tokens
-        self._memory_tokens = memory_tokens
+        self._admission = Admission(max_batch, memory_tokens, prefill_tokens)
         self._runs_ahead = model.device.type == "cuda" if runs_ahead is None else runs_ahead
         self._has_graphs = cuda_graphs and model.device.type == "cuda"
         self._grammars: Grammars | None = None
-        self._waiting: deque[tuple[Active, Context]] = deque()
         self._joining: list[Active] = []
         """Taken from those that wait, and not running yet: a prefill pass is under way, or was interrupted."""
         self._num_admitted = 0
@@ -108,13 +79,15 @@ class HfBatch:
         device = self._model.device
         self._rows = RunningRows()
         self._state = RowState(device)
-        self._passes = Passes(self._model, self._vocabulary_size, Slots(device, *self._expected))
+        self._passes = Passes(
+            self._model, self._vocabulary_size, Slots(device, *self._expected, self._admission.memory_tokens)
+        )
         self._recorded = RecordedSteps(self._passes, self._state) if self._has_graphs else None
-        self._flight: _Flight | None = None
+        self._flight: Flight | None = None
 
     @property
     def is_idle(self) -> bool:
-        return not self._rows.active and not self._waiting and not self._late
+        return not self._rows.active and not self._admission.waiting and not self._late
 
     @property
     def num_running(self) -> int:
@@ -122,7 +95,13 @@ class HfBatch:
 
     @property
     def num_waiting(self) -> int:
-        return len(self._waiting)
+        """Requests that have not begun, and those that were preempted."""
+        return len(self._admission.waiting)
+
+    @property
+    def num_preemptions(self) -> int:
+        """How often a request had to leave for want of memory, to be computed again later."""
+        return self._admission.num_preemptions
 
     def admit(self, plan: Plan, is_streamed: bool = False, driver: TokenDriver | None = None) -> int:
         """Queue a request; returns the ticket that its events carry. `driver`: to use in place of a new one."""
@@ -133,7 +112,7 @@ class HfBatch:
         request = plan.request
         matcher = self._matcher(request.answer_grammar) if request.answer_grammar else None
         active = Active(ticket, driver, request, is_streamed, matcher, Random(request.seed))
-        self._waiting.append((active, context))
+        self._admission.waiting.append((active, context))
         return ticket
 
     def _matcher(self, grammar: str) -> AnswerMatcher:
@@ -145,7 +124,7 @@ class HfBatch:
     @torch.inference_mode()
     def cancel(self, ticket: int) -> None:
         """Forget a request, running or waiting; one that is already done is none."""
-        self._waiting = deque(w for w in self._waiting if w[0].ticket != ticket)
+        self._admission.cancel(ticket)
         self._joining = [active for active in self._joining if active.ticket != ticket]
         for row, active in enumerate(self._rows.active):
             if active.ticket == ticket:
@@ -155,9 +134,7 @@ class HfBatch:
     @torch.inference_mode()
     def end_thinking(self, ticket: int) -> None:
         """End a request's thinking at the next token, as a budget spent there does; a no-op once it answers."""
-        for index, (active, context) in enumerate(self._waiting):
-            if active.ticket == ticket:
-                self._waiting[index] = active, (*context, *active.driver.end_thinking())
+        self._admission.end_thinking(ticket)
         if any(active.ticket == ticket for active in self._rows.active):
             # What is under way is looked at first: a row's newest token is then the one its driver knows.
             self._late += self._land()
@@ -184,8 +161,8 @@ class HfBatch:
     def fail(self, why: str) -> list[Event]:
         """Give up every request that is not done; their events say why and keep what they had."""
         running = [(active.ticket, self._rows.generation(row)) for row, active in enumerate(self._rows.active)]
-        others = [*self._joining, *(active for active, _ in self._waiting)]
-        self._waiting.clear()
+        others = [*self._joining, *(active for active, _ in self._admission.waiting)]
+        self._admission.waiting.clear()
         self._joining.clear()
         self._start_empty()
         return [lost(*each, why) for each in (*running, *((a.ticket, a.driver.generation()) for a in others))]
@@ -198,13 +175,13 @@ class HfBatch:
         """
         events = self._late + self._let_in()
         self._late = []
-        if not self._rows.active:
+        flight = (self._flight or self._launch()) if self._rows.active else None
+        if flight is None:
             self._flight = None
             return events
-        flight = self._flight or self._launch()
         columns = self._rows.column(COLUMN).copy()
         self._rows.column(COLUMN)[:] = -1
-        self._flight = self._launch() if self._can_run_ahead() else None
+        self._flight = self._launch(is_ahead=True) if self._can_run_ahead() else None
         return events + self._take(flight, columns)
 
     def _can_run_ahead(self) -> bool:
@@ -217,14 +194,18 @@ class HfBatch:
             return False
         return bool((rows.column(QUIET) + rows.column(SHOWN)).any())
 
-    def _launch(self) -> _Flight:
-        """Send a step for all rows."""
+    def _launch(self, is_ahead: bool = False) -> Flight | None:
+        """Send a step for all rows; None where none is left, or where a step ahead would take more memory."""
         rows = self._rows
         # Where every row has forced ids left, they take them in one pass.
         num_tokens = 1 + (int(rows.column(QUEUED).min()) if rows.how().has_forced else 0)
-        self._send_random_numbers()
         width = int(rows.column(LENGTH).max()) + num_tokens
-        self._passes.slots.reserve(len(rows), width)
+        if self._admission.is_over(len(rows), width) or not self._has_memory(width):
+            if is_ahead:
+                return None
+            self._make_room(num_tokens)
+            return self._launch() if rows.active else None
+        self._send_random_numbers()
         if self._passes.is_unchecked and num_tokens == 1:
             self._passes.check(*self._state.next_ids(len(rows), 1), width)
         chosen = None
@@ -235,13 +216,39 @@ class HfBatch:
             self._constrain(logits, 0, num_tokens)
             chosen = self._state.settle(logits, 0, rows.how(), num_tokens)
         rows.launched(num_tokens)
-        return _Flight.of(chosen)
+        return Flight.of(chosen)
+
+    def _has_memory(self, width: int) -> bool:
+        """Take memory for the running rows at that width, where there is some."""
+        slots = self._passes.slots
+        try:
+            slots.reserve(len(self._rows), width)
+        except RuntimeError:
+            # There is less than was reckoned.
+            slots.most_tokens = self._admission.memory_tokens = slots.capacity[0] * slots.capacity[1]
+            return False
+        return True
+
+    def _make_room(self, num_tokens: int) -> None:
+        """Preempt the youngest rows until the others can go on for a while; a last one that cannot is lost."""
+        rows = self._rows
+        if len(rows) == 1:
+            width = int(rows.column(LENGTH)[0]) + num_tokens
+            why = f"there is no memory for the keys and values of {width:,} tokens"
+            self._late.append(lost(rows.active[0].ticket, rows.generation(0), why))
+            self._retire(0)
+        while len(rows) > 1:
+            row = rows.youngest()
+            self._admission.put_back(rows.suspend(row))
+            self._retire(row)
+            if not self._admission.is_over(len(rows), rows.reach(num_tokens)):
+                break
 
     def _send_random_numbers(self) -> None:
         for row, place, numbers in self._rows.random_numbers(ahead=2):
             self._state.set_reals(row, UNIFORM + place, numbers)
 
-    def _take(self, flight: _Flight, columns: Ints) -> list[Event]:
+    def _take(self, flight: Flight, columns: Ints) -> list[Event]:
         """Look at the ids of a step, ask the drivers that must be asked, and do what they say.
 
         `columns`: for each row its place among the ids, or -1 where it takes no part.
@@ -306,29 +313,11 @@ class HfBatch:
         self._rows.remove(row)
 
     def _let_in(self) -> list[Event]:
-        """Prefill waiting requests into free slots, unless only a few are free while many wait."""
+        """Prefill waiting requests into free slots."""
         events: list[Event] = []
-        while self._waiting:
-            free, most = self._num_free()
-            # Prefilling one row at a time would halt the batch at every end of a row.
-            if free < min(len(self._waiting), max(1, most // 8)):
-                break
-            events += self._prefill(PrefillGroup.of_first(self._waiting, free, self._prefill_tokens))
+        while (group := self._admission.next_group(self._rows)) is not None:
+            events += self._prefill(group)
         return events
-
-    def _num_free(self) -> tuple[int, int]:
-        """How many of the first waiting requests may join, and how many rows such as these may run in all."""
-        running = len(self._rows)
-        free, most = self._max_batch - running, self._max_batch
-        if self._memory_tokens is None:
-            return free, most
-        longest = max((active.driver.plan.total_tokens for active in self._rows.active), default=1)
-        for number, (active, _) in enumerate(islice(self._waiting, free)):
-            longest = max(longest, active.driver.plan.total_tokens)
-            most = min(most, max(1, self._memory_tokens // longest))
-            if running + number + 1 > most:
-                return number, most
-        return free, most
 
     def _prefill(self, group: PrefillGroup) -> list[Event]:
         """Compute the group's contexts in one pass, and what its sharers add in another."""
@@ -338,7 +327,8 @@ class HfBatch:
         lengths = [len(context) for context in group.contexts]
         shared = [sharer.num_shared for sharer in group.sharers]
         sources = [*range(num_owners), *(sharer.owner for sharer in group.sharers)]
-        self._passes.slots.add(cache, first, sources, [*lengths, *shared])
+        width = max(group.width, int(self._rows.column(LENGTH).max(initial=0)))
+        self._passes.slots.add(cache, first, sources, [*lengths, *shared], width)
         if group.sharers:
             tails = [sharer.tail for sharer in group.sharers]
             logits = torch.cat((logits, self._passes.extend(first + num_owners, tails, shared)))
@@ -365,4 +355,4 @@ class HfBatch:
         rows.column(DRAWS)[first:] = 1
         columns = np.full(len(rows), -1)
         columns[first:] = np.arange(len(new))
-        return self._take(_Flight.of(ids), columns)
+        return self._take(Flight.of(ids), columns)

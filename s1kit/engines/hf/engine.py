@@ -29,13 +29,13 @@ from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import HfBatch
 from s1kit.engines.hf.passes import unsupported_layers
 from s1kit.engines.hf.tokenizer import read_tokenizer
-from s1kit.engines.memory import check_fits, share_of_memory
+from s1kit.engines.memory import check_fits, memory_size
 
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
 
 _MEMORY_PARTS = 4
-"""On a CPU, keys and values may take one part in so many of main memory: growing them takes as much again."""
+"""On a CPU, keys and values may take one part in so many of what the weights leave: other processes may do the same."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class TransformersEngine(BatchEngine):
     max_batch: int = 256
     """Rows that decode together, where memory allows it."""
     memory_bytes: int = 2**31
-    """Most that the keys and values of running rows may take; how many rows that is depends on what they ask for."""
+    """Most that keys and values of the running rows may take; how many that are depends on how long they are now."""
     vocabulary_size: int = field(default=0)
     cuda_graphs: bool = True
     """Whether a card's decoding steps are recorded; without, each kernel is sent by itself."""
@@ -63,12 +63,13 @@ class TransformersEngine(BatchEngine):
     def running_batch(self, longest: int | None = None, num_requests: int = 0) -> HfBatch:
         """An empty running batch.
 
-        Where the number of requests and the tokens of the `longest` are known, memory is allocated at once.
+        On a card memory is allocated at once where the number of requests and the tokens of the `longest` are known and
+        it holds them all; elsewhere it grows with them.
         """
         memory_tokens = self.memory_bytes // _bytes_per_token(self.model)
-        expected = (0, 0)
-        if longest and num_requests:
-            expected = (max(1, min(num_requests, self.max_batch, memory_tokens // longest)), longest)
+        rows = min(num_requests, self.max_batch)
+        is_all = longest is not None and self.model.device.type == "cuda" and rows * longest <= memory_tokens
+        expected = (rows, longest or 0) if is_all else (0, 0)
         return HfBatch(
             self.model,
             self.vocabulary_size,
@@ -80,7 +81,7 @@ class TransformersEngine(BatchEngine):
         )
 
     def batch_for(self, plans: Sequence[Plan]) -> HfBatch:
-        """A running batch with memory for these requests, allocated at once."""
+        """A running batch for these requests."""
         return self.running_batch(max(plan.total_tokens for plan in plans), len(plans))
 
     def order(self, plans: Sequence[Plan]) -> Sequence[Plan]:
@@ -160,12 +161,13 @@ def of_model(
             where=type(model).__name__,
             fix="Use vllm: or a completions: server for this model.",
         )
-    if model.device.type == "cpu" and sum(p.numel() for p in model.parameters()) < _SMALL_MODEL:
+    weights = list(model.parameters())
+    if model.device.type == "cpu" and sum(p.numel() for p in weights) < _SMALL_MODEL:
         torch.set_num_threads(1)
     eos = model.generation_config.eos_token_id if model.generation_config is not None else None
     more = tuple(eos) if isinstance(eos, list) else (eos,) if isinstance(eos, int) else ()
     size = min(max(tokenizer.get_vocab().values()) + 1, model.get_output_embeddings().weight.shape[0])
-    memory = share_of_memory(_MEMORY_PARTS)
+    memory = max(0, memory_size() - sum(p.nbytes for p in weights)) // _MEMORY_PARTS
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
         memory = int(free * 0.7)

@@ -40,6 +40,13 @@ class PrefillGroup:
     def members(self) -> list[Active]:
         return self.owners + [sharer.active for sharer in self.sharers]
 
+    @property
+    def width(self) -> int:
+        """Positions that its passes write to."""
+        shared = max((sharer.num_shared for sharer in self.sharers), default=0)
+        tail = max((len(sharer.tail) for sharer in self.sharers), default=0)
+        return max(shared + tail, max(map(len, self.contexts)))
+
     @classmethod
     def of_first(cls, waiting: deque[tuple[Active, Context]], most: int, most_tokens: int) -> PrefillGroup:
         """Take the next waiting requests, at most so many, and in one pass at most so many tokens with padding."""

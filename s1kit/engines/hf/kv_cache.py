@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import Cache, DynamicCache
 from transformers.cache_utils import CacheLayerMixin
@@ -65,17 +66,32 @@ class _SlotCache(Cache):  # type: ignore[misc]
 
 
 class Slots:
-    """Keys and values `[layer, row, position, head, size]`; running rows are the first ones.
+    """Keys and values, for each layer `[row, position, head, size]`; running rows are the first ones.
 
     On a CPU each head's positions lie together in memory: attention then reads them twice as fast. On a card each
     position's heads do, as kernels for rows of different lengths want them.
     """
 
-    def __init__(self, device: torch.device, expected_rows: int = 0, expected_width: int = 0) -> None:
-        """What is expected is allocated at once; more is allocated when it is needed."""
+    def __init__(
+        self,
+        device: torch.device,
+        expected_rows: int = 0,
+        expected_width: int = 0,
+        most_tokens: int | None = None,
+    ) -> None:
+        """What is expected is allocated at once; more is allocated when it is needed.
+
+        `most_tokens`: rows times positions that are allocated at most, unless more are needed; None: no limit.
+        """
         self.device = device
         self._expected = (expected_rows, expected_width)
-        self.keys = self.values = torch.empty(0)
+        self.most_tokens = most_tokens
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+        self.capacity = (0, 0)
+        """Rows and positions that there is memory for."""
+        self.version = 0
+        """Changes whenever the tensors move."""
         self.positions = torch.empty(0)
         self.width = 0
         self.cache: Cache | None = None
@@ -83,34 +99,34 @@ class Slots:
         self._row_ids: dict[tuple[int, int], torch.Tensor] = {}
         """Numbers of consecutive rows, kept: a recorded step reads them where they were."""
 
-    @property
-    def capacity(self) -> tuple[int, int]:
-        """Rows and positions that there is memory for."""
-        return (self.keys.shape[1], self.keys.shape[2]) if self.cache is not None else (0, 0)
+    def add(
+        self, prefilled: DynamicCache, first: int, sources: Sequence[int], lengths: Sequence[int], width: int = 0
+    ) -> None:
+        """Take over rows of a right-padded prefill, from row `first` on: `lengths[i]` positions of `sources[i]`.
 
-    def add(self, prefilled: DynamicCache, first: int, sources: Sequence[int], lengths: Sequence[int]) -> None:
-        """Take over rows of a right-padded prefill, from row `first` on: `lengths[i]` positions of `sources[i]`."""
+        `width`: positions that these rows and those before need, where that is more than the lengths.
+        """
         layers = [(layer.keys, layer.values) for layer in prefilled.layers]
         longest = max(lengths)
         if self.cache is None:
-            keys, values = layers[0]
-            self.keys, self.values = (
-                self._allocate(x, (len(layers), 0, 0, x.shape[1], x.shape[3])) for x in (keys, values)
-            )
+            for keys, values in layers:
+                self.keys.append(self._allocate(keys, 0, 0, keys.shape[1], keys.shape[3]))
+                self.values.append(self._allocate(values, 0, 0, values.shape[1], values.shape[3]))
             self.cache = _SlotCache(self, len(layers))
-            self.reserve(*self._expected)
-        self.reserve(first + len(lengths), longest)
+            if self._expected[0]:
+                self.reserve(*self._expected)
+        self.reserve(first + len(lengths), max(longest, width))
         taken = None if list(sources) == list(range(len(layers[0][0]))) else torch.tensor(sources, device=self.device)
         rows = slice(first, first + len(lengths))
         for index, pair in enumerate(layers):
-            for own, new in zip((self.keys, self.values), pair, strict=True):
+            for own, new in zip((self.keys[index], self.values[index]), pair, strict=True):
                 chosen = new if taken is None else new[taken]
-                own[index, rows, :longest] = chosen[:, :, :longest].transpose(1, 2)
+                own[rows, :longest] = chosen[:, :, :longest].transpose(1, 2)
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first positions of one row over another row."""
-        self.keys[:, target, :length] = self.keys[:, source, :length]
-        self.values[:, target, :length] = self.values[:, source, :length]
+        for own in (*self.keys, *self.values):
+            own[target, :length] = own[source, :length]
 
     def aim(self, rows: slice, positions: torch.Tensor, width: int) -> Cache:
         """The cache for a pass over consecutive rows; there must be memory.
@@ -132,24 +148,43 @@ class Slots:
             out.append(own[self._rows, : self.width].transpose(1, 2))
         return out[0], out[1]
 
-    def reserve(self, num_rows: int, width: int) -> bool:
-        """Make the tensors large enough, and keep what they hold; whether they had to be moved."""
-        layers, rows, capacity, heads, _ = self.keys.shape
-        if num_rows <= rows and width <= capacity:
-            return False
-        if width > capacity:
-            capacity = -(-max(width, capacity * 3 // 2) // _GROWTH) * _GROWTH
-        if num_rows > rows:
-            num_rows = max(num_rows, rows * 2)
-        for name in ("keys", "values"):
-            old: torch.Tensor = getattr(self, name)
-            new = self._allocate(old, (layers, max(num_rows, rows), capacity, heads, old.shape[4]))
-            new[:, :rows, : old.shape[2]] = old
-            setattr(self, name, new)
-        return True
+    def reserve(self, num_rows: int, width: int) -> None:
+        """Make the tensors large enough for the first rows and positions, and keep what those hold.
 
-    def _allocate(self, like: torch.Tensor, shape: tuple[int, int, int, int, int]) -> torch.Tensor:
+        What is beyond them may be given up for it. Layer by layer, so that growing takes one layer's memory more.
+        Raises RuntimeError (torch.OutOfMemoryError on a card) where there is no memory; what is held then stays.
+        """
+        rows, positions = before = self.capacity
+        if num_rows <= rows and width <= positions:
+            return
+        if width > positions:
+            positions = -(-max(width, positions * 3 // 2) // _GROWTH) * _GROWTH
+        if num_rows > rows:
+            rows = max(num_rows, rows * 2)
+        if self.most_tokens is not None and rows * positions > self.most_tokens:
+            rows = max(num_rows, min(rows, self.most_tokens // int(with_headroom(width))))
+            positions = max(width, min(positions, self.most_tokens // rows))
+        # What all layers have, should one of them be refused.
+        self.capacity = (min(rows, before[0]), min(positions, before[1]))
+        self.version += 1
+        for tensors in (self.keys, self.values):
+            for layer, old in enumerate(tensors):
+                new = self._allocate(old, rows, positions, old.shape[2], old.shape[3])
+                kept = old[:rows, :positions]
+                new[: kept.shape[0], : kept.shape[1]] = kept
+                tensors[layer] = new
+        self.capacity = (rows, positions)
+
+    def _allocate(self, like: torch.Tensor, rows: int, positions: int, heads: int, size: int) -> torch.Tensor:
         if self.device.type != "cpu":
-            return like.new_zeros(shape)
-        layers, rows, positions, heads, size = shape
-        return like.new_zeros((layers, rows, heads, positions, size)).transpose(2, 3)
+            return like.new_zeros((rows, positions, heads, size))
+        return like.new_zeros((rows, heads, positions, size)).transpose(1, 2)
+
+
+def with_headroom(length: Any) -> Any:
+    """So many positions and some to grow: an eighth, and 128 or more. Of a whole number or an array.
+
+    >>> [int(with_headroom(n)) for n in (0, 1024, 8192)]
+    [128, 1152, 9216]
+    """
+    return length + np.maximum(_GROWTH, length // 8)

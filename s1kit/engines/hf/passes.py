@@ -47,14 +47,13 @@ class Passes:
     def extend(self, first: int, ids: Sequence[Sequence[int]], lengths: Sequence[int]) -> torch.Tensor:
         """Logits after new ids for the rows from `first` on, which have so many tokens in the cache.
 
-        What is padding comes to lie beyond the rows' lengths and is never looked at.
+        What is padding comes to lie beyond the rows' lengths and is never looked at; there must be memory for it.
         """
         num_new = [len(i) for i in ids]
         padded = _padded(ids, num_new).to(self._device)
         positions = torch.tensor(lengths, device=self._device)[:, None]
         positions = positions + torch.arange(max(num_new), device=self._device)
         width = max(lengths) + max(num_new)
-        self.slots.reserve(first + len(ids), width)
         with self._only_last(num_new) as options:
             return self._over_slots(slice(first, first + len(ids)), padded, positions, width, options)
 

@@ -40,7 +40,7 @@ class RecordedSteps:
         if self._passes.reads_lengths:
             wide = most_width
         self._state.reserve(rows)
-        if self._place != (place := self._addresses()):
+        if self._place != (place := self._places()):
             # A graph reads and writes where tensors lay when it was recorded.
             self._forget()
             self._place = place
@@ -63,9 +63,9 @@ class RecordedSteps:
         self._graphs.clear()
         self._pool = None
 
-    def _addresses(self) -> tuple[int, ...]:
-        slots, state = self._passes.slots, self._state
-        return tuple(x.data_ptr() for x in (slots.keys, slots.values, state.ints, state.reals))
+    def _places(self) -> tuple[int, ...]:
+        state = self._state
+        return self._passes.slots.version, state.ints.data_ptr(), state.reals.data_ptr()
 
     def _record(self, rows: int, width: int, how: How) -> tuple[Any, torch.Tensor]:
         before = self._state.ints.clone()

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s1kit.engines.grammar import AnswerMatcher
+from s1kit.engines.hf.kv_cache import with_headroom
 from s1kit.engines.hf.state import RING, How
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_driver import TokenDriver
@@ -21,9 +22,8 @@ from s1kit.records import Generation
 
 Ints = NDArray[np.int64]
 
-QUIET, LENGTH, DRAWS, FILLED, QUEUED, COLUMN, NOTED, TEMPERED, TRUNCATED, CONSTRAINED, SHOWN, MEASURED, NUM_SAMPLED = (
-    range(13)
-)
+QUIET, LENGTH, DRAWS, FILLED, QUEUED, COLUMN, NOTED, TEMPERED, TRUNCATED, CONSTRAINED, SHOWN, MEASURED = range(12)
+NUM_SAMPLED, LEAST, MOST, NUM_COLUMNS = range(12, 16)
 _HISTORY = 256
 """Most quiet tokens of a row that its driver is not told of yet."""
 HALF = RING // 2
@@ -42,6 +42,11 @@ class Active:
     random: Random = field(default_factory=Random)
     forced: tuple[int, ...] = ()
     """What was last forced after a token; some of it may not be in the context yet."""
+    num_draws: int = 0
+    """Random numbers used before the request was preempted."""
+    num_sampled: int = 0
+    logprob_sum: float = 0.0
+    """Tokens sampled before the request was preempted, and the sum of their log-probabilities."""
 
     @property
     def is_constrained(self) -> bool:
@@ -62,11 +67,12 @@ class RunningRows:
     SHOWN: 1 for rows whose driver is asked about a token only because someone watches it decode
     MEASURED: 1 for rows whose generation says how probable its sampled tokens were
     NUM_SAMPLED: tokens sampled so far
+    LEAST, MOST: tokens that the context will come to for certain, and can come to
     """
 
     def __init__(self) -> None:
         self.active: list[Active] = []
-        self._table = np.zeros((0, NUM_SAMPLED + 1), dtype=np.int64)
+        self._table = np.zeros((0, NUM_COLUMNS), dtype=np.int64)
         self._watched = np.zeros((0, 4), dtype=np.int64)
         self._history = np.zeros((0, _HISTORY), dtype=np.int64)
         self._logprobs = np.zeros((0, 1))
@@ -105,9 +111,20 @@ class RunningRows:
         self._how = None
         # A greedy request has one draw, and of a prefix that was given the probabilities are not known.
         is_measured = is_tempered and request.prefix is None and not active.is_streamed
-        is_constrained = active.is_constrained
-        self._table[row] = (0, length, 0, 0, 0, -1, 0, is_tempered, is_truncated, is_constrained, 0, is_measured, 0)
-        self._logprobs[row] = 0.0
+        self._table[row] = 0
+        for name, value in (
+            (LENGTH, length),
+            (COLUMN, -1),
+            (TEMPERED, is_tempered),
+            (TRUNCATED, is_truncated),
+            (CONSTRAINED, active.is_constrained),
+            (MEASURED, is_measured),
+            (NUM_SAMPLED, active.num_sampled),
+            (LEAST, active.driver.plan.least_tokens),
+            (MOST, active.driver.plan.total_tokens),
+        ):
+            self._table[row, name] = value
+        self._logprobs[row] = active.logprob_sum
 
     def remove(self, row: int) -> None:
         """Forget a row; the last one takes its place."""
@@ -118,6 +135,30 @@ class RunningRows:
         moved = self.active.pop()
         if row != last:
             self.active[row] = moved
+
+    def suspend(self, row: int) -> Active:
+        """What is needed to go on with a row later, where nothing of it is in flight. It is still among the rows."""
+        active = self.active[row]
+        self.tell(row)
+        active.forced = ()
+        if self._table[row, TEMPERED]:
+            # Some random numbers are on the device that no token was drawn with.
+            active.num_draws += int(self._table[row, DRAWS])
+            active.random = Random(active.request.seed)
+            for _ in range(active.num_draws):
+                active.random.random()
+        active.num_sampled = int(self._table[row, NUM_SAMPLED])
+        active.logprob_sum = float(self._logprobs[row, 0])
+        return active
+
+    def reach(self, num_tokens: int = 0) -> int:
+        """Positions that the cache must have for the longest row to go on for a while after so many tokens more."""
+        lengths = self.column(LENGTH) + num_tokens
+        return int(reach(lengths, self.column(LEAST), self.column(MOST)).max(initial=0))
+
+    def youngest(self) -> int:
+        """The row that was admitted last."""
+        return max(range(len(self.active)), key=lambda row: self.active[row].ticket)
 
     def launched(self, num_tokens: int) -> None:
         """A step was sent for all rows that feeds each so many tokens, all but the first of them forced."""
@@ -219,3 +260,15 @@ class RunningRows:
             more = max(num_rows, 2 * len(self._table)) - len(self._table)
             for name in ("_table", "_watched", "_history", "_logprobs"):
                 setattr(self, name, np.pad(getattr(self, name), ((0, more), (0, 0))))
+
+
+def reach(length: Ints | int, least: Ints | int, most: Ints | int) -> Ints:
+    """Positions that a context of that length needs to go on for a while; `least`, `most`: see LEAST, MOST.
+
+    >>> [int(reach(n, 0, 4096)) for n in (0, 800, 1600, 4090, 5000)]
+    [128, 928, 1800, 4096, 5001]
+    """
+    wanted = np.minimum(most, np.maximum(least, with_headroom(length)))
+    # Thinking that was opened again may go beyond what was reckoned.
+    found: Ints = np.maximum(wanted, np.add(length, 1))
+    return found

@@ -143,7 +143,7 @@ def test_a_request_ends_where_it_is_told_to_or_is_forgotten_while_it_is_preempte
     preempted: list[int] = []
     while not batch.is_idle:
         found.update({e.ticket: e.generation for e in batch.step()})
-        for active, _ in list(batch._admission.waiting):
+        for active, _ in list(batch._queue.waiting):
             if active.driver.is_thinking and active.driver.thinking_tokens and active.ticket not in preempted:
                 preempted.append(active.ticket)
                 if len(preempted) == 2:

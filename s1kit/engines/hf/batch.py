@@ -10,7 +10,7 @@ A row's driver decides about every sampled token before it counts as context, so
 sampling. On a card one step is sent ahead of that decision: where the driver puts something else in a token's place,
 what the row computed from the token is thrown away. Quiet tokens, which are nearly all, lose nothing by it.
 
-Where the rows outgrow the memory for keys and values, the youngest wait and are computed again (`admission`).
+Where the rows outgrow the memory for keys and values, the youngest wait and are computed again (`request_queue`).
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ import torch
 
 from s1kit.engines.base import Event, lost
 from s1kit.engines.grammar import AnswerMatcher, Grammars
-from s1kit.engines.hf.admission import Admission
 from s1kit.engines.hf.flight import Flight
 from s1kit.engines.hf.joining import PrefillGroup
 from s1kit.engines.hf.kv_cache import Slots
 from s1kit.engines.hf.passes import Passes
 from s1kit.engines.hf.recorded import RecordedSteps
+from s1kit.engines.hf.request_queue import RequestQueue
 from s1kit.engines.hf.rows import COLUMN, CONSTRAINED, DRAWS, LENGTH, QUEUED, QUIET, SHOWN, Active, Ints, RunningRows
 from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, RowState
 from s1kit.forcing.plan import Plan
@@ -64,7 +64,7 @@ class HfBatch:
         self._vocabulary_size = vocabulary_size
         self._expected = expected
         self._tokens = tokens
-        self._admission = Admission(max_batch, memory_tokens, prefill_tokens)
+        self._queue = RequestQueue(max_batch, memory_tokens, prefill_tokens)
         self._runs_ahead = model.device.type == "cuda" if runs_ahead is None else runs_ahead
         self._has_graphs = cuda_graphs and model.device.type == "cuda"
         self._grammars: Grammars | None = None
@@ -80,14 +80,14 @@ class HfBatch:
         self._rows = RunningRows()
         self._state = RowState(device)
         self._passes = Passes(
-            self._model, self._vocabulary_size, Slots(device, *self._expected, self._admission.memory_tokens)
+            self._model, self._vocabulary_size, Slots(device, *self._expected, self._queue.memory_tokens)
         )
         self._recorded = RecordedSteps(self._passes, self._state) if self._has_graphs else None
         self._flight: Flight | None = None
 
     @property
     def is_idle(self) -> bool:
-        return not self._rows.active and not self._admission.waiting and not self._late
+        return not self._rows.active and not self._queue.waiting and not self._late
 
     @property
     def num_running(self) -> int:
@@ -96,12 +96,12 @@ class HfBatch:
     @property
     def num_waiting(self) -> int:
         """Requests that have not begun, and those that were preempted."""
-        return len(self._admission.waiting)
+        return len(self._queue.waiting)
 
     @property
     def num_preemptions(self) -> int:
         """How often a request had to leave for want of memory, to be computed again later."""
-        return self._admission.num_preemptions
+        return self._queue.num_preemptions
 
     def admit(self, plan: Plan, is_streamed: bool = False, driver: TokenDriver | None = None) -> int:
         """Queue a request; returns the ticket that its events carry. `driver`: to use in place of a new one."""
@@ -112,7 +112,7 @@ class HfBatch:
         request = plan.request
         matcher = self._matcher(request.answer_grammar) if request.answer_grammar else None
         active = Active(ticket, driver, request, is_streamed, matcher, Random(request.seed))
-        self._admission.waiting.append((active, context))
+        self._queue.waiting.append((active, context))
         return ticket
 
     def _matcher(self, grammar: str) -> AnswerMatcher:
@@ -124,7 +124,7 @@ class HfBatch:
     @torch.inference_mode()
     def cancel(self, ticket: int) -> None:
         """Forget a request, running or waiting; one that is already done is none."""
-        self._admission.cancel(ticket)
+        self._queue.cancel(ticket)
         self._joining = [active for active in self._joining if active.ticket != ticket]
         for row, active in enumerate(self._rows.active):
             if active.ticket == ticket:
@@ -134,7 +134,7 @@ class HfBatch:
     @torch.inference_mode()
     def end_thinking(self, ticket: int) -> None:
         """End a request's thinking at the next token, as a budget spent there does; a no-op once it answers."""
-        self._admission.end_thinking(ticket)
+        self._queue.end_thinking(ticket)
         if any(active.ticket == ticket for active in self._rows.active):
             # What is under way is looked at first: a row's newest token is then the one its driver knows.
             self._late += self._land()
@@ -161,8 +161,8 @@ class HfBatch:
     def fail(self, why: str) -> list[Event]:
         """Give up every request that is not done; their events say why and keep what they had."""
         running = [(active.ticket, self._rows.generation(row)) for row, active in enumerate(self._rows.active)]
-        others = [*self._joining, *(active for active, _ in self._admission.waiting)]
-        self._admission.waiting.clear()
+        others = [*self._joining, *(active for active, _ in self._queue.waiting)]
+        self._queue.waiting.clear()
         self._joining.clear()
         self._start_empty()
         return [lost(*each, why) for each in (*running, *((a.ticket, a.driver.generation()) for a in others))]
@@ -200,7 +200,7 @@ class HfBatch:
         # Where every row has forced ids left, they take them in one pass.
         num_tokens = 1 + (int(rows.column(QUEUED).min()) if rows.how().has_forced else 0)
         width = int(rows.column(LENGTH).max()) + num_tokens
-        if self._admission.is_over(len(rows), width) or not self._has_memory(width):
+        if self._queue.is_over(len(rows), width) or not self._has_memory(width):
             if is_ahead:
                 return None
             self._make_room(num_tokens)
@@ -225,7 +225,7 @@ class HfBatch:
             slots.reserve(len(self._rows), width)
         except RuntimeError:
             # There is less than was reckoned.
-            slots.most_tokens = self._admission.memory_tokens = slots.capacity[0] * slots.capacity[1]
+            slots.most_tokens = self._queue.memory_tokens = slots.capacity[0] * slots.capacity[1]
             return False
         return True
 
@@ -239,9 +239,9 @@ class HfBatch:
             self._retire(0)
         while len(rows) > 1:
             row = rows.youngest()
-            self._admission.put_back(rows.suspend(row))
+            self._queue.put_back(rows.suspend(row))
             self._retire(row)
-            if not self._admission.is_over(len(rows), rows.reach(num_tokens)):
+            if not self._queue.is_over(len(rows), rows.reach(num_tokens)):
                 break
 
     def _send_random_numbers(self) -> None:
@@ -315,7 +315,7 @@ class HfBatch:
     def _let_in(self) -> list[Event]:
         """Prefill waiting requests into free slots."""
         events: list[Event] = []
-        while (group := self._admission.next_group(self._rows)) is not None:
+        while (group := self._queue.next_group(self._rows)) is not None:
             events += self._prefill(group)
         return events
 

@@ -16,7 +16,7 @@ from s1kit.engines.hf.joining import Context, PrefillGroup
 from s1kit.engines.hf.rows import Active, RunningRows, reach
 
 
-class Admission:
+class RequestQueue:
     """The waiting requests, the oldest first, and the limits under which they join."""
 
     def __init__(self, max_batch: int, memory_tokens: int | None, prefill_tokens: int) -> None:

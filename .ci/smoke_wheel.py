@@ -2,7 +2,8 @@
 
     python .ci/smoke_wheel.py                              core and light extras, every Python found, newest versions
     python .ci/smoke_wheel.py --lowest                     the lowest versions that pyproject.toml admits
-    python .ci/smoke_wheel.py --extras train semantic hub  the heavy ones
+    python .ci/smoke_wheel.py --group others torch         the other extras, and those that bring torch
+    python .ci/smoke_wheel.py --extras train hub           some by name
     python .ci/smoke_wheel.py --resolve --lowest           every extra: only whether its versions go together
 
 A missing interpreter is skipped and said. Whatever an environment lacks must be refused in one paragraph with the
@@ -25,6 +26,10 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 LIGHT = ["", "grade", "curate", "report", "serve", "gguf"]
+OTHERS = ["grammar", "otel", "azure", "vertex", "bedrock", "tensorboard", "wandb", "hub", "ray"]
+TORCH = ["torch", "train", "semantic", "fp8", "qlora", "all"]
+GROUPS = {"light": LIGHT, "others": OTHERS, "torch": TORCH}
+"""What needs a compiler or a card of its own (llama-cpp, vllm, flash) is tried where that is."""
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 RECIPE = """
@@ -65,25 +70,38 @@ REFUSED_WITHOUT = {
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--extras", nargs="*", default=LIGHT, help="'' is the core alone")
+    parser.add_argument("--extras", nargs="*", help="'' is the core alone")
+    parser.add_argument("--group", nargs="*", choices=list(GROUPS), default=["light"])
     parser.add_argument("--lowest", action="store_true")
     parser.add_argument("--pythons", nargs="*", default=PYTHONS)
     parser.add_argument("--resolve", action="store_true", help="install nothing")
     given = parser.parse_args()
     if given.resolve:
         return resolve(given.pythons, lowest=given.lowest)
-    with tempfile.TemporaryDirectory() as folder:
-        work = Path(folder)
+    extras = given.extras if given.extras is not None else [e for group in given.group for e in GROUPS[group]]
+    failed = 0
+    with tempfile.TemporaryDirectory() as temporary:
+        work = Path(temporary)
         call([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(work), str(ROOT)], work)
         (wheel,) = work.glob("*.whl")
         for version in given.pythons:
             interpreter = find_python(version)
             if interpreter is None:
                 continue
-            for extra in given.extras:
-                try_one(interpreter, wheel, extra, work / f"{version}-{extra or 'core'}", lowest=given.lowest)
-                print(f"Python {version}, {extra or 'core'}: passed", flush=True)
-    return 0
+            for extra in extras:
+                folder = work / f"{version}-{extra or 'core'}"
+                try:
+                    try_one(interpreter, wheel, extra, folder, lowest=given.lowest)
+                    print(f"Python {version}, {extra or 'core'}: passed", flush=True)
+                except Failed as failure:
+                    failed += 1
+                    print(f"Python {version}, {extra or 'core'}: {failure}", flush=True)
+                shutil.rmtree(folder)  # an environment with torch is gigabytes
+    return 1 if failed else 0
+
+
+class Failed(Exception):
+    """A command that did not do what it should, with its output."""
 
 
 def find_python(version: str) -> str | None:
@@ -112,12 +130,12 @@ def resolve(pythons: Sequence[str], *, lowest: bool) -> int:
 
 
 def try_one(interpreter: str, wheel: Path, extra: str, folder: Path, *, lowest: bool) -> None:
-    """Install one extra by itself and use what it brings; raises SystemExit with the output of what failed."""
+    """Install one extra by itself and use what it brings; raises Failed with the output of what failed."""
     folder.mkdir()
     call([interpreter, "-m", "venv", str(folder / "venv")], folder)
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
     pins = lowest_versions(extra) if lowest else []
-    call([str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", wanted, *pins], folder)
+    call([str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", "--no-compile", wanted, *pins], folder)
     write_questions(folder / "questions.csv")
     (folder / "mine.toml").write_text(RECIPE, encoding="utf-8")
     (folder / "pairs.jsonl").write_text('{"solution": "x^2+2x+1", "answer": "(x+1)^2"}\n', encoding="utf-8")
@@ -135,7 +153,7 @@ def try_one(interpreter: str, wheel: Path, extra: str, folder: Path, *, lowest: 
         if needed not in brought_by(extra):
             output = s1kit(folder, arguments, status=2)
             if "pip install" not in output:
-                raise SystemExit(f"s1kit {' '.join(arguments)} does not say what to install:\n{output}")
+                raise Failed(f"s1kit {' '.join(arguments)} does not say what to install:\n{output}")
     if extra in ("grade", "curate"):
         s1kit(folder, REFUSED_WITHOUT[extra])
 
@@ -155,12 +173,12 @@ def s1kit(folder: Path, arguments: Sequence[str], status: int = 0) -> str:
 
 
 def call(command: Sequence[str], folder: Path, status: int = 0) -> str:
-    """Run a command outside the clone; raises SystemExit for another status, or a traceback."""
+    """Run a command outside the clone; raises Failed for another status, or a traceback."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr
     if done.returncode != status or "Traceback" in output:
-        raise SystemExit(f"{' '.join(command)}: status {done.returncode}, not {status}\n{output[-4000:]}")
+        raise Failed(f"{' '.join(command)}: status {done.returncode}, not {status}\n{output[-4000:]}")
     return output
 
 

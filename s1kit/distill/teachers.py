@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from s1kit.grade import reference
-from s1kit.grade.cascade import solution_answer
+from s1kit.grade.form import solution_answer
 from s1kit.records import Question, Trace
 
 

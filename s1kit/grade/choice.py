@@ -27,11 +27,13 @@ _OPTION = re.compile(
 )
 _ALONE = r"([A-J])(?![A-Za-z'’])(?!\s+(?!is|are|because|since|as|and|or|not|but|it|for)[a-z])"
 _STATED_CHOICE = re.compile(
-    r"(?:(?:answer|choice)s?|(?:correct|right|best|final|chosen|following)\s+option|答案|选项|故选|应选|正确的?是|选择?)"
+    r"(?:(?:answer|choice)s?|(?:correct|right|best|final|chosen|following)\s+(?:option|one)|答案|选项|故选|应选|正确的?是|选择?)"
     r"(?:\s|[:：*(（$“\"]|is|are|must|would|should|will|has\s+to|be|是|为|应该?|\\(?:boxed|text|textbf|mathrm|mathbf)\{|option|choice|"
     r"I\s+(?:think|believe|guess)|it'?s|it|for\s+sure|clearly|definitely|probably|therefore|likely|most|letter|,){0,12}"
     + _ALONE
-    + r"|\b(?:rather|therefore|so|thus|hence|would\s+be|it'?s|it\s+is|choose|go\s+with|pick|select|instead)[,:]?\s+"
+    + r"|\b(?:rather|wait|actually|sorry|therefore|so|thus|hence|would\s+be|it'?s|it\s+is|choose|"
+    r"I\s+(?:think|believe|guess)|go\s+with|pick|select|instead|"
+    r"leav(?:es|ing)(?:\s+(?:us|only|just|with))*)[,:]?\s+"
     r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n)"
     r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)"
     r"|\bmak(?:es|ing)\s+(?:option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*.:]|\s)[^\n]{0,60}?\b(?:the|a)\s+(?:only\s+)?"
@@ -85,7 +87,7 @@ def letter(text: str, choices: dict[str, str]) -> str:
             return match[1].upper()
         if match := _LETTER_FIRST.match(candidate):
             return match[1].upper()
-        spelled = normalise(candidate).casefold()
+        spelled = normalise(_LEAD.sub("", candidate)).casefold()
         same = [key for key, option in choices.items() if normalise(option).casefold() == spelled]
         if len(same) == 1:
             return same[0]
@@ -141,12 +143,25 @@ _REJECTED = re.compile(
 _TAGS = re.compile(r"<(?:answer|boxed)>\s*(.*?)\s*</(?:answer|boxed)>", re.DOTALL)
 
 
+_SMALL_LETTER = re.compile(
+    r"\b(?:answer|choice|option)s?\s{0,3}(?:is|[:：]|is:)\s{0,3}\(?([a-j])\)?[.\s]*\Z", re.IGNORECASE
+)
+
+
 def _stated_letter(text: str) -> str:
     """The last letter that the text states as its choice, so that a correction counts; empty when there is none."""
     found = [(m.start(), m[1] or m[2] or m[3] or m[4]) for m in _STATED_CHOICE.finditer(text)]
     found += [(len(text), m[1]) for m in _LAST_LINE.finditer(text.rstrip()[-60:])]
     stated = [name for _, name in sorted(found) if name.isupper()]
+    if not stated and (small := _SMALL_LETTER.search(text[-60:])):
+        return small[1].upper()
     return stated[-1] if stated else ""
+
+
+_LEAD = re.compile(
+    r"\A\s*(?:(?:it|that|this|the\s+(?:correct\s+)?(?:answer|option|choice))(?:'s|\s+(?:is|must\s+be|would\s+be)))\s+(?:(?:the|an?)\s+)?",
+    re.IGNORECASE,
+)
 
 
 def _candidates(text: str) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from s1kit.grade.cascade import MAX_SYMBOLIC, canonical
+from s1kit.grade.compare import MAX_SYMBOLIC, canonical
 from s1kit.grade.normalise import as_number, normalise
 
 

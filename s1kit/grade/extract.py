@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from s1kit.grade.prose import is_bare, is_money, last_number, last_sentence, math_spans
+from s1kit.grade.prose import is_bare, is_money, last_number, last_sentence, math_spans, without_rejected
 
 MAX_LENGTH = 400
 """Characters of a final answer at most; a longer one is an argument, not an answer. Boxed ones may be longer."""
@@ -35,8 +35,8 @@ _BETWEEN_BOXES = re.compile(
 )
 _CORRECTED = re.compile(r"\b(?:wait|actually|correction|sorry|mistake|no,)", re.IGNORECASE)
 _CORRECTION = re.compile(
-    r"\b(?:wait|actually|correction|sorry|mistake|no,)[^.\n\d]{0,40}?\b(?:it'?s|it\s+is|is|be|should\s+be)\s+"
-    r"(?:actually\s+)?(?P<rest>[^\n]+)",
+    r"\b(?:(?:wait|actually|correction|sorry|mistake|no,)[^.\n\d]{0,40}?\b(?:it'?s|it\s+is|is|be|should\s+be)\s+"
+    r"|but\b[^.\n\d]{0,60}?\b(?:it'?s|it\s+is)\s+(?=[$\\\d-]))(?:actually\s+)?(?P<rest>[^\n]+)",
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(
@@ -182,7 +182,7 @@ def _last_stated(pattern: re.Pattern[str], text: str) -> str:
             stated = text[match.end() :].strip().split("\n", 1)[0].strip()
         if correction := _CORRECTION.search(stated):
             stated = correction["rest"]
-        stated = _first_sentence(stated).strip(" .")
+        stated = without_rejected(_first_sentence(stated)).strip(" .,")
         if stated and len(stated) <= MAX_LENGTH:
             return stated
     return ""
@@ -194,7 +194,7 @@ def _first_sentence(text: str) -> str:
     if (maths := _MATHS.match(text)) and not (maths[1] and is_money(maths[1])):
         rest = text[maths.end() :].strip(" .*")
         return text[: maths.end()] if not rest or rest[0].isupper() else text.rstrip(" .*")
-    end = re.search(r"\.(?:\s+[A-Z]|\s*$)|\s*<\||。", text)
+    end = re.search(r"\.(?:\s+[(A-Z]|\s*$)|\s*<\||。", text)
     return (text[: end.start()] if end else text).strip(" *")
 
 
@@ -210,6 +210,7 @@ def _whole(text: str) -> Found | None:
         return None
     if spans := math_spans(text):
         return Found(spans[-1], "last formula")
-    if number := last_number(text):
-        return Found(number, "last number")
+    number, is_result = last_number(text)
+    if number:
+        return Found(number, "concluding number" if is_result else "last number")
     return Found(text.rstrip("."), "whole") if len(text.split()) <= 12 else None

@@ -19,6 +19,7 @@ _UNITS = (
 _REPLACED = [
     (re.compile(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])"), r"\\pi "),
     (re.compile(r"(?<![\d.])(\d+)\s+out\s+of\s+(\d+)(?![\d.])"), r"\1/\2"),
+    (re.compile(r"(?<![\d.])(\d+),?\s*(?:\(\s*|in\s+)?base[\s-]+(\d+)\s*\)?"), r"\1_{\2}"),
     (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),
@@ -26,7 +27,7 @@ _REPLACED = [
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
     (re.compile(r"\\(?:left|right|displaystyle|limits)(?![a-zA-Z])"), ""),
     (re.compile(r"\\(?:mathrm|text|textbf|mathbf|mbox|textrm|operatorname)\s*\{\s*([^{}]*?)\s*\}"), r" \1 "),
-    (re.compile(r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°"), ""),
+    (re.compile(r"(?:\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°)(?:\s*[CF](?![a-zA-Z]))?"), ""),
     (re.compile(r"\\(?:ge|geq|geqslant)(?![a-zA-Z])"), r"\\ge "),
     (re.compile(r"\\(?:le|leq|leqslant)(?![a-zA-Z])"), r"\\le "),
     (re.compile(r"\\neq(?![a-zA-Z])"), r"\\ne "),

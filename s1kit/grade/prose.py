@@ -5,7 +5,7 @@
 >>> math_spans("9 eggs for $2 each, so she makes $18"), math_spans("so $x=3$ and $5 is paid")
 ([], ['x=3'])
 >>> last_number("He needs to pay $64 for 16 glasses.")
-'$64'
+('$64', True)
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ _CJK = re.compile("[\u3400-\u9fff\u3040-\u30ff\uac00-\ud7af]")
 _MATHS_WORDS = (
     "and or sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log exp sqrt cbrt pi infinity infty theta "
     "alpha beta lambda mod max min gcd lcm det inf boxed oo frac left right cdot times "
-    "cm mm km kg mg gm ft lb lbs mph sec hrs hr min dollars dollar cents cent degrees degree percent units unit "
+    "cm mm km kg mg gm ft lb lbs mph sec hrs hr min dollars dollar cents cent degrees degree percent units unit base "
     "meters meter metres metre inches inch feet foot miles mile grams gram pounds pound seconds second minutes minute "
     "hours hour days day weeks week years year square cubic deg rad radians"
 )
 _KNOWN_WORDS = frozenset(_MATHS_WORDS.split())
 _SHORT_WORDS = frozenset("is it so he we of to in at my no be by if do as an on us me go up".split())  # noqa: SIM905
 _OTHER_MATHS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"(?<![\w.])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![\w]|[.,]\d)%?")
+_NUMBER = re.compile(r"(?<![a-zA-Z\d_.])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![a-zA-Z\d_]|[.,]\d)%?")
 _PAID = re.compile(
-    r"\b(?:pay|pays|paid|make|makes|made|earn|earns|earned|cost|costs|spend|spends|spent|receive|receives|save|saves|"
-    r"saved|charge|charges|owe|owes|profit|total|raised|raises)\s+(?:a\s+total\s+of\s+|of\s+|is\s+|him\s+|her\s+)?"
+    r"\b(?:pay|pays|paid|paying|make|makes|made|making|earn|earns|earned|earning|cost|costs|costing|spend|spends|spent|spending|"
+    r"receive|receives|receiving|save|saves|saved|saving|charge|charges|owe|owes|profit|total|raised|raises)\s+(?:a\s+total\s+of\s+|of\s+|is\s+|him\s+|her\s+)?"
     r"(\$\s?\d[\d,]*(?:\.\d+)?)(?![\d,.]*\s*[-+*/×=])"
 )
 _THOUSANDS = re.compile(r"[$€£]\s?(\d+(?:\.\d+)?)([kKmM])\b")
@@ -40,7 +40,8 @@ _SENTENCE_END = re.compile(r"(?<=[.!?])(?:\*\*)?\s+(?=[\"'$*(\[A-Z\\])|[。！�
 
 
 _REJECTED = re.compile(
-    r",?\s*(?:and|but)?\s*\b(?:not|rather\s+than|instead\s+of)\s+\$?\d[\d,]*(?:\.\d+)?\b", re.IGNORECASE
+    r",?\s*(?:and|but)?\s*\b(?:not|rather\s+than|instead\s+of)\s+\$?\d[\d,]*(?:\.\d+)?\b|[,，]?\s*而?不是\s*\d+(?:\.\d+)?",
+    re.IGNORECASE,
 )
 """`7, not 8`: a number that is named to reject it."""
 _VALUED = re.compile(
@@ -101,11 +102,52 @@ def last_sentence(text: str) -> str:
     return parts[-1].strip() if parts else ""
 
 
-def last_number(text: str) -> str:
-    """The number that prose arrives at: the amount paid, what follows the last `=`, or the last one; or empty."""
-    sentence = _REJECTED.sub("", last_sentence(text))
+def last_number(text: str) -> tuple[str, bool]:
+    """The number that prose arrives at, or an empty text; and whether it is said to be the result, not only the last.
+
+    A result is what a total comes to or is paid, what follows the last `=`, and the one number after `so`.
+    """
+    sentence = without_rejected(last_sentence(text))
+    parts = _SO.split(sentence)
+    concluded = parts[-1] if len(parts) > 1 and _NUMBER.search(parts[-1]) else ""
+    if not concluded and len(_NUMBER.findall(clause := _CIRCUMSTANCE.split(sentence)[0])) == 1:
+        sentence = clause
+    number = _result(concluded or sentence)
+    if number:
+        return number, True
+    numbers = _NUMBER.findall(concluded or sentence) or _NUMBER.findall(text)
+    return (str(numbers[-1]).lstrip("+") if numbers else ""), bool(concluded) and len(numbers) == 1
+
+
+def without_rejected(text: str) -> str:
+    """`text` without the numbers that it names to reject them: `7, not 8`."""
+    return _REJECTED.sub("", text)
+
+
+_SO = re.compile(
+    r"(?:^|[\s,;])(?:so(?!\s+(?:that|far|many|much|on)\b)|"
+    r"therefore|thus|hence|which\s+(?:means|gives|makes)|leaving)\b[\s,]",
+    re.IGNORECASE,
+)
+
+
+_CIRCUMSTANCE = re.compile(
+    r"(?<=\w)\s+(?:after|when|if|since|because|before|while|once|to\s+(?:reach|get|make|finish|complete))\s"
+)
+"""What follows says under which circumstances: `He has 6 left after giving 4 away`."""
+
+_IN_ALL = re.compile(
+    r"(?<![a-zA-Z\d_.])(\$?\d[\d,]*(?:\.\d+)?)(?:\s+[a-z]+){0,2}\s+(?:altogether|in\s+total|in\s+all|overall)\b",
+    re.IGNORECASE,
+)
+
+
+def _result(sentence: str) -> str:
+    """The number that a sentence says to be its result; empty where it says that of none."""
     if shortened := _THOUSANDS.findall(sentence):
         return str(Fraction(shortened[-1][0]) * {"k": 1000, "m": 10**6}[shortened[-1][1].casefold()])
+    if in_all := _IN_ALL.findall(sentence):
+        return str(in_all[-1])
     if valued := _VALUED.findall(sentence):
         return str(valued[-1])
     if paid := _PAID.findall(sentence):
@@ -114,5 +156,4 @@ def last_number(text: str) -> str:
         return str(after[0])
     if comma := _DECIMAL_COMMA.findall(sentence):
         return str(next(part for part in comma[-1] if part)).replace(",", ".")
-    numbers = _NUMBER.findall(sentence) or _NUMBER.findall(text)
-    return str(numbers[-1]).lstrip("+") if numbers else ""
+    return ""

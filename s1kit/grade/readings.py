@@ -14,6 +14,7 @@ import re
 from collections.abc import Callable
 from fractions import Fraction
 
+from s1kit.grade.lists import FILLER, lists, matrices, plus_minus, same_value
 from s1kit.grade.normalise import as_number, normalise
 from s1kit.grade.shapes import unit
 from s1kit.records import Verdict
@@ -31,10 +32,12 @@ def by_value(answer: str, solution: str) -> Read | None:
     kinds: dict[str, Callable[[str, str], Verdict | None]] = {
         "intervals": _intervals,
         "quantities": _quantities,
+        "large numbers": _large_numbers,
         "times": _times,
         "angles": _angles,
-        "values of one expression": _plus_minus,
-        "lists": _lists,
+        "values of one expression": plus_minus,
+        "lists": lists,
+        "matrices": matrices,
     }
     for name, compare in kinds.items():
         if verdict := compare(answer, solution):
@@ -54,7 +57,6 @@ _ONE_SIDE = re.compile(rf"{_NAME}\s*(?:{_LESS}|{_MORE})\s*{_END}")
 _OTHER_SIDE = re.compile(rf"{_END}\s*(?:{_LESS}|{_MORE})\s*{_NAME}")
 _SET = re.compile(rf"\\?\{{\s*{_NAME}\s*(?::|\||\\mid|\\in\s*\\mathbb\{{R\}}\s*[:|])\s*(.*?)\s*\\?\}}")
 _UNION = re.compile(r"\\cup|∪|\\text\s*\{\s*or\s*\}|\bor\b")
-_FILLER = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\[,;:! ]|\$")
 
 
 def _intervals(answer: str, solution: str) -> Verdict | None:
@@ -78,7 +80,7 @@ def _intervals(answer: str, solution: str) -> Verdict | None:
 
 
 def _union(text: str) -> list[tuple[Side, Side]] | None:
-    text = _FILLER.sub(" ", text).strip().rstrip(".")
+    text = FILLER.sub(" ", text).strip().rstrip(".")
     if whole := _SET.fullmatch(text):
         text = whole[1]
     found = [_interval(part.strip()) for part in _UNION.split(text)]
@@ -109,21 +111,7 @@ def _holds(sign: str) -> bool:
 
 
 def _same_side(one: Side, other: Side) -> bool:
-    return one[1] == other[1] and _equal(one[0], other[0])
-
-
-def _equal(one: str, other: str) -> bool:
-    mine, right = normalise(one), normalise(other)
-    numbers = as_number(mine), as_number(right)
-    if None not in numbers:
-        return numbers[0] == numbers[1]
-    if mine.lstrip("+") == right.lstrip("+"):
-        return True
-    try:
-        from s1kit.grade.numeric import compare_numbers
-    except ImportError:
-        return False
-    return compare_numbers(one, other) == "same"
+    return one[1] == other[1] and same_value(one[0], other[0])
 
 
 _FACTORS: dict[str, tuple[str, Fraction]] = {
@@ -171,8 +159,18 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
     return "abstain" if is_rounded else "wrong"
 
 
+_COMPOSITE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*(?:,|and)?\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)")
+
+
 def _quantity(text: str) -> tuple[Fraction, str, bool] | None:
     """Value in the first unit of its kind, the kind, and whether the unit is metric."""
+    if match := _COMPOSITE.fullmatch(_plain(text)):
+        units = unit(f"{match[1]} {match[2]}"), unit(f"{match[3]} {match[4]}")
+        found = [_FACTORS[name] for name in units if name in _FACTORS]
+        if len(found) == 2 and found[0][0] == found[1][0] and found[0][1] > found[1][1]:
+            total = Fraction(match[1]) * found[0][1] + Fraction(match[3]) * found[1][1]
+            kind = found[0][0]
+            return total, kind if kind == "money" else f"{kind}1", units[0] in _METRIC
     if match := _DOLLARS_AND_CENTS.search(text):
         return Fraction(match[1]) + Fraction(int(match[2]), 100), "money", False
     name = unit(text)
@@ -190,6 +188,19 @@ def _quantity(text: str) -> tuple[Fraction, str, bool] | None:
     if len(parts) == 2:
         factor, kind = factor / _FACTORS[parts[1]][1], f"{kind}/{_FACTORS[parts[1]][0]}"
     return value * factor, "money" if kind == "money1" else kind, parts[0] in _METRIC
+
+
+_LARGE = {"thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_IN_WORDS = re.compile(rf"(?<![\w.])(\d+(?:\.\d+)?)\s+({'|'.join(_LARGE)})\b", re.IGNORECASE)
+
+
+def _large_numbers(answer: str, solution: str) -> Verdict | None:
+    """`2 million` for 2000000; nothing is said where the solution counts in millions."""
+    value = as_number(normalise(solution))
+    found = _IN_WORDS.findall(answer)
+    if value is None or len(found) != 1:
+        return None
+    return "correct" if Fraction(found[0][0]) * _LARGE[found[0][1].casefold()] == value else None
 
 
 _CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s*m\.?)?", re.IGNORECASE)
@@ -227,61 +238,5 @@ def _angles(answer: str, solution: str) -> Verdict | None:
         degrees = _DEGREE.fullmatch(_plain(one))
         radians = re.sub(r"\bradians?\b|\brad\b", "", _plain(other)).strip(" $")
         if degrees and re.search(r"\\pi(?![a-zA-Z])|π", radians) and not re.search(r"\\circ|°|degree|=", radians):
-            return "correct" if _equal(radians.replace("π", r"\pi "), rf"{degrees[1]}\pi/180") else "wrong"
+            return "correct" if same_value(radians.replace("π", r"\pi "), rf"{degrees[1]}\pi/180") else "wrong"
     return None
-
-
-_LIST = re.compile(r",|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b")
-
-
-def _plus_minus(answer: str, solution: str) -> Verdict | None:
-    r"""One expression with `\pm` against a list of two."""
-    for one, other in ((answer, solution), (solution, answer)):
-        plain, values = (
-            _FILLER.sub(" ", one),
-            [v.strip() for v in re.split(r",|\band\b|\bor\b|\\text\{\s*(?:and|or)\s*\}", other)],
-        )
-        if plain.count(r"\pm") != 1 or "," in plain or r"\pm" in other or len(values) != 2:
-            continue
-        plain = re.sub(r"^\s*[a-zA-Z]\s*=", "", plain)
-        both = [plain.replace(r"\pm", sign) for sign in "+-"]
-        values = [re.sub(r"^\s*[a-zA-Z]\s*=", "", _FILLER.sub(" ", v)) for v in values]
-        orders = (values, values[::-1])
-        return "correct" if any(all(map(_equal, both, order)) for order in orders) else "wrong"
-    return None
-
-
-_VECTOR = re.compile(r"\\begin\s*\{[pbv]?matrix\}(.*?)\\end\s*\{[pbv]?matrix\}", re.DOTALL)
-_TRANSPOSED = re.compile(r"\^\s*(?:\{\s*)?(?:T|\\top|\\intercal)(?:\s*\})?$")
-
-
-def _lists(answer: str, solution: str) -> Verdict | None:
-    """The same entries in the same order, in other brackets or none: a vector, a row of a matrix, a longer list.
-
-    Two entries in brackets may be an interval; then only a matrix or a transposed row is surely a vector.
-    """
-    mine, right = _entries(answer), _entries(solution)
-    if mine is None or right is None or mine[1] == right[1] or len(mine[0]) != len(right[0]):
-        return None
-    is_vector = bool({"matrix", "transposed"} & {mine[1], right[1]})
-    if len(mine[0]) < (2 if is_vector else 3):
-        return None
-    return "correct" if all(map(_equal, mine[0], right[0])) else None
-
-
-def _entries(text: str) -> tuple[list[str], str] | None:
-    """The entries and the kind of brackets; None for a matrix of several rows and columns, and for a set."""
-    if matrix := _VECTOR.fullmatch(text.strip(" $.")):
-        rows = [row.split("&") for row in re.split(r"\\\\", matrix[1]) if row.strip()]
-        if len(rows) > 1 and len(rows[0]) > 1:
-            return None
-        return [cell.strip() for row in rows for cell in row], "matrix"
-    text = _FILLER.sub(" ", text).strip().rstrip(".")
-    flat = _TRANSPOSED.sub("", text).strip()
-    kind = "transposed" if flat != text else ""
-    if re.fullmatch(r"[(\[][^()\[\]]*[)\]]", flat):
-        kind, flat = kind or flat[0] + flat[-1], flat[1:-1]
-    if re.search(r"[{}<>=]|\\(?!frac|sqrt|pi|text)", re.sub(r"\\(?:frac|sqrt)(?:\{[^{}]*\}){1,2}", "1", flat)):
-        return None
-    parts = [part.strip() for part in _LIST.split(flat) if part.strip()]
-    return (parts, kind) if len(parts) > 1 else None

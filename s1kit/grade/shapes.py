@@ -38,6 +38,8 @@ _SYNONYMS = {
     "dollar": "dollar dollars",
     "cent": "cent cents",
     "mph": "mph",
+    "celsius": "degc celsius",
+    "fahrenheit": "degf fahrenheit",
 }
 _UNITS = {word: name for name, words in _SYNONYMS.items() for word in words.split()}
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textrm|operatorname)\s*\{([^{}]*)\}")
@@ -50,12 +52,15 @@ _AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b")
 _WORDS = re.compile(r"\\text\s*\{[^{}]*[a-zA-Z]{3,}[^{}]*\}|(?<![\\a-zA-Z{])[a-zA-Z]{3,}")
 
 
+_TEMPERATURE = re.compile(r"(?:\^\s*\{?\s*\\circ\s*\}?|\\degree|°|\bdegrees?)\s*([CF])(?![a-zA-Z])")
+
+
 def unit(text: str) -> str:
     """The unit that a text states after its number, by one name; empty when it states none that is known."""
     if _MONEY.match(text):
         return "dollar"
     text = _WRAPPED.sub(lambda match: f" {match[1].strip()} ", text[-80:]).replace("~", " ").replace("$", " ")
-    text = re.sub(r"\s+per\s+", "/", text)
+    text = _TEMPERATURE.sub(lambda match: f" deg{match[1].lower()}", re.sub(r"\s+per\s+", "/", text))
     match = _UNIT.search(text.rstrip(" .*"))
     if not match or not re.search(r"\d", text[: match.start(2)]):
         return ""

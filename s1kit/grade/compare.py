@@ -1,0 +1,166 @@
+"""Comparison of two normalised answers by spelling, numbers and words; no formula is computed."""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from math import e, pi, sqrt
+
+from s1kit.grade.normalise import as_number, is_decimal, is_integer
+from s1kit.grade.shapes import unit
+from s1kit.grade.words import number_in_words
+from s1kit.records import Verdict
+
+MAX_SYMBOLIC = 600
+"""Characters of an answer that is compared symbolically."""
+
+
+def canonical(normalised: str) -> str:
+    """A canonical spelling of an answer: equal answers get the same one, as far as spelling and numbers tell."""
+    number = as_number(normalised)
+    return str(number) if number is not None else normalised
+
+
+def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple[Verdict | None, str]:
+    """The verdict on two normalised answers and the rule that gave it; None where neither is a number or a word."""
+    if not mine:
+        return "wrong", "empty answer"
+    if mine == right:
+        return "correct", "same text"
+    my_number, right_number = as_number(mine), as_number(right)
+    if my_number is not None and right_number is not None:
+        same = my_number == right_number or _rounds_to(my_number, right_number, right, mine)
+        same = same or ("%" in raw_mine + raw_right and my_number in (right_number * 100, right_number / 100))
+        if same and _approximates_a_constant(mine, right):
+            return "abstain", "both approximate the same irrational number"
+        if not same and _is_rounded(my_number, right_number, mine, right):
+            return "abstain", "rounded further than the solution"
+        return ("correct" if same else "wrong"), "integers" if is_integer(mine) and is_integer(right) else "numbers"
+    if my_number is not None and (said := number_in_words(raw_right)) is not None:
+        return ("correct" if said == my_number else "wrong"), "a number in words"
+    if _NOTHING.fullmatch(raw_mine.strip(" .$")) and _NOTHING.fullmatch(raw_right.strip(" .$")):
+        return "correct", "nothing"
+    if _BASE.fullmatch(mine) or _BASE.fullmatch(right):
+        bases = [_BASE.fullmatch(text) for text in (mine, right)]
+        digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
+        named = {match[2] for match in bases if match}
+        return ("correct" if digits[0] == digits[1] and len(named) == 1 else "wrong"), "digits and base"
+    if right_number is not None and mine != "e" and len(mine) <= MAX_SYMBOLIC and _NO_FORMULA.fullmatch(mine):
+        stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
+        if not stated and (said := number_in_words(raw_mine)) is not None:
+            return ("correct" if said == right_number else "wrong"), "a number in words"
+        if not stated and _NUMBER_IN_WORDS.search(raw_mine):
+            return "abstain", "a number in words"
+        if re.search(r"\d[a-zA-Z]\b", mine) and not unit(raw_mine):
+            return "wrong", "a number and a name"
+        return ("correct" if stated == [right_number] else "wrong"), "numbers in the text"
+    if right.casefold() in TRUTH and (first := re.match(r"\W*(\w+)", raw_mine)) and first[1].casefold() in TRUTH:
+        return ("correct" if TRUTH[first[1].casefold()] == TRUTH[right.casefold()] else "wrong"), "yes or no"
+    if _is_word(right) and not re.search(r"[\d\\]", raw_mine):
+        return _compare_words(raw_mine, right)
+    if _is_word(mine) and _is_word(right):
+        return ("correct" if mine.casefold() == right.casefold() else "wrong"), "words"
+    return None, ""
+
+
+TRUTH = {"true": True, "yes": True, "false": False, "no": False}
+
+_NUMBER_IN_WORDS = re.compile(
+    r"\b(?:half|third|quarter|dozen|(?:thir|four|fif|six|seven|eigh|nine)teen|eleven|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|"
+    r"hundred|thousand|million)",
+    re.IGNORECASE,
+)
+
+
+_NO_SOLUTION = re.compile(r"\b(?:no|without)\s*(?:\w+\s+)?(?:solutions?|roots?)\b", re.IGNORECASE)
+
+
+_NOTHING = re.compile(
+    r"(?:there\s+(?:is|are)\s+)?(?:no\s+(?:real\s+|such\s+)?(?:solutions?|roots?|values?)|none)(?:\s+exists?)?|(?:the\s+)?empty\s+set"
+    r"|\\?\{\s*\\?\}|\\emptyset|\\varnothing|∅",
+    re.IGNORECASE,
+)
+_NOT_THERE = re.compile(r"(?:it\s+|the\s+limit\s+)?(?:does\s+not|doesn't)\s+exist|DNE", re.IGNORECASE)
+
+
+def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
+    """Compare a one-word solution with an answer of words: equal but for an article, or a word of the sentence."""
+    if _NO_SOLUTION.search(right) and _NO_SOLUTION.search(raw):
+        return "correct", "words"
+    if _NOT_THERE.fullmatch(right) and _NOT_THERE.search(raw):
+        return "correct", "words"
+    is_it = re.search(rf"\b(?:is|are|be|was|were|on)\s+(?:an?\s+|the\s+)?{re.escape(right)}\W*$", raw, re.IGNORECASE)
+    is_not = re.search(rf"\b(?:not|neither|nor)\s+(?:an?\s+|the\s+)?{re.escape(right)}\b", raw, re.IGNORECASE)
+    if is_it and not re.search(r"\b(?:not|neither|nor|never|no)\b|n't\b", raw, re.IGNORECASE):
+        return "correct", "the word that the sentence ends in"
+    if _is_subject(raw, right):
+        return "correct", "the subject of the sentence"
+    if is_not:
+        return "wrong", "the word is denied"
+    words = [word.casefold() for word in re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", raw)]
+    if [word for word in words if word not in ("a", "an", "the")] == [right.casefold()]:
+        return "correct", "words"
+    return ("abstain", "the word within a sentence") if right.casefold() in words else ("wrong", "words")
+
+
+def _is_subject(raw: str, word: str) -> bool:
+    """Whether a sentence says something of the word and denies nothing: `Alice is the tallest`."""
+    begins = re.match(
+        rf"\W*(?:the\s+)?{re.escape(word)}\s+(?:is|are|was|were|has|have|had|will|can|must)\b", raw, re.IGNORECASE
+    )
+    return bool(begins) and not re.search(r"\b(?:not|neither|nor|never|no)\b|n't\b", raw, re.IGNORECASE)
+
+
+def _is_rounded(mine: Fraction, right: Fraction, my_text: str, right_text: str) -> bool:
+    """Whether an answer of three digits or more is a decimal solution with fewer places."""
+    if not is_decimal(my_text) or not is_decimal(right_text):
+        return False
+    places = len(my_text.rpartition(".")[2])
+    enough = len(my_text.lstrip("-+0.").replace(".", "")) >= 3 and places < len(right_text.rpartition(".")[2])
+    return enough and abs(mine - right) <= Fraction(1, 2 * 10**places)
+
+
+_NO_FORMULA = re.compile(r"[^\\+*/^=!(){}\[\]-]*")
+"""Nothing of which a value could be computed: only what it states as a number counts."""
+
+_BASE = re.compile(r"(\d+)_\{?(?:\\text)?\{?(\d+)\}*")
+
+
+def _rounds_to(mine: Fraction, right: Fraction, right_text: str, my_text: str) -> bool:
+    """A decimal solution is a rounded value: right is the exact answer it rounds or cuts off, or 6 equal digits."""
+    if abs(mine - right) <= Fraction(1, 10**6) * max(abs(mine), abs(right)) and is_decimal(my_text) | is_decimal(
+        right_text
+    ):
+        return True
+    if is_decimal(right_text) and not is_decimal(my_text) and not is_integer(my_text):
+        places = len(right_text.rpartition(".")[2])
+        cut_off = Fraction(int(abs(mine) * 10**places), 10**places)
+        return places >= 2 and (
+            abs(mine - right) <= Fraction(1, 2 * 10**places) or (cut_off == abs(right) and mine * right > 0)
+        )
+    return False
+
+
+_CONSTANTS = (pi, e, sqrt(2), sqrt(3), sqrt(5), (1 + sqrt(5)) / 2)
+
+
+def _approximates_a_constant(mine: str, right: str) -> bool:
+    """Whether a fraction and a decimal are two approximations of a small multiple of one constant: 22/7 and 3.14.
+
+    Each is rounded from that constant; neither is rounded from the other.
+    """
+    value, fraction = as_number(right), as_number(mine)
+    if value is None or fraction is None or not is_decimal(right) or is_decimal(mine) or is_integer(mine):
+        return False
+    if value == fraction:
+        return False
+    unit = Fraction(1, 2 * 10 ** len(right.rpartition(".")[2]))
+    multiples = (constant * top / bottom for constant in _CONSTANTS for top, bottom in _MULTIPLES)
+    return any(abs(abs(value) - Fraction(multiple)) <= unit for multiple in multiples)
+
+
+_MULTIPLES = ((1, 1), (2, 1), (3, 1), (4, 1), (1, 2), (1, 3), (1, 4))
+
+
+def _is_word(text: str) -> bool:
+    return len(text) > 2 and re.fullmatch(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", text) is not None

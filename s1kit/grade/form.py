@@ -1,0 +1,116 @@
+"""The final answer of a reply in the form in which its solution states one: all parts, a ratio, a number without its
+calculation."""
+
+from __future__ import annotations
+
+import re
+
+from s1kit.grade.compare import TRUTH
+from s1kit.grade.extract import Found, box_groups, final_answer
+from s1kit.grade.normalise import as_number, is_decimal, normalise
+from s1kit.grade.plain import to_latex
+from s1kit.grade.prose import last_sentence
+from s1kit.grade.shapes import num_values, top_level_parts
+
+MAX_SOLUTION = 300
+"""Characters of a solution that is taken whole when nothing marks its final answer."""
+
+NUMBERS = ("last number", "concluding number")
+"""How a number was found that stands in a sentence."""
+
+GUESSES = (*NUMBERS, "last formula")
+"""How a final answer was found that nothing marked."""
+
+
+def is_guess(found: Found, theirs: str) -> bool:
+    """Whether another part of the sentence may be meant; not where it concludes with a number and one is asked for."""
+    is_concluded = found.how == "concluding number" and as_number(normalise(theirs)) is not None
+    return found.how in GUESSES and not is_concluded
+
+
+def in_form_of(theirs: str, found: Found, answer: str) -> Found:
+    """The final answer found in `answer`, as LaTeX, with all that the solution `theirs` asks for and nothing more."""
+    found = _with_relation(found, answer, theirs)
+    text = _all_parts(found, answer, theirs)
+    if as_number(normalise(theirs)) is not None:
+        text = _regrouped(text)
+    return found._replace(text=_alone(to_latex(text), theirs))
+
+
+_INDIAN = re.compile(r"\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
+_CONTINENTAL = re.compile(r"\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})")
+
+
+def _regrouped(text: str) -> str:
+    """One number in Indian (12,34,567) or continental (1.234,5) digit groups, where one number is asked for."""
+    if _INDIAN.fullmatch(text.strip(" $.")):
+        return text.replace(",", "")
+    return text.replace(".", "").replace(",", ".") if _CONTINENTAL.fullmatch(text.strip(" $.")) else text
+
+
+_RATIO = re.compile(r"(?<![\d.])(\d+)\s+(?:to|in|out\s+of)\s+(\d+)(?!\d|\.\d)")
+
+
+_FROM_TO = re.compile(
+    r"\b(?:from|between)\s+\$?(-?[\w\\./{}]+?)\$?\s+(?:to|and)\s+\$?(-?[\w\\./{}]+?)\$?,?\s*\(?(inclusive|exclusive)\b"
+)
+
+
+def _with_relation(found: Found, answer: str, theirs: str) -> Found:
+    """`3 to 2` for a solution that is a ratio, `1 in 6` for a fraction; all named values where it has several."""
+    sentence = last_sentence(answer) if found.how in GUESSES else found.text
+    if theirs.strip("$ ")[:1] in ("(", "[") and len(ends := _FROM_TO.findall(sentence)) == 1:
+        opening, closing = ("[", "]") if ends[0][2] == "inclusive" else ("(", ")")
+        return Found(f"{opening}{ends[0][0]}, {ends[0][1]}{closing}", "last formula")
+    if found.how in GUESSES and theirs.casefold() in TRUTH:
+        return Found(answer.strip(), "whole")
+    if (":" in theirs or "/" in theirs or "frac" in theirs) and len(ratios := _RATIO.findall(sentence)) == 1:
+        return Found((":" if ":" in theirs else "/").join(ratios[0]), "last number")
+    if len(top_level_parts(theirs)) > 1 or num_values(normalise(theirs)) not in (None, 1):
+        named = re.findall(r"\$?\s*([a-zA-Z]\s*=\s*[^\s=,;$]+?)\s*\$?(?=[,;.]?(?:\s|$))", sentence)
+        if len(named) > 1:
+            values = [each.split("=")[1].strip() for each in named]
+            return Found(", ".join(named if "=" in theirs else values), found.how)
+    return found
+
+
+def mentions(sentence: str, solution: str) -> bool:
+    """Whether a sentence has the solution in it as a word or number of its own."""
+    spelled = re.escape(solution.strip().strip("$").casefold())
+    return len(solution) <= 60 and re.search(rf"(?<![\w.-]){spelled}(?![\w]|[.,]\d)", sentence.casefold()) is not None
+
+
+def _all_parts(found: Found, answer: str, theirs: str) -> str:
+    """The boxes of an answer together, where the solution has as many values as there are boxes."""
+    num = len(top_level_parts(theirs))
+    if found.how != "boxed" or num < 2 or len(top_level_parts(found.text)) > 1:
+        return found.text
+    boxes = list(dict.fromkeys(box for group, _ in box_groups(answer) for box in group))
+    return ", ".join(boxes[-num:]) if len(boxes) >= num else found.text
+
+
+_ABOUT = re.compile(r"(\\approx(?![a-zA-Z])|≈|\\simeq(?![a-zA-Z]))")
+
+
+def _alone(text: str, theirs: str) -> str:
+    """One value of several that are said to be equal.
+
+    The decimal of `5/12 ≈ 0.417` where the solution is a decimal, else the exact side; what follows the last `=` of a
+    calculation such as `12 + 24 = 36 dollars`, where the solution is no equation.
+    """
+    exact, about, decimal = _ABOUT.split(text, maxsplit=1) if len(_ABOUT.findall(text)) == 1 else (text, "", "")
+    if about and exact.strip() and decimal.strip():
+        is_name = re.fullmatch(r"\s*[a-zA-Z]\s*", exact)
+        text = decimal.strip() if is_name or is_decimal(normalise(theirs)) else exact.strip()
+    left, equals, value = text.rpartition("=")
+    is_sum = re.fullmatch(r"(?:[\d\s$.,+*/()%=-]|\\(?:times|cdot|div)\s?|[xX])+", left) and re.search(r"\d", left)
+    return value.strip() if equals and value.strip() and is_sum and "=" not in theirs else text
+
+
+def solution_answer(solution: str) -> str:
+    """The final answer of a reference: what it marks as one, or all of a short one; empty when neither."""
+    if len(solution) > MAX_SOLUTION or "\n" in solution.strip() or re.search(r"\\boxed|####", solution):
+        found = final_answer(solution)
+        return found.text if found and found.how in ("boxed", "####", "stated") else ""
+    lead = re.match(r"\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is|\s*[:=])\s*:?\s*(?=\S)", solution, re.IGNORECASE)
+    return solution[lead.end() if lead else 0 :].strip()

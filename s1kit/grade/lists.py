@@ -1,0 +1,134 @@
+r"""Answers of several values in two spellings: lists, vectors, matrices, `\pm`.
+
+>>> lists("1, 2, 3", "(1, 2, 3)"), plus_minus(r"\pm 3", "3, -3"), matrices("[[1,2],[3,4]]", "[[1,2],[3,5]]")
+('correct', 'correct', None)
+"""
+
+from __future__ import annotations
+
+import re
+
+from s1kit.grade.normalise import as_number, normalise
+from s1kit.records import Verdict
+
+FILLER = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\[,;:! ]|\$")
+
+
+def same_value(one: str, other: str) -> bool:
+    """Whether two entries are the same number, or, with the extra `grade`, expressions of the same value."""
+    mine, right = normalise(one), normalise(other)
+    numbers = as_number(mine), as_number(right)
+    if None not in numbers:
+        return numbers[0] == numbers[1]
+    if mine.lstrip("+") == right.lstrip("+"):
+        return True
+    try:
+        from s1kit.grade.numeric import compare_numbers
+    except ImportError:
+        return False
+    return compare_numbers(one, other) == "same"
+
+
+_LIST = re.compile(r",|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b")
+
+
+def plus_minus(answer: str, solution: str) -> Verdict | None:
+    r"""One expression with `\pm` against a list of two."""
+    for one, other in ((answer, solution), (solution, answer)):
+        plain, values = (
+            FILLER.sub(" ", one),
+            [v.strip() for v in re.split(r",|\band\b|\bor\b|\\text\{\s*(?:and|or)\s*\}", other)],
+        )
+        if plain.count(r"\pm") != 1 or "," in plain or r"\pm" in other or len(values) != 2:
+            continue
+        plain = re.sub(r"^\s*[a-zA-Z]\s*=", "", plain)
+        both = [plain.replace(r"\pm", sign) for sign in "+-"]
+        values = [re.sub(r"^\s*[a-zA-Z]\s*=", "", FILLER.sub(" ", v)) for v in values]
+        orders = (values, values[::-1])
+        return "correct" if any(all(map(same_value, both, order)) for order in orders) else "wrong"
+    return None
+
+
+_VECTOR = re.compile(r"\\begin\s*\{[pbv]?matrix\}(.*?)\\end\s*\{[pbv]?matrix\}", re.DOTALL)
+_TRANSPOSED = re.compile(r"\^\s*(?:\{\s*)?(?:T|\\top|\\intercal)(?:\s*\})?$")
+
+
+def lists(answer: str, solution: str) -> Verdict | None:
+    """The same entries in the same order, in other brackets or none: a vector, a row of a matrix, a longer list.
+
+    Two entries in brackets may be an interval; then only a matrix or a transposed row is surely a vector.
+    """
+    mine, right = _entries(answer), _entries(solution)
+    if mine is None or right is None or mine[1] == right[1] or len(mine[0]) != len(right[0]):
+        return None
+    is_vector = bool({"matrix", "transposed"} & {mine[1], right[1]})
+    if len(mine[0]) < (2 if is_vector else 3):
+        return None
+    return "correct" if all(map(same_value, mine[0], right[0])) else None
+
+
+def _entries(text: str) -> tuple[list[str], str] | None:
+    """The entries and the kind of brackets; None for a matrix of several rows and columns, and for a set."""
+    if matrix := _VECTOR.fullmatch(text.strip(" $.")):
+        rows = [row.split("&") for row in re.split(r"\\\\", matrix[1]) if row.strip()]
+        if len(rows) > 1 and len(rows[0]) > 1:
+            return None
+        return [cell.strip() for row in rows for cell in row], "matrix"
+    text = FILLER.sub(" ", text).strip().rstrip(".")
+    if angled := re.fullmatch(r"(?:\\langle|⟨|<)([^<>⟨⟩]*)(?:\\rangle|⟩|>)", text):
+        return [part.strip() for part in angled[1].split(",")], "matrix"
+    if components := _components(text):
+        return components, "matrix"
+    flat = _TRANSPOSED.sub("", text).strip()
+    kind = "transposed" if flat != text else ""
+    if re.fullmatch(r"[(\[][^()\[\]]*[)\]]", flat):
+        kind, flat = kind or flat[0] + flat[-1], flat[1:-1]
+    if re.search(r"[{}<>=]|\\(?!frac|sqrt|pi|text)", re.sub(r"\\(?:frac|sqrt)(?:\{[^{}]*\}){1,2}", "1", flat)):
+        return None
+    parts = [part.strip() for part in _LIST.split(flat) if part.strip()]
+    return (parts, kind) if len(parts) > 1 else None
+
+
+_UNIT_VECTOR = r"(?:\\(?:mathbf|hat|vec|bf)\s*\{?\s*(?:\\mathbf\s*\{\s*)?)?([ijk])\s*\}*"
+_COMPONENT = re.compile(rf"\s*([-+])?\s*(\d+(?:\.\d+)?|\\frac\{{\d+\}}\{{\d+\}})?\s*(?:\\cdot\s*)?{_UNIT_VECTOR}\s*")
+
+
+def _components(text: str) -> list[str]:
+    """The components of a sum of unit vectors such as `i - 2j + 3k`; empty for anything else, `3 + 4i` included."""
+    found: dict[str, str] = {}
+    at = 0
+    while match := _COMPONENT.match(text, at):
+        if match[3] in found or (found and not match[1]):
+            return []
+        found[match[3]] = (match[1] or "").replace("+", "") + (match[2] or "1")
+        at = match.end()
+    if at < len(text) or len(found) < 2 or not {"j", "k"} & set(found):
+        return []
+    return [found.get(name, "0") for name in ("ijk" if "k" in found else "ij")]
+
+
+_NESTED = re.compile(r"[\[({]\s*([\[({][^\[\](){}]*[\])}]\s*(?:,\s*[\[({][^\[\](){}]*[\])}]\s*)+)[\])}]")
+
+
+def matrices(answer: str, solution: str) -> Verdict | None:
+    """The same rows, one of the two as a LaTeX matrix and the other as rows in brackets."""
+    mine, right = _rows(answer), _rows(solution)
+    if mine is None or right is None or mine[1] == right[1]:
+        return None
+    if [len(row) for row in mine[0]] != [len(row) for row in right[0]]:
+        return "wrong"
+    pairs = [pair for rows in zip(mine[0], right[0], strict=True) for pair in zip(*rows, strict=True)]
+    return "correct" if all(same_value(*pair) for pair in pairs) else "wrong"
+
+
+def _rows(text: str) -> tuple[list[list[str]], bool] | None:
+    """The rows of a matrix of several rows and columns, and whether it is a LaTeX matrix."""
+    text = FILLER.sub(" ", text).strip(" .")
+    if matrix := _VECTOR.fullmatch(text):
+        rows = [[cell.strip() for cell in row.split("&")] for row in matrix[1].split("\\\\") if row.strip()]
+    elif nested := _NESTED.fullmatch(text):
+        inner = re.findall(r"[\[({]([^\[\](){}]*)[\])}]", nested[1])
+        rows = [[cell.strip() for cell in row.split(",")] for row in inner]
+    else:
+        return None
+    return (rows, bool(matrix)) if len(rows) > 1 and len(rows[0]) > 1 else None

@@ -1,0 +1,111 @@
+"""Judging one answer by rules, the cheapest first; what they leave open is compared symbolically."""
+
+from __future__ import annotations
+
+import re
+
+from s1kit.grade.cases import Case, Judgement
+from s1kit.grade.choice import is_letter, letter, mentions_options, options
+from s1kit.grade.compare import MAX_SYMBOLIC, canonical, compare_plain
+from s1kit.grade.extract import final_answer
+from s1kit.grade.form import NUMBERS, in_form_of, is_guess, mentions, solution_answer
+from s1kit.grade.normalise import normalise
+from s1kit.grade.plain import to_latex
+from s1kit.grade.prose import last_sentence
+from s1kit.grade.readings import by_value
+from s1kit.grade.shapes import compare_dots, num_values, other_names, other_units, without_name
+
+MAX_DEPTH = 40
+"""Brackets within brackets, at most, of an answer that is compared symbolically."""
+
+
+_TOWER = re.compile(r"(?:\d\^\{?){3}\d")
+"""Powers of powers of powers of numbers: no computer holds that, and finding out costs a worker its three seconds."""
+
+
+def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
+    """The verdict where spelling, numbers or options decide; else the pair to compare symbolically."""
+    answer, solution, kind, question = case
+    if kind == "exact":
+        same = answer.strip() == solution.strip()
+        return Judgement("correct" if same else "wrong", "exact text", answer.strip())
+    if kind == "choice" or (not kind and is_letter(solution)):
+        return _judge_choice(answer, solution, question)
+    if solution and answer.strip() == solution.strip():
+        return Judgement("correct", "same text", canonical(normalise(answer)))
+    theirs = solution_answer(solution)
+    if not theirs:
+        return Judgement("abstain", "the solution states no final answer")
+    found = final_answer(answer, question)
+    if found is None:
+        if mentions(last_sentence(answer), theirs):
+            return Judgement("abstain", "the solution stands in a sentence that states no final answer")
+        return Judgement("wrong", "no final answer")
+    theirs = to_latex(theirs)
+    found = in_form_of(theirs, found, answer)
+    mine, right = normalise(found.text), normalise(theirs)
+    shown = f"{short(found.text)} ({found.how}) and {short(theirs)}"
+    if mine != right and (dots := compare_dots(mine, right)):
+        return Judgement(dots, f"formulas with dots: {shown}", canonical(mine))
+    # The last number of a short reply has left its unit behind.
+    whole = answer.strip() if found.how in NUMBERS else found.text
+    if read := by_value(to_latex(whole), theirs):
+        return Judgement(read[0], f"{read[1]}: {shown}", canonical(mine))
+    verdict, rule = compare_plain(mine, right, found.text, theirs)
+    is_open = verdict == "wrong" or (verdict is None and not re.search(r"[\d\\]", theirs))
+    if is_open and is_guess(found, theirs) and mentions(last_sentence(answer), theirs):
+        return Judgement("abstain", f"the solution stands elsewhere in the sentence: {shown}", canonical(mine))
+    if other_units(whole, theirs):
+        return Judgement("abstain", f"other units: {shown}", canonical(mine))
+    if verdict == "correct" and other_names(found.text, theirs):
+        return Judgement("abstain", f"other names: {shown}", canonical(mine))
+    if verdict is not None:
+        return Judgement(verdict, f"{rule}: {shown}", canonical(mine))
+    if max(len(mine), len(right)) > MAX_SYMBOLIC or max(_depth(mine), _depth(right)) > MAX_DEPTH:
+        return Judgement("abstain", f"too long or deep to compare: {shown}", canonical(mine))
+    if (nums := (num_values(mine), num_values(right))) and None not in nums and nums[0] != nums[1]:
+        return Judgement("wrong", f"{nums[0]} and {nums[1]} values: {shown}", canonical(mine))
+    if _TOWER.search(mine) or _TOWER.search(right):
+        return Judgement("abstain", f"too large to compute: {shown}", canonical(mine))
+    return _for_symbols(without_name(found.text, theirs)), _for_symbols(without_name(theirs, found.text))
+
+
+def _judge_choice(answer: str, solution: str, question: str) -> Judgement:
+    choices = options(question)
+    right = letter(solution, choices)
+    if not right:
+        return Judgement("abstain", f"the solution {short(solution)} is no option")
+    mine = letter(answer.replace(question.strip(), " ") if len(question) > 20 else answer, choices)
+    if not mine and mentions_options(answer, choices):
+        return Judgement("abstain", "options are named, and none is chosen in words that are known")
+    if not mine:
+        return Judgement("wrong", "no option chosen")
+    return Judgement("correct" if mine == right else "wrong", f"options: {mine} and {right}", mine)
+
+
+def _for_symbols(text: str) -> str:
+    """The expression without math delimiters, which would end the formula that a worker puts around it."""
+    text = re.sub(r"(?<!\\)\$|\\[()\[\]]", " ", text).strip().rstrip(".")
+    text = re.sub(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi ", text)
+    if re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])", text):
+        text = _DEGREES.sub(r"\\frac{\1\\pi}{180}", text)
+    return text[:MAX_SYMBOLIC]
+
+
+_DEGREES = re.compile(r"(\d+)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°)")
+
+
+def _depth(text: str) -> int:
+    depth = deepest = 0
+    for character in text:
+        if character in "([{":
+            depth += 1
+            deepest = max(deepest, depth)
+        elif character in ")]}":
+            depth -= 1
+    return deepest
+
+
+def short(text: str) -> str:
+    text = " ".join(text.split())
+    return repr(text if len(text) <= 80 else text[:60] + " ... " + text[-15:])

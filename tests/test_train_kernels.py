@@ -14,10 +14,13 @@ import torch.distributed as dist
 from fixtures_models import write_random_checkpoint
 from fixtures_train import encode, make_samples, reference_steps
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_flatten
 
 from s1kit.errors import InputError, MissingExtra
 from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, attention, loop, packing
+from s1kit.train import prepare as preparing
 from s1kit.train.base import load_config, load_tokenizer
 from s1kit.train.prepare import FP8_MULTIPLE, prepare
 from s1kit.train.row import make_row
@@ -195,6 +198,49 @@ def test_weights_held_in_bfloat16_leave_the_angles_of_positions_exact(base: Path
     assert loss == pytest.approx(gradients(settings_for(base), "sdpa", World(CPU))[0], rel=1e-2)
 
 
+class Copied(TorchDispatchMode):
+    """Numbers that are only copied, in a step of training."""
+
+    NAMES = ("copy", "_to_copy", "cat", "chunk_cat", "clone", "split_with_sizes_copy")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        name = func.overloadpacket.__name__.strip("_")
+        if name in {n.strip("_") for n in self.NAMES} or name.startswith(("foreach_copy", "all_gather_copy_in")):
+            given = tree_flatten((args, kwargs))[0]
+            self.total += max((x.numel() for x in given if isinstance(x, Tensor)), default=0)
+        return out
+
+
+def test_on_one_card_weights_of_the_products_type_are_not_copied_for_sharding(
+    base: Path, one_process_of_fsdp: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(preparing, "multiplies_bfloat16", lambda _: True)
+    train = settings_for(base, dtype="bfloat16", layout={"master_dtype": "bfloat16"}, micro_batch_tokens=120)
+    with Copied() as alone:
+        plain = gradients(train, "varlen", one_process_of_fsdp)
+    monkeypatch.setattr(preparing, "_is_sharded", lambda *_: True)
+    with Copied() as with_fsdp:
+        sharded = gradients(train, "varlen", one_process_of_fsdp)
+    assert plain[0] == sharded[0]
+    assert plain[1].keys() == sharded[1].keys()
+    for name, gradient in plain[1].items():
+        torch.testing.assert_close(gradient, sharded[1][name], rtol=2e-2, atol=1e-4, msg=name)
+        assert gradient.dtype == torch.bfloat16
+    assert alone.total < 0.7 * with_fsdp.total
+
+
+def test_on_one_card_weights_of_another_type_are_cast_by_fsdp(base: Path, one_process_of_fsdp: World) -> None:
+    train = settings_for(base, layout={"master_dtype": "bfloat16"})
+    assert preparing._is_sharded(train, one_process_of_fsdp)
+    assert not preparing._is_sharded(settings_for(base), one_process_of_fsdp), "float32 for products in float32"
+    assert not preparing._is_sharded(train, World(CPU))
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("how", ["none", "selective", "full"])
 def test_compiled_layers_are_compiled_once_for_rows_of_any_make(base: Path, how: str) -> None:
@@ -251,8 +297,6 @@ def test_the_first_rows_code_serves_rows_of_every_make(base: Path, how: str, mon
 def test_without_a_compiler_layers_are_trained_as_they_are_and_that_is_said(
     monkeypatch: pytest.MonkeyPatch, device: str, has_triton: bool, has_gcc: bool, why: str
 ) -> None:
-    from s1kit.train import prepare as preparing
-
     monkeypatch.setattr(preparing, "_has_triton", lambda: has_triton)
     monkeypatch.setattr(preparing, "_has_cpp_compiler", lambda: has_gcc)
     assert preparing.why_not_compiled(torch.device(device)) == why
@@ -282,8 +326,6 @@ def test_float8_products_learn_nearly_the_same(base: Path, monkeypatch: pytest.M
     """With the arithmetic emulated, since no processor has it."""
     pytest.importorskip("torchao", reason="pip install 's1kit[fp8]'")
     import torchao.float8 as float8
-
-    from s1kit.train import prepare as preparing
 
     real, emulated = float8.convert_to_float8_training, float8.Float8LinearConfig(emulate=True)
     monkeypatch.setattr(

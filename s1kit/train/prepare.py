@@ -27,13 +27,33 @@ _WRAPPERS = ("_checkpoint_wrapped_module.", "_orig_mod.")
 def prepare(train: Train, model_config: Any, seed: int, world: World) -> Objective:
     """The model to train with its loss, on this process's device, sharded when there is a mesh."""
     check_layout(train, model_config, world)
-    master = getattr(torch, train.layout.master_dtype)
-    if world.mesh is None or (train.lora is not None and train.lora.quantize):
+    master = _master(train)
+    if not _is_sharded(train, world):
         model = adapters.add(load(train, model_config, master, seed, world), train.lora, seed)
         objective = Objective(model, train.layout.loss_chunk_tokens).to(world.device)
         _wrap_layers(objective, train.layout, world.device)
         return objective
     return _prepare_sharded(train, model_config, seed, world, master)
+
+
+def _is_sharded(train: Train, world: World) -> bool:
+    """Whether FSDP holds the weights: over several processes, and on one card where it casts them for the products.
+
+    Weights of the products' own type are left alone on one card: FSDP would copy each layer's four times a row.
+    """
+    if world.mesh is None or (train.lora is not None and train.lora.quantize):
+        return False
+    return world.size > 1 or train.lora is not None or _master(train) != product_dtype(train, world.device)
+
+
+def product_dtype(train: Train, device: torch.device) -> torch.dtype:
+    """What matrices are multiplied in."""
+    return torch.bfloat16 if train.dtype == "bfloat16" and multiplies_bfloat16(device) else torch.float32
+
+
+def _master(train: Train) -> torch.dtype:
+    dtype: torch.dtype = getattr(torch, train.layout.master_dtype)
+    return dtype
 
 
 def check_layout(train: Train, model_config: Any, world: World) -> None:
@@ -86,12 +106,10 @@ def plain_name(name: str) -> str:
 
 
 def autocast(train: Train, world: World, objective: nn.Module) -> Any:
-    """bfloat16 for a model that FSDP does not cast, where the device has products for it."""
-    if (
-        train.dtype == "float32"
-        or not multiplies_bfloat16(world.device)
-        or (world.mesh is not None and hasattr(objective, "unshard"))
-    ):
+    """bfloat16 for a model of other weights that FSDP does not cast, where the device has products for it."""
+    wanted = product_dtype(train, world.device)
+    is_cast = world.mesh is not None and hasattr(objective, "unshard")
+    if wanted == torch.float32 or is_cast or (train.lora is None and _master(train) == wanted):
         return nullcontext()
     return torch.autocast(world.device.type, torch.bfloat16)
 
@@ -202,7 +220,7 @@ def _prepare_sharded(train: Train, model_config: Any, seed: int, world: World, m
 def _shard(objective: Objective, train: Train, world: World) -> None:
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-    half = torch.bfloat16 if train.dtype == "bfloat16" and multiplies_bfloat16(world.device) else None
+    half = torch.bfloat16 if product_dtype(train, world.device) == torch.bfloat16 else None
     # Inputs are not cast: a row's weights must stay float32.
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
     options: dict[str, Any] = {"mesh": world.mesh, "mp_policy": policy}

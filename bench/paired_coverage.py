@@ -17,7 +17,7 @@ from math import sqrt
 import numpy as np
 from scipy.stats import binom
 
-from s1kit.analysis.statistics import Z95, tango, wilson
+from s1kit.analysis.intervals import Z95, tango, wilson
 
 Interval = Callable[[int, int, int], tuple[float, float]]
 FIXED = (0.01, 0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2, 0.3, 0.4)

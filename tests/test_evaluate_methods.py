@@ -109,5 +109,7 @@ def test_early_exit_is_worked_out_from_probes_that_cost_no_thinking(tmp_path) ->
     assert two.right_when_left is not None
     assert two.right_when_left.value == 1.0
     assert two.accuracy.value == 10 / 40
-    assert two.tokens == pytest.approx((4 * 8 + 36 * 10) / 40)
+    assert two.tokens.value == pytest.approx((4 * 8 + 36 * 10) / 40)
+    assert two.tokens.low < two.tokens.value < two.tokens.high < 10
+    assert two.probe_tokens.low < two.probe_tokens.value < two.probe_tokens.high
     assert sum(r.prefix is None for r in walker.requests) == len(questions)

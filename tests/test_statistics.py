@@ -9,24 +9,9 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-from s1kit.analysis.statistics import (
-    Flips,
-    accuracy,
-    average,
-    bootstrap,
-    clopper_pearson,
-    flips,
-    holm,
-    normal_quantile,
-    paired_difference,
-    paired_test,
-    question_means,
-    ratio,
-    repeats_worth,
-    t_quantile,
-    tango,
-    wilson,
-)
+from s1kit.analysis.intervals import clopper_pearson, normal_quantile, t_quantile, tango, wilson
+from s1kit.analysis.paired import Flips, flips, holm, paired_difference, paired_test
+from s1kit.analysis.statistics import accuracy, average, bootstrap, question_means, ratio, repeats_worth
 from s1kit.errors import MissingExtra
 
 

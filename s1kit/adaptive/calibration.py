@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from math import ceil, log
 
 from s1kit.adaptive.rule import Calibrated, ExitRule
+from s1kit.analysis.intervals import binomial_at_most
 from s1kit.analysis.parallel import early_exit
-from s1kit.analysis.statistics import binomial_at_most
 from s1kit.errors import InputError
 
 STABLE = (8, 6, 5, 4, 3, 2)

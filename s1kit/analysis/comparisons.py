@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from s1kit.analysis.intervals import Estimate
+from s1kit.analysis.paired import Flips, flips, paired_difference, paired_test
 from s1kit.analysis.results import Draws, Point
-from s1kit.analysis.statistics import Estimate, Flips, flips, paired_difference, paired_test, question_means
+from s1kit.analysis.statistics import question_means
 
 if TYPE_CHECKING:
     import numpy as np

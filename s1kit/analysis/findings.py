@@ -13,12 +13,14 @@ from math import log
 
 from s1kit.analysis import methods
 from s1kit.analysis.comparisons import Comparison, compare, shared_ids
+from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.methods import plain
+from s1kit.analysis.paired import holm
 from s1kit.analysis.paper_metrics import Method, method_of
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.results import Draws, Point, Results
 from s1kit.analysis.settings import DIRECT, FORCING, waits_name
-from s1kit.analysis.statistics import Estimate, accuracy, holm
+from s1kit.analysis.statistics import accuracy
 
 
 @dataclass

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from math import inf
 from typing import TYPE_CHECKING
 
+from s1kit.analysis.intervals import Estimate, wilson
 from s1kit.analysis.metrics import majority_at_k, pass_at_k
 from s1kit.analysis.parallel import Outcome, adaptive_vote, early_exit, fewest_to_stop, first_of, shortest_of
 from s1kit.analysis.results import Draws, Point, Results
@@ -27,7 +28,7 @@ from s1kit.analysis.settings import (
     TOKEN_CONTROL,
     said,
 )
-from s1kit.analysis.statistics import Estimate, accuracy, question_means, repeats_worth, wilson
+from s1kit.analysis.statistics import accuracy, average, question_means, repeats_worth
 from s1kit.grade.equality import group_equal
 
 if TYPE_CHECKING:
@@ -62,10 +63,10 @@ class Calibration:
     """Accuracy of the answers left with."""
     agrees_with_full: Estimate | None
     """How often the answer left with is the one that full thinking gives."""
-    tokens: float
+    tokens: Estimate
     """Thinking tokens, average over all questions."""
-    probe_tokens: float
-    full_tokens: float
+    probe_tokens: Estimate
+    full_tokens: Estimate
     accuracy: Estimate
     full_accuracy: Estimate
 
@@ -307,9 +308,9 @@ def _calibrated(probes: Sequence[Draws], stable: int) -> Calibration:
         left_early=wilson(float(left.sum()), n),
         right_when_left=share(right),
         agrees_with_full=share(agrees),
-        tokens=float(tokens.mean()),
-        probe_tokens=float(extra.mean()),
-        full_tokens=full.mean_thinking,
+        tokens=average(tokens.reshape(-1, 1)),
+        probe_tokens=average(extra.reshape(-1, 1)),
+        full_tokens=average(full.thinking_tokens),
         accuracy=accuracy(right.reshape(-1, 1)),
         full_accuracy=accuracy(full.correct),
     )

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s1kit.analysis.comparisons import outcomes_on, shared_ids
+from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.results import Draws, Point
 from s1kit.analysis.settings import CLASS_CONTROL, target_range
-from s1kit.analysis.statistics import Estimate, accuracy, bootstrap, question_means
+from s1kit.analysis.statistics import accuracy, bootstrap, question_means
 
 if TYPE_CHECKING:
     import numpy as np

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from s1kit.analysis.statistics import Estimate, clopper_pearson
+from s1kit.analysis.intervals import Estimate, clopper_pearson
 from s1kit.records import Record
 
 ROUNDING = 0.05

@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.results import Draws, Point
-from s1kit.analysis.statistics import Estimate, accuracy, ratio
+from s1kit.analysis.statistics import accuracy, ratio
 
 if TYPE_CHECKING:
     import numpy as np

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s1kit.analysis.statistics import Estimate, average, question_means, ratio, repeats_worth
+from s1kit.analysis.intervals import Estimate
+from s1kit.analysis.statistics import average, question_means, ratio, repeats_worth
 from s1kit.records import Generation, Question, Setting
 
 if TYPE_CHECKING:

@@ -25,9 +25,10 @@ from s1kit.errors import InputError
 from s1kit.html import write_page
 from s1kit.recipe import Recipe
 from s1kit.records import Setting
-from s1kit.report import view
+from s1kit.report import origins, view
 from s1kit.report.curves import draw_lines
 from s1kit.report.figures import COLOURS, Width, write_figure
+from s1kit.report.questions import kind_of
 from s1kit.report.report import body_of, findings_of
 from s1kit.report.sentences import WITHIN_NOISE, points
 from s1kit.stage import Run
@@ -126,7 +127,7 @@ def compare(folders: Sequence[Path], out: Path, title: str = "", description: st
         "changed": changed(runs),
         "main": _main_settings(runs),
         "names": [r.name for r in runs],
-        "training": view.training([(r.name, r.run.folder) for r in runs]),
+        "training": origins.training([(r.name, r.run.folder) for r in runs]),
         "fullest": fullest,
     }
     path = out / "compare.html"
@@ -157,7 +158,7 @@ def changed(runs: Sequence[Compared]) -> list[dict[str, Any]]:
     rows = []
     for question_id, control in shares[0].items():
         others = [share.get(question_id) for share in shares[1:]]
-        kinds = {view.kind_of([control, other]) for other in others} & {"fixed", "broken"}
+        kinds = {kind_of([control, other]) for other in others} & {"fixed", "broken"}
         if kinds:
             row = {"question": questions[question_id], "shares": [control, *others], "kinds": " ".join(sorted(kinds))}
             rows.append(row)

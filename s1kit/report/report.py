@@ -14,7 +14,7 @@ from s1kit.analysis.published_number import PublishedNumber
 from s1kit.html import Markup, write_page
 from s1kit.recipe import Recipe
 from s1kit.records import Question
-from s1kit.report import view
+from s1kit.report import origins, view
 from s1kit.report.curves import draw_curve, draw_loss, draw_methods, draw_panels
 from s1kit.report.figures import write_figure
 from s1kit.report.provenance import Provenance, read_provenance
@@ -56,7 +56,7 @@ def _is_evaluated(run: Run) -> bool:
 
 
 def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
-    shown = {"recipe": recipe, "figures": _loss(found, stage.folder), **view.origins(found, recipe, "..")}
+    shown = {"recipe": recipe, "figures": _loss(found, stage.folder), **origins.origins(found, recipe, "..")}
     write_page(stage.folder / "report.html", view.templates().get_template("samples.jinja").render(shown))
     stage.figures["recipe"] = recipe.model_dump(mode="json")
     stage.finish()

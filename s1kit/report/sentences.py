@@ -7,8 +7,9 @@ from typing import NamedTuple
 
 from s1kit.analysis.comparisons import Comparison, compare
 from s1kit.analysis.findings import Findings
+from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.results import Point
-from s1kit.analysis.statistics import Estimate, question_means
+from s1kit.analysis.statistics import question_means
 
 WITHIN_NOISE = "within noise"
 MOST_TRUNCATED = 0.05

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from math import inf
-from pathlib import Path
 from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from s1kit.analysis.comparisons import Comparison, compare
 from s1kit.analysis.findings import Findings
+from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.rates import Rates, rates, thinking_by_correctness
-from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point
-from s1kit.analysis.settings import CHAT, said, waits_name
-from s1kit.analysis.statistics import Estimate, question_means
+from s1kit.analysis.results import Point
+from s1kit.analysis.settings import said, waits_name
+from s1kit.analysis.statistics import question_means
 from s1kit.html import Markup, environment, escape
 from s1kit.recipe import Recipe
 from s1kit.records import Question
 from s1kit.report.contamination import Contamination, contamination_of
-from s1kit.report.provenance import Provenance, read_provenance
+from s1kit.report.origins import origins
+from s1kit.report.other_models import comparators
+from s1kit.report.provenance import read_provenance
+from s1kit.report.questions import flip_map, verdicts
 from s1kit.report.sentences import WITHIN_NOISE, headline, p_value, percent, points
 from s1kit.report.transcripts import examples, longest
 from s1kit.stage import Run
@@ -31,16 +32,6 @@ EARLY_STOPS = (
     "makes it walk on. What this run shows is that the machinery works and what it measures, not that Waits help a "
     "model whose teacher was thorough."
 )
-
-COUNTED = {
-    HIDDEN: "hidden; from the reported usage",
-    UNCOUNTED: "estimated: output less the answer's words",
-    WORDS_NOTE: "counted as words",
-}
-"""How a note of a generation reads in the table."""
-
-FLIP_HEIGHT, FLIP_WIDTH, MAX_FLIPS = 14, 720, 1000
-"""The map of right and wrong: height of a row and width in SVG units, and the most questions it shows."""
 
 
 class Group(NamedTuple):
@@ -212,139 +203,3 @@ def by_source(findings: Findings) -> dict[str, Any]:
         "columns": [p.name for p in columns],
         "rows": [(source, counts[source], [cell[source] for cell in cells]) for source in findings.sources],
     }
-
-
-def comparators(findings: Findings) -> dict[str, Any]:
-    """Other models whose outputs were graded here, held against the best setting of this run."""
-    ours, tried = findings.by_budget[-1] if findings.by_budget else None, 1
-    if findings.best_waits:
-        ours, tried = findings.best_waits.after, max(1, len(findings.by_waits) - 1)
-    tried *= len(findings.comparators)
-    asked = len(findings.results.questions)
-    return {
-        "ours": ours.name if ours else "",
-        "rows": [
-            _comparator(p, asked, compare(ours, p, comparisons=tried) if ours else None) for p in findings.comparators
-        ],
-    }
-
-
-def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str, Any]:
-    import numpy as np
-
-    draws = p.draws
-    num, dollars, right = len(draws.question_ids), float(np.nansum(draws.cost_usd)), float(np.nansum(draws.correct))
-    failed = rates(draws).failed.value
-    return {
-        "point": p,
-        "how": "asked now" if draws.setting.method == CHAT else "published outputs",
-        "lost": f"{100 * failed:.1f} % failed, counted as wrong" if failed else "",
-        "questions": str(num) if num == asked else f"{num} of {asked}",
-        "counted": counted(draws),
-        "dollars": f"{dollars:.4f}" if dollars else "",
-        "dollars_per_right": (f"{dollars / right:.4f}" if right else "none right") if dollars else "",
-        "difference": difference,
-    }
-
-
-def counted(draws: Draws) -> str:
-    """Where the thinking tokens of a model's rows are from; several ways, where rows differ."""
-    import numpy as np
-
-    ways: Counter[str] = Counter()
-    for note in draws.note[~np.isnan(draws.correct)].tolist():
-        ways[next((text for key, text in COUNTED.items() if key in str(note)), "as reported")] += 1
-    if len(ways) == 1:
-        return next(iter(ways))
-    return "; ".join(f"{num}: {way}" for way, num in ways.most_common())
-
-
-def flip_map(findings: Findings) -> dict[str, Any]:
-    """Right and wrong, question by question, along the numbers of Waits, as one SVG path."""
-    if not findings.by_waits:
-        return {}
-    ids = findings.by_waits[0].draws.question_ids
-    rows = [[bool(c) for c in p.draws.on(ids).correct[:, 0]] for p in findings.by_waits]
-    # Right from the first, then what each Wait fixes, then what stays wrong: broken ones stand out as gaps.
-    columns = sorted(zip(*rows, strict=True), reverse=True)[:: max(1, len(ids) // MAX_FLIPS)]
-    each = FLIP_WIDTH / len(columns)
-    cells = (
-        f"M{x * each:.2f} {y * FLIP_HEIGHT}h{each:.2f}v{FLIP_HEIGHT - 2}h-{each:.2f}z"
-        for x, column in enumerate(columns)
-        for y, is_right in enumerate(column)
-        if is_right
-    )
-    labels = [(y * FLIP_HEIGHT + 9, p.draws.setting.num_waits) for y, p in enumerate(findings.by_waits)]
-    return {"path": "".join(cells), "labels": labels, "width": FLIP_WIDTH, "height": len(rows) * FLIP_HEIGHT}
-
-
-def verdicts(findings: Findings) -> tuple[list[str], list[tuple[Question, list[float | None], str]]]:
-    """Names of the budgets or numbers of Waits; each question with its share of right draws under each, and its kind.
-
-    The kind is `right`, `wrong`, `fixed` or `broken` from the first column to the last, or empty.
-    """
-    shown = findings.by_waits or findings.by_budget
-    columns = [str(p.draws.setting.num_waits) if findings.by_waits else p.name for p in shown]
-    found = [dict(zip(p.draws.question_ids, question_means(p.outcomes).tolist(), strict=True)) for p in shown]
-    rows = [(q, [one.get(q.id) for one in found]) for q in findings.results.questions]
-    return columns, [(q, outcomes, kind_of(outcomes)) for q, outcomes in rows]
-
-
-def kind_of(outcomes: Sequence[float | None]) -> str:
-    """How a question fared over several settings.
-
-    >>> kind_of([1.0, 1.0]), kind_of([0.0, 0.0, 1.0]), kind_of([1.0, None, 0.25]), kind_of([0.0, 1.0, 0.0])
-    ('right', 'fixed', 'broken', '')
-    """
-    known = [o for o in outcomes if o is not None]
-    if not known or known[0] == known[-1]:
-        return "right" if known and set(known) == {1.0} else "wrong" if set(known) == {0.0} else ""
-    return "fixed" if known[-1] > known[0] else "broken"
-
-
-def origins(found: Provenance, recipe: Recipe, to_run: str | None) -> dict[str, Any]:
-    """All that `origins.jinja` names: the pool and what was dropped, training, receipts."""
-    inputs = {f"{s}: {path}": h for s, r in found.receipts.items() for path, h in r["inputs"].items()}
-    return {
-        "provenance": found,
-        "to_run": to_run,
-        "funnel": _funnel(found),
-        "identity": json.dumps(recipe.model_dump(mode="json"), indent=2, ensure_ascii=False),
-        "hashes": "".join(f"{h[:16]}  {path}\n" for path, h in inputs.items()),
-    }
-
-
-def _funnel(found: Provenance) -> list[tuple[str, int, float, str]]:
-    """Rows of the funnel: name, count, width in percent, reason of a drop."""
-    stages = [(s, r["counts"]) for s, r in found.receipts.items() if s in ("collect", "distill", "curate")]
-    if not stages:
-        return []
-    rows: list[tuple[str, int, str]] = []
-    for stage, counts in stages:
-        rows.append((stage, counts.get("in", 0), ""))
-        rows += [("", d.count, d.reason) for d in found.drops if d.stage == stage]
-    rows.append(("kept", stages[-1][1].get("out", 0), ""))
-    most = max((counts.get("in", 0) for _, counts in stages), default=0) or 1
-    return [(name, num, 100 * num / most, reason) for name, num, reason in rows]
-
-
-def training(runs: Sequence[tuple[str, Path]]) -> list[dict[str, Any]]:
-    """What each of several runs learned from; those that trained nothing are left out."""
-    rows = []
-    for name, folder in runs:
-        found = read_provenance(Run(folder))
-        curate, train = found.receipts.get("curate"), found.receipts.get("train")
-        if curate is None or train is None:
-            continue
-        rows.append(
-            {
-                "name": name,
-                "selection": curate["config"]["selection"],
-                "samples": curate["counts"]["out"],
-                "thinking_tokens": curate["thinking_tokens"]["mean"],
-                "sources": ", ".join(f"{s.rpartition('/')[2]} {n}" for s, n in sorted(curate["sources"].items())),
-                "loss": f"{found.losses[-1][1]:.3f}" if found.losses else "",
-                "seconds": train["seconds"],
-            }
-        )
-    return rows

@@ -1,0 +1,82 @@
+"""The table of other models, whose outputs were graded here."""
+
+from __future__ import annotations
+
+from collections import Counter
+from math import inf
+from typing import Any
+
+from s1kit.analysis.comparisons import Comparison, compare
+from s1kit.analysis.findings import Findings
+from s1kit.analysis.intervals import Estimate
+from s1kit.analysis.rates import rates
+from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point
+from s1kit.analysis.settings import CHAT
+from s1kit.analysis.statistics import ratio
+
+COUNTED = {
+    HIDDEN: "hidden; from the reported usage",
+    UNCOUNTED: "estimated: output less the answer's words",
+    WORDS_NOTE: "counted as words",
+}
+"""How a note of a generation reads in the table."""
+
+
+def comparators(findings: Findings) -> dict[str, Any]:
+    """Other models whose outputs were graded here, held against the best setting of this run."""
+    ours, tried = findings.by_budget[-1] if findings.by_budget else None, 1
+    if findings.best_waits:
+        ours, tried = findings.best_waits.after, max(1, len(findings.by_waits) - 1)
+    tried *= len(findings.comparators)
+    asked = len(findings.results.questions)
+    return {
+        "ours": ours.name if ours else "",
+        "rows": [
+            _comparator(p, asked, compare(ours, p, comparisons=tried) if ours else None) for p in findings.comparators
+        ],
+    }
+
+
+def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str, Any]:
+    import numpy as np
+
+    draws = p.draws
+    num, dollars = len(draws.question_ids), float(np.nansum(draws.cost_usd))
+    failed = rates(draws).failed.value
+    return {
+        "point": p,
+        "how": "asked now" if draws.setting.method == CHAT else "published outputs",
+        "lost": f"{100 * failed:.1f} % failed, counted as wrong" if failed else "",
+        "questions": str(num) if num == asked else f"{num} of {asked}",
+        "counted": counted(draws),
+        "dollars": f"{dollars:.4f}" if dollars else "",
+        "dollars_per_right": price(ratio(np.nansum(draws.cost_usd, axis=1), np.nansum(draws.correct, axis=1))),
+        "difference": difference,
+    }
+
+
+def price(estimate: Estimate) -> str:
+    """Dollars a right answer with their interval; empty where nothing was paid.
+
+    >>> price(Estimate(0.5, 0.4, 0.65)), price(Estimate(inf, 0, inf)), price(Estimate(0.5, 0, inf))
+    ('0.5000 [0.4000, 0.6500]', 'none right', '0.5000')
+    """
+    if not estimate.value:
+        return ""
+    if estimate.value == inf:
+        return "none right"
+    if estimate.high == inf:  # one question says nothing of others
+        return f"{estimate.value:.4f}"
+    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
+
+
+def counted(draws: Draws) -> str:
+    """Where the thinking tokens of a model's rows are from; several ways, where rows differ."""
+    import numpy as np
+
+    ways: Counter[str] = Counter()
+    for note in draws.note[~np.isnan(draws.correct)].tolist():
+        ways[next((text for key, text in COUNTED.items() if key in str(note)), "as reported")] += 1
+    if len(ways) == 1:
+        return next(iter(ways))
+    return "; ".join(f"{num}: {way}" for way, num in ways.most_common())

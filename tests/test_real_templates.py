@@ -16,6 +16,7 @@ from test_format_families import Characters
 from s1kit.errors import InputError
 from s1kit.forcing.detection import detect_format
 from s1kit.forcing.formats import TEMPLATE_FAULTS
+from s1kit.forcing.token_format import TokenFormat
 
 pytestmark = pytest.mark.real_models
 
@@ -115,6 +116,33 @@ def texts() -> dict[str, str]:
     return found
 
 
+CALLS = {
+    "<tool_call>": """Bielik-11B-v3.0-Instruct GLM-4.6 GLM-4.7-Flash MiMo-VL NVIDIA-Nemotron-3-Nano-30B-A3B-BF16
+        NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use NousResearch-Hermes-3-Llama-3.1-8B-tool_use Qwen-QwQ-32B
+        Qwen-Qwen2.5-7B-Instruct Qwen-Qwen3-0.6B Qwen3-Coder Qwen3.5-4B Reka-Edge Spark2.5 StepFun3.5-Flash
+        ibm-granite-granite-4.0 ibm-granite-granite-4.1 inclusionai-ling-3.0-flash poolside-Laguna-S-2.1
+        poolside-Laguna-XS-2.1 poolside-Laguna-XS.2""",
+    "<seed:tool_call>": "ByteDance-Seed-OSS",
+    "<tool_calls>": "Apriel-1.6-15b-Thinker-fixed MiniMax-M1 unsloth-Apriel-1.5",
+    "<TOOLCALL>": "NVIDIA-Nemotron-Nano-v2",
+    "<|tools_prefix|>": "Apertus-8B-Instruct",
+    "<|function_call|>": "GigaChat3.1-10B-A1.8B",
+    "<minimax:tool_call>": "MiniMax-M2",
+    "<｜DSML｜function_calls>": "deepseek-ai-DeepSeek-V3.2",
+    "<｜DSML｜tool_calls>": "deepseek-ai-DeepSeek-V4 deepseek-ai-DeepSeek-V4-Flash-0731",
+    "<|tool_calls_section_begin|>": "Kimi-K2-Instruct Kimi-K2-Thinking moonshotai-Kimi-K2",
+    "<|tool_call_start|>": "LFM2.5-8B-A1B",
+    "<|tool_call>": "google-gemma-4-31B-it google-gemma-4-31B-it-interleaved",
+    "<tool_calls:opensource>": "tencent-Hy3",
+    "[TOOL_CALLS]": """Mistral-Small-3.2-24B-Instruct-2506 mistralai-Ministral-3-14B-Reasoning-2512
+        mistralai-Mistral-Nemo-Instruct-2407 unsloth-mistral-Devstral-Small-2507""",
+    "<|python_tag|>": """meta-llama-Llama-3.1-8B-Instruct meta-llama-Llama-3.2-3B-Instruct
+        meta-llama-Llama-3.3-70B-Instruct""",
+    "<|channel|>commentary": "openai-gpt-oss-120b",
+}
+"""What begins a call, by template. Styles are found by reading back the template's own rendering of one."""
+
+
 class Named(Characters):
     """The template's own special tokens, and the names that templates ask of a tokenizer."""
 
@@ -168,3 +196,14 @@ def test_every_published_template_is_read_or_refused_in_one_sentence(texts: dict
         else:
             assert found.prompt_ids(Named(text), "1+1?"), name
     assert all("the chat template" in sentence for sentence in refused), refused
+
+
+@pytest.mark.parametrize(("mark", "name"), [(mark, name) for mark, names in CALLS.items() for name in names.split()])
+def test_a_call_is_read_as_a_published_template_writes_it(mark: str, name: str, texts: dict[str, str]) -> None:
+    pytest.importorskip("starlette")
+    from s1kit.serve.tool_detection import find_style
+
+    tokenizer = Named(texts[name])
+    style = find_style(TokenFormat(detect_format(tokenizer), tokenizer))
+    assert style is not None
+    assert style.open == mark

@@ -38,7 +38,7 @@ TOOLS = [
 ]
 WRONG_FORMAT = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": 3}}}
 TEMPLATE = (
-    "{% if tools %}Use <tool_call>.\n{% endif %}"
+    "{% for t in tools or [] %}{{ t.function.name }} {% endfor %}{% if tools %}<tool_call>\n{% endif %}"
     "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )

@@ -12,8 +12,8 @@ from starlette.responses import JSONResponse, Response
 from s1kit.serve.bodies import Body, read_as
 from s1kit.serve.fields import ChatBody, TokenId, Wire
 from s1kit.serve.http import header, read_body
-from s1kit.serve.jobs import chat_ids, text_ids
 from s1kit.serve.messages import CountBody
+from s1kit.serve.prompts import chat_ids, text_ids
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.state import Server, check_model
 

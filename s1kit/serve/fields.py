@@ -262,6 +262,11 @@ class ChatBody(SamplingFields, ThinkingFields):
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
     verbosity: Literal["medium"] | None = None
 
+    @property
+    def wants_tools(self) -> bool:
+        """Whether the model may call a tool."""
+        return bool(self.tools) and self.tool_choice != "none"
+
 
 class CompletionBody(SamplingFields, ThinkingFields):
     """The body of `POST /v1/completions`. The prompt is used as it is: no chat template.

@@ -21,7 +21,7 @@ from s1kit import __version__
 from s1kit.completions.stream import TokenLogprob
 from s1kit.serve.decoding import Delta, End, Probes, Tally, ThinkingStop
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.tools import ToolCallReader
+from s1kit.serve.tools import AnswerReader
 
 Endpoint = Literal["chat", "completions", "messages", "responses"]
 
@@ -45,7 +45,7 @@ class Choice:
 
     index: int
     shows_thinking: bool = True
-    tools: ToolCallReader | None = None
+    tools: AnswerReader | None = None
     wants_logprobs: bool = False
     is_streamed: bool = False
     """What was sent is not kept: a long stream holds no more memory than a short one."""

@@ -1,14 +1,6 @@
-"""Tool calls in an answer, in the forms that the families' chat templates teach.
+"""Tool calls in an answer, read piece by piece, so that a call is never shown as text.
 
-| family | a call |
-|---|---|
-| Hermes, Qwen2.5, Qwen3 | `<tool_call>{"name": ..., "arguments": {...}}</tool_call>` |
-| Qwen3-Coder | `<tool_call><function=NAME><parameter=KEY>value</parameter></function></tool_call>` |
-| GLM-4.5 | `<tool_call>NAME<arg_key>KEY</arg_key><arg_value>value</arg_value></tool_call>` |
-| Mistral | `[TOOL_CALLS][{"name": ..., "arguments": {...}}]` or `[TOOL_CALLS]NAME[ARGS]{...}`, to the end |
-| Llama 3 | the whole answer is `{"name": ..., "parameters": {...}}`, perhaps after `<|python_tag|>` |
-
-A stream is read piece by piece, so that a call is never shown as text. What is not well formed stays text.
+What is not well formed stays text. How each family writes calls is in `tool_styles`.
 """
 
 from __future__ import annotations
@@ -17,10 +9,22 @@ import json
 import re
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Protocol
 
 Call = dict[str, Any]
+
+
+class AnswerReader(Protocol):
+    """Splits the text of one answer into content and tool calls."""
+
+    def feed(self, text: str) -> tuple[str, list[Call]]:
+        """The content that is certain by now, and the calls that are complete."""
+        ...
+
+    def finish(self) -> tuple[str, list[Call]]:
+        """What was held back."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +41,22 @@ class ToolStyle:
     """Whether calls are the whole answer or none of it."""
     arguments_key: str = ""
     """Name of the arguments in a call that is JSON; empty where calls cannot be held to a grammar."""
+    make_reader: Callable[[], AnswerReader] | None = None
+    """Reads an answer that `ToolCallReader` cannot read."""
+    shared_end: str = ""
+    """What a thinking format's end delimiter is cut to, where it goes on to say that an answer follows, not a call."""
+    stops: tuple[str, ...] = ()
+    """Tokens that end a call and with it the reply."""
 
-    def reader(self) -> ToolCallReader:
+    def reader(self) -> AnswerReader:
         """A reader of one answer."""
-        return ToolCallReader(self)
-
-
-def find_style(chat_template: str | None) -> ToolStyle | None:
-    """The style that a chat template teaches; None where it does not show tools to the model."""
-    if chat_template is None or "tools" not in chat_template:
-        return None
-    if "<tool_call>" in chat_template:
-        if "<arg_key>" in chat_template:
-            return GLM
-        return replace(TAGS, arguments_key="") if "<function=" in chat_template else TAGS
-    if "[TOOL_CALLS]" in chat_template:
-        return MISTRAL
-    if "<|python_tag|>" in chat_template or '"parameters"' in chat_template:
-        return LLAMA
-    return None
+        return ToolCallReader(self) if self.make_reader is None else self.make_reader()
 
 
 class ToolCallReader:
     """Splits answer text into content and tool calls.
 
-    >>> reader = TAGS.reader()
+    >>> reader = ToolStyle("<tool_call>", "</tool_call>", lambda text: None).reader()
     >>> reader.feed("Hi <tool")
     ('Hi ', [])
     """
@@ -104,7 +99,7 @@ class ToolCallReader:
                 content.append(before)
             self._inside, self._held = True, after
             return True
-        sure = len(self._held) - _possible_start(self._held, style.open)
+        sure = len(self._held) - possible_start(self._held, style.open)
         if self._follows_call and not self._held[:sure].strip():
             return False
         content.append(self._held[:sure])
@@ -159,7 +154,7 @@ class ToolCallReader:
         return "".join(content) + text, [*calls, *more]
 
 
-def _possible_start(text: str, mark: str) -> int:
+def possible_start(text: str, mark: str) -> int:
     """How many characters at the end of `text` may be the beginning of a mark."""
     return next((n for n in range(min(len(mark) - 1, len(text)), 0, -1) if mark.startswith(text[-n:])), 0)
 
@@ -186,78 +181,16 @@ def _close_of(text: str, close: str) -> int:
     return text.find(close, at, opened if opened >= 0 else len(text))
 
 
-def _read_tags(text: str) -> list[Call] | None:
-    body = text.strip()
-    if body.startswith("{"):
-        return _calls_of(_json(body))
-    return _read_function(body) if body.startswith("<function=") else None
-
-
-def _read_glm(text: str) -> list[Call] | None:
-    """A name, alone where the call has no arguments: which is a call in this family only."""
-    body = text.strip()
-    name, _, rest = body.partition("<arg_key>")
-    if not re.fullmatch(r"[\w.-]+", name.strip()):
-        return None
-    pairs = re.findall(r"(?:^|<arg_key>)(.*?)</arg_key>\s*<arg_value>(.*?)</arg_value>", rest, re.DOTALL)
-    return [_call(name.strip(), {key.strip(): _value(value) for key, value in pairs})]
-
-
-def _read_function(body: str) -> list[Call] | None:
-    found = re.fullmatch(r"<function=([\w.-]+)>(.*?)(?:</function>)?", body, re.DOTALL)
-    if found is None:
-        return None
-    pairs = re.findall(r"<parameter=([\w.-]+)>\n?(.*?)\n?(?:</parameter>|(?=<parameter=)|$)", found[2], re.DOTALL)
-    return [_call(found[1], {key: _value(value) for key, value in pairs})]
-
-
-def _read_mistral(text: str) -> list[Call] | None:
-    body = text.strip()
-    if body.startswith(("[{", "{")):
-        return _calls_of(_json(body))
-    calls = []
-    for part in filter(None, body.split("[TOOL_CALLS]")):
-        name, begun, rest = part.partition("{")
-        arguments = _json(begun + rest)
-        name = re.sub(r"\[(?:ARGS|CALL_ID).*", "", name, flags=re.DOTALL).strip()
-        if not isinstance(arguments, dict) or not name:
-            return None
-        calls.append(_call(name, arguments))
-    return calls or None
-
-
-def _read_llama(text: str) -> list[Call] | None:
-    found = [_calls_of(_json(part)) for part in text.removesuffix("<|eom_id|>").split("; ")]
-    return [call for calls in found if calls for call in calls] if None not in found else None
-
-
-TAGS = ToolStyle("<tool_call>", "</tool_call>", _read_tags, arguments_key="arguments")
-GLM = ToolStyle("<tool_call>", "</tool_call>", _read_glm)
-MISTRAL = ToolStyle("[TOOL_CALLS]", "", _read_mistral)
-LLAMA = ToolStyle("<|python_tag|>", "", _read_llama, only_at_start=True, arguments_key="parameters")
-
-
-def _json(text: str) -> Any:
+def loaded(text: str) -> Any:
+    """The JSON value in a text; None where there is none."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
         return None
 
 
-def _value(text: str) -> Any:
-    """A parameter's value: JSON where it is, else the text itself."""
-    parsed = _json(text)
-    return text if parsed is None and text.strip() != "null" else parsed
-
-
-def _calls_of(parsed: Any) -> list[Call] | None:
-    entries = parsed if isinstance(parsed, list) else [parsed]
-    if not entries or not all(isinstance(e, dict) and isinstance(e.get("name"), str) for e in entries):
-        return None
-    return [_call(e["name"], e.get("arguments", e.get("parameters", {}))) for e in entries]
-
-
-def _call(name: str, arguments: Any) -> Call:
+def new_call(name: str, arguments: Any) -> Call:
+    """A call in OpenAI's form."""
     text = arguments if isinstance(arguments, str) else json.dumps(arguments, ensure_ascii=False)
     return {
         "id": "call_" + secrets.token_hex(12),
@@ -268,5 +201,5 @@ def _call(name: str, arguments: Any) -> Call:
 
 def arguments_of(text: str) -> Any:
     """The arguments of an earlier call as templates want them: an object, or the text where it is none."""
-    parsed = _json(text)
+    parsed = loaded(text)
     return parsed if isinstance(parsed, dict) else text

@@ -147,7 +147,7 @@ class Upstream:
         await self._check_when_due()
         if self._trouble:
             raise Refusal(503, f"{self._trouble}.", code="upstream_changed")
-        if job.plan.tokens is not self.tokens:
+        if job.plan.tokens.tokenizer is not self.tokens.tokenizer:
             what = "the upstream has become another model while this request was read. Send it again."
             raise Refusal(503, what, code="upstream_changed", headers={"Retry-After": "1"})
         try:

@@ -1,0 +1,173 @@
+"""From messages or a prompt to token ids, as the model's own chat template and tokenizer have it.
+
+What cannot be rendered or surely does not fit is refused.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from s1kit.errors import InputError
+from s1kit.forcing.formats import TEMPLATE_FAULTS, encode, guarded_turn
+from s1kit.forcing.plain_text import CUT
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.serve.decoding import Backend
+from s1kit.serve.fields import ChatBody, CompletionBody, Message
+from s1kit.serve.prompt_size import check_length
+from s1kit.serve.refusals import Refusal, from_input_error
+from s1kit.serve.tools import arguments_of
+
+
+def chat_ids(body: ChatBody, backend: Backend) -> list[int]:
+    """The ids of the rendered chat, the opening delimiter included. Raises Refusal where the template does."""
+    tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if body.wants_tools else None
+    if not goes_on(body):
+        return _render(backend, body.messages, tools)
+    begun, tokens = body.messages[-1], backend.tokens
+    prompt = _render(backend, body.messages[:-1], tools)
+    if tokens.format.thinks:
+        thinking = begun.reasoning_content or begun.reasoning or ""
+        prompt += [*encode(tokens.tokenizer, thinking), *tokens.lead_ids, *tokens.end_ids]
+    check_length(backend, begun.text, "messages")
+    return prompt + (encode(tokens.tokenizer, begun.text) if begun.text else [])
+
+
+def goes_on(body: ChatBody) -> bool:
+    """Whether the reply continues the last message, which is the beginning of an answer. Raises Refusal."""
+    role, last = body.messages[-1].role, len(body.messages) - 1
+    goes_on = bool(body.continue_final_message)
+    if body.add_generation_prompt is not None and body.add_generation_prompt == goes_on:
+        raise Refusal(
+            400,
+            f"add_generation_prompt and continue_final_message are both {str(goes_on).lower()}; one of them is true.",
+            param="add_generation_prompt",
+            code="fields_disagree",
+        )
+    if goes_on and (role != "assistant" or last == 0 or body.messages[-1].tool_calls):
+        raise Refusal(
+            400,
+            "continue_final_message needs a last message of role assistant, without calls, after other messages.",
+            param="continue_final_message",
+            code="fields_disagree",
+        )
+    if not goes_on and role not in ("user", "tool"):
+        raise Refusal(
+            400,
+            f"the last message is of role {role}; the model answers a user or a tool. "
+            "To continue an answer, set continue_final_message to true.",
+            param=f"messages.{last}.role",
+            code="invalid_value",
+        )
+    return goes_on
+
+
+def _render(backend: Backend, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
+    """The ids of the chat, the opening delimiter included. Raises Refusal where the template does.
+
+    What users, tools and the system message say is text, also where it spells a delimiter.
+    """
+    tokens = backend.tokens
+    options = dict(tokens.format.template) | ({"tools": tools} if tools else {})
+    field = _thinking_field(tokens)
+    if not getattr(tokens.tokenizer, "chat_template", None):
+        options["chat_template"] = tokens.format.chat_template
+    try:
+        text = tokens.tokenizer.apply_chat_template(
+            [guarded_turn(tokens.tokenizer, tokens.format, _turn(m, field)) for m in messages],
+            tokenize=False,
+            add_generation_prompt=True,
+            **options,
+        )
+    except TEMPLATE_FAULTS as error:
+        raise Refusal(
+            400, f"messages: the chat template refuses them: {error}.", param="messages", code="invalid_value"
+        ) from error
+    check_length(backend, str(text), "messages")
+    if CUT in str(text) and getattr(backend, "seam", "ids") == "text":
+        raise Refusal(
+            400,
+            "messages: the text spells a special token of the model, which the server behind this one, taking text "
+            "only, would read as that token. Write it another way.",
+            param="messages",
+            code="invalid_value",
+        )
+    try:
+        return tokens.format.opened_ids(tokens.tokenizer, str(text))
+    except InputError as error:
+        raise from_input_error(error) from error
+
+
+def _thinking_field(tokens: TokenFormat) -> str:
+    """The field of a turn in which the chat template looks for earlier thinking."""
+    template = getattr(tokens.tokenizer, "chat_template", None)
+    is_other = isinstance(template, str) and "message.thinking" in template and "reasoning_content" not in template
+    return "thinking" if is_other else "reasoning_content"
+
+
+def _turn(message: Message, thinking_field: str) -> dict[str, Any]:
+    turn: dict[str, Any] = {
+        # OpenAI's later name for the same thing; templates know only the first.
+        "role": "system" if message.role == "developer" else message.role,
+        "content": message.text,
+    }
+    thinking = message.reasoning_content or message.reasoning
+    # gpt-oss's template takes either text or thinking beside a call.
+    if thinking and not (thinking_field == "thinking" and message.tool_calls and message.text):
+        turn[thinking_field] = thinking
+    if message.tool_calls:
+        turn["tool_calls"] = [
+            call.model_dump(exclude={"function"})
+            | {"function": {"name": call.function.name, "arguments": arguments_of(call.function.arguments)}}
+            for call in message.tool_calls
+        ]
+    if message.tool_call_id:
+        turn["tool_call_id"] = message.tool_call_id
+    return turn
+
+
+def prompts_of(body: CompletionBody) -> list[str] | list[list[int]]:
+    """The prompts of a body, whichever of the four forms it has."""
+    prompt = body.prompt
+    if isinstance(prompt, str):
+        return [prompt]
+    if prompt and isinstance(prompt[0], int):
+        return [[i for i in prompt if isinstance(i, int)]]
+    return prompt  # type: ignore[return-value]
+
+
+def prompt_ids(backend: Backend, prompt: str | list[int]) -> list[int]:
+    """The ids of one prompt. Raises Refusal where it is empty, too long, or holds ids that the model does not have."""
+    tokens = backend.tokens
+    if isinstance(prompt, str):
+        if not prompt:
+            raise Refusal(400, "prompt is empty. Give some text.", param="prompt", code="invalid_value")
+        check_length(backend, prompt, "prompt")
+        return encode(tokens.tokenizer, prompt)
+    largest = max(tokens.tokenizer.get_vocab().values(), default=-1)
+    if max(prompt) > largest:
+        raise Refusal(
+            400, f"prompt holds the id {max(prompt)}; the largest is {largest}.", param="prompt", code="invalid_value"
+        )
+    return prompt
+
+
+def text_ids(backend: Backend, text: str) -> list[int]:
+    """The ids of a text; none for an empty one. Raises Refusal where it cannot fit by its length."""
+    check_length(backend, text, "prompt")
+    return encode(backend.tokens.tokenizer, text) if text else []
+
+
+def is_thinking_open(tokens: TokenFormat, prompt: list[int]) -> bool:
+    """Whether the prompt ends inside a thinking block: its last opening delimiter is not followed by an end."""
+    if not tokens.format.thinks:
+        return False
+    opened, ended = (
+        _last(prompt, tokens.open_ids),
+        _last(prompt, tuple(encode(tokens.tokenizer, tokens.format.end.rstrip()))),
+    )
+    return opened is not None and (ended is None or ended < opened)
+
+
+def _last(ids: list[int], wanted: tuple[int, ...]) -> int | None:
+    size = len(wanted)
+    return next((i for i in range(len(ids) - size, -1, -1) if tuple(ids[i : i + size]) == wanted), None)

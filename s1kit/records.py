@@ -288,10 +288,23 @@ def arrow_schema(record: type[Record]) -> pa.Schema:
 
 def to_arrow(row: Record) -> dict[str, Any]:
     """A record as the plain values its schema expects."""
-    out: dict[str, Any] = {}
-    for name in (*type(row).model_fields, *row.flat):
+    values = row.__dict__
+    out = {name: values[name] if is_plain else _arrow_value(values[name]) for name, is_plain in _fields(type(row))}
+    for name in row.flat:
         out[name] = _arrow_value(getattr(row, name))
     return out
+
+
+@cache
+def _fields(record: type[Record]) -> tuple[tuple[str, bool], ...]:
+    """The names of a record's fields, and whether Arrow takes their values as they are."""
+    plain = (str, int, float, bool, type(None))
+
+    def is_plain(annotation: Any) -> bool:
+        parts = get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
+        return all(part in plain or get_origin(part) is Literal for part in parts)
+
+    return tuple((name, is_plain(field.annotation)) for name, field in record.model_fields.items())
 
 
 def from_arrow(record: type[R], row: dict[str, Any]) -> R:

@@ -6,6 +6,7 @@ import argparse
 import json
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -61,7 +62,7 @@ def read_any(path: Path) -> Iterator[dict[str, Any]]:
         from s1kit.journal import Journal
 
         with Journal(path, read_only=True) as journal:
-            yield from (entry.model_dump() for entry in journal.entries())
+            yield from (asdict(entry) for entry in journal.entries())
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
@@ -86,7 +87,7 @@ def _show_journal(path: Path, num: int) -> None:
         for total in journal.summary():
             print("  ".join(f"{name}: {value}" for name, value in total.items()))
         for entry in islice(journal.entries(), num):
-            _show_row(entry.model_dump(mode="json"))
+            _show_row(asdict(entry))
 
 
 def _show_unusable(path: Path, num: int) -> None:

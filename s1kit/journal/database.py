@@ -76,6 +76,10 @@ CREATE TRIGGER IF NOT EXISTS charge_dropped AFTER DELETE ON charges BEGIN
 END;
 """
 
+ROWS_AT_ONCE = 64
+"""SQLite takes 999 values a statement in older versions. Each statement lets the interpreter's lock go once, and a busy
+event loop gives it back only after a while: a statement a row would take a hundred times that."""
+
 
 class Database:
     """One SQLite file. Reading has a connection of its own: it never waits for a transaction to reach the disk."""
@@ -100,10 +104,17 @@ class Database:
         return self.reading.execute(query, values).fetchall()
 
     def write(self, *statements: tuple[str, Sequence[tuple[Any, ...]]]) -> None:
-        """Each statement for all its rows, all in one transaction that is on the disk when this returns."""
+        """Each statement for all its rows, all in one transaction that is on the disk when this returns.
+
+        A statement with `{rows}` takes many rows at once.
+        """
         with self.transaction() as writing:
             for statement, rows in statements:
-                writing.executemany(statement, rows)
+                if "{rows}" not in statement:
+                    writing.executemany(statement, rows)
+                    continue
+                for start in range(0, len(rows), ROWS_AT_ONCE):
+                    writing.execute(*in_bulk(statement, rows[start : start + ROWS_AT_ONCE]))
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
@@ -121,6 +132,16 @@ class Database:
     @property
     def free_bytes(self) -> int:
         return shutil.disk_usage(self.path.parent).free
+
+
+def in_bulk(statement: str, rows: Sequence[Sequence[Any]]) -> tuple[str, list[Any]]:
+    """A statement with the marks of so many rows in place of `{rows}`, and their values in a row.
+
+    >>> in_bulk("INSERT INTO t VALUES {rows}", [(1, 2), (3, 4)])
+    ('INSERT INTO t VALUES (?,?),(?,?)', [1, 2, 3, 4])
+    """
+    marks = f"({','.join('?' * len(rows[0]))})"
+    return statement.replace("{rows}", ",".join([marks] * len(rows))), [value for row in rows for value in row]
 
 
 def _connect(path: Path, mode: str) -> sqlite3.Connection:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
 import pyarrow as pa
-from pydantic import Field
 
 from s1kit.records import Record
 
@@ -24,7 +23,7 @@ COLUMNS = (
     "key, provider, model, via, created, finish_reason, input_tokens, output_tokens, cost_usd,"
     " request_size, request, reply_size, reply"
 )
-INSERT = f"INSERT OR IGNORE INTO replies ({COLUMNS}) VALUES ({','.join('?' * 13)})"
+INSERT = f"INSERT OR IGNORE INTO replies ({COLUMNS}) VALUES {{rows}}"
 """A key that is there already keeps its first reply."""
 
 _CODEC = pa.Codec("zstd", 1)
@@ -55,7 +54,8 @@ def canonical(value: Mapping[str, Any]) -> bytes:
         return json.dumps(value, sort_keys=True, separators=(",", ":")).encode("ascii")
 
 
-class Entry(Record):
+@dataclass(slots=True)
+class Entry:
     """One request and the reply it got."""
 
     key: str
@@ -69,9 +69,9 @@ class Entry(Record):
     output_tokens: int = 0
     """All output, thinking included, as the provider counted."""
     cost_usd: float = 0.0
-    request: dict[str, Any] = Field(default_factory=dict)
+    request: dict[str, Any] = field(default_factory=dict)
     """What `key` is the hash of."""
-    reply: dict[str, Any] = Field(default_factory=dict)
+    reply: dict[str, Any] = field(default_factory=dict)
     """The provider's body, whole: whatever a later version wants to read from it is still there."""
 
 
@@ -122,8 +122,10 @@ class Reading:
 
 
 PUT_READING = (
-    "UPDATE replies SET finish_reason = ?, input_tokens = ?, output_tokens = ?, cost_usd = ?"
-    f" WHERE key = ? AND finish_reason = '{UNREAD}'"
+    "WITH read (finish, num_in, num_out, cost, key) AS (VALUES {rows})"
+    " UPDATE replies SET (finish_reason, input_tokens, output_tokens, cost_usd)"
+    " = (SELECT finish, num_in, num_out, cost FROM read WHERE read.key = replies.key)"
+    f" WHERE key IN (SELECT key FROM read) AND finish_reason = '{UNREAD}'"
 )
 
 
@@ -169,7 +171,7 @@ def pack(values: Sequence[Any], request: bytes, reply: bytes) -> Row:
 
 
 PUT_FAILURE = (
-    "INSERT INTO failures (key, digest, created, kind, status, times, size, body) VALUES (?,?,?,?,?,?,?,?)"
+    "INSERT INTO failures (key, digest, created, kind, status, times, size, body) VALUES {rows}"
     " ON CONFLICT (key, digest) DO UPDATE SET times = times + 1"
 )
 
@@ -188,7 +190,7 @@ def failure_from_row(row: Row) -> Failure:
 def from_row(row: Row) -> Entry:
     """The inverse of `to_row`."""
     key, provider, model, via, created, finish, num_in, num_out, cost, request_size, request, reply_size, reply = row
-    return Entry.model_construct(
+    return Entry(
         key=key,
         provider=provider,
         model=model,

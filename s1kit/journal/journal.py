@@ -136,6 +136,10 @@ class Journal:
         are on disk. A reply that was read before keeps its first reading."""
         await self._writer.commit(reading, None, None, charge)
 
+    def note_reading(self, reading: Reading, charge: Charge | None = None) -> None:
+        """The same without waiting: it goes with the next transaction, or before the journal is closed."""
+        self._writer.note(reading, charge)
+
     async def commit_failure(self, failure: Failure) -> None:
         """Keep what came for a request and was no answer. Returns when it is on disk."""
         await self._writer.commit(failure, None, None, None)

@@ -9,11 +9,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s1kit.journal.claims import Claims
-from s1kit.journal.database import Database
+from s1kit.journal.database import Database, in_bulk
 from s1kit.journal.entries import Charge, now
 
 PUT_CHARGE = (
-    "INSERT INTO charges (id, run, key, state, dollars, created) VALUES (?,?,?,?,?,?)"
+    "INSERT INTO charges (id, run, key, state, dollars, created) VALUES {rows}"
     " ON CONFLICT (id) DO UPDATE SET state = excluded.state, dollars = excluded.dollars"
 )
 JOB = "job:"
@@ -36,6 +36,10 @@ class Ledger:
         rows = self.database.rows("SELECT dollars FROM totals WHERE run = ?", (run,))
         return float(rows[0][0]) if rows else 0.0
 
+    def has(self, key: str) -> bool:
+        """Whether a request was charged to any run."""
+        return bool(self.database.rows("SELECT 1 FROM charges WHERE key = ? LIMIT 1", (key,)))
+
     def held(self, run: str) -> float:
         """Dollars of requests under way, in any process."""
         ((dollars,),) = self.database.rows(
@@ -51,7 +55,7 @@ class Ledger:
                 row = writing.execute("SELECT dollars FROM totals WHERE run = ?", (charge.run,)).fetchone()
                 is_below = (row[0] if row else 0.0) + charge.dollars <= cap + 1e-12
                 if is_below:
-                    writing.execute(PUT_CHARGE, charge_row(charge))
+                    writing.execute(*in_bulk(PUT_CHARGE, [charge_row(charge)]))
                 fits.append(is_below)
         return fits
 

@@ -21,8 +21,8 @@ class _Pending:
     request: bytes | None
     reply: bytes | None
     charge: Charge | None
-    written: asyncio.Future[None]
-    loop: asyncio.AbstractEventLoop
+    written: asyncio.Future[None] | None
+    """Who waits for it; None: nobody."""
 
 
 class Writer:
@@ -31,6 +31,8 @@ class Writer:
     def __init__(self, write: Callable[[Sequence[Row], Sequence[Charge], Sequence[Row], Sequence[Row]], None]) -> None:
         self._write = write
         self._gathered: list[_Pending] = []
+        self._is_due = False
+        """Whether what is gathered will be handed over in a moment."""
         self._queue: queue.Queue[list[_Pending] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
@@ -40,11 +42,16 @@ class Writer:
         """Returns when the entry is on disk."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
-        if not self._gathered:
+        if not self._is_due:
+            self._is_due = True
             loop.call_soon(self._hand_over)
         # Whoever asked may be cancelled; what has arrived is written all the same.
-        self._gathered.append(_Pending(entry, request, reply, charge, written, loop))
+        self._gathered.append(_Pending(entry, request, reply, charge, written))
         await written
+
+    def note(self, reading: Reading, charge: Charge | None) -> None:
+        """Write it with the next that somebody waits for, at the latest when the writer is flushed or closed."""
+        self._gathered.append(_Pending(reading, None, None, charge, None))
 
     def flush(self) -> None:
         """Returns when everything that has arrived is on disk; whoever asked for it may have been cancelled."""
@@ -61,6 +68,7 @@ class Writer:
 
     def _hand_over(self) -> None:
         """Give what has arrived to the thread, many at once: waking it for each would cost more than writing."""
+        self._is_due = False
         gathered, self._gathered = self._gathered, []
         if not gathered:
             return
@@ -79,8 +87,11 @@ class Writer:
                 self._write(rows, [p.charge for p in group if p.charge is not None], failures, readings)
             except S1kitError as error:
                 problem = error
-            for loop in {pending.loop for pending in group}:
-                futures = [pending.written for pending in group if pending.loop is loop]
+            waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+            for pending in group:
+                if pending.written is not None:
+                    waiting.setdefault(pending.written.get_loop(), []).append(pending.written)
+            for loop, futures in waiting.items():
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
                     loop.call_soon_threadsafe(_resolve, futures, problem)
             self._queue.task_done()

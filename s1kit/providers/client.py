@@ -11,12 +11,11 @@ only then read.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from s1kit.errors import WorkFailed
-from s1kit.journal import Entry, Journal
+from s1kit.journal import Journal
 from s1kit.providers.balance import Balance
 from s1kit.providers.catalog import Model, find_model
 from s1kit.providers.chat import Call, ChatRequest, Message, Parameters, Problem, Reply, Stopped
@@ -30,8 +29,11 @@ from s1kit.providers.patience import Attempts, Patience
 from s1kit.providers.rate_limits import watch_queue
 from s1kit.providers.spend_cap import Reservation, SpendAccount, SpendCap
 from s1kit.providers.streaming import Streaming
-from s1kit.providers.throttle import Slot, Throttle, ThrottleSettings
+from s1kit.providers.throttle import Throttle, ThrottleSettings
 from s1kit.providers.wires.reading import count, output_limit
+
+SECONDS_BETWEEN_LOOKS = 0.3
+"""How often to look whether another process has got the reply that both want."""
 
 
 class Client:
@@ -128,33 +130,32 @@ class Client:
 
     async def _ask(self, request: ChatRequest, key: str) -> Reply:
         try:
-            async with self._claim(key) as known:
-                if known is not None:
+            while not self.journal.claim(key):  # another process is asking it, or reading its reply
+                if (known := self.journal.get(key)) is not None:
+                    return await self.books.recall(known)
+                await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
+            try:
+                if (known := self.journal.get(key)) is not None:
                     return await self.books.recall(known)
                 self.journal.refuse_when_full()
-                call = self.model.wire.call(request)
-                limits = request.max_input_tokens, output_limit(call.body)
-                async with self.spend_cap.reservation(key, *limits) as reservation:
-                    answer = await self._fetch(call, key, reservation)
-                    return await self.books.keep(request, key, answer, "online", reservation)
+                return await self._buy(request, key)
+            finally:
+                self.journal.release(key)
         except Stopped:
             raise
         except WorkFailed as error:
             # The journal cannot take more. Whoever is in flight may still find room, and is not to be cancelled.
             raise Stopped(error.what, where=error.where, fix=error.fix) from error
 
-    @asynccontextmanager
-    async def _claim(self, key: str) -> AsyncIterator[Entry | None]:
-        """The request is this process's alone meanwhile; yields the entry where the journal knows it already."""
-        while not self.journal.claim(key):  # another process is asking it, or reading its reply
-            if (entry := self.journal.get(key)) is not None:
-                yield entry
-                return
-            await asyncio.sleep(0.3)
+    async def _buy(self, request: ChatRequest, key: str) -> Reply:
+        """Ask for a reply that nobody has, with the most it may cost held back meanwhile."""
+        call = self.model.wire.call(request)
+        reservation = await self.spend_cap.reserve(key, request.max_input_tokens, output_limit(call.body))
         try:
-            yield self.journal.get(key)
+            answer = await self._fetch(call, key, reservation)
+            return await self.books.keep(request, key, answer, "online", reservation)
         finally:
-            self.journal.release(key)
+            reservation.close()
 
     async def _fetch(self, call: Call, key: str, reservation: Reservation) -> Answer:
         """Send until there is an answer, or a part of one that was cut too often.
@@ -164,17 +165,21 @@ class Client:
         attempts = Attempts()
         while True:
             sent, level = self._streaming.apply(call)
+            slot = await self.throttle.enter()
             try:
-                async with self._slot() as slot:
-                    return await self._fetch_once(slot, sent, reservation)
+                answer = await self._fetch_once(sent, reservation)
+                self.throttle.succeeded(slot, _tokens_of(answer.body), answer.headers)
+                self._patience.answered()
+                return answer
             except Problem as problem:
+                if problem.may_be_charged:
+                    reservation.lose()
+                self.throttle.met(slot, problem)
                 self.tally.problems[problem.kind] += 1
                 await self.books.keep_failure(key, problem)
                 if self._streaming.is_refused(problem, level):
                     continue
                 attempts.add(problem)
-                if problem.may_be_charged:
-                    reservation.lose()
                 self._patience.hear(problem)
                 if attempts.are_enough:
                     if attempts.partial is None:
@@ -182,8 +187,10 @@ class Client:
                     return Answer(attempts.partial, to_json(attempts.partial), {})
                 await self.throttle.pause(self._patience.seconds_between(problem, attempts))
                 await reservation.renew()
+            finally:
+                self.throttle.forget(slot)
 
-    async def _fetch_once(self, slot: Slot, call: Call, reservation: Reservation) -> Answer:
+    async def _fetch_once(self, call: Call, reservation: Reservation) -> Answer:
         """One sending. Raises Problem for all that is no answer."""
         self.tally.sent += 1
         reservation.may_be_charged = True  # until it is known how it went
@@ -196,27 +203,7 @@ class Client:
         except Problem:
             reservation.may_be_charged = False
             raise
-        self.throttle.succeeded(slot, _tokens_of(answer.body), answer.headers)
-        self._patience.answered()
         return answer
-
-    @asynccontextmanager
-    async def _slot(self) -> AsyncIterator[Slot]:
-        """A place in flight; the throttle hears of a sending that failed."""
-        slot = await self.throttle.enter()
-        try:
-            yield slot
-        except Problem as problem:
-            if problem.kind == "rate":
-                self.throttle.refused(slot, problem.retry_after)
-            elif problem.retriable:
-                self.throttle.failed(slot, str(problem), problem.retry_after)
-            else:
-                self.throttle.forget(slot)
-            raise
-        except BaseException:
-            self.throttle.forget(slot)
-            raise
 
 
 def open_client(

@@ -7,8 +7,7 @@ URL and nowhere else: not to a proxy, not after a redirect (none is followed), n
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -31,6 +30,7 @@ MAX_BODY_BYTES = 2**28
 SECONDS_TO_CONNECT = 30.0
 FIRST_SECONDS_TO_CONNECT = 4.0
 """Before a server has answered once: a wrong address is to be named soon."""
+_JSON = {"Content-Type": "application/json"}
 GATEWAY_TIMEOUTS = {408, 499, 504, 520, 524}
 """A gateway gave up waiting; the provider behind it may finish, and charge."""
 
@@ -62,6 +62,8 @@ class Http:
         self._credentials = credentials
         self._headers = dict(headers)
         self._secret = secret
+        self._tokens: tuple[str, ...] = ()
+        self._with_tokens = secret
         self._timeout_seconds = timeout_seconds
         self._proxy: str | None = None
         self._has_answered = False
@@ -98,7 +100,11 @@ class Http:
 
     @property
     def _hidden(self) -> Secret:
-        return self._secret.also(*self._credentials.secrets) if self._credentials is not None else self._secret
+        """All that must not be shown: the key, and the tokens of an account as they are renewed."""
+        if self._credentials is not None and self._credentials.secrets != self._tokens:
+            self._tokens = tuple(self._credentials.secrets)
+            self._with_tokens = self._secret.also(*self._tokens)
+        return self._with_tokens if self._tokens else self._secret
 
     async def upload(self, path: str, fields: Mapping[str, str], name: str, data: bytes) -> Answer:
         """A file and fields as multipart/form-data."""
@@ -112,7 +118,7 @@ class Http:
 
     async def post(self, path: str, body: bytes) -> Answer:
         """JSON to a path below the base URL."""
-        return await self._send("POST", path, body, {"Content-Type": "application/json"})
+        return await self._send("POST", path, body, _JSON)
 
     async def stream(self, path: str, body: bytes, assembler: Assembler) -> Answer:
         """JSON to a path that may answer with a stream; the answer is the body that the stream amounts to.
@@ -123,29 +129,27 @@ class Http:
         pieces: list[bytes] = []
         sending = Sending()
         try:
-            with self._problems(sending):
-                async with await self._request(
-                    "POST", path, body, {"Content-Type": "application/json"}, sending
-                ) as response:
-                    seen = _lower(response.headers)
-                    is_good = 200 <= response.status < 300
-                    is_stream: bool | None = None if is_good else False
-                    async for piece in self._pieces(response):
-                        if is_stream is None:
-                            kind = seen.get("content-type", "")
-                            if kind.startswith(STREAM_TYPE):
-                                is_stream, events = True, BinaryEvents(assembler)
-                            else:
-                                is_stream = is_event_stream(kind, piece)
-                        if is_stream:
-                            events.feed(piece)
-                        if not is_stream or not events.num_events:
-                            pieces.append(piece)
-        except Problem as problem:
+            async with await self._request("POST", path, body, _JSON, sending) as response:
+                seen = _lower(response.headers)
+                is_good = 200 <= response.status < 300
+                is_stream: bool | None = None if is_good else False
+                async for piece in _pieces(response):
+                    if is_stream is None:
+                        kind = seen.get("content-type", "")
+                        if kind.startswith(STREAM_TYPE):
+                            is_stream, events = True, BinaryEvents(assembler)
+                        else:
+                            is_stream = is_event_stream(kind, piece)
+                    if is_stream:
+                        events.feed(piece)
+                    if not is_stream or not events.num_events:
+                        pieces.append(piece)
+        except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
+            problem = self._problem_of(error, sending)
             if not assembler.is_whole:
                 problem.partial = self._partial(assembler)
                 problem.raw = problem.raw or self._hidden.hide_in_bytes(b"".join(pieces))
-                raise
+                raise problem from None
         self._has_answered = True
         if not is_good:
             raise self._problem(response.status, b"".join(pieces), seen)
@@ -175,37 +179,33 @@ class Http:
         """The lines of a large body, a piece in memory at a time. Raises Problem as `send` does."""
         rest = b""
         sending = Sending()
-        with self._problems(sending):
+        try:
             async with await self._request("GET", path, None, {}, sending) as response:
                 if not 200 <= response.status < 300:
-                    raw = await response.read()
+                    raw = b"".join([piece async for piece in _pieces(response)])
                     raise self._problem(response.status, raw, _lower(response.headers))
                 async for piece in response.content.iter_any():
                     *whole, rest = (rest + piece).split(b"\n")
                     for line in whole:
                         yield line
+        except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
+            raise self._problem_of(error, sending) from None
         if rest.strip():
             yield rest
 
     async def _send(self, method: str, path: str, data: Any, headers: Mapping[str, str]) -> Answer:
         sending = Sending()
-        with self._problems(sending):
+        try:
             async with await self._request(method, path, data, headers, sending) as response:
-                raw = b"".join([piece async for piece in self._pieces(response)])
+                raw = b"".join([piece async for piece in _pieces(response)])
+        except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
+            raise self._problem_of(error, sending) from None
         self._has_answered = True
         seen = _lower(response.headers)
         if not 200 <= response.status < 300:
             raise self._problem(response.status, raw, seen)
         raw = self._hidden.hide_in_bytes(raw)
         return Answer(parse_body(raw), raw, seen)
-
-    async def _pieces(self, response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
-        size = 0
-        async for piece in response.content.iter_any():
-            size += len(piece)
-            if size > MAX_BODY_BYTES:
-                raise Problem("server", f"the reply is longer than {MAX_BODY_BYTES >> 20} MiB", status=response.status)
-            yield piece
 
     async def _request(
         self, method: str, path: str, data: Any, headers: Mapping[str, str], sending: Sending
@@ -237,26 +237,27 @@ class Http:
             self._session = open_session(self._base_url)
         return self._session
 
-    @contextmanager
-    def _problems(self, sending: Sending) -> Iterator[None]:
-        """What goes wrong on the way, as a Problem."""
+    def _problem_of(self, error: Exception, sending: Sending) -> Problem:
+        """What went wrong on the way, as a Problem. Raises the error itself where it is none of the network's."""
         import aiohttp
 
-        try:
-            yield
-        except (aiohttp.ClientConnectorCertificateError, aiohttp.ClientConnectorSSLError) as error:
-            raise Problem("certificate", self.hide(str(error))[:500]) from None
-        except aiohttp.ClientConnectorError as error:
-            raise Problem("unreachable", self.hide(str(error))[:500]) from None
-        except aiohttp.ClientHttpProxyError as error:
-            text = f"the proxy answered {error.status} {error.message}"
-            raise Problem("proxy" if error.status in (401, 403, 407) else "connection", self.hide(text)[:500]) from None
-        except TimeoutError:
-            text = f"no reply within {self._timeout_seconds:g} s" if sending.has_begun else "no connection in time"
-            raise Problem("timeout", text, may_be_charged=sending.has_begun) from None
-        except (OSError, aiohttp.ClientError, ValueError) as error:
-            text = self.hide(f"{type(error).__name__}: {error}")[:500]
-            raise Problem("connection", text, may_be_charged=sending.has_begun) from None
+        match error:
+            case Problem():
+                return error
+            case aiohttp.ClientConnectorCertificateError() | aiohttp.ClientConnectorSSLError():
+                return Problem("certificate", self.hide(str(error))[:500])
+            case aiohttp.ClientConnectorError():
+                return Problem("unreachable", self.hide(str(error))[:500])
+            case aiohttp.ClientHttpProxyError():
+                text = self.hide(f"the proxy answered {error.status} {error.message}")[:500]
+                return Problem("proxy" if error.status in (401, 403, 407) else "connection", text)
+            case TimeoutError():
+                text = f"no reply within {self._timeout_seconds:g} s" if sending.has_begun else "no connection in time"
+                return Problem("timeout", text, may_be_charged=sending.has_begun)
+            case OSError() | aiohttp.ClientError() | ValueError():
+                text = self.hide(f"{type(error).__name__}: {error}")[:500]
+                return Problem("connection", text, may_be_charged=sending.has_begun)
+        raise error
 
     def _problem(self, status: int, raw: bytes, headers: Mapping[str, str]) -> Problem:
         body = parse_body(raw)
@@ -274,6 +275,16 @@ class Http:
             may_be_charged=status in GATEWAY_TIMEOUTS,
             raw=self._hidden.hide_in_bytes(raw),
         )
+
+
+async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
+    """The body as it comes. Raises Problem when it is longer than any reply."""
+    size = 0
+    while piece := await response.content.readany():
+        size += len(piece)
+        if size > MAX_BODY_BYTES:
+            raise Problem("server", f"the reply is longer than {MAX_BODY_BYTES >> 20} MiB", status=response.status)
+        yield piece
 
 
 @cache

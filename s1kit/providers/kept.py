@@ -46,14 +46,15 @@ class Books:
     async def keep(
         self, request: ChatRequest, key: str, answer: Answer, via: Via, reservation: Reservation | None = None
     ) -> Reply:
-        """Write an answer down as it came, then read it, then write down what was read and what it costs.
+        """Write an answer down as it came, then read it, then note what was read and what it costs.
 
-        Until that is on disk its reservation is what counts.
+        Until the note is on disk the reservation is what counts. Where no cap waits for it, nobody does: a kill before
+        that leaves a reply that is read when it is asked for again.
         """
         body, raw = answer.body, answer.raw if answer.body is not None and is_plain_object(answer.raw) else None
         if body is None:
             body = {"not_json": answer.raw.decode("utf-8", "backslashreplace")}
-        entry = Entry.model_construct(
+        entry = Entry(
             key=key,
             provider=self._model.provider,
             model=self._model.name,
@@ -73,12 +74,16 @@ class Books:
         # A stream that was cut counts already, at the most it may have cost.
         counted = 0.0 if body.get(CUT) else cost
         charge = reservation.charge(counted) if reservation else self._spend_cap.paid_in_job(key, cost)
-        await self._journal.commit_reading(_reading(key, reply, cost), charge)
+        reading = Reading(key, reply.finish_reason, reply.usage.input_tokens, reply.usage.output_tokens, cost)
+        if self._spend_cap.cap_usd is None:
+            self._journal.note_reading(reading, charge)
+        else:
+            await self._journal.commit_reading(reading, charge)
         if reservation is not None:
             reservation.settle(counted)
         self._tally.paid += 1
         self._tally.finishes[reply.finish_reason] += 1
-        return replace(reply, cost_usd=cost)
+        return reply
 
     async def keep_failure(self, key: str, problem: Problem) -> None:
         """Write down what came and was no answer."""
@@ -92,18 +97,25 @@ class Books:
         if not reply.usage.output_tokens and not reply.usage.input_tokens:
             usage = rough_usage(messages, reply.thinking + reply.answer + str(body.get("not_json", "")))
             reply = replace(reply, usage=usage, note=_join(reply.note, ESTIMATED))
-        return reply, self._cost_of(reply, is_batch=via == "batch")
+        cost = self._cost_of(reply, is_batch=via == "batch")
+        return (replace(reply, cost_usd=cost) if cost else reply), cost
 
     async def recall(self, entry: Entry) -> Reply:
         """A reply from the journal: read anew from the body as it came, charged as it was.
 
-        One that a process wrote down and died over is read now; its reservation counts as lost, so it is not charged.
+        One that a process wrote down and died over is read now. Its reservation, where there was one, counts as lost;
+        where there was none, it is charged to the run that reads it.
         """
         self._tally.from_journal += 1
+        if entry.finish_reason == UNREAD:  # by a dead process, or by this one a moment ago
+            self._journal.flush()
+            entry = self._journal.get(entry.key) or entry
         if entry.finish_reason == UNREAD:
             reply, cost = self._judge(entry.request.get("messages", ()), entry.reply, entry.via)
-            await self._journal.commit_reading(_reading(entry.key, reply, cost))
-            return replace(reply, cost_usd=cost, was_paid_before=True)
+            reading = Reading(entry.key, reply.finish_reason, reply.usage.input_tokens, reply.usage.output_tokens, cost)
+            charge = None if self._journal.ledger.has(entry.key) else self._spend_cap.paid_in_job(entry.key, cost)
+            await self._journal.commit_reading(reading, charge)
+            return replace(reply, was_paid_before=True)
         reply = self._read(entry.reply)
         usage = reply.usage
         if not usage.input_tokens and not usage.output_tokens:
@@ -125,10 +137,6 @@ class Books:
             return listed
         self._spend_cap.saw_cost(reply.reported_cost_usd, listed)
         return reply.reported_cost_usd
-
-
-def _reading(key: str, reply: Reply, cost: float) -> Reading:
-    return Reading(key, reply.finish_reason, reply.usage.input_tokens, reply.usage.output_tokens, cost)
 
 
 def _join(first: str, second: str) -> str:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
+
+import numpy as np
 
 from s1kit.errors import InputError
 from s1kit.providers.catalog import KEY_VARIABLES, Model
@@ -18,10 +21,11 @@ HIDDEN_RUN = 8
 class Secret:
     """Strings that print as stars: a key, and what else must not be shown beside it."""
 
-    __slots__ = ("_hidden", "_value")
+    __slots__ = ("_hidden", "_sieve", "_value")
 
     def __init__(self, value: str, others: tuple[str, ...] = ()) -> None:
         self._value = value
+        self._sieve: Sieve | None = None
         spelled = {spelling for text in (value, *others) for spelling in (text, quote(text, safe=""))}
         self._hidden = tuple(sorted((text for text in spelled if len(text) >= 4), key=len, reverse=True))
 
@@ -49,6 +53,8 @@ class Secret:
         >>> Secret("sk-0123456789").hide_in("bad key sk-01234567, really")
         'bad key ***, really'
         """
+        if not self._may_be_in(text.encode("utf-8", "surrogatepass")):
+            return text
         for secret in self._hidden:
             text = text.replace(secret, "***")
         for secret in self._hidden:
@@ -62,10 +68,51 @@ class Secret:
 
     def hide_in_bytes(self, data: bytes) -> bytes:
         """The same for a body; all other bytes stay as they are."""
-        if not self._hidden:
+        if not self._may_be_in(data):
             return data
         text = data.decode("latin-1")
         return self.hide_in(text).encode("latin-1")
+
+    def _may_be_in(self, data: bytes) -> bool:
+        if not self._hidden:
+            return False
+        if self._sieve is None:
+            self._sieve = Sieve([text.encode("utf-8", "surrogatepass") for text in self._hidden])
+        return self._sieve.may_be_in(data)
+
+
+_GRAM, _STRIDE = 4, HIDDEN_RUN - 3
+"""Any `HIDDEN_RUN` bytes in a row hold four that begin at a multiple of the stride."""
+
+
+class Sieve:
+    """Whether a text may hold a piece of a secret.
+
+    It looks at every fifth position instead of searching for each piece: a key of OpenAI's has 164 characters, and
+    searching for its 157 pieces took 1.3 ms a reply.
+    """
+
+    def __init__(self, secrets: Sequence[bytes]) -> None:
+        self._short = [secret for secret in secrets if len(secret) < HIDDEN_RUN]
+        pieces = {secret[at : at + _GRAM] for secret in secrets for at in range(len(secret) - _GRAM + 1)}
+        self._grams = {int.from_bytes(piece, "little") for piece in pieces}
+        self._is_known = np.zeros(2**16, dtype=bool)
+        self._is_known[_sixteen_bits(np.array(sorted(self._grams), dtype="<u4"))] = True
+
+    def may_be_in(self, data: bytes) -> bool:
+        """Never False for a text that holds a secret shorter than `HIDDEN_RUN`, or so many bytes of one in a row."""
+        if any(secret in data for secret in self._short):
+            return True
+        if len(data) < _GRAM:
+            return False
+        grams: np.ndarray[Any, Any] = np.ndarray((len(data) - _GRAM) // _STRIDE + 1, "<u4", data, 0, (_STRIDE,))
+        candidates = grams[self._is_known[_sixteen_bits(grams)]]
+        return bool(candidates.size) and not self._grams.isdisjoint(candidates.tolist())
+
+
+def _sixteen_bits(grams: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    bits: np.ndarray[Any, Any] = (grams ^ (grams >> 13)) & 0xFFFF
+    return bits
 
 
 IS_SECRET = re.compile(r"auth|key|token|secret|cookie|password", re.IGNORECASE)

@@ -151,7 +151,7 @@ def _some_steps(engine: Any, batch: Any) -> list[tuple[int, Generation]]:
 def entry_of(request: ChatRequest, body: dict[str, Any]) -> Entry:
     """A reply as a row of the journal."""
     reply = read_local(body)
-    return Entry.model_construct(
+    return Entry(
         key=request.key,
         provider="local",
         model=request.model,

@@ -1,9 +1,12 @@
 """The cap in dollars of one run: what is spent, what is held back for requests under way, what was lost.
 
-    async with spend_cap.reservation(key, input_tokens, output_tokens) as reservation:
+    reservation = await spend_cap.reserve(key, input_tokens, output_tokens)
+    try:
         ...send...
-            await journal.commit(entry, charge=reservation.charge(cost))
+        await journal.commit(entry, charge=reservation.charge(cost))
         reservation.settle(cost)
+    finally:
+        reservation.close()
 
 The books are the journal's, so several processes, kills and copies of a run folder share one cap.
 """
@@ -13,8 +16,6 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from s1kit.errors import InputError
@@ -63,6 +64,14 @@ class Reservation:
             self.is_open = False
             self.cap.lost(self)
             self.id = uuid.uuid4().hex
+
+    def close(self) -> None:
+        """The request is over. What was not settled is freed, or lost where the provider may charge for it."""
+        if self.is_open and self.may_be_charged:
+            self.lose()
+        elif self.is_open:
+            self.is_open = False
+            self.cap.account.drop(self)
 
     async def renew(self) -> None:
         """Hold dollars back for another attempt, where the last was lost. Raises CapReached when they cannot be."""
@@ -217,21 +226,12 @@ class SpendCap:
         if listed > 0:
             self._excess = max(self._excess, reported / listed)
 
-    @asynccontextmanager
-    async def reservation(self, key: str, max_input_tokens: int, max_output_tokens: int) -> AsyncIterator[Reservation]:
-        """Holds back the most the request can cost meanwhile. Raises CapReached when that cannot be."""
+    async def reserve(self, key: str, max_input_tokens: int, max_output_tokens: int) -> Reservation:
+        """Hold back the most the request can cost, until it is closed. Raises CapReached when that cannot be."""
         dollars = self.most(max_input_tokens, max_output_tokens)
         reservation = Reservation(self, key, dollars, max_output_tokens)
         await self.account.hold(reservation)
-        try:
-            yield reservation
-        finally:
-            if reservation.is_open:
-                if reservation.may_be_charged:
-                    reservation.lose()
-                else:
-                    reservation.is_open = False
-                    self.account.drop(reservation)
+        return reservation
 
     def lost(self, reservation: Reservation) -> None:
         self.num_lost += 1

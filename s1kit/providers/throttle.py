@@ -21,7 +21,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 
-from s1kit.providers.chat import Stopped
+from s1kit.providers.chat import Problem, Stopped
 from s1kit.providers.rate_limits import Rounds, TokenBucket, limit_in_headers
 
 BELOW_LIMIT = 0.995
@@ -173,8 +173,22 @@ class Throttle:
             self._open_breaker(now)
         self._pump()
 
+    def met(self, slot: Slot, problem: Problem) -> None:
+        """A request got no answer. Raises Stopped when the breaker has tried often enough."""
+        if problem.kind == "rate":
+            self.refused(slot, problem.retry_after)
+        elif problem.retriable:
+            self.failed(slot, str(problem), problem.retry_after)
+        else:
+            self.forget(slot)
+
     def forget(self, slot: Slot) -> None:
-        """The request ended in a way that says nothing about speed: a bad request, a cancellation."""
+        """The request ended in a way that says nothing about speed: a bad request, a cancellation.
+
+        A slot that was given back before stays so.
+        """
+        if slot.is_free:
+            return
         self._free(slot)
         self._is_trying = False
         self._pump()

@@ -92,8 +92,13 @@ def read_reply(wire: WireFormat, body: Mapping[str, Any]) -> Reply:
         reply = wire.read(body)
     except Exception as error:  # noqa: BLE001 - the body is paid for and kept, and may have any shape
         return Reply(finish_reason="malformed", note=f"the reply cannot be read: {type(error).__name__}")
-    thinking, answer = clean(reply.thinking), clean(reply.answer)
-    note = clean(reply.note)
+    if not reply.note.isascii() or reply.tool_calls or not (is_clean(reply.thinking) and is_clean(reply.answer)):
+        return _cleaned(reply)
+    return reply
+
+
+def _cleaned(reply: Reply) -> Reply:
+    thinking, answer, note = clean(reply.thinking), clean(reply.answer), clean(reply.note)
     if (thinking, answer) != (reply.thinking, reply.answer):
         note = f"{note}; half characters are replaced" if note else "half characters are replaced"
     return replace(reply, thinking=thinking, answer=answer, note=note, tool_calls=_clean_calls(reply.tool_calls))
@@ -105,11 +110,18 @@ def _clean_calls(calls: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any], ...
 
 def clean(text: str) -> str:
     """The text without lone surrogates, which JSON can carry and no file can."""
+    return text if is_clean(text) else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
+def is_clean(text: str) -> bool:
+    """Whether UTF-8 can hold the text."""
+    if text.isascii():
+        return True
     try:
         text.encode("utf-8")
     except UnicodeEncodeError:
-        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
-    return text
+        return False
+    return True
 
 
 def count(mapping: Any, *names: str) -> int | None:
@@ -118,8 +130,12 @@ def count(mapping: Any, *names: str) -> int | None:
     >>> count({"a": -1, "b": "12", "c": 3.0}, "a", "b")
     12
     """
+    if not isinstance(mapping, dict):
+        return None
     for name in names:
-        value = mapping.get(name) if isinstance(mapping, Mapping) else None
+        value = mapping.get(name)
+        if value is None:
+            continue
         if isinstance(value, str) and value.isascii() and value.isdecimal() and len(value) < 12:
             value = int(value)
         if isinstance(value, bool) or not isinstance(value, int | float):

@@ -11,6 +11,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from s1kit.cli.arguments import STAGES
 from s1kit.distill.unusable import UNUSABLE_FILE
 from s1kit.errors import InputError
 
@@ -106,9 +107,8 @@ def _stage_of(folder: Path) -> str:
 
 
 def _show_run(folder: Path) -> None:
-    receipts = sorted(
-        folder.glob("*/receipt.json"), key=lambda p: json.loads(p.read_text(encoding="utf-8"))["finished"]
-    )
+    order = {stage: number for number, stage in enumerate(STAGES)}
+    receipts = sorted(folder.glob("*/receipt.json"), key=lambda path: order.get(path.parent.name, len(order)))
     if not receipts and (folder / "receipt.json").exists():
         receipts = [folder / "receipt.json"]
     if not receipts:
@@ -136,7 +136,10 @@ def _ids(row: dict[str, Any]) -> set[str]:
 
 
 def _show_row(row: dict[str, Any], indent: str = "") -> None:
+    """A row with a line a field; fields that hold nothing are left out."""
     for name, value in row.items():
+        if value is None or value in ("", [], {}):
+            continue
         if name == "segments":
             print(f"{indent}{name}:")
             for segment in value:

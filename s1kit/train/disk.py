@@ -57,13 +57,18 @@ def needed_bytes(shape: Shape, train: Train, num_steps: int) -> int:
 
 
 def check_disk(folder: Path, shape: Shape, train: Train, num_steps: int) -> None:
-    """Raises InputError when the folder's disk has not the room; what an interrupted call left there counts as room."""
+    """Raises InputError when the folder's disk is too small. What an interrupted call left there counts as free."""
     needed = needed_bytes(shape, train, num_steps)
     there = sum(file.stat().st_size for file in (folder / "resume").rglob("*") if file.is_file())
     free = shutil.disk_usage(folder).free + there
     if free < needed:
         raise InputError(
-            f"training needs some {needed / 1e6:,.1f} MB of disk, where {free / 1e6:,.1f} are free",
+            f"training needs about {_size(needed)} of disk, and {_size(free)} are free",
             where=str(folder),
             fix="Free space, choose another place with out=..., or raise train.save_every: fewer states are kept.",
         )
+
+
+def _size(num_bytes: float) -> str:
+    """A number of bytes for people, in GB or MB."""
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"

@@ -14,9 +14,9 @@ from __future__ import annotations
 import asyncio
 import math
 import random
+import resource
 import sys
 import time
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
@@ -43,8 +43,10 @@ class Server:
 
     url: str
     draw: random.Random
+    ledger: Ledger
     is_dead: bool = False
-    died: asyncio.Event = field(default_factory=asyncio.Event)
+    under_way: dict[asyncio.Future[bool], float] = field(default_factory=dict)
+    """Requests that are being decoded, and when each began."""
 
     async def get_json(self, path: str) -> Any:
         if self.is_dead:
@@ -54,13 +56,32 @@ class Server:
     async def close(self) -> None:
         return None
 
+    async def decode(self, seconds: float) -> bool:
+        """Take so many seconds; whether it ended well. A death ends all that is under way, at once."""
+        if self.is_dead:
+            return False
+        loop = asyncio.get_running_loop()
+        done: asyncio.Future[bool] = loop.create_future()
+        self.under_way[done] = loop.time()
+        handle = loop.call_later(seconds, done.set_result, True)
+        try:
+            return await done
+        finally:
+            handle.cancel()
+            self.under_way.pop(done, None)
+
     async def live(self) -> None:
+        """Die at random, and come back, for ever."""
+        loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(self.draw.expovariate(1 / (HOURS_TO_FAILURE * 3600)))
             self.is_dead = True
-            self.died.set()
+            for done, began in self.under_way.items():
+                if not done.done():
+                    self.ledger.lost += loop.time() - began
+                    done.set_result(False)
             await asyncio.sleep(SECONDS_DOWN)
-            self.is_dead, self.died = False, asyncio.Event()
+            self.is_dead = False
 
 
 @dataclass
@@ -78,45 +99,13 @@ class Simulated(CompletionsEngine):
     ledger: Ledger
 
     async def _decode_at(self, member: Member, index: int, plan: Any, news: Any, is_last: bool) -> Any:
-        server = cast(Server, member.server)
-        seconds, began, loop = plan.seconds, asyncio.get_running_loop().time(), asyncio.get_running_loop()
-        if not server.is_dead:
-            dies = server.died
-            with suppress(TimeoutError):
-                # Without a timer of its own for each: the death of a server wakes only its own requests.
-                await _until(loop, seconds, dies)
-            if not dies.is_set():
-                self.ledger.busy += seconds
-                member.done += 1
-                return None
-            self.ledger.lost += loop.time() - began
+        if await cast(Server, member.server).decode(plan.seconds):
+            self.ledger.busy += plan.seconds
+            member.done += 1
+            return None
         self.farm.leave_out(member, ServerFailed("died", "dead"))
         self.ledger.begun_again += 1
         raise _Elsewhere
-
-
-async def _until(loop: asyncio.AbstractEventLoop, seconds: float, event: asyncio.Event) -> None:
-    """Sleep, or return when the event is set."""
-    done = loop.create_future()
-    handle = loop.call_later(seconds, lambda: done.done() or done.set_result(None))
-    waiters = cast(list[Any], event.__dict__.setdefault("sleepers", []))
-    waiters.append(done)
-    if len(waiters) > 4 * SLOTS:
-        event.__dict__["sleepers"] = [w for w in waiters if not w.done()]
-    try:
-        await done
-    finally:
-        handle.cancel()
-
-
-class Bell(asyncio.Event):
-    """An event that wakes the sleepers of `_until`."""
-
-    def set(self) -> None:
-        super().set()
-        for sleeper in self.__dict__.get("sleepers", ()):
-            if not sleeper.done():
-                sleeper.set_result(None)
 
 
 class Lengths:
@@ -139,8 +128,7 @@ class Lengths:
 async def simulate(num_requests: int, num_engines: int, ledger: Ledger) -> tuple[float, float]:
     """Seconds of virtual time, and those from when the first slot had nothing left to do to the end."""
     draw = random.Random(f"{num_requests}:{num_engines}")
-    asyncio.Event = Bell  # type: ignore[misc]
-    servers = [Server(f"http://{n}", random.Random(draw.random())) for n in range(num_engines)]
+    servers = [Server(f"http://{n}", random.Random(draw.random()), ledger) for n in range(num_engines)]
     identity = Identity("model", context_tokens=40000, is_listed=True)
     farm = Farm([Member(cast(Any, server), identity) for server in servers])
     engine = object.__new__(Simulated)
@@ -176,7 +164,7 @@ def main() -> None:
     SLOTS = int(sys.argv[3]) if len(sys.argv) > 3 else SLOTS
     print(f"{SLOTS} requests an engine, {MEAN_TOKENS:,} tokens on average, log-normal with sigma {SIGMA:g},", end=" ")
     print(f"a failure every {HOURS_TO_FAILURE:g} h an engine, {SECONDS_DOWN:g} s down")
-    print("engines   requests  of a slot  hours  utilisation  tail min  begun again  lost work  CPU s")
+    print("engines   requests  of a slot  hours  utilisation  tail min  begun again  lost work  CPU s  peak MiB")
     for num_engines in counts:
         ledger, began = Ledger(), time.process_time()
         seconds, tail = run_virtually(simulate(num_requests, num_engines, ledger))
@@ -184,7 +172,8 @@ def main() -> None:
         lost = ledger.lost / (ledger.busy + ledger.lost)
         print(
             f"{num_engines:7,} {num_requests:10,} {num_requests / (num_engines * SLOTS):10.1f} {seconds / 3600:6.1f} "
-            f"{used:12.1%} {tail / 60:9.1f} {ledger.begun_again:12,} {lost:10.2%} {time.process_time() - began:6.0f}",
+            f"{used:12.1%} {tail / 60:9.1f} {ledger.begun_again:12,} {lost:10.2%} {time.process_time() - began:6.0f} "
+            f"{resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:9.0f}",
             flush=True,
         )
 

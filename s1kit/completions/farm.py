@@ -8,10 +8,12 @@ back.
 from __future__ import annotations
 
 import asyncio
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable, Coroutine, Hashable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from heapq import heapify, heappop, heappush
+from itertools import islice
 from typing import Any
 
 from s1kit.completions.client import CompletionsServer
@@ -61,6 +63,13 @@ class Member:
         return self.server.url
 
 
+@dataclass(eq=False)
+class _Turn:
+    """A request that waits for room."""
+
+    woken: asyncio.Future[None] = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+
+
 @dataclass
 class Farm:
     """The servers and the requests under way at each. Used from one event loop."""
@@ -76,9 +85,11 @@ class Farm:
     """Called when a server has joined, so that there are workers for it."""
     _idlest: list[tuple[int, int, Member]] = field(default_factory=list)
     """Heap of servers by what is under way; an entry whose number no longer holds is skipped."""
-    _homes: dict[Hashable, Member] = field(default_factory=dict)
-    _changed: asyncio.Event = field(default_factory=asyncio.Event)
-    """Set when a server has room again or is back."""
+    _homes: OrderedDict[Hashable, Member] = field(default_factory=OrderedDict)
+    _queue: deque[_Turn] = field(default_factory=deque)
+    """Requests that wait for room, in the order in which they came."""
+    _is_open: bool = True
+    """Whether any server takes work."""
     _loop: asyncio.AbstractEventLoop | None = None
     _lookers: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -102,7 +113,7 @@ class Farm:
         finally:
             self._count(member, -1)
             member.seconds += loop.time() - began
-            self._changed.set()
+            self._wake()
 
     def _count(self, member: Member, change: int) -> None:
         member.under_way += change
@@ -124,30 +135,54 @@ class Farm:
         return None
 
     async def _choose(self, prefix: Hashable) -> Member:
-        while (idlest := self._find_idlest()) is None:
-            self._changed.clear()
-            is_anyone_there = any(m.takes_work for m in self.members)
-            try:
-                async with asyncio.timeout(None if is_anyone_there else self.wait_seconds):
-                    await self._changed.wait()
-            except TimeoutError as error:
-                what = f"none of {len(self.members)} servers came back within {self.wait_seconds:g} s"
-                raise ServerFailed("down", what) from error
-        home = self._homes.get(prefix)
+        idlest = None if self._queue else self._find_idlest()
+        if idlest is None:
+            idlest = await self._wait_for_room()
+        home = self._homes.pop(prefix, None)
         is_open = home is not None and home.takes_work and home.under_way < self.capacity
         chosen = home if home and is_open and home.under_way <= idlest.under_way + _SLACK else idlest
-        self._homes.pop(prefix, None)
         self._homes[prefix] = chosen
         if len(self._homes) > _KEPT:
-            del self._homes[next(iter(self._homes))]
+            self._homes.popitem(last=False)
         return chosen
+
+    async def _wait_for_room(self) -> Member:
+        """The idlest server, once it is this request's turn. Raises ServerFailed when none has come back in time."""
+        turn = _Turn()
+        self._queue.append(turn)
+        try:
+            while True:
+                async with asyncio.timeout(None if self._is_open else self.wait_seconds):
+                    await turn.woken
+                if (idlest := self._find_idlest()) is not None:
+                    return idlest
+                turn.woken = asyncio.get_running_loop().create_future()
+        except TimeoutError as error:
+            what = f"none of {len(self.members)} servers came back within {self.wait_seconds:g} s"
+            raise ServerFailed("down", what) from error
+        finally:
+            self._queue.remove(turn)
+            # There may be room for another one, too; and who is cancelled after it was woken must not keep the place.
+            asyncio.get_running_loop().call_soon(self._wake)
+
+    def _wake(self, *, everyone: bool = False) -> None:
+        """Tell the request that has waited longest, or all of them, to look again."""
+        for turn in self._queue if everyone else islice(self._queue, 1):
+            if not turn.woken.done():
+                turn.woken.set_result(None)
+
+    def _note_change(self) -> None:
+        """A server came or went. Where it was the last, or is the first again, all who wait must know."""
+        is_open = any(member.takes_work for member in self.members)
+        self._wake(everyone=is_open != self._is_open)
+        self._is_open = is_open
 
     def add(self, member: Member) -> None:
         """Add a server to the farm."""
         member.place = len(self.members)
         self.members.append(member)
         self._count(member, 0)
-        self._changed.set()
+        self._note_change()
         self.say(f"{member.url} joins")
         for joined in self.on_join:
             joined()
@@ -155,7 +190,7 @@ class Farm:
     def remove(self, member: Member) -> None:
         """Send nothing more to a server; what is under way there ends there."""
         member.is_gone = True
-        self._changed.set()
+        self._note_change()
         self.say(f"{member.url} gets no more requests")
 
     def watch(self, work: Coroutine[Any, Any, None]) -> None:
@@ -173,7 +208,7 @@ class Farm:
             return
         member.is_out = True
         member.out_since = asyncio.get_running_loop().time()
-        self._changed.set()
+        self._note_change()
         self.say(f"{member.url} is left out: {failure}")
         self._loop = asyncio.get_running_loop()
         self._keep(self._loop.create_task(self._look_for(member)))
@@ -196,7 +231,7 @@ class Farm:
         member.is_out = False
         member.seconds_out += asyncio.get_running_loop().time() - member.out_since
         self._count(member, 0)
-        self._changed.set()
+        self._note_change()
         self.say(f"{member.url} is back")
 
     def figures(self) -> dict[str, dict[str, float]]:

@@ -223,7 +223,9 @@ class Generation(Record):
     cost_usd: float = 0.0
     """What a provider charged for it."""
     mean_logprob: float | None = None
-    """Mean natural log-probability of the sampled tokens under the model itself, at temperature 1; None: not known."""
+    """Mean natural log-probability of the sampled tokens under the model itself, at temperature 1; None: not known.
+
+    Of the answer's tokens alone, its end included, where the request has `measures_answer`."""
 
     @property
     def thinking(self) -> str:

@@ -55,8 +55,23 @@ def asked(server: Running, question: str, **fields: Any) -> Any:
 def test_a_reply_is_that_of_the_engine_under_the_same_rule(
     server: Running, fields: dict[str, Any], budget: ThinkingBudget
 ) -> None:
+    expect_the_engine_s_reply(server, RULE, fields, budget)
+
+
+@pytest.mark.parametrize(
+    "rule", [ExitRule(every=12, sure=0.8, max_tokens=96), ExitRule(every=12, agree=2, max_tokens=96)]
+)
+def test_rules_by_probability_and_by_samples_hold_over_http(rule: ExitRule) -> None:
+    async def make(stack: AsyncExitStack) -> Local:
+        return Local(ENGINE, "tiny", rule)
+
+    with serving(make) as running:
+        expect_the_engine_s_reply(running, rule, {}, ThinkingBudget(96))
+
+
+def expect_the_engine_s_reply(server: Running, given: ExitRule, fields: dict[str, Any], budget: ThinkingBudget) -> None:
     for question in QUESTIONS:
-        rule = replace_max(RULE, budget.max_tokens)
+        rule = replace_max(given, budget.max_tokens)
         (expected,) = answer_adaptively(ENGINE, [Request(question, budget=budget, answer_tokens=32)], rule)
         whole = asked(server, question, answer_tokens=32, **fields).json()
         events = read_events(asked(server, question, answer_tokens=32, stream=True, **fields).text)
@@ -97,6 +112,13 @@ def test_auto_without_a_rule_says_how_to_get_one() -> None:
         reply = asked(running, QUESTIONS[0], budget="auto")
     assert reply.status_code == 400
     assert "Start the server with --auto FILE" in reply.json()["error"]["message"]
+
+
+def test_a_rule_by_probability_before_an_engine_without_is_refused() -> None:
+    from s1kit.engines.scripted import ScriptedEngine
+
+    with pytest.raises(InputError, match=r"by the probability of the answer.*\(--auto\)"):
+        Local(ScriptedEngine({}), "scripted", ExitRule(every=12, sure=0.8, max_tokens=96))
 
 
 def test_a_rule_in_front_of_another_server_is_refused(tmp_path: Path) -> None:

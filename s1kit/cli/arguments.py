@@ -117,7 +117,18 @@ def make_parser() -> argparse.ArgumentParser:
     calibrate.add_argument("--num", type=int, metavar="N", help="at most so many questions, drawn with the seed")
     calibrate.add_argument("--seed", type=int, default=0, metavar="N", help="of that draw (default: %(default)s)")
     calibrate.add_argument(
-        "--max-loss", type=float, default=1.0, metavar="POINTS", help="of accuracy, at most (default: %(default)s)"
+        "--rule",
+        choices=("stable", "sure", "agree"),
+        default="stable",
+        help="leave by equal answers in a row, by the probability of the answer (hf: only), or by answers sampled "
+        "beside it (default: %(default)s)",
+    )
+    target = calibrate.add_mutually_exclusive_group()
+    target.add_argument(
+        "--max-loss", type=float, metavar="POINTS", help="of accuracy against full thinking, at most (default: 1)"
+    )
+    target.add_argument(
+        "--tokens", type=float, metavar="N", help="on average at most, thinking, probes and samples together"
     )
     calibrate.add_argument(
         "--confidence", type=float, default=95.0, metavar="PERCENT", help="of the promise (default: %(default)s)"

@@ -5,15 +5,23 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from s1kit.adaptive.answering import ProbedRequest, answer_of, probe_all
-from s1kit.adaptive.calibration import Probed, calibrate, labels_needed
-from s1kit.adaptive.rule import FILE, ExitRule
+from s1kit.adaptive.answering import ProbedRequest, answer_of, check_engine, probe_all
+from s1kit.adaptive.calibration import (
+    Probed,
+    TriedRule,
+    calibrate,
+    check_promise,
+    largest_price,
+    rules_of,
+)
+from s1kit.adaptive.rule import FILE, Calibrated, ExitRule
 from s1kit.engines import load_engine
+from s1kit.engines.base import close_engine
 from s1kit.engines.options import read_switches
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks
 from s1kit.evaluate.evaluate import grade
-from s1kit.forcing.request import Request
+from s1kit.forcing.request import Engine, Request
 from s1kit.grade import load_grader
 from s1kit.grade.equality import group_equal
 from s1kit.progress import say
@@ -21,30 +29,60 @@ from s1kit.records import Question
 
 
 def main(given: argparse.Namespace) -> int:
-    max_loss, confidence = given.max_loss / 100, given.confidence / 100
+    confidence, most_tokens = given.confidence / 100, given.tokens
+    max_loss = None if most_tokens is not None else (1.0 if given.max_loss is None else given.max_loss) / 100
     target = _target(given.model, given.to)
+    rules = rules_of(given.rule, given.every, given.max_tokens)
     questions = load_benchmarks([given.questions], given.num, given.seed)
-    if 0 < max_loss < 1 and 0 < confidence < 1 and len(questions) >= labels_needed(max_loss, confidence):
-        probed = _probe(given, questions)
-    else:
-        probed = [Probed(q.id, (None,), (False,), (0,)) for q in questions]  # refused below, before anything is decoded
-    rule, tested = calibrate(probed, given.every, given.max_tokens, max_loss, confidence)
-    print("equal answers  tokens  losses  gains  p-value")
-    for one in tested:
-        chosen = "  <- chosen" if one.stable == rule.stable else ""
-        print(f"{one.stable:13}  {one.tokens:6.1f}  {one.losses:6}  {one.gains:5}  {one.p_value:.3g}{chosen}")
-    assert rule.calibrated is not None
-    full = rule.calibrated.full_tokens
-    if rule.stable is None:
-        print(f"No rule passes: thinking is never left early ({full:.1f} tokens).")
-    else:
-        print(
-            f"Left after {rule.stable} equal answers: {rule.calibrated.tokens:.1f} thinking tokens, not {full:.1f}. "
-            f"With {given.confidence:g} % confidence at most {given.max_loss:g} points of accuracy are lost."
-        )
+    # What can be refused is refused before anything is decoded.
+    check_promise(len(questions), max_loss, most_tokens, confidence, largest_price(rules, given.answer_tokens))
+    engine = load_engine(
+        given.model, template=read_switches(given.template), **({"format": given.format} if given.format else {})
+    )
+    try:
+        check_engine(rules[0], engine, "--rule")
+        probed = probe_questions(engine, questions, rules[0], given.answer_tokens)
+    finally:
+        close_engine(engine)
+    rule, tested = calibrate(
+        probed,
+        rules,
+        max_loss=max_loss,
+        most_tokens=most_tokens,
+        confidence=confidence,
+        answer_tokens=given.answer_tokens,
+    )
+    _print(rule, tested)
     rule.save(target)
     say(f"written to {target}")
     return 0
+
+
+def _print(rule: ExitRule, tested: list[TriedRule]) -> None:
+    promise = rule.calibrated
+    assert promise is not None
+    print("tokens  probes  losses  gains  p-value  rule")
+    for one in tested:
+        chosen = "  <- chosen" if one.rule.said == rule.said else ""
+        print(
+            f"{one.tokens:6.1f}  {one.probe_tokens:6.1f}  {one.losses:6}  {one.gains:5}  {one.p_value:7.3g}  "
+            f"{one.rule.said}{chosen}"
+        )
+    full = promise.full_tokens
+    if not rule.leaves_early:
+        print(f"No rule is better: thinking is never left early ({full:.1f} tokens). {_promise(promise)}".rstrip())
+        return
+    print(
+        f"Rule: {rule.said}: {promise.tokens:.1f} thinking tokens and {promise.probe_tokens:.1f} of probes, not "
+        f"{full:.1f}. {_promise(promise)}"
+    )
+
+
+def _promise(promise: Calibrated) -> str:
+    sure = f"With {100 * promise.confidence:g} % confidence"
+    if promise.most_tokens is not None:
+        return f"{sure} it takes at most {promise.most_tokens:g} tokens on average."
+    return f"{sure} at most {100 * (promise.max_loss or 0):g} points of accuracy are lost."
 
 
 def _target(model: str, to: str | None) -> Path:
@@ -58,13 +96,11 @@ def _target(model: str, to: str | None) -> Path:
     return folder / FILE
 
 
-def _probe(given: argparse.Namespace, questions: list[Question]) -> list[Probed]:
-    switches = read_switches(given.template)
-    engine = load_engine(given.model, template=switches, **({"format": given.format} if given.format else {}))
-    plain = ExitRule(every=given.every, stable=1, max_tokens=given.max_tokens)
-    requests = [Request(q.text, answer_tokens=given.answer_tokens, question_id=q.id) for q in questions]
-    say(f"{len(questions)} questions, {len(plain.points())} probes each at most")
-    asked = probe_all(engine, requests, plain)
+def probe_questions(engine: Engine, questions: list[Question], most_cautious: ExitRule, room: int) -> list[Probed]:
+    """Every probe of every question, graded, with all that any rule of this kind looks at."""
+    requests = [Request(q.text, answer_tokens=room, question_id=q.id) for q in questions]
+    say(f"{len(questions)} questions, {len(most_cautious.points())} probes each at most")
+    asked = probe_all(engine, requests, most_cautious)
     by_id = {q.id: q for q in questions}
     grader = load_grader()
     return [_probed(one, by_id, grader) for one in asked]
@@ -74,9 +110,15 @@ def _probed(asked: ProbedRequest, by_id: dict[str, Question], grader: object) ->
     graded = grade(asked.probes, by_id, grader)  # type: ignore[arg-type]
     answers = [answer_of(probe) for probe in asked.probes]
     names = iter(group_equal([a for a in answers if a]))
+    known = asked.all_evidence()
+    samples = [asked.samples[i] if i < len(asked.samples) else [] for i in range(len(answers))]
     return Probed(
         asked.request.question_id,
         tuple(next(names) if answer else None for answer in answers),
         tuple(row.verdict == "correct" for row in graded),
         tuple(probe.thinking_tokens for probe in asked.probes),
+        tuple(probe.answer_tokens for probe in asked.probes),
+        tuple(each.probability for each in known),
+        tuple(each.agreeing for each in known),
+        tuple(tuple(sample.answer_tokens for sample in drawn) for drawn in samples),
     )

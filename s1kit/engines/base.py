@@ -75,6 +75,8 @@ class PlanningEngine:
     context_tokens: int
     takes_grammar: ClassVar[bool] = False
     """Whether answers can be held to a grammar."""
+    measures_answers: ClassVar[bool] = False
+    """Whether a generation can say how probable its answer was."""
 
     @property
     def tokenizer(self) -> Any:
@@ -99,6 +101,12 @@ class PlanningEngine:
                     fix="Leave it out, or use the engine hf:.",
                 )
             check_grammar(request.answer_grammar)
+        if request.measures_answer and not self.measures_answers:
+            raise InputError(
+                "this engine does not say how probable its answers are",
+                where="request.measures_answer",
+                fix="Leave it out, or use the engine hf:.",
+            )
         return make_plan(request, self.tokens, self.context_tokens)
 
 

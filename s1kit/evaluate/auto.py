@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from s1kit.adaptive.rule import ExitRule, load_rule
+from s1kit.adaptive.rule import ExitRule, load_rule, read_rule
 from s1kit.analysis.settings import AUTO
 from s1kit.errors import InputError
 from s1kit.recipe import Evaluate
@@ -15,12 +14,13 @@ from s1kit.records import Question, Setting
 OWN = "model"
 """Entry of `evaluate.auto` for the rule that lies beside the model's own files."""
 
-_TARGET = re.compile(r"probes every (\d+), left after (\d+) equal")
-
 
 def load_rules(config: Evaluate, model: str) -> list[ExitRule]:
-    """The rules that `evaluate.auto` names. Raises InputError where one is not there."""
-    return [load_rule(_folder(model) if name == OWN else Path(name)) for name in config.auto]
+    """The rules that `evaluate.auto` names. Raises InputError where one is not there, or not for this engine."""
+    rules = [load_rule(_folder(model) if name == OWN else Path(name)) for name in config.auto]
+    for rule in rules:
+        refuse_unmeasured(rule, model)
+    return rules
 
 
 def auto_settings(config: Evaluate, rules: Iterable[ExitRule]) -> list[tuple[Setting, int]]:
@@ -33,7 +33,7 @@ def auto_settings(config: Evaluate, rules: Iterable[ExitRule]) -> list[tuple[Set
             num_waits=num,
             wait=config.wait,
             temperature=config.temperature,
-            target=f"probes every {rule.every}, left after {rule.stable} equal" if rule.stable else "never left early",
+            target=rule.said,
         )
         for rule in rules
         for num in waits
@@ -44,9 +44,7 @@ def auto_settings(config: Evaluate, rules: Iterable[ExitRule]) -> list[tuple[Set
 def rule_of(setting: Setting) -> ExitRule:
     """The rule that `auto_settings` made a setting from, without its promise."""
     assert setting.max_tokens is not None
-    if found := _TARGET.fullmatch(setting.target):
-        return ExitRule(every=int(found[1]), stable=int(found[2]), max_tokens=setting.max_tokens)
-    return ExitRule(every=setting.max_tokens, stable=None, max_tokens=setting.max_tokens)
+    return read_rule(setting.target, setting.max_tokens)
 
 
 def refuse_labels(rules: Sequence[ExitRule], questions: Sequence[Question]) -> None:
@@ -60,6 +58,16 @@ def refuse_labels(rules: Sequence[ExitRule], questions: Sequence[Question]) -> N
                 where="evaluate.auto",
                 fix="Calibrate on other questions, e.g. of a training set.",
             )
+
+
+def refuse_unmeasured(rule: ExitRule, model: str) -> None:
+    """Raises InputError where a rule looks at probabilities and the reference is of an engine that has none."""
+    if rule.sure is not None and model.startswith(("vllm:", "llama.cpp:", "completions:", "scripted:")):
+        raise InputError(
+            f"a rule leaves thinking by the probability of the answer, which {model.partition(':')[0]}: does not say",
+            where="evaluate.auto",
+            fix="Use hf:, or a rule made with s1kit calibrate --rule stable or --rule agree.",
+        )
 
 
 def _folder(model: str) -> Path:

@@ -81,6 +81,8 @@ class Request:
     """Strings that end the answer; never looked for in the thinking. The answer's text ends before them."""
     answer_grammar: str = ""
     """Grammar that the answer must follow (`s1kit.engines.grammar`); empty: the answer is free."""
+    measures_answer: bool = False
+    """Whether the generation's `mean_logprob` is wanted, that of the answer's tokens alone. Not every engine has it."""
     loop_guard: bool = True
     """End thinking, not the request, when thinking repeats itself. Never before `budget.min_tokens`."""
     system: str | None = None

@@ -6,15 +6,15 @@ their prefix; an answer is held back until its round is known to be the last.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 
-from s1kit.adaptive.answering import ProbedRequest, goes_on
+from s1kit.adaptive.answering import ProbedRequest, may_go_on, next_request, sample_requests
 from s1kit.adaptive.rule import ExitRule
-from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.request import Prefix
+from s1kit.forcing.request import Request
 from s1kit.records import Generation
 from s1kit.serve.decoding import Delta, Probes, ThinkingStop, thinking_part
 
@@ -49,12 +49,12 @@ async def decode_adaptively(
 
     Minimum, maximum and waits of the plan hold, and so does a client's wish to end thinking.
     """
-    asked = ProbedRequest(plan.request)
     own = plan.budget
+    asked = ProbedRequest(replace(plan.request, budget=own))
     points = [point for point in rule.points(own.min_tokens) if point < own.max_tokens] + [own.max_tokens]
     sent = _Position()
     for number, point in enumerate(points):
-        turn = _round(plan, asked, point, number)
+        turn = _as_plan(plan, next_request(asked, rule, point, number, plan.request.question_id))
         held: list[Delta] = []
         news: list[Delta] | Generation
         again = replace(sent)  # the engine gives the prefix once more, as the beginning of this round's thinking
@@ -69,8 +69,12 @@ async def decode_adaptively(
                     yield fresh
         assert isinstance(news, Generation)
         asked.probes.append(news)
-        is_last = point == points[-1] or stop.is_asked or news.ending == "failed" or not goes_on(asked, rule)
-        if is_last:
+        goes_on = point != points[-1] and not stop.is_asked and news.ending != "failed" and may_go_on(asked)
+        if goes_on and rule.agree is not None:
+            plans = [_as_plan(plan, request) for request in sample_requests(asked, point, number, rule.agree)]
+            asked.samples.append(await asyncio.gather(*(_whole(decode(sample)) for sample in plans)))
+        if not goes_on or stop.is_asked or rule.is_settled(asked.evidence):
+            probes.answer_tokens += sum(sample.answer_tokens for samples in asked.samples for sample in samples)
             if held:
                 yield held
             yield news
@@ -79,11 +83,17 @@ async def decode_adaptively(
         probes.answer_tokens += news.answer_tokens
 
 
-def _round(plan: Plan, asked: ProbedRequest, point: int, number: int) -> Plan:
-    own, request = plan.budget, plan.request
-    budget = ThinkingBudget(min(own.max_tokens, point), own.min_tokens, own.num_waits)
-    prefix = asked.prefix
-    # A round must not repeat the random numbers of the one before.
-    seed = request.seed + number if request.temperature else request.seed
-    request = replace(request, budget=budget, prefix=Prefix(prefix) if prefix else None, seed=seed)
-    return replace(plan, request=request, budget=budget, prefix=prefix)
+def _as_plan(plan: Plan, request: Request) -> Plan:
+    """The plan of one round or sample."""
+    assert request.budget is not None
+    prefix = request.prefix.segments if request.prefix is not None else ()
+    return replace(plan, request=request, budget=request.budget, prefix=prefix)
+
+
+async def _whole(stream: AsyncGenerator[list[Delta] | Generation, None]) -> Generation:
+    """What a request decodes to, streamed to nobody."""
+    async with aclosing(stream) as all_news:
+        async for news in all_news:
+            if isinstance(news, Generation):
+                return news
+    raise AssertionError("decoding ends with a generation")

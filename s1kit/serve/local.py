@@ -11,6 +11,7 @@ import threading
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 
+from s1kit.adaptive.answering import check_engine
 from s1kit.adaptive.rule import ExitRule
 from s1kit.engines.base import Event, RunningBatch
 from s1kit.errors import InputError
@@ -42,6 +43,8 @@ class Local:
                 where="--model",
                 fix="Start its own server and put the dial in front of that with --upstream, or serve hf:<dir>.",
             )
+        if rule is not None:
+            check_engine(rule, engine, "--auto")
         if getattr(engine, "takes_grammar", False) and can_constrain():
             self.features = self.features | {"grammar"}
         self.model, self.rule = model, rule

@@ -43,6 +43,7 @@ class TransformersEngine(BatchEngine):
     """A loaded model. `generate` decodes a list of requests; `running_batch` lets others join as they come."""
 
     takes_grammar: ClassVar[bool] = True
+    measures_answers: ClassVar[bool] = True
 
     model: Any
     tokens: TokenFormat

@@ -65,8 +65,9 @@ class RunningRows:
     TEMPERED, TRUNCATED: 1 for rows that draw, and that have a top-k or top-p
     CONSTRAINED: 1 for rows whose next token a grammar restricts
     SHOWN: 1 for rows whose driver is asked about a token only because someone watches it decode
-    MEASURED: 1 for rows whose generation says how probable its sampled tokens were
-    NUM_SAMPLED: tokens sampled so far
+    MEASURED: 1 for rows whose generation says how probable its sampled tokens were; 2 where only those of the answer
+        count and it has not begun
+    NUM_SAMPLED: tokens sampled so far that count for that
     LEAST, MOST: tokens that the context will come to for certain, and can come to
     """
 
@@ -110,7 +111,9 @@ class RunningRows:
         is_truncated = is_tempered and (request.top_k > 0 or request.top_p < 1)
         self._how = None
         # A greedy request has one draw, and of a prefix that was given the probabilities are not known.
-        is_measured = is_tempered and request.prefix is None and not active.is_streamed
+        is_measured = int(is_tempered and request.prefix is None and not active.is_streamed)
+        if request.measures_answer:
+            is_measured = 1 if active.driver.is_answering else 2
         self._table[row] = 0
         for name, value in (
             (LENGTH, length),
@@ -218,7 +221,7 @@ class RunningRows:
     def generation(self, row: int) -> Generation:
         """The row's record so far."""
         generation = self.tell(row).generation()
-        if not self._table[row, MEASURED] or not (num := int(self._table[row, NUM_SAMPLED])):
+        if self._table[row, MEASURED] != 1 or not (num := int(self._table[row, NUM_SAMPLED])):
             return generation
         return generation.model_copy(update={"mean_logprob": float(self._logprobs[row, 0]) / num})
 
@@ -230,6 +233,9 @@ class RunningRows:
         self._table[row, QUIET] = 0 if is_loud else min(active.driver.quiet, _HISTORY)
         self._table[row, CONSTRAINED] = active.is_constrained
         self._table[row, SHOWN] = is_loud and active.driver.quiet > 0
+        if self._table[row, MEASURED] == 2 and active.driver.is_answering:
+            # What was counted until here was thinking.
+            self._table[row, MEASURED], self._table[row, NUM_SAMPLED], self._logprobs[row] = 1, 0, 0.0
         watched = active.driver.watched
         if len(watched) > self._watched.shape[1]:
             self._watched = np.pad(

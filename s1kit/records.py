@@ -225,7 +225,7 @@ class Generation(Record):
     mean_logprob: float | None = None
     """Mean natural log-probability of the sampled tokens under the model itself, at temperature 1; None: not known.
 
-    Of the answer's tokens alone, its end included, where the request has `measures_answer`."""
+    Only the answer's tokens count, its end included, where the request has `measures_answer`."""
 
     @property
     def thinking(self) -> str:

@@ -39,7 +39,7 @@ class Probed:
     prices: tuple[int, ...] = ()
     """Answer tokens of each; empty: none."""
     probabilities: tuple[float | None, ...] = ()
-    """Of each answer; empty: not known."""
+    """Geometric mean over the tokens of each answer; empty: not known."""
     agreeing: tuple[int, ...] = ()
     """Sampled answers at each probe that equal its answer before the first that does not; empty: none."""
     sample_prices: tuple[tuple[int, ...], ...] = ()

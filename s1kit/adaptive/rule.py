@@ -30,7 +30,7 @@ class Evidence:
     run: int
     """How many of the last probes gave this answer; 0: it gave none."""
     probability: float | None = None
-    """Of the answer's tokens, their geometric mean; None: not known."""
+    """Geometric mean over the answer's tokens; None: not known."""
     agreeing: int = 0
     """How many answers, sampled at the same place, equal the probe's before the first that does not."""
 

@@ -97,7 +97,6 @@ def binomial_at_most(successes: int, n: int, share: float) -> float:
     return float(_scipy("stats").binom.cdf(successes, n, share))
 
 
-@lru_cache(maxsize=256)
 def mean_at_least(values: Sequence[float], bound: float, level: float) -> float:
     """A p-value for "the mean is `bound` or more", for independent values from 0 to 1 whatever their distribution.
 
@@ -119,6 +118,7 @@ def mean_at_least(values: Sequence[float], bound: float, level: float) -> float:
     return 1 / most
 
 
+@lru_cache(maxsize=256)
 def t_quantile(df: float, alpha: float = 0.05) -> float:
     """The two-sided quantile of Student's t: `alpha` of its mass lies beyond plus and minus this.
 

@@ -26,6 +26,7 @@ from s1kit.engines.hf.batch import HfBatch  # noqa: E402
 from s1kit.engines.hf.kv_cache import Slots  # noqa: E402
 from s1kit.engines.hf.passes import Passes  # noqa: E402
 from s1kit.engines.hf.recorded import RecordedSteps  # noqa: E402
+from s1kit.engines.hf.sampling import Cut, Knobs, draw  # noqa: E402
 from s1kit.engines.hf.state import LENGTH, How, RowState  # noqa: E402
 
 
@@ -135,7 +136,7 @@ def test_a_row_that_ended_far_out_writes_nowhere_else(engine: Any) -> None:
     batch._state.ints[1:, LENGTH] = 10**6
     with torch.inference_mode():
         before = torch.stack([keys[0] for keys in batch._passes.slots.keys])
-        recorded.step(batch._passes, batch._state, 4, 64, How(0, False, True))
+        recorded.step(batch._passes, batch._state, 4, 64, How(0, Cut.NONE, True))
     after = torch.stack([keys[0] for keys in batch._passes.slots.keys])
     changed = (after != before).any(-1).any(-1).any(0)
     assert int(changed.sum()) == 1, "the running row has its one new token"
@@ -170,7 +171,7 @@ def test_nothing_in_a_step_needs_a_value_from_the_device(engine: Any, by_lengths
         _, cache = passes.prefill([[1, 2, 3]])
         slots.add(cache, 0, [0], [3])
         passes.reads_lengths = by_lengths
-        for how in (How(0, False, False), How(1, True, True, True)):
+        for how in (How(0, Cut.NONE, False), How(1, Cut.FEW, True, True), How(1, Cut.ANY, True, True)):
             assert recorded.step(passes, state, 4, 64, how).shape == (4, 1 + how.is_measured)
     with pytest.raises((RuntimeError, NotImplementedError)):
         torch.ones(1, device="meta").item()
@@ -246,3 +247,41 @@ def test_cuda_graphs_can_be_left_out_by_the_reference(tiny_random_checkpoint: Pa
     engine: Any = load_engine(f"hf:{tiny_random_checkpoint},cuda_graphs=false")
     assert not engine.cuda_graphs
     assert replace(engine, cuda_graphs=True).running_batch()._recorded is None, "there is no card"
+
+
+def test_few_candidates_are_drawn_as_from_the_sorted_vocabulary() -> None:
+    """Logits as coarse as bfloat16's, so that many are equal; each row with settings of its own."""
+    torch.manual_seed(0)
+    logits = (torch.randn(600, 300) * 3).bfloat16()
+    few = Knobs(
+        temperature=torch.rand(600) * 2,
+        top_k=torch.randint(1, 65, (600,)),
+        top_p=torch.where(torch.rand(600) < 0.5, 1.0, torch.rand(600)),
+        uniform=torch.rand(600, dtype=torch.double),
+    )
+    drawn = draw(logits, few, Cut.FEW)
+    assert torch.equal(drawn, draw(logits, few, Cut.ANY))
+    assert len(drawn.unique()) > 50
+    assert (logits.gather(1, drawn[:, None]) >= logits.topk(64).values[:, -1:]).all()
+
+
+@pytest.mark.parametrize(
+    ("settings", "cut"),
+    [
+        ([(20, 0.8), (64, 1.0)], Cut.FEW),
+        ([(20, 0.8), (65, 1.0)], Cut.ANY),
+        ([(20, 1.0), (0, 1.0)], Cut.ANY),
+        ([(0, 1.0), (0, 1.0)], Cut.NONE),
+        ([(0, 0.9), (0, 0.9)], Cut.ANY),
+    ],
+)
+def test_rows_are_cut_alike_or_in_the_way_that_serves_all(
+    engine: Any, settings: list[tuple[int, float]], cut: Cut
+) -> None:
+    batch = new_batch(engine)
+    greedy = Request(question="?", budget=ThinkingBudget(9), answer_tokens=16)
+    for top_k, top_p in settings:
+        batch.admit(engine.plan(replace(greedy, temperature=1.0, top_k=top_k, top_p=top_p)))
+    batch.admit(engine.plan(greedy))
+    batch.step()
+    assert batch._rows.how().cut == cut

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from s1kit.engines.grammar import AnswerMatcher
 from s1kit.engines.hf.kv_cache import with_headroom
+from s1kit.engines.hf.sampling import Cut
 from s1kit.engines.hf.state import RING, How
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_driver import TokenDriver
@@ -22,7 +23,7 @@ from s1kit.records import Generation
 
 Ints = NDArray[np.int64]
 
-QUIET, LENGTH, DRAWS, FILLED, QUEUED, COLUMN, NOTED, TEMPERED, TRUNCATED, CONSTRAINED, SHOWN, MEASURED = range(12)
+QUIET, LENGTH, DRAWS, FILLED, QUEUED, COLUMN, NOTED, TEMPERED, CUT, CONSTRAINED, SHOWN, MEASURED = range(12)
 NUM_SAMPLED, LEAST, MOST, NUM_COLUMNS = range(12, 16)
 _HISTORY = 256
 """Most quiet tokens of a row that its driver is not told of yet."""
@@ -62,7 +63,7 @@ class RunningRows:
     QUEUED: forced ids that are on the device and not in the context yet
     COLUMN: where the row is among the ids in flight; -1 where what comes of it is not looked at
     NOTED: quiet tokens that the driver is not told of yet
-    TEMPERED, TRUNCATED: 1 for rows that draw, and that have a top-k or top-p
+    TEMPERED: 1 for rows that draw; CUT: how the candidates of their draws are found, a `Cut`
     CONSTRAINED: 1 for rows whose next token a grammar restricts
     SHOWN: 1 for rows whose driver is asked about a token only because someone watches it decode
     MEASURED: 1 for rows whose generation says how probable its sampled tokens were; 2 where only those of the answer
@@ -97,9 +98,11 @@ class RunningRows:
         return self._how
 
     def _how_from(self, first: int) -> How:
-        tempered, truncated, queued = (self.column(name)[first:] for name in (TEMPERED, TRUNCATED, QUEUED))
+        tempered, cuts, queued = (self.column(name)[first:] for name in (TEMPERED, CUT, QUEUED))
         is_measured = bool(self.column(MEASURED)[first:].any())
-        return How(int(tempered.sum()), bool(truncated.any()), bool(queued.any()), is_measured)
+        drawn = cuts[tempered > 0]
+        cut = Cut(drawn[0]) if len(drawn) and (drawn == drawn[0]).all() else Cut.ANY if len(drawn) else Cut.NONE
+        return How(len(drawn), cut, bool(queued.any()), is_measured)
 
     def add(self, active: Active, length: int) -> None:
         """A new last row with so many tokens in the cache."""
@@ -108,7 +111,6 @@ class RunningRows:
         self.active.append(active)
         request = active.request
         is_tempered = request.temperature > 0
-        is_truncated = is_tempered and (request.top_k > 0 or request.top_p < 1)
         self._how = None
         # A greedy request has one draw, and of a prefix that was given the probabilities are not known.
         is_measured = int(is_tempered and request.prefix is None and not active.is_streamed)
@@ -119,7 +121,7 @@ class RunningRows:
             (LENGTH, length),
             (COLUMN, -1),
             (TEMPERED, is_tempered),
-            (TRUNCATED, is_truncated),
+            (CUT, Cut.of(request.top_k, request.top_p)),
             (CONSTRAINED, active.is_constrained),
             (MEASURED, is_measured),
             (NUM_SAMPLED, active.num_sampled),

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s1kit.engines.hf.sampling import Knobs, draw, logprobs
+from s1kit.engines.hf.sampling import Cut, Knobs, draw, logprobs
 
 TOKEN, LENGTH, DRAWS, NEXT, NUM_FORCED, TOP_K, FORCED = range(7)
 """Columns of whole numbers: the id to feed next; tokens in the cache; random numbers used; which forced id is next, of
@@ -35,8 +35,8 @@ class How:
 
     num_drawn: int
     """Rows with a temperature."""
-    is_truncated: bool
-    """Whether one of them has a top-k or top-p."""
+    cut: Cut
+    """How the candidates of those are found."""
     has_forced: bool
     """Whether one has forced ids left."""
     is_measured: bool = False
@@ -138,7 +138,7 @@ class RowState:
         place = (UNIFORM + ints[:, DRAWS] % RING)[:, None]
         uniform = reals.gather(1, place)[:, 0]
         knobs = Knobs(reals[:, TEMPERATURE].float(), ints[:, TOP_K], reals[:, TOP_P].float(), uniform)
-        drawn = draw(logits, knobs, how.is_truncated)
+        drawn = draw(logits, knobs, how.cut)
         if how.num_drawn == len(logits):
             return drawn
         return torch.where(knobs.temperature == 0, logits.argmax(-1), drawn)

@@ -62,8 +62,6 @@ class Http:
         self._credentials = credentials
         self._headers = dict(headers)
         self._secret = secret
-        self._tokens: tuple[str, ...] = ()
-        self._with_tokens = secret
         self._timeout_seconds = timeout_seconds
         self._proxy: str | None = None
         self._has_answered = False
@@ -101,10 +99,7 @@ class Http:
     @property
     def _hidden(self) -> Secret:
         """All that must not be shown: the key, and the tokens of an account as they are renewed."""
-        if self._credentials is not None and self._credentials.secrets != self._tokens:
-            self._tokens = tuple(self._credentials.secrets)
-            self._with_tokens = self._secret.also(*self._tokens)
-        return self._with_tokens if self._tokens else self._secret
+        return self._secret.also(*self._credentials.secrets) if self._credentials is not None else self._secret
 
     async def upload(self, path: str, fields: Mapping[str, str], name: str, data: bytes) -> Answer:
         """A file and fields as multipart/form-data."""

@@ -21,17 +21,20 @@ HIDDEN_RUN = 8
 class Secret:
     """Strings that print as stars: a key, and what else must not be shown beside it."""
 
-    __slots__ = ("_hidden", "_sieve", "_value")
+    __slots__ = ("_also", "_hidden", "_sieve", "_value")
 
     def __init__(self, value: str, others: tuple[str, ...] = ()) -> None:
         self._value = value
         self._sieve: Sieve | None = None
+        self._also: tuple[tuple[str, ...], Secret] | None = None
         spelled = {spelling for text in (value, *others) for spelling in (text, quote(text, safe=""))}
         self._hidden = tuple(sorted((text for text in spelled if len(text) >= 4), key=len, reverse=True))
 
     def also(self, *others: str) -> Secret:
         """The same key, with more texts to hide, such as a proxy's password."""
-        return Secret(self._value, (*self._hidden, *others))
+        if self._also is None or self._also[0] != others:  # asked with the same ones at every reply
+            self._also = others, Secret(self._value, (*self._hidden, *others))
+        return self._also[1]
 
     def reveal(self) -> str:
         return self._value

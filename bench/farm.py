@@ -1,8 +1,9 @@
 """Requests a second through one reference to 1, 2 and 4 servers with a fixed latency: python bench/farm.py
 
 The servers are in this process and only wait, so what is measured is whether the farm keeps them all busy. Each slot of
-each server gets the same number of requests, so that the last round weighs the same on one server and on four. In the
-last line two of four servers die when a third of the requests is done.
+each server gets the same number of requests, so that the last round weighs the same on one server and on four. A
+completion takes some 4 ms of this process, the server's side included, and all come at once: servers must wait long
+enough for that not to be what is measured. In the last line two of four servers die when a third is done.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from fixtures_models import SPECIALS, write_tokenizer
 from test_completions_farm import Servers, requests
 
-LATENCY, PARALLEL, EACH = 0.5, 4, 30
+LATENCY, PARALLEL, EACH = 2.0, 4, 8
 """Seconds of a completion, requests at once at a server, and requests of each such slot."""
 
 

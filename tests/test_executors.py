@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from s1kit.cli import main
 from s1kit.cli.preflight import check_recipe
 from s1kit.curate.difficulty import Attempt, attempt_all
 from s1kit.curate.domains import domains
@@ -348,3 +349,53 @@ def test_an_address_that_is_none_is_refused(address: str) -> None:
     pytest.importorskip("ray")
     with pytest.raises(InputError, match="is no address of a Ray cluster"):
         load_executor("ray", 1, address=address)
+
+
+def graded_file(folder: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    path = folder / "pairs.jsonl"
+    rows = [{"answer": f"The answer is {n % 7}.", "solution": str(n % 5), "n": n} for n in range(1300)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert main(["grade", str(path), *flags]) == 0
+    return capsys.readouterr().out
+
+
+def test_a_file_graded_by_two_processes_is_the_one_that_one_writes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = graded_file(tmp_path, capsys)
+    assert [json.loads(line)["n"] for line in one.splitlines()] == list(range(1300))
+    assert graded_file(tmp_path, capsys, "--processes", "2") == one
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_ray_grades_a_file_and_labels_domains_as_one_process_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    one = graded_file(tmp_path, capsys)
+    assert graded_file(tmp_path, capsys, "--executor", "ray", "--processes", "4") == one
+    asked = held_out_questions(40, seed=6)
+    script = {q.text: [["hm .", domains()[n % 5]]] for n, q in enumerate(asked)}
+    (tmp_path / "script.json").write_text(json.dumps(script))
+    reference = f"scripted:{tmp_path}/script.json"
+    here = label_questions(asked, reference, tmp_path / "here.sqlite", load_executor())
+    assert label_questions(asked, reference, tmp_path / "ray.sqlite", load_executor("ray", 4)) == here
+    assert set(here.domains) == set(domains()[:5])
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("ray_here")
+def test_a_local_teacher_on_four_actors_gives_the_traces_of_one_process(tmp_path: Path) -> None:
+    one = distilled(tmp_path / "one")
+    assert distilled(tmp_path / "ray", executor="ray", num_engines=4, engine_shard=5) == one
+
+
+def test_a_judge_is_not_spread_and_settings_of_ray_are_refused_without_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "pairs.jsonl").write_text('{"answer": "7", "solution": "7"}\n')
+    command = ["grade", str(tmp_path / "pairs.jsonl")]
+    assert main([*command, "--judge", "chat:openai/gpt-5", "--processes", "2"]) == 2
+    assert "a judge keeps its answers in one journal" in capsys.readouterr().err
+    assert main([*command, "--address", "10.0.0.1:6379"]) == 2
+    assert "Add executor = ray" in capsys.readouterr().err

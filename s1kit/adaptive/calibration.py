@@ -184,7 +184,8 @@ def calibrate(
 ) -> tuple[ExitRule, list[TriedRule]]:
     """The rule that keeps the promise, and all that were tried, in the order in which they were tested.
 
-    Under `max_loss` it is the boldest that passes, and full thinking where none does. Under `most_tokens` it is the
+    Under `max_loss` it is the boldest that passes, and full thinking where none does or where the rule takes more with
+    its probes than full thinking alone. Under `most_tokens` it is the
     most cautious that passes, full thinking included. `answer_tokens`: the room of a probe's answer, which bounds what
     a question can cost. Raises InputError where there are too few questions for the promise, with the number needed,
     and where no rule keeps to the tokens.
@@ -214,6 +215,8 @@ def calibrate(
             fix="Ask for more tokens, give more questions, or probe less often with --every.",
         )
     full = sum(question.tokens[-1] for question in questions) / len(questions)
+    if chosen is not None and most_tokens is None and chosen.tokens + chosen.probe_tokens >= full:
+        chosen = None
     promise = Calibrated(
         max_loss=max_loss,
         most_tokens=most_tokens,

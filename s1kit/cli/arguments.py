@@ -155,6 +155,13 @@ def make_parser() -> argparse.ArgumentParser:
 
     grade.add_argument("--judge", default="", metavar="M", help="a chat model to ask where the rules disagree")
     grade.add_argument("--grader", default="", metavar="MODULE:FUNCTION", help="a grader of your own")
+    grade.add_argument(
+        "--executor", default="local", metavar="E", help="local, or ray: on a cluster (default: %(default)s)"
+    )
+    grade.add_argument("--address", default="", metavar="A", help="of the Ray cluster (default: RAY_ADDRESS, or here)")
+    grade.add_argument(
+        "--processes", type=int, metavar="N", help="so many at once (default: this one; with ray, as many as fit)"
+    )
 
     show = add("show", "show", "a stage file, a run folder or a journal, for people")
     show.add_argument("path", metavar="PATH")

@@ -69,13 +69,16 @@ def _print(rule: ExitRule, tested: list[TriedRule]) -> None:
             f"{one.rule.said}{chosen}"
         )
     full = promise.full_tokens
-    if not rule.leaves_early:
-        print(f"No rule is better: thinking is never left early ({full:.1f} tokens). {_promise(promise)}".rstrip())
-        return
-    print(
-        f"Rule: {rule.said}: {promise.tokens:.1f} thinking tokens and {promise.probe_tokens:.1f} of probes, not "
-        f"{full:.1f}. {_promise(promise)}"
-    )
+    if rule.leaves_early:
+        print(
+            f"Rule: {rule.said}: {promise.tokens:.1f} thinking tokens and {promise.probe_tokens:.1f} of probes, not "
+            f"{full:.1f}. {_promise(promise)}"
+        )
+    elif promise.most_tokens is not None:
+        print(f"Thinking is never left early: {full:.1f} tokens on average. {_promise(promise)}")
+    else:
+        why = "no rule passes, or what passes takes more with its probes than it saves"
+        print(f"Thinking is never left early ({full:.1f} tokens): {why}.")
 
 
 def _promise(promise: Calibrated) -> str:
@@ -96,11 +99,21 @@ def _target(model: str, to: str | None) -> Path:
     return folder / FILE
 
 
-def probe_questions(engine: Engine, questions: list[Question], most_cautious: ExitRule, room: int) -> list[Probed]:
-    """Every probe of every question, graded, with all that any rule of this kind looks at."""
+def probe_questions(
+    engine: Engine,
+    questions: list[Question],
+    most_cautious: ExitRule,
+    room: int,
+    measures: bool = False,
+    num_samples: int = 0,
+) -> list[Probed]:
+    """Every probe of every question, graded, with all that any rule of this kind looks at.
+
+    `room`: answer tokens. `measures` and `num_samples`: as for `probe_all`.
+    """
     requests = [Request(q.text, answer_tokens=room, question_id=q.id) for q in questions]
     say(f"{len(questions)} questions, {len(most_cautious.points())} probes each at most")
-    asked = probe_all(engine, requests, most_cautious)
+    asked = probe_all(engine, requests, most_cautious, measures, num_samples)
     by_id = {q.id: q for q in questions}
     grader = load_grader()
     return [_probed(one, by_id, grader) for one in asked]

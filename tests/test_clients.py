@@ -71,7 +71,9 @@ def run(name: str, *arguments: str) -> str:
         home = HOME / "inspect" if name == "inspect" else HOME
         command = [str(home / "bin" / "python"), str(SCRIPTS / f"with_{name}.py")]
     offline = {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "HF_HUB_OFFLINE": "1", "AI_SDK_LOG_WARNINGS": "false"}
-    done = subprocess.run([*command, *arguments], env=os.environ | offline, capture_output=True, text=True, timeout=900)
+    done = subprocess.run(
+        [*command, *arguments], env=os.environ | offline, capture_output=True, text=True, timeout=1800
+    )
     assert done.returncode == 0, done.stderr[-4000:]
     return done.stdout
 
@@ -81,6 +83,6 @@ def test_a_client_is_served_by_the_model_that_ships(tiny: str, name: str) -> Non
     run(name, tiny, "tiny")
 
 
-@pytest.mark.parametrize("name", ["instructor", "langchain", "ai_sdk"])
+@pytest.mark.parametrize("name", ["instructor", "langchain", "ai_sdk", "litellm", "openai_node"])
 def test_a_client_gets_objects_and_calls_from_a_real_model(real: str, name: str) -> None:
     run(name, real, "qwen", "tools")

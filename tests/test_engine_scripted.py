@@ -113,12 +113,20 @@ def test_no_more_decode_together_than_may(max_batch: int) -> None:
     assert len({event.ticket for _ in range(3) for event in batch.step()}) == max_batch
 
 
-@pytest.mark.parametrize("text", ["no json", "[1]", '{"q": "thinking"}', '{"q": [["only one"]]}'])
+@pytest.mark.parametrize(
+    "text", ["no json", "[1]", '{"q": "thinking"}', '{"q": [["only one"]]}', '{"q": ["ab"]}', '{"q": [{"a": "b"}]}']
+)
 def test_a_file_that_is_no_script_is_refused_with_an_example(text: str, tmp_path: Path) -> None:
     path = tmp_path / "script.json"
     path.write_text(text, encoding="utf-8")
     with pytest.raises(InputError, match=r"not a script.*\[\[\"thinking\", \"answer\"\]"):
         load_engine(f"scripted:{path}")
+
+
+def test_a_step_of_a_script_file_may_be_an_object(tmp_path: Path) -> None:
+    (tmp_path / "script.json").write_text('{"q": [{"thinking": "hm .", "answer": "4"}]}', encoding="utf-8")
+    (reply,) = load_engine(f"scripted:{tmp_path / 'script.json'}").generate([Request("q")])
+    assert (reply.thinking.strip(), reply.answer.strip()) == ("hm .", "4")
 
 
 def restless(question: str) -> Sequence[Step]:

@@ -259,6 +259,8 @@ def test_markdown_latex_and_code_are_rendered_and_plain_text_is_one_click_away(
         await tab.open(f"{server.url}/#q=solve&run=waits%3D1")
         await tab.js("document.getElementById('run').click()")
         await tab.until(DONE)
+        whole = "document.querySelector('.answer').scrollHeight <= document.querySelector('.answer').clientHeight"
+        assert await tab.js(whole), "an answer is not cut"
         count = "[...document.querySelectorAll('.answer {0}')].length"
         numbers = {
             name: await tab.js(count.replace("{0}", name))
@@ -318,6 +320,25 @@ def test_the_models_own_sampling_holds_unless_it_is_set(server: Running, in_brow
         asked = await copied(tab, "copy-curl")
         assert '"temperature": 0' in asked
         assert '"seed": 0' in asked
+
+    in_browser(visit)
+
+
+def test_answers_of_long_runs_come_into_view_unless_the_reader_looks_elsewhere(
+    server: Running, in_browser: Visit
+) -> None:
+    async def visit(tab: Tab) -> None:
+        await tab.resize(1280, 800)
+        link = f"{server.url}/#q={QUESTION.replace(' ', '%20')}&run=min%3D120&run=min%3D120&run=min%3D120"
+        await tab.open(link)
+        await tab.js("document.getElementById('run').click()")
+        await tab.until(DONE)
+        ends = "[...document.querySelectorAll('.run .answer')].map((a) => a.getBoundingClientRect().bottom)"
+        await tab.until(f"{ends}.every((end) => end > 0 && end < innerHeight)")
+        await tab.js("scrollTo(0, 0)")
+        await tab.js("document.getElementById('run').click(), dispatchEvent(new WheelEvent('wheel'))")
+        await tab.until(DONE)
+        assert await tab.js("scrollY") == 0
 
     in_browser(visit)
 

@@ -200,6 +200,16 @@ class _Model:
         return [*encode(text, add_special_tokens=False), *encode(ending, add_special_tokens=False)]
 
 
+def _step(entry: object) -> Step:
+    """A step as JSON: a pair of texts, or an object of the two. Raises ValueError and TypeError."""
+    if isinstance(entry, dict):
+        return Step(**{key: str(value) for key, value in entry.items()})
+    if not isinstance(entry, list):
+        raise ValueError(f"{entry!r} is not a pair of texts")
+    thinking, answer = entry
+    return Step(str(thinking), str(answer))
+
+
 def load(
     path: str,
     format: str | ThinkingFormat | None = None,
@@ -215,7 +225,7 @@ def load(
     if path:
         try:
             raw = json.loads(Path(path).read_text(encoding="utf-8"))
-            script = {q: [Step(str(t), str(a)) for t, a in steps] for q, steps in raw.items()}
+            script = {q: [_step(step) for step in steps] for q, steps in raw.items()}
         except (OSError, ValueError, AttributeError, TypeError) as error:
             fix = 'Write {"question": [["thinking", "answer"], ...]}.'
             raise InputError(f"not a script: {error}", where=path, fix=fix) from error

@@ -25,7 +25,7 @@ async def main(url: str, folder: Path, question: str) -> None:
     async with chromium(path) as tab:
         for name, runs in RUNS.items():
             is_phone = name.endswith("phone")
-            width, height = (390, 844) if is_phone else (1360, 980)
+            width, height = (390, 844) if is_phone else (1280, 900)
             await tab.resize(width, height, dark=name.endswith("dark"), phone=is_phone)
             asked = question or await first_example(tab, url)
             await tab.open(f"{url}/#q={quote(asked)}" + "".join(f"&run={quote(run)}" for run in runs))

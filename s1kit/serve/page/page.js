@@ -100,6 +100,7 @@ function setTurns(wanted) {
     return item;
   });
   id("turns").replaceChildren(...made);
+  id("examples").hidden = turns.length > 0;
 }
 
 const makeRun = (setting) => new Run(template, setting, page);
@@ -114,6 +115,16 @@ function show(found) {
   page.finished();
 }
 
+// A page can be scrolled to the runs only once they are long enough, and no further than the reader wants.
+let hasMoved = false;
+for (const kind of ["wheel", "touchmove", "keydown", "pointerdown"]) addEventListener(kind, () => (hasMoved = true), { passive: true });
+
+function showRuns() {
+  const { top, bottom } = id("runs").getBoundingClientRect();
+  if (hasMoved || top < 1 || bottom <= innerHeight) return;
+  id("runs").scrollIntoView({ block: "start", behavior: isCalm ? "auto" : "smooth" });
+}
+
 async function start() {
   if (!id("question").value.trim()) return id("question").focus();
   controller?.abort();
@@ -125,8 +136,12 @@ async function start() {
   const asked = common();
   const works = runs.map((run) => run.start(asked, id("key").value, mine.signal));
   page.finished();
-  id("runs").scrollIntoView({ block: "start", behavior: isCalm ? "auto" : "smooth" });
+  hasMoved = false;
+  showRuns();
+  const growth = new ResizeObserver(showRuns);
+  runs.forEach((run) => growth.observe(run.element));
   const outcomes = await Promise.allSettled(works);
+  growth.disconnect();
   if (controller !== mine) return;
   setBusy(false);
   const said = outcomes.map((o, i) => `Run ${i + 1}: ${o.status === "fulfilled" ? o.value : o.reason.message}`);

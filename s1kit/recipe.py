@@ -290,7 +290,7 @@ class Lora(Config):
 
 
 class Cluster(Config):
-    """The machines that `s1kit estimate` reckons with; without this section, the one it runs on. Training itself takes
+    """The machines that `s1kit estimate` assumes; without this section, the one it runs on. Training itself takes
     what it finds."""
 
     card: str = "H100"
@@ -512,7 +512,7 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"the recipe is not TOML: {error}", where=where, fix="Mend that line.") from error
+        raise InputError(f"the recipe is not TOML: {error}", where=where, fix="Correct that line.") from error
     data.setdefault("recipe", data.get("name", ""))
     for override in overrides:
         _apply(data, override)
@@ -605,7 +605,7 @@ def _explain(error: ValidationError, where: str) -> InputError:
     if len(found) == 1:
         return found[0]
     said = "; ".join(f"({number}) {one.what}. {one.fix.rstrip('.')}" for number, one in enumerate(found, 1))
-    return InputError(f"{len(found)} settings are wrong: {said}", where=where, fix="Mend each of them.")
+    return InputError(f"{len(found)} settings are wrong: {said}", where=where, fix="Correct each of them.")
 
 
 def _complaint(first: Any, where: str) -> InputError:

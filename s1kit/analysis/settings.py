@@ -156,7 +156,7 @@ def budget_of(setting: Setting) -> ThinkingBudget:
     try:
         return ThinkingBudget(largest, setting.min_tokens, setting.num_waits)
     except ValueError as error:
-        raise InputError(str(error), where=said(setting), fix="Mend evaluate.min_tokens.") from error
+        raise InputError(str(error), where=said(setting), fix="Correct evaluate.min_tokens.") from error
 
 
 def families(settings: Iterable[Setting]) -> list[list[Setting]]:

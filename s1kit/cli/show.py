@@ -71,7 +71,7 @@ def read_any(path: Path) -> Iterator[dict[str, Any]]:
                     yield json.loads(line)
                 except json.JSONDecodeError as error:
                     raise InputError(
-                        f"not JSON: {error.msg}", where=f"{path}:{number}", fix="Mend that line."
+                        f"not JSON: {error.msg}", where=f"{path}:{number}", fix="Correct that line."
                     ) from error
     else:
         raise InputError(

@@ -126,7 +126,7 @@ class Farm:
         heapify(self._idlest)
 
     def _find_idlest(self) -> Member | None:
-        """The server that is in with least under way; None where none has room."""
+        """The available server with the fewest requests in progress; None where none has room."""
         while self._idlest:
             under_way, _, member = self._idlest[0]
             if member.takes_work and member.under_way == under_way:

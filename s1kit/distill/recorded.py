@@ -32,7 +32,7 @@ class RecordedTeacher:
         self._draws: dict[str, list[Trace]] = defaultdict(list)
         for raw in read_rows_of(path):
             if raw.row is None:
-                raise InputError(raw.complaint, where=raw.where, fix="Mend or delete that line.")
+                raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
             for trace in _traces(raw.row, raw.where, path):
                 self._draws[trace.question.id].append(trace)
 

@@ -93,7 +93,7 @@ def refuse_many_unusable(stage: Stage, asked: OpenTeachers, max_share: float) ->
     raise WorkFailed(
         f"{len(lines)} of {total} replies cannot be used ({most}), more than distill.max_unusable={max_share:g}",
         where=str(path),
-        fix=f"Mend the cause and add --retry {','.join(kinds)}, or raise distill.max_unusable.",
+        fix=f"Correct the cause and add --retry {','.join(kinds)}, or raise distill.max_unusable.",
     )
 
 

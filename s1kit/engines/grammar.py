@@ -22,7 +22,7 @@ def check_grammar(grammar: str) -> None:
         raise InputError(
             f"the grammar cannot be used: {str(complaint).splitlines()[0]}",
             where="request.answer_grammar",
-            fix="Mend it, or leave it out.",
+            fix="Correct it, or leave it out.",
         )
 
 

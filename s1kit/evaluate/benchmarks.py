@@ -178,7 +178,7 @@ def _rows_of(pattern: str) -> Iterable[Any]:
     for path in find_files(pattern):
         for raw in read_rows_of(path):
             if raw.row is None:
-                raise InputError(raw.complaint, where=raw.where, fix="Mend or delete that line.")
+                raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
             yield raw
 
 

@@ -31,7 +31,7 @@ def read_published(pattern: str, name: str) -> Iterator[tuple[Question, Generati
     for path in find_files(pattern):
         for raw in read_rows_of(path):
             if raw.row is None:
-                raise InputError(raw.complaint, where=raw.where, fix="Mend or delete that line.")
+                raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
             question, texts = _row(raw.row, raw.where)
             for text in texts:
                 repeat = repeats.get(question.id, 0)

@@ -53,7 +53,7 @@ def _read(reference: str) -> Iterator[PublishedNumber]:
     for path in paths:
         for raw in read_rows_of(path):
             if raw.row is None:
-                raise InputError(raw.complaint, where=raw.where, fix="Mend or delete that line.")
+                raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
             yield _number(raw.row, raw.where)
 
 

@@ -127,7 +127,7 @@ def _fields_of_name(path: Path, pattern: str) -> dict[str, str]:
     match = re.search(wanted + ending, path.name)
     if match is None:
         raise InputError(
-            f"the pattern {pattern!r} does not fit", where=str(path), fix="Mend --pattern, or leave it out."
+            f"the pattern {pattern!r} does not fit", where=str(path), fix="Correct --pattern, or leave it out."
         )
     return dict(zip(names, match.groups(), strict=True))
 
@@ -139,7 +139,7 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
         return
     for raw in read_rows_of(path):
         if raw.row is None:
-            raise InputError(raw.complaint, where=raw.where, fix="Mend or delete that line.")
+            raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
         yield raw.row, raw.where
 
 

@@ -54,7 +54,7 @@ def grade_file(path: Path, out: TextIO, judge_all: JudgeAll | None = None) -> Co
 def _case(raw: RawRow) -> tuple[dict[str, Any], Case]:
     row = raw.row
     if row is None:
-        raise InputError(raw.complaint, where=raw.where, fix="Mend or delete the line.")
+        raise InputError(raw.complaint, where=raw.where, fix="Correct or delete the line.")
     answer, solution = (_field(raw.where, row, columns) for columns in (ANSWER_COLUMNS, SOLUTION_COLUMNS))
     kind = row.get("kind") or ""
     if kind not in KINDS:

@@ -144,7 +144,7 @@ def read_headers(given: Mapping[str, str]) -> dict[str, str]:
             )
         if not value.isprintable() or not re.fullmatch(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+", name):
             raise InputError(
-                "this cannot be an HTTP header", where=f"distill.headers.{name}", fix="Mend its name or value."
+                "this cannot be an HTTP header", where=f"distill.headers.{name}", fix="Correct its name or value."
             )
         found[name] = value
     return found

@@ -136,6 +136,6 @@ _REMEDY: dict[ProblemKind, str] = {
     "certificate": "Check the base URL; for a certificate of your own, name its file in SSL_CERT_FILE.",
     "proxy": "Check HTTPS_PROXY and its password, or put the host into NO_PROXY.",
     "unreachable": "Check the base URL, the network and the proxy, then run the same command again.",
-    "request": "Mend the setting it names, then run the same command again.",
+    "request": "Correct the setting it names, then run the same command again.",
     "refused": "Change the prompt or the teacher, then run the same command again.",
 }

@@ -123,7 +123,7 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
             tools=conversation["tools"],
         )
     except (ValidationError, UnicodeEncodeError) as error:
-        raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Mend the row.") from error
+        raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Correct the row.") from error
     return _Read(question, shape or _described(found))
 
 

@@ -94,7 +94,7 @@ def _message(given: Mapping[str, Any], column: str) -> dict[str, Any]:
         if not message["tool_calls"]:
             del message["tool_calls"]
     if message["content"] is None and "tool_calls" not in message:
-        raise InputError(f"a message in {column!r} has no content", where=column, fix="Mend the row.")
+        raise InputError(f"a message in {column!r} has no content", where=column, fix="Correct the row.")
     return message
 
 

@@ -23,7 +23,7 @@ from s1kit.errors import InputError
 
 KNOWN_ENDINGS = ".jsonl, .ndjson, .json, .csv, .tsv (each also .gz) or .parquet"
 
-MEND = "Mend or delete it, or go on without it with --allow-rejects."
+MEND = "Correct or delete it, or go on without it with --allow-rejects."
 TO_UTF8 = (
     "Save the file as UTF-8 (in Excel: 'CSV UTF-8'), or convert it: iconv -f WINDOWS-1252 -t UTF-8 OLD > NEW; "
     "--allow-rejects goes on without such rows."

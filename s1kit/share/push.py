@@ -99,7 +99,7 @@ def upload(plan: PushPlan, private: bool = True) -> Iterator[str]:
             raise WorkFailed(
                 f"the Hub did not take {repository.name}: {str(error).splitlines()[0][:300]}",
                 where="--to",
-                fix="Mend that and run the same command again; what was uploaded is not sent again.",
+                fix="Correct that and run the same command again; what was uploaded is not sent again.",
             ) from error
         yield str(url)
 

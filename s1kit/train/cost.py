@@ -49,7 +49,7 @@ class TrainingEstimate:
 
 
 def estimate(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster) -> TrainingEstimate:
-    """Reckon a training on a cluster. Raises InputError for an unknown card."""
+    """Estimate a training on a cluster. Raises InputError for an unknown card."""
     layout = train.layout
     rows = max(1, cluster.num_cards // layout.context_parallel)
     steps = packing.batches(len(lengths), train.batch_size, 1, train.max_steps, seed=0)

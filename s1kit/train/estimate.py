@@ -67,7 +67,7 @@ def estimate_train(recipe: Recipe) -> list[str]:
     if "32b" in train.base.lower():
         paper = estimate(shape, lengths, PAPER, Cluster())
         lines.append(
-            f"the paper's own settings on 16 H100, reckoned the same way: {paper.seconds / 60:.0f} minutes; it took 26"
+            f"the paper's own settings on 16 H100, estimated the same way: {paper.seconds / 60:.0f} minutes; it took 26"
         )
     return lines
 

@@ -180,7 +180,7 @@ class _BatchWork:
                     raise Stopped(
                         f"the batch job {job_id} was refused: {status.reason}",
                         where=self.client.model.reference,
-                        fix="Mend what it names, then run the same command again.",
+                        fix="Correct what it names, then run the same command again.",
                     )
                 elif status.state == "ended":
                     await self._collect(job_id)

@@ -11,8 +11,9 @@ COPY constraints.txt pyproject.toml README.md LICENSE THIRD_PARTY.md ./
 # Torch in a layer of its own: it is large and changes rarely.
 RUN pip install -c constraints.txt torch --index-url ${TORCH_INDEX} --extra-index-url https://pypi.org/simple
 COPY s1kit s1kit
-RUN pip install -c constraints.txt '.[all]' && useradd --create-home s1kit && mkdir /data && chown s1kit /data
-USER s1kit
+RUN pip install -c constraints.txt '.[all]' && useradd --uid 10001 --create-home s1kit && mkdir /data && chown s1kit /data
+# By number, so that a cluster can see that it is not root.
+USER 10001
 WORKDIR /data
 ENTRYPOINT ["s1kit"]
 CMD ["--help"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections import Counter
 from collections.abc import Sequence
@@ -113,9 +114,11 @@ def model_card(
     sources = Counter(s.trace.question.source or "unknown" for s in samples)
     licences = Counter(s.trace.question.licence or "unknown" for s in samples)
     settings = train.model_dump(mode="json", exclude={"layout", "acknowledge_terms"}, exclude_none=True)
+    # A card is published: folders of this machine are named by their last part.
+    base = Path(train.base).name if Path(train.base.removeprefix("hf:")).exists() else train.base
     lines = [
         "---",
-        f"base_model: {train.base.removeprefix('hf:')}",
+        *([f"base_model: {hub_id}"] if (hub_id := _hub_id(train.base)) else []),
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "tags: [s1kit, reasoning, test-time-scaling]",
@@ -123,7 +126,7 @@ def model_card(
         "",
         "# A model that thinks before it answers",
         "",
-        f"Fine-tuned from `{train.base}` on {len(samples)} samples with [s1kit](https://github.com/s1kit/s1kit), "
+        f"Fine-tuned from `{base}` on {len(samples)} samples with [s1kit](https://github.com/s1kit/s1kit), "
         "after s1: Simple test-time scaling (arXiv 2501.19393).",
         f"It thinks between `{fmt.open.strip()}` and `{fmt.end.strip()}` (thinking format `{fmt.name}`, in "
         "`thinking_format.json`); how long is up to whoever decodes: `s1kit ask --model hf:<folder> --max-thinking N`.",
@@ -148,7 +151,7 @@ def model_card(
         "",
         "| setting | value |",
         "|---|---|",
-        *[f"| {name} | {value} |" for name, value in (settings | {"seed": seed}).items()],
+        *[f"| {name} | {value} |" for name, value in (settings | {"base": base, "seed": seed}).items()],
         f"| saved in | {figures['saved_dtype']} |",
         "",
         "| step | loss | learning rate |",
@@ -164,3 +167,13 @@ def _spread(log: list[dict[str, Any]], num: int) -> list[dict[str, Any]]:
     if len(log) <= num:
         return log
     return [log[round(i * (len(log) - 1) / (num - 1))] for i in range(num)]
+
+
+def _hub_id(base: str) -> str:
+    """The Hub id in a reference such as `hf:owner/name`, or nothing: the Hub refuses a card whose `base_model` is none.
+
+    >>> _hub_id("hf:Qwen/Qwen2.5-7B-Instruct"), _hub_id("hf:/models/mine"), _hub_id("tiny-base")
+    ('Qwen/Qwen2.5-7B-Instruct', '', '')
+    """
+    name = base.removeprefix("hf:")
+    return name if re.fullmatch(r"[\w.-]+/[\w.-]+", name) and not Path(name).exists() else ""

@@ -23,7 +23,7 @@ _MOST_VALUES = 2**22
 def lost_to_rounding(weights: Mapping[str, torch.Tensor], base: str, dtype: torch.dtype) -> float | None:
     """The share of the change, in squared size, by which weights rounded to `dtype` miss the trained ones.
 
-    1 where rounding leaves the base unchanged. None where the base's weights are not on this machine, or nothing changed.
+    1 where rounding leaves the base unchanged. None where the base's weights are not here, or nothing changed.
     """
     missed = changed = 0.0
     for name, before in _base_tensors(base):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import s1kit
@@ -16,6 +16,9 @@ from s1kit.cli.arguments import make_parser
 PACKAGE = Path(s1kit.__file__).parent
 ERRORS = {"InputError": "2", "WorkFailed": "1", "MissingExtra": "2"}
 """Which exceptions a user sees, and the exit status of each."""
+
+LISTED = "What is possible is listed in the message."
+"""For advice that is computed as a whole: the names that exist here, or the faults that were found."""
 
 
 def command_page() -> str:
@@ -55,36 +58,76 @@ def message_page() -> str:
         rows = sorted(set(_messages(PACKAGE / package)))
         if rows:
             lines += [f"## {package.removesuffix('.py')}", "", "| message | what to do | status |", "|---|---|---|"]
-            lines += [f"| {_cell(what)} | {_cell(fix)} | {status} |" for what, fix, status in rows]
+            lines += [
+                f"| {_cell(what)} | {_cell((fix.strip('. ') and fix) or LISTED)} | {status} |"
+                for what, fix, status in rows
+            ]
             lines.append("")
     return "\n".join(lines)
 
 
 def _messages(path: Path) -> Iterator[tuple[str, str, str]]:
     for file in [path] if path.is_file() else sorted(path.rglob("*.py")):
-        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+        for node in ast.walk(tree):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ERRORS and node.args:
+                around = [f for f in functions if f.lineno <= node.lineno <= (f.end_lineno or 0)]
+                known = CONSTANTS | _strings(tree.body, node.lineno)
+                for function in around:
+                    known |= _strings(ast.walk(function), node.lineno)
                 named = {word.arg: word.value for word in node.keywords}
-                what, fix = _text(node.args[0]), _text(named.get("fix"))
+                what, fix = _text(node.args[0], known), _text(named.get("fix"), known)
                 if node.func.id == "MissingExtra":
-                    package = _text(node.args[1]) if len(node.args) > 1 else "..."
+                    package = _text(node.args[1], known) if len(node.args) > 1 else "..."
                     what = f"{what} needs {package}, which is not installed"
-                    fix = f"Install it with: pip install 's1kit[{_text(named.get('extra'))}]'"
+                    fix = f"Install it with: pip install 's1kit[{_text(named.get('extra'), known)}]'"
                 if what.strip(". "):
                     yield what, fix, ERRORS[node.func.id]
 
 
-def _text(node: ast.expr | None) -> str:
+def _strings(nodes: Iterable[ast.AST], before: int) -> dict[str, ast.expr]:
+    """What the names that are assigned strings stand for on line `before`."""
+    found = {}
+    for node in nodes:
+        if isinstance(node, ast.Assign) and node.lineno <= before and len(node.targets) == 1:
+            target, value = node.targets[0], node.value
+            pairs = zip(target.elts, value.elts, strict=False) if _are_tuples(target, value) else [(target, value)]
+            found |= {
+                one.id: given for one, given in pairs if isinstance(one, ast.Name) and _text(given, {}).strip(". ")
+            }
+    return found
+
+
+def _are_tuples(target: ast.expr, value: ast.expr) -> bool:
+    return isinstance(target, ast.Tuple) and isinstance(value, ast.Tuple)
+
+
+def _text(node: ast.expr | None, known: dict[str, ast.expr]) -> str:
     """A string expression as text; whatever is computed becomes `...`."""
-    if node is None:
-        return ""
-    if isinstance(node, ast.Constant):
-        return str(node.value)
-    if isinstance(node, ast.JoinedStr):
-        return "".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values)  # type: ignore[misc]
-    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
-        return _text(node.left) + _text(node.right)
+    match node:
+        case None:
+            return ""
+        case ast.Constant():
+            return str(node.value)
+        case ast.JoinedStr():
+            return "".join(part.value if isinstance(part, ast.Constant) else "..." for part in node.values)  # type: ignore[misc]
+        case ast.BinOp(op=ast.Add()):
+            return _text(node.left, known) + _text(node.right, known)
+        case ast.IfExp():
+            return " / ".join(filter(None, (_text(node.body, known), _text(node.orelse, known))))
+        case ast.Name() if node.id in known:
+            return _text(known[node.id], {name: value for name, value in known.items() if name != node.id})
     return "..."
+
+
+CONSTANTS = {
+    name: value
+    for file in sorted(PACKAGE.rglob("*.py"))
+    for name, value in _strings(ast.parse(file.read_text(encoding="utf-8")).body, before=1_000_000).items()
+    if name.isupper()
+}
+"""The package's string constants by name."""
 
 
 def _cell(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import re
 import shlex
@@ -12,6 +13,7 @@ import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -175,6 +177,39 @@ def test_the_patches_of_the_documentation_apply_and_work(tmp_path: Path) -> None
                           env={"PYTHONPATH": str(tmp_path)})  # fmt: skip
     assert done.stdout.split()[:3] == ["<reflect>", "https://api.example.com/v1", "42"], done.stderr
     assert "longest of 4" in (tmp_path / "report" / "recorded" / "report" / "settings.csv").read_text(), done.stderr
+
+
+def generated() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs" / "generate.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_error_message_says_what_to_do() -> None:
+    generate = generated()
+    rows = list(generate._messages(generate.PACKAGE))
+    assert len(rows) > 300
+    # The list of faults of a recipe holds the advice for each.
+    silent = [what for what, fix, _ in rows if not fix and "things in the recipe would be refused" not in what]
+    assert silent == []
+
+
+def test_troubleshooting_quotes_messages_that_exist() -> None:
+    generate = generated()
+    messages = [" ".join(what.split()) for what, _, _ in generate._messages(generate.PACKAGE)]
+    remarks = "\n".join(path.read_text(encoding="utf-8") for path in generate.PACKAGE.rglob("*.py"))
+    text = (ROOT / "docs" / "troubleshooting.md").read_text(encoding="utf-8")
+    quoted = re.findall(r"^\*\*`([^`]+)`\.?\*\*", text, re.MULTILINE)
+    assert len(quoted) >= 5
+    for quote in quoted:
+        parts = [part.strip() for part in re.split(r"\.\.\.|…", quote) if part.strip()]
+        joined = re.sub(r'"\s*\n\s*f?"', "", remarks)
+        assert any(all(part in message for part in parts) for message in messages) or all(
+            part in joined for part in parts
+        ), quote
 
 
 @pytest.mark.slow

@@ -512,3 +512,42 @@ def test_sampled_generations_say_the_mean_log_probability_of_what_was_sampled(en
     assert checked >= 3
     (greedy,) = engine.generate([Request("Q?", ThinkingBudget(6), answer_tokens=5)])
     assert greedy.mean_logprob is None
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2", "gemma3_text"])
+def test_other_architectures_decode_as_the_whole_context_computed_anew(engine: Any, kind: str) -> None:
+    """Also where layers look back 24 tokens only; one request alone, which is given no mask, and three together."""
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from s1kit.engines.hf.engine import of_model
+
+    more: dict[str, Any] = {} if kind == "llama" else {"sliding_window": 24, "query_pre_attn_scalar": 8}
+    torch.manual_seed(0)
+    config = AutoConfig.for_model(
+        kind,
+        vocab_size=engine.vocabulary_size,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=6 if kind == "gemma3_text" else 2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=8,
+        max_position_embeddings=512,
+        pad_token_id=0,
+        bos_token_id=None,
+        eos_token_id=None,
+        initializer_range=0.3,
+        **more,
+    )
+    other = of_model(AutoModelForCausalLM.from_config(config).eval(), engine.tokenizer, engine.format)
+    requests = [
+        Request(question="?" * (1 + 3 * i), budget=ThinkingBudget(40, 0, 40), wait="x", answer_tokens=16, repeat=i)
+        for i in range(3)
+    ]
+    together = {g.repeat: g for g in other.generate(requests)}
+    for request in requests:
+        (alone,) = other.generate([request])
+        assert alone == together[request.repeat]
+        plan = other.plan(request)
+        assert len(plan.prompt_ids) + alone.thinking_tokens > 48
+        assert as_naive(alone) == by_naive_loop(other, request)

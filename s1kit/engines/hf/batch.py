@@ -212,7 +212,8 @@ class HfBatch:
         if self._recorded is not None and num_tokens == 1 and not rows.column(CONSTRAINED).any():
             chosen = self._recorded.run(len(rows), width, rows.how())
         if chosen is None:
-            logits = self._passes.decode(*self._state.next_ids(len(rows), num_tokens), width)
+            start = width - num_tokens if len(rows) == 1 else None
+            logits = self._passes.decode(*self._state.next_ids(len(rows), num_tokens), width, start)
             self._constrain(logits, 0, num_tokens)
             chosen = self._state.settle(logits, 0, rows.how(), num_tokens)
         rows.launched(num_tokens)

@@ -66,10 +66,10 @@ class _SlotCache(Cache):  # type: ignore[misc]
 
 
 class Slots:
-    """Keys and values, for each layer `[row, position, head, size]`; running rows are the first ones.
+    """Keys and values of each layer; running rows are the first ones.
 
-    On a CPU each head's positions lie together in memory: attention then reads them twice as fast. On a card each
-    position's heads do, as kernels for rows of different lengths want them.
+    On a CPU `[row, head, position, size]`: attention reads positions twice as fast where those of a head lie together.
+    On a card `[row, position, head, size]`, as kernels for rows of different lengths want them.
     """
 
     def __init__(
@@ -84,6 +84,7 @@ class Slots:
         `most_tokens`: rows times positions that are allocated at most, unless more are needed; None: no limit.
         """
         self.device = device
+        self._has_heads_first = device.type == "cpu"
         self._expected = (expected_rows, expected_width)
         self.most_tokens = most_tokens
         self.keys: list[torch.Tensor] = []
@@ -96,6 +97,7 @@ class Slots:
         self.width = 0
         self.cache: Cache | None = None
         self._rows = slice(0, 0)
+        self._start: int | None = None
         self._row_ids: dict[tuple[int, int], torch.Tensor] = {}
         """Numbers of consecutive rows, kept: a recorded step reads them where they were."""
 
@@ -121,31 +123,35 @@ class Slots:
         for index, pair in enumerate(layers):
             for own, new in zip((self.keys[index], self.values[index]), pair, strict=True):
                 chosen = new if taken is None else new[taken]
-                own[rows, :longest] = chosen[:, :, :longest].transpose(1, 2)
+                self._by_head(own)[rows, :, :longest] = chosen[:, :, :longest]
 
     def move(self, source: int, target: int, length: int) -> None:
         """Copy the first positions of one row over another row."""
-        for own in (*self.keys, *self.values):
-            own[target, :length] = own[source, :length]
+        for own in map(self._by_head, (*self.keys, *self.values)):
+            own[target, :, :length] = own[source, :, :length]
 
-    def aim(self, rows: slice, positions: torch.Tensor, width: int) -> Cache:
+    def aim(self, rows: slice, positions: torch.Tensor, width: int, start: int | None = None) -> Cache:
         """The cache for a pass over consecutive rows; there must be memory.
 
-        New keys and values go to `positions` `[row, token]`; attention sees the first `width` positions.
+        New keys and values go to `positions` `[row, token]`; attention sees the first `width` positions. `start`: the
+        first of the positions, where the host knows that it is the same for all rows and the others follow it.
         """
         assert self.cache is not None, "rows are added before they are advanced"
         self.positions, self.width = positions, width
-        self._rows = rows
+        self._rows, self._start = rows, start
         if (key := (rows.start, rows.stop)) not in self._row_ids:
             self._row_ids[key] = torch.arange(rows.start, rows.stop, device=self.device)[:, None]
         return self.cache
 
     def write(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Take in one layer's new tokens `[row, head, token, size]`; returns all that attention sees, alike."""
-        out, row_ids = [], self._row_ids[self._rows.start, self._rows.stop]
-        for own, new in ((self.keys[layer], keys), (self.values[layer], values)):
-            own[row_ids, self.positions] = new.transpose(1, 2)
-            out.append(own[self._rows, : self.width].transpose(1, 2))
+        out, rows, width = [], self._rows, self.width
+        for own, new in ((self._by_head(self.keys[layer]), keys), (self._by_head(self.values[layer]), values)):
+            if self._start is not None:
+                own[rows, :, self._start : self._start + new.shape[2]] = new
+            else:
+                own[self._row_ids[rows.start, rows.stop], :, self.positions] = new.transpose(1, 2)
+            out.append(own[rows, :, :width])
         return out[0], out[1]
 
     def reserve(self, num_rows: int, width: int) -> None:
@@ -169,16 +175,21 @@ class Slots:
         self.version += 1
         for tensors in (self.keys, self.values):
             for layer, old in enumerate(tensors):
-                new = self._allocate(old, rows, positions, old.shape[2], old.shape[3])
-                kept = old[:rows, :positions]
-                new[: kept.shape[0], : kept.shape[1]] = kept
+                view = self._by_head(old)
+                new = self._allocate(old, rows, positions, view.shape[1], view.shape[3])
+                kept = view[:rows, :, :positions]
+                self._by_head(new)[: kept.shape[0], :, : kept.shape[2]] = kept
                 tensors[layer] = new
         self.capacity = (rows, positions)
 
     def _allocate(self, like: torch.Tensor, rows: int, positions: int, heads: int, size: int) -> torch.Tensor:
-        if self.device.type != "cpu":
-            return like.new_zeros((rows, positions, heads, size))
-        return like.new_zeros((rows, heads, positions, size)).transpose(1, 2)
+        if self._has_heads_first:
+            return like.new_zeros((rows, heads, positions, size))
+        return like.new_zeros((rows, positions, heads, size))
+
+    def _by_head(self, own: torch.Tensor) -> torch.Tensor:
+        """A layer's keys or values as `[row, head, position, size]`."""
+        return own if self._has_heads_first else own.transpose(1, 2)
 
 
 def with_headroom(length: Any) -> Any:

@@ -26,6 +26,7 @@ class Passes:
         self._device: torch.device = model.device
         self._vocabulary_size = vocabulary_size
         self._window = _sliding_window(model.config)
+        self._no_masks = dict.fromkeys(("full_attention", "sliding_attention")) if self._window else None
         self._is_eager = getattr(model.config, "_attn_implementation", "sdpa") == "eager"
         self.reads_lengths = can_attend(model)
         """Whether decoding attends by the rows' lengths and not by a mask."""
@@ -57,15 +58,16 @@ class Passes:
         with self._only_last(num_new) as options:
             return self._over_slots(slice(first, first + len(ids)), padded, positions, width, options)
 
-    def decode(self, ids: torch.Tensor, positions: torch.Tensor, width: int) -> torch.Tensor:
+    def decode(self, ids: torch.Tensor, positions: torch.Tensor, width: int, start: int | None = None) -> torch.Tensor:
         """Logits after the same number of ids `[row, token]` for each of the first rows.
 
-        There must be memory for `width` positions. Nothing waits for the host.
+        There must be memory for `width` positions. `start`: see `Slots.aim`; `width` is then no more than the tokens of
+        each row. Nothing waits for the host.
         """
         rows = slice(0, len(ids))
         if self.reads_lengths and ids.shape[1] == 1:
             return self._by_lengths(rows, ids, positions)
-        return self._over_slots(rows, ids, positions, width, {"logits_to_keep": 1})
+        return self._over_slots(rows, ids, positions, width, {"logits_to_keep": 1}, start)
 
     def check(self, ids: torch.Tensor, positions: torch.Tensor, width: int) -> None:
         """Compare attention by lengths with attention by a mask on a step's tokens; give it up where they differ."""
@@ -101,13 +103,21 @@ class Passes:
         return self._logits(out)
 
     def _over_slots(
-        self, rows: slice, ids: torch.Tensor, positions: torch.Tensor, width: int, options: dict[str, Any]
+        self,
+        rows: slice,
+        ids: torch.Tensor,
+        positions: torch.Tensor,
+        width: int,
+        options: dict[str, Any],
+        start: int | None = None,
     ) -> torch.Tensor:
+        # One token a row that sees all there is needs no mask.
+        is_all = start is not None and ids.shape[1] == 1 and not 0 < self._window <= width
         out = self.model(
             input_ids=ids,
-            attention_mask=self._masks(positions, width),
+            attention_mask=self._no_masks if is_all else self._masks(positions, width),
             position_ids=positions,
-            past_key_values=self.slots.aim(rows, positions, width),
+            past_key_values=self.slots.aim(rows, positions, width, start),
             use_cache=True,
             **options,
         )

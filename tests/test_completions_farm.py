@@ -17,6 +17,7 @@ from servers.completions_server import CompletionsServer
 from s1kit import Request, ThinkingBudget, load_engine
 from s1kit.completions.client import CompletionsServer as Client
 from s1kit.completions.discovery import Identity
+from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import Farm, Member
 from s1kit.engines.completions import CompletionsEngine
 from s1kit.errors import InputError
@@ -274,3 +275,75 @@ def test_what_each_server_did_is_in_the_receipt(servers: Servers, tmp_path: Path
     assert sorted(figures) == sorted(server.url.removesuffix("/v1") for server in two)
     assert sum(each["done"] for each in figures.values()) == 12
     assert all(each["failed"] == 0 and each["tokens"] > 0 for each in figures.values())
+
+
+def small_farm(wait_seconds: float = 600.0) -> Farm:
+    return Farm([Member(Client("http://a"), Identity("m"))], wait_seconds=wait_seconds, capacity=1)
+
+
+def test_free_places_go_to_waiting_requests_in_turn_and_one_release_wakes_one() -> None:
+    async def body() -> None:
+        farm, order, looks = small_farm(), list[int](), [0]
+        find = farm._find_idlest
+
+        def counted() -> Member | None:
+            looks[0] += 1
+            return find()
+
+        farm._find_idlest = counted  # type: ignore[method-assign]
+
+        async def work(number: int) -> None:
+            async with farm.place(number):
+                order.append(number)
+                await asyncio.sleep(0)
+
+        async with farm.place("held"):
+            waiting = [asyncio.create_task(work(number)) for number in range(40)]
+            await asyncio.sleep(0.01)
+            late = asyncio.create_task(work(40))
+        await asyncio.gather(*waiting, late)
+        assert order == list(range(41))  # who comes last does not overtake
+        assert looks[0] < 200  # forty that wake forty each would look 800 times
+        await farm.close()
+
+    asyncio.run(body())
+
+
+def test_a_waiting_request_that_is_cancelled_as_it_is_woken_passes_its_place_on() -> None:
+    async def body() -> None:
+        farm = small_farm()
+
+        async def work() -> None:
+            async with farm.place("q"):
+                pass
+
+        async with farm.place("p"):
+            first, second = asyncio.create_task(work()), asyncio.create_task(work())
+            await asyncio.sleep(0.01)
+        first.cancel()  # the place was just freed, and offered to it
+        async with asyncio.timeout(5):
+            await second
+        assert first.cancelled() or (await asyncio.gather(first, return_exceptions=True))
+        await farm.close()
+
+    asyncio.run(body())
+
+
+def test_requests_that_wait_when_the_last_server_dies_are_told_in_time() -> None:
+    async def body() -> None:
+        farm = small_farm(wait_seconds=0.4)
+
+        async def work() -> None:
+            async with farm.place("q"):
+                raise AssertionError("there is no server")
+
+        async with farm.place("p") as member:
+            waiting = [asyncio.create_task(work()) for _ in range(50)]
+            await asyncio.sleep(0.01)
+            farm.leave_out(member, ServerFailed("died", "it is gone"))
+            async with asyncio.timeout(10):  # one after the other they would wait 20 seconds
+                found = await asyncio.gather(*waiting, return_exceptions=True)
+        assert [str(error) for error in found] == ["none of 1 servers came back within 0.4 s"] * 50
+        await farm.close()
+
+    asyncio.run(body())

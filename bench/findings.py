@@ -22,7 +22,6 @@ from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.matched import AtEqualTokens, at_equal_tokens
 from s1kit.analysis.results import Point
 from s1kit.errors import S1kitError
-from s1kit.recipe import Recipe
 from s1kit.report.report import findings_of
 from s1kit.report.sentences import percent
 from s1kit.stage import Run
@@ -30,9 +29,10 @@ from s1kit.stage import Run
 
 def tables(folder: Path) -> str:
     """The run's curve, and every other method beside budgets that spend the same."""
-    settings = Recipe.model_validate(json.loads((folder / "run.json").read_text(encoding="utf-8"))["resolved"])
-    found = findings_of(Run(folder), settings.evaluate.votes)
-    model = settings.evaluate.model or str(settings.train.base)
+    # Not read as a recipe: a run of an earlier version has settings that this one does not know.
+    settings = json.loads((folder / "run.json").read_text(encoding="utf-8"))["resolved"]
+    found = findings_of(Run(folder), settings["evaluate"]["votes"])
+    model = settings["evaluate"]["model"] or f"{settings['train']['base']}, fine-tuned"
     asked = len(found.results.questions)
     lines = [f"Model `{model}`, {asked:,} questions ({', '.join(found.benchmarks)}).", ""]
     lines += ["| thinking budget | tokens | accuracy, % |", "|---|---|---|"]

@@ -31,7 +31,8 @@ def at_equal_tokens(findings: Findings) -> list[AtEqualTokens]:
     if len(budgets) < 2:
         return []
     named = {
-        "thinking budget, most Waits": findings.by_budget_with_waits,
+        # Without a budget there is nothing to wait in; the largest one is the last of the next series.
+        "thinking budget, most Waits": [p for p in findings.by_budget_with_waits[:-1] if p.draws.setting.max_tokens],
         "Waits, largest budget": findings.by_waits[1:],
         "majority vote": [point for point in findings.by_votes if point.votes > 1],
         **findings.others,

@@ -78,7 +78,7 @@ def main() -> None:
                 f"{100 * auto.mean():.1f}",
                 f"{100 * fixed.mean():.1f}",
                 interval(auto - fixed),
-                f"{interval(auto - full)}, {saved:.0f} % fewer",
+                f"{interval(auto - full)}, {abs(saved):.0f} % {'fewer' if saved >= 0 else 'more'}",
             ]
             print(f"| {' | '.join(cells)} |", flush=True)
 

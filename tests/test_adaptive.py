@@ -104,6 +104,17 @@ def test_a_rule_by_probability_or_by_samples_leaves_where_they_are_enough_and_no
     assert rule.calibrated.probe_tokens == (3 if kind == "sure" else 3 + 16)
 
 
+def test_a_rule_that_costs_more_with_its_probes_than_it_saves_is_not_chosen() -> None:
+    cheap = [settled(i, at=9) for i in range(300)]
+    dear = [replace(question, prices=(10,) * 12) for question in cheap]
+    assert calibrate(cheap, STABLE_RULES, max_loss=0.02)[0].stable == 2
+    rule, tested = calibrate(dear, STABLE_RULES, max_loss=0.02)
+    assert tested[-1].p_value < 0.05
+    assert not rule.leaves_early
+    assert rule.calibrated is not None
+    assert (rule.calibrated.tokens, rule.calibrated.probe_tokens) == (192, 0)
+
+
 def test_the_promise_of_tokens_holds_as_often_as_it_says() -> None:
     """Over many calibrations from a population that is known, the mean price is above the bound in at most 5 %."""
     draw, broken, left, rounds, bound = Random(1), 0, 0, 150, 95.0

@@ -153,6 +153,25 @@ def test_a_server_of_another_context_is_refused_by_its_address(servers: Servers)
     assert other.url.removesuffix("/v1") in str(caught.value)
 
 
+class ShiftedTokenizer:
+    """Writes for each id what another tokenizer writes for the next one."""
+
+    def __init__(self, tokenizer: FileTokenizer) -> None:
+        self._tokenizer = tokenizer
+        self.encode = tokenizer.encode
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._tokenizer.decode([i + 1 for i in ids])
+
+
+def test_a_server_with_another_tokenizer_is_refused_by_its_address(servers: Servers) -> None:
+    good, other = servers.start(), servers.start()
+    other.tokenizer = ShiftedTokenizer(servers.tokenizer)  # type: ignore[assignment]
+    with pytest.raises(InputError, match="for ids that the tokenizer given for it reads as") as caught:
+        servers.engine(good, other)
+    assert other.url.removesuffix("/v1") in str(caught.value)
+
+
 def test_servers_may_be_listed_in_a_file(servers: Servers, tmp_path: Path) -> None:
     pair = [servers.start(), servers.start()]
     listed = tmp_path / "servers.txt"

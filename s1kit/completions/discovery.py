@@ -110,6 +110,8 @@ async def discover(
         if dialect.returns_ids and not isinstance(choices[0].get("token_ids"), list):
             refusal = ServerFailed("refused", f"the server {server.url} returns no token_ids")
             continue
+        if dialect.returns_ids:
+            _check_reading(choices[0], tokens, where)
         check_visible(tokens, dialect, where)
         if dialect.takes_ids:
             return Capabilities(dialect)
@@ -153,6 +155,20 @@ def _probe(dialect: Dialect, model: str, tokens: TokenFormat) -> dict[str, Any]:
     if dialect.returns_ids:
         body["return_token_ids"] = True
     return body | {"prompt": ids if dialect.takes_ids else tokens.probe}
+
+
+def _check_reading(choice: dict[str, Any], tokens: TokenFormat, where: str) -> None:
+    """InputError where the ids that a server sends mean another text to our tokenizer than the one it sends beside."""
+    text, ours = choice.get("text"), tokens.tokenizer.decode(choice["token_ids"])
+    # Nothing, or a part of a character, says nothing; whether a first space is kept differs between tokenizers.
+    if not isinstance(text, str) or not text.strip() or not ours.strip() or "\ufffd" in text + ours:
+        return
+    if text.strip() != ours.strip():
+        raise InputError(
+            f"the server writes {text!r} for ids that the tokenizer given for it reads as {ours!r}",
+            where=where,
+            fix="Give the tokenizer of the model that it serves: ,tokenizer=<folder or Hub id>, or --tokenizer.",
+        )
 
 
 def _adds_bos(found: Any, tokens: TokenFormat, where: str) -> bool:

@@ -179,7 +179,9 @@ AGREE = ExitRule(every=4, agree=2, max_tokens=32)
 SURE = ExitRule(every=16, sure=0.9, max_tokens=128)
 
 
-@pytest.mark.parametrize("rule", [RULE, AGREE, SURE, ExitRule(every=4, max_tokens=32)])
+@pytest.mark.parametrize(
+    "rule", [RULE, AGREE, SURE, ExitRule(every=4, max_tokens=32), ExitRule(every=4, agree=1, max_tokens=32)]
+)
 def test_a_rule_in_words_is_read_back(rule: ExitRule) -> None:
     found = read_rule(rule.said, rule.max_tokens)
     assert (found.stable, found.sure, found.agree) == (rule.stable, rule.sure, rule.agree)

@@ -93,7 +93,8 @@ class ExitRule(Record):
         if self.sure is not None:
             return f"probes every {self.every}, left when {self.sure:g} sure"
         if self.agree is not None:
-            return f"probes every {self.every}, left when {self.agree} samples agree"
+            samples = "1 sample agrees" if self.agree == 1 else f"{self.agree} samples agree"
+            return f"probes every {self.every}, left when {samples}"
         return "never left early"
 
     @property
@@ -101,7 +102,9 @@ class ExitRule(Record):
         """Why thinking was left, for the note of a generation."""
         if self.stable is not None:
             return f"left after {self.stable} equal answers"
-        return f"left when {self.sure:g} sure" if self.sure is not None else f"left when {self.agree} samples agreed"
+        if self.sure is not None:
+            return f"left when {self.sure:g} sure"
+        return "left when 1 sample agreed" if self.agree == 1 else f"left when {self.agree} samples agreed"
 
     def is_settled(self, evidence: Evidence) -> bool:
         """Whether thinking is left at a probe. One without an answer settles nothing."""
@@ -129,7 +132,7 @@ class ExitRule(Record):
 
 _SAID = re.compile(
     r"probes every (\d+), left (?:after (?P<stable>\d+) equal|when (?P<sure>[\d.e-]+) sure"
-    r"|when (?P<agree>\d+) samples agree)"
+    r"|when (?P<agree>\d+) samples? agrees?)"
 )
 
 

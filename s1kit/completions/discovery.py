@@ -159,7 +159,7 @@ def _probe(dialect: Dialect, model: str, tokens: TokenFormat) -> dict[str, Any]:
 
 def _check_reading(choice: dict[str, Any], tokens: TokenFormat, where: str) -> None:
     """InputError where the ids that a server sends mean another text to our tokenizer than the one it sends beside."""
-    text, ours = choice.get("text"), tokens.tokenizer.decode(choice["token_ids"])
+    text, ours = choice.get("text"), tokens.decode(choice["token_ids"])
     # Nothing, or a part of a character, says nothing; whether a first space is kept differs between tokenizers.
     if not isinstance(text, str) or not text.strip() or not ours.strip() or "\ufffd" in text + ours:
         return

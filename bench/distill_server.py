@@ -13,7 +13,7 @@ import json
 import random
 import time
 from collections import Counter, deque
-from typing import Any
+from typing import IO, Any
 
 QUESTION = b'"content": "'
 COMPACT = b'"content":"'
@@ -68,6 +68,8 @@ class Server:
         self.refused_at: list[float] = []
         self.accepted_at: list[float] = []
         self.first = 0.0
+        self.ledger: IO[str] | None = None
+        """Where each answered question is noted, with the moment at which its reply was handed to the network."""
 
     def is_refused(self) -> bool:
         now = time.monotonic()
@@ -140,8 +142,11 @@ class Connection(asyncio.Protocol):
             return
         at = body.rfind(QUESTION)
         start = at + len(QUESTION) if at >= 0 else body.rfind(COMPACT) + len(COMPACT)
-        self.server.answered[body[start : body.find(b'"', start)]] += 1
+        question = body[start : body.find(b'"', start)]
+        self.server.answered[question] += 1
         self.transport.write(self.server.reply)
+        if self.server.ledger is not None:
+            self.server.ledger.write(f"{time.monotonic():.4f} {question.decode()}\n")
 
     def json(self, status: bytes, body: bytes) -> None:
         head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))
@@ -155,8 +160,11 @@ async def main() -> None:
     parser.add_argument("--per-minute", type=int, default=0)
     parser.add_argument("--words", type=int, default=4000)
     parser.add_argument("--chunks", type=int, default=0, help="answer as a stream of so many events")
+    parser.add_argument("--ledger", default="", help="a file that gets a line for each answered question")
     given = parser.parse_args()
     state = Server(given.ms, given.per_minute, given.words, given.chunks)
+    if given.ledger:
+        state.ledger = open(given.ledger, "a", buffering=1)  # noqa: SIM115 - for as long as the server lives
     server = await asyncio.get_running_loop().create_server(
         lambda: Connection(state), "127.0.0.1", given.port, backlog=2048
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterable, Iterator
 from importlib import resources
 from pathlib import Path
@@ -12,6 +13,7 @@ import pytest
 
 from s1kit.cli import main
 from s1kit.distill.distill import distill
+from s1kit.distill.open_teacher import open_teachers
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
@@ -122,6 +124,31 @@ def test_what_a_local_engine_lacks_is_refused_not_ignored(engine: Engine, tmp_pa
     with Journal(tmp_path / "j.sqlite") as journal:
         (refused,) = ask(LocalChat(engine, MODEL, journal, Parameters(reasoning_effort="high")), ASKED[:1])
         assert isinstance(refused, InputError)
+
+
+def test_the_answer_of_a_local_engine_is_held_to_the_schema_that_is_asked_for(engine: Engine, tmp_path: Path) -> None:
+    pytest.importorskip("llguidance")
+    schema = {
+        "type": "object",
+        "properties": {"sum": {"enum": [3, 4]}},
+        "required": ["sum"],
+        "additionalProperties": False,
+    }
+    asked = {"response_format": {"type": "json_schema", "json_schema": {"name": "a", "schema": schema}}}
+    with Journal(tmp_path / "j.sqlite") as journal:
+        parameters = SHORT.model_copy(update={"extra": asked})
+        replies = ask(LocalChat(engine, MODEL, journal, parameters), ASKED[:3])
+    for reply in replies:
+        assert isinstance(reply, Reply)
+        assert json.loads(reply.answer)["sum"] in (3, 4)
+
+
+def test_fields_that_only_a_server_knows_are_refused_before_the_engine_is_loaded(tmp_path: Path) -> None:
+    settings = {"teacher": "hf:nowhere", "extra": {"top_logprobs": 5}}
+    recipe = Recipe.model_validate({"name": "r", "out": str(tmp_path), "distill": settings})
+    with pytest.raises(InputError, match="takes no further field 'top_logprobs'") as caught:
+        open_teachers(recipe, load_engines=False)
+    assert caught.value.where == "distill.extra"
 
 
 def test_the_stage_distills_from_a_local_model_and_a_second_run_computes_nothing(tmp_path: Path) -> None:

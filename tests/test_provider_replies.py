@@ -5,12 +5,13 @@ from __future__ import annotations
 import copy
 import json
 import random
+import time
 from typing import Any
 
 import pytest
 
 from s1kit.providers.chat import Reply, WireFormat
-from s1kit.providers.classify import kind_of_status, parse_body, problem_in, retry_after
+from s1kit.providers.classify import error_message, kind_of_status, parse_body, problem_in, retry_after
 from s1kit.providers.wires.anthropic import AnthropicWire
 from s1kit.providers.wires.gemini import GeminiWire
 from s1kit.providers.wires.openai import OpenAIWire
@@ -215,3 +216,157 @@ def test_an_error_that_gemini_wraps_into_a_list_is_judged_by_what_it_says() -> N
     problem = problem_in(body, raw)
     assert problem is not None
     assert (problem.kind, problem.text) == ("rate", "Quota exceeded")
+
+
+ACCOUNT: list[tuple[str, int, Any, str]] = [
+    (
+        "Anthropic's monthly limit",
+        400,
+        "You have reached your specified API usage limits. You will regain access on",
+        "credit",
+    ),
+    (
+        "OpenRouter's limit of a key",
+        403,
+        {"error": {"code": 403, "message": "Key limit exceeded (total limit)."}},
+        "credit",
+    ),
+    (
+        "OpenRouter's free day",
+        429,
+        {"error": {"code": 429, "message": "Rate limit exceeded: free-models-per-day."}},
+        "credit",
+    ),
+    ("Zhipu", 429, {"error": {"code": "1113", "message": "余额不足或无可用资源包,请充值。"}}, "credit"),
+    (
+        "DashScope's free tier",
+        403,
+        {"code": "AllocationQuota.FreeTierOnly", "message": "The free tier is used up."},
+        "credit",
+    ),
+    ("DashScope's throttle", 429, {"code": "Throttling.AllocationQuota", "message": "Too many requests."}, "rate"),
+    ("Fireworks", 412, {"error": {"message": "Account is suspended, check your billing"}}, "credit"),
+    (
+        "Groq",
+        400,
+        {"error": {"message": "Organization has been restricted.", "code": "organization_restricted"}},
+        "credit",
+    ),
+    ("xAI", 403, {"error": "Your newly created team doesn't have any credits yet."}, "credit"),
+    ("xAI, spent", 429, {"error": "You have run out of credits or reached your monthly spending limit."}, "credit"),
+    ("LiteLLM's budget", 400, {"error": {"message": "Budget has been exceeded!", "type": "budget_exceeded"}}, "credit"),
+    ("Azure", 403, {"error": {"code": "403", "message": "Out of call volume quota. It will be replenished"}}, "credit"),
+    ("Vertex", 403, {"error": {"status": "PERMISSION_DENIED", "message": "This API requires billing"}}, "credit"),
+    ("Gemini's plan", 429, {"error": {"code": 429, "message": "Quota exceeded, limit: 0\nPlease retry"}}, "credit"),
+    ("Gemini's minute", 429, {"error": {"code": 429, "message": "Quota exceeded, limit: 10\nPlease retry"}}, "rate"),
+    ("Cohere", 429, {"message": "You are using a Trial key, which is limited to 1000 API calls / month."}, "credit"),
+    ("Moonshot", 429, {"error": {"type": "exceeded_current_quota_error", "message": "suspended"}}, "credit"),
+    ("OpenAI's deactivated", 401, {"error": {"code": "account_deactivated", "message": "deactivated"}}, "key"),
+    (
+        "a question that speaks of money",
+        403,
+        {"error": {"message": "flagged", "metadata": {"flagged_input": "please recharge"}}},
+        "refused",
+    ),
+    (
+        "a question too long for a limit",
+        413,
+        {"error": {"message": "Request too large: Limit 6000, Requested 8000"}},
+        "request",
+    ),
+]
+"""Error bodies as providers send them, from their documents and from issues of their clients."""
+
+
+@pytest.mark.parametrize(("who", "status", "body", "kind"), ACCOUNT, ids=[each[0] for each in ACCOUNT])
+def test_what_an_account_cannot_do_is_told_from_what_passes(who: str, status: int, body: Any, kind: str) -> None:
+    if isinstance(body, str):
+        body = {"error": {"type": "invalid_request_error", "message": body}}
+    assert kind_of_status(status, body, error_message(body)) == kind
+    if kind == "credit":  # the same inside a reply with status 200
+        problem = problem_in(body if "error" in body else {"error": body}, json.dumps(body).encode())
+        assert problem is not None
+        assert problem.kind == kind
+
+
+def chat_reply(message: Any, reason: Any = "stop", tokens: int = 5, **fields: Any) -> dict[str, Any]:
+    usage = {"prompt_tokens": 9, "completion_tokens": tokens, "total_tokens": 9 + tokens}
+    return {"choices": [{"message": message, "finish_reason": reason, **fields}], "usage": usage}
+
+
+def gemini_reply(content: Any, reason: str) -> dict[str, Any]:
+    return {"candidates": [{"content": content, "finishReason": reason}], "usageMetadata": {"promptTokenCount": 9}}
+
+
+TRANSIENT: dict[str, dict[str, Any]] = {
+    "no text and no tokens": chat_reply({"role": "assistant", "content": None}, tokens=0),
+    "an empty text and no tokens": chat_reply({"role": "assistant", "content": "", "tool_calls": []}, tokens=0),
+    "a network error of Zhipu": chat_reply({"content": "The sum is"}, "network_error"),
+    "a server error as finish": chat_reply({"content": "The"}, "server_error"),
+    "Cohere's error": chat_reply({"content": "The"}, "USER_CANCEL"),
+    "Gemini's broken call": gemini_reply({}, "MALFORMED_FUNCTION_CALL"),
+    "Gemini's call without tools": gemini_reply(None, "UNEXPECTED_TOOL_CALL"),
+    "Gemini's other": gemini_reply({"role": "model"}, "OTHER"),
+    "a message of Anthropic without blocks": {
+        "type": "message", "content": [], "stop_reason": "end_turn", "usage": {"input_tokens": 9, "output_tokens": 0}},
+    "a chunk where no stream was asked for": {"choices": [{"delta": {"content": "4"}, "finish_reason": None}]},
+    "the errors of Cloudflare": {"success": False, "errors": [{"code": 1031, "message": "Gateway error"}]},
+    "an error as a text with a status": {"error": "upstream connect error", "status": 503},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", TRANSIENT)
+def test_a_reply_that_no_model_wrote_is_asked_for_again(what: str) -> None:
+    problem = problem_in(TRANSIENT[what], json.dumps(TRANSIENT[what]).encode())
+    assert problem is not None
+    assert problem.retriable
+
+
+def test_an_error_text_beside_a_status_is_judged_by_the_status() -> None:
+    body = {"error": "Insufficient funds", "requiredBalance": 0.0035, "status": 402}
+    problem = problem_in(body, json.dumps(body).encode())
+    assert problem is not None
+    assert problem.kind == "credit"
+
+
+ANSWERS: dict[str, tuple[dict[str, Any], tuple[str, str, str]]] = {
+    "thinking in the field and in the text": (
+        chat_reply({"reasoning_content": "hm", "content": "<think>hm</think>4"}), ("hm", "4", "stop")),
+    "the end tag left in the text": (
+        chat_reply({"reasoning_content": "hm", "content": "</think>\n\n4"}), ("hm", "4", "stop")),
+    "a tag in prose beside the field": (
+        chat_reply({"reasoning": "hm", "content": "Write </think> last."}), ("hm", "Write </think> last.", "stop")),
+    "LiteLLM's own fields": (
+        chat_reply({"content": "4", "provider_specific_fields": {"reasoning_content": "hm"}}), ("hm", "4", "stop")),
+    "reasoning_text": (chat_reply({"content": "4", "reasoning_text": "hm"}), ("hm", "4", "stop")),
+    "thought": (chat_reply({"content": "4", "thought": "hm"}), ("hm", "4", "stop")),
+    "a plain completion": ({"choices": [{"text": "<think>hm</think>4", "finish_reason": "stop"}]}, ("hm", "4", "stop")),
+    "only thinking, cut at the limit": (
+        chat_reply({"content": None, "reasoning": "hm"}, "length"), ("hm", "", "length")),
+    "tokens and no text": (chat_reply({"content": None}, tokens=7), ("", "", "empty")),
+    "watsonx at its limit": (chat_reply({"content": "4"}, "token_limit"), ("", "4", "length")),
+    "AI21": (chat_reply({"content": "4"}, "endoftext"), ("", "4", "stop")),
+    "Cerebras": (chat_reply({"content": "4"}, "end_of_turn"), ("", "4", "stop")),
+    "Cohere's filter": (chat_reply({"content": "I"}, "ERROR_TOXIC"), ("", "I", "refused")),
+    "a filter without text": (chat_reply({"content": None}, "content_filter", 0), ("", "", "refused")),
+    "a call and no text": (
+        chat_reply({"content": None, "tool_calls": [{"id": "c", "function": {"name": "f", "arguments": "{}"}}]}),
+        ("", "", "stop")),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ANSWERS)
+def test_an_odd_answer_is_an_answer_and_read_as_what_it_is(what: str) -> None:
+    body, expected = ANSWERS[what]
+    assert problem_in(body, json.dumps(body).encode()) is None
+    reply = read_reply(WIRES["openai"], body)
+    assert (reply.thinking, reply.answer, reply.finish_reason) == expected
+
+
+def test_the_day_s_limit_of_openrouter_says_when_it_ends() -> None:
+    soon = str(int((time.time() + 3600) * 1000))
+    error = {"error": {"message": "Rate limit exceeded", "metadata": {"headers": {"X-RateLimit-Reset": soon}}}}
+    for seconds in (retry_after({}, error), retry_after({"x-ratelimit-reset": soon}, {})):
+        assert seconds is not None
+        assert 3500 < seconds <= 3600
+    assert retry_after({"x-ratelimit-reset": "60"}, {}) is None

@@ -22,7 +22,7 @@ from s1kit.progress import say
 from s1kit.providers import Teacher
 from s1kit.providers.chat import Parameters
 from s1kit.providers.client import Client, open_client
-from s1kit.providers.local import LocalChat
+from s1kit.providers.local import LocalChat, check_parameters
 from s1kit.providers.patience import human
 from s1kit.providers.spend_cap import SpendAccount
 from s1kit.providers.terms import terms_of
@@ -130,6 +130,7 @@ def _open(recipe: Recipe, settings: Distill, asked: OpenTeachers, load_engines: 
         case (scheme, _, model) if scheme in ENGINES and (model or scheme == "tiny-base"):
             from s1kit.engines import load_engine
 
+            check_parameters(parameters(settings))
             journal = _journal(recipe, asked)
             engine = load_engine(reference, **engine_options(settings)) if load_engines else None
             chat = LocalChat(engine, reference, journal, parameters(settings))

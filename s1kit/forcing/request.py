@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, Self
@@ -52,6 +53,15 @@ class Sampling:
         found = {name: generation[name] for name in ("top_p", "top_k") if generation.get(name) is not None}
         temperature = generation.get("temperature")
         return cls(1.0 if temperature is None else float(temperature), **found)
+
+
+JSON_SPACES = {"x-guidance": {"whitespace_pattern": "\\n? {0,16}"}}
+"""White space between the parts of a JSON value: enough to indent, and no endless run of it."""
+
+
+def grammar_of_schema(schema: Mapping[str, Any]) -> str:
+    """An `answer_grammar` of what satisfies a JSON schema."""
+    return json.dumps({"grammars": [{"json_schema": {**schema, **JSON_SPACES}}]})
 
 
 @dataclass(frozen=True, slots=True)

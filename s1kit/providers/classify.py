@@ -9,6 +9,8 @@ api-docs.deepseek.com/quick_start/error_codes.
 from __future__ import annotations
 
 import json
+import re
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -28,9 +30,38 @@ _CREDIT = (
     "insufficient_credit",
     "exceeded_current_quota",
     "arrearage",
+    "overdue",
     "payment required",
+    "specified api usage limit",  # Anthropic's, of the month
+    "monthly limit",
+    "spending limit",
+    "spend limit",
+    "out of credits",
+    "any credits",  # xAI
+    "key limit exceeded",  # OpenRouter's limit of one key
+    "free-models-per-day",
+    "budget_exceeded",  # LiteLLM's proxy
+    "budget has been exceeded",
+    "out of call volume",  # Azure
+    "allocationquota.freetier",  # DashScope
+    "requires billing",  # Google Cloud
+    "billing_disabled",
+    "billing to be enabled",
+    "no resource package",  # Zhipu
+    "please recharge",
+    "余额不足",
+    "欠费",
+    "trial key",  # Cohere, by the month
+    "account is suspended",  # Fireworks
+    "account suspended",
+    "has been suspended",
+    "has been restricted",  # Groq
+    "organization_restricted",
+    "good standing",
 )
 """Signs in a code or message that the account cannot pay. Gemini's plain "exceeded your current quota" is a rate."""
+_LIMIT_OF_ZERO = re.compile(r"quota[^{}]{0,300}limit: 0(?![\d.])")
+"""Gemini's quota of a model that the account's plan does not have: no wait helps."""
 _LOCATION = ("unsupported_country", "location is not supported", "region is not supported", "not available in your")
 _KEY = ("api_key_invalid", "api key not valid", "invalid_api_key", "incorrect api key", "authentication_error")
 _ACCESS = ("key", "auth", "signature", "permission", "access", "token", "forbidden", "denied", "credential")
@@ -38,7 +69,10 @@ _CONTENT = ("content_filter", "content_policy", "data_inspection_failed", "respo
 _RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted")
 _BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again")
 
-_ERROR_FINISHES = {"error", "abort", "aborted", "cancelled", "canceled", "failed", "insufficient_system_resource"}
+_ERROR_FINISHES = {
+    *("error", "abort", "aborted", "cancelled", "canceled", "failed", "insufficient_system_resource"),
+    *("network_error", "server_error", "engine_overloaded", "user_cancel"),
+}
 """Finish reasons that say that the server gave up: the reply is no answer."""
 
 
@@ -104,12 +138,13 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
     signs = (_dump(body) + " " + text).lower()
     if 300 <= status < 400:
         return "model"
-    if status in (400, 401, 402, 403, 404, 422, 429) and any(sign in signs for sign in _CREDIT):
+    # First: what is refused for its content is often quoted.
+    if status in (400, 403, 451) and any(sign in signs for sign in _CONTENT):
+        return "refused"
+    if 400 <= status < 500 and _cannot_pay(signs):
         return "credit"
     if status in (400, 403) and any(sign in signs for sign in _LOCATION):
         return "location"
-    if status in (400, 403, 451) and any(sign in signs for sign in _CONTENT):
-        return "refused"
     match status:
         case 403 if body is None or not any(sign in signs for sign in _ACCESS):
             return "request"
@@ -146,13 +181,15 @@ def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
         return Problem("server", text, status=200, may_be_charged=start[:1] in ("{", "["))
     error = body.get("error")
     if error or body.get("type") == "error":
-        return _problem_of_error(body if not error else {"error": error})
+        return _problem_of_error(body)
     if isinstance(choices := body.get("choices"), list) and choices:
         choice = choices[0]
         if not isinstance(choice, dict):
             return Problem("server", "the reply's choice is no object", status=200)
         if choice.get("error"):
             return _problem_of_error({"error": choice["error"]})
+        if nothing := _nothing_in(body):
+            return nothing
         reason = choice.get("finish_reason")
         if isinstance(reason, str) and reason.lower() in _ERROR_FINISHES:
             return Problem(
@@ -162,12 +199,12 @@ def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
             return Problem("server", "the reply has no message", status=200, may_be_charged=True)
         return None
     if isinstance(candidates := body.get("candidates"), list) and candidates and isinstance(candidates[0], dict):
-        return None
+        return _nothing_in(body)
     feedback = body.get("promptFeedback")
     if isinstance(feedback, dict) and feedback.get("blockReason"):
         return None
     if body.get("type") == "message" and isinstance(body.get("content"), list):
-        return None
+        return _nothing_in(body)
     if isinstance(output := body.get("output"), dict) and isinstance(output.get("message"), dict):
         return None  # Bedrock
     if isinstance(output := body.get("output"), list) and "status" in body:
@@ -182,16 +219,51 @@ def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
     return Problem("server", text, status=200, may_be_charged=has_usage)
 
 
+_BROKEN_CALLS = {"malformed_function_call", "unexpected_tool_call", "malformed_response", "other"}
+"""Finish reasons with which Gemini ends a reply that it could not make sense of itself."""
+
+
+def _nothing_in(body: dict[str, Any]) -> Problem | None:
+    """The problem of a reply that ended well and holds nothing, although the server says that it produced nothing.
+
+    Servers send such under load, and Gemini where it cannot parse itself; asked again, most bring an answer. One that
+    stays so is kept as it is.
+    """
+    reason = said = None
+    usage = body.get("usage")
+    if isinstance(choices := body.get("choices"), list):
+        message = choices[0].get("message")
+        reason, said = choices[0].get("finish_reason"), message if isinstance(message, dict) else True
+        made = usage.get("completion_tokens") if isinstance(usage, dict) else None
+    elif isinstance(candidates := body.get("candidates"), list):
+        content = candidates[0].get("content")
+        reason, said = candidates[0].get("finishReason"), content.get("parts") if isinstance(content, dict) else None
+        made = 0 if str(reason).lower() in _BROKEN_CALLS else None
+    else:
+        reason, said = body.get("stop_reason"), body.get("content")
+        made = usage.get("output_tokens") if isinstance(usage, dict) else None
+    if isinstance(said, dict):
+        said = any(value for name, value in said.items() if name != "role")
+    if said or type(made) is not int or made != 0 or str(reason).lower() in ("content_filter", "refusal"):
+        return None
+    text = f"the reply is empty: no text and no tokens, finish reason {str(reason)[:40]!r}"
+    return Problem("server", text, status=200, may_be_charged=True, partial=body)
+
+
+def _cannot_pay(signs: str) -> bool:
+    return any(sign in signs for sign in _CREDIT) or _LIMIT_OF_ZERO.search(signs) is not None
+
+
 def _problem_of_error(body: Mapping[str, Any]) -> Problem:
     """An error object inside a reply with status 2xx: by the status it names, else by its words."""
     error = body.get("error")
     text = error_message(body) or _dump(error)[:300]
-    status = _status_in(error)
-    signs = _dump(body).lower()
+    status = _status_in(error) or _status_in({name: value for name, value in body.items() if name != "error"})
+    signs = (_dump(body) + " " + text).lower()
     kind: ProblemKind
     if status:
         kind = kind_of_status(status, dict(body), text)
-    elif any(sign in signs for sign in _CREDIT):
+    elif _cannot_pay(signs):
         kind = "credit"
     elif any(sign in signs for sign in _KEY):
         kind = "key"
@@ -235,11 +307,23 @@ def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     error = body.get("error") if isinstance(body, dict) else None
+    if (reset := _reset_in(headers, error)) is not None:
+        return reset
     details = error.get("details") if isinstance(error, dict) else None
     for detail in details if isinstance(details, list) else []:
         if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
             return seconds_in(detail["retryDelay"])
     return None
+
+
+def _reset_in(headers: Mapping[str, str], error: Any) -> float | None:
+    """OpenRouter's `X-RateLimit-Reset`, in milliseconds since 1970, as a header or within the error's metadata."""
+    metadata = error.get("metadata") if isinstance(error, dict) else None
+    told = metadata.get("headers") if isinstance(metadata, dict) else None
+    moment = headers.get("x-ratelimit-reset") or (told.get("X-RateLimit-Reset") if isinstance(told, dict) else None)
+    if not isinstance(moment, str | int) or not str(moment).isdecimal() or not 12 < len(str(moment)) < 15:
+        return None
+    return max(0.0, int(moment) / 1000.0 - time.time())
 
 
 def _dump(value: Any) -> str:

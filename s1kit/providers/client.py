@@ -89,6 +89,7 @@ class Client:
             self._watcher.cancel()
         for http in self.servers:
             await http.__aexit__()
+        await asyncio.to_thread(self.journal.flush)  # what was noted and nobody waited for
 
     def request(
         self, messages: Sequence[Message], draw: int = 0, tools: Sequence[Mapping[str, Any]] = ()

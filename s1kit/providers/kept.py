@@ -71,8 +71,8 @@ class Books:
         reply, cost = self._judge(request.messages, body, via)
         if reservation is not None:
             self._spend_cap.saw_output(reply.usage.output_tokens, reservation.max_output_tokens)
-        # A stream that was cut counts already, at the most it may have cost.
-        counted = 0.0 if body.get(CUT) else cost
+        # A part of a reply that was cut too often is counted already, at the most it may have cost.
+        counted = 0.0 if reservation is not None and not reservation.is_open else cost
         charge = reservation.charge(counted) if reservation else self._spend_cap.paid_in_job(key, cost)
         reading = Reading(key, reply.finish_reason, reply.usage.input_tokens, reply.usage.output_tokens, cost)
         if self._spend_cap.cap_usd is None:

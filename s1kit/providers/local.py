@@ -14,10 +14,10 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
-from s1kit.forcing.request import Engine, Request, Sampling
+from s1kit.forcing.request import Engine, Request, Sampling, grammar_of_schema
 from s1kit.journal import Entry, Journal
 from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, settle_finish
-from s1kit.providers.wires.conversation import turns
+from s1kit.providers.wires.conversation import take_format, turns
 from s1kit.records import FinishReason, Generation, Usage
 
 ANSWER_SHARE = 4
@@ -166,15 +166,33 @@ def entry_of(request: ChatRequest, body: dict[str, Any]) -> Entry:
     )
 
 
+def check_parameters(parameters: Parameters) -> str:
+    """The grammar that `extra.response_format` asks for, empty where the answer is free.
+
+    Raises InputError for a reasoning effort, and for fields that only a server's API has.
+    """
+    if parameters.reasoning_effort:
+        raise InputError(
+            f"a local engine takes no reasoning effort, and it is {parameters.reasoning_effort!r}",
+            where="distill.reasoning_effort",
+            fix="Use thinking_budget.",
+        )
+    asked, others = take_format(parameters.extra)
+    if others:
+        raise InputError(
+            f"a local engine takes no further field {min(others)!r}",
+            where="distill.extra",
+            fix="Leave it out: a local engine knows response_format, and the settings of their own.",
+        )
+    if asked is None or asked.kind == "text":
+        return ""
+    return grammar_of_schema(asked.schema or {"type": "object"})
+
+
 def engine_request(request: ChatRequest, number: int, engine: Engine) -> Request:
     """What the parameters leave open is the model's own: its sampling, and as much output as its context holds."""
     p = request.parameters
-    if p.extra or p.reasoning_effort:
-        raise InputError(
-            "a local engine takes no extra fields and no reasoning effort",
-            where="distill.extra",
-            fix="Use thinking_budget.",
-        )
+    grammar = check_parameters(p)
     said = turns(request.messages, "a local engine")
     *before, last = (turn for turn in said if turn.role != "system")
     if last.role != "user" or any(turn.calls or turn.answers for turn in said):
@@ -197,6 +215,9 @@ def engine_request(request: ChatRequest, number: int, engine: Engine) -> Request
         seed=(p.seed or 0) + request.draw,
         system=system or None,
         messages=tuple({"role": turn.role, "content": turn.text} for turn in before),
+        answer_grammar=grammar,
+        # An answer that is held to a form is nothing but that.
+        closing_phrase="" if grammar else None,
         repeat=number,
     )
 

@@ -8,16 +8,13 @@ from __future__ import annotations
 import json
 from collections.abc import Container
 from importlib.util import find_spec
-from typing import Any
 
 from s1kit.engines.grammar import check_grammar
 from s1kit.errors import InputError
+from s1kit.forcing.request import JSON_SPACES, grammar_of_schema
 from s1kit.serve.fields import ChatBody, NamedChoice, Tool
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tools import ToolStyle
-
-_SPACES = {"x-guidance": {"whitespace_pattern": "\\n? {0,16}"}}
-"""White space between the parts of a JSON value: enough to indent, and no endless run of it."""
 
 
 def can_constrain() -> bool:
@@ -46,11 +43,7 @@ def answer_grammar(body: ChatBody, style: ToolStyle | None, vocabulary: Containe
             code="fields_disagree",
         )
     schema = {"type": "object"} if asked.json_schema is None else asked.json_schema.schema_ or {}
-    return _checked(_of_schema(schema), "response_format.json_schema.schema")
-
-
-def _of_schema(schema: dict[str, Any]) -> str:
-    return json.dumps({"grammars": [{"json_schema": schema | _SPACES}]})
+    return _checked(grammar_of_schema(schema), "response_format.json_schema.schema")
 
 
 def _calls_grammar(body: ChatBody, style: ToolStyle, vocabulary: Container[str]) -> str:
@@ -103,7 +96,7 @@ def _call_rule(tool: Tool, style: ToolStyle, closing: str) -> str:
     """A call after its opening mark: the name in quotes, the arguments by their schema, the closing mark."""
     line = "" if style.only_at_start else "\n"
     begin = f'{line}{{"name": {json.dumps(tool.function.name)}, "{style.arguments_key}": '
-    schema = (tool.function.parameters or {"type": "object"}) | _SPACES
+    schema = (tool.function.parameters or {"type": "object"}) | JSON_SPACES
     return f"{json.dumps(begin)} %json {json.dumps(schema)} {json.dumps('}' + line)} {closing}".rstrip()
 
 

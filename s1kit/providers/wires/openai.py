@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s1kit.errors import InputError
-from s1kit.forcing.delimiters import split_thinking
+from s1kit.forcing.delimiters import DELIMITERS, split_thinking
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import call_of
 from s1kit.providers.wires.reading import count, dict_of, dollars, finish_of, hidden_thinking, list_of, text_of
@@ -72,6 +72,8 @@ class OpenAIWire:
         choices = list_of(body.get("choices"))
         choice = dict_of(choices[0]) if choices else {}
         message = choice.get("message")
+        if message is None and isinstance(choice.get("text"), str):  # a server of plain completions
+            message = {"content": choice["text"]}
         if not isinstance(message, Mapping):
             return Reply(finish_reason="malformed", usage=usage, note="the reply has no message")
         thinking, answer, closed = thinking_in(message)
@@ -106,17 +108,22 @@ def _reported_cost(usage: Any) -> float | None:
     return cost + (dollars(dict_of(usage).get("cost_details"), "upstream_inference_cost") or 0.0)
 
 
+_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought")
+"""Names of the thinking: of DeepSeek, SGLang and llama.cpp; of vLLM and OpenRouter; of Ollama; of gateways."""
+_TAGS = tuple(tag for pair in DELIMITERS for tag in pair)
+
+
 def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
     """Thinking, answer, and whether the thinking was closed, of a message in any known shape.
 
-    Fields of their own: `reasoning_content` (DeepSeek, SGLang, llama.cpp), `reasoning` (vLLM, OpenRouter), `thinking`
-    (Ollama), `thinking_blocks` (LiteLLM), `reasoning_details` (OpenRouter); a list of content with `thinking` parts
-    (Mistral, docs.mistral.ai/capabilities/reasoning); else between delimiters in the text.
+    Fields of their own: those of `_FIELDS`, `thinking_blocks` (LiteLLM), `reasoning_details` (OpenRouter); a list of
+    content with `thinking` parts (Mistral, docs.mistral.ai/capabilities/reasoning); else between delimiters.
     """
     content = message.get("content")
     parts = [dict_of(part) for part in list_of(content)]
+    given = dict_of(message.get("provider_specific_fields"))
     thinking = next(
-        (text for name in ("reasoning_content", "reasoning", "thinking") if (text := text_of(message.get(name)))),
+        (text for source in (message, given) for name in _FIELDS if (text := text_of(source.get(name)))),
         "",
     )
     thinking = thinking or "".join(text_of(dict_of(b).get("thinking")) for b in list_of(message.get("thinking_blocks")))
@@ -134,9 +141,10 @@ def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
         answer = text_of(shown)
     else:
         answer = text_of(content)
-    if thinking:
-        return thinking, answer, True
     parsed = split_thinking(answer)
+    if thinking:  # some gateways leave it, or its end, in the text as well
+        is_doubled = parsed.is_closed and answer.lstrip().startswith(_TAGS)
+        return thinking, parsed.answer if is_doubled else answer, True
     return (parsed.thinking, parsed.answer, parsed.is_closed) if parsed.thinking else ("", answer, parsed.is_closed)
 
 

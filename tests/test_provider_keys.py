@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import random
+import string
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -225,3 +227,21 @@ def test_a_reply_that_echoes_the_key_is_kept_without_it(
     asyncio.run(ask())
     (entry,) = journal.entries()
     assert entry.reply["echo"] == "***"
+
+
+def test_any_piece_of_a_secret_is_hidden_wherever_it_stands_in_a_long_text() -> None:
+    dice = random.Random(0)
+    letters = string.ascii_letters + string.digits
+    for _ in range(500):
+        key = "".join(dice.choices(letters, k=dice.choice([5, 8, 12, 40, 164])))
+        secret = Secret(key)
+        text = "".join(dice.choices(letters + "  é", k=dice.randrange(0, 3000)))
+        assert secret.hide_in(text) == text
+        assert secret.hide_in_bytes(text.encode()) == text.encode()
+        length = dice.randint(min(8, len(key)), len(key))
+        start, at = dice.randint(0, len(key) - length), dice.randint(0, len(text))
+        piece = key[start : start + length]
+        shown = f"{text[:at]}|{piece}|{text[at:]}"
+        hidden = f"{text[:at]}|***|{text[at:]}"
+        assert secret.hide_in(shown) == hidden
+        assert secret.hide_in_bytes(shown.encode()) == hidden.encode()

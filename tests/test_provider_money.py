@@ -127,3 +127,24 @@ def test_thinking_is_paid_for_once_wherever_it_is_counted(usage: dict[str, int],
 def test_a_price_has_no_negative_part() -> None:
     with pytest.raises(ValueError, match="greater than or equal to 0"):
         Price(input=-1, output=1)
+
+
+def test_an_empty_reply_is_asked_for_again_and_kept_when_it_stays_so(server: ProviderServer, journal: Journal) -> None:
+    def nothing(reply: dict[str, Any]) -> dict[str, Any]:
+        choice = {**reply["choices"][0], "message": {"role": "assistant", "content": ""}}
+        return reply | {"choices": [choice], "usage": {"prompt_tokens": 9, "completion_tokens": 0, "total_tokens": 9}}
+
+    asked: list[str] = []
+
+    def faults(number: int, question: str) -> Fault | None:
+        asked.append(question)
+        is_empty = question == "always" or asked.count(question) == 1
+        return Fault(change=nothing, whole=True) if is_empty else None
+
+    server.faults = faults
+    client = open_client(f"chat:{server.compatible}#m", journal)
+    once, always = chat_many(client, [[{"role": "user", "content": text}] for text in ("once", "always")], journal)
+    assert once.finish_reason == "stop"
+    assert always.finish_reason == "empty"
+    assert sorted(asked) == ["always"] * 3 + ["once"] * 2
+    assert {entry.finish_reason for entry in journal.entries()} == {"stop", "empty"}

@@ -1,0 +1,47 @@
+"""A block of traces that is complete becomes a shard."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import groupby
+
+import pyarrow as pa
+
+from s1kit.distill.work import DistillPass, TraceBlock
+from s1kit.grade.agreement import agreements
+from s1kit.records import Trace, arrow_schema, to_arrow
+from s1kit.stage import write_table
+
+ROWS_AT_ONCE = 64
+
+
+async def settle(work: DistillPass, block: TraceBlock) -> None:
+    """A settled block as a shard; one with replies missing is left to the next run, which finds the rest journalled."""
+    traces = [trace for of_place in block.traces for trace in of_place]
+    block.traces = []
+    if not block.is_complete:
+        return
+    if len(traces) > len({trace.question.id for trace in traces}):
+        traces = await asyncio.to_thread(_with_agreement, traces)
+    if work.count is not None:
+        counts = await asyncio.to_thread(work.count, [trace.thinking for trace in traces])
+        traces = [t.model_copy(update={"thinking_tokens": n}) for t, n in zip(traces, counts, strict=True)]
+    # Bit by bit and here, not in a thread: that would hold the interpreter, and with it all replies, for longer.
+    batches = []
+    for start in range(0, len(traces), ROWS_AT_ONCE):
+        rows = [to_arrow(trace) for trace in traces[start : start + ROWS_AT_ONCE]]
+        batches.append(pa.RecordBatch.from_pylist(rows, schema=arrow_schema(Trace)))
+        await asyncio.sleep(0)
+    path = work.stage.shard_path("traces", block.number)
+    await asyncio.to_thread(write_table, path, pa.Table.from_batches(batches, schema=arrow_schema(Trace)))
+
+
+def _with_agreement(traces: list[Trace]) -> list[Trace]:
+    """The traces, those of a question side by side, each with how many of the question's replies say the same."""
+    compared = []
+    for _, group in groupby(traces, key=lambda trace: trace.question.id):
+        replies = list(group)
+        # What was cut off, refused or failed states nothing.
+        found = agreements(replies[0].question, [t.answer if t.finish_reason == "stop" else "" for t in replies])
+        compared += [t.model_copy(update={"agreement": each}) for t, each in zip(replies, found, strict=True)]
+    return compared

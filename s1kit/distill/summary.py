@@ -1,0 +1,91 @@
+"""How a pass ended: what is missing, named in a file, or the counts and figures of the receipt."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pyarrow.parquet as pq
+
+from s1kit.distill.work import DistillPass
+from s1kit.engines.servers import ServerMeter, add_up
+from s1kit.errors import WorkFailed
+from s1kit.progress import say
+from s1kit.recipe import Distill
+
+
+def refuse_missing(work: DistillPass) -> None:
+    """Raise what stopped the run, or say how many replies are missing and why, naming them in a file."""
+    if work.stopped_by is not None:
+        stop = work.stopped_by
+        raise type(stop)(
+            f"distill stopped with {work.num_done} of {work.total} replies: {stop.what}", where=stop.where, fix=stop.fix
+        ) from stop
+    if not work.failures:
+        return
+    path = work.stage.folder / "failures.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for place, reason in work.failures:
+            teacher = work.asked.teachers[place.teacher].settings.teacher
+            row = {"question_id": place.question.id, "teacher": teacher, "draw": place.draws[0], "reason": reason}
+            file.write(json.dumps(row) + "\n")
+    kinds = ", ".join(f"{num} {kind}" for kind, num in work.kinds.most_common(4))
+    raise WorkFailed(
+        f"{len(work.failures)} of {work.total} replies are missing: {kinds}",
+        where=str(path),
+        fix="Run the same command again: it asks only for those.",
+    )
+
+
+def sum_up(work: DistillPass, settings: Distill) -> None:
+    """Counts and figures for the receipt, from the shards, so that a resumed run says the same."""
+    stage, tokens, cost = work.stage, Counter[str](), 0.0
+    unanimous = compared = 0
+    for path in stage.shards("traces"):
+        names = ["thinking_tokens", "finish_reason", "terms", "cost_usd", "usage", "teacher", "verdict", "agreement"]
+        columns = _columns(path, names)
+        stage.counts["out"] += len(columns["terms"])
+        stage.counts += Counter(f"finish:{reason}" for reason in columns["finish_reason"])
+        stage.counts += Counter(f"terms:{terms}" for terms in columns["terms"])
+        stage.counts += Counter(f"verdict:{verdict}" for verdict in columns["verdict"] if verdict)
+        if settings.teachers:
+            stage.counts += Counter(f"teacher:{teacher}" for teacher in columns["teacher"])
+        agreed = [each for each in columns["agreement"] if each]
+        compared += len(agreed)
+        unanimous += sum(each["num_same"] == each["num_replies"] for each in agreed)
+        tokens["thinking"] += sum(columns["thinking_tokens"])
+        tokens["input"] += sum(usage["input_tokens"] for usage in columns["usage"])
+        tokens["output"] += sum(usage["output_tokens"] for usage in columns["usage"])
+        cost += sum(columns["cost_usd"])
+    stage.counts["in"] = stage.counts["out"]
+    stage.figures |= {"tokens": dict(tokens), "cost_usd": round(cost, 6)}
+    stage.figures["thinking_tokens_counted_in"] = "student tokens" if work.count else "the teacher's own count"
+    if compared:
+        stage.figures["agreement"] = {"traces": compared, "all_replies_say_the_same": unanimous}
+    if settings.until_correct:
+        correct = stage.counts["verdict:correct"]
+        mean = round(stage.counts["out"] / max(1, work.total), 4)
+        stage.figures["draws"] = {"mean": mean, "most": settings.until_correct, "ended_correct": correct}
+        say(f"distill: {correct} of {work.total} were answered correctly, with {mean:.2f} draws on average.")
+    for each in work.asked.teachers:
+        if figures := ServerMeter().take([each.engine]):
+            add_up(stage.figures.setdefault("servers", {}), figures)
+    if work.asked.clients:
+        sums: Counter[str] = Counter()
+        problems: Counter[str] = Counter()
+        for client in work.asked.clients:
+            tally = client.tally
+            problems += tally.problems
+            sums += Counter(sent=tally.sent, from_journal=tally.from_journal, lost_on_the_way=client.spend_cap.num_lost)
+        names = ["sent", "from_journal", "lost_on_the_way"]
+        stage.figures["requests"] = {name: sums[name] for name in names} | {"problems": dict(problems)}
+    (stage.folder / "failures.jsonl").unlink(missing_ok=True)
+
+
+def _columns(path: Path, names: list[str]) -> dict[str, list[Any]]:
+    """Columns of a shard; one that an older version did not write is empty."""
+    there = pq.read_schema(path).names
+    table = pq.read_table(path, columns=[name for name in names if name in there])
+    return {name: [None] * table.num_rows for name in names} | dict(table.to_pydict())

@@ -95,7 +95,7 @@ def test_every_labelled_reply_says_where_it_lies(replies: Any) -> None:
 def test_the_published_rows_on_replies_add_up_to_the_labels(replies: Any) -> None:
     counts = Counter((row["reference"], row["label"]) for row in replies.labels())
     for reference, name in (("integer", "integer"), ("other", "other forms")):
-        for when in ("unseen", "mended"):
+        for when in ("unseen", "after the fix"):
             for label, cells in published(f"{name}, {when}").items():
                 assert sum(cells[:3]) == counts[reference, label], (name, when, label)
 
@@ -119,5 +119,5 @@ def test_the_published_matrix_on_replies_is_what_the_grader_says(replies: Any, b
     for reference, name in (("integer", "integer"), ("other", "other forms")):
         chosen = [n for n, row in enumerate(rows) if row["reference"] == reference]
         counts = bench.matrix([rows[n]["label"] for n in chosen], [judged[n] for n in chosen])
-        for label, cells in published(f"{name}, mended").items():
+        for label, cells in published(f"{name}, after the fix").items():
             assert cells[:3] == [counts[label, verdict] for verdict in bench.VERDICTS], (name, label)

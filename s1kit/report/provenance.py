@@ -15,7 +15,6 @@ from s1kit.records import Dropped, from_arrow
 from s1kit.stage import RECEIPT, Run
 
 STAGES = ("collect", "distill", "curate", "train", "evaluate")
-EXAMPLES_PER_REASON = 1
 PAGES = (("collect", "collect.html"), ("curate", "curate.html"))
 """Pages that stages write of their own."""
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from s1kit import Generation, Request, load_engine
+from s1kit import Generation, Request, ThinkingBudget, load_engine
 from s1kit.engines.hf.engine import _bytes_per_token
 
 QUESTIONS = (
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--context", type=int, default=256, help="tokens of the context")
     parser.add_argument("--memory", type=float, default=100, help="MB for keys and values in the second run")
     parser.add_argument("--answer", type=int, default=32)
+    parser.add_argument("--waits", type=int, default=0, help="stops to replace, so that thinking fills the context")
     parser.add_argument("--temperature", type=float, default=0.0)
     parser.add_argument("--once", action="store_true")
     given = parser.parse_args()
@@ -62,6 +63,7 @@ def main() -> None:
     asked = [
         Request(
             QUESTIONS[i % 4].format(7 * i),
+            budget=ThinkingBudget(given.context, 0, given.waits) if given.waits else None,
             answer_tokens=given.answer,
             temperature=given.temperature,
             seed=i,

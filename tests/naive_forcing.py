@@ -32,6 +32,7 @@ def naive_loop(
     end: Sequence[int],
     closing: Sequence[int],
     ends_with_lead: Callable[[int], bool],
+    is_blank: Callable[[Sequence[int]], bool],
 ) -> Naive:
     """Straight-line code with no shared parts: whatever the package gets wrong, this does not get wrong with it."""
     thinking: list[int] = []
@@ -62,14 +63,17 @@ def naive_loop(
         after.extend(lead)
     after.extend(end)
     num_answer = 0
+    has_phrase = was_cut_off
     if was_cut_off:
         after.extend(closing)
         num_answer = len(closing)
     while num_answer < answer_tokens:
         token = sample([*prompt, *thinking, *after])
-        if token in answer_stops and num_answer == 0 and len(closing) < answer_tokens:
+        is_empty = not has_phrase and is_blank(after[len(after) - num_answer :])
+        if token in answer_stops and is_empty and num_answer + len(closing) < answer_tokens:
             after.extend(closing)
-            num_answer = len(closing)
+            num_answer += len(closing)
+            has_phrase = True
             continue
         if token in answer_stops:
             break

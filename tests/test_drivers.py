@@ -86,6 +86,20 @@ def test_an_answer_that_ends_before_it_begins_gets_the_closing_phrase_once(run: 
     assert run(without, lambda _: eos).answer == ""
 
 
+@pytest.mark.parametrize("run", [by_rows, by_flow])
+def test_an_answer_of_white_space_alone_is_none_and_gets_the_closing_phrase_too(run: Any) -> None:
+    plan = plan_of(WITH_LEAD, Request(question="q", budget=ThinkingBudget(9), answer_tokens=8))
+    tokenizer, end = plan.tokens.tokenizer, plan.tokens.end_ids
+    (newline,) = tokenizer.encode("\n", add_special_tokens=False)
+
+    def sample(context: Any) -> int:
+        return newline if tuple(context[-len(end) :]) == end else int(tokenizer.eos_token_id)
+
+    generation = run(plan, sample)
+    assert [s.kind for s in generation.segments] == ["close", "answer", "closing_phrase"]
+    assert (generation.answer, generation.answer_finish) == ("\nF:", "stop")
+
+
 @pytest.mark.parametrize(("wait", "text"), [(None, "ab\nWait"), ("W", "abW"), (" W", "ab W")])
 @pytest.mark.parametrize("run", [by_rows, by_flow])
 def test_the_formats_own_wait_begins_a_line_and_a_given_one_goes_in_as_it_is(run: Any, wait: str, text: str) -> None:

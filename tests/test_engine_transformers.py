@@ -70,6 +70,7 @@ def by_naive_loop(engine: Any, request: Request, sample: Any = None) -> Naive:
         end=tokens.end_ids,
         closing=plan.closing.ids,
         ends_with_lead=lambda i: tokens.decode([i]).endswith("\n"),
+        is_blank=lambda ids: not tokens.decode(ids).strip(),
     )
 
 

@@ -83,8 +83,10 @@ class TokenRuns:
 
     @property
     def has_answer(self) -> bool:
-        """Whether there is a token of an answer, or a closing phrase."""
-        return any(run.ids and run.kind in ("answer", "closing_phrase") for run in self._runs)
+        """Whether there is a closing phrase, or an answer that is more than white space."""
+        is_phrase = any(run.ids and run.kind == "closing_phrase" for run in self._runs)
+        answers = (i for i, run in enumerate(self._runs) if run.ids and run.kind == "answer")
+        return is_phrase or any(self._text(i).strip() for i in answers)
 
     @property
     def last_text(self) -> str:

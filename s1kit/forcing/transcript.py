@@ -287,7 +287,7 @@ class Transcript:
 
     @property
     def _needs_phrase(self) -> bool:
-        """Whether the answer is empty, and the closing phrase and one token more have room in it."""
+        """Whether the answer is empty or blank, and the closing phrase and one token more have room in it."""
         return not self._runs.has_answer and 0 < len(self.plan.closing.ids) < self.room
 
     @property

@@ -146,7 +146,9 @@ class Slots:
     def write(self, keys: torch.Tensor, values: torch.Tensor, layer: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Take in one layer's new tokens `[row, head, token, size]`; returns all that attention sees, alike."""
         out, rows, width = [], self._rows, self.width
-        for own, new in ((self._by_head(self.keys[layer]), keys), (self._by_head(self.values[layer]), values)):
+        for own, new in ((self.keys[layer], keys), (self.values[layer], values)):
+            if not self._has_heads_first:
+                own = own.transpose(1, 2)
             if self._start is not None:
                 own[rows, :, self._start : self._start + new.shape[2]] = new
             else:

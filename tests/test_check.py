@@ -154,3 +154,27 @@ def test_a_teacher_without_a_model_is_tried_on_the_first_questions(
     recipe = load_recipe("tiny", [f"out={tmp_path}/runs", sources, f"distill.teacher={teacher}"])
     found = check_recipe(recipe, ["distill"])
     assert [complaint in str(fault) for fault in found] == ([True] if complaint else [])
+
+
+@pytest.mark.parametrize(
+    ("overrides", "complaints"),
+    [
+        (
+            ["collect.duplicates=extact", 'collect.against=["math5000"]', "train.foo=1", "curate.selection=rand"],
+            ['collect.duplicates is "extact"', "no evaluation set 'math5000'", "'train.foo'", "no selection 'rand'"],
+        ),
+        (['collect.sources=[{pth = "x"}]', "train.base=hf:/nowhere"], ["Did you mean path", "is not a model folder"]),
+        (["name="], ["names no folder of its own"]),
+        (["name=../mine"], ["names no folder of its own"]),
+        (['collect.sources=[{hub = "two words"}]'], ["is no name of a data set"]),
+    ],
+)
+def test_settings_of_a_wrong_kind_do_not_hide_what_else_is_wrong(
+    overrides: list[str], complaints: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", "tiny", f"out={tmp_path}", *overrides]) == 2
+    told = capsys.readouterr()
+    for complaint in complaints:
+        assert complaint in told.out + told.err
+    numbered = [line for line in told.out.splitlines() if line.strip()[:1].isdigit()]
+    assert len(numbered) == len(complaints) or "s1kit check:" in told.err

@@ -125,7 +125,7 @@ def _docs_of(cls: type) -> dict[str, str]:
 
 def _type(annotation: Any) -> str:
     text = annotation.__name__ if isinstance(annotation, type) and not get_args(annotation) else str(annotation)
-    text = re.sub(r"typing\.|s1kit\.\w+\.", "", text)
+    text = re.sub(r"typing\.|s1kit\.(?:[a-z_]+\.)+", "", text)
     return _cell(re.sub(r"Literal\[(.*?)\]", lambda m: m[1].replace(", ", " or "), text))
 
 

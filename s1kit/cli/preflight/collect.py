@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from contextlib import suppress
 from itertools import islice
 from pathlib import Path
@@ -66,6 +67,8 @@ def _peek(source: Any, recipe: Recipe) -> None:
     from s1kit.pool.sources import kind_of, read_source
 
     kind = kind_of(source)
+    if kind == "hub":
+        _check_hub_id(source.hub)
     if kind == "hub" and local_copy(source, recipe.collect.hub_folder) is None:
         if not source.optional and not source.files:
             require("datasets", f"reading {source.hub} from the Hub", "hub")
@@ -82,6 +85,12 @@ def _peek(source: Any, recipe: Recipe) -> None:
         raise InputError(
             "no question is read from it", where=source.path or source.builtin, fix="Give a file that has rows."
         )
+
+
+def _check_hub_id(name: str) -> None:
+    if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name, re.ASCII):
+        fix = "Give the data set's name as the Hub shows it: owner/name."
+        raise InputError(f"{name!r} is no name of a data set", where="collect.sources.hub", fix=fix)
 
 
 def _peek_set(name: str, tier: str) -> None:

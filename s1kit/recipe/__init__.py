@@ -1,0 +1,41 @@
+"""All settings of a run. A recipe is a TOML file, or the name of a built-in one, with `key=value` overrides on top.
+
+    [train]
+    learning_rate = 1e-5        # s1kit run my.toml train.learning_rate=2e-5
+
+A key that does not exist is an error that suggests the nearest: a setting is never ignored.
+"""
+
+from __future__ import annotations
+
+from s1kit.recipe.collect import Collect, Semantic, Source
+from s1kit.recipe.config import WORKERS, Config, Workers
+from s1kit.recipe.curate import Curate
+from s1kit.recipe.distill import Distill, Teaching
+from s1kit.recipe.evaluate import Comparator, Evaluate
+from s1kit.recipe.load import builtin_recipes, load_for_check, load_recipe
+from s1kit.recipe.train import Cluster, Layout, Lora, Train
+from s1kit.recipe.whole import Recipe, Report
+
+__all__ = [
+    "WORKERS",
+    "Cluster",
+    "Collect",
+    "Comparator",
+    "Config",
+    "Curate",
+    "Distill",
+    "Evaluate",
+    "Layout",
+    "Lora",
+    "Recipe",
+    "Report",
+    "Semantic",
+    "Source",
+    "Teaching",
+    "Train",
+    "Workers",
+    "builtin_recipes",
+    "load_for_check",
+    "load_recipe",
+]

@@ -52,9 +52,15 @@ REASONS = [
     ("no_final_answer", "complete", trace(answer="I am not sure.")),
     ("loop", "complete", trace(thinking=LINE * 4)),
     ("loop", "complete", trace(thinking="Start. " + "ha! " * 300)),
+    ("loop", "complete", trace(thinking=" ".join(f"Step {i}: let me check the sum again." for i in range(40)))),
     ("language_mix", "language_mix", trace(thinking="Let us see. 我们计算一下这个问题的答案是什么呢")),
     ("image_reference", "image_reference", trace("What is shown in the figure below?")),
 ]
+
+
+def test_cases_that_are_tried_one_by_one_are_no_loop() -> None:
+    tried = "\n".join(f"For n={i}, {i}^2 = {i * i}, which is not divisible by 7." for i in range(1, 60))
+    assert first_reason(rules_of(["complete"]), trace(thinking=tried)) is None
 
 
 @pytest.mark.parametrize(("reason", "rules", "bad"), REASONS, ids=[f"{r}-{n}" for n, (r, *_) in enumerate(REASONS)])

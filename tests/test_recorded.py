@@ -45,6 +45,21 @@ def test_columns_say_budget_waits_tokens_and_verdict(tmp_path: Path) -> None:
     assert [p.draws.setting.num_waits for p in findings.by_waits] == [0, 2]
 
 
+def test_logs_with_one_number_of_waits_only_are_drawn(tmp_path: Path) -> None:
+    rows = [
+        {"model": model, "question": f"q{i}", "budget": 8000, "num_waits": 1, "tokens": 400 + i, "correct": i < right}
+        for i in range(8)
+        for model, right in (("small", 4), ("large", 6))
+    ]
+    recorded = record([write(tmp_path / "a.jsonl", rows)], tmp_path / "out", {}, "")
+    assert len(recorded) == 2
+    for recipe, run in recorded:
+        findings = findings_of(run, recipe.evaluate.votes)
+        assert [p.name for p in findings.main_line] == ["8,000 tokens, up to 1 Wait"]
+        assert not findings.by_waits
+        assert not findings.by_budget
+
+
 def test_the_names_of_files_say_settings_and_the_rest_is_graded(tmp_path: Path) -> None:
     paths = [
         write(

@@ -211,6 +211,17 @@ def test_the_interval_over_unequal_repeats_covers_the_truth_as_often_as_it_says(
     assert 0.93 <= hits_of_difference / runs <= 0.98
 
 
+def test_a_few_questions_that_are_nearly_all_right_in_many_draws_say_little_of_others() -> None:
+    """The interval does not jump where the last wrong draw of few questions becomes right."""
+    outcomes = np.ones((4, 64))
+    _, low_of_all, _ = accuracy(outcomes)
+    outcomes[0, 0] = 0
+    _, low, high = accuracy(outcomes)
+    assert low_of_all == pytest.approx(wilson(4, 4).low)
+    assert low < 0.65
+    assert high > 0.99
+
+
 def test_the_interval_of_an_average_and_of_a_ratio_cover_the_truth_as_often_as_they_say() -> None:
     rng = np.random.default_rng(6)
     hits, hits_of_ratio, runs = 0, 0, 800

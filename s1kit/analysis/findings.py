@@ -64,10 +64,19 @@ class Findings:
 
     @cached_property
     def by_budget_with_waits(self) -> list[Point]:
-        """Thinking budgets, with the most Waits; empty when no Waits were asked for."""
+        """Thinking budgets, with the most Waits; empty when no Waits were asked for.
+
+        A single one is shown by the numbers of Waits, or without these by itself: logs may hold nothing else.
+        """
         most = max((d.setting.num_waits for d in self._sequential), default=0)
         found = [d for d in self._sequential if d.setting.num_waits == most > 0]
-        return [plain(d, f"{_budget_name(d)}, up to {waits_name(most)}") for d in found] if len(found) > 1 else []
+        is_shown = len(found) > 1 or not (self.by_waits or self.by_budget)
+        return [plain(d, f"{_budget_name(d)}, up to {waits_name(most)}") for d in found] if is_shown else []
+
+    @cached_property
+    def main_line(self) -> list[Point]:
+        """The series that is told of question by question: the Waits; without these the budgets."""
+        return self.by_waits or self.by_budget or self.by_budget_with_waits
 
     @cached_property
     def by_waits(self) -> list[Point]:

@@ -65,6 +65,11 @@ def accuracy(outcomes: Matrix, *, comparisons: int = 1, worth: float | None = No
         return wilson(share * n, n, z=normal_quantile(alpha))
     variance = float(means.var(ddof=1)) / n
     effective = n * trials if variance == 0 else min(share * (1 - share) / variance, n * trials)
+    # Where all but less than one whole question went alike, how unlike questions are can hardly be told from them: the
+    # number moves to that of the questions, which is what counts where all went alike.
+    odd = n * min(share, 1 - share)
+    if odd < 1 and effective > n:
+        effective = n * (effective / n) ** odd
     return wilson(share * effective, effective, z=t_quantile(n - 1, alpha))
 
 

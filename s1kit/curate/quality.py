@@ -91,7 +91,36 @@ def loop(trace: Trace) -> DropReason | None:
         span = max(200, 4 * period)
         if len(tail) >= span + period and tail[-span:] == tail[-span - period : -period]:
             return DropReason("loop", f"ends in repeats of {tail[-period:]!r:.80}")
+    if counted := _counts_on(trace.thinking[-8000:]):
+        return DropReason("loop", f"ends in repeats with a counter: {counted[:80]}")
     return None
+
+
+_SENTENCE_END = re.compile(r"(?<=[.!?])\s+|\n+")
+_DIGITS = re.compile(r"\d+")
+
+MIN_COUNTED = 20
+"""Repeats with a counter from which on they are a loop. Trying cases one by one is none: its results differ, too."""
+
+
+def _counts_on(text: str) -> str:
+    """The sentence that a text ends in over and over, its numbers the same or one more each time; empty without."""
+    parts = [part.strip() for part in _SENTENCE_END.split(text) if part.strip()]
+    masked = [_DIGITS.sub("#", part) for part in parts]
+    numbers = [[int(digits[:18]) for digits in _DIGITS.findall(part)] for part in parts]
+    for period in range(1, 5):
+        # The last one may be broken off.
+        at, counted = len(parts) - 2, 0
+        while at >= period and masked[at] == masked[at - period]:
+            steps = {b - a for a, b in zip(numbers[at - period], numbers[at], strict=True)}
+            if not steps <= {0, 1}:
+                break
+            counted += 1 in steps
+            at -= 1
+        length = len(parts) - 2 - at
+        if length >= period * MIN_COUNTED and counted * 2 * period >= length:
+            return parts[-2]
+    return ""
 
 
 def language_mix(trace: Trace) -> DropReason | None:

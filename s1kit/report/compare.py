@@ -172,7 +172,7 @@ def _main_settings(runs: Sequence[Compared]) -> list[Setting]:
     wanted = (
         [best.before.draws.setting, best.after.draws.setting]
         if best
-        else [p.draws.setting for p in findings.by_budget[-1:]]
+        else [p.draws.setting for p in findings.main_line[-1:]]
     )
     return [s for s in wanted if s in shared_settings(runs)]
 
@@ -184,7 +184,7 @@ def _draw(runs: Sequence[Compared]) -> Callable[..., Any]:
         for i, run in enumerate(runs):
             colour = LINES[i % len(LINES)]
             assert colour in COLOURS
-            lines.append((run.name, colour, run.findings.by_waits or run.findings.by_budget, "-"))
+            lines.append((run.name, colour, run.findings.main_line, "-"))
             if run.findings.by_waits:
                 lines.append(("", colour, run.findings.by_budget, (0, (1, 2))))
         with draw_lines(lines, preset) as figure:

@@ -128,7 +128,7 @@ def _legend(axes: Axes, findings: Findings, preset: Width, of: Sequence[str] = (
     axes.legend(
         handles,
         [text for _, text in shown],
-        **({"loc": "upper left"} if preset == "page" or of else ABOVE),
+        **({"loc": "best"} if preset == "page" or of else ABOVE),
         frameon=False,
         fontsize="small",
         labelcolor=COLOURS["ink"],
@@ -168,7 +168,7 @@ def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]], preset: 
         axes.set_xlabel("thinking tokens a question, all draws together, average (log scale)")
         named = [(name, colour, style) for name, colour, _, style in shown if name]
         is_beside = len(named) > 5 and preset == "page"
-        place_of_legend = {"loc": "upper left"} if preset == "page" else ABOVE
+        place_of_legend = {"loc": "best"} if preset == "page" else ABOVE
         beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if is_beside else place_of_legend
         axes.legend(
             [Line2D([], [], color=COLOURS[colour], linewidth=2.4, linestyle=style) for _, colour, style in named],

@@ -186,7 +186,9 @@ def draw_line(
     else:
         axes.vlines(x, low, high, color=hue, linewidth=1, alpha=0.6)
     axes.plot(x, y, color=hue, linewidth=2.0 if is_main else 1.4, linestyle=style, zorder=3)
-    axes.plot(x, y, "o", color=hue, markersize=5.5 if is_main else 4.5, markeredgecolor=COLOURS["paper"], zorder=4)
+    # A point at 100 % is drawn whole, over the frame.
+    size = 5.5 if is_main else 4.5
+    axes.plot(x, y, "o", color=hue, markersize=size, markeredgecolor=COLOURS["paper"], zorder=4, clip_on=False)
 
 
 def draw_baseline(axes: Axes, point: Point) -> None:

@@ -24,7 +24,7 @@ COUNTED = {
 
 def comparators(findings: Findings) -> dict[str, Any]:
     """Other models whose outputs were graded here, held against the best setting of this run."""
-    ours, tried = findings.by_budget[-1] if findings.by_budget else None, 1
+    ours, tried = findings.main_line[-1] if findings.main_line else None, 1
     if findings.best_waits:
         ours, tried = findings.best_waits.after, max(1, len(findings.by_waits) - 1)
     tried *= len(findings.comparators)

@@ -37,7 +37,7 @@ def verdicts(findings: Findings) -> tuple[list[str], list[tuple[Question, list[f
 
     The kind is `right`, `wrong`, `fixed` or `broken` from the first column to the last, or empty.
     """
-    shown = findings.by_waits or findings.by_budget
+    shown = findings.main_line
     columns = [str(p.draws.setting.num_waits) if findings.by_waits else p.name for p in shown]
     found = [dict(zip(p.draws.question_ids, question_means(p.outcomes).tolist(), strict=True)) for p in shown]
     rows = [(q, [one.get(q.id) for one in found]) for q in findings.results.questions]

@@ -41,7 +41,7 @@ class Sentence(NamedTuple):
 def headline(findings: Findings) -> list[Sentence]:
     """What a reader should take away, most important first; each comparison with its paired interval."""
     sentences = [
-        *_budget_sentence(findings.by_budget),
+        *_budget_sentence(findings.by_budget or findings.by_budget_with_waits),
         *_waits_sentence(findings.best_waits, len(findings.by_waits) - 1),
         *_vote_sentence(findings.matched_vote, len(findings.matched_votes)),
     ]

@@ -14,7 +14,7 @@ MAX_TRANSCRIPT_TOKENS = 400_000
 
 def longest(findings: Findings) -> tuple[dict[str, Generation], int]:
     """The transcript of the largest setting by question id, as many as a page can carry, and how many it leaves out."""
-    shown = findings.by_waits or findings.by_budget
+    shown = findings.main_line
     if not shown:
         return {}, 0
     draws = shown[-1].draws

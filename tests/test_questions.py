@@ -54,6 +54,23 @@ def test_the_same_question_is_read_however_its_file_was_saved(tmp_path: Path, na
         assert (question.text, question.solution, question.metadata) == ("1+1?", "2", {})
 
 
+@pytest.mark.parametrize(
+    ("name", "content", "advice"),
+    [
+        ("a.json", '{"train": [{"question": "1+1?"}], "test": [{"question": "2+2?"}]}', "as a file of its own"),
+        ("a.json", '{"question": ["1+1?", "2+2?"], "answer": ["2", "4"]}', "save it as one object a row"),
+        ("a.csv", "What is 1 plus 1?,2\nWhat is 2 plus 2?,4\n", "put a line of names above it"),
+        ("a.jsonl", '{"dialogue": [{"speaker": "user", "utterance": "What is 1+1?"}]}\n', "dialogue[0].utterance"),
+    ],
+)
+def test_a_file_whose_question_is_not_found_is_refused_with_advice_for_its_kind(
+    tmp_path: Path, name: str, content: str, advice: str
+) -> None:
+    with pytest.raises(InputError) as refused:
+        read(tmp_path / name, content)
+    assert advice in refused.value.fix
+
+
 def test_a_separator_and_a_shape_are_told_in_words(tmp_path: Path) -> None:
     shapes: Counter[str] = Counter()
     read(tmp_path / "a.csv", "question;answer\n1+1?;2\n", shapes=shapes)

@@ -92,13 +92,14 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         raise InputError(
             f"no column holds the question; the columns are {', '.join(map(str, row)) or 'none'}",
             where="columns",
-            fix=f'Name it in the source, for example columns = {{ text = "{_likeliest(row)}" }}.',
+            fix=_where_the_question_may_be(row),
         )
     if not isinstance(text, str) or not text.strip():
         raise InputError(
             f"the question in column {found['text']!r} is {text!r:.60}",
             where=found["text"],
-            fix="A question is a text.",
+            fix="A question is a text."
+            + (" If the file is a table of columns, save it as one object a row." if isinstance(text, list) else ""),
         )
     worked, answer = (_as_text(values.get(key), found.get(key, "")) for key in ("worked", "answer"))
     conversation = {name: _objects(plain.get(name)) if shape == OWN else () for name in ("messages", "tools")}
@@ -197,6 +198,21 @@ def _value_at(row: Mapping[str, Any], column: str, key: str) -> Any:
                 fix="Name one of them, or a place inside one such as messages[0].content.",
             ) from None
     return value
+
+
+def _where_the_question_may_be(row: Mapping[str, Any]) -> str:
+    """What to do where no column has a known name, as far as the row tells what kind of file it is."""
+    lists = [name for name, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
+    if len(lists) == 1 and len(row) == 1:
+        inside = _likeliest(row[lists[0]][0])
+        return f'Name the place inside it in the source, for example columns = {{ text = "{lists[0]}[0].{inside}" }}.'
+    if lists and not any(isinstance(value, str) and len(value) > 20 for value in row.values()):
+        named = ", ".join(map(repr, lists))
+        return f"It holds whole lists of objects ({named}): save the one with the questions as a file of its own."
+    named = f'Name it in the source, for example columns = {{ text = "{_likeliest(row)}" }}.'
+    if any(re.search(r"\?\s*$|^-?\d[\d.,]*$", str(name)) for name in row):
+        return f"If the first line is a row already, put a line of names above it: question,answer. {named}"
+    return named
 
 
 def _likeliest(row: Mapping[str, Any]) -> str:

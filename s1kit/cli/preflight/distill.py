@@ -40,6 +40,8 @@ def check_distill(recipe: Recipe, found: FaultCollector) -> None:
 
 
 def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> None:
+    from s1kit.distill.open_teacher import parameters
+    from s1kit.providers.local import check_parameters
     from s1kit.providers.terms import terms_of
 
     before = len(found.faults)
@@ -61,8 +63,15 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
                 price=config.price,
                 prices_path=config.prices,
             )
+            if config.price == "unknown" and config.max_cost_usd is not None:
+                found.add(
+                    "a cap needs a price, and the price is unknown",
+                    "distill.max_cost_usd",
+                    "Give distill.price={input=..., output=...}, or leave the cap out.",
+                )
         case "hf" | "vllm" | "llama.cpp" | "completions":
             found.run(check_engine, config.teacher, "distill.teacher")
+            found.run(check_parameters, parameters(config))
         case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
             pass
         case _ if len(found.faults) == before:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import collections
 import json
+import socket
 import subprocess
 import sys
 import tempfile
@@ -20,7 +21,6 @@ from pathlib import Path
 
 from serve_load import running
 
-PORT = 8660
 CHECKS = (
     "not_a_server_error",
     "status_code_conformance",
@@ -37,8 +37,10 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--model", default="", help="as for s1kit serve; a scripted one when left out")
     options = parser.parse_args()
-    serve = [sys.executable, "-m", "s1kit", "serve", "--context", "256", "--port", str(PORT), "--log", "json"]
-    location = f"http://127.0.0.1:{PORT}/openapi.json"
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    serve = [sys.executable, "-m", "s1kit", "serve", "--context", "256", "--port", str(port), "--log", "json"]
+    location = f"http://127.0.0.1:{port}/openapi.json"
     test = [str(Path(sys.executable).parent / "st"), "run", location, "--continue-on-failure",
             "--max-examples", str(options.examples), "--seed", str(options.seed), "--request-timeout", "30",
             "--wait-for-schema", "120", "--suppress-health-check", "all", "--checks", ",".join(CHECKS)]  # fmt: skip
@@ -46,7 +48,7 @@ def main() -> int:
         log, script = Path(folder) / "log", Path(folder) / "script.json"
         script.write_text(json.dumps({"q": [{"thinking": "one and two .", "answer": "3"}]}))
         serve += ["--model", options.model or f"scripted:{script}"]
-        with running(serve, PORT, log):
+        with running(serve, port, log):
             status = subprocess.run(test, check=False, cwd=folder).returncode
         lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{")]
     requests = collections.Counter((r["endpoint"], r["status"]) for r in lines if r["event"] == "request")

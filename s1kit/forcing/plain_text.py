@@ -45,16 +45,16 @@ def encode_guarded(tokenizer: Tokenizer, text: str) -> list[int]:
     """The ids of a text that may hold `CUT`s; what stands outside them is read as always."""
     first, *parts = text.split(CUT)
     ids = list(tokenizer.encode(first, add_special_tokens=False)) if first else []
+    before = list(tokenizer.encode("\n", add_special_tokens=False)) if parts else []
     for part in parts:
-        ids += _continued(tokenizer, part)
+        ids += _continued(tokenizer, part, before)
     return ids
 
 
-def _continued(tokenizer: Tokenizer, text: str) -> list[int]:
-    """The ids of a text that goes on from another: no space is put before its first word."""
+def _continued(tokenizer: Tokenizer, text: str, before: list[int]) -> list[int]:
+    """The ids of a text that goes on from another: no space is put before its first word. `before`: a line break's."""
     if not text:
         return []
-    before = list(tokenizer.encode("\n", add_special_tokens=False))
     whole = list(tokenizer.encode("\n" + text, add_special_tokens=False))
     if not text[0].isspace() and before and whole[: len(before)] == before:
         return whole[len(before) :]

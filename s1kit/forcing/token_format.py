@@ -108,15 +108,19 @@ class TokenFormat:
         return f"a b\n{self.format.end}1 2"
 
     @cached_property
-    def _num_ids(self) -> int:
+    def num_ids(self) -> int:
+        """One more than the largest id of the tokenizer."""
         return max(self.tokenizer.get_vocab().values(), default=-1) + 1
 
     def knows(self, token_id: int) -> bool:
         """Whether an id is one of the tokenizer's. Some rows of a padded embedding are not."""
-        if token_id < self._num_ids:
+        if token_id < self.num_ids:
             return True
-        # A vocabulary may grow.
-        return token_id in self.tokenizer.get_vocab().values()
+        # A vocabulary may grow; reading the whole of one takes a tenth of a second.
+        try:
+            return bool(self.tokenizer.decode([token_id], skip_special_tokens=False))
+        except (LookupError, ValueError, TypeError, OverflowError):
+            return False
 
     def needs_lead(self, last_id: int | None) -> bool:
         """Whether `lead` must be put before `end` when `last_id` was the last thinking token (None: no thinking)."""

@@ -65,7 +65,7 @@ def _held_to(body: ChatBody, backend: Backend, style: ToolStyle | None) -> tuple
     """What holds the answer to a form: OpenAI's object for an upstream, or a grammar for an engine of this process."""
     response_format = _response_format(body, backend)
     if "grammar" in backend.features:
-        return None, answer_grammar(body, style, backend.tokens.tokenizer.get_vocab())
+        return None, answer_grammar(body, style, backend.tokens.tokenizer)
     if body.tool_choice not in (None, "none", "auto"):
         raise unsupported("tool_choice", backend)
     if style is not None and any(tool.function.strict for tool in body.tools or []):

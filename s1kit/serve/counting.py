@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Annotated, Self
 
@@ -44,10 +45,10 @@ async def tokenize(server: Server, request: Request) -> Response:
     body = await _read(server, request, TokenizeBody)
     check_model(server, body.model)
     if body.prompt is not None:
-        ids = text_ids(server.backend, body.prompt)
+        ids = await asyncio.to_thread(text_ids, server.backend, body.prompt)
     else:
         chat, _ = read_as(ChatBody, json.dumps({"messages": body.messages}).encode())
-        ids = chat_ids(chat, server.backend)
+        ids = await asyncio.to_thread(chat_ids, chat, server.backend)
     return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": server.backend.context_tokens})
 
 
@@ -55,12 +56,11 @@ async def detokenize(server: Server, request: Request) -> Response:
     """The text of ids. Raises Refusal."""
     body = await _read(server, request, DetokenizeBody)
     check_model(server, body.model)
-    tokenizer = server.backend.tokens.tokenizer
-    largest = max(tokenizer.get_vocab().values(), default=-1)
-    if body.tokens and max(body.tokens) > largest:
-        what = f"tokens holds the id {max(body.tokens)}; the largest is {largest}."
+    tokens = server.backend.tokens
+    if body.tokens and not tokens.knows(max(body.tokens)):
+        what = f"tokens holds the id {max(body.tokens)}; the largest is {tokens.num_ids - 1}."
         raise Refusal(400, what, param="tokens", code="invalid_value")
-    return JSONResponse({"prompt": server.backend.tokens.decode(body.tokens, ())})
+    return JSONResponse({"prompt": await asyncio.to_thread(tokens.decode, body.tokens)})
 
 
 async def count_tokens(server: Server, request: Request) -> Response:
@@ -68,7 +68,7 @@ async def count_tokens(server: Server, request: Request) -> Response:
     body = await _read(server, request, CountBody)
     check_model(server, body.model)
     chat, _ = read_as(ChatBody, json.dumps(body.as_chat()).encode())
-    return JSONResponse({"input_tokens": len(chat_ids(chat, server.backend))})
+    return JSONResponse({"input_tokens": len(await asyncio.to_thread(chat_ids, chat, server.backend))})
 
 
 async def _read(server: Server, request: Request, kind: type[Body]) -> Body:

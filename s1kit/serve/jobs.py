@@ -25,6 +25,7 @@ from s1kit.serve.refusals import Refusal, from_input_error
 from s1kit.serve.tools import ToolStyle
 
 _ANY_CONTEXT = 1 << 40
+_SEED_BITS = (1 << 63) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,15 +125,17 @@ def _jobs(
     # Drawing without a seed must differ from request to request, as OpenAI's does.
     drawn = stated if "temperature" in stated else asdict(backend.sampling) | stated
     seed = stated.get("seed", secrets.randbits(31) if drawn["temperature"] else 0)
+    plan, has_answer = _plan(body, backend, dial, prompt, question, total, thinks, drawn | {"seed": seed}, form)
+    is_auto = dial.is_auto or (backend.rule is not None and not dial.is_stated)
+    is_auto = is_auto and has_answer and thinks
+    if is_auto and backend.rule is not None:
+        plan = _within_rule(plan, backend.rule)
     jobs = []
     for i in range(body.n or 1):
-        plan, has_answer = _plan(body, backend, dial, prompt, question, total, thinks, drawn | {"seed": seed + i}, form)
         sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
-        is_auto = dial.is_auto or (backend.rule is not None and not dial.is_stated)
-        is_auto = is_auto and has_answer and thinks
-        if is_auto and backend.rule is not None:
-            plan = _within_rule(plan, backend.rule)
-        jobs.append(Job(plan, logprobs, sampling, form.response_format, has_answer, is_auto=is_auto))
+        # The choices differ by their seeds alone.
+        own = replace(plan, request=replace(plan.request, seed=(seed + i) & _SEED_BITS))
+        jobs.append(Job(own, logprobs, sampling, form.response_format, has_answer, is_auto=is_auto))
     return jobs
 
 
@@ -187,7 +190,7 @@ def _plan(
             temperature=stated.get("temperature", 0.0),
             top_p=stated.get("top_p", 1.0),
             top_k=stated.get("top_k", 0),
-            seed=stated["seed"] & 0x7FFFFFFFFFFFFFFF,
+            seed=stated["seed"] & _SEED_BITS,
             wait=dial.wait,
             closing_phrase=closing,
             answer_grammar=form.grammar,

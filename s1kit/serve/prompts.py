@@ -143,11 +143,9 @@ def prompt_ids(backend: Backend, prompt: str | list[int]) -> list[int]:
             raise Refusal(400, "prompt is empty. Give some text.", param="prompt", code="invalid_value")
         check_length(backend, prompt, "prompt")
         return encode(tokens.tokenizer, prompt)
-    largest = max(tokens.tokenizer.get_vocab().values(), default=-1)
-    if max(prompt) > largest:
-        raise Refusal(
-            400, f"prompt holds the id {max(prompt)}; the largest is {largest}.", param="prompt", code="invalid_value"
-        )
+    if not tokens.knows(max(prompt)):
+        what = f"prompt holds the id {max(prompt)}; the largest is {tokens.num_ids - 1}."
+        raise Refusal(400, what, param="prompt", code="invalid_value")
     return prompt
 
 

@@ -6,11 +6,11 @@ The grammar holds for the answer; thinking stays free.
 from __future__ import annotations
 
 import json
-from collections.abc import Container
 from importlib.util import find_spec
 
 from s1kit.engines.grammar import check_grammar
 from s1kit.errors import InputError
+from s1kit.forcing.formats import Tokenizer, encode
 from s1kit.forcing.request import JSON_SPACES, grammar_of_schema
 from s1kit.serve.fields import ChatBody, NamedChoice, Tool
 from s1kit.serve.refusals import Refusal
@@ -22,16 +22,15 @@ def can_constrain() -> bool:
     return find_spec("llguidance") is not None
 
 
-def answer_grammar(body: ChatBody, style: ToolStyle | None, vocabulary: Container[str]) -> str:
+def answer_grammar(body: ChatBody, style: ToolStyle | None, tokenizer: Tokenizer) -> str:
     """The grammar of the answer, empty where it is free. Raises Refusal, naming the field.
 
-    `style` is how the model writes calls, None where the request has no tools. `vocabulary` holds the marks that are
-    tokens.
+    `style` is how the model writes calls, None where the request has no tools. `tokenizer` says which marks are tokens.
     """
     if style is None and body.tool_choice not in (None, "none", "auto"):
         what = "tool_choice asks for a call, and there are no tools. Give some."
         raise Refusal(400, what, param="tool_choice", code="fields_disagree")
-    calls = _calls_grammar(body, style, vocabulary) if style is not None else ""
+    calls = _calls_grammar(body, style, tokenizer) if style is not None else ""
     asked = body.response_format
     if asked is None or asked.type == "text":
         return calls
@@ -46,7 +45,7 @@ def answer_grammar(body: ChatBody, style: ToolStyle | None, vocabulary: Containe
     return _checked(grammar_of_schema(schema), "response_format.json_schema.schema")
 
 
-def _calls_grammar(body: ChatBody, style: ToolStyle, vocabulary: Container[str]) -> str:
+def _calls_grammar(body: ChatBody, style: ToolStyle, tokenizer: Tokenizer) -> str:
     choice, tools = body.tool_choice, body.tools or []
     is_forced = choice == "required" or isinstance(choice, NamedChoice)
     if isinstance(choice, NamedChoice):
@@ -70,7 +69,7 @@ def _calls_grammar(body: ChatBody, style: ToolStyle, vocabulary: Container[str])
             param="tool_choice" if is_forced else "tools",
             code="unsupported",
         )
-    opening, closing = (_mark(text, vocabulary) for text in (style.open, style.close))
+    opening, closing = (_mark(text, tokenizer) for text in (style.open, style.close))
     rules = [f"call_{i}: {_call_rule(tool, style, closing)}" for i, tool in enumerate(constrained)]
     body_of_call = " | ".join(f"call_{i}" for i in range(len(constrained)))
     call = body_of_call if style.only_at_start else f"{opening} ({body_of_call})"
@@ -79,7 +78,7 @@ def _calls_grammar(body: ChatBody, style: ToolStyle, vocabulary: Container[str])
         start = "start: call" if one_only else r'start: call ("\n" call)*'
     elif style.only_at_start:
         start = "start: call | FREE\nFREE: /[^{](.|\\n)*/"
-    elif style.open in vocabulary:
+    elif _is_token(style.open, tokenizer):
         # The model may write what it likes, but a call that it begins must be one.
         start = "start: (TEXT call)* TEXT\nTEXT: /(.|\\n)*/"
     else:
@@ -87,9 +86,13 @@ def _calls_grammar(body: ChatBody, style: ToolStyle, vocabulary: Container[str])
     return _checked("%llguidance {}\n" + "\n".join([start, f"call: {call}", *rules]), "tools")
 
 
-def _mark(text: str, vocabulary: Container[str]) -> str:
+def _mark(text: str, tokenizer: Tokenizer) -> str:
     """A mark in a grammar: one that is a token is written as that token, since llguidance does not match it as text."""
-    return text if text in vocabulary else json.dumps(text) if text else ""
+    return text if _is_token(text, tokenizer) else json.dumps(text) if text else ""
+
+
+def _is_token(text: str, tokenizer: Tokenizer) -> bool:
+    return bool(text) and len(encode(tokenizer, text)) == 1
 
 
 def _call_rule(tool: Tool, style: ToolStyle, closing: str) -> str:

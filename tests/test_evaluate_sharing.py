@@ -127,7 +127,8 @@ def test_cells_are_counted_as_they_are_filled_and_each_once() -> None:
     """A long shard must not look as if nothing happened."""
     engine = Walker(stride=10)
     questions = walks(5)
-    settings = [Setting(max_tokens=n) for n in (0, 6, 12)]
+    # The last two stop at their budget before any Wait: one answer serves both.
+    settings = [Setting(max_tokens=n, num_waits=w) for n, w in ((12, 1), (0, 0), (6, 0), (6, 1))]
     cells = [(question, setting, 0) for question in questions for setting in settings]
     told: list[int] = []
     assert len(fill(engine, cells, Decoding(0, 16), told.append)) == len(cells)

@@ -262,6 +262,8 @@ def test_few_candidates_are_drawn_as_from_the_sorted_vocabulary() -> None:
     drawn = draw(logits, few, Cut.FEW)
     assert torch.equal(drawn, draw(logits, few, Cut.ANY))
     assert len(drawn.unique()) > 50
+    cold = replace(few, temperature=torch.full((600,), 1e-38))
+    assert (logits.gather(1, draw(logits, cold, Cut.FEW)[:, None]) == logits.amax(1, keepdim=True)).all()
     assert (logits.gather(1, drawn[:, None]) >= logits.topk(64).values[:, -1:]).all()
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +16,6 @@ import torch.distributed as dist
 from fixtures_models import write_random_checkpoint
 from fixtures_train import encode, make_samples, reference_steps
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_flatten
 
 from s1kit.errors import InputError, MissingExtra
 from s1kit.recipe import Layout, Train
@@ -198,27 +198,12 @@ def test_weights_held_in_bfloat16_leave_the_angles_of_positions_exact(base: Path
     assert loss == pytest.approx(gradients(settings_for(base), "sdpa", World(CPU))[0], rel=1e-2)
 
 
-class Copied(TorchDispatchMode):
-    """Numbers that are only copied, in a step of training."""
-
-    NAMES = ("copy", "_to_copy", "cat", "chunk_cat", "clone", "split_with_sizes_copy")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.total = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        name = func.overloadpacket.__name__.strip("_")
-        if name in {n.strip("_") for n in self.NAMES} or name.startswith(("foreach_copy", "all_gather_copy_in")):
-            given = tree_flatten((args, kwargs))[0]
-            self.total += max((x.numel() for x in given if isinstance(x, Tensor)), default=0)
-        return out
-
-
 def test_on_one_card_weights_of_the_products_type_are_not_copied_for_sharding(
     base: Path, one_process_of_fsdp: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "bench")
+    from train_copies import Copied
+
     monkeypatch.setattr(preparing, "multiplies_bfloat16", lambda _: True)
     train = settings_for(base, dtype="bfloat16", layout={"master_dtype": "bfloat16"}, micro_batch_tokens=120)
     with Copied() as alone:
@@ -226,6 +211,8 @@ def test_on_one_card_weights_of_the_products_type_are_not_copied_for_sharding(
     monkeypatch.setattr(preparing, "_is_sharded", lambda *_: True)
     with Copied() as with_fsdp:
         sharded = gradients(train, "varlen", one_process_of_fsdp)
+    alone_in_type = preparing.autocast(train, one_process_of_fsdp, torch.nn.Linear(1, 1))
+    assert isinstance(alone_in_type, nullcontext), "nothing is left to cast"
     assert plain[0] == sharded[0]
     assert plain[1].keys() == sharded[1].keys()
     for name, gradient in plain[1].items():
@@ -239,6 +226,9 @@ def test_on_one_card_weights_of_another_type_are_cast_by_fsdp(base: Path, one_pr
     assert preparing._is_sharded(train, one_process_of_fsdp)
     assert not preparing._is_sharded(settings_for(base), one_process_of_fsdp), "float32 for products in float32"
     assert not preparing._is_sharded(train, World(CPU))
+    assert preparing._is_sharded(settings_for(base), replace(one_process_of_fsdp, size=2)), (
+        "several processes share them"
+    )
 
 
 @pytest.mark.slow

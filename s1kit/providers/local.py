@@ -92,8 +92,6 @@ class LocalChat:
         running: dict[int, _Waiting] = {}
         try:
             while self._waiting or running:
-                if not running:
-                    await asyncio.sleep(SECONDS_TO_GATHER)
                 while self._waiting:
                     waiting = self._waiting.pop(0)
                     try:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from s1kit.serve.tools import Call, loaded, new_call, possible_start
+from s1kit.serve.tools import AnswerReader, Call, loaded, new_call, possible_start
 
 _BODY = "<|message|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>")
@@ -18,7 +18,7 @@ _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
 _ROLE = re.compile(r"^\s*(?:<\|start\|>)?(?:assistant)?\s*")
 
 
-class HarmonyReader:
+class HarmonyReader(AnswerReader):
     """Splits an answer, which begins with the header of its first message, into content and calls.
 
     Messages of the channels final and commentary are content, as are those of analysis: thinking was over.
@@ -29,22 +29,13 @@ class HarmonyReader:
     """
 
     def __init__(self) -> None:
-        self._held = ""
+        super().__init__()
         self._header = ""
         """That of the message being read, with its mark."""
         self._recipient: str | None = None
         self._is_body = False
 
-    def feed(self, text: str) -> tuple[str, list[Call]]:
-        self._held += text
-        content: list[str] = []
-        calls: list[Call] = []
-        while self._step(content, calls):
-            pass
-        return "".join(content), calls
-
     def _step(self, content: list[str], calls: list[Call]) -> bool:
-        """Read up to the next mark; False when more text is needed."""
         if not self._is_body:
             header, mark, rest = self._held.partition(_BODY)
             if not mark:

@@ -8,23 +8,37 @@ from __future__ import annotations
 import json
 import re
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 Call = dict[str, Any]
 
 
-class AnswerReader(Protocol):
+class AnswerReader(ABC):
     """Splits the text of one answer into content and tool calls."""
+
+    def __init__(self) -> None:
+        self._held = ""
+        """What may still become a call."""
 
     def feed(self, text: str) -> tuple[str, list[Call]]:
         """The content that is certain by now, and the calls that are complete."""
-        ...
+        self._held += text
+        content: list[str] = []
+        calls: list[Call] = []
+        while self._step(content, calls):
+            pass
+        return "".join(content), calls
 
+    @abstractmethod
+    def _step(self, content: list[str], calls: list[Call]) -> bool:
+        """Read up to the next mark; False when more text is needed."""
+
+    @abstractmethod
     def finish(self) -> tuple[str, list[Call]]:
         """What was held back."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +67,7 @@ class ToolStyle:
         return ToolCallReader(self) if self.make_reader is None else self.make_reader()
 
 
-class ToolCallReader:
+class ToolCallReader(AnswerReader):
     """Splits answer text into content and tool calls.
 
     >>> reader = ToolStyle("<tool_call>", "</tool_call>", lambda text: None).reader()
@@ -62,8 +76,8 @@ class ToolCallReader:
     """
 
     def __init__(self, style: ToolStyle) -> None:
+        super().__init__()
         self._style = style
-        self._held = ""
         self._inside = False
         self._is_text = False
         """Whether all that follows is content, whatever it looks like."""
@@ -71,18 +85,9 @@ class ToolCallReader:
         """White space after a call separates it from the next and is no content."""
 
     def feed(self, text: str) -> tuple[str, list[Call]]:
-        """The content that is certain by now, and the calls that are complete."""
-        if self._is_text:
-            return text, []
-        self._held += text
-        content: list[str] = []
-        calls: list[Call] = []
-        while self._step(content, calls):
-            pass
-        return "".join(content), calls
+        return (text, []) if self._is_text else super().feed(text)
 
     def _step(self, content: list[str], calls: list[Call]) -> bool:
-        """Read up to the next mark; False when more text is needed."""
         style = self._style
         if self._inside:
             end = _close_of(self._held, style.close) if style.close else -1

@@ -417,3 +417,11 @@ def test_gpt_oss_chooses_between_an_answer_and_a_call_after_its_thinking(
         assert ask(found.url, "1+2?", max_tokens=40, **stated).status_code == 200
         # Without tools the end of thinking says that an answer follows.
         assert "<|end|><|start|>assistant<|channel|>final<|message|>" in tokenizer.decode(upstream.bodies[-1]["prompt"])
+
+
+def test_an_answer_that_began_as_text_stays_text_whatever_follows() -> None:
+    reader = LLAMA.reader()
+    assert reader.feed("Here is an example: ") == ("Here is an example: ", [])
+    example = '{"name": "add", "parameters": {"a": 1}}'
+    assert reader.feed(example) == (example, [])
+    assert reader.finish() == ("", [])

@@ -229,6 +229,7 @@ def test_on_one_card_weights_of_another_type_are_cast_by_fsdp(base: Path, one_pr
     assert preparing._is_sharded(settings_for(base), replace(one_process_of_fsdp, size=2)), (
         "several processes share them"
     )
+    assert preparing._is_sharded(settings_for(base, lora={"rank": 4}), one_process_of_fsdp), "adapters are float32"
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """A local engine as a chat model: questions decode together, replies are in the journal like anybody's.
 
-It costs electricity and time, so a reply is not computed twice either: each is kept when it is done, and an interrupt
-waits for a step and not for the questions under way.
+It costs electricity and time, so a reply is not computed twice either: each is kept when it is done. An interrupt waits
+for a step of the running batch, and for the next reply where an engine has none.
 """
 
 from __future__ import annotations

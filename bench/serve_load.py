@@ -225,12 +225,18 @@ def targets(given: argparse.Namespace, folder: Path) -> list[Target]:
 def canned(folder: Path, interval: float, thinking: int = THINKING, answer: int = ANSWER) -> tuple[str, ...]:
     """The command of the upstream. The tokenizer that belongs to it is written into `folder`."""
     from fixtures_models import SPECIALS, write_tokenizer
+    from tokenizers import Tokenizer
 
     from s1kit.forcing.tokenizer import FileTokenizer
 
     write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
+    # The word that the upstream repeats is one token: an answer whose ids read as white space would be asked for again.
+    file = str(folder / "tokenizer.json")
+    words = Tokenizer.from_file(file)
+    words.add_tokens([" so"])
+    words.save(file)
     tokenizer = FileTokenizer(folder)
-    ids = {"so": tokenizer.encode(" so")[:1], "end": tokenizer.encode("</think>"), "eos": [tokenizer.eos_token_id]}
+    ids = {"so": tokenizer.encode(" so"), "end": tokenizer.encode("</think>"), "eos": [tokenizer.eos_token_id]}
     program = str(REPO / "tests" / "servers" / "canned_upstream.py")
     numbers = ("--thinking", str(thinking), "--answer", str(answer), "--interval", str(interval))
     return (sys.executable, program, "--port", str(PORTS["upstream"]), *numbers, "--ids", json.dumps(ids))

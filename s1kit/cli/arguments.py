@@ -61,7 +61,9 @@ def make_parser() -> argparse.ArgumentParser:
             _add_allow_rejects(command)
         if stage == "distill":
             _add_retry(command)
-    _add_recipe(add("check", "check", "everything in a recipe that would be refused, before anything is spent"))
+    check = add("check", "check", "everything in a recipe that would be refused, before anything is spent")
+    _add_recipe(check)
+    check.add_argument("--offline", action="store_true", help="do not try whether teachers and other servers are there")
     estimate = add("estimate", "estimate", "tokens, dollars and GPU hours of each stage, before spending anything")
     _add_recipe(estimate)
     estimate.add_argument(

@@ -16,7 +16,9 @@ def main(given: argparse.Namespace) -> int:
     stages = [] if lost & {"stages", "name"} else [stage for stage in recipe.stages if stage not in lost]
     variants = [recipe] if wrong else recipes_of(given.recipe, given.overrides, recipe)
     for one in variants:
-        faults |= {str(fault): fault for fault in check_recipe(one, stages if wrong else None)}
+        faults |= {
+            str(fault): fault for fault in check_recipe(one, stages if wrong else None, contact=not given.offline)
+        }
     if not faults:
         print(f"{recipe.name}: nothing to complain about in {', '.join(recipe.stages)}")
         _print_notes(recipe)

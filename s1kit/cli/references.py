@@ -1,4 +1,7 @@
-"""Model references and optional packages, checked without loading or asking anything."""
+"""Model references and optional packages, checked without loading or asking anything.
+
+A check of a reference returns the base URLs of the servers that it names.
+"""
 
 from __future__ import annotations
 
@@ -25,7 +28,7 @@ def require(package: str, purpose: str, extra: str) -> None:
         raise MissingExtra(purpose, package.replace("_", "-"), extra=extra)
 
 
-def check_engine(reference: str, where: str) -> None:
+def check_engine(reference: str, where: str) -> list[str]:
     """Raises InputError for a reference that no engine knows, a folder that is no model, a missing package."""
     read = read_reference(reference)
     scheme, rest = read.scheme, read.target
@@ -53,8 +56,7 @@ def check_engine(reference: str, where: str) -> None:
         )
     if scheme == "scripted" and not path.is_file():
         raise InputError(f"there is no file {rest!r}", where=where, fix="Give a script of replies.")
-    if scheme == "completions":
-        read_urls(rest.partition("#")[0], where)
+    return read_urls(rest.partition("#")[0], where) if scheme == "completions" else []
 
 
 def check_chat(
@@ -66,9 +68,11 @@ def check_chat(
     key_file: str = "",
     price: str | dict[str, float] = "",
     prices_path: str = "",
-) -> None:
-    """Raises InputError for an unknown provider, a missing key or a model without a price. Nothing is sent."""
+) -> list[str]:
+    """Raises InputError for an unknown provider, a missing key, a model without a price, and a proxy that cannot be
+    used. Nothing is sent."""
     from s1kit.providers.catalog import find_model
+    from s1kit.providers.connections import usable_proxy
     from s1kit.providers.credentials import credentials_of
     from s1kit.providers.keys import find_key, read_headers
     from s1kit.providers.money import price_of
@@ -76,19 +80,21 @@ def check_chat(
     if prices_path and not Path(prices_path).is_file():
         raise InputError(f"there is no file of prices {prices_path!r}", where=where, fix="Give a TOML file of prices.")
     urls = [base_url] if isinstance(base_url, str) else base_url
-    model = [find_model(reference, url) for url in urls or [""]][-1]
+    models = [find_model(reference, url) for url in urls or [""]]
+    model = models[-1]
     secret = find_key(model, key_file, headers)
     credentials_of(model, has_key=bool(secret))
     read_headers(headers or {})
     price_of(model, setting=price, prices_path=prices_path)
+    servers = [each.base_url for each in models]
+    for url in servers:
+        usable_proxy(url, has_key=bool(secret))
+    return servers
 
 
-def check_model(reference: str, where: str) -> None:
+def check_model(reference: str, where: str) -> list[str]:
     """Raises InputError for a reference that names neither an engine nor a provider's chat model."""
-    if reference.startswith("chat:"):
-        check_chat(reference, where)
-    else:
-        check_engine(reference, where)
+    return check_chat(reference, where) if reference.startswith("chat:") else check_engine(reference, where)
 
 
 def _looks_local(name: str) -> bool:

@@ -7,6 +7,7 @@ import os
 import socket
 import ssl
 import threading
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
@@ -24,7 +25,7 @@ KEEPALIVE_SECONDS = 30
 _PORTS = {"http": 80, "https": 443}
 
 
-def open_session(base_url: str) -> aiohttp.ClientSession:
+def open_session(base_url: str, traces: Sequence[aiohttp.TraceConfig] = ()) -> aiohttp.ClientSession:
     """Connections for one origin, with no headers of the session's own: aiohttp would send those to the proxy too."""
     import aiohttp
 
@@ -37,6 +38,7 @@ def open_session(base_url: str) -> aiohttp.ClientSession:
         ),
         auto_decompress=True,
         cookie_jar=aiohttp.DummyCookieJar(),
+        trace_configs=list(traces),
     )
 
 
@@ -106,6 +108,18 @@ def proxy_for(url: str) -> str | None:
             f"the proxy {shown!r} cannot be used",
             where=f"{scheme.upper()}_PROXY",
             fix="Name an http or https proxy, for example http://proxy.example:3128.",
+        )
+    return proxy
+
+
+def usable_proxy(base_url: str, *, has_key: bool) -> str | None:
+    """The proxy for requests to a base URL. Raises InputError for one that would see the key, too."""
+    proxy = proxy_for(base_url)
+    if proxy is not None and has_key and base_url.startswith("http://"):
+        raise InputError(
+            f"the proxy for http://{urlsplit(base_url).netloc} would see the key, because the base URL is not https",
+            where="distill.base_url",
+            fix="Use an https URL, or put the host into NO_PROXY.",
         )
     return proxy
 

@@ -6,6 +6,7 @@ URL and nowhere else: not to a proxy, not after a redirect (none is followed), n
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -13,10 +14,9 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from s1kit.errors import InputError
 from s1kit.providers.chat import Assembler, Problem
 from s1kit.providers.classify import error_message, kind_of_status, parse_body, retry_after
-from s1kit.providers.connections import Sending, open_session, origin, proxy_for
+from s1kit.providers.connections import Sending, open_session, origin, usable_proxy
 from s1kit.providers.credentials import Credentials
 from s1kit.providers.keys import Secret
 from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
@@ -57,8 +57,11 @@ class Http:
         secret: Secret,
         timeout_seconds: float,
         credentials: Credentials | None = None,
+        *,
+        by_proxy: bool = True,
     ) -> None:
         self._base_url = base_url
+        self._by_proxy = by_proxy
         self._credentials = credentials
         self._headers = dict(headers)
         self._secret = secret
@@ -69,16 +72,11 @@ class Http:
 
     async def __aenter__(self) -> Http:
         """Raises InputError for a proxy that cannot be used, or that would see the key."""
-        self._proxy = proxy_for(self._base_url)
+        if self._by_proxy:
+            self._proxy = usable_proxy(self._base_url, has_key=bool(self._secret))
         if self._proxy is not None:
             password = urlsplit(self._proxy).password or ""
             self._secret = self._secret.also(password, unquote(password))
-            if self._base_url.startswith("http://") and self._secret:
-                raise InputError(
-                    f"the proxy for {self.root} would see the key, because the base URL is not https",
-                    where="distill.base_url",
-                    fix="Use an https URL, or put the host into NO_PROXY.",
-                )
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -201,6 +199,31 @@ class Http:
             raise self._problem(response.status, raw, seen)
         raw = self._hidden.hide_in_bytes(raw)
         return Answer(parse_body(raw), raw, seen)
+
+    async def connect(self) -> None:
+        """Open a connection, with TLS and through the proxy where there is one. Raises Problem when that fails.
+
+        What is sent over it is at most the head of a request for nothing, without a key.
+        """
+        from aiohttp import TraceConfig
+
+        opened, trace = asyncio.Event(), TraceConfig()
+
+        async def note(*_: object) -> None:
+            opened.set()
+
+        trace.on_connection_create_end.append(note)
+        self._session = open_session(self._base_url, [trace])
+        asking = asyncio.create_task(self._send("HEAD", "/", None, {}))
+        waiting = asyncio.create_task(opened.wait())
+        try:
+            await asyncio.wait([asking, waiting], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (asking, waiting):
+                task.cancel()
+            _, failed = await asyncio.gather(waiting, asking, return_exceptions=True)
+        if not opened.is_set() and isinstance(failed, Exception):
+            raise failed
 
     async def _request(
         self, method: str, path: str, data: Any, headers: Mapping[str, str], sending: Sending

@@ -109,7 +109,7 @@ class Patience:
         )
 
     def _stopped(self, what: str, problem: Problem) -> Stopped:
-        stop = Stopped(what, where=self._reference, fix=_REMEDY[problem.kind])
+        stop = Stopped(what, where=self._reference, fix=REMEDY[problem.kind])
         stop.__cause__ = problem
         self._throttle.give_up(stop)
         return stop
@@ -128,7 +128,7 @@ def human(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.1f} days"
 
 
-_REMEDY: dict[ProblemKind, str] = {
+REMEDY: dict[ProblemKind, str] = {
     "key": "Check the key (s1kit doctor shows which is set), then run the same command again.",
     "model": "Check the model's name and the base URL, then run the same command again.",
     "credit": "Fill the account, then run the same command again; what was paid is kept.",

@@ -1,4 +1,4 @@
-"""Everything in a recipe that can be refused, found before a stage runs: all faults at once, nothing sent or spent.
+"""Everything in a recipe that can be refused, found before a stage runs: all faults at once, nothing asked or spent.
 
 Each stage's own functions resolve its names and files, so that what is refused here is what the stage would refuse.
 Data sets and models on the Hub are not fetched.
@@ -16,16 +16,20 @@ from s1kit.cli.preflight.faults import Fault, FaultCollector
 from s1kit.cli.preflight.train import check_train
 from s1kit.cli.references import require
 from s1kit.errors import InputError
+from s1kit.providers.contact import unreachable
 from s1kit.recipe import Recipe
 from s1kit.stage import RECEIPT
 
 __all__ = ["Fault", "check_recipe", "refuse_faults"]
 
 
-def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None, redone: Sequence[str] = ()) -> list[Fault]:
+def check_recipe(
+    recipe: Recipe, stages: Sequence[str] | None = None, redone: Sequence[str] = (), *, contact: bool = False
+) -> list[Fault]:
     """The faults of the recipe in the given stages, by default its own.
 
-    A finished stage is not checked again unless it is one of `redone`.
+    A finished stage is not checked again unless it is one of `redone`. With `contact` a connection is opened to each
+    server that is named. A stage that is about to run does without: its replies may all be in the journal.
     """
     checks: dict[str, Callable[[Recipe, FaultCollector], None]] = {
         "collect": check_collect,
@@ -50,6 +54,8 @@ def check_recipe(recipe: Recipe, stages: Sequence[str] | None = None, redone: Se
             found = FaultCollector(name)
             checks[name](recipe, found)
             faults += found.faults
+            if contact:
+                faults += [Fault(name, error) for error in unreachable(found.servers)]
     return faults
 
 

@@ -58,7 +58,7 @@ def check_collect(recipe: Recipe, found: FaultCollector) -> None:
             found.run(require, "torch", "collect.decontaminate = semantic", "semantic")
             found.run(lambda model: list(model_files(model)), config.semantic.model)
             if config.semantic.judge:
-                found.run(check_chat, config.semantic.judge, "collect.semantic.judge")
+                found.model(check_chat, config.semantic.judge, "collect.semantic.judge")
 
 
 def _peek(source: Any, recipe: Recipe) -> None:

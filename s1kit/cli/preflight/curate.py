@@ -22,7 +22,7 @@ def check_curate(recipe: Recipe, found: FaultCollector) -> None:
     if found.run(load_extension, config.domains, "domains", "curate.domains") is not None:
         pass
     elif ":" in config.domains:
-        found.run(check_model, config.domains, "curate.domains")
+        found.model(check_model, config.domains, "curate.domains")
     elif config.domains not in ("source", "offline"):
         found.add(
             f"domains is {config.domains!r}",
@@ -30,13 +30,13 @@ def check_curate(recipe: Recipe, found: FaultCollector) -> None:
             "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat.",
         )
     for student in config.students:
-        found.run(check_model, student, "curate.students")
+        found.model(check_model, student, "curate.students")
     found.run(executor_of, config)
     low, high = config.keep_band
     if not 0 <= low <= high <= 1:
         found.add(f"keep_band is [{low:g}, {high:g}]", "curate.keep_band", "Give two shares from 0 to 1, in order.")
     if config.judge:
-        found.run(check_chat, config.judge, "curate.judge")
+        found.model(check_chat, config.judge, "curate.judge")
     if config.grader:
         found.run(find_grader, config.grader)
     elif config.students or "complete" in config.quality:

@@ -53,7 +53,7 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
             if not Path(rest).is_file():
                 found.add("there is no file of recorded traces", rest, "Give recorded:<file>.")
         case "chat":
-            found.run(
+            found.model(
                 check_chat,
                 config.teacher,
                 "distill.teacher",
@@ -70,12 +70,12 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
                     "Give distill.price={input=..., output=...}, or leave the cap out.",
                 )
         case "hf" | "vllm" | "llama.cpp" | "completions":
-            found.run(check_engine, config.teacher, "distill.teacher")
+            found.model(check_engine, config.teacher, "distill.teacher")
             found.run(check_parameters, parameters(config))
         case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
             pass
         case _ if len(found.faults) == before:
-            found.run(check_engine, config.teacher, "distill.teacher")
+            found.model(check_engine, config.teacher, "distill.teacher")
     if "{question}" not in config.prompt:
         found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
     is_model = scheme in ("chat", "hf", "vllm", "llama.cpp", "completions")

@@ -24,7 +24,7 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     found.run(executor_of, config)
     for reference, where in ((config.model, "evaluate.model"), (config.baseline, "evaluate.baseline")):
         if reference:
-            found.run(check_engine, reference, where)
+            found.model(check_engine, reference, where)
     if not config.model and "train" not in recipe.stages and not (recipe.folder / "train" / RECEIPT).exists():
         found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
     if not config.benchmarks:

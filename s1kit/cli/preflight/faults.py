@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from s1kit.errors import InputError
+from s1kit.providers.contact import Servers
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -27,6 +28,8 @@ class FaultCollector:
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.faults: list[Fault] = []
+        self.servers: list[Servers] = []
+        """What the stage would connect to."""
 
     def run(self, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
         """What the check gives; None where it refuses."""
@@ -37,6 +40,11 @@ class FaultCollector:
         except FileNotFoundError as error:
             self.add(f"there is no file {error.filename}", fix="Check the path in the recipe.")
         return None
+
+    def model(self, check: Callable[..., list[str]], reference: str, where: str, **options: Any) -> None:
+        """Check a model reference with one of `cli.references`, and note the servers that it names."""
+        if urls := self.run(check, reference, where, **options):
+            self.servers.append(Servers(tuple(urls), where, by_proxy=reference.startswith("chat:")))
 
     def add(self, what: str, where: str = "", fix: str = "") -> None:
         self.faults.append(Fault(self.stage, InputError(what, where=where, fix=fix)))

@@ -4,21 +4,12 @@ from __future__ import annotations
 
 import argparse
 
-from s1kit.cli.preflight import Fault, check_recipe
-from s1kit.cli.variants import recipes_of
-from s1kit.recipe import Recipe, load_for_check
+from s1kit.cli.preflight import check_reference
+from s1kit.recipe import Recipe
 
 
 def main(given: argparse.Namespace) -> int:
-    recipe, wrong, lost = load_for_check(given.recipe, given.overrides)
-    faults = {str(fault): fault for fault in (Fault("recipe", error) for error in wrong)}
-    # Of a section that could not be kept, or of one recipe of several, defaults would be checked in its place.
-    stages = [] if lost & {"stages", "name"} else [stage for stage in recipe.stages if stage not in lost]
-    variants = [recipe] if wrong else recipes_of(given.recipe, given.overrides, recipe)
-    for one in variants:
-        faults |= {
-            str(fault): fault for fault in check_recipe(one, stages if wrong else None, contact=not given.offline)
-        }
+    recipe, faults = check_reference(given.recipe, given.overrides, contact=not given.offline)
     if not faults:
         print(f"{recipe.name}: nothing to complain about in {', '.join(recipe.stages)}")
         _print_notes(recipe)

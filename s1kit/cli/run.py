@@ -12,12 +12,12 @@ from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
-from s1kit.cli.preflight import check_recipe, refuse_faults
+from s1kit.cli.preflight import check_reference, refuse_faults
 from s1kit.cli.report_runs import report_runs
 from s1kit.cli.variants import recipes_of, take_over
 from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
-from s1kit.recipe import Recipe, load_recipe
+from s1kit.recipe import Recipe
 from s1kit.stage import RECEIPT, Run, Stage, open_run, read_part, refuse_other_run
 
 STAGES = {
@@ -32,17 +32,20 @@ STAGES = {
 
 
 def main(given: argparse.Namespace) -> int:
-    recipe = load_recipe(given.recipe, given.overrides)
-    if given.command == "run" and recipe.variants:
-        return _run_variants(given, recipe)
-    names = recipe.stages if given.command == "run" else [given.command]
+    whole = given.command == "run"
+    recipe, faults = check_reference(
+        given.recipe, given.overrides, None if whole else [given.command], stages_after(given.redo)
+    )
+    refuse_faults(faults)
+    names = recipe.stages if whole else [given.command]
+    redone = _redone(given.redo, names)
+    if whole and recipe.variants:
+        return _run_variants(given, recipe, redone)
     refuse_other_run(recipe.folder, recipe.recipe)
-    redone = stages_from(given.redo, names) if given.redo else []
     part = read_part(given.part) if getattr(given, "part", None) else None
     if part is not None and redone:
         fix = "Remove the stage with --redo first, without --part, then start the parts."
         raise InputError("a part would delete what other parts make", where="--redo, --part", fix=fix)
-    refuse_faults(check_recipe(recipe, names, redone))
     remove_stages(recipe, redone)
     run = replace(open_run(recipe.folder, recipe.recipe, recipe.model_dump(mode="json")), part=part)
     again = shlex.join(["s1kit", given.command, given.recipe, *given.overrides])
@@ -55,11 +58,16 @@ def main(given: argparse.Namespace) -> int:
     return 0
 
 
-def stages_from(name: str, stages: Sequence[str]) -> list[str]:
-    """The stage and those after it. Raises InputError for a stage that the recipe does not run."""
-    if name not in stages:
+def stages_after(name: str | None) -> list[str]:
+    """The stage that --redo names and those after it; none without one."""
+    return list(STAGES)[list(STAGES).index(name) :] if name in STAGES else []
+
+
+def _redone(name: str | None, stages: Sequence[str]) -> list[str]:
+    """`stages_after`. Raises InputError for a stage that is not run."""
+    if name and name not in stages:
         raise InputError(f"{name!r} is not run", where="--redo", fix=nearest(name, stages))
-    return list(STAGES)[list(STAGES).index(name) :]
+    return stages_after(name)
 
 
 def remove_stages(recipe: Recipe, names: Sequence[str]) -> None:
@@ -71,12 +79,10 @@ def remove_stages(recipe: Recipe, names: Sequence[str]) -> None:
         say(f"{recipe.name}: {', '.join(there)} will be done again")
 
 
-def _run_variants(given: argparse.Namespace, recipe: Recipe) -> int:
+def _run_variants(given: argparse.Namespace, recipe: Recipe, redone: Sequence[str]) -> int:
     """Each variant of a recipe as a run of its own, then all on one page."""
     done: list[Recipe] = []
     recipes = recipes_of(given.recipe, given.overrides, recipe)
-    redone = stages_from(given.redo, recipe.stages) if given.redo else []
-    refuse_faults(list({str(fault): fault for one in recipes for fault in check_recipe(one, None, redone)}.values()))
     for one in recipes:
         refuse_other_run(one.folder, one.recipe)
         remove_stages(one, redone)

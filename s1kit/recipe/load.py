@@ -1,18 +1,17 @@
-"""Reading a recipe: the file or the built-in name, overrides, variables, and what is wrong with it."""
+"""Reading a recipe: the file or the built-in name, overrides and variables."""
 
 from __future__ import annotations
 
-import json
 import tomllib
 from collections.abc import Sequence
 from importlib import resources
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from pydantic import ValidationError
 
 from s1kit.errors import InputError, nearest
+from s1kit.recipe.complaints import explain
 from s1kit.recipe.whole import Recipe
 
 
@@ -27,54 +26,18 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
 
     Raises InputError for a missing file, an unknown key (naming the nearest), a wrong type, a malformed override.
     """
-    data, where = _settings(reference, overrides)
+    data, where = read_settings(reference, overrides)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise _explain(error, where) from error
+        raise explain(error, where) from error
 
 
-def load_for_check(reference: str, overrides: Sequence[str] = ()) -> tuple[Recipe, list[InputError], set[str]]:
-    """The recipe with defaults in place of settings that are wrong, so that the others can be checked, too.
+def read_settings(reference: str, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """The settings as the file and the command line give them, variables filled in, and where they are from.
 
-    Also what is wrong, and the names of sections that could not be kept at all. Raises InputError where nothing is left
-    to check, as of a file that is not TOML.
+    Raises InputError for a missing file, one that is not TOML, a malformed override, a variable without a value.
     """
-    data, where = _settings(reference, overrides)
-    found: list[InputError] = []
-    lost: set[str] = set()
-    first: ValidationError | None = None
-    while True:
-        try:
-            return Recipe.model_validate(data), found, lost
-        except ValidationError as error:
-            first = first or error
-            found += _complaints(error, where)
-            places = [tuple(each["loc"]) for each in error.errors()]
-            if not all(_without(data, place, lost) for place in places):
-                raise _explain(first, where) from error
-
-
-def _without(data: dict[str, Any], place: tuple[int | str, ...], lost: set[str]) -> bool:
-    """Leave out the setting at a place; False where there is none, as of one that is missing.
-
-    Of a list the whole is left out, and then its section is `lost`: the other elements say nothing by themselves.
-    """
-    keys = list(takewhile(lambda part: not isinstance(part, int), place))
-    *sections, last = keys
-    holder: Any = data
-    for section in sections:
-        holder = holder.get(section, {})
-    if not isinstance(holder, dict) or last not in holder:
-        return False
-    del holder[last]
-    if len(keys) == 1 or len(keys) < len(place):
-        lost.add(str(keys[0]))
-    return True
-
-
-def _settings(reference: str, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:
-    """The settings as the file and the command line give them, variables filled in, and where they are from."""
     text, where = _read(reference)
     try:
         data = tomllib.loads(text)
@@ -156,44 +119,3 @@ def _fill_variables(data: dict[str, Any], where: str) -> dict[str, Any]:
         return value
 
     return {key: value if key == "variables" else fill(value) for key, value in data.items()}
-
-
-def _explain(error: ValidationError, where: str) -> InputError:
-    """All complaints of a validation, as one paragraph, each with its repair."""
-    found = _complaints(error, where)
-    if len(found) == 1:
-        return found[0]
-    said = "; ".join(f"({number}) {one.what}. {one.fix.rstrip('.')}" for number, one in enumerate(found, 1))
-    return InputError(f"{len(found)} settings are wrong: {said}", where=where, fix="Correct each of them.")
-
-
-def _complaints(error: ValidationError, where: str) -> list[InputError]:
-    complaints = error.errors()
-    if any(c["type"] == "extra_forbidden" for c in complaints):
-        # Of a misspelled key that was required, both are said; the key that does not exist explains the other.
-        complaints = [c for c in complaints if c["type"] != "missing"]
-    return [_complaint(c, where) for c in complaints]
-
-
-def _complaint(first: Any, where: str) -> InputError:
-    if isinstance(told := first.get("ctx", {}).get("error"), InputError):
-        return told
-    place = ".".join(str(part) for part in first["loc"])
-    if first["type"] == "extra_forbidden":
-        return InputError(
-            f"unknown key {place!r}", where=where, fix=nearest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
-        )
-    if first["type"] == "missing":
-        return InputError(f"{place} is missing", where=where, fix="Add it.")
-    given = json.dumps(first["input"], default=str)
-    return InputError(f"{place} is {given:.200}: {first['msg'].lower()}", where=where, fix="Give a value of that kind.")
-
-
-def _known_keys(location: Sequence[int | str]) -> list[str]:
-    model: Any = Recipe
-    for part in location:
-        if isinstance(part, int):
-            continue
-        model = model.model_fields[part].annotation
-        model = next((a for a in get_args(model) if hasattr(a, "model_fields")), model)
-    return list(model.model_fields)

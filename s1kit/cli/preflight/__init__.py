@@ -15,12 +15,13 @@ from s1kit.cli.preflight.evaluate import check_evaluate
 from s1kit.cli.preflight.faults import Fault, FaultCollector
 from s1kit.cli.preflight.train import check_train
 from s1kit.cli.references import require
+from s1kit.cli.variants import recipes_of
 from s1kit.errors import InputError
 from s1kit.providers.contact import unreachable
-from s1kit.recipe import Recipe
+from s1kit.recipe import Recipe, load_for_check
 from s1kit.stage import RECEIPT
 
-__all__ = ["Fault", "check_recipe", "refuse_faults"]
+__all__ = ["Fault", "check_recipe", "check_reference", "refuse_faults"]
 
 
 def check_recipe(
@@ -57,6 +58,29 @@ def check_recipe(
             if contact:
                 faults += [Fault(name, error) for error in unreachable(found.servers)]
     return faults
+
+
+def check_reference(
+    reference: str,
+    overrides: Sequence[str],
+    stages: Sequence[str] | None = None,
+    redone: Sequence[str] = (),
+    *,
+    contact: bool = False,
+) -> tuple[Recipe, list[Fault]]:
+    """The recipe and all that is wrong with it and its variants, settings of a wrong kind and unknown keys included.
+
+    `stages`, `redone`, `contact`: as in `check_recipe`. Where there are faults, the recipe has defaults in their place.
+    """
+    recipe, wrong, own_stages, lost = load_for_check(reference, overrides)
+    faults = [Fault("recipe", error) for error in wrong]
+    if wrong:
+        names = own_stages if stages is None else stages
+        faults += check_recipe(recipe, [name for name in names if name not in lost], redone, contact=contact)
+    else:
+        for one in recipes_of(reference, overrides, recipe) if stages is None else [recipe]:
+            faults += check_recipe(one, stages, redone, contact=contact)
+    return recipe, list({str(fault): fault for fault in faults}.values())
 
 
 def refuse_faults(faults: Sequence[Fault]) -> None:

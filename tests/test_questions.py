@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import bz2
 import gzip
 import json
+import lzma
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -47,28 +49,91 @@ def read(path: Path, content: str | bytes, **more: Any) -> list[Question]:
         ("a.json", json.dumps({"question": "1+1?", "answer": "2"}, indent=2)),
         ("a.json", '{"question": "1+1?", "answer": "2"}\n'),
         ("a.jsonl", '{"question": "1+1?", "answer": "2", "x": NaN}\r{"question": "1+1?", "answer": "2"}'),
+        ("a.csv", "question\tanswer\n1+1?\t2\n".encode("utf-16-le")),
+        ("a.csv", "question\tanswer\n1+1?\t2\n".encode("utf-32")),
+        ("a.csv", "# exported by hand\nMy questions,,\n,,\nQuestion Text;Correct Answer\n1+1?;2\n"),
+        ("a.csv", "QUESTION,ANSWER\n1+1?,2\n"),
+        ("a.csv.bz2", bz2.compress(b"Q,A\n1+1?,2\n")),
+        ("a.jsonl", gzip.compress(gzip.compress(b'{"question":"1+1?","answer":"2"}\n'))),
+        ("a.jsonl.xz", lzma.compress(b'{"question":"1+1?","answer":"2"}\n')),
+        ("a.jsonl.zst", pa.compress(b'{"question":"1+1?","answer":"2"}\n', "zstd", asbytes=True)),
+        ("a.jsonl", '# by hand\n{"question":"1+1?","answer":"2"},\n{"question":"1+1?","answer":"2"},\n'),
+        ("a.json", '[\n  {"question": "1+1?", "answer": "2",},\n]'),
+        ("a.json", '{"q1": {"question": "1+1?", "answer": "2"}, "q2": {"question": "1+1?", "answer": "2"}}'),
+        ("a.json", '{"columns": ["question", "answer"], "index": [0], "data": [["1+1?", "2"]]}'),
+        ("a.json", '{"question": {"0": "1+1?", "1": "1+1?"}, "answer": {"0": "2", "1": "2"}}'),
+        ("a.json", '{"question": ["1+1?", "1+1?"], "answer": ["2", "2"]}'),
+        (
+            "a.json",
+            '{"features": [{"name": "question"}], "rows": [{"row_idx": 0, "row": {"question":"1+1?","answer":"2"}}]}',
+        ),
     ],
 )
 def test_the_same_question_is_read_however_its_file_was_saved(tmp_path: Path, name: str, content: str | bytes) -> None:
     for question in read(tmp_path / name, content):
-        assert (question.text, question.solution, question.metadata) == ("1+1?", "2", {})
+        assert (question.text, question.solution) == ("1+1?", "2")
+        assert question.metadata.keys() <= {"source_id"}
 
 
 @pytest.mark.parametrize(
     ("name", "content", "advice"),
     [
         ("a.json", '{"train": [{"question": "1+1?"}], "test": [{"question": "2+2?"}]}', "as a file of its own"),
-        ("a.json", '{"question": ["1+1?", "2+2?"], "answer": ["2", "4"]}', "save it as one object a row"),
+        ("a.json", '{"question": ["1+1?", "2+2?"], "answer": ["2"]}', "save it as one object a row"),
+        ("a.csv", 'question,answer\n"1+1?,2\n2+2?,4\n', "A quote that opens in it is not closed"),
+        ("a.csv", 'question,answer\n"Say \\"hi\\", please",hi\n', "escapes quotes by a backslash"),
+        ("a.csv", "question,answer\nСколько 2+2?,4\n".encode("cp1251"), "WINDOWS-1251, whatever it was saved in"),
+        ("a.json", '[["1+1?", "2"]]', 'Write each row as {"question"'),
+        ("a.json", '[\n{"question": "1+1?" "answer": "2"}\n]', "Mend it"),
+        ("a.jsonl", "{'question': '1+1?', 'x': None}\n", "write it with json.dumps"),
+        ("a.zip", "PK", "Unpack it"),
+        ("a.txt", "1+1?\n", "with the line 'question' above"),
         ("a.csv", "What is 1 plus 1?,2\nWhat is 2 plus 2?,4\n", "put a line of names above it"),
         ("a.jsonl", '{"dialogue": [{"speaker": "user", "utterance": "What is 1+1?"}]}\n', "dialogue[0].utterance"),
     ],
 )
 def test_a_file_whose_question_is_not_found_is_refused_with_advice_for_its_kind(
-    tmp_path: Path, name: str, content: str, advice: str
+    tmp_path: Path, name: str, content: str | bytes, advice: str
 ) -> None:
     with pytest.raises(InputError) as refused:
         read(tmp_path / name, content)
     assert advice in refused.value.fix
+
+
+def test_arrow_files_are_read_with_and_without_an_index_and_parquet_under_any_name(tmp_path: Path) -> None:
+    table = pa.table({"qa": [{"question": "1+1?", "answer": {"text": "2"}}]})
+    with pa.OSFile(str(tmp_path / "a.feather"), "wb") as file, pa.ipc.new_file(file, table.schema) as writer:
+        writer.write_table(table)
+    with pa.OSFile(str(tmp_path / "b.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as writer:
+        writer.write_table(table)
+    pq.write_table(table, tmp_path / "c.jsonl")
+    for name in ("a.feather", "b.arrow", "c.jsonl"):
+        (question,) = read_questions(str(tmp_path / name))
+        assert (question.text, question.solution) == ("1+1?", "2")
+    (tmp_path / "d.arrow").write_bytes(b"no table")
+    with pytest.raises(InputError, match="not Arrow"):
+        list(read_questions(str(tmp_path / "d.arrow")))
+    with pytest.raises(InputError, match=r"is a folder.*\*\.arrow"):
+        list(read_questions(str(tmp_path)))
+
+
+def test_the_index_that_pandas_writes_is_the_id_of_a_row_and_other_nameless_cells_are_refused(tmp_path: Path) -> None:
+    (question,) = read(tmp_path / "a.csv", ",question,answer\n7,1+1?,2\n")
+    assert (question.text, question.metadata) == ("1+1?", {"source_id": "7"})
+    with pytest.raises(InputError, match="without a name"):
+        read(tmp_path / "a.csv", ",question,answer\nnote,1+1?,2\n")
+
+
+def test_what_is_left_out_of_a_file_is_said(tmp_path: Path) -> None:
+    for name, content, said in (
+        ("a.csv", "# one\n# two\nquestion,answer\n1+1?,2\n", "2 lines above the header left out"),
+        ("b.jsonl", '# one\n{"question":"1+1?"}\n{"question":"2+2?"}\n', "comments left out"),
+        ("c.json", '[{"question":"1+1, ]?",}]', "needless commas left out"),
+    ):
+        shapes: Counter[str] = Counter()
+        (first, *_) = read(tmp_path / name, content, shapes=shapes)
+        assert said in next(iter(shapes))
+        assert first.text.startswith("1+1")
 
 
 def test_a_separator_and_a_shape_are_told_in_words(tmp_path: Path) -> None:
@@ -185,6 +250,47 @@ SHAPES: list[tuple[dict[str, Any], str, str]] = [
         "Ann",
     ),
     ({"question": {"text": "1+1?", "solution": "2"}, "teacher": "t", "thinking": "x", "answer": "y"}, "1+1?", "2"),
+    # Label Studio, Argilla, promptfoo, OpenAI's batches: the row stands in an object of another.
+    ({"id": 1, "annotations": [{"id": 5}], "data": {"question": "1+1?", "answer": "2"}}, "1+1?", "2"),
+    (
+        {"id": "x", "fields": {"instruction": "Add.", "input": "1+1?", "output": "2"}, "status": "done"},
+        "Add.\n\n1+1?",
+        "2",
+    ),
+    ({"vars": {"question": "1+1?"}, "assert": [{"type": "equals", "value": "2"}], "ideal": "2"}, "1+1?", "2"),
+    ({"custom_id": "r", "body": {"messages": [{"role": "user", "content": "1+1?"}]}, "answer": "2"}, "1+1?", "2"),
+    # Pairs and judged replies.
+    ({"prompt": "1+1?", "chosen": "2", "rejected": "3"}, "1+1?", "2"),
+    (
+        {
+            "prompt": "1+1?",
+            "chosen": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "2"}],
+            "rejected": [{"role": "user", "content": "1+1?"}, {"role": "assistant", "content": "3"}],
+        },
+        "1+1?",
+        "2",
+    ),
+    (
+        {
+            "input": {"messages": [{"role": "user", "content": "1+1?"}], "tools": []},
+            "preferred_output": [{"role": "assistant", "content": "2"}],
+            "non_preferred_output": [{"role": "assistant", "content": "3"}],
+        },
+        "1+1?",
+        "2",
+    ),
+    ({"prompt": "1+1?", "completion": "2", "label": True}, "1+1?", "2"),
+    (
+        {"contents": [{"role": "user", "parts": [{"text": "1+1?"}]}, {"role": "model", "parts": [{"text": "2"}]}]},
+        "1+1?",
+        "2",
+    ),
+    # Options in columns of their own.
+    ({"Question": "Prime?", "Option A": "4", "Option B": "7", "Correct Answer": "B"}, "Prime?\n(A) 4\n(B) 7", "B"),
+    ({"question": "Prime?", "A": "4", "B": "6", "C": "7", "answer": "7"}, "Prime?\n(A) 4\n(B) 6\n(C) 7", "C"),
+    ({"question": "Prime?", "option1": 4, "option2": 6, "option3": 7, "answer": 3}, "Prime?\n(A) 4\n(B) 6\n(C) 7", "C"),
+    ({"input": "Prime?", "choices": ["4", "7"], "target": "B"}, "Prime?\n(A) 4\n(B) 7", "B"),
+    ({"text": "A passage.", "question": "Prime?", "choices": ["4", "7"], "gold_index": 1}, "Prime?\n(A) 4\n(B) 7", "B"),
 ]
 
 
@@ -193,6 +299,15 @@ def test_a_published_shape_is_read_by_itself(row: dict[str, Any], text: str, sol
     question = question_from(row)
     assert question.text == (text or question.text)
     assert question.solution == solution
+
+
+def test_a_reply_that_was_judged_undesirable_is_no_reference() -> None:
+    assert question_from({"prompt": "1+1?", "completion": "3", "label": False}).solution is None
+
+
+def test_a_column_called_a_is_an_answer_beside_q_alone() -> None:
+    assert question_from({"Q": "1+1?", "A": "2"}).solution == "2"
+    assert question_from({"question": "1+1?", "a": "5"}).solution is None
 
 
 def test_aliases_of_an_answer_are_kept() -> None:

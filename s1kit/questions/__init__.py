@@ -1,10 +1,12 @@
-"""Questions from the files people have: any column names, the usual shapes, JSON, JSONL, CSV and Parquet.
+"""Questions from the files people have: any column names, the usual shapes, JSON, JSONL, CSV, Parquet and Arrow.
 
 `files` reads rows, `shapes` recognises what a row is (chat messages, Alpaca, multiple choice, ...), `columns` makes it
 a `Question`. Nothing here knows what a stage is.
 """
 
-from s1kit.questions.columns import COLUMNS, Reject, question_from, read_questions
-from s1kit.questions.files import RawRow, find_files, read_rows_of
+from s1kit.questions.columns import Reject, question_from, read_questions
+from s1kit.questions.files import find_files, read_rows_of
+from s1kit.questions.names import COLUMNS
+from s1kit.questions.raw_rows import RawRow
 
 __all__ = ["COLUMNS", "RawRow", "Reject", "find_files", "question_from", "read_questions", "read_rows_of"]

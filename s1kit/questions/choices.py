@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
 from s1kit.questions.cells import parse_cell
+from s1kit.questions.names import plain_name, question_text
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
@@ -22,14 +23,23 @@ class Shaped(NamedTuple):
     row: dict[str, Any]
 
 
-_QUESTION = ("question", "Question", "problem", "text", "prompt", "question_stem", "query")
+_STEMS = ("question", "questionstem", "problem")
+"""Plain names of the question where another column may be a text, too, such as a passage."""
+
+_OPTION = re.compile(r"(?:option|choice|answer|ans|opt|op)?([a-j])|(?:option|choice|answer|ans|opt)(\d)")
+"""The plain name of a column that holds one option."""
+
+
+def _stem_column(row: dict[str, Any]) -> str:
+    columns = {plain_name(column): column for column in row if isinstance(row[column], str)}
+    return next((columns[name] for name in _STEMS if name in columns), question_text(row))
 
 
 def options_list(row: dict[str, Any]) -> Shaped | None:
     """Rows with a list of options, and the right one as an index, a letter or a text."""
-    stem_column = next((c for c in _QUESTION if isinstance(row.get(c), str)), None)
+    stem_column = _stem_column(row)
     column = next((c for c in ("choices", "options", "endings") if row.get(c)), None)
-    if stem_column is None or column is None:
+    if not stem_column or column is None:
         return None
     given, labels = parse_cell(row[column], column), list(LETTERS)
     if isinstance(given, dict) and {"text", "label"} <= given.keys():
@@ -40,11 +50,7 @@ def options_list(row: dict[str, Any]) -> Shaped | None:
         given, labels = list(given.values()), list(given)
     if not isinstance(given, list) or not 2 <= len(given) <= len(LETTERS):
         return None
-    answers = (
-        *("answer_index", "answer_idx", "answerKey", "answer", "correct", "correct_answer", "correct_option"),
-        *("gold", "target", "label", "cop"),
-    )
-    answer = next((c for c in answers if row.get(c) is not None), None)
+    answer = _answer_column(row)
     options = [re.sub(r"^\(?[A-Z][).:]\s*", "", str(option)).strip() for option in given]
     letter = None if answer is None else _letter(row[answer], given, options, labels, answer)
     gone = {stem_column, column, answer, "answer", "answer_index", "answer_idx"}
@@ -93,26 +99,50 @@ def _letter(answer: Any, given: Sequence[Any], options: Sequence[str], labels: S
     return LETTERS[found[0]]
 
 
+def _answer_column(row: dict[str, Any]) -> str | None:
+    names = (
+        *("answerindex", "answeridx", "answerkey", "answer", "correct", "correctanswer", "correctoption", "goldindex"),
+        *("gold", "target", "label", "cop", "correctchoice", "answerletter", "key", "rightanswer", "solution"),
+    )
+    plain = {plain_name(column): column for column in row if row[column] is not None}
+    return next((plain[name] for name in names if name in plain), None)
+
+
 def lettered_columns(row: dict[str, Any]) -> Shaped | None:
-    """Options in the columns `opa` to `opd`, the right one as an index from 0 in `cop`."""
-    columns = ("opa", "opb", "opc", "opd")
-    if not all(isinstance(row.get(c), str) for c in columns) or not isinstance(row.get("question"), str):
+    """Options in columns of their own (`A` to `D`, `Option 1`, `opa`); the right one as its letter, number or text.
+
+    An integer counts from 0 where the columns have letters, and is the column's number where they have numbers.
+    """
+    columns: dict[str, str] = {}
+    for column in row:
+        if (found := _OPTION.fullmatch(plain_name(column))) and row[column] is not None:
+            columns.setdefault((found[1] or found[2]).upper(), column)
+    labels = sorted(columns)
+    first = labels[0] if labels else ""
+    if len(labels) < 2 or first not in ("A", "0", "1") or labels != [chr(ord(first) + i) for i in range(len(labels))]:
         return None
-    cop = row.get("cop")
-    letter = LETTERS[cop] if isinstance(cop, int) and 0 <= cop < 4 else None
-    gone = {*columns, "cop", "question"}
+    rest = {key: value for key, value in row.items() if key not in columns.values()}
+    stem_column, answer = _stem_column(rest), _answer_column(rest)
+    if not stem_column or (first != "A" and answer is None):
+        return None  # several answers to one question, and no options
+    given = [str(row[columns[label]]).strip() for label in labels]
+    letter = None
+    if answer is not None:
+        value = str(row[answer]) if first != "A" else row[answer]
+        letter = _letter(value, given, given, labels, answer)
+    said = f"{columns[labels[0]]} to {columns[labels[-1]]}{f', {answer}' if answer else ''}"
     return Shaped(
-        "multiple choice (opa to opd, cop)",
-        _with_options(row, gone, row["question"], [row[c] for c in columns], letter),
+        f"multiple choice ({said})",
+        _with_options(row, {*columns.values(), answer, stem_column}, row[stem_column], given, letter),
     )
 
 
 def correct_and_incorrect(row: dict[str, Any]) -> Shaped | None:
     """A right answer and wrong ones, put in an order drawn from their texts: the same on every machine."""
-    stem_column = next((c for c in _QUESTION if isinstance(row.get(c), str)), None)
+    stem_column = _stem_column(row)
     right = next((c for c in ("Correct Answer", "correct_answer", "best_answer") if isinstance(row.get(c), str)), None)
     wrong = [c for c in row if re.fullmatch(r"Incorrect Answer \d|distractor_?\d|incorrect_answer_?\d", c)]
-    if stem_column is None or right is None:
+    if not stem_column or right is None:
         return None
     if isinstance(row.get("incorrect_answers"), list):
         gone, others = {"incorrect_answers", "correct_answers"}, row["incorrect_answers"]

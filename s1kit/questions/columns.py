@@ -21,27 +21,9 @@ from pydantic import ValidationError
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.files import find_files, read_rows_of
+from s1kit.questions.names import COLUMNS, columns_for
 from s1kit.questions.shapes import OWN, reshape
 from s1kit.records import Question
-
-COLUMNS: dict[str, tuple[str, ...]] = {
-    "text": (
-        *("text", "question", "problem", "prompt", "Question", "Problem", "question_content", "instruction"),
-        *("query", "input"),
-    ),
-    "worked": (
-        *("solution", "worked_solution", "Solution", "generated_solution", "rationale", "explanation"),
-        *("response", "completion"),
-    ),
-    "answer": (
-        *("final_answer", "answer", "Answer", "gold", "target", "label", "expected_answer", "reference_answer"),
-        *("ground_truth",),
-    ),
-    "source": ("source", "source_type", "dataset"),
-    "licence": ("licence", "license"),
-    "domain": ("domain",),
-}
-"""Names under which each thing is looked for, the first found wins."""
 
 _NOT_METADATA = {"metadata", "id"}
 
@@ -84,7 +66,7 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
     taken = set(named.values())
     found: dict[str, str] = dict(named)
     for key in COLUMNS.keys() - named.keys():
-        column = next((c for c in COLUMNS[key] if c not in taken and _is_there(plain.get(c), c)), None)
+        column = next((c for c in columns_for(key, plain) if c not in taken and _is_there(plain[c], c)), None)
         if column is not None:
             found[key], values[key] = column, plain[column]
     text = values.get("text")

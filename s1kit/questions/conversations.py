@@ -1,7 +1,8 @@
 """A row's whole conversation as a question: system message, turns, tools and their results, kept as they are.
 
 The model's last message, where there is one, is the reference; what comes before it is asked. Read from OpenAI's form
-(`messages` with `role` and `content`) and ShareGPT's (`conversations` with `from` and `value`).
+(`messages` with `role` and `content`), ShareGPT's (`conversations` with `from` and `value`) and Gemini's (`contents`
+with `role` and `parts`).
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ from s1kit.errors import InputError
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 
-COLUMNS = ("messages", "conversations", "conversation", "prompt", "input")
+COLUMNS = (
+    *("messages", "conversations", "conversation", "prompt", "input", "dialogue", "dialog", "items", "turns"),
+    *("contents", "chat"),
+)
+"""Under which a row may hold a conversation."""
 _ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "developer": "system"}
 _KNOWN = ("system", "user", "assistant", "tool")
 
@@ -76,6 +81,11 @@ def _is_conversation(value: Any, column: str) -> bool:
     )
 
 
+def content_of(message: Mapping[str, Any]) -> Any:
+    """What a message says, in OpenAI's (`content`), ShareGPT's (`value`) or Gemini's (`parts`) form."""
+    return next((message[name] for name in ("content", "value", "parts") if message.get(name) is not None), None)
+
+
 def _message(given: Mapping[str, Any], column: str) -> dict[str, Any]:
     """A message in OpenAI's names. Fields without a value, as tables have them, are left out."""
     named = str(given.get("role", given.get("from", "")))
@@ -86,8 +96,8 @@ def _message(given: Mapping[str, Any], column: str) -> dict[str, Any]:
             where=column,
             fix=f"Known: {', '.join((*_KNOWN, *_ROLES))}.",
         )
-    rest = {key: value for key, value in given.items() if key not in ("role", "from", "value", "content")}
-    message = {"role": role, "content": given.get("content", given.get("value"))}
+    rest = {key: value for key, value in given.items() if key not in ("role", "from", "value", "content", "parts")}
+    message = {"role": role, "content": content_of(given)}
     message |= {key: value for key, value in rest.items() if value is not None}
     if "tool_calls" in message:
         message["tool_calls"] = [_tool_call(call) for call in parse_cell(message["tool_calls"], "tool_calls") or []]

@@ -11,7 +11,8 @@ the user. A row that is none of them keeps its columns, which are then found by 
 Shapes were read from the data sets' own cards: tatsu-lab/alpaca, cais/mmlu, TIGER-Lab/MMLU-Pro, allenai/ai2_arc,
 allenai/sciq, truthfulqa/truthful_qa, openlifescienceai/medmcqa, mandarjoshi/trivia_qa, open-r1/OpenR1-Math-220k,
 open-thoughts/OpenThoughts-114k, simplescaling/s1K-1.1, BytedTsinghua-SIA/DAPO-Math-17k, databricks-dolly-15k,
-HuggingFaceH4/ultrachat_200k, nvidia/Llama-Nemotron-Post-Training-Dataset, lucasmccabe/logiqa, hails/agieval-sat-en.
+HuggingFaceH4/ultrachat_200k, nvidia/Llama-Nemotron-Post-Training-Dataset, lucasmccabe/logiqa, hails/agieval-sat-en;
+of tools, from the documentation of OpenAI's and Gemini's fine-tuning, TRL, Label Studio, Argilla and inspect_ai.
 """
 
 from __future__ import annotations
@@ -26,6 +27,9 @@ from s1kit.errors import InputError
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.choices import Shaped, correct_and_incorrect, lettered_columns, options_list, take_context
+from s1kit.questions.conversations import COLUMNS as CHAT_COLUMNS
+from s1kit.questions.conversations import content_of
+from s1kit.questions.names import question_text
 from s1kit.records import question_id
 
 
@@ -79,7 +83,7 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
             )
         num_users += role == "user"
         if not said["assistant"] or (role == "assistant" and num_users == len(said["user"])):
-            said[role].append(_content(message.get("content", message.get("value")), column))
+            said[role].append(_content(content_of(message), column))
     if not said["user"]:
         raise InputError(
             f"the conversation in {column!r} has no message of the user", where=column, fix="Mend the row."
@@ -127,7 +131,7 @@ def _own_record(row: dict[str, Any]) -> Shaped | None:
 
 
 def _chat(row: dict[str, Any]) -> Shaped | None:
-    for column in ("messages", "conversations", "conversation", "prompt", "input"):
+    for column in CHAT_COLUMNS:
         if (parts := chat_parts(row.get(column), column)) is None:
             continue
         rest = {key: value for key, value in row.items() if key not in (column, "completion")}
@@ -186,8 +190,10 @@ def _with_context(row: dict[str, Any]) -> Shaped | None:
 
 def _answers(row: dict[str, Any]) -> Shaped | None:
     """An answer as an object: `{value, aliases}` of TriviaQA, `{text: [...]}` of SQuAD."""
-    column = next((c for c in ("answer", "answers") if re.match(r"\s*\{", str(row.get(c) or ""))), None)
+    column = next((c for c in ("answer", "answers") if re.match(r"\s*\[?\s*\{", str(row.get(c) or ""))), None)
     given = parse_cell(row[column], column) if column else None
+    if isinstance(given, list) and len(given) == 1:
+        given = given[0]
     if column is None or not isinstance(given, dict):
         return None
     key = next((k for k in ("value", "text", "final_answer", "answer") if given.get(k)), None)
@@ -213,8 +219,53 @@ def _generations(row: dict[str, Any]) -> Shaped | None:
     return None
 
 
+def _preferred(row: dict[str, Any]) -> Shaped | None:
+    """A pair of replies of which one is preferred, as DPO trains on: the preferred one is the reference."""
+    pairs = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
+    pair = next((pair for pair in pairs if row.get(pair[0]) and pair[1] in row), None)
+    if pair is None:
+        return None
+    rest = {key: value for key, value in row.items() if key not in pair}
+    chosen = parse_cell(row[pair[0]], pair[0])
+    is_whole = isinstance(chosen, list) and isinstance(chosen[0], dict) and chosen[0].get("role") != "assistant"
+    if is_whole and "messages" not in rest:
+        rest = {key: value for key, value in rest.items() if key != "prompt"} | {"messages": chosen}
+    else:
+        rest["completion"] = chosen
+    shaped = reshape(rest)
+    return Shaped(f"the preferred reply of a pair ({pair[0]})", shaped.row)
+
+
+def _judged(row: dict[str, Any]) -> Shaped | None:
+    """A reply that was found desirable or not, as KTO trains on: only a desirable one is a reference."""
+    if not isinstance(row.get("label"), bool) or "completion" not in row:
+        return None
+    kept = {key: value for key, value in row.items() if key != "label" and (row["label"] or key != "completion")}
+    return Shaped("a reply judged as desirable or not (completion, label)", reshape(kept).row)
+
+
+def _inside(row: dict[str, Any]) -> Shaped | None:
+    """A row whose columns stand in one object of it, such as `data` of Label Studio or `fields` of Argilla."""
+    if question_text(row):
+        return None
+    found = [
+        key
+        for key, value in row.items()
+        if isinstance(value, dict) and (question_text(value) or any(chat_parts(value.get(c), c) for c in CHAT_COLUMNS))
+    ]
+    if len(found) != 1:
+        return None
+    (key,) = found
+    rest = {name: value for name, value in row.items() if name != key and name not in row[key]}
+    shaped = reshape(rest | row[key])
+    return Shaped(f"{shaped.name or 'a row'} inside {key!r}", shaped.row)
+
+
 _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     _own_record,
+    _inside,
+    _preferred,
+    _judged,
     _chat,
     _generations,
     _alpaca,

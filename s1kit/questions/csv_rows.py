@@ -1,0 +1,112 @@
+"""Rows of CSV files as spreadsheets and scripts write them."""
+
+from __future__ import annotations
+
+import csv
+import re
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+from s1kit.errors import InputError
+from s1kit.questions.names import has_question
+from s1kit.questions.raw_rows import MEND, RawRow, printable, repeated
+from s1kit.questions.unpacking import complain_of_encoding, has_invalid_bytes, open_text
+
+TAB = "\t"
+_CELL_LIMIT = 2**31 - 1
+_LINES_ABOVE = 10
+"""A header is looked for so far down: titles and comments stand above it."""
+
+
+class _Layout(NamedTuple):
+    delimiter: str
+    num_above: int
+    """Lines above the header."""
+    form: str
+    """How the file is read, in words; empty where that is the usual way."""
+
+
+def read_csv(path: Path, *, is_tsv: bool) -> Iterator[RawRow]:
+    """The rows; separator and header line are found out. Raises InputError for two columns of one name."""
+    limit = csv.field_size_limit(_CELL_LIMIT)
+    try:
+        with open_text(path) as file:
+            layout = _layout(list(islice(file, _LINES_ABOVE)), is_tsv)
+        with open_text(path) as file:
+            for _ in range(layout.num_above):
+                file.readline()
+            reader = csv.reader(file, delimiter=layout.delimiter)
+            header = [name.strip() for name in next(reader, [])]
+            if name := repeated([name for name in header if name]):
+                raise InputError(
+                    f"two columns are called {name!r}",
+                    where=f"{path}:{layout.num_above + 1}",
+                    fix="Give each column a name of its own.",
+                )
+            has_index = len(header) > 1 and header[0] == "" and all(header[1:]) and "id" not in header
+            while True:
+                line = reader.line_num + layout.num_above + 1
+                try:
+                    cells = next(reader)
+                except StopIteration:
+                    return
+                if any(cells):
+                    named = ["id", *header[1:]] if has_index and cells[0].isdigit() else header
+                    yield _row(f"{path}:{line}", named, cells, layout.form)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _row(where: str, header: list[str], cells: list[str], form: str) -> RawRow:
+    short = printable(str(dict(zip(header, cells, strict=False)))[:200])
+    if has_invalid_bytes(bad := next((cell for cell in cells if has_invalid_bytes(cell)), "")):
+        complaint, fix = complain_of_encoding("the row", bad)
+        return RawRow(where, None, complaint, short, fix)
+    if any(cell and not name for name, cell in zip(header, cells, strict=False)):
+        return RawRow(where, None, "a cell stands in a column without a name", short)
+    if len(cells) > len(header) and not any(cells[len(header) :]):
+        cells = cells[: len(header)]  # empty cells at the end, as spreadsheets leave them
+    if len(cells) != len(header):
+        complaint = f"the row has {len(cells)} cells and the header {len(header)}"
+        return RawRow(where, None, complaint, short, f"{_advice(header, cells)} {MEND}")
+    return RawRow(where, {n: c for n, c in zip(header, cells, strict=True) if c != ""}, line=short, form=form)
+
+
+def _advice(header: list[str], cells: list[str]) -> str:
+    if len(cells) < len(header) and "\n" in cells[-1]:
+        return "A quote that opens in it is not closed: close it, or double a quote that belongs to the text."
+    if any('\\"' in cell for cell in cells):
+        return 'The file escapes quotes by a backslash: write "" inside of a cell, as CSV does.'
+    return "Put quotes around cells that hold a separator."
+
+
+def _layout(lines: list[str], is_tsv: bool) -> _Layout:
+    usual = "\t" if is_tsv else ","
+    if lines and lines[0].startswith("sep=") and len(lines[0].strip("\r\n")) == 5:  # Excel's own hint
+        return _Layout(lines[0][4], 1, _said(lines[0][4], usual))
+    for number, line in enumerate(lines):
+        sign = _delimiter(line, usual)
+        if has_question([cell.strip() for cell in next(csv.reader([line], delimiter=sign), [])]):
+            if all(above.startswith("#") or _num_cells(above, sign) <= 1 for above in lines[:number]):
+                above = f"{number} line{'s' if number > 1 else ''} above the header left out" if number else ""
+                return _Layout(sign, number, ", ".join(filter(None, [_said(sign, usual), above])))
+            break
+    sign = _delimiter(lines[0] if lines else "", usual)
+    return _Layout(sign, 0, _said(sign, usual))
+
+
+def _num_cells(line: str, sign: str) -> int:
+    return sum(bool(cell.strip()) for cell in next(csv.reader([line], delimiter=sign), []))
+
+
+def _delimiter(line: str, usual: str) -> str:
+    """The separator that stands most often in a line, outside quotes."""
+    bare = re.sub(r'"[^"]*"', "", line)
+    counts = {sign: bare.count(sign) for sign in (usual, ",", ";", "\t", "|")}
+    return max(counts, key=lambda sign: counts[sign])
+
+
+def _said(sign: str, usual: str) -> str:
+    return "" if sign == usual else f"CSV separated by {'tabs' if sign == TAB else sign}"

@@ -1,0 +1,172 @@
+"""Rows of JSONL files and of JSON documents: arrays, objects that hold a list, tables by column, rows by their ids."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from s1kit.errors import InputError
+from s1kit.questions.names import columns_for, has_question
+from s1kit.questions.raw_rows import MEND, RawRow, TooLong, find_fault, printable, repeated
+from s1kit.questions.unpacking import complain_of_encoding, has_invalid_bytes, open_text
+
+_MAX_DIGITS = 4300
+"""Python converts no longer integer."""
+
+_COMMENT = re.compile(r"\s*(#|//)")
+_STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])')
+_DESCRIBING = ("features", "fields", "schema", "columns")
+"""Lists beside the rows that say what their columns are."""
+
+
+def read_json(path: Path) -> Iterator[RawRow]:
+    """JSONL, whatever the file is called; or one document, in one line or spread over lines.
+
+    Raises InputError for an array that is none.
+    """
+    with open_text(path) as file:
+        first, *more = [*islice((line for line in file if line.strip() and not _COMMENT.match(line)), 2), ""]
+    start = first.lstrip()[:1]
+    if start == "[" or (start == "{" and (not any(more) or not _is_json(first))):
+        with open_text(path) as file:
+            whole = file.read()
+        if not has_invalid_bytes(whole):
+            try:
+                yield from _document(path, whole, is_row=not any(more) and ".jsonl" in path.name.lower())
+                return
+            except json.JSONDecodeError as error:
+                if first.strip() == "[":
+                    where = f"{path}:{error.lineno}"
+                    raise InputError(f"the JSON array is broken: {error.msg}", where=where, fix="Mend it.") from error
+            except (ValueError, RecursionError):
+                pass  # no document: its broken lines are named one by one
+    with open_text(path) as file:
+        # A carriage return alone ends a line too; `newline=""` leaves it in, and JSON allows none within a string.
+        lines = (part for line in file for part in re.split(r"\r(?!\n)", line))
+        form = ""
+        for number, line in enumerate(lines, start=1):
+            if _COMMENT.match(line):
+                form = "JSONL, comments left out"
+            elif line.strip():
+                yield _row_of_line(f"{path}:{number}", line, form)
+
+
+def _document(path: Path, whole: str, *, is_row: bool) -> Iterator[RawRow]:
+    """`is_row`: an object is likely the only row of JSONL, unless it holds a list of what is plainly rows."""
+    mended = ""
+    try:
+        document = _load(whole)
+    except json.JSONDecodeError:
+        lines = [line for line in whole.splitlines(keepends=True) if not _COMMENT.match(line)]
+        text = _STRING_OR_COMMA.sub(lambda found: "" if found.group() == "," else found.group(), "".join(lines))
+        if text == whole:
+            raise
+        document, mended = _load(text), ", comments or needless commas left out"
+    form, rows = _rows(document, is_row=is_row)
+    for number, row in enumerate(rows):
+        short = json.dumps(row, default=str)[:200]
+        yield _checked(f"{path}, item {number}", row, short, f"{form}{mended}" if form else mended.removeprefix(", "))
+
+
+def _rows(document: Any, *, is_row: bool) -> tuple[str, list[Any]]:
+    """The rows of a document, and what it was taken for; no words for one row."""
+    if isinstance(document, list):
+        if document and all(isinstance(item, str) for item in document):
+            return "a JSON array of texts, each a question", [{"question": item} for item in document]
+        return "a JSON array", document
+    if not isinstance(document, dict):
+        return "", [document]
+    names, values = list(document), list(document.values())
+    lists = {k: v for k, v in document.items() if k not in _DESCRIBING and isinstance(v, list) and v}
+    columns, data = document.get("columns"), document.get("data")
+    if isinstance(columns, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
+        return "a table by rows (columns, data)", [dict(zip(columns, row, strict=False)) for row in data]
+    if has_question(names):
+        texts = document[columns_for("text", names)[0]]
+        is_table = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+        if is_table and all(isinstance(v, list) and len(v) == len(texts) for v in values):
+            return "a table by columns", [dict(zip(names, cells, strict=True)) for cells in zip(*values, strict=True)]
+        if all(isinstance(v, dict) for v in values) and all(v.keys() == values[0].keys() for v in values):
+            return "a table by columns", [{name: document[name][key] for name in names} for key in values[0]]
+        return "", [document]
+    tables = {k: v for k, v in lists.items() if all(isinstance(row, dict) and not _is_message(row) for row in v)}
+    holds_one = any(isinstance(value, dict) and has_question(value) for value in values)
+    if len(tables) == 1 and not holds_one and not (is_row and not has_question(next(iter(tables.values()))[0])):
+        ((key, rows),) = tables.items()
+        if all(isinstance(row.get("row"), dict) for row in rows):  # as the Hub's viewer gives them
+            rows = [row["row"] for row in rows]
+        return f"the list {key!r} of a JSON object", rows
+    if len(values) > 1 and all(isinstance(v, dict) for v in values) and _share_a_column(values):
+        return "a JSON object of rows by their ids", [{"id": k, **v} for k, v in document.items()]
+    return "", [document]
+
+
+def _is_message(value: Mapping[str, Any]) -> bool:
+    return "role" in value or "from" in value
+
+
+def _share_a_column(rows: list[Mapping[str, Any]]) -> bool:
+    return bool(set(rows[0]).intersection(*rows[1:]))
+
+
+def _row_of_line(where: str, line: str, form: str) -> RawRow:
+    short = line.strip()[:200]
+    if has_invalid_bytes(line):
+        complaint, fix = complain_of_encoding("the line", line)
+        return RawRow(where, None, complaint, printable(short), fix)
+    try:
+        return _checked(where, _load(line), short, form)
+    except (ValueError, RecursionError) as error:
+        broken = f"the line is not JSON: {error}"
+    bare = line.strip()
+    try:
+        if bare.endswith(","):
+            return _checked(where, _load(bare[:-1]), short, "JSONL with commas between its lines")
+    except (ValueError, RecursionError):
+        pass
+    fix = f"It is a Python dictionary: write it with json.dumps. {MEND}" if bare.startswith("{'") else MEND
+    return RawRow(where, None, broken, printable(short), fix)
+
+
+def _checked(where: str, row: Any, short: str, form: str = "") -> RawRow:
+    """The row as a RawRow; one that cannot be stored says why."""
+    short = printable(short)
+    if not isinstance(row, dict):
+        fix = f'Write each row as {{"question": "...", "answer": "..."}}. {MEND}'
+        return RawRow(where, None, f"the row is a {type(row).__name__}, not an object", short, fix)
+    if fault := find_fault(row):
+        return RawRow(where, None, fault, short)
+    return RawRow(where, row, line=short, form=form)
+
+
+def _integer(digits: str) -> Any:
+    return int(digits) if len(digits) <= _MAX_DIGITS else TooLong(digits)
+
+
+def _constant(name: str) -> None:
+    """NaN is what pandas writes for an empty cell; infinity has no such meaning."""
+    if name != "NaN":
+        raise ValueError(f"{name} is no value of JSON")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError(f"the key {repeated([key for key, _ in pairs])!r} stands twice in one object")
+    return found
+
+
+def _load(text: str) -> Any:
+    return json.loads(text, parse_int=_integer, parse_constant=_constant, object_pairs_hook=_object)
+
+
+def _is_json(line: str) -> bool:
+    try:
+        _load(line)
+    except (ValueError, RecursionError) as error:
+        return not isinstance(error, json.JSONDecodeError)
+    return True

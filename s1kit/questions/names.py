@@ -1,0 +1,64 @@
+"""The names that people give to columns, and the one that a row uses for each thing."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Mapping
+from typing import Any
+
+COLUMNS: dict[str, tuple[str, ...]] = {
+    "text": (
+        *("text", "question", "problem", "prompt", "question_content", "question_text", "problem_statement"),
+        *("instruction", "query", "input", "q"),
+    ),
+    "worked": (
+        *("solution", "worked_solution", "generated_solution", "rationale", "explanation"),
+        *("response", "completion"),
+    ),
+    "answer": (
+        *("final_answer", "answer", "correct_answer", "gold", "target", "label", "expected_answer"),
+        *("reference_answer", "ground_truth", "model_answer", "gold_answer", "ideal", "expected_output", "a"),
+    ),
+    "source": ("source", "source_type", "dataset"),
+    "licence": ("licence", "license"),
+    "domain": ("domain",),
+}
+"""Names under which each thing is looked for, the first found wins. Case, spaces and underscores do not matter."""
+
+
+def plain_name(name: object) -> str:
+    """A column's name without case, spaces and signs.
+
+    >>> plain_name("Correct Answer"), plain_name("correct_answer"), plain_name("correctAnswer")
+    ('correctanswer', 'correctanswer', 'correctanswer')
+    """
+    return re.sub(r"[\W_]+", "", str(name)).casefold()
+
+
+_PLAIN = {key: tuple(dict.fromkeys(map(plain_name, names))) for key, names in COLUMNS.items()}
+_LETTER_OF_AN_ANSWER = "a"
+
+
+def columns_for(key: str, row: Iterable[Any]) -> list[str]:
+    """The columns that may hold a thing, the likeliest first. `key` is one of `COLUMNS`.
+
+    >>> columns_for("text", ["ID", "Question Text", "prompt"]), columns_for("answer", ["Q", "A"])
+    (['prompt', 'Question Text'], ['A'])
+    """
+    columns: dict[str, str] = {}
+    for column in row:
+        columns.setdefault(plain_name(column), str(column))
+    found = [columns[name] for name in _PLAIN[key] if name in columns]
+    if key == "answer" and "q" not in columns:  # otherwise `a` is any letter
+        found = [column for column in found if plain_name(column) != _LETTER_OF_AN_ANSWER]
+    return found
+
+
+def has_question(columns: Collection[Any]) -> bool:
+    """Whether a column has a name that questions have."""
+    return bool(columns_for("text", columns))
+
+
+def question_text(row: Mapping[str, Any]) -> str:
+    """The column of a row that holds the question as text; empty where none does."""
+    return next((c for c in columns_for("text", row) if isinstance(row[c], str) and row[c].strip()), "")

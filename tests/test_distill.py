@@ -13,6 +13,7 @@ import pytest
 from s1kit.distill.distill import distill
 from s1kit.distill.student_tokens import student_counter
 from s1kit.distill.teachers import SolutionsTeacher
+from s1kit.distill.work import DistillPass, TraceBlock
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
@@ -159,3 +160,26 @@ def test_the_stages_after_it_still_hear_of_an_interrupt(tmp_path: Path) -> None:
     before = signal.getsignal(signal.SIGINT)
     distill(recipe_of(tmp_path, teacher="solutions"), run_of(tmp_path, SOLVED))
     assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_traces_that_come_faster_than_shards_are_written_do_not_fill_the_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Replies out of the journal come at once; the stage waits for the disk before it takes more of them."""
+    from s1kit.distill import shards
+
+    waiting: list[int] = []
+    num_written = 0
+
+    async def settle(work: DistillPass, block: TraceBlock) -> None:
+        nonlocal num_written
+        waiting.append(work.num_done - num_written)
+        await shards.settle(work, block)
+        num_written += 8
+
+    monkeypatch.setattr("s1kit.distill.distill.BLOCK", 8)
+    monkeypatch.setattr("s1kit.distill.distill.settle", settle)
+    questions = [Question(text=f"{n}+1?", solution=f"One more than {n} is sought.\n#### {n + 1}") for n in range(1200)]
+    stage = distill(recipe_of(tmp_path, teacher="solutions", concurrency=100), run_of(tmp_path, questions))
+    assert len(traces_of(stage)) == 1200
+    assert max(waiting) < 300  # 204 workers with a trace each, and the shards that are being written

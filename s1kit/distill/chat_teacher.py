@@ -74,7 +74,7 @@ class ChatTeacher:
         if self._is_summary and reply.thinking:
             notes.append(SUMMARY)
         tokens = reply.thinking_tokens
-        return Trace.model_construct(
+        return Trace(
             question=question,
             teacher=self._reference,
             thinking=reply.thinking,

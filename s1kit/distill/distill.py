@@ -189,6 +189,9 @@ def _open_blocks(blocks: Iterator[tuple[int, list[Assignment]]]) -> Iterator[tup
 
 async def _worker(work: DistillPass, pending: Iterator[tuple[TraceBlock, int, Assignment]]) -> None:
     for block, index, place in pending:
+        if work.settling.locked():
+            async with work.settling:
+                pass
         try:
             block.traces[index] = await draw(place, work.asked.teachers[place.teacher], work.verifier)
         except Stopped as error:
@@ -203,7 +206,8 @@ async def _worker(work: DistillPass, pending: Iterator[tuple[TraceBlock, int, As
         work.bar.advance(1, note=work.asked.note(work.total - work.num_done) if is_time else "")
         block.to_come -= 1
         if not block.to_come:
-            await settle(work, block)
+            async with work.settling:
+                await settle(work, block)
         if work.num_done % 8 == 0:
             await asyncio.sleep(0)  # a teacher that never waits would keep Ctrl-C waiting
         if work.is_stopping or work.stopped_by is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from dataclasses import dataclass, field
 
@@ -12,6 +13,8 @@ from s1kit.progress import Meter
 from s1kit.providers.chat import Stopped
 from s1kit.records import Trace
 from s1kit.stage import Stage
+
+MAX_SETTLING = 2
 
 
 @dataclass
@@ -38,5 +41,8 @@ class DistillPass:
     num_done: int = 0
     failures: list[tuple[Assignment, str]] = field(default_factory=list)
     kinds: Counter[str] = field(default_factory=Counter)
+    settling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SETTLING))
+    """Blocks that are becoming shards. While it is locked nothing new is asked: replies out of the journal come faster
+    than shards are written, and would fill the memory."""
     is_stopping: bool = False
     stopped_by: Stopped | None = None

@@ -1,10 +1,17 @@
-"""Replies on their way to the disk: those that arrive while a transaction is written share the next one."""
+"""Replies on their way to the disk: those that arrive while a transaction is written share the next one.
+
+A reply is paid for and can be lost until it is on disk, so its way there comes before everything else: it is handed to
+the writing thread within a few milliseconds, and whoever waits for it is woken in small groups, so that the event loop
+reads the next replies from their sockets before it has digested all of these.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import queue
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,8 +19,14 @@ from dataclasses import dataclass
 from s1kit.errors import S1kitError
 from s1kit.journal.entries import Charge, Entry, Failure, Reading, Row, failure_row, pack, to_parts
 
+MAX_GATHERED = 16
+SECONDS_TO_GATHER = 0.003
+"""So many entries, or so long after the first, are handed over at once: waking the thread for each would cost more
+than writing."""
+WOKEN_AT_ONCE = 4
 
-@dataclass(frozen=True)
+
+@dataclass(slots=True)
 class _Pending:
     """An entry on its way, with its request and reply as JSON where they are at hand."""
 
@@ -32,7 +45,9 @@ class Writer:
         self._write = write
         self._gathered: list[_Pending] = []
         self._is_due = False
-        """Whether what is gathered will be handed over in a moment."""
+        """Whether what is gathered will be handed over at the loop's next turn."""
+        self._since = 0.0
+        """When the first of them came."""
         self._queue: queue.Queue[list[_Pending] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
@@ -42,11 +57,13 @@ class Writer:
         """Returns when the entry is on disk."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
-        if not self._is_due:
-            self._is_due = True
-            loop.call_soon(self._hand_over)
         # Whoever asked may be cancelled; what has arrived is written all the same.
         self._gathered.append(_Pending(entry, request, reply, charge, written))
+        if not self._is_due:
+            self._is_due, self._since = True, time.monotonic()
+            loop.call_soon(self._hand_over)
+        elif len(self._gathered) >= MAX_GATHERED or time.monotonic() - self._since > SECONDS_TO_GATHER:
+            self._hand_over()  # this turn of the loop may take long
         await written
 
     def note(self, reading: Reading, charge: Charge | None) -> None:
@@ -67,7 +84,7 @@ class Writer:
             self._thread = None
 
     def _hand_over(self) -> None:
-        """Give what has arrived to the thread, many at once: waking it for each would cost more than writing."""
+        """Give what has arrived to the thread."""
         self._is_due = False
         gathered, self._gathered = self._gathered, []
         if not gathered:
@@ -87,13 +104,13 @@ class Writer:
                 self._write(rows, [p.charge for p in group if p.charge is not None], failures, readings)
             except S1kitError as error:
                 problem = error
-            waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
+            waiting: dict[asyncio.AbstractEventLoop, deque[asyncio.Future[None]]] = {}
             for pending in group:
                 if pending.written is not None:
-                    waiting.setdefault(pending.written.get_loop(), []).append(pending.written)
+                    waiting.setdefault(pending.written.get_loop(), deque()).append(pending.written)
             for loop, futures in waiting.items():
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                    loop.call_soon_threadsafe(_resolve, futures, problem)
+                    loop.call_soon_threadsafe(wake, loop, futures, problem)
             self._queue.task_done()
 
     def _next_group(self) -> list[_Pending] | None:
@@ -113,11 +130,15 @@ class Writer:
         return group
 
 
-def _resolve(futures: Sequence[asyncio.Future[None]], problem: S1kitError | None) -> None:
-    for future in futures:
+def wake(loop: asyncio.AbstractEventLoop, futures: deque[asyncio.Future[None]], problem: S1kitError | None) -> None:
+    """Tell a few of those who wait, the others at the loop's next turns: between those it looks at its sockets."""
+    for _ in range(min(WOKEN_AT_ONCE, len(futures))):
+        future = futures.popleft()
         if future.done():
             continue
         if problem is None:
             future.set_result(None)
         else:
             future.set_exception(problem)
+    if futures:
+        loop.call_soon(wake, loop, futures, problem)

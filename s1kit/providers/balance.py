@@ -60,6 +60,8 @@ class Balance:
         return answer
 
     def _pick(self) -> _Server:
+        if len(self._servers) == 1:
+            return self._servers[0]
         now = self._now()
         there = [server for server in self._servers if server.out_until <= now]
         if there:

@@ -59,6 +59,8 @@ class Price(Record):
         >>> Price(input=0.55, output=2.19).cost(Usage(input_tokens=1000, output_tokens=5000))
         0.0115
         """
+        if self is FREE:
+            return 0.0
         applied: Price | Tier = self
         for tier in sorted(self.tiers, key=lambda t: t.above):
             if usage.input_tokens > tier.above:

@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from s1kit.errors import InputError
 from s1kit.journal import Charge, Ledger
 from s1kit.providers.chat import Stopped
-from s1kit.providers.money import Price
+from s1kit.providers.money import FREE, Price
 from s1kit.records import Usage
 
 SECONDS_BETWEEN_LOOKS = 0.5
@@ -212,7 +212,7 @@ class SpendCap:
 
     def most(self, max_input_tokens: int, max_output_tokens: int, *, is_batch: bool = False) -> float:
         """The most that a request can cost. A server seen to exceed its output limit is expected to do so again."""
-        if self.price is None:
+        if self.price is None or self.price is FREE:
             return 0.0
         usage = Usage(input_tokens=max_input_tokens, output_tokens=max_output_tokens)
         return self.price.cost(usage, is_batch=is_batch) * self._excess

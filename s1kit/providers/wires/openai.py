@@ -120,25 +120,15 @@ def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
     content with `thinking` parts (Mistral, docs.mistral.ai/capabilities/reasoning); else between delimiters.
     """
     content = message.get("content")
-    parts = [dict_of(part) for part in list_of(content)]
-    given = dict_of(message.get("provider_specific_fields"))
-    thinking = next(
-        (text for source in (message, given) for name in _FIELDS if (text := text_of(source.get(name)))),
-        "",
-    )
-    thinking = thinking or "".join(text_of(dict_of(b).get("thinking")) for b in list_of(message.get("thinking_blocks")))
-    thinking = thinking or "".join(
-        text_of(d.get("text")) or text_of(d.get("summary"))
-        for d in map(dict_of, list_of(message.get("reasoning_details")))
-    )
-    thinking = thinking or "".join(
-        text_of(part.get("thinking")) or text_of(part.get("reasoning"))
-        for part in parts
-        if part.get("type") in ("thinking", "reasoning")
-    )
+    thinking = _named_thinking(message)
     if isinstance(content, list):
-        shown = [part for part in content if dict_of(part).get("type") not in ("thinking", "reasoning")]
-        answer = text_of(shown)
+        parts = [dict_of(part) for part in content]
+        thinking = thinking or "".join(
+            text_of(part.get("thinking")) or text_of(part.get("reasoning"))
+            for part in parts
+            if part.get("type") in ("thinking", "reasoning")
+        )
+        answer = text_of([part for part in content if dict_of(part).get("type") not in ("thinking", "reasoning")])
     else:
         answer = text_of(content)
     parsed = split_thinking(answer)
@@ -146,6 +136,18 @@ def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
         is_doubled = parsed.is_closed and answer.lstrip().startswith(_TAGS)
         return thinking, parsed.answer if is_doubled else answer, True
     return (parsed.thinking, parsed.answer, parsed.is_closed) if parsed.thinking else ("", answer, parsed.is_closed)
+
+
+def _named_thinking(message: Mapping[str, Any]) -> str:
+    """Thinking in a field of its own, by the first of the known names that holds text."""
+    for source in (message, dict_of(message.get("provider_specific_fields"))):
+        for name in _FIELDS:
+            if name in source and (text := text_of(source[name])):
+                return text
+    if blocks := "".join(text_of(dict_of(b).get("thinking")) for b in list_of(message.get("thinking_blocks"))):
+        return blocks
+    details = map(dict_of, list_of(message.get("reasoning_details")))
+    return "".join(text_of(detail.get("text")) or text_of(detail.get("summary")) for detail in details)
 
 
 def _usage(usage: Any) -> tuple[Usage, int | None]:

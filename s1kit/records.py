@@ -210,8 +210,8 @@ class Generation(Record):
     repeat: int = 0
     segments: tuple[Segment, ...] = ()
     ending: Ending
-    answer_finish: Literal["stop", "length", "stop_string", "none"] = "stop"
-    """Why the answer ended: end of sequence, its token room, a stop string; `none` when there is no answer."""
+    answer_finish: Literal["stop", "length", "stop_string", "loop", "none"] = "stop"
+    """Why the answer ended: end of sequence, its token room, a stop string, the loop guard; `none`: no answer."""
     seam: Literal["ids", "text"] = "ids"
     """What crossed the segment seams: token ids (exact) or text (token boundaries may move)."""
     note: str = ""

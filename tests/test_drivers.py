@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from random import Random
@@ -251,6 +251,52 @@ def test_the_loop_guard_never_breaks_the_minimum_and_can_be_switched_off() -> No
 
         assert by_rows(plan, always).thinking_tokens == expected
         assert by_flow(plan, always).thinking_tokens == expected
+
+
+def test_an_answer_that_repeats_itself_is_ended_at_the_same_token_by_both_drivers() -> None:
+    encode = TOKENS[ONE_TOKEN.name].tokenizer.encode
+    for stop, guard, finish, num in (((), True, "loop", 192), (("zz",), True, "loop", 192), ((), False, "length", 400)):
+        plan = plan_of(
+            ONE_TOKEN,
+            Request(question="q", budget=ThinkingBudget(0), answer_tokens=400, stop=stop, loop_guard=guard),
+        )
+        letters = encode("abcdefgh", add_special_tokens=False)
+
+        def sample(context: Sequence[int], letters: Sequence[int] = letters) -> int:
+            return letters[len(context) % 8]
+
+        for generation in (by_rows(plan, sample), by_flow(plan, sample)):
+            assert generation.answer_finish == finish
+            sampled = sum(s.num_tokens for s in generation.segments if s.kind == "answer")
+            assert sampled == (num if guard else num - len(plan.closing.ids))
+
+
+def test_sentences_that_count_on_are_a_loop_from_the_twelfth_on_and_lists_of_numbers_are_none() -> None:
+    names = ["the", "king", "of", "old", "said", "so", "and", "left", ".", ":", "=", ",", "_"]
+    words = {word: n for n, word in enumerate(names, start=10)}
+    kinds = {n: "a" if word.isalpha() else "" for word, n in words.items()} | {n: str(n) for n in range(10)}
+
+    def ids(text: str) -> list[int]:
+        return [n for part in text.split() for n in ([words[part]] if part in words else map(int, part))]
+
+    def numbered(sentence: str, start: int = 3, count: int = 40, step: int = 1) -> list[int]:
+        rows = (sentence.replace("#", str(start + step * n)).replace("%", str(n * n)) for n in range(count))
+        return ids(" ".join(rows))
+
+    said = "# : the king of old said so and left 10 . the king of old said so and left = ,"
+    assert is_looping(numbered(said), kinds)
+    assert is_looping(numbered(said, start=90, step=-1), kinds)
+    assert not is_looping(numbered(said))
+    for other in (
+        numbered("# ,", count=200),
+        numbered("# _ 7 = # ,"),
+        numbered(said.replace("10", "%")),
+        numbered(said, step=2),
+    ):
+        assert len(other) > 192
+        assert not is_looping(other, kinds)
+    few = numbered(said, count=12)
+    assert not is_looping(few[: len(few) - len(ids(said.replace("#", "14")))], kinds)
 
 
 def test_a_loop_is_found_at_any_period_and_random_text_is_none() -> None:

@@ -69,9 +69,9 @@ class CompletionRun:
         self._dialect, self._adds_bos = capabilities.dialect, capabilities.adds_bos
         self._model, self._tokens, self._ask, self._settings = model, plan.tokens, ask, settings
         self._kind: SegmentKind = "thinking" if ask.is_thinking else "answer"
-        self._before = list(thinking_ids)
-        self._min_tokens = plan.budget.min_tokens
-        self._guards = ask.is_thinking and plan.request.loop_guard
+        self._before = list(thinking_ids) if ask.is_thinking else []
+        self._min_tokens = plan.budget.min_tokens if ask.is_thinking else 0
+        self._guards = plan.request.loop_guard and (ask.is_thinking or not plan.request.answer_grammar)
         self._next_check = _next_check(len(self._before))
         self._ids: list[int] = []
         self._num_shown_ids = 0
@@ -264,12 +264,12 @@ class CompletionRun:
         return whole[self._shown :] if whole.startswith(shown) else ""
 
     def _loop(self) -> int | None:
-        """How many ids there are where thinking is seen to repeat itself, or None."""
+        """How many ids there are where thinking, or the answer, is seen to repeat itself; or None."""
         total = len(self._before) + len(self._ids)
         if not self._guards or total < self._next_check:
             return None
         start, self._next_check = self._next_check - 1, _next_check(total)
-        length = first_loop([*self._before, *self._ids], start, self._min_tokens)
+        length = first_loop([*self._before, *self._ids], start, self._min_tokens, self._tokens.id_kinds)
         if length is None or length == len(self._before) + self._ask.max_tokens:
             return None
         return length - len(self._before)

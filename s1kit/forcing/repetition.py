@@ -1,9 +1,14 @@
-"""The loop guard: finds thinking that repeats itself. Works on token ids only."""
+"""The loop guard: finds thinking, or an answer, that repeats itself, exactly or but for numbers that count on.
+
+Works on token ids. What makes a text with a counter a loop was chosen on 7,008 published traces (16.7 million tokens,
+R1's distillates, s1.1, Qwen3, Kimi K2): it ends two, of a model that goes through "Idea 17: ...", "Idea 18: ..." with
+one sentence, and none that counts, multiplies out or tries cases.
+"""
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 CHECK_EVERY = 32
 """Thinking tokens between two looks; both drivers look at the same multiples, so they end at the same token."""
@@ -15,15 +20,31 @@ MIN_TOKENS = 192
 _PROBE = 16
 _WIDTH = array("i").itemsize
 
+_COUNTED_PERIOD = 64
+"""Longest stretch that is looked for with a counter in it, a number counting as one token."""
+_COUNTED_REPEATS = 12
+"""Four sentences that count are an argument by cases, or the factors of a product."""
+_COUNTED_WORDS = 4
+"""Fewest tokens with letters in it. With fewer it is a list of numbers."""
+_COUNTED_WINDOW = 2 * _COUNTED_PERIOD * _COUNTED_REPEATS
+_NUMBER = -1
 
-def is_looping(ids: Sequence[int]) -> bool:
+
+def is_looping(ids: Sequence[int], kinds: Mapping[int, str] | None = None) -> bool:
     """Whether the last `max(4 periods, 192)` ids repeat with some period of at most 256.
+
+    With `kinds` (the digits of an id that is a number, a letter for one with letters, else an empty text), also where
+    12 periods of at most 64 differ by numbers alone, each of which stays or goes on by one.
 
     >>> is_looping([1, 2, 3] * 64), is_looping([1, 2, 3] * 63), is_looping(range(500))
     (True, False, False)
     """
     if len(ids) < MIN_TOKENS:
         return False
+    return _is_repeating(ids) or (kinds is not None and _counts_on(ids, kinds))
+
+
+def _is_repeating(ids: Sequence[int]) -> bool:
     window = array("i", ids[-(_MAX_PERIOD * _MIN_REPEATS) :])
     raw = window.tobytes()
     probe, end = raw[-_PROBE * _WIDTH :], len(raw)
@@ -37,13 +58,49 @@ def is_looping(ids: Sequence[int]) -> bool:
     return False
 
 
-def first_loop(ids: Sequence[int], start: int, min_tokens: int) -> int | None:
+def first_loop(ids: Sequence[int], start: int, min_tokens: int, kinds: Mapping[int, str] | None = None) -> int | None:
     """The smallest length above `start`, at least `min_tokens`, at which a check finds a loop; None without one."""
     first = max(start + 1, min_tokens, MIN_TOKENS)
     for length in range(-(-first // CHECK_EVERY) * CHECK_EVERY, len(ids) + 1, CHECK_EVERY):
-        if is_looping(ids[:length]):
+        if is_looping(ids[max(0, length - _COUNTED_WINDOW) : length], kinds):
             return length
     return None
+
+
+def _counts_on(ids: Sequence[int], kinds: Mapping[int, str]) -> bool:
+    """Whether the ids end in repeats that differ by numbers alone, each of which stays, or all go the same way by one.
+
+    A number is a run of ids of digits; the last one may be broken off and is left out.
+    """
+    if len(set(ids[-MIN_TOKENS:])) > MIN_TOKENS // 2:
+        return False  # more words than 12 repeats leave room for
+    masked: list[int] = []
+    values: list[int] = []
+    digits = ""
+    for token in ids[-_COUNTED_WINDOW:]:
+        kind = kinds[token]
+        if kind.isdigit():
+            digits += kind
+            continue
+        if digits:
+            masked.append(_NUMBER)
+            values.append(int(digits[-18:]))
+            digits = ""
+        masked.append(token)
+        values.append(0)
+    end = len(masked)
+    for period in range(2, min(_COUNTED_PERIOD, end // _COUNTED_REPEATS) + 1):
+        start = end - _COUNTED_REPEATS * period
+        if masked[end - period :] != masked[end - 2 * period : end - period]:
+            continue
+        if masked[start + period :] != masked[start : end - period]:
+            continue
+        if sum(kinds[token].isalpha() for token in masked[end - period :] if token != _NUMBER) < _COUNTED_WORDS:
+            continue
+        steps = {b - a for a, b in zip(values[start:], values[start + period :], strict=False)}
+        if steps in ({0, 1}, {0, -1}):
+            return True
+    return False
 
 
 def _repeats(window: array[int], period: int) -> bool:

@@ -94,7 +94,7 @@ class Request:
     measures_answer: bool = False
     """Whether the generation's `mean_logprob` is wanted, that of the answer's tokens alone. Not every engine has it."""
     loop_guard: bool = True
-    """End thinking, not the request, when thinking repeats itself. Never before `budget.min_tokens`."""
+    """End thinking when it repeats itself, never before `budget.min_tokens`, and the answer when that does."""
     system: str | None = None
     """A system message; None: none."""
     messages: tuple[dict[str, str], ...] = ()

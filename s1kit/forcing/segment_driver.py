@@ -86,10 +86,10 @@ def drive_segments(plan: Plan, show: Callable[[Segment], None] | None = None) ->
 def _think(transcript: Transcript, reply: Completed) -> list[int]:
     """Add a completion of thinking to the transcript; returns the ids to append to the context."""
     plan, ids = transcript.plan, reply.ids
-    if plan.request.loop_guard:
+    if transcript.guards_against_loops:
         # A stop that came with the reply is later than a loop inside it.
         before = transcript.thinking_ids
-        length = first_loop([*before, *ids], len(before), plan.budget.min_tokens)
+        length = first_loop([*before, *ids], len(before), plan.budget.min_tokens, plan.tokens.id_kinds)
         if length is not None:
             ids = ids[: length - len(before)]
     forced = transcript.add_thinking(ids)
@@ -105,10 +105,15 @@ def _think(transcript: Transcript, reply: Completed) -> list[int]:
 
 def _answer(transcript: Transcript, reply: Completed) -> list[int]:
     """Add a completion of the answer to the transcript; returns the ids to append to the context."""
-    plan = transcript.plan
-    transcript.add_answer(reply.ids)
+    plan, ids = transcript.plan, reply.ids
+    if transcript.guards_against_loops:
+        before = list(transcript.tail)
+        length = first_loop([*before, *ids], len(before), 0, plan.tokens.id_kinds)
+        if length is not None:
+            ids = ids[: length - len(before)]
+    transcript.add_answer(ids)
     if transcript.phase == "done":
-        return list(reply.ids)
+        return list(ids)
     if plan.thinks and reply.stop_id is not None and reply.stop_id == plan.tokens.reopen_id:
         return [*reply.ids, reply.stop_id, *transcript.reopen()]
     if reply.stop_text is not None:

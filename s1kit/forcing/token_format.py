@@ -27,6 +27,20 @@ class IdTexts(dict[int, str]):
         return text
 
 
+class IdKinds(dict[int, str]):
+    """What single ids are to the loop guard: their digits, `a` for one with letters, else an empty text."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        super().__init__()
+        self._tokenizer = tokenizer
+
+    def __missing__(self, token_id: int) -> str:
+        text = str(self._tokenizer.decode([token_id], skip_special_tokens=False)).strip()
+        is_number = text.isascii() and text.isdigit()
+        kind = self[token_id] = text if is_number else "a" if any(c.isalpha() for c in text) else ""
+        return kind
+
+
 @dataclass(frozen=True)
 class TokenFormat:
     """A thinking format in one tokenizer's ids. Raises InputError where they do not fit together."""
@@ -152,6 +166,11 @@ class TokenFormat:
     def id_texts(self) -> IdTexts | None:
         """The text of each id by itself; None where it depends on the id before it."""
         return IdTexts(self.tokenizer) if self._is_context_free else None
+
+    @cached_property
+    def id_kinds(self) -> IdKinds:
+        """What each id is to the loop guard."""
+        return IdKinds(self.tokenizer)
 
     @cached_property
     def _is_context_free(self) -> bool:

@@ -19,7 +19,7 @@ from s1kit.forcing.token_runs import TokenRuns, first_stop
 from s1kit.records import Ending, Generation, Segment, SegmentKind
 
 Phase = Literal["thinking", "answer", "done"]
-AnswerFinish = Literal["stop", "length", "stop_string", "none"]
+AnswerFinish = Literal["stop", "length", "stop_string", "loop", "none"]
 
 
 class Transcript:
@@ -164,7 +164,8 @@ class Transcript:
     def add_answer(self, ids: Sequence[int]) -> None:
         """The model sampled answer tokens, at most `room`.
 
-        With no room left, or a stop string in their text, the request is done.
+        With no room left, a stop string in their text or a loop, the request is done. They must not go on beyond a
+        length at which the answer is found to repeat itself.
         """
         self.tail += ids
         if self.num_untold >= self._room:
@@ -174,6 +175,8 @@ class Transcript:
             self._answer_text += self._answer_detokenizer.add(ids)
             if (cut := first_stop(self._answer_text, self.plan.request.stop, start)) is not None:
                 self.finish("stop_string", self._answer_text[:cut])
+        if self.phase == "answer" and self._is_looping():
+            self.finish("loop")
         if self.phase == "answer":
             self._count_quiet()
 
@@ -262,20 +265,27 @@ class Transcript:
     def _count_quiet(self) -> None:
         """Set `quiet`: tokens until the room is full, a loop may be found, or a stop string must be looked for."""
         quiet = self.room - 1
-        if self.phase == "answer":
-            if self._answer_detokenizer is not None:
-                quiet = 0
-        elif self.plan.request.loop_guard:
-            now = self.num_thinking
-            first = max(now + 1, self.plan.budget.min_tokens, MIN_TOKENS)
+        if self._answer_detokenizer is not None:
+            quiet = 0
+        elif self.guards_against_loops:
+            is_thinking = self.phase == "thinking"
+            now = self.num_thinking if is_thinking else len(self.tail)
+            first = max(now + 1, self.plan.budget.min_tokens if is_thinking else 0, MIN_TOKENS)
             quiet = min(quiet, -(-first // CHECK_EVERY) * CHECK_EVERY - now - 1)
         self.quiet = max(0, quiet)
 
+    @property
+    def guards_against_loops(self) -> bool:
+        """Whether this phase may end in a loop. An answer that is held to a form is not cut: it would have none."""
+        request = self.plan.request
+        return request.loop_guard and (self.phase == "thinking" or not request.answer_grammar)
+
     def _is_looping(self) -> bool:
-        num = self.num_thinking
-        if not self.plan.request.loop_guard or num % CHECK_EVERY or num < self.plan.budget.min_tokens:
+        is_thinking = self.phase == "thinking"
+        num = self.num_thinking if is_thinking else len(self.tail)
+        if num % CHECK_EVERY or (is_thinking and num < self.plan.budget.min_tokens) or not self.guards_against_loops:
             return False
-        return is_looping(self.thinking_ids)
+        return is_looping(self.thinking_ids if is_thinking else self.tail, self.plan.tokens.id_kinds)
 
     def _tell(self) -> tuple[int, ...]:
         """Tell the machine of the thinking sampled since the last time; returns what is forced after it."""

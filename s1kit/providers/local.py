@@ -225,7 +225,7 @@ def body_of(generation: Generation) -> dict[str, Any]:
     finish: FinishReason = "stop"
     if generation.ending == "failed":
         finish = "failed"
-    elif generation.answer_finish == "length" or generation.ending == "cut_off":
+    elif generation.answer_finish in ("length", "loop") or generation.ending == "cut_off":
         finish = "length"
     return {
         "thinking": generation.thinking,

@@ -162,7 +162,7 @@ def _matrices(setting: Setting, rows: _Part, place: dict[str, int]) -> Draws:
         waits=numbers(rows["waits"]),
         ending=objects(rows["ending"]),
         answered=numbers(rows["answered"]),
-        truncated=numbers(rows["answer_finish"] == "length"),
+        truncated=numbers(np.isin(rows["answer_finish"], ["length", "loop"])),
         final_answer=objects(rows["final_answer"]),
         paid_tokens=numbers(_paid(setting, rows)),
         cost_usd=numbers(rows["cost_usd"]),

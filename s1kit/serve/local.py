@@ -82,7 +82,7 @@ class Local:
                 if one.ending == "failed":
                     log("engine failed", level=40, note=one.note)
                     raise Refusal(500, f"the engine failed: {one.note}", code="engine_failed")
-                is_cut = one.answer_finish in ("length", "none")
+                is_cut = one.answer_finish in ("length", "loop", "none")
                 ending = one.ending if job.plan.thinks else None
                 yield End(ending, "length" if is_cut else "stop", is_stop_string=one.answer_finish == "stop_string")
 

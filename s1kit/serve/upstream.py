@@ -173,7 +173,7 @@ class Upstream:
         async with aclosing(work) as pieces:
             async for piece in pieces:
                 if isinstance(piece, Generation):
-                    is_cut = piece.answer_finish in ("length", "none")
+                    is_cut = piece.answer_finish in ("length", "loop", "none")
                     ending = piece.ending if job.plan.thinks else None
                     yield End(ending, "length" if is_cut else "stop", self.seam, piece.answer_finish == "stop_string")
                 else:

@@ -163,19 +163,20 @@ def test_over_text_thinking_that_is_opened_again_shares_the_one_budget(text_serv
         assert generation.answer_tokens <= asked[generation.repeat].answer_tokens
 
 
-def test_a_stream_ends_where_thinking_begins_to_repeat_itself(folder: Path) -> None:
+def test_a_stream_ends_where_thinking_or_the_answer_begins_to_repeat_itself(folder: Path) -> None:
     tokenizer = FileTokenizer(folder)
     x, y = tokenizer.encode("xy")
     with CompletionsServer(tokenizer, lambda context: y if context[-1] == x else x, 0, context=4000) as server:
         engine: Any = load_engine(f"completions:{server.url}#fake,tokenizer={folder}", format="s1")
-        request = Request(question="q", budget=ThinkingBudget(2000), answer_tokens=8)
+        request = Request(question="q", budget=ThinkingBudget(2000), answer_tokens=400)
         shown: list[Segment] = []
         (streamed,) = engine.generate([request], lambda _, s: shown.append(s))
         (whole,) = engine.generate([request])
         engine.close()
     assert streamed == whole
     assert (streamed.ending, streamed.thinking_tokens) == ("loop", 192)
-    assert sum(s.num_tokens for s in shown if s.kind == "thinking") == 192
+    assert streamed.answer_finish == "loop"
+    assert [sum(s.num_tokens for s in shown if s.kind == kind) for kind in ("thinking", "answer")] == [192, 192]
 
 
 def test_a_stream_that_is_broken_off_fails_its_request_and_says_why(text_server: tuple) -> None:

@@ -18,7 +18,7 @@ from unittest.mock import patch
 
 from s1kit.journal import Journal
 from s1kit.providers.batch.driver import ask_batch
-from s1kit.providers.batch.wires import Line, Status
+from s1kit.providers.batch.wire import Line, Status
 from s1kit.providers.chat import ChatRequest
 from s1kit.providers.client import open_client
 from s1kit.providers.http import Http

@@ -61,6 +61,8 @@ async def _ask(recipe: Recipe, client: Client, teacher: ChatTeacher, places: Seq
         on_progress=lambda n, text: bar.advance(n, text),
     )
     client.refused |= outcome.refused
+    if outcome.strays:
+        say(f"distill: {outcome.strays} lines of results name no request or cannot be read; the journal keeps them.")
     for reason, num in outcome.lost.most_common(4):
         say(f"distill: {num} requests have no reply: {reason}")
 

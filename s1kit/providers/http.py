@@ -169,7 +169,7 @@ class Http:
         return await self._send(method, path, data, headers)
 
     async def lines(self, path: str) -> AsyncIterator[bytes]:
-        """The lines of a large body, a piece in memory at a time. Raises Problem as `send` does."""
+        """The lines of a large body, the key hidden, a piece in memory at a time. Raises Problem as `send` does."""
         rest = b""
         sending = Sending()
         try:
@@ -180,11 +180,13 @@ class Http:
                 async for piece in response.content.iter_any():
                     *whole, rest = (rest + piece).split(b"\n")
                     for line in whole:
-                        yield line
+                        yield self._hidden.hide_in_bytes(line)
+                    if len(rest) > MAX_BODY_BYTES:
+                        raise Problem("server", f"a line of the results is longer than {MAX_BODY_BYTES >> 20} MiB")
         except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
             raise self._problem_of(error, sending) from None
         if rest.strip():
-            yield rest
+            yield self._hidden.hide_in_bytes(rest)
 
     async def _send(self, method: str, path: str, data: Any, headers: Mapping[str, str]) -> Answer:
         sending = Sending()

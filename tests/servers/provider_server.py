@@ -114,6 +114,14 @@ class ProviderServer:
         """Take the next batch but answer 503."""
         self.num_downloads_to_fail = 0
         """Result files that are answered with 503, or cut in the middle, in turn."""
+        self.change_job: Callable[[dict[str, Any]], Any] = lambda job: job
+        """Changes what a look at a batch job is told."""
+        self.change_results: Callable[[str], str] = lambda text: text
+        """Changes a file of results."""
+        self.gone = ""
+        """What is not found: `job` or `results`."""
+        self.uploads_to_refuse: list[int] = []
+        """Statuses that the next uploads and submissions are answered with."""
         self.queue_limit = 10**9
         """Requests that may wait in OpenAI's batch queue; a job beyond fails."""
         self.batches: dict[str, _Batch] = {}
@@ -306,6 +314,8 @@ class ProviderServer:
     # ---- OpenAI's batches -------------------------------------------------------------------------------------------
 
     async def _openai_upload(self, request: web.Request) -> web.Response:
+        if self.uploads_to_refuse:
+            return openai_error(self.uploads_to_refuse.pop(0), "not now")
         form = await request.post()
         assert form["purpose"] == "batch"
         data = form["file"].file.read()  # type: ignore[union-attr]
@@ -347,7 +357,7 @@ class ProviderServer:
     async def _openai_batch(self, request: web.Request) -> web.Response:
         batch = self.batches[request.match_info["id"]]
         batch.polls += 1
-        return web.json_response(self._openai_state(batch))
+        return self._job(self._openai_state(batch))
 
     def _openai_state(self, batch: _Batch) -> dict[str, Any]:
         is_done = batch.polls >= self.polls_until_done
@@ -401,6 +411,8 @@ class ProviderServer:
     # ---- Anthropic's batches ----------------------------------------------------------------------------------------
 
     async def _anthropic_create(self, request: web.Request) -> web.StreamResponse:
+        if self.uploads_to_refuse:
+            return anthropic_error(self.uploads_to_refuse.pop(0), "not now")
         body = await request.json()
         batch = self._new_batch("msgbatch_", {row["custom_id"]: row["params"] for row in body["requests"]})
         if self.lose_next_creation:
@@ -418,7 +430,7 @@ class ProviderServer:
     async def _anthropic_batch(self, request: web.Request) -> web.Response:
         batch = self.batches[request.match_info["id"]]
         batch.polls += 1
-        return web.json_response(self._anthropic_state(batch, request))
+        return self._job(self._anthropic_state(batch, request))
 
     def _anthropic_state(self, batch: _Batch, request: web.Request) -> dict[str, Any]:
         is_done = batch.polls >= self.polls_until_done
@@ -460,6 +472,8 @@ class ProviderServer:
     # ---- Gemini's batches -------------------------------------------------------------------------------------------
 
     async def _gemini_upload(self, request: web.Request) -> web.Response:
+        if self.uploads_to_refuse:
+            return gemini_error(self.uploads_to_refuse.pop(0), "not now")
         assert request.headers["X-Goog-Upload-Protocol"] == "resumable"
         assert request.headers["X-Goog-Upload-Command"] == "start"
         id = f"up{len(self._uploads)}"
@@ -495,7 +509,7 @@ class ProviderServer:
     async def _gemini_batch(self, request: web.Request) -> web.Response:
         batch = self.batches["batches/" + request.match_info["id"]]
         batch.polls += 1
-        return web.json_response(self._gemini_state(batch))
+        return self._job(self._gemini_state(batch))
 
     def _gemini_state(self, batch: _Batch) -> dict[str, Any]:
         is_done = batch.polls >= self.polls_until_done
@@ -543,10 +557,18 @@ class ProviderServer:
         self.batches[batch.id] = batch
         return batch
 
+    def _job(self, state: dict[str, Any]) -> web.Response:
+        if self.gone == "job":
+            return openai_error(404, "there is no such batch")
+        told = self.change_job(state)
+        return web.Response(text=told, content_type="text/html") if isinstance(told, str) else web.json_response(told)
+
     async def _jsonl(self, request: web.Request, rows: list[dict[str, Any]]) -> web.StreamResponse:
+        if self.gone == "results":
+            return openai_error(404, "the file is deleted")
         if self.shuffle_results:
             rows = [*reversed(rows), *rows[:2]]
-        text = "".join(json.dumps(row) + "\n" for row in rows)
+        text = self.change_results("".join(json.dumps(row) + "\n" for row in rows))
         if self.num_downloads_to_fail:
             self.num_downloads_to_fail -= 1
             return await cut_off(request, text) if self.num_downloads_to_fail % 2 else openai_error(503, "busy")

@@ -1,7 +1,8 @@
-"""Requests through a provider's batch API: `driver` submits, polls and collects; `wires` holds the formats."""
+"""The batch APIs of OpenAI, Gemini and Anthropic: half the price, within a day.
 
-from __future__ import annotations
-
-from s1kit.providers.batch.driver import BatchOutcome, ask_batch, batch_wire
-
-__all__ = ["BatchOutcome", "ask_batch", "batch_wire"]
+driver.py                        submits jobs and polls them
+sizes.py                         how many requests go into one
+collection.py                    results into the journal
+patiently.py                     questions that are asked until they are answered
+wire.py                          what the APIs have in common; openai.py, anthropic.py, gemini.py: each one's format
+"""

@@ -173,6 +173,18 @@ def test_a_teacher_without_a_model_is_tried_on_the_first_questions(
             ["'collect.sources.0.pth'", "no file 'nowhere.csv'", "sources.2.hub is 3", "sources.2.foo'", 'seed is "x"'],
         ),
         (["collect.semantic={}"], ["collect.semantic.model is missing"]),
+        (['collect.sources="x.csv"'], ['collect.sources is "x.csv"']),
+        (['collect.sources=[{builtin = "tiny", num = -1}]'], ["sources.0.num is -1"]),
+        (['collect.sources=[{builtin = "tiny", path = "x.csv"}]'], ["a source names builtin and path"]),
+        (["collect=3"], ["Write [collect] and its keys below"]),
+        (["curate.num=true"], ["curate.num is true: input should be a number"]),
+        (['stages=["collect", "collect"]'], ["stages names collect twice"]),
+        (["stages=[]"], ["stages is empty"]),
+        (['evaluate.benchmarks=["tiny", "tiny"]'], ["tiny stands twice"]),
+        (
+            ['variants={a = ["train.foo=1"], b = ["curate.selection=rand"]}'],
+            ["unknown key 'train.foo'", "no selection 'rand'"],
+        ),
         (["name=3", "curate.selection=rand"], ["name is 3", "no selection 'rand'"]),
         (["name="], ["names no folder of its own"]),
         (["name=../mine"], ["names no folder of its own"]),
@@ -207,3 +219,20 @@ def test_what_a_recipe_lacks_is_said_beside_what_else_is_wrong(
     assert main(["check", str(path)]) == 2
     told = capsys.readouterr().out
     assert all(part in told for part in ("name is missing", "'curate.number'", "no selection 'rand'", "3 things"))
+
+
+def test_a_recipe_may_begin_with_a_byte_order_mark_and_its_sources_are_not_what_they_are_cleared_of(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.csv").write_text("question,answer,level\n1+1?,2,Level 3\n", encoding="utf-8")
+    source = f'[{{ path = "{tmp_path}/mine.csv" }}]'
+    given = f'name = "a"\nstages = ["collect"]\nout = "{tmp_path}/mine.csv"\n[collect]\nsources = {source}\n'
+    path = tmp_path / "mine.toml"
+    path.write_text(f'\ufeff{given}against = ["{tmp_path}/mine.csv"]\n', encoding="utf-8")
+    assert main(["check", str(path)]) == 2
+    told = capsys.readouterr().out
+    assert "would be dropped (collect.against)" in told
+    assert "mine.csv' is a file (out)" in told
+    path.write_text(given.replace('.csv" }', '.csv", keep = { level = "<=3" } }'), encoding="utf-8")
+    assert main(["check", str(path)]) == 2
+    assert "'Level 3' in 'level' is no number" in capsys.readouterr().out

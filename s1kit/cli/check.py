@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import suppress
 
 from s1kit.cli.preflight import check_reference
+from s1kit.errors import InputError
 from s1kit.recipe import Recipe
 
 
@@ -28,13 +30,14 @@ def _print_notes(recipe: Recipe) -> None:
     from s1kit.pool.sources import expand, kind_of, label
 
     folder = recipe.collect.hub_folder
-    hub = [
-        label(each)
-        for source in recipe.collect.sources
-        for each in expand(source, folder)
-        if kind_of(each) == "hub" and local_copy(each, folder) is None
-    ]
-    hub = hub if "collect" in recipe.stages else []
+    hub: list[str] = []
+    for source in recipe.collect.sources if "collect" in recipe.stages else ():
+        with suppress(InputError):  # said among the faults
+            hub += [
+                label(each)
+                for each in expand(source, folder)
+                if kind_of(each) == "hub" and local_copy(each, folder) is None
+            ]
     if "evaluate" in recipe.stages:
         hub += [name for name in recipe.evaluate.benchmarks if is_on_hub(name)]
     if hub:

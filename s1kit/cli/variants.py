@@ -23,10 +23,12 @@ SELECTING = frozenset({"selection", "also", "num"})
 
 def recipes_of(reference: str, overrides: Sequence[str], recipe: Recipe) -> list[Recipe]:
     """The recipe's variants as recipes of their own; the recipe itself where it has none."""
-    return [
-        load_recipe(reference, [*overrides, *changes, f"name={recipe.name}-{variant}"])
-        for variant, changes in recipe.variants.items()
-    ] or [recipe]
+    return [load_recipe(reference, changed) for changed in overrides_of_variants(overrides, recipe)] or [recipe]
+
+
+def overrides_of_variants(overrides: Sequence[str], recipe: Recipe) -> list[list[str]]:
+    """What the command line would say for each of the recipe's variants."""
+    return [[*overrides, *changes, f"name={recipe.name}-{variant}"] for variant, changes in recipe.variants.items()]
 
 
 def take_over(done: Recipe, next_one: Recipe) -> list[str]:

@@ -91,6 +91,14 @@ def expand(source: Source, hub_folder: str = "") -> list[Source]:
     return [source]
 
 
+def _number(value: Any, column: str) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        fix = 'Filter such a column by its text, for example keep = { level = "Level 3" }.'
+        raise InputError(f"{value!r:.60} in {column!r} is no number", where="keep", fix=fix) from None
+
+
 def keeps(source: Source, row: dict[str, Any]) -> bool:
     """Whether a row passes the source's `keep`. InputError when a column is missing."""
     for column, wanted in source.keep.items():
@@ -105,7 +113,7 @@ def keeps(source: Source, row: dict[str, Any]) -> bool:
             case "":
                 passes = value in (None, "")
             case str() if wanted.startswith("<="):
-                passes = value is not None and float(value) <= float(wanted[2:])
+                passes = value is not None and _number(value, column) <= _number(wanted[2:], column)
             case str() if "*" in wanted:
                 passes = fnmatchcase(str(value), wanted)
             case _:

@@ -43,7 +43,7 @@ class Source(Config):
     name: str = ""
     """The `source` of its rows where they do not say it themselves."""
     licence: str = ""
-    num: int | None = None
+    num: int | None = Field(default=None, ge=1)
     """At most so many rows, from the start."""
     optional: bool = False
     """Go on without it, and say so, when it cannot be read."""

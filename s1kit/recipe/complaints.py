@@ -38,6 +38,9 @@ def _complaint(first: Any, where: str) -> InputError:
         return InputError(
             f"unknown key {place!r}", where=where, fix=nearest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
         )
+    if first["type"] == "model_type":
+        fix = f"Write [{place}] and its keys below, a line each." if "." not in place else "Write { key = value }."
+        return InputError(f"{place} is {json.dumps(first['input'], default=str):.80}", where=where, fix=fix)
     if first["type"] == "missing":
         return InputError(f"{place} is missing", where=where, fix="Add it.")
     given = json.dumps(first["input"], default=str)

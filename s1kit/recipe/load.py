@@ -62,7 +62,7 @@ def _read(reference: str) -> tuple[str, str]:
             fix="Give a TOML file, or a built-in name. " + nearest(reference, builtin_recipes()),
         )
     try:
-        return path.read_text(encoding="utf-8"), str(path)
+        return path.read_text(encoding="utf-8-sig"), str(path)
     except (PermissionError, UnicodeDecodeError) as error:
         raise InputError(
             f"the recipe cannot be read: {error}", where=str(path), fix="Give a UTF-8 text file."

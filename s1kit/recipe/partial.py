@@ -30,6 +30,8 @@ class PartialRecipe(NamedTuple):
     a section for."""
     lost: frozenset[str]
     """Sections of which nothing could be kept."""
+    left_out: frozenset[str]
+    """What was left out, each with dots between its names: its default stands in place of what was meant."""
 
 
 def load_for_check(reference: str, overrides: Sequence[str] = ()) -> PartialRecipe:
@@ -38,6 +40,7 @@ def load_for_check(reference: str, overrides: Sequence[str] = ()) -> PartialReci
     given = set(data)
     found: list[InputError] = []
     lost: set[str] = set()
+    left_out: set[str] = set()
     while True:
         try:
             recipe = Recipe.model_validate(data)
@@ -51,10 +54,11 @@ def load_for_check(reference: str, overrides: Sequence[str] = ()) -> PartialReci
             for place in sorted(places, key=lambda place: [str(part).zfill(9) for part in place], reverse=True):
                 if not any(place[:n] in places for n in range(1, len(place))):
                     _leave_out(data, place, lost)
+            left_out |= {".".join(map(str, each["loc"])) for each in error.errors()}
     stages: list[str] = [*recipe.stages]
     if "stages" in lost:
         stages = [name for name in STAGES if name in given]
-    return PartialRecipe(recipe, found, stages, frozenset(lost))
+    return PartialRecipe(recipe, found, stages, frozenset(lost), frozenset(left_out))
 
 
 def _removable(data: dict[str, Any], place: Sequence[int | str]) -> tuple[int | str, ...]:

@@ -64,6 +64,18 @@ class Recipe(Config):
             )
         return name
 
+    @field_validator("stages")
+    @classmethod
+    def _each_once(cls, stages: list[str]) -> list[str]:
+        if not stages or len(set(stages)) < len(stages):
+            said = (
+                f"stages names {next(s for s in stages if stages.count(s) > 1)} twice" if stages else "stages is empty"
+            )
+            raise InputError(
+                said, where="stages", fix="Name each stage that is to run once, or leave stages out for all."
+            )
+        return stages
+
     @property
     def folder(self) -> Path:
         return Path(self.out) / self.name

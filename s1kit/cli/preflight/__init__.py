@@ -15,7 +15,7 @@ from s1kit.cli.preflight.evaluate import check_evaluate
 from s1kit.cli.preflight.faults import Fault, FaultCollector
 from s1kit.cli.preflight.train import check_train
 from s1kit.cli.references import require
-from s1kit.cli.variants import recipes_of
+from s1kit.cli.variants import overrides_of_variants
 from s1kit.errors import InputError
 from s1kit.providers.contact import unreachable
 from s1kit.recipe import Recipe, load_for_check
@@ -72,14 +72,18 @@ def check_reference(
 
     `stages`, `redone`, `contact`: as in `check_recipe`. Where there are faults, the recipe has defaults in their place.
     """
-    recipe, wrong, own_stages, lost = load_for_check(reference, overrides)
-    faults = [Fault("recipe", error) for error in wrong]
-    if wrong:
-        names = own_stages if stages is None else stages
-        faults += check_recipe(recipe, [name for name in names if name not in lost], redone, contact=contact)
-    else:
-        for one in recipes_of(reference, overrides, recipe) if stages is None else [recipe]:
-            faults += check_recipe(one, stages, redone, contact=contact)
+    whole = load_for_check(reference, overrides)
+    recipe = whole.recipe
+    parts = [whole]
+    if recipe.variants and stages is None and not whole.wrong:
+        given = overrides_of_variants(overrides, recipe)
+        parts = [load_for_check(reference, changed) for changed in given]
+    faults: list[Fault] = []
+    for part in parts:
+        faults += [Fault("recipe", error) for error in part.wrong]
+        names = [name for name in (part.stages if stages is None else stages) if name not in part.lost]
+        found = check_recipe(part.recipe, names, redone, contact=contact)
+        faults += [fault for fault in found if fault.error.where not in part.left_out]
     return recipe, list({str(fault): fault for fault in faults}.values())
 
 

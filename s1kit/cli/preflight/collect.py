@@ -38,8 +38,13 @@ def check_collect(recipe: Recipe, found: FaultCollector) -> None:
     if config.executor == "ray":
         num = config.processes if config.processes > 1 else None
         found.run(load_executor, "ray", num, address=config.address, cards_per_engine=0.0)
+    if Path(recipe.out).is_file():
+        found.add(f"{recipe.out!r} is a file", "out", "Name a folder that the run's folder is made in.")
     if config.decontaminate == "none":
         return
+    for name in {source.path for source in config.sources} & set(config.against) - {""}:
+        fix = "Keep the questions to be evaluated on in a file of their own."
+        found.add(f"{name} is a source, too: each of its questions would be dropped", "collect.against", fix)
     for name in config.against:
         if (
             name not in ON_THE_HUB

@@ -29,6 +29,8 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
         found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
     if not config.benchmarks:
         found.add("no benchmark", "evaluate.benchmarks", 'Name one, for example ["tiny"].')
+    for name in [name for n, name in enumerate(config.benchmarks) if name in config.benchmarks[:n]]:
+        found.add(f"{name} stands twice", "evaluate.benchmarks", "Name it once.")
     if config.auto and (config.model or OWN not in config.auto):  # the model's own rule comes with the checkpoint
         found.run(_check_rules, config, recipe.seed)
     needs_formulas = [found.run(_check_benchmark, name, recipe) for name in config.benchmarks]

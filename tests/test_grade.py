@@ -196,7 +196,8 @@ DIFFERENT = [
 ]
 # Each is accepted or refused wrongly by math-verify 0.9.0; they stem from its issue tracker.
 TRAPS = [
-    (r"\sqrt{1/n}", r"1/\sqrt{n}"),
+    (r"\sqrt{x^2}", "x"),  # equal for positive x
+    (r"\ln(x^2)", r"2\ln x"),
     ("f(x)=0", r"\forall x>0, f(x)=0"),
 ]
 
@@ -238,7 +239,7 @@ def test_a_judge_is_asked_about_disagreements_only() -> None:
         return ["They differ by a factor.\nWRONG"] * len(prompts)
 
     cascade = Cascade(processes=1, judge=judge_with(ask, "the judge"))
-    judged = cascade.grade([Case(r"\sqrt{1/n}", r"1/\sqrt{n}"), Case("7", "7"), Case("8", "7")])
+    judged = cascade.grade([Case(r"\sqrt{x^2}", "x"), Case("7", "7"), Case("8", "7")])
     cascade.close()
     assert [j.verdict for j in judged] == ["wrong", "correct", "wrong"]
     assert len(asked) == 1
@@ -247,7 +248,7 @@ def test_a_judge_is_asked_about_disagreements_only() -> None:
 
 def test_a_judge_that_rambles_is_an_abstention() -> None:
     cascade = Cascade(processes=1, judge=judge_with(lambda prompts: ["CORRECT, I think"] * len(prompts), "judge"))
-    assert cascade(r"\sqrt{1/n}", r"1/\sqrt{n}").verdict == "abstain"
+    assert cascade(r"\sqrt{x^2}", "x").verdict == "abstain"
     cascade.close()
 
 

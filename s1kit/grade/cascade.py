@@ -79,13 +79,11 @@ def _symbolic_judgement(pair: tuple[str, str], found: dict[str, object]) -> Judg
         return Judgement("abstain", f"math-verify cannot read the {unread}: {shown}", final)
     if verified and numeric == "different":
         return Judgement("abstain", f"math-verify says equal, numbers say different: {shown}", final)
-    if not verified and numeric == "same":
-        # Our parser read all of both and found equal values at every (positive) point. With branches of a root or
-        # logarithm in a variable that does not prove equality; elsewhere math-verify misread one of them.
-        both = mine + " " + right
-        has_names = re.search(r"(?<![\\a-zA-Z])[a-df-hj-zA-Z]", both)  # but e and i, which are numbers
-        sure = not re.search("[=.]", both) and not (has_names and _BRANCHES.search(both))
-        says = "math-verify says different, numbers say same"
+    if not verified and numeric in ("same", "positive"):
+        # Our parser read all of both and found equal values at every point, so math-verify misread one of them. Equal
+        # at positive points only, an equation or a decimal is no proof.
+        sure = numeric == "same" and not re.search("[=.]", mine + right)
+        says = f"math-verify says different, numbers say {numeric}"
         return Judgement("correct" if sure else "abstain", f"{says}: {shown}", final)
     support = "" if numeric == "unknown" else ", and so do numbers"
     if verified and other_names(mine, right):
@@ -95,9 +93,6 @@ def _symbolic_judgement(pair: tuple[str, str], found: dict[str, object]) -> Judg
     if why := unalike(mine, right):
         return Judgement("abstain", f"{why}: {shown}", final)
     return Judgement("wrong", f"math-verify says different{support}: {shown}", final)
-
-
-_BRANCHES = re.compile(r"\\(?:sqrt|ln|log|arc)|\||\^\s*[{(]?[^{}()]*(?:/|\\frac)")
 
 
 def _require_math_verify() -> None:

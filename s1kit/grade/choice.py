@@ -32,7 +32,7 @@ _STATED_CHOICE = re.compile(
     r"I\s+(?:think|believe|guess)|it'?s|it|for\s+sure|clearly|definitely|probably|therefore|likely|most|letter|,){0,12}"
     + _ALONE
     + r"|\b(?:rather|wait|actually|sorry|therefore|so|thus|hence|would\s+be|it'?s|it\s+is|choose|"
-    r"I\s+(?:think|believe|guess)|go\s+with|pick|select|instead|"
+    r"I\s+(?:think|believe|guess)|go\s+with|pick|select|instead|corresponds\s+to|match(?:es|ing)|points?\s+to|i\.e\.|namely|(?:it|answer)\s+(?:must|has\s+to|can\s+only)\s+be|which\s+is|"
     r"leav(?:es|ing)(?:\s+(?:us|only|just|with))*)[,:]?\s+"
     r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n)"
     r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)"
@@ -46,7 +46,7 @@ _LETTER_ALONE = re.compile(r"^\W*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\W*([A
 _LETTER_FIRST = re.compile(r"^\W*(?:option|choice)?\W*([A-J])\s*(?:[).:,]|\}|$|\s[-–—])", re.IGNORECASE)
 _BOLD = re.compile(r"\*\*\s*(\(?[A-J]\)?)\s*\*\*")
 _LETTER_ANYWHERE = re.compile(
-    r"(?<![A-Za-z])\(?([A-J])\)(?![A-Za-z])|(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\s*(?:is\s*)?:?\s*\**\(?([A-J])\b"
+    r"(?<![A-Za-z])\(?([A-J])\)(?![A-Za-z])|(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\s*(?:is\s*)?:?|=)\s*\**\(?([A-J])\b"
 )
 
 
@@ -101,18 +101,42 @@ def mentions_options(text: str, choices: dict[str, str]) -> bool:
 
 
 def _concluded(text: str, choices: dict[str, str]) -> str:
-    """The one option whose text a concluding sentence has in it; empty when there is none or several."""
-    spelled = {key: option.strip(" .*").casefold() for key, option in choices.items() if len(option.strip(" .*")) > 2}
-    for sentence in reversed(re.split(r"(?<=[.!?])\s+|\n+", text.strip())[-6:]):
+    """The one option whose text a concluding sentence, or a reply of one sentence, has in it; empty when there is none
+    or several.
+    """
+    spelled = {key: option.strip(" .*").casefold() for key, option in choices.items()}
+    spelled = {key: option for key, option in spelled.items() if len(option) > (1 if _CJK.search(option) else 2)}
+    sentences = [part for part in _SENTENCE.split(text.strip()) if part]
+    for sentence in reversed(sentences[-6:]):
         plain = _ASIDE.split(sentence.replace("*", "").casefold())[0]
-        if not _CONCLUSION.search(plain):
+        is_last = sentence == sentences[-1] and not _REJECTED.search(plain)
+        subject = next((key for key, option in spelled.items() if is_last and _is_subject(plain, option)), "")
+        if subject:
+            return subject
+        if not _CONCLUSION.search(plain) and not (is_last and len(sentences) == 1):
             continue
-        named = {key for key, option in spelled.items() if re.search(rf"(?<!\w){re.escape(option)}(?!\w)", plain)}
+        named = {key for key, option in spelled.items() if _names(plain, option)}
         # An option whose text is part of another's says nothing by itself.
         named = {k for k in named if not any(k != o and spelled[k] in spelled[o] for o in named)}
         if len(named) == 1:
             return named.pop()
     return ""
+
+
+_CJK = re.compile("[\u3400-\u9fff]")
+_SENTENCE = re.compile(r"(?<=[.!?])\s+|。|\n+")
+
+
+def _names(sentence: str, option: str) -> bool:
+    """Whether an option's text stands in a sentence as words of its own; Chinese has no spaces between words."""
+    spelled = re.escape(option)
+    return re.search(spelled if _CJK.search(option) else rf"(?<!\w){spelled}(?!\w)", sentence) is not None
+
+
+def _is_subject(sentence: str, option: str) -> bool:
+    return bool(
+        re.match(rf"\W*(?:the\s+|an?\s+)?{re.escape(option)}\s+(?:is|are|was|were|does|do|has|have|can)\b", sentence)
+    )
 
 
 _CONCLUSION = re.compile(
@@ -135,7 +159,8 @@ def _mentioned(text: str) -> str:
 
 
 _REJECTED = re.compile(
-    r"\b(?:not|incorrect|wrong|false|less|least|distractor|while|although|unlike|other options|irrelevant|n't)\b",
+    r"\b(?:not|incorrect|wrong|false|(?:less|least)\s+(?:likely|plausible|correct|accurate)|distractor|"
+    r"while|although|unlike|other options|irrelevant|n't)\b",
     re.IGNORECASE,
 )
 
@@ -169,4 +194,5 @@ def _candidates(text: str) -> list[str]:
     boxes = [box for box in find_boxes(text) if box.strip()]
     stated = final_answer(text)
     bold = _BOLD.findall(text[-MAX_READ:])[-1:]
-    return [*reversed(boxes), *([stated.text] if stated else []), text.strip(), *bold]
+    found = [stated.text, stated.text.rpartition("=")[2]] if stated else []
+    return [*reversed(boxes), *found, text.strip(), *bold]

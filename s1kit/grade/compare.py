@@ -45,7 +45,7 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
         named = {match[2] for match in bases if match}
         return ("correct" if digits[0] == digits[1] and len(named) == 1 else "wrong"), "digits and base"
-    if right_number is not None and mine != "e" and len(mine) <= MAX_SYMBOLIC and _NO_FORMULA.fullmatch(mine):
+    if right_number is not None and mine != "e" and len(mine) <= MAX_SYMBOLIC and _is_no_formula(mine):
         stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
         if not stated and (said := number_in_words(raw_mine)) is not None:
             return ("correct" if said == right_number else "wrong"), "a number in words"
@@ -53,6 +53,9 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
             return "abstain", "a number in words"
         if re.search(r"\d[a-zA-Z]\b", mine) and not unit(raw_mine):
             return "wrong", "a number and a name"
+        if len(stated) > 1 and right_number in stated and re.search(r"[a-zA-Z]{3}", raw_mine):
+            is_first = stated[0] == right_number and _AMOUNT_AND_MORE.fullmatch(raw_mine.strip())
+            return ("correct" if is_first else "abstain"), "one of the numbers in the text"
         return ("correct" if stated == [right_number] else "wrong"), "numbers in the text"
     if right.casefold() in TRUTH and (first := re.match(r"\W*(\w+)", raw_mine)) and first[1].casefold() in TRUTH:
         return ("correct" if TRUTH[first[1].casefold()] == TRUTH[right.casefold()] else "wrong"), "yes or no"
@@ -120,8 +123,16 @@ def _is_rounded(mine: Fraction, right: Fraction, my_text: str, right_text: str) 
     return enough and abs(mine - right) <= Fraction(1, 2 * 10**places)
 
 
-_NO_FORMULA = re.compile(r"[^\\+*/^=!(){}\[\]-]*")
-"""Nothing of which a value could be computed: only what it states as a number counts."""
+_AMOUNT_AND_MORE = re.compile(
+    r"\$?\d[\d,.]*\s+(?:[a-zA-Z]+\s+){1,4}(?:in|for|over|after|within|from|at|on|per)\s[^.;]*\.?"
+)
+"""An amount of something and under which circumstances: `366 downloads in 3 months`."""
+
+
+def _is_no_formula(text: str) -> bool:
+    """Whether nothing in it has a value that could be computed: only what it states as a number counts."""
+    return not re.search(r"[\\+*/^=!(){}\[\]]|(?<![a-zA-Z])-|-(?![a-zA-Z])", text)
+
 
 _BASE = re.compile(r"(\d+)_\{?(?:\\text)?\{?(\d+)\}*")
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from s1kit.grade.prose import is_bare, is_money, last_number, last_sentence, math_spans, without_rejected
+from s1kit.grade.prose import is_bare, is_money, last_number, last_sentence, main_clause, math_spans, without_rejected
 
 MAX_LENGTH = 400
 """Characters of a final answer at most; a longer one is an argument, not an answer. Boxed ones may be longer."""
@@ -35,7 +35,8 @@ _BETWEEN_BOXES = re.compile(
 )
 _CORRECTED = re.compile(r"\b(?:wait|actually|correction|sorry|mistake|no,)", re.IGNORECASE)
 _CORRECTION = re.compile(
-    r"\b(?:(?:wait|actually|correction|sorry|mistake|no,)[^.\n\d]{0,40}?\b(?:it'?s|it\s+is|is|be|should\s+be)\s+"
+    r"\b(?:(?:wait|actually|correction|sorry|mistake|no,|hmm|oops|hold\s+on|on\s+(?:reflection|second\s+thought))[^.\n\d]{0,60}?"
+    r"\b(?:it'?s|it\s+is|is|be|should\s+be|mak(?:es|ing)\s+it)\s+"
     r"|but\b[^.\n\d]{0,60}?\b(?:it'?s|it\s+is)\s+(?=[$\\\d-]))(?:actually\s+)?(?P<rest>[^\n]+)",
     re.IGNORECASE,
 )
@@ -53,6 +54,7 @@ _STATED = re.compile(
 _HASHES = re.compile(r"^####\s*(?P<rest>[^\n]+)", re.MULTILINE)
 _LAST_LINE = re.compile(r"^A:[ \t]*(?P<rest>[^\n]+)\s*\Z", re.MULTILINE)
 _MATHS = re.compile(r"\$([^$]+)\$|\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
+_DISPLAYED = re.compile(r"\$\$.+?\$\$|\\\[.+?\\\]", re.DOTALL)
 _HEDGE = re.compile(r"\b(?:not sure|don'?t know|cannot|can't|unable|no answer)\b", re.IGNORECASE)
 
 
@@ -93,9 +95,15 @@ def final_answer(text: str, question: str = "") -> Found | None:
     return None
 
 
+_WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ％＝＋－／．]")
+"""Full-width characters of numbers and formulas; punctuation of sentences stays."""
+
+
 def _unwrap(text: str) -> str:
-    """The text without thinking blocks, other box commands rewritten as `\\boxed{}`."""
-    text = text.rpartition("</think>")[2] or text
+    """The text without thinking blocks, other box commands rewritten as `\\boxed{}`, full-width digits as ASCII."""
+    text = _WIDE.sub(
+        lambda match: chr(ord(match[0]) - 0xFEE0), (text.rpartition("</think>")[2] or text).replace("−", "-")
+    )
     if "boxed" not in text:
         return text
     text = re.sub(r"\\boxed\s{0,20}\{\s{0,20}\}", "", text)
@@ -176,10 +184,12 @@ _BRACE = re.compile(r"\\[{}\\]|[{}]")
 
 def _last_stated(pattern: re.Pattern[str], text: str) -> str:
     for match in reversed(list(pattern.finditer(text))):
+        # "Final Answer:" may stand on a line of its own, and a displayed formula on several.
         stated = match["rest"].strip()
-        if not stated:
-            # "Final Answer:" on a line of its own; the answer is on the next.
-            stated = text[match.end() :].strip().split("\n", 1)[0].strip()
+        below = text[match.start("rest") if stated else match.end() :].lstrip()
+        if formula := _DISPLAYED.match(below):
+            stated = formula[0]
+        stated = stated or below.split("\n", 1)[0].strip()
         if correction := _CORRECTION.search(stated):
             stated = correction["rest"]
         stated = without_rejected(_first_sentence(stated)).strip(" .,")
@@ -201,14 +211,14 @@ def _first_sentence(text: str) -> str:
 def _bare(text: str) -> Found:
     spans = math_spans(text)
     whole = spans[0] if len(spans) == 1 and len(spans[0]) + 4 >= len(text) else text
-    return Found(whole.rstrip(".") or whole, "whole")
+    return Found(whole if whole.endswith("..") else whole.rstrip("."), "whole")
 
 
 def _whole(text: str) -> Found | None:
     """What a short text of words says: its last formula, else the number it arrives at, else all of a few words."""
     if not text:
         return None
-    if spans := math_spans(text):
+    if spans := math_spans(main_clause(last_sentence(text))) or math_spans(text):
         return Found(spans[-1], "last formula")
     number, is_result = last_number(text)
     if number:

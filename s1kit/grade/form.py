@@ -28,13 +28,30 @@ def is_guess(found: Found, theirs: str) -> bool:
     return found.how in GUESSES and not is_concluded
 
 
+def with_unit(found: Found, answer: str) -> str:
+    """A final answer with the unit that it has in its sentence: `180 km` for the 180 of `180 km in 3 hours`."""
+    start = answer.rfind(found.text) if found.how in NUMBERS else -1
+    return _UNIT_ENDS.split(answer[start:].strip(), maxsplit=1)[0] if start >= 0 else found.text
+
+
+_UNIT_ENDS = re.compile(
+    r"[,;.!?](?:\s|\**$)|\s(?:in|for|at|on|over|after|within|from|to|and|or|when|if|because|since|by|with|than|as|of)\s|\s[(=]"
+)
+
+
 def in_form_of(theirs: str, found: Found, answer: str) -> Found:
     """The final answer found in `answer`, as LaTeX, with all that the solution `theirs` asks for and nothing more."""
     found = _with_relation(found, answer, theirs)
     text = _all_parts(found, answer, theirs)
     if as_number(normalise(theirs)) is not None:
         text = _regrouped(text)
-    return found._replace(text=_alone(to_latex(text), theirs))
+    return found._replace(text=_alone(to_latex(_OPTION_LETTER.sub("", text)), theirs))
+
+
+_OPTION_LETTER = re.compile(
+    r"^\s*\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\(?[A-J]\s*[).:]\s*\}[\s~]*(?=\S)|^\s*\([A-J]\)\s+(?=[\d$\\-])"
+)
+"""`\\textbf{(C) } 27`: the letter of an option before its value, where the solution is a value."""
 
 
 _INDIAN = re.compile(r"\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
@@ -48,7 +65,7 @@ def _regrouped(text: str) -> str:
     return text.replace(".", "").replace(",", ".") if _CONTINENTAL.fullmatch(text.strip(" $.")) else text
 
 
-_RATIO = re.compile(r"(?<![\d.])(\d+)\s+(?:to|in|out\s+of)\s+(\d+)(?!\d|\.\d)")
+_RATIO = re.compile(r"(?<![\d.:√}])(?<!: )(\d+)(?:\s+(?:to|in|out\s+of)\s+|\s*:\s*)(\d+)(?![\d:]|\.\d)")
 
 
 _FROM_TO = re.compile(

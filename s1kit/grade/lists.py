@@ -11,7 +11,7 @@ import re
 from s1kit.grade.normalise import as_number, normalise
 from s1kit.records import Verdict
 
-FILLER = re.compile(r"\\(?:left|right)(?![a-zA-Z])|\\[,;:! ]|\$")
+FILLER = re.compile(r"\\(?:left|right)(?![a-zA-Z])|(?<!\\)\\[,;:! ]|\$")
 
 
 def same_value(one: str, other: str) -> bool:

@@ -69,7 +69,8 @@ def normalise(text: str) -> str:
         text = _NAMED.sub("", text)
     text = text.replace("−", "-").replace("–", "-").replace("->", " ")
     text = _SPACED.sub("_", text)
-    text = re.sub(r"\s+", "", text).rstrip(".,;:").removeprefix("+")
+    text = re.sub(r"\s+", "", text).removeprefix("+")
+    text = text if text.endswith("..") else text.rstrip(".,;:")
     return NUMBER_WORDS.get(text.casefold(), text)
 
 

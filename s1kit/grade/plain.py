@@ -58,11 +58,12 @@ _SPACE_GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)")
 _UNDERSCORED = re.compile(r"\d{1,3}(?:_\d{3})+")
 _SIGNED_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[a-zA-Z]|(?=[({]))")
 _WORD = re.compile(
-    r"(?<![\\a-zA-Z])(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|cot|sec(?=\s*\()|csc|ln|log|exp|pi|infinity|infty|theta)"
-    r"(?![a-zA-Z])"
+    r"(?<![\\a-zA-Z])(?:(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|cot|sec(?=\s*\()|csc|ln|log|exp|pi|infinity|infty|theta)"
+    r"(?![a-zA-Z])|(sin|cos|tan|ln|log)(?=[a-zA-Z](?![a-zA-Z])))"
 )
 _CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*\(")
-_BRACED = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?=\{)")
+_BRACED = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?=\{|\d)")
+_POWER_OF_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _TIMES = re.compile(r"(?<!\*)\*(?!\*)")
 
 
@@ -72,9 +73,9 @@ def to_latex(text: str) -> str:
         return text
     if not text.isascii():
         text = _from_unicode(text)
-    text = join_digit_groups(text)
+    text = _POWER_OF_TEN.sub(r"\\times ", join_digit_groups(text))
     text = _replace_calls(_BRACED.sub(r"\\sqrt", text))
-    text = _WORD.sub(lambda match: _command(match[1]), text)
+    text = _WORD.sub(lambda match: _command(match[1] or match[2]), text)
     text = re.sub(r"\b(?:oo|inf)\b(?=\s*[,)\]])", r"\\infty ", text)
     return _TIMES.sub(r"\\cdot ", text.replace("**", "^")) if re.search(r"[\w)}]\s*\*\*?\s*[\w(\\-]", text) else text
 

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}")
@@ -36,7 +37,7 @@ _PAID = re.compile(
 )
 _THOUSANDS = re.compile(r"[$€£]\s?(\d+(?:\.\d+)?)([kKmM])\b")
 _DECIMAL_COMMA = re.compile(r"[€£]\s?(\d+,\d\d)(?!\d|[.,]\d)|(?<![\d.,])(\d+,\d\d)(?=\s?€)")
-_SENTENCE_END = re.compile(r"(?<=[.!?])(?:\*\*)?\s+(?=[\"'$*(\[A-Z\\])|[。！？]\s*|\n+")
+_SENTENCE_END = re.compile(r"(?<=[.!?])(?:\*\*)?\s+(?=[\"'$*(\[A-Z\\])|(?<=[a-z]{3}[.!?])\s+(?=\d)|[。！？]\s*|\n+")
 
 
 _REJECTED = re.compile(
@@ -105,18 +106,33 @@ def last_sentence(text: str) -> str:
 def last_number(text: str) -> tuple[str, bool]:
     """The number that prose arrives at, or an empty text; and whether it is said to be the result, not only the last.
 
-    A result is what a total comes to or is paid, what follows the last `=`, and the one number after `so`.
+    A result is what a total comes to or is paid, what follows the last `=`, the one number after `so`, and the one
+    number of a main clause.
     """
-    sentence = without_rejected(last_sentence(text))
+    whole = last_sentence(text)
+    sentence = main_clause(whole)
     parts = _SO.split(sentence)
-    concluded = parts[-1] if len(parts) > 1 and _NUMBER.search(parts[-1]) else ""
-    if not concluded and len(_NUMBER.findall(clause := _CIRCUMSTANCE.split(sentence)[0])) == 1:
-        sentence = clause
-    number = _result(concluded or sentence)
-    if number:
+    concluded = parts[-1] if len(parts) > 1 and _NUMBER.search(parts[-1]) else sentence
+    main = _CIRCUMSTANCE.split(concluded)[0]
+    is_single = len(_NUMBER.findall(main)) == 1
+    is_said = is_single and main != whole
+    if number := _result(main if is_single else concluded):
         return number, True
-    numbers = _NUMBER.findall(concluded or sentence) or _NUMBER.findall(text)
-    return (str(numbers[-1]).lstrip("+") if numbers else ""), bool(concluded) and len(numbers) == 1
+    numbers = _NUMBER.findall(main if is_single else _without((_HOW_LONG,), concluded)) or _NUMBER.findall(text)
+    return (str(numbers[-1]).lstrip("+") if numbers else ""), is_said
+
+
+def main_clause(sentence: str) -> str:
+    """`sentence` without numbers named to reject them, brackets, and clauses on when it holds, if a number is left."""
+    return _without(_ASIDES, without_rejected(sentence))
+
+
+def _without(patterns: Sequence[re.Pattern[str]], sentence: str) -> str:
+    """`sentence` without what the patterns match, as long as a number is left."""
+    for pattern in patterns:
+        shorter = pattern.sub("", sentence)
+        sentence = shorter if _NUMBER.search(shorter) else sentence
+    return sentence
 
 
 def without_rejected(text: str) -> str:
@@ -126,9 +142,21 @@ def without_rejected(text: str) -> str:
 
 _SO = re.compile(
     r"(?:^|[\s,;])(?:so(?!\s+(?:that|far|many|much|on)\b)|"
-    r"therefore|thus|hence|which\s+(?:means|gives|makes)|leaving)\b[\s,]",
+    r"therefore|thus|hence|in\s+(?:short|summary|conclusion|the\s+end)|(?:which|that)\s+(?:means|gives|makes|leaves|equals|totals|(?:comes|adds\s+up|amounts)\s+to)|leaving)\b[\s,]",
     re.IGNORECASE,
 )
+
+
+_ASIDES = (
+    re.compile(r"(?<=\w)\s+\([^()]*\)"),
+    re.compile(r",?\s+(?:attained\s+|reached\s+)?(?:at|where|with|for|using|given)\s+\$?[a-zA-Z]\s*=\s*[^,;]*"),
+    re.compile(r"^(?:After|When|If|Since|Because|Before|While|With|For|Given)\b[^,]*,(?!\d)"),
+    re.compile(r"[，,]?\s*(?:当且?仅?当|当|此时|其中)[^，。]*"),
+)
+"""What a sentence says beside its main clause: in brackets, and for which value of a variable it holds."""
+_HOW_LONG = re.compile(r"\s+(?:in|over|after|within|at|every|from|on|for(?!\s*\$))\s+(?=[$\d])[^,;]*$")
+"""What the last number only qualifies: `180 km in 3 hours`."""
+_CLAUSE = re.compile(r",\s+(?:and|but|so|then|of\s+which)\b|;")
 
 
 _CIRCUMSTANCE = re.compile(
@@ -152,8 +180,10 @@ def _result(sentence: str) -> str:
         return str(valued[-1])
     if paid := _PAID.findall(sentence):
         return str(paid[-1])
-    if "=" in sentence and (after := _NUMBER.findall(sentence.rpartition("=")[2])):
-        return str(after[0])
+    if "=" in sentence:
+        value, *later = _CLAUSE.split(sentence.rpartition("=")[2])
+        if (after := _NUMBER.findall(value)) and not any(map(_NUMBER.search, later)):
+            return str(after[0])
     if comma := _DECIMAL_COMMA.findall(sentence):
         return str(next(part for part in comma[-1] if part)).replace(",", ".")
     return ""

@@ -83,6 +83,7 @@ def _union(text: str) -> list[tuple[Side, Side]] | None:
     text = FILLER.sub(" ", text).strip().rstrip(".")
     if whole := _SET.fullmatch(text):
         text = whole[1]
+    text = re.sub(rf"^{_NAME}\s*\\in(?![a-zA-Z])\s*", "", text)
     found = [_interval(part.strip()) for part in _UNION.split(text)]
     return None if None in found else [one for one in found if one is not None]
 
@@ -125,6 +126,8 @@ _FACTORS: dict[str, tuple[str, Fraction]] = {
     "g": ("mass", Fraction(1)),
     "kg": ("mass", Fraction(1000)),
     "mg": ("mass", Fraction(1, 1000)),
+    "L": ("volume", Fraction(1)),
+    "mL": ("volume", Fraction(1, 1000)),
     "lb": ("mass", Fraction(45359237, 100000)),
     "s": ("time", Fraction(1)),
     "min": ("time", Fraction(60)),
@@ -136,17 +139,19 @@ _FACTORS: dict[str, tuple[str, Fraction]] = {
 }
 """What a unit is of, and how many of the first unit of that kind it is."""
 
-_METRIC = {"m", "cm", "mm", "km", "g", "kg", "mg"}
+_METRIC = {"m", "cm", "mm", "km", "g", "kg", "mg", "L", "mL"}
 _AMOUNT = re.compile(r"(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|\\frac\{\d+\}\{\d+\})\D*$")
 _DOLLARS_AND_CENTS = re.compile(r"(\d+) dollars? and (\d{1,2}) cents?\W*$", re.IGNORECASE)
 
 
 def _quantities(answer: str, solution: str) -> Verdict | None:
-    """Both with a unit; cents, which are often asked for as dollars, also against a decimal without one."""
+    """Both with a unit, or the same number with one and without; cents also against the dollars without a unit."""
     mine, right = _quantity(answer), _quantity(solution)
-    if mine and not right and mine[1] == "money" and unit(answer) == "cent":
-        plain = as_number(normalise(solution))
-        return "correct" if plain is not None and plain == mine[0] else None
+    if bool(mine) != bool(right):
+        measured, plain = (answer, solution) if mine else (solution, answer)
+        number = as_number(normalise(plain))
+        dollars = mine[0] if mine and unit(answer) == "cent" else None
+        return "correct" if number is not None and number in (_amount(measured), dollars) else None
     if not mine or not right:
         return None
     if unit(answer) == unit(solution):
@@ -178,20 +183,28 @@ def _quantity(text: str) -> tuple[Fraction, str, bool] | None:
     parts = ["mi", "h"] if name == "mph" else name.rstrip("23").split("/")
     if not name or any(part not in _FACTORS for part in parts):
         return None
-    plain = re.sub(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\^\s*\{?\d\}?|\\?\$|~|\\[,;:! ]", " ", text).rstrip(" .")
-    amount = _AMOUNT.search(plain)
-    value = as_number(normalise(amount[1])) if amount else None
-    if value is None or (re.search(r"[=+*^\\]", plain) and not plain.startswith(r"\frac")):
+    value = _amount(text)
+    if value is None:
         return None
-    factor = _FACTORS[parts[0]][1] ** power
-    kind = _FACTORS[parts[0]][0] + str(power)
-    if len(parts) == 2:
-        factor, kind = factor / _FACTORS[parts[1]][1], f"{kind}/{_FACTORS[parts[1]][0]}"
+    (kind, factor), *below = (_FACTORS[part] for part in parts)
+    if below:  # the power of m/s^2 is that of the second
+        factor, kind = factor / below[0][1] ** power, f"{kind}/{below[0][0]}{power}"
+    else:
+        factor, kind = factor**power, f"{kind}{power}"
     return value * factor, "money" if kind == "money1" else kind, parts[0] in _METRIC
 
 
-_LARGE = {"thousand": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
-_IN_WORDS = re.compile(rf"(?<![\w.])(\d+(?:\.\d+)?)\s+({'|'.join(_LARGE)})\b", re.IGNORECASE)
+def _amount(text: str) -> Fraction | None:
+    """The number before a unit; None where there is more than a number."""
+    plain = re.sub(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\^\s*\{?\d\}?|\\?\$|~|\\[,;:! ]", " ", text).rstrip(" .")
+    amount = _AMOUNT.search(plain)
+    if amount is None or (re.search(r"[=+*^\\]", plain) and not plain.startswith(r"\frac")):
+        return None
+    return as_number(normalise(amount[1]))
+
+
+_LARGE = {"thousand": 1000, "k": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
+_IN_WORDS = re.compile(rf"(?<![\w.])(\d+(?:\.\d+)?)\s*(?:(?<=\s)(?!k)|(?=k))({'|'.join(_LARGE)})\b", re.IGNORECASE)
 
 
 def _large_numbers(answer: str, solution: str) -> Verdict | None:

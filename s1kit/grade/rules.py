@@ -8,7 +8,7 @@ from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, mentions_options, options
 from s1kit.grade.compare import MAX_SYMBOLIC, canonical, compare_plain
 from s1kit.grade.extract import final_answer
-from s1kit.grade.form import NUMBERS, in_form_of, is_guess, mentions, solution_answer
+from s1kit.grade.form import in_form_of, is_guess, mentions, solution_answer, with_unit
 from s1kit.grade.normalise import normalise
 from s1kit.grade.plain import to_latex
 from s1kit.grade.prose import last_sentence
@@ -47,8 +47,7 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     shown = f"{short(found.text)} ({found.how}) and {short(theirs)}"
     if mine != right and (dots := compare_dots(mine, right)):
         return Judgement(dots, f"formulas with dots: {shown}", canonical(mine))
-    # The last number of a short reply has left its unit behind.
-    whole = answer.strip() if found.how in NUMBERS else found.text
+    whole = with_unit(found, answer)
     if read := by_value(to_latex(whole), theirs):
         return Judgement(read[0], f"{read[1]}: {shown}", canonical(mine))
     verdict, rule = compare_plain(mine, right, found.text, theirs)

@@ -28,6 +28,8 @@ _SYNONYMS = {
     "g": "g gm gram grams",
     "kg": "kg kilogram kilograms",
     "mg": "mg milligram milligrams",
+    "L": "l L liter liters litre litres",
+    "mL": "ml mL milliliter milliliters millilitre millilitres",
     "lb": "lb lbs pound pounds",
     "s": "s sec second seconds",
     "min": "min minute minutes",

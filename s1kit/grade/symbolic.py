@@ -13,6 +13,11 @@ from math_verify import parse, verify
 from s1kit.grade.numeric import Numeric, certainly_different, compare_numbers, is_exact_value
 
 _QUANTIFIER = re.compile(r"\\(?:forall|exists)|\bfor (?:all|every|some)\b")
+_OF_A_FUNCTION = re.compile(
+    r"^(\s*[a-zA-Z]\s*\(\s*([a-zA-Z])\s*\)\s*=[^=<>]+?)[\s,]*(?:\\quad\s*)?(?:\\(?:text|mathrm)\s*\{\s*,?\s*)?"
+    r"(?:for\s+(?:all|every|any|each)|\\forall)[^<>=]*$"
+)
+"""`f(x) = 2x for all real x`: a function's values are given for its whole domain anyway."""
 
 
 class Opinions(NamedTuple):
@@ -29,6 +34,7 @@ class Opinions(NamedTuple):
 
 def compare(answer: str, solution: str) -> Opinions:
     """Both opinions on two LaTeX or plain expressions without delimiters; numbers alone need only one."""
+    answer, solution = (_OF_A_FUNCTION.sub(r"\1", text) for text in (answer, solution))
     if is_exact_value(answer, solution):
         return Opinions(True, "same", answer, solution)
     if certainly_different(answer, solution):

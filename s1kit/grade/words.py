@@ -22,7 +22,7 @@ _SMALL = {
     },
     **{word: int(number) for word, number in NUMBER_WORDS.items()},
 }
-_LARGE = {"hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
+_LARGE = {"dozen": 12, "hundred": 100, "thousand": 1000, "million": 10**6, "billion": 10**9}
 _PARTS = {
     word: number
     for number, names in {
@@ -45,17 +45,24 @@ _HAN_TENS = {"十": 10, "百": 100, "千": 1000}
 _HAN = re.compile("(负?)([零〇一二两三四五六七八九十百千万]+)")
 _HAN_FRACTION = re.compile("(负?)([零〇一二两三四五六七八九十百千万]+)分之([零〇一二两三四五六七八九十百千万]+)")
 
+_HAN_SAID = re.compile(
+    "(?:[是为有得剩]|等于)([零〇一二两三四五六七八九十百千万]+)[^零〇一二两三四五六七八九十百千万，,]{0,4}$"
+)
+"""A sentence that ends in a number and what it counts."""
+
 
 def number_in_words(text: str) -> Fraction | None:
     """The one number that a text says in words; None where it says none, several, or digits as well."""
     if re.search(r"[\d\\]", text):
         return None
     bare = text.strip().rstrip("。.")
-    if match := _HAN_FRACTION.fullmatch(bare):
-        value = Fraction(_han(match[3]), _han(match[2]) or 1)
-        return -value if match[1] else value
     if match := _HAN.fullmatch(bare):
         return Fraction(-_han(match[2]) if match[1] else _han(match[2]))
+    if len(parts := _HAN_FRACTION.findall(bare)) == 1:
+        sign, bottom, top = parts[0]
+        return Fraction(-_han(top) if sign else _han(top), _han(bottom) or 1)
+    if said := _HAN_SAID.search(bare):
+        return Fraction(_han(said[1]))
     runs = _runs(re.findall(r"[a-z]+", text.casefold()))
     return _english(runs[0]) if len(runs) == 1 else None
 

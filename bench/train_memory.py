@@ -27,7 +27,7 @@ from s1kit.recipe import Train
 from s1kit.train.attention import Packing
 from s1kit.train.cost import CONTEXT_GIB, memory_gib
 from s1kit.train.encoded import Encoded
-from s1kit.train.optimizer import make_optimizer
+from s1kit.train.loop import make_optimizer
 from s1kit.train.prepare import prepare
 from s1kit.train.row import make_row
 from s1kit.train.shapes import SHAPES

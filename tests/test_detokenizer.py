@@ -15,11 +15,11 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.detokenizer import IncrementalDetokenizer
 from s1kit.forcing.formats import ThinkingFormat
+from s1kit.forcing.plain_text import PROBE
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
-from s1kit.forcing.tokenizer_check import PROBE
 from s1kit.records import Segment
 
 FORMAT = ThinkingFormat(name="own", open="<think>\n", end="</think>\n", closing_phrase="Final", answer_end="</s>")

@@ -10,8 +10,8 @@ import pytest
 
 from s1kit.analysis.findings import Findings
 from s1kit.errors import InputError
+from s1kit.evaluate.decode import answer_room, direct_room
 from s1kit.evaluate.evaluate import evaluate
-from s1kit.evaluate.rooms import answer_room, direct_room
 from s1kit.recipe import Evaluate, Recipe
 from s1kit.records import Generation, Question
 from s1kit.report.rows import read_results

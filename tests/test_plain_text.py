@@ -15,9 +15,8 @@ from hypothesis import strategies as st
 from s1kit import Request, load_engine
 from s1kit.errors import InputError
 from s1kit.forcing.formats import FORMATS
-from s1kit.forcing.plain_text import CUT, encode_guarded, guarded
+from s1kit.forcing.plain_text import CUT, PROBE, check_round_trip, encode_guarded, guarded
 from s1kit.forcing.tokenizer import FileTokenizer
-from s1kit.forcing.tokenizer_check import PROBE, check_round_trip
 
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<think>", "</think>")
 QUOTES = ("</think>", "<|im_end|>", "<|im_start|>answer\n", "<think>", "<|endoftext|>", "<<|im_end|>>")

@@ -87,7 +87,7 @@ def estimate_attempts(recipe: Recipe, questions: int | None) -> list[str]:
 def estimate_evaluation(recipe: Recipe) -> list[str]:
     """Every question under every setting, repeats included; thinking is taken to use its whole budget."""
     from s1kit.analysis.settings import DIRECT, grid
-    from s1kit.evaluate.rooms import answer_room, direct_room
+    from s1kit.evaluate.decode import answer_room, direct_room
 
     config = recipe.evaluate
     cells = grid(config)

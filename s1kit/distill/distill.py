@@ -16,15 +16,13 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from s1kit.distill.batched import ask_in_batches
 from s1kit.distill.drawing import Assignment, Verifier, draw, places, places_a_question
-from s1kit.distill.on_engines import ask_on_engines
 from s1kit.distill.open_teacher import ENGINES, OpenTeachers, journal_path, open_teachers, say_what_it_means
-from s1kit.distill.shards import settle
+from s1kit.distill.prefetch import ask_in_batches, ask_on_engines
+from s1kit.distill.shards import DistillPass, TraceBlock, settle
 from s1kit.distill.student_tokens import student_counter
 from s1kit.distill.summary import refuse_missing, sum_up
 from s1kit.distill.unusable import refuse_many_unusable, retry
-from s1kit.distill.work import DistillPass, TraceBlock
 from s1kit.errors import InputError
 from s1kit.grade import load_grader
 from s1kit.progress import meter, say

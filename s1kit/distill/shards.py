@@ -1,18 +1,56 @@
-"""A block of traces that is complete becomes a shard."""
+"""One pass over the questions: its state, and how a block of traces becomes a shard once it is complete."""
 
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
+from dataclasses import dataclass, field
 from itertools import groupby
 
 import pyarrow as pa
 
-from s1kit.distill.work import DistillPass, TraceBlock
+from s1kit.distill.drawing import Assignment, Verifier
+from s1kit.distill.open_teacher import OpenTeachers
+from s1kit.distill.student_tokens import Count
 from s1kit.grade.agreement import agreements
+from s1kit.progress import Meter
+from s1kit.providers.chat import Stopped
 from s1kit.records import Trace, arrow_schema, to_arrow
-from s1kit.stage import write_table
+from s1kit.stage import Stage, write_table
 
 ROWS_AT_ONCE = 64
+MAX_SETTLING = 2
+
+
+@dataclass
+class TraceBlock:
+    """A shard being filled."""
+
+    number: int
+    traces: list[list[Trace]]
+    """The traces of each place."""
+    to_come: int
+    is_complete: bool = True
+
+
+@dataclass
+class DistillPass:
+    """One pass over the questions."""
+
+    asked: OpenTeachers
+    stage: Stage
+    count: Count | None
+    verifier: Verifier | None
+    bar: Meter
+    total: int
+    num_done: int = 0
+    failures: list[tuple[Assignment, str]] = field(default_factory=list)
+    kinds: Counter[str] = field(default_factory=Counter)
+    settling: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_SETTLING))
+    """Blocks that are becoming shards. While it is locked nothing new is asked: replies out of the journal come faster
+    than shards are written, and would fill the memory."""
+    is_stopping: bool = False
+    stopped_by: Stopped | None = None
 
 
 async def settle(work: DistillPass, block: TraceBlock) -> None:

@@ -22,9 +22,8 @@ from s1kit.errors import InputError
 from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
 from s1kit.evaluate.benchmarks import load_benchmarks, name_of
 from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
-from s1kit.evaluate.decode import Cell, Decoding, fill
+from s1kit.evaluate.decode import Cell, Decoding, answer_room, direct_room, fill
 from s1kit.evaluate.published_numbers import read_numbers
-from s1kit.evaluate.rooms import answer_room, direct_room
 from s1kit.executors import Executor, OnProgress, executor_of, load_executor
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter

@@ -11,6 +11,8 @@ import re
 from functools import lru_cache
 from typing import Any, Protocol
 
+from s1kit.errors import InputError
+
 CUT = "\ufdd0"
 """Where a text is cut: a code point that Unicode keeps for the inner use of programs."""
 
@@ -76,3 +78,26 @@ def _special_texts(tokenizer: Tokenizer, delimiters: str) -> re.Pattern[str] | N
     if not found:
         return None
     return re.compile("|".join(re.escape(text) for text in sorted(found, key=len, reverse=True)))
+
+
+PROBE = "Tom has 12,345 apples and 3.5 pears.\nnaïve café — 漢字 😀\n\n  x = 2 * (y + 1)"
+"""Spaces, digits, accents, letters of another script, an emoji, newlines, an indented line."""
+
+
+def check_round_trip(tokenizer: Tokenizer, where: str) -> None:
+    """Raises InputError where the text of a probe's ids is not the probe; called once, when a tokenizer is loaded.
+
+    transformers 5.0 to 5.10 dropped the spaces of tokenizers of the DeepSeek-R1 family, in training and decoding
+    alike, and nothing showed it but the accuracy.
+    """
+    ids = list(tokenizer.encode(PROBE, add_special_tokens=False))
+    found = str(tokenizer.decode(ids, skip_special_tokens=False))
+    if found.removeprefix(" ") == PROBE:
+        return
+    at = next((i for i, (a, b) in enumerate(zip(found, PROBE, strict=False)) if a != b), min(len(found), len(PROBE)))
+    raise InputError(
+        f"the tokenizer turns {PROBE[max(0, at - 12) : at + 12]!r} into {found[max(0, at - 12) : at + 12]!r}",
+        where=where,
+        fix="Its files do not fit together, or the installed transformers reads them wrongly: take the model's own "
+        "tokenizer.json, or another version of transformers.",
+    )

@@ -19,7 +19,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
 from s1kit.errors import InputError
-from s1kit.forcing.tokenizer_check import check_round_trip
+from s1kit.forcing.plain_text import check_round_trip
 
 
 class Templated:

@@ -10,7 +10,7 @@ from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import ThinkingFormat, find_format, load_format
-from s1kit.forcing.tokenizer_check import check_round_trip
+from s1kit.forcing.plain_text import check_round_trip
 from s1kit.recipe import Train
 from s1kit.train.reference import base_folder, check_config
 from s1kit.train.shapes import SHAPES

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import sys
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
 
@@ -12,7 +14,6 @@ from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.train.advice import advice, fastest, fits
 from s1kit.train.cost import card_gib, estimate
-from s1kit.train.devices import has_gpu
 from s1kit.train.flops import PEAK_TFLOPS, training_flops
 from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES, Shape
@@ -122,3 +123,21 @@ def sample_lengths(recipe: Recipe) -> tuple[list[int], str]:
     normal = NormalDist(math.log(4096) - spread * NormalDist().inv_cdf(1 - above), spread)
     lengths = [int(math.exp(normal.inv_cdf((i + 0.5) / num))) for i in range(num)]
     return [min(n, recipe.train.max_length) for n in lengths], "spread like s1K's; curate first for your own"
+
+
+_DEVICES = ("nvidiactl", "nvidia0", "kfd", "dxg")
+"""Device files of NVIDIA's and AMD's drivers, and of Windows' for Linux."""
+
+
+def has_gpu() -> bool:
+    """Whether torch is installed and can use a CUDA or ROCm device.
+
+    Without a driver's device file torch is not imported, which takes seconds.
+    """
+    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in _DEVICES):
+        return False
+    if find_spec("torch") is None:
+        return False
+    import torch
+
+    return torch.cuda.is_available()

@@ -23,7 +23,6 @@ from s1kit.train.checkpoints import Checkpoints
 from s1kit.train.encoded import Encoded
 from s1kit.train.meter import TrainingMeter
 from s1kit.train.objective import Objective
-from s1kit.train.optimizer import learning_rate, make_optimizer, set_learning_rate
 from s1kit.train.prepare import FP8_MULTIPLE, autocast, prepare
 from s1kit.train.row import Row, make_row, token_weights
 from s1kit.train.shapes import Shape
@@ -157,3 +156,34 @@ def _not_a_number(step: int, loss: float, norm: float, batch: Sequence[Encoded],
         where=str(folder / "resume"),
         fix="The weights before this step are kept there. Look at these samples, or lower train.learning_rate.",
     )
+
+
+def make_optimizer(model: torch.nn.Module, config: Train) -> torch.optim.Optimizer:
+    """AdamW as in the reference run (paper, App. C): weight decay on matrices only, not on biases and norms."""
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    groups: list[dict[str, Any]] = [
+        {"params": [p for _, p in trained if p.ndim >= 2], "weight_decay": config.weight_decay},
+        {"params": [p for _, p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(
+        [g for g in groups if g["params"]], lr=config.learning_rate, betas=config.betas, eps=1e-8, fused=True
+    )
+
+
+def learning_rate(step: int, num_steps: int, peak: float, warmup: float) -> float:
+    """The rate of optimiser step `step`, from 0: linear over the first share of steps, then cosine to zero.
+
+    As in the reference run the very first step of a warm-up has rate 0.
+
+    >>> [f"{learning_rate(s, 315, 1e-5, 0.05):.3g}" for s in (0, 16, 314)]
+    ['0', '1e-05', '2.76e-10']
+    """
+    warm = math.ceil(num_steps * warmup)
+    if step < warm:
+        return peak * step / warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1, num_steps - warm)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate

@@ -84,9 +84,8 @@ def _check_tokenizer(recipe: Recipe) -> None:
 
 def _check_room(recipe: Recipe) -> None:
     """Disk for the checkpoints, and on a machine without a GPU the memory that full fine-tuning takes."""
-    from s1kit.train.devices import has_gpu
     from s1kit.train.disk import check_disk
-    from s1kit.train.estimate import shape_of
+    from s1kit.train.estimate import has_gpu, shape_of
     from s1kit.train.packing import batches
 
     train = recipe.train

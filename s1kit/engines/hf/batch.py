@@ -24,14 +24,13 @@ import torch
 
 from s1kit.engines.base import Event, lost
 from s1kit.engines.grammar import AnswerMatcher, Grammars
-from s1kit.engines.hf.flight import Flight
 from s1kit.engines.hf.joining import PrefillGroup
 from s1kit.engines.hf.kv_cache import Slots
 from s1kit.engines.hf.passes import Passes
 from s1kit.engines.hf.recorded import RecordedSteps
 from s1kit.engines.hf.request_queue import RequestQueue
 from s1kit.engines.hf.rows import COLUMN, CONSTRAINED, DRAWS, LENGTH, QUEUED, QUIET, SHOWN, Active, Ints, RunningRows
-from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, RowState
+from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, Flight, RowState
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
@@ -92,11 +91,6 @@ class HfBatch:
     @property
     def num_running(self) -> int:
         return len(self._rows)
-
-    @property
-    def num_waiting(self) -> int:
-        """Requests that have not begun, and those that were preempted."""
-        return len(self._queue.waiting)
 
     @property
     def num_preemptions(self) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -142,3 +143,31 @@ class RowState:
         if how.num_drawn == len(logits):
             return drawn
         return torch.where(knobs.temperature == 0, logits.argmax(-1), drawn)
+
+
+@dataclass(frozen=True, slots=True)
+class Flight:
+    """The choices of one step that was sent to the device, on their way to main memory."""
+
+    chosen: torch.Tensor
+    """As `RowState.settle` returns it, in main memory once `arrival` has happened."""
+    arrival: Any
+    """A CUDA event, or None."""
+
+    @classmethod
+    def of(cls, chosen: torch.Tensor) -> Flight:
+        """Begin the transfer; nothing waits for it."""
+        if chosen.device.type != "cuda":
+            return cls(chosen, None)
+        here = torch.empty(chosen.shape, dtype=chosen.dtype, pin_memory=True)
+        here.copy_(chosen, non_blocking=True)
+        arrival: Any = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        arrival.record()
+        return cls(here, arrival)
+
+    def read(self) -> NDArray[np.int64]:
+        """What was chosen; waits for it, and for nothing that was sent later."""
+        if self.arrival is not None:
+            self.arrival.synchronize()
+        found: NDArray[np.int64] = self.chosen.numpy()
+        return found

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.errors import InputError
-from s1kit.forcing.tokenizer_check import PROBE, check_round_trip
+from s1kit.forcing.plain_text import PROBE, check_round_trip
 from s1kit.progress import say
 
 

@@ -22,10 +22,10 @@ from s1kit.engines.memory import check_fits
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import ThinkingFormat, load_format
+from s1kit.forcing.plain_text import check_round_trip
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
-from s1kit.forcing.tokenizer_check import check_round_trip
 
 try:
     import llama_cpp

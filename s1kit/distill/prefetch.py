@@ -1,4 +1,8 @@
-"""`distill.mode = "batch"`: bring the replies into the journal through a batch API; the stage then reads them there."""
+"""Replies that are asked for as a whole, before the stage reads them from the journal.
+
+Two kinds of teacher need it: those asked through a batch API (`distill.mode = "batch"`), and local ones that decode on
+several engines.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +11,10 @@ from collections.abc import Iterable, Sequence
 
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.drawing import Assignment, Verifier, draw, is_settled
-from s1kit.distill.open_teacher import OpenTeacher, OpenTeachers
+from s1kit.distill.open_teacher import OpenTeacher, OpenTeachers, engine_options
 from s1kit.errors import InputError
+from s1kit.executors import executor_of
+from s1kit.executors.chats import SHARD, Chatting, fill_journal
 from s1kit.progress import Meter, meter, say
 from s1kit.providers.batch.driver import BatchOutcome, ask_batch
 from s1kit.providers.chat import Problem
@@ -65,6 +71,28 @@ async def _ask(recipe: Recipe, client: Client, teacher: ChatTeacher, places: Seq
         say(f"distill: {outcome.strays} lines of results name no request or cannot be read; the journal keeps them.")
     for reason, num in outcome.lost.most_common(4):
         say(f"distill: {num} requests have no reply: {reason}")
+
+
+def ask_on_engines(
+    recipe: Recipe, asked: OpenTeachers, places: Iterable[Assignment], verifier: Verifier | None
+) -> None:
+    """Ask the local teachers everything. With a verifier, what is not right yet is asked again in the next round."""
+    left = [place for place in places if asked.teachers[place.teacher].local is not None]
+    executor = executor_of(recipe.distill)
+    while left:
+        with meter("engines", total=len(left), unit="replies") as bar:
+            for number, each in enumerate(asked.teachers):
+                if each.local is None:
+                    continue
+                requests = [
+                    each.local.request(each.chat.messages(place.question), place.draws[0])
+                    for place in left
+                    if place.teacher == number
+                ]
+                work = Chatting(each.settings.teacher, engine_options(each.settings))
+                shard = recipe.distill.engine_shard or SHARD
+                fill_journal(executor, work, requests, each.local.journal, bar.advance, shard)
+        left = [] if verifier is None else run_async(still_open(asked, left, verifier))
 
 
 async def still_open(asked: OpenTeachers, places: Sequence[Assignment], verifier: Verifier) -> list[Assignment]:

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from s1kit.distill.distill import distill
+from s1kit.distill.shards import DistillPass, TraceBlock
 from s1kit.distill.student_tokens import student_counter
 from s1kit.distill.teachers import SolutionsTeacher
-from s1kit.distill.work import DistillPass, TraceBlock
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace

@@ -18,6 +18,7 @@ from typing import Any
 
 from s1kit.providers.chat import Problem, ProblemKind
 from s1kit.providers.rate_limits import seconds_in
+from s1kit.providers.wires.reading import count, finish_of
 
 _CREDIT = (
     "insufficient_quota",
@@ -28,6 +29,8 @@ _CREDIT = (
     "insufficient balance",
     "insufficient credit",
     "insufficient_credit",
+    "credit limit",  # Together's
+    "credit_limit",
     "exceeded_current_quota",
     "arrearage",
     "overdue",
@@ -63,15 +66,24 @@ _CREDIT = (
 _LIMIT_OF_ZERO = re.compile(r"quota[^{}]{0,300}limit: 0(?![\d.])")
 """Gemini's quota of a model that the account's plan does not have: no wait helps."""
 _LOCATION = ("unsupported_country", "location is not supported", "region is not supported", "not available in your")
-_KEY = ("api_key_invalid", "api key not valid", "invalid_api_key", "incorrect api key", "authentication_error")
+_KEY = (
+    *("api_key_invalid", "api key not valid", "invalid_api_key", "incorrect api key", "authentication_error"),
+    *("invalidapikey", "invalid api-key", "api secret key", "login fail", "access token invalid", "无效的令牌"),
+    *("not authenticated", "unauthenticated", "unauthorized"),
+)
+_MODEL = ("model_not_found", "model not found", "model does not exist", "no such model", "model_not_exist")
 _ACCESS = ("key", "auth", "signature", "permission", "access", "token", "forbidden", "denied", "credential")
-_CONTENT = ("content_filter", "content_policy", "data_inspection_failed", "responsible ai", "flagged", "moderation")
-_RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted")
+_CONTENT = (
+    *("content_filter", "content_policy", "data_inspection_failed", "responsible ai", "flagged", "moderation"),
+    *("new_sensitive", "contentfilter"),  # MiniMax, Zhipu
+)
+_RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted", "qps request limit")
 _BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again")
 
 _ERROR_FINISHES = {
     *("error", "abort", "aborted", "cancelled", "canceled", "failed", "insufficient_system_resource"),
     *("network_error", "server_error", "engine_overloaded", "user_cancel"),
+    *("internal_error", "model_error", "timeout", "overloaded", "unavailable", "interrupted"),
 }
 """Finish reasons that say that the server gave up: the reply is no answer."""
 
@@ -112,16 +124,28 @@ def _without_comments(raw: bytes) -> bytes:
     return b"\n".join(line for line in raw.split(b"\n") if not line.lstrip().startswith(b":"))
 
 
-def error_message(body: Any) -> str:
-    """The message of an error body in any provider's shape, or an empty string."""
-    error = body.get("error", body) if isinstance(body, dict) else None
-    if isinstance(error, str):
-        return error
-    if isinstance(error, dict):
-        for name in ("message", "detail", "msg"):
-            if isinstance(error.get(name), str):
-                return str(error[name])
-    return ""
+_TOLD_IN = ("error", "base_resp", "fault", "errors", "detail")
+"""Where an error stands in a body: of most, of MiniMax, of Apigee, of Cloudflare, of FastAPI."""
+_TOLD_AS = ("message", "detail", "msg", "error_msg", "error_message", "status_msg", "faultstring")
+
+
+def error_message(body: Any, depth: int = 3) -> str:
+    """The message of an error body in any provider's shape, or an empty string.
+
+    >>> error_message({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}, "choices": None})
+    'insufficient balance'
+    """
+    if isinstance(body, list):
+        return error_message(body[0], depth) if body else ""
+    if not isinstance(body, dict):
+        return ""
+    for name in _TOLD_IN:
+        inner = body.get(name)
+        if isinstance(inner, str) and inner:
+            return inner
+        if depth and (text := error_message(inner, depth - 1)):
+            return text
+    return next((body[name] for name in _TOLD_AS if isinstance(body.get(name), str)), "")
 
 
 def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
@@ -162,6 +186,8 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
             return "server"
         case 400 if any(sign in signs for sign in _KEY):
             return "key"
+        case 400 if any(sign in signs for sign in _MODEL):
+            return "model"
         case _ if status >= 500:
             return "server"
         case _:
@@ -213,13 +239,20 @@ def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
             return None
         text = f"the response is {status!r:.40} with {len(output)} items of output"
         return Problem("server", text, status=200, may_be_charged=isinstance(body.get("usage"), dict))
+    has_usage = isinstance(body.get("usage"), dict) or isinstance(body.get("usageMetadata"), dict)
+    if error_message(body):  # an error without a field of that name
+        problem = _problem_of_error(body)
+        problem.may_be_charged = has_usage
+        return problem
     names = ", ".join(sorted(map(str, body))[:6]) or "nothing"
     text = f"the reply has no choices, output, candidates or content; it has {names}"
-    has_usage = isinstance(body.get("usage"), dict) or isinstance(body.get("usageMetadata"), dict)
     return Problem("server", text, status=200, may_be_charged=has_usage)
 
 
-_BROKEN_CALLS = {"malformed_function_call", "unexpected_tool_call", "malformed_response", "other"}
+_BROKEN_CALLS = {
+    *("malformed_function_call", "unexpected_tool_call", "malformed_response", "other"),
+    *("missing_thought_signature", "too_many_tool_calls"),
+}
 """Finish reasons with which Gemini ends a reply that it could not make sense of itself."""
 
 
@@ -238,13 +271,16 @@ def _nothing_in(body: dict[str, Any]) -> Problem | None:
     elif isinstance(candidates := body.get("candidates"), list):
         content = candidates[0].get("content")
         reason, said = candidates[0].get("finishReason"), content.get("parts") if isinstance(content, dict) else None
+        counted = body.get("usageMetadata")
         made = 0 if str(reason).lower() in _BROKEN_CALLS else None
+        if isinstance(counted, dict):  # what Gemini did not produce it does not count at all
+            made = (count(counted, "candidatesTokenCount") or 0) + (count(counted, "thoughtsTokenCount") or 0)
     else:
         reason, said = body.get("stop_reason"), body.get("content")
         made = usage.get("output_tokens") if isinstance(usage, dict) else None
     if isinstance(said, dict):
         said = any(value for name, value in said.items() if name != "role")
-    if said or type(made) is not int or made != 0 or str(reason).lower() in ("content_filter", "refusal"):
+    if said or type(made) is not int or made != 0 or finish_of(reason)[0] in ("refused", "length"):
         return None
     text = f"the reply is empty: no text and no tokens, finish reason {str(reason)[:40]!r}"
     return Problem("server", text, status=200, may_be_charged=True, partial=body)
@@ -267,6 +303,8 @@ def _problem_of_error(body: Mapping[str, Any]) -> Problem:
         kind = "credit"
     elif any(sign in signs for sign in _KEY):
         kind = "key"
+    elif any(sign in signs for sign in _MODEL):
+        kind = "model"
     elif any(sign in signs for sign in _LOCATION):
         kind = "location"
     elif any(sign in signs for sign in _RATE):

@@ -94,11 +94,20 @@ class Books:
     def _judge(self, messages: Sequence[Message], body: Mapping[str, Any], via: Via) -> tuple[Reply, float]:
         """A body as a reply whose usage is known or estimated, and its cost."""
         reply = self._read(body)
-        if not reply.usage.output_tokens and not reply.usage.input_tokens:
-            usage = rough_usage(messages, reply.thinking + reply.answer + str(body.get("not_json", "")))
-            reply = replace(reply, usage=usage, note=_join(reply.note, ESTIMATED))
+        if not reply.usage.output_tokens:
+            reply = self._estimated(reply, messages, str(body.get("not_json", "")))
         cost = self._cost_of(reply, is_batch=via == "batch")
         return (replace(reply, cost_usd=cost) if cost else reply), cost
+
+    def _estimated(self, reply: Reply, messages: Sequence[Message], other_text: str) -> Reply:
+        """A reply without a count of its output, with one by its text: nothing that was written is free."""
+        text = reply.thinking + reply.answer + other_text
+        if reply.usage.input_tokens and not text:
+            return reply
+        usage = rough_usage(messages, text)
+        if reply.usage.input_tokens:
+            usage = reply.usage.model_copy(update={"output_tokens": usage.output_tokens})
+        return replace(reply, usage=usage, note=_join(reply.note, ESTIMATED))
 
     async def recall(self, entry: Entry) -> Reply:
         """A reply from the journal: read anew from the body as it came, charged as it was.
@@ -118,8 +127,12 @@ class Books:
             return replace(reply, was_paid_before=True)
         reply = self._read(entry.reply)
         usage = reply.usage
-        if not usage.input_tokens and not usage.output_tokens:
-            usage = Usage(input_tokens=entry.input_tokens, output_tokens=entry.output_tokens)
+        if not usage.output_tokens and (not usage.input_tokens or entry.output_tokens):
+            usage = Usage(
+                input_tokens=usage.input_tokens or entry.input_tokens,
+                output_tokens=entry.output_tokens,
+                cached_input_tokens=usage.cached_input_tokens,
+            )
             reply = replace(reply, note=_join(reply.note, ESTIMATED))
         return replace(reply, usage=usage, cost_usd=entry.cost_usd, was_paid_before=True)
 

@@ -67,10 +67,12 @@ class OpenAIWire:
         return ChatAssembler()
 
     def read(self, body: Mapping[str, Any]) -> Reply:
-        usage, reasoning_tokens = _usage(body.get("usage"))
-        cost = _reported_cost(body.get("usage"))
         choices = list_of(body.get("choices"))
         choice = dict_of(choices[0]) if choices else {}
+        # Groq's and Moonshot's streams report it elsewhere.
+        told = body.get("usage") or dict_of(body.get("x_groq")).get("usage") or choice.get("usage")
+        usage, reasoning_tokens = _usage(told)
+        cost = _reported_cost(told)
         message = choice.get("message")
         if message is None and isinstance(choice.get("text"), str):  # a server of plain completions
             message = {"content": choice["text"]}
@@ -122,27 +124,48 @@ def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
     content = message.get("content")
     thinking = _named_thinking(message)
     if isinstance(content, list):
-        parts = [dict_of(part) for part in content]
-        thinking = thinking or "".join(
-            text_of(part.get("thinking")) or text_of(part.get("reasoning"))
-            for part in parts
-            if part.get("type") in ("thinking", "reasoning")
-        )
-        answer = text_of([part for part in content if dict_of(part).get("type") not in ("thinking", "reasoning")])
+        thoughts = [part for part in map(dict_of, content) if _is_thought(part)]
+        thinking = thinking or "".join(map(_thought_in, thoughts))
+        answer = text_of([part for part in content if not _is_thought(dict_of(part))])
     else:
         answer = text_of(content)
+    if thinking:
+        return _untangled(thinking, answer)
     parsed = split_thinking(answer)
-    if thinking:  # some gateways leave it, or its end, in the text as well
-        is_doubled = parsed.is_closed and answer.lstrip().startswith(_TAGS)
-        return thinking, parsed.answer if is_doubled else answer, True
     return (parsed.thinking, parsed.answer, parsed.is_closed) if parsed.thinking else ("", answer, parsed.is_closed)
+
+
+def _untangled(thinking: str, answer: str) -> tuple[str, str, bool]:
+    """Thinking of a field of its own, and an answer. Some servers leave the thinking, or its end, in the answer as
+    well; some leave the tags in the field; some that miss the end of the thinking put the answer there, too."""
+    parsed = split_thinking(answer)
+    if parsed.is_closed and answer.lstrip().startswith(_TAGS):
+        answer = parsed.answer
+    if not answer.strip() or thinking.lstrip().startswith(_TAGS):
+        inner = split_thinking(thinking)
+        if inner.thinking and not (answer.strip() and inner.answer):
+            return inner.thinking, answer if answer.strip() else inner.answer, True
+    return thinking, answer, True
+
+
+def _is_thought(part: Mapping[str, Any]) -> bool:
+    """Whether a part of a message's content is thinking: of Mistral, of Databricks, of Gemini."""
+    return part.get("type") in ("thinking", "reasoning", "thought") or part.get("thought") is True
+
+
+def _thought_in(part: Mapping[str, Any]) -> str:
+    return next(
+        (text for name in ("thinking", "reasoning", "summary", "text") if (text := text_of(part.get(name)))), ""
+    )
 
 
 def _named_thinking(message: Mapping[str, Any]) -> str:
     """Thinking in a field of its own, by the first of the known names that holds text."""
     for source in (message, dict_of(message.get("provider_specific_fields"))):
         for name in _FIELDS:
-            if name in source and (text := text_of(source[name])):
+            if name not in source:
+                continue
+            if text := text_of(source[name]) or text_of(dict_of(source[name]).get("content")):
                 return text
     if blocks := "".join(text_of(dict_of(b).get("thinking")) for b in list_of(message.get("thinking_blocks"))):
         return blocks
@@ -151,22 +174,34 @@ def _named_thinking(message: Mapping[str, Any]) -> str:
 
 
 def _usage(usage: Any) -> tuple[Usage, int | None]:
-    """Usage, and the tokens of thinking. Some servers leave those out of `completion_tokens`; the total tells."""
-    cached = count(dict_of(usage).get("prompt_tokens_details"), "cached_tokens") or count(
-        usage, "prompt_cache_hit_tokens"
-    )
+    """Usage, and the tokens of thinking. Some servers leave those out of `completion_tokens`; the total tells.
+
+    Others count the input that was read from a cache, or written to it, beside `prompt_tokens`; the total tells that,
+    too.
+    """
+    details = dict_of(usage).get("prompt_tokens_details") or dict_of(usage).get("input_tokens_details")
+    cached = count(details, "cached_tokens") or count(usage, *_CACHED) or 0
     reasoning = count(dict_of(usage).get("completion_tokens_details"), "reasoning_tokens")
     if reasoning is None:
+        reasoning = count(dict_of(usage).get("output_tokens_details"), "reasoning_tokens")
+    if reasoning is None:
         reasoning = count(usage, "reasoning_tokens")
-    given = count(usage, "prompt_tokens", "input_tokens") or 0
-    output = count(usage, "completion_tokens", "output_tokens") or 0
-    total = count(usage, "total_tokens") or 0
+    given = count(usage, "prompt_tokens", "input_tokens", "promptTokens", "inputTokens") or 0
+    output = count(usage, "completion_tokens", "output_tokens", "completionTokens", "outputTokens") or 0
+    total = count(usage, "total_tokens", "totalTokens") or 0
+    beside = (count(usage, "cache_read_input_tokens") or 0) + (count(usage, "cache_creation_input_tokens") or 0)
+    if beside and total >= given + beside + output:
+        given += beside
     return (
         Usage(
             input_tokens=given,
             # More thinking than output: it is counted apart. Where there is a total, the total tells.
             output_tokens=max(output, total - given, output + (reasoning or 0) if (reasoning or 0) > output else 0),
-            cached_input_tokens=min(cached or 0, given),
+            cached_input_tokens=min(cached, given),
         ),
         reasoning,
     )
+
+
+_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
+"""DeepSeek's, Moonshot's, and Anthropic's name for input that was read from a cache."""

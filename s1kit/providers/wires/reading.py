@@ -35,6 +35,11 @@ _FINISH: dict[str, FinishReason] = {
     "end_of_text": "stop",
     "end_of_turn": "stop",
     "success": "stop",
+    "succeeded": "stop",
+    "finish": "stop",
+    "end_of_sequence": "stop",
+    "stop_word": "stop",
+    "eod": "stop",
     "length": "length",
     "max_tokens": "length",
     "max_output_tokens": "length",
@@ -47,6 +52,13 @@ _FINISH: dict[str, FinishReason] = {
     "context_length": "length",
     "context_length_exceeded": "length",
     "context_window_exceeded": "length",
+    "max_completion_tokens": "length",
+    "max_tokens_reached": "length",
+    "token_limit_reached": "length",
+    "length_limit": "length",
+    "context_limit": "length",
+    "pause_turn": "length",  # Anthropic's, of a turn that it would go on with
+    "compaction": "length",
     "error_limit": "length",
     "time_limit": "length",
     "content_filter": "refused",
@@ -62,11 +74,24 @@ _FINISH: dict[str, FinishReason] = {
     "image_safety": "refused",
     "model_armor": "refused",
     "content-filter": "refused",
+    "content_policy": "refused",
+    "content_policy_violation": "refused",
+    "blocked": "refused",
+    "filtered": "refused",
+    "flagged": "refused",
+    "prohibited": "refused",
+    "no_image": "refused",
+    "image_recitation": "refused",
+    "image_prohibited_content": "refused",
+    "escalation": "refused",
     "error_toxic": "refused",
     "moderation": "refused",
     "guardrail_intervened": "refused",
 }
 """Finish reasons, in lower case, of OpenAI, Anthropic, Gemini, TGI, Mistral, Zhipu, Cohere, Bedrock and others."""
+
+
+_SAYS_NOTHING = ("", "null", "none", "unknown", "finish_reason_unspecified")
 
 
 def finish_of(reason: Any) -> tuple[FinishReason, str]:
@@ -75,7 +100,7 @@ def finish_of(reason: Any) -> tuple[FinishReason, str]:
     >>> finish_of("STOP"), finish_of("eos_token"), finish_of(["x"])
     (('stop', ''), ('stop', ''), ('malformed', "the finish reason is ['x']"))
     """
-    if reason is None:
+    if reason is None or (isinstance(reason, str) and reason.strip().lower() in _SAYS_NOTHING):
         return "stop", "the server gave no finish reason"
     if isinstance(reason, str) and (known := _FINISH.get(reason.strip().lower())) is not None:
         return known, ""

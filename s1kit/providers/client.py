@@ -23,7 +23,7 @@ from s1kit.providers.classify import problem_in
 from s1kit.providers.credentials import credentials_of
 from s1kit.providers.http import Answer, Http, to_json
 from s1kit.providers.kept import Books, RequestTally
-from s1kit.providers.keys import Secret, find_key, read_headers
+from s1kit.providers.keys import Secret, SecretHeaders, find_key, read_headers
 from s1kit.providers.money import Price, price_of
 from s1kit.providers.patience import Attempts, Patience
 from s1kit.providers.rate_limits import watch_queue
@@ -56,7 +56,7 @@ class Client:
     ) -> None:
         self.model, self.journal, self.parameters = model, journal, parameters
         self.spend_cap, self.throttle, self.price, self.tally = spend_cap, throttle, price, RequestTally()
-        sent = {**model.wire.headers(secret.reveal()), **(headers or {})}
+        sent = SecretHeaders({**model.wire.headers(secret.reveal()), **(headers or {})})
         credentials = credentials_of(model, has_key=bool(secret))
         secret = secret.also(*(headers or {}).values())
         self.servers = [Http(url, sent, secret, timeout_seconds, credentials) for url in base_urls or (model.base_url,)]

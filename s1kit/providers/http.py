@@ -18,7 +18,7 @@ from s1kit.providers.chat import Assembler, Problem
 from s1kit.providers.classify import error_message, kind_of_status, parse_body, retry_after
 from s1kit.providers.connections import Sending, open_session, origin, usable_proxy
 from s1kit.providers.credentials import Credentials
-from s1kit.providers.keys import Secret
+from s1kit.providers.keys import Secret, SecretHeaders
 from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
 from s1kit.providers.wires.streams import CUT, EventParser, is_event_stream
 
@@ -63,7 +63,7 @@ class Http:
         self._base_url = base_url
         self._by_proxy = by_proxy
         self._credentials = credentials
-        self._headers = dict(headers)
+        self._headers = SecretHeaders(headers)
         self._secret = secret
         self._timeout_seconds = timeout_seconds
         self._proxy: str | None = None
@@ -121,6 +121,8 @@ class Http:
         events: EventParser | BinaryEvents = EventParser(assembler)
         pieces: list[bytes] = []
         sending = Sending()
+        # Raised after the handler: an error of the network holds headers and the proxy's address, and would stay at it.
+        problem: Problem | None = None
         try:
             async with await self._request("POST", path, body, _JSON, sending) as response:
                 seen = _lower(response.headers)
@@ -139,10 +141,10 @@ class Http:
                         pieces.append(piece)
         except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
             problem = self._problem_of(error, sending)
-            if not assembler.is_whole:
-                problem.partial = self._partial(assembler)
-                problem.raw = problem.raw or self._hidden.hide_in_bytes(b"".join(pieces))
-                raise problem from None
+        if problem is not None and not assembler.is_whole:
+            problem.partial = self._partial(assembler)
+            problem.raw = problem.raw or self._hidden.hide_in_bytes(b"".join(pieces))
+            raise problem
         self._has_answered = True
         if not is_good:
             raise self._problem(response.status, b"".join(pieces), seen)
@@ -172,6 +174,7 @@ class Http:
         """The lines of a large body, the key hidden, a piece in memory at a time. Raises Problem as `send` does."""
         rest = b""
         sending = Sending()
+        problem: Problem | None = None
         try:
             async with await self._request("GET", path, None, {}, sending) as response:
                 if not 200 <= response.status < 300:
@@ -184,17 +187,22 @@ class Http:
                     if len(rest) > MAX_BODY_BYTES:
                         raise Problem("server", f"a line of the results is longer than {MAX_BODY_BYTES >> 20} MiB")
         except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
-            raise self._problem_of(error, sending) from None
+            problem = self._problem_of(error, sending)
+        if problem is not None:
+            raise problem
         if rest.strip():
             yield self._hidden.hide_in_bytes(rest)
 
     async def _send(self, method: str, path: str, data: Any, headers: Mapping[str, str]) -> Answer:
         sending = Sending()
+        problem: Problem | None = None
         try:
             async with await self._request(method, path, data, headers, sending) as response:
                 raw = b"".join([piece async for piece in _pieces(response)])
         except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
-            raise self._problem_of(error, sending) from None
+            problem = self._problem_of(error, sending)
+        if problem is not None:
+            raise problem
         self._has_answered = True
         seen = _lower(response.headers)
         if not 200 <= response.status < 300:
@@ -245,7 +253,7 @@ class Http:
             method,
             target,
             data=sending.body(data) if isinstance(data, bytes) else data,
-            headers={**self._headers, **headers},
+            headers=SecretHeaders({**self._headers, **headers}),
             allow_redirects=False,
             proxy=self._proxy,
             proxy_headers={},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from base64 import b64encode
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,7 @@ class Secret:
         self._value = value
         self._sieve: Sieve | None = None
         self._also: tuple[tuple[str, ...], Secret] | None = None
-        spelled = {spelling for text in (value, *others) for spelling in (text, quote(text, safe=""))}
+        spelled = {spelling for text in (value, *others) for spelling in _spellings(text)}
         self._hidden = tuple(sorted((text for text in spelled if len(text) >= 4), key=len, reverse=True))
 
     def also(self, *others: str) -> Secret:
@@ -51,7 +52,7 @@ class Secret:
         raise TypeError("a key is never written down")
 
     def hide_in(self, text: str) -> str:
-        """The text with the secrets starred out, whole, percent-encoded, or a piece of `HIDDEN_RUN` characters or more.
+        """The text with the secrets starred out: whole, encoded, or a piece of `HIDDEN_RUN` characters or more.
 
         >>> Secret("sk-0123456789").hide_in("bad key sk-01234567, really")
         'bad key ***, really'
@@ -70,11 +71,15 @@ class Secret:
         return text
 
     def hide_in_bytes(self, data: bytes) -> bytes:
-        """The same for a body; all other bytes stay as they are."""
-        if not self._may_be_in(data):
-            return data
-        text = data.decode("latin-1")
-        return self.hide_in(text).encode("latin-1")
+        """The same for a body; all other bytes stay as they are. Letters that JSON escapes are read as letters."""
+        if self._hidden and (b"\\u00" in data or b"\\/" in data):
+            plain = _ESCAPED_LETTER.sub(_unescaped, data)
+            if self._may_be_in(plain) and (hidden := self._hidden_in(plain)) != plain:
+                return hidden
+        return self._hidden_in(data) if self._may_be_in(data) else data
+
+    def _hidden_in(self, data: bytes) -> bytes:
+        return self.hide_in(data.decode("latin-1")).encode("latin-1")
 
     def _may_be_in(self, data: bytes) -> bool:
         if not self._hidden:
@@ -84,6 +89,47 @@ class Secret:
         return self._sieve.may_be_in(data)
 
 
+class SecretHeaders(dict[str, str]):
+    """Headers of which one is a key: a log, a debugger or a crash report that prints them shows no value."""
+
+    def __repr__(self) -> str:
+        return repr(dict.fromkeys(self, "***"))
+
+    __str__ = __repr__
+
+    def __reduce__(self) -> str:
+        raise TypeError("a key is never written down")
+
+
+_ESCAPED_LETTER = re.compile(rb"(?<!\\)((?:\\\\)*)\\(?:u00([2-7][0-9a-fA-F])|(/))")
+"""A character of ASCII that JSON spells with a backslash, after whole pairs of backslashes."""
+
+
+def _unescaped(match: re.Match[bytes]) -> bytes:
+    letter = bytes.fromhex(match[2].decode()) if match[2] else b"/"
+    return match[0] if letter in b'"\\\x7f' else match[1] + letter
+
+
+def _spellings(secret: str) -> set[str]:
+    """A secret as it may be quoted: percent-encoded in part or whole, and within base64 at any of the three offsets.
+
+    Of base64 the characters that depend on the secret alone: `Basic` credentials are a user's name and a key in one.
+    """
+    found = {secret, quote(secret, safe="")}
+    raw = secret.encode("utf-8", "surrogatepass")
+    if len(raw) < SHORTEST_ENCODED:
+        return found
+    found |= {"".join(f"%{byte:02{case}}" for byte in raw) for case in "xX"}
+    for offset, first in enumerate((0, 2, 3)):
+        text = b64encode(bytes(offset) + raw).decode().rstrip("=")
+        text = text[first : -1 if (offset + len(raw)) % 3 else None]
+        found |= {text, text.translate(_URL_SAFE)}
+    return found
+
+
+SHORTEST_ENCODED = 12
+"""Characters of a secret that is looked for in base64, too: of a shorter one too little would be left to tell it by."""
+_URL_SAFE = str.maketrans("+/", "-_")
 _GRAM, _STRIDE = 4, HIDDEN_RUN - 3
 """Any `HIDDEN_RUN` bytes in a row hold four that begin at a multiple of the stride."""
 

@@ -13,12 +13,16 @@ pytest.importorskip("starlette")
 pytest.importorskip("torch")
 pytest.importorskip("llguidance")
 
+import numpy as np
 from fixtures_models import SPECIALS, write_random_checkpoint
 from serving import Running, ScriptedServing, joined, post, read_events, serving
 
 from s1kit import Request, ThinkingBudget, load_engine
+from s1kit.engines.grammar import Grammars
 from s1kit.engines.scripted import Step
 from s1kit.errors import InputError
+from s1kit.forcing.formats import encode
+from s1kit.forcing.request import grammar_of_schema
 from s1kit.serve.local import Local
 
 SCHEMA = {
@@ -125,6 +129,58 @@ def test_several_calls_may_be_made_where_one_is_required(running: Running) -> No
     assert reply.status_code == 200, reply.text
     for call in reply.json()["choices"][0]["message"]["tool_calls"]:
         assert is_reading(json.loads(call["function"]["arguments"]))
+
+
+LOOSE = {
+    "type": "object",
+    "properties": {
+        "text": {"type": "string"},
+        "sizes": {"type": "array", "items": {"type": "integer"}},
+        "size": {"type": "integer"},
+        "deep": {"type": "array", "items": {"type": "object", "properties": {"a": {"type": "string"}}}},
+        "last": {"type": "boolean"},
+    },
+    "required": ["text", "sizes", "size", "deep", "last"],
+    "additionalProperties": False,
+}
+
+
+@pytest.mark.parametrize(
+    ("begun", "repeated"),
+    [
+        ('{"text": "', "so "),
+        ('{"text": "", "sizes": [1', ",1"),
+        ('{"text": "", "sizes": [], "size": 1', "0"),
+        ('{"text": "", "sizes": [], "size": 1, "deep": [{"a": "', "x"),
+        ('{"text": "", "sizes": [], "size": 1, "deep": [{"a": "x"}', ', {"a": "x"}'),
+    ],
+)
+def test_an_answer_that_goes_in_circles_is_closed_as_its_schema_wants(model: Any, begun: str, repeated: str) -> None:
+    matcher = Grammars(model.tokens, model.model.config.vocab_size).matcher(grammar_of_schema(LOOSE))
+    written: list[int] = encode(model.tokenizer, begun)
+    for token in written:
+        matcher.accept(token)
+    while not matcher.is_closing:
+        for token in encode(model.tokenizer, repeated):
+            matcher.accept(token)
+            written.append(token)
+        assert len(written) < 1200, "it was never noticed"
+    for _ in range(400):
+        # Whatever the model likes best, the answer comes to its end.
+        token = int(np.flatnonzero(matcher.allowed())[-1])
+        if token in model.tokens.answer_stop_ids:
+            break
+        matcher.accept(token)
+        written.append(token)
+    assert set(json.loads(model.tokenizer.decode(written))) == set(LOOSE["properties"])
+
+
+def test_a_reply_says_that_its_answer_was_closed(running: Running) -> None:
+    form = {"type": "json_schema", "json_schema": {"name": "so", "schema": {"type": "string", "pattern": "^(so){150,}$"}}}
+    reply = ask(running, response_format=form, max_tokens=900).json()
+    assert reply["choices"][0]["finish_reason"] == "stop"
+    assert json.loads(reply["choices"][0]["message"]["content"]).startswith("so" * 150)
+    assert "repeated itself" in reply["s1kit"]["note"]
 
 
 def test_a_named_tool_is_the_one_that_is_called(running: Running) -> None:

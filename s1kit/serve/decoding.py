@@ -40,6 +40,8 @@ class End:
     seam: Literal["ids", "text"] = "ids"
     is_stop_string: bool = False
     """Whether one of the request's stop strings ended the answer."""
+    note: str = ""
+    """What a reader of the reply must know."""
 
 
 @dataclass(slots=True)

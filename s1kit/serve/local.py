@@ -84,7 +84,8 @@ class Local:
                     raise Refusal(500, f"the engine failed: {one.note}", code="engine_failed")
                 is_cut = one.answer_finish in ("length", "loop", "none")
                 ending = one.ending if job.plan.thinks else None
-                yield End(ending, "length" if is_cut else "stop", is_stop_string=one.answer_finish == "stop_string")
+                is_stop_string = one.answer_finish == "stop_string"
+                yield End(ending, "length" if is_cut else "stop", is_stop_string=is_stop_string, note=one.note)
 
     async def _decode(self, plan: Plan, stop: ThinkingStop) -> AsyncGenerator[list[Delta] | Generation, None]:
         """The deltas of one plan, then its generation."""

@@ -122,6 +122,7 @@ class Choice:
             | ({"budget": self.budget} if self.budget is not None else {})
             | ({"stopped": True} if self._was_stopped else {})
             | ({"auto": asdict(self.probes)} if self.probes is not None else {})
+            | ({"note": end.note} if end is not None and end.note else {})
             | self._ignored_fields
         )
 

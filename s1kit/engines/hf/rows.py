@@ -223,6 +223,9 @@ class RunningRows:
     def generation(self, row: int) -> Generation:
         """The row's record so far."""
         generation = self.tell(row).generation()
+        matcher = self.active[row].matcher
+        if matcher is not None and matcher.is_closing:
+            generation = generation.model_copy(update={"note": "the answer repeated itself and was closed"})
         if self._table[row, MEASURED] != 1 or not (num := int(self._table[row, NUM_SAMPLED])):
             return generation
         return generation.model_copy(update={"mean_logprob": float(self._logprobs[row, 0]) / num})

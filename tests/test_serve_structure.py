@@ -176,7 +176,10 @@ def test_an_answer_that_goes_in_circles_is_closed_as_its_schema_wants(model: Any
 
 
 def test_a_reply_says_that_its_answer_was_closed(running: Running) -> None:
-    form = {"type": "json_schema", "json_schema": {"name": "so", "schema": {"type": "string", "pattern": "^(so){150,}$"}}}
+    form = {
+        "type": "json_schema",
+        "json_schema": {"name": "so", "schema": {"type": "string", "pattern": "^(so){150,}$"}},
+    }
     reply = ask(running, response_format=form, max_tokens=900).json()
     assert reply["choices"][0]["finish_reason"] == "stop"
     assert json.loads(reply["choices"][0]["message"]["content"]).startswith("so" * 150)

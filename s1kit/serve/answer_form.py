@@ -49,9 +49,6 @@ def read_answer_form(body: ChatBody, backend: Backend) -> AnswerForm:
             param="tools",
             code="unsupported",
         )
-    if body.parallel_tool_calls is False and body.wants_tools and body.tool_choice in (None, "auto"):
-        what = "parallel_tool_calls is false, but the number of calls is not constrained here. Leave it out."
-        raise Refusal(400, what, param="parallel_tool_calls", code="unsupported")
     if not body.wants_tools:
         style = None
     response_format, grammar = _held_to(body, backend, style)

@@ -1,28 +1,25 @@
 """From a request to its reply, one object a request.
 
-read and check the body   fields, dial        400, 401, 404, 413, 415
+read and check the body   reading, dial       400, 401, 404, 413, 415
 render and fit            jobs                400
 find a place              admission           429, 503 while shutting down
-decode                    a backend           499 when the client leaves; 502, 504 from an upstream
+decode                    choices, a backend  499 when the client leaves; 502, 504 from an upstream
 reply                     replies             whole, or as events
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 import time
-from collections.abc import Sequence
-from contextlib import aclosing
-from typing import Any, Literal
+from typing import Any
 
 from s1kit.serve import logs
-from s1kit.serve.bodies import read_as
+from s1kit.serve.accounting import account
 from s1kit.serve.callers import check_caller, request_id
-from s1kit.serve.decoding import End, Job, thinking_part
+from s1kit.serve.choices import AnyReply, Decoding
+from s1kit.serve.decoding import Job
 from s1kit.serve.ending import RunningRequest
-from s1kit.serve.fields import ChatBody, CompletionBody
 from s1kit.serve.http import (
     ClientLeft,
     EventStream,
@@ -35,19 +32,18 @@ from s1kit.serve.http import (
     send_whole,
     while_connected,
 )
-from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
-from s1kit.serve.messages import MessagesBody, MessagesReply
+from s1kit.serve.jobs import ParsedRequest
+from s1kit.serve.messages_reply import MessagesReply
+from s1kit.serve.reading import ReadBody, read_body_as
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import ID_PREFIXES, PING, Choice, Endpoint, HttpReply
-from s1kit.serve.responses import ResponsesBody, ResponsesReply, in_responses_names
+from s1kit.serve.responses import ResponsesBody
+from s1kit.serve.responses_reply import ResponsesReply
 from s1kit.serve.state import Server, check_model
 from s1kit.serve.tracing import Span
 
 _LARGE_BODY = 1 << 11
 """Bytes above which a body is parsed, rendered and tokenised in a thread."""
-
-
-AnyReply = HttpReply | MessagesReply | ResponsesReply
 
 
 class Generate:
@@ -76,11 +72,8 @@ class _OneRequest:
         self._is_stream = False
         self._status = 200
         self._reply: AnyReply | None = None
-        self._is_summary = False
         self._log: dict[str, Any] = {}
         self._span: Span | None = None
-        self._ignored: tuple[str, ...] = ()
-        self._saw_thinking = self._saw_answer = False
 
     async def run(self) -> None:
         """Answer, whatever happens; then count and log it."""
@@ -104,7 +97,18 @@ class _OneRequest:
                 raise
             await self._refuse(_shutting_down())
         finally:
-            self._account()
+            seconds = time.monotonic() - self._started
+            account(
+                self._server,
+                self._endpoint,
+                self._request_id,
+                self._status,
+                seconds,
+                self._is_stream,
+                self._reply,
+                self._span,
+                self._log,
+            )
 
     def _deadline(self) -> float | None:
         """Seconds that the request may take: the server's limit, or less where the client says so."""
@@ -136,67 +140,47 @@ class _OneRequest:
         body = await read_body(self._scope, self._receive, server.limits.max_body_bytes)
         # Templates and tokenizers take seconds over megabytes, and 5 ms over the worst 2 KiB; nobody waits for that.
         is_large = len(body) > _LARGE_BODY
-        asked, parsed = await asyncio.to_thread(self._parse, body) if is_large else self._parse(body)
+        read, asked = await asyncio.to_thread(self._parse, body) if is_large else self._parse(body)
         with server.admission.admit(len(asked.jobs)):
-            await self._work(asked, parsed)
+            await self._work(read, asked)
 
-    async def _work(self, asked: ParsedRequest, parsed: ChatBody | CompletionBody) -> None:
+    def _parse(self, raw: bytes) -> tuple[ReadBody, ParsedRequest]:
+        read = read_body_as(self._endpoint, raw, self._server.limits.is_lenient)
+        check_model(self._server, read.body.model)
+        self._log |= {"user": logs.hashed(read.body.user), "n": read.body.n}
+        return read, read.jobs(self._server)
+
+    async def _work(self, read: ReadBody, asked: ParsedRequest) -> None:
         server = self._server
         server.metrics.prompt_tokens.add(asked.prompt_tokens)
-        self._is_stream = bool(parsed.stream)
-        self._reply = self._new_reply(asked, parsed)
-        work = self._stream(asked.jobs) if self._is_stream else self._whole(asked.jobs)
-        task = asyncio.ensure_future(while_connected(work, self._receive))
+        self._is_stream = bool(read.body.stream)
+        self._reply = reply = self._new_reply(read, asked)
+        decoding = Decoding(server, reply, self._started)
+        answer = self._stream if self._is_stream else self._whole
+        task = asyncio.ensure_future(while_connected(answer(decoding, reply, asked.jobs), self._receive))
         server.streams.add(task)
-        running = RunningRequest(self._log["key"], self._reply.choices)
+        running = RunningRequest(self._log["key"], reply.choices)
         try:
             with server.running.listed((self._id, ID_PREFIXES[self._endpoint] + self._id, self._request_id), running):
                 await task
         finally:
             server.streams.discard(task)
 
-    def _parse(self, raw: bytes) -> tuple[ParsedRequest, ChatBody | CompletionBody]:
-        server = self._server
-        default, is_lenient = server.limits.default_budget, server.limits.is_lenient
-        if self._endpoint == "completions":
-            completion, self._ignored = read_as(CompletionBody, raw, is_lenient)
-            self._note(completion)
-            return parse_completion(completion, server.backend, server.efforts, default), completion
-        if self._endpoint == "chat":
-            body, self._ignored = read_as(ChatBody, raw, is_lenient)
-            self._note(body)
-            return parse_chat(body, server.backend, server.efforts, default), body
-        given: MessagesBody | ResponsesBody
-        if self._endpoint == "messages":
-            given, self._ignored = read_as(MessagesBody, raw, is_lenient)
-        else:
-            given, self._ignored = response, _ = read_as(ResponsesBody, raw, is_lenient)
-            self._is_summary = response.reasoning is not None and response.reasoning.summary is not None
-        try:
-            body, _ = read_as(ChatBody, json.dumps(given.as_chat()).encode())
-            self._note(body)
-            return parse_chat(body, server.backend, server.efforts, default), body
-        except Refusal as refusal:
-            raise (in_responses_names(refusal) if self._endpoint == "responses" else refusal) from refusal
-
-    def _note(self, body: ChatBody | CompletionBody) -> None:
-        check_model(self._server, body.model)
-        self._log |= {"user": logs.hashed(body.user), "n": body.n}
-
-    def _new_reply(self, asked: ParsedRequest, body: ChatBody | CompletionBody) -> AnyReply:
+    def _new_reply(self, read: ReadBody, asked: ParsedRequest) -> AnyReply:
         # The last event of a streamed response repeats all of its text.
         keeps_text = not self._is_stream or self._endpoint == "responses"
         choices = [
             Choice(
                 i,
-                asked.dial.shows_thinking,
-                asked.tools.reader() if asked.tools is not None else None,
-                asked.wants_logprobs,
-                not keeps_text,
-                _applied(job),
-                job.stop,
-                job.probes if job.is_auto else None,
-                self._ignored,
+                shows_thinking=asked.dial.shows_thinking,
+                tools=asked.tools.reader() if asked.tools is not None else None,
+                wants_one_call=asked.wants_one_call,
+                wants_logprobs=asked.wants_logprobs,
+                is_streamed=not keeps_text,
+                budget=_applied(job),
+                stop=job.stop,
+                probes=job.probes if job.is_auto else None,
+                ignored=read.ignored,
             )
             for i, job in enumerate(asked.jobs)
         ]
@@ -204,81 +188,25 @@ class _OneRequest:
         if self._endpoint == "messages":
             stop = asked.jobs[0].plan.request.stop
             return MessagesReply(model, choices, asked.prompt_tokens, self._id, stop)
-        if self._endpoint == "responses":
-            return ResponsesReply(model, choices, asked.prompt_tokens, self._id, self._is_summary)
-        usage = body.stream_options is not None and body.stream_options.include_usage
+        if isinstance(read.given, ResponsesBody):
+            return ResponsesReply(model, choices, asked.prompt_tokens, self._id, read.given.shape)
+        options = read.body.stream_options
+        usage = options is not None and options.include_usage
         return HttpReply(self._endpoint, model, choices, asked.prompt_tokens, usage, self._id)
 
-    async def _whole(self, jobs: list[Job]) -> None:
-        reply = self._reply
-        assert reply is not None
-        await _together([self._decode(job, choice) for job, choice in zip(jobs, reply.choices, strict=True)])
+    async def _whole(self, decoding: Decoding, reply: AnyReply, jobs: list[Job]) -> None:
+        await decoding.run(jobs)
         self._has_begun = True
         await send_json(self._raw_send, 200, reply.whole(), self._headers)
 
-    async def _stream(self, jobs: list[Job]) -> None:
-        reply = self._reply
-        assert reply is not None
+    async def _stream(self, decoding: Decoding, reply: AnyReply, jobs: list[Job]) -> None:
         async with EventStream(self._send, self._headers, PING, self._server.limits.ping_seconds) as stream:
-            works = [self._decode(job, choice, stream) for job, choice in zip(jobs, reply.choices, strict=True)]
-            await _together(works)
+            await decoding.run(jobs, stream)
             await stream.send(reply.tail())
 
     async def _send(self, message: Any) -> None:
         self._has_begun = True
         await self._raw_send(message)
-
-    async def _decode(self, job: Job, choice: Choice, stream: EventStream | None = None) -> None:
-        """Decode one choice in its place; sends its events as they come where a stream is given."""
-        reply = self._reply
-        assert reply is not None
-        async with self._server.admission.place(), aclosing(self._server.backend.decode(job)) as news:
-            async for new in news:
-                if not job.has_answer and not isinstance(new, End):
-                    new, is_over = thinking_part(new)
-                else:
-                    is_over = False
-                if isinstance(new, End):
-                    event = self._end(job, choice, new, stream)
-                elif stream is None:
-                    for delta in new:
-                        choice.take(delta)
-                    event = ""
-                else:
-                    event = "".join([reply.chunk(choice, delta) for delta in new])
-                    if is_over:
-                        event += self._end(job, choice, End(None, "length"), stream)
-                self._note_first(choice)
-                if stream is not None and event:
-                    await stream.send(event.encode())
-                if is_over:
-                    if stream is None:
-                        self._end(job, choice, End(None, "length"), stream)
-                    return
-
-    def _end(self, job: Job, choice: Choice, end: End, stream: EventStream | None) -> str:
-        """Account for the end of a choice; its last event where it is streamed."""
-        reply = self._reply
-        assert reply is not None
-        if not job.has_answer:
-            is_spent = job.stop.is_asked or choice.tally.thinking_tokens >= job.plan.budget.max_tokens
-            seam: Literal["ids", "text"] = getattr(self._server.backend, "seam", "ids")
-            end = End("cut_off" if is_spent else "closed", "length", seam)
-        event = ""
-        if stream is not None:
-            event = reply.last_chunk(choice, end)
-        else:
-            choice.finish(end)
-        self._server.metrics.count_choice(choice.tally)
-        return event
-
-    def _note_first(self, choice: Choice) -> None:
-        if not self._saw_thinking and choice.tally.thinking_tokens:
-            self._saw_thinking = True
-            self._server.metrics.first_thinking.observe(time.monotonic() - self._started)
-        if not self._saw_answer and choice.tally.answer_tokens:
-            self._saw_answer = True
-            self._server.metrics.first_answer.observe(time.monotonic() - self._started)
 
     @property
     def _headers(self) -> dict[str, str]:
@@ -299,41 +227,6 @@ class _OneRequest:
         event = self._reply.failed(refusal)
         await self._raw_send({"type": "http.response.body", "body": event, "more_body": False})
 
-    def _account(self) -> None:
-        seconds = time.monotonic() - self._started
-        server, metrics = self._server, self._server.metrics
-        metrics.requests.add(endpoint=self._endpoint, status=str(self._status))
-        metrics.request_seconds.observe(seconds)
-        tallies = [c.tally for c in self._reply.choices] if self._reply is not None else []
-        if self._span is not None:
-            self._span.set_attributes(
-                {
-                    "http.response.status_code": self._status,
-                    "gen_ai.request.model": server.backend.model,
-                    "gen_ai.usage.input_tokens": self._reply.prompt_tokens if self._reply is not None else 0,
-                    "gen_ai.usage.output_tokens": sum(t.completion_tokens for t in tallies),
-                    "s1kit.thinking_tokens": sum(t.thinking_tokens for t in tallies),
-                    "s1kit.num_waits": sum(t.num_waits for t in tallies),
-                    "s1kit.request_id": self._request_id,
-                }
-            )
-            self._span.end()
-        logs.log(
-            "request",
-            id=self._request_id,
-            endpoint=self._endpoint,
-            status=self._status,
-            seconds=round(seconds, 4),
-            stream=self._is_stream,
-            prompt_tokens=self._reply.prompt_tokens if self._reply is not None else None,
-            thinking_tokens=sum(t.thinking_tokens for t in tallies),
-            answer_tokens=sum(t.answer_tokens for t in tallies),
-            num_waits=sum(t.num_waits for t in tallies),
-            forced_tokens=sum(t.forced_tokens for t in tallies),
-            ending=",".join(str(t.end.ending) for t in tallies if t.end is not None) or None,
-            **self._log,
-        )
-
 
 def _applied(job: Job) -> dict[str, int] | None:
     """The budget that holds, for the reply; None where the model does not think."""
@@ -350,17 +243,3 @@ def _applied(job: Job) -> dict[str, int] | None:
 
 def _shutting_down() -> Refusal:
     return Refusal(503, "the server is shutting down.", code="shutting_down", headers={"Retry-After": "5"})
-
-
-async def _together(works: Sequence[Any]) -> None:
-    """All of them; the first failure cancels the others."""
-    if len(works) == 1:
-        await works[0]
-        return
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

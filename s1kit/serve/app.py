@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from starlette.applications import Starlette
@@ -147,6 +148,10 @@ def _model_card(server: Server, name: str | None = None) -> dict[str, Any]:
         "id": name or server.backend.model,
         "object": "model",
         "created": server.created,
+        # Anthropic's names for the same.
+        "type": "model",
+        "display_name": name or server.backend.model,
+        "created_at": datetime.fromtimestamp(server.created, UTC).isoformat(),
         "owned_by": "s1kit",
         "max_model_len": server.backend.context_tokens,
         "s1kit": {
@@ -163,7 +168,10 @@ def _model_card(server: Server, name: str | None = None) -> dict[str, Any]:
 
 def _models(server: Server, _: Request) -> Response:
     names = (server.backend.model, *server.aliases)
-    return JSONResponse({"object": "list", "data": [_model_card(server, name) for name in names]})
+    cards = [_model_card(server, name) for name in names]
+    # OpenAI's list is whole; Anthropic's says so in pages.
+    page = {"has_more": False, "first_id": names[0], "last_id": names[-1]}
+    return JSONResponse({"object": "list", "data": cards} | page)
 
 
 def _model(server: Server, request: Request) -> Response:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 from starlette.requests import Request
@@ -25,11 +25,20 @@ class TokenizeBody(Wire):
     model: str | None = None
     prompt: str | None = None
     messages: list[dict[str, object]] | None = None
+    tools: list[dict[str, object]] | None = None
+    """Shown to the model beside `messages`."""
+    continue_final_message: bool | None = None
+    add_generation_prompt: bool | None = None
+    add_special_tokens: Literal[False] | None = None
+    """A text is counted as it is: what a tokenizer puts before and after it is the template's to write."""
+    return_token_strs: bool | None = None
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if (self.prompt is None) == (self.messages is None):
             raise ValueError("give prompt or messages, one of them")
+        if self.prompt is not None and (self.tools or self.continue_final_message):
+            raise ValueError("tools and continue_final_message belong to messages, not to a prompt")
         return self
 
 
@@ -47,9 +56,13 @@ async def tokenize(server: Server, request: Request) -> Response:
     if body.prompt is not None:
         ids = await asyncio.to_thread(text_ids, server.backend, body.prompt)
     else:
-        chat, _ = read_as(ChatBody, json.dumps({"messages": body.messages}).encode())
+        kept = {"messages", "tools", "continue_final_message", "add_generation_prompt"}
+        chat, _ = read_as(ChatBody, json.dumps(body.model_dump(include=kept, exclude_none=True)).encode())
         ids = await asyncio.to_thread(chat_ids, chat, server.backend)
-    return JSONResponse({"tokens": ids, "count": len(ids), "max_model_len": server.backend.context_tokens})
+    found = {"tokens": ids, "count": len(ids), "max_model_len": server.backend.context_tokens}
+    if body.return_token_strs:
+        found["token_strs"] = [server.backend.tokens.decode([one]) for one in ids]
+    return JSONResponse(found)
 
 
 async def detokenize(server: Server, request: Request) -> Response:

@@ -219,12 +219,14 @@ def _shows_thinking(fields: ThinkingFields) -> bool:
     stated = [("include_reasoning", fields.include_reasoning)]
     if fields.reasoning is not None and fields.reasoning.exclude is not None:
         stated.append(("reasoning.exclude", not fields.reasoning.exclude))
+    if fields.thinking is not None and fields.thinking.display is not None:
+        stated.append(("thinking.display", fields.thinking.display != "omitted"))
     said = [(name, value) for name, value in stated if value is not None]
     if len({value for _, value in said}) > 1:
         raise Refusal(
             400,
-            "include_reasoning and reasoning.exclude disagree. Give only one of them.",
-            param="reasoning.exclude",
+            f"{said[0][0]} and {said[-1][0]} disagree. Give only one of them.",
+            param=said[-1][0],
             code="fields_disagree",
         )
     return said[0][1] if said else True

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 MOST_CHOICES = 64
 """Upper bound of `n`, and of `n` times the number of prompts."""
@@ -21,6 +21,7 @@ Effort = Literal["none", "minimal", "low", "medium", "high", "xhigh", "max"]
 TokenCount = Annotated[int, Field(ge=0, le=MOST_TOKENS)]
 BudgetCount = Annotated[int, Field(ge=-1, le=MOST_TOKENS)]
 PositiveCount = Annotated[int, Field(ge=1, le=MOST_TOKENS)]
+Total = Annotated[PositiveCount | None, BeforeValidator(lambda given: None if given == -1 else given)]
 TokenId = Annotated[int, Field(ge=0, le=1 << 31)]
 StopString = Annotated[str, Field(min_length=1, max_length=1000)]
 WaitString = Annotated[str, Field(min_length=1, max_length=1000)]
@@ -38,21 +39,35 @@ class Wire(BaseModel):
         return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
 
 
-class MessagePart(Wire):
+class Echo(Wire):
+    """What gateways and clients add to what they send back; it never reaches the model."""
+
+    cache_control: dict[str, Any] | None = None
+    provider_specific_fields: dict[str, Any] | None = None
+    extra_content: dict[str, Any] | None = None
+
+
+class MessagePart(Echo):
     """A part of a message: text, or thinking that a client sends back with the turn it belongs to."""
 
-    type: Literal["text", "input_text", "output_text", "thinking", "reasoning"]
+    type: Literal["text", "input_text", "output_text", "refusal", "thinking", "reasoning", "reasoning_text"]
     text: str | None = None
+    refusal: str | None = None
     thinking: str | None = None
     signature: str | None = None
     annotations: Annotated[list[Any], Field(max_length=0)] | None = None
-    cache_control: dict[str, Any] | None = None
+    logprobs: Annotated[list[Any], Field(max_length=0)] | None = None
 
     @model_validator(mode="after")
     def _has_text(self) -> Self:
-        if self.text is None and (self.thinking is None or "text" in self.type):
+        if self.said is None and (self.thinking is None or "text" in self.type):
             raise ValueError("the text is missing; give a string")
         return self
+
+    @property
+    def said(self) -> str | None:
+        """The text of the part, None where it has only thinking."""
+        return self.refusal if self.type == "refusal" else self.text
 
 
 class FunctionCall(Wire):
@@ -61,14 +76,17 @@ class FunctionCall(Wire):
     """JSON text."""
 
 
-class ToolCall(Wire):
+class ToolCall(Echo):
     index: int | None = None
     id: str
     type: Literal["function"] = "function"
     function: FunctionCall
 
 
-class Message(Wire):
+_THINKING_PARTS = ("thinking", "reasoning", "reasoning_text")
+
+
+class Message(Echo):
     """One turn. The nullable fields that a client echoes from an earlier reply are accepted where they are empty."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
@@ -83,11 +101,13 @@ class Message(Wire):
     reasoning_details: list[dict[str, Any]] | None = None
     """An echo of thinking, as `thinking_blocks`; `reasoning` is what reaches the chat template."""
     thinking_blocks: list[dict[str, Any]] | None = None
-    cache_control: dict[str, Any] | None = None
+    id: str | None = None
+    refusal: str | None = None
+    """An earlier reply's refusal, which is its text where it has no other."""
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        if self.content is None and not self.tool_calls:
+        if self.content is None and not self.tool_calls and self.refusal is None:
             raise ValueError("content is missing; give a string")
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"tool_calls belong to an assistant, not to role {self.role}")
@@ -98,15 +118,15 @@ class Message(Wire):
     @property
     def text(self) -> str:
         if isinstance(self.content, list):
-            return "".join(part.text or "" for part in self.content if "text" in part.type)
-        return self.content or ""
+            return "".join(part.said or "" for part in self.content if part.type not in _THINKING_PARTS)
+        return self.content or self.refusal or ""
 
 
 class FunctionSpec(Wire):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str | None = None
     parameters: dict[str, Any] | None = None
-    cache_control: dict[str, Any] | None = None
+    cache_control: dict[str, Any] | None = Field(default=None, exclude=True)
     strict: bool | None = None
     """True: a call's arguments follow `parameters` exactly, where the engine can be held to a grammar."""
 
@@ -114,6 +134,7 @@ class FunctionSpec(Wire):
 class Tool(Wire):
     type: Literal["function"]
     function: FunctionSpec
+    cache_control: dict[str, Any] | None = Field(default=None, exclude=True)
 
 
 class ChosenFunction(Wire):
@@ -141,7 +162,8 @@ class ResponseFormat(Wire):
 
 class StreamOptions(Wire):
     include_usage: bool = False
-    include_obfuscation: Literal[False] = False
+    include_obfuscation: bool = False
+    """Padding against who watches the sizes of events; there is none here."""
     continuous_usage_stats: Literal[False] = False
 
 
@@ -150,6 +172,8 @@ class ThinkingSwitch(Wire):
 
     type: Literal["enabled", "disabled", "adaptive"]
     budget_tokens: BudgetCount | None = None
+    display: Literal["summarized", "omitted"] | None = None
+    """`omitted`: the reply leaves the thinking text out; it is still done and counted."""
 
 
 class ReasoningSwitch(Wire):
@@ -206,8 +230,8 @@ class SamplingFields(Wire):
 
     model: str | None = None
     """As listed at `/v1/models`; the one that is served when left out."""
-    max_tokens: PositiveCount | None = None
-    """Upper bound on thinking, delimiters and answer together."""
+    max_tokens: Total | None = None
+    """Upper bound on thinking, delimiters and answer together; -1: as much as there is room for."""
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1, le=MOST_TOKENS)] | None = None
@@ -227,7 +251,12 @@ class SamplingFields(Wire):
     store: bool | None = None
     prompt_cache_key: str | None = None
     prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    cache_prompt: bool | None = None
     safety_identifier: str | None = None
+    client_metadata: dict[str, Any] | None = None
+    request_id: str | None = None
+    priority: int | None = None
     # Accepted only at the value that changes nothing: these would act on thinking and answer as if they were one text.
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
@@ -249,7 +278,7 @@ class ChatBody(SamplingFields, ThinkingFields):
     """True: the last message is the beginning of the answer, and the reply goes on from there, without thinking."""
     add_generation_prompt: bool | None = None
     """False only together with `continue_final_message`."""
-    max_completion_tokens: PositiveCount | None = None
+    max_completion_tokens: Total | None = None
     """The same as `max_tokens`."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
@@ -258,9 +287,17 @@ class ChatBody(SamplingFields, ThinkingFields):
     """`required` and a name need an engine that can be held to a grammar."""
     response_format: ResponseFormat | None = None
     parallel_tool_calls: bool | None = None
-    """False only without tools: how many calls a model makes is not constrained."""
+    """False: the reply ends with the first call."""
     modalities: Annotated[list[Literal["text"]], Field(min_length=1, max_length=1)] | None = None
-    verbosity: Literal["medium"] | None = None
+    prediction: dict[str, Any] | None = None
+    """A guess at the answer, to be faster where it is right; it is not used."""
+    verbosity: Literal["low", "medium", "high"] | None = None
+    """A hint to OpenAI's models; the reply says that it was left out."""
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Fields that were accepted and have no meaning here."""
+        return ("verbosity",) if self.verbosity in ("low", "high") else ()
 
     @property
     def wants_tools(self) -> bool:

@@ -38,6 +38,8 @@ class ParsedRequest:
     tools: ToolStyle | None
     """How calls are written; None where the request has no tools."""
     wants_logprobs: bool
+    wants_one_call: bool = False
+    """Whether the reply ends with the first call."""
 
 
 def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], default: int | None) -> ParsedRequest:
@@ -63,7 +65,8 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
             code="fields_disagree",
         )
     jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks, form)
-    return ParsedRequest(jobs, dial, len(prompt), form.style, logprobs is not None)
+    wants_one_call = form.style is not None and body.parallel_tool_calls is False
+    return ParsedRequest(jobs, dial, len(prompt), form.style, logprobs is not None, wants_one_call)
 
 
 def parse_completion(

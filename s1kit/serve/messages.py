@@ -1,4 +1,4 @@
-"""Anthropic's `/v1/messages`: its body as a chat body, its reply whole and as events.
+"""The bodies of Anthropic's `/v1/messages` and `count_tokens`, and the same request as a chat body.
 
 A request that says nothing about thinking gets a reply without thinking blocks, as programs that read `content[0].text`
 expect; the model still thinks, and it counts within `max_tokens`.
@@ -7,17 +7,11 @@ expect; the model still thinks, and it counts within `max_tokens`.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
-from s1kit.serve.decoding import Delta, End
-from s1kit.serve.fields import PositiveCount, StopString, ThinkingFields, Wire
-from s1kit.serve.refusals import Refusal
-from s1kit.serve.replies import ID_PREFIXES, Choice
-
-_STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
+from s1kit.serve.fields import Effort, PositiveCount, StopString, ThinkingFields, Wire
 
 
 class Block(Wire):
@@ -36,10 +30,12 @@ class Block(Wire):
     is_error: bool | None = None
     cache_control: dict[str, Any] | None = None
     citations: Annotated[list[Any], Field(max_length=0)] | None = None
+    caller: dict[str, Any] | None = None
 
 
 class Turn(Wire):
-    role: Literal["user", "assistant"]
+    role: Literal["user", "assistant", "system"]
+    """What a system turn says is added to the system prompt, wherever it stands."""
     content: str | Annotated[list[Block], Field(min_length=1)]
 
 
@@ -54,7 +50,35 @@ class MessageTool(Wire):
     name: Annotated[str, Field(min_length=1, max_length=200)]
     description: str | None = None
     input_schema: dict[str, Any]
+    strict: bool | None = None
     cache_control: dict[str, Any] | None = None
+    # These say how a client calls and streams, not what is generated.
+    eager_input_streaming: bool | None = None
+    defer_loading: Literal[False] | None = None
+    allowed_callers: list[str] | None = None
+    input_examples: list[dict[str, Any]] | None = None
+
+    def as_chat(self) -> dict[str, Any]:
+        """The same in OpenAI's words."""
+        spec = {"name": self.name, "description": self.description, "parameters": self.input_schema}
+        return {"type": "function", "function": spec | ({"strict": True} if self.strict else {})}
+
+
+class HostedTool(BaseModel):
+    """A tool that Anthropic's own servers run; the model here is not told of it."""
+
+    type: Annotated[str, Field(pattern="^(web_search|web_fetch|code_execution|tool_search|advisor|mcp)_")]
+
+
+class OutputFormat(Wire):
+    type: Literal["json_schema"]
+    schema_: dict[str, Any] = Field(alias="schema")
+
+
+class OutputConfig(Wire):
+    effort: Effort | None = None
+    """The same as `reasoning_effort`; `thinking.budget_tokens` counts for more."""
+    format: OutputFormat | None = None
 
 
 class MessageToolChoice(Wire):
@@ -76,8 +100,45 @@ class CountBody(ThinkingFields):
     model: str | None = None
     messages: Annotated[list[Turn], Field(min_length=1)]
     system: str | list[SystemBlock] | None = None
-    tools: list[MessageTool] | None = None
+    tools: list[MessageTool | HostedTool] | None = None
     tool_choice: MessageToolChoice | None = None
+    output_config: OutputConfig | None = None
+    context_management: dict[str, Any] | None = None
+    """How Anthropic's servers shorten a long conversation; here none is shortened, and the reply says so."""
+    # These cannot change what is generated.
+    cache_control: dict[str, Any] | None = None
+    betas: list[str] | None = None
+    inference_geo: str | None = None
+    speed: Literal["standard", "fast"] | None = None
+    mcp_servers: Annotated[list[Any], Field(max_length=0)] | None = None
+
+    @property
+    def chat_names(self) -> dict[str, str]:
+        """Names of a chat body to the names here, where they differ."""
+        return {
+            "stop": "stop_sequences",
+            "reasoning_effort": "output_config.effort",
+            "response_format.json_schema": "output_config.format",
+            "response_format": "output_config.format",
+            "tools.function": "tools",
+            "tool_choice.function": "tool_choice",
+        }
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Fields that were accepted and have no meaning here."""
+        found = ["context_management"] if self.context_management else []
+        found += [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, HostedTool)]
+        return (*found, "output_config.effort") if self._has_own_budget and self._effort else tuple(found)
+
+    @property
+    def _effort(self) -> str | None:
+        return self.output_config.effort if self.output_config is not None else None
+
+    @property
+    def _has_own_budget(self) -> bool:
+        thinking = self.thinking
+        return thinking is not None and (thinking.budget_tokens is not None or thinking.type == "disabled")
 
     def as_chat(self) -> dict[str, Any]:
         """The same request as a chat body."""
@@ -89,14 +150,13 @@ class CountBody(ThinkingFields):
         if len(self.messages) > 1 and self.messages[-1].role == "assistant":
             # Anthropic's way of beginning the answer for the model.
             shared |= {"continue_final_message": True, "add_generation_prompt": False}
-        if self.tools:
-            shared["tools"] = [
-                {
-                    "type": "function",
-                    "function": {"name": t.name, "description": t.description, "parameters": t.input_schema},
-                }
-                for t in self.tools
-            ]
+        if self._effort and not self._has_own_budget:
+            shared["reasoning_effort"] = self._effort
+        if self.output_config is not None and self.output_config.format is not None:
+            form = {"name": "output", "schema": self.output_config.format.schema_, "strict": True}
+            shared["response_format"] = {"type": "json_schema", "json_schema": form}
+        if tools := [tool.as_chat() for tool in self.tools or [] if isinstance(tool, MessageTool)]:
+            shared["tools"] = tools
             if self.tool_choice is not None:
                 shared["tool_choice"] = self.tool_choice.as_chat()
                 if self.tool_choice.disable_parallel_tool_use:
@@ -105,10 +165,13 @@ class CountBody(ThinkingFields):
 
     def _turns(self) -> list[dict[str, Any]]:
         turns: list[dict[str, Any]] = []
-        if self.system:
-            text = self.system if isinstance(self.system, str) else "\n".join(part.text for part in self.system)
-            turns.append({"role": "system", "content": text})
+        system = [self.system] if isinstance(self.system, str) else [part.text for part in self.system or []]
+        system += [_text(turn.content) for turn in self.messages if turn.role == "system"]
+        if any(system):
+            turns.append({"role": "system", "content": "\n".join(system)})
         for turn in self.messages:
+            if turn.role == "system":
+                continue
             blocks = [Block(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
             text = "".join(b.text for b in blocks)
             for b in blocks:
@@ -151,134 +214,3 @@ class MessagesBody(CountBody):
 
 def _text(content: str | list[Block]) -> str:
     return content if isinstance(content, str) else "".join(block.text for block in content)
-
-
-@dataclass(slots=True)
-class MessagesReply:
-    """One reply in Anthropic's form."""
-
-    model: str
-    choices: list[Choice]
-    prompt_tokens: int
-    id: str
-    stop_sequences: tuple[str, ...] = ()
-    """The stop sequences of the request."""
-    _has_begun: bool = False
-    _block: str = ""
-    """The type of the content block that is open."""
-    _index: int = -1
-    _delta_head: str = ""
-    """What comes before the text in an event of the block that is open."""
-    _calls: list[dict[str, Any]] = field(default_factory=list)
-
-    @property
-    def _usage(self) -> dict[str, Any]:
-        tally = self.choices[0].tally
-        return {
-            "input_tokens": self.prompt_tokens,
-            "output_tokens": tally.completion_tokens,
-            "output_tokens_details": {"thinking_tokens": tally.thinking_tokens},
-        }
-
-    @property
-    def _ending(self) -> dict[str, Any]:
-        choice, end = self.choices[0], self.choices[0].tally.end
-        if end is None or not end.is_stop_string:
-            return {"stop_reason": _STOP_REASONS[choice.finish_reason], "stop_sequence": None}
-        # Engines do not say which of several ended the answer.
-        only = self.stop_sequences[0] if len(self.stop_sequences) == 1 else None
-        return {"stop_reason": "stop_sequence", "stop_sequence": only}
-
-    def _outline(self) -> dict[str, Any]:
-        return {"id": ID_PREFIXES["messages"] + self.id, "type": "message", "role": "assistant", "model": self.model}
-
-    def whole(self) -> dict[str, Any]:
-        """The reply that is not streamed."""
-        choice = self.choices[0]
-        content: list[dict[str, Any]] = []
-        if thinking := "".join(choice.thinking):
-            content.append({"type": "thinking", "thinking": thinking, "signature": ""})
-        text = "".join(choice.content)
-        if text or not choice.tool_calls:
-            content.append({"type": "text", "text": text})
-        content += [_tool_use(call) | {"input": _arguments(call)} for call in choice.tool_calls]
-        return self._outline() | {"content": content} | self._ending | {"usage": self._usage, "s1kit": choice.account}
-
-    def chunk(self, choice: Choice, delta: Delta) -> str:
-        """The events of one delta; empty where nothing of it is shown."""
-        return self._begin() + self._events(*choice.take(delta))
-
-    def last_chunk(self, choice: Choice, end: End) -> str:
-        text, calls = choice.finish(end)
-        events = self._begin() + self._events("", text, calls)
-        if self._index < 0:
-            events += self._open("text", {"type": "text", "text": ""})
-        return events + self._close()
-
-    def tail(self) -> bytes:
-        """What follows the content: why it ended, and usage."""
-        choice = self.choices[0]
-        return (
-            _event("message_delta", delta=self._ending, usage=self._usage, s1kit=choice.account)
-            + _event("message_stop")
-        ).encode()
-
-    def failed(self, refusal: Refusal) -> bytes:
-        """The last event of a stream that fails."""
-        return _event("error", error=refusal.body()["error"]).encode()
-
-    def _begin(self) -> str:
-        if self._has_begun:
-            return ""
-        self._has_begun = True
-        empty: dict[str, Any] = {"content": [], "stop_reason": None, "stop_sequence": None}
-        usage = {"input_tokens": self.prompt_tokens, "output_tokens": 0}
-        return _event("message_start", message=self._outline() | empty | {"usage": usage})
-
-    def _events(self, thinking: str, text: str, calls: list[dict[str, Any]]) -> str:
-        events = ""
-        if thinking:
-            events += self._open("thinking", {"type": "thinking", "thinking": "", "signature": ""})
-            events += f"{self._delta_head}{json.dumps(thinking)}}}}}\n\n"
-        if text:
-            events += self._open("text", {"type": "text", "text": ""})
-            events += f"{self._delta_head}{json.dumps(text)}}}}}\n\n"
-        for call in calls:
-            events += self._close() + self._open("tool_use", _tool_use(call))
-            delta = {"type": "input_json_delta", "partial_json": json.dumps(_arguments(call))}
-            events += _event("content_block_delta", index=self._index, delta=delta)
-            events += self._close()
-        return events
-
-    def _open(self, kind: str, block: dict[str, Any]) -> str:
-        if self._block == kind:
-            return ""
-        events = self._close()
-        self._block, self._index = kind, self._index + 1
-        # Written by hand: this runs for every token of every stream.
-        self._delta_head = (
-            f'event: content_block_delta\ndata: {{"type":"content_block_delta","index":{self._index},'
-            f'"delta":{{"type":"{kind}_delta","{kind}":'
-        )
-        return events + _event("content_block_start", index=self._index, content_block=block)
-
-    def _close(self) -> str:
-        if not self._block:
-            return ""
-        self._block = ""
-        return _event("content_block_stop", index=self._index)
-
-
-def _event(kind: str, **fields: Any) -> str:
-    return f"event: {kind}\ndata: {json.dumps({'type': kind} | fields, separators=(',', ':'))}\n\n"
-
-
-def _tool_use(call: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": {}}
-
-
-def _arguments(call: dict[str, Any]) -> Any:
-    try:
-        return json.loads(call["function"]["arguments"])
-    except ValueError:
-        return {}

@@ -7,6 +7,7 @@ of a stream whose headers have already gone out.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -60,6 +61,23 @@ class Refusal(Exception):
         return json.dumps(self.body(), ensure_ascii=False).encode("utf-8", "replace")
 
 
+def renamed(refusal: Refusal, names: Mapping[str, str]) -> Refusal:
+    """A refusal of a body that was made from another, with the names of that other one.
+
+    >>> renamed(Refusal(400, "stop: too many.", param="stop.0"), {"stop": "stop_sequences"}).param
+    'stop_sequences.0'
+    """
+    param, message = refusal.param, refusal.message
+    known = sorted(names, key=len, reverse=True)
+    if param is not None:
+        found = next((name for name in known if f"{param}.".startswith(f"{name}.")), None)
+        param = param if found is None else names[found] + param[len(found) :]
+    # Names that are also words are replaced only where the message begins with them.
+    marks = "|".join(rf"{re.escape(name)}\b" if "_" in name else rf"^{re.escape(name)}\b(?=[:.])" for name in known)
+    message = re.sub(rf"(?<![.\w])(?:{marks})", lambda match: names[match[0]], message)
+    return Refusal(refusal.status, message, param=param, code=refusal.code, headers=refusal.headers)
+
+
 def from_input_error(error: InputError) -> Refusal:
     """A user's mistake found below the server; its `where`, such as `request.stop`, names the field."""
     return Refusal(400, str(error), param=_PARAMS.get(error.where, error.where or None), code="invalid_value")
@@ -94,7 +112,6 @@ _HINTS = {
     "think": "Use reasoning_effort, or thinking_token_budget.",
     "functions": "Use tools.",
     "function_call": "Use tool_choice.",
-    "output_config": "Use reasoning_effort.",
 }
 
 

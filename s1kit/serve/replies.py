@@ -46,6 +46,8 @@ class Choice:
     index: int
     shows_thinking: bool = True
     tools: AnswerReader | None = None
+    wants_one_call: bool = False
+    """Whether the reply ends with the first call."""
     wants_logprobs: bool = False
     is_streamed: bool = False
     """What was sent is not kept: a long stream holds no more memory than a short one."""
@@ -86,7 +88,14 @@ class Choice:
         self.tally.end = end
         return self._kept(*self.tools.finish()) if self.tools is not None else ("", [])
 
+    @property
+    def is_over(self) -> bool:
+        """Whether the only call that is wanted was made."""
+        return self.wants_one_call and bool(self.tool_calls)
+
     def _kept(self, text: str, calls: list[dict[str, Any]]) -> tuple[str, list[dict[str, Any]]]:
+        if self.wants_one_call:
+            text, calls = ("", []) if self.tool_calls else (text, calls[:1])
         numbered = [{"index": len(self.tool_calls) + i} | call for i, call in enumerate(calls)]
         self.num_chars += len(text)
         if not self.is_streamed:

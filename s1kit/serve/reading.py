@@ -1,0 +1,60 @@
+"""From the bytes of a request to a checked chat or completion body, whichever surface they came to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+
+from s1kit.serve.bodies import read_as
+from s1kit.serve.fields import ChatBody, CompletionBody
+from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
+from s1kit.serve.messages import MessagesBody
+from s1kit.serve.refusals import Refusal, renamed
+from s1kit.serve.replies import Endpoint
+from s1kit.serve.responses import ResponsesBody
+from s1kit.serve.state import Server
+
+
+@dataclass(frozen=True, slots=True)
+class ReadBody:
+    """A request's body in the form that jobs are made from."""
+
+    body: ChatBody | CompletionBody
+    given: MessagesBody | ResponsesBody | None = None
+    """The body as it came, where the surface is not one of the two."""
+    ignored: tuple[str, ...] = ()
+    """Fields that were left out: unknown ones on a lenient server, and those that have no meaning here."""
+
+    def jobs(self, server: Server) -> ParsedRequest:
+        """What is to be decoded. Raises Refusal, in the names of the surface."""
+        default = server.limits.default_budget
+        if isinstance(self.body, CompletionBody):
+            return parse_completion(self.body, server.backend, server.efforts, default)
+        try:
+            return parse_chat(self.body, server.backend, server.efforts, default)
+        except Refusal as refusal:
+            raise _in_names_of(self.given, refusal) from refusal
+
+
+def read_body_as(endpoint: Endpoint, raw: bytes, is_lenient: bool) -> ReadBody:
+    """The checked body. Raises Refusal (400), naming the field as the client wrote it."""
+    if endpoint == "completions":
+        completion, ignored = read_as(CompletionBody, raw, is_lenient)
+        return ReadBody(completion, None, ignored)
+    if endpoint == "chat":
+        body, ignored = read_as(ChatBody, raw, is_lenient)
+        return ReadBody(body, None, ignored + body.left_out)
+    given: MessagesBody | ResponsesBody
+    if endpoint == "messages":
+        given, ignored = read_as(MessagesBody, raw, is_lenient)
+    else:
+        given, ignored = read_as(ResponsesBody, raw, is_lenient)
+    try:
+        body, _ = read_as(ChatBody, json.dumps(given.as_chat()).encode())
+    except Refusal as refusal:
+        raise _in_names_of(given, refusal) from refusal
+    return ReadBody(body, given, ignored + given.left_out)
+
+
+def _in_names_of(given: MessagesBody | ResponsesBody | None, refusal: Refusal) -> Refusal:
+    return refusal if given is None else renamed(refusal, given.chat_names)

@@ -17,7 +17,7 @@ from typing import Any
 from s1kit.serve import logs
 from s1kit.serve.accounting import account
 from s1kit.serve.callers import check_caller, request_id
-from s1kit.serve.choices import AnyReply, Decoding
+from s1kit.serve.choices import AnyReply, RequestDecoder
 from s1kit.serve.decoding import Job
 from s1kit.serve.ending import RunningRequest
 from s1kit.serve.http import (
@@ -155,7 +155,7 @@ class _OneRequest:
         server.metrics.prompt_tokens.add(asked.prompt_tokens)
         self._is_stream = bool(read.body.stream)
         self._reply = reply = self._new_reply(read, asked)
-        decoding = Decoding(server, reply, self._started)
+        decoding = RequestDecoder(server, reply, self._started)
         answer = self._stream if self._is_stream else self._whole
         task = asyncio.ensure_future(while_connected(answer(decoding, reply, asked.jobs), self._receive))
         server.streams.add(task)
@@ -194,12 +194,12 @@ class _OneRequest:
         usage = options is not None and options.include_usage
         return HttpReply(self._endpoint, model, choices, asked.prompt_tokens, usage, self._id)
 
-    async def _whole(self, decoding: Decoding, reply: AnyReply, jobs: list[Job]) -> None:
+    async def _whole(self, decoding: RequestDecoder, reply: AnyReply, jobs: list[Job]) -> None:
         await decoding.run(jobs)
         self._has_begun = True
         await send_json(self._raw_send, 200, reply.whole(), self._headers)
 
-    async def _stream(self, decoding: Decoding, reply: AnyReply, jobs: list[Job]) -> None:
+    async def _stream(self, decoding: RequestDecoder, reply: AnyReply, jobs: list[Job]) -> None:
         async with EventStream(self._send, self._headers, PING, self._server.limits.ping_seconds) as stream:
             await decoding.run(jobs, stream)
             await stream.send(reply.tail())

@@ -18,7 +18,7 @@ from s1kit.serve.state import Server
 AnyReply = HttpReply | MessagesReply | ResponsesReply
 
 
-class Decoding:
+class RequestDecoder:
     """The decoding of one request, whole or into a stream."""
 
     def __init__(self, server: Server, reply: AnyReply, started: float) -> None:

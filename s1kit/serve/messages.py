@@ -64,7 +64,7 @@ class MessageTool(Wire):
         return {"type": "function", "function": spec | ({"strict": True} if self.strict else {})}
 
 
-class HostedTool(BaseModel):
+class AnthropicTool(BaseModel):
     """A tool that Anthropic's own servers run; the model here is not told of it."""
 
     type: Annotated[str, Field(pattern="^(web_search|web_fetch|code_execution|tool_search|advisor|mcp)_")]
@@ -100,7 +100,7 @@ class CountBody(ThinkingFields):
     model: str | None = None
     messages: Annotated[list[Turn], Field(min_length=1)]
     system: str | list[SystemBlock] | None = None
-    tools: list[MessageTool | HostedTool] | None = None
+    tools: list[MessageTool | AnthropicTool] | None = None
     tool_choice: MessageToolChoice | None = None
     output_config: OutputConfig | None = None
     context_management: dict[str, Any] | None = None
@@ -128,7 +128,7 @@ class CountBody(ThinkingFields):
     def left_out(self) -> tuple[str, ...]:
         """Fields that were accepted and have no meaning here."""
         found = ["context_management"] if self.context_management else []
-        found += [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, HostedTool)]
+        found += [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, AnthropicTool)]
         return (*found, "output_config.effort") if self._has_own_budget and self._effort else tuple(found)
 
     @property

@@ -132,6 +132,9 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
         # Of the branches of a union, the one that got furthest is the one that was meant.
         max(problems, key=lambda p: len(p["loc"])),
     )
+    # A part of a kind that is not known has fields that are not known either.
+    kind = (*problem["loc"][:-1], "type")
+    problem = next((p for p in problems if p["loc"] == kind and p["type"] == "literal_error"), problem)
     if problem["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON: {problem['msg']}.", code="invalid_json")
     path = _path(problem, given)
@@ -141,8 +144,11 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
         if advice is None:
             advice = nearest(str(path[-1]), known) if len(path) == 1 else "Leave it out."
         return Refusal(400, f"{param} is not a field of this request. {advice}", param=param, code="unknown_field")
-    said = dict.fromkeys(p["msg"] for p in problems if len(p["loc"]) == len(problem["loc"]))
-    return Refusal(400, f"{param or 'the body'}: {', or: '.join(said)}.", param=param, code="invalid_value")
+    said = dict.fromkeys(p["msg"] for p in problems if len(p["loc"]) == len(problem["loc"]) and p["loc"] != kind)
+    if problem["loc"] == kind:
+        said = dict.fromkeys([problem["msg"]])
+    value = f" is {problem['input']!r}" if problem["type"] == "literal_error" else ""
+    return Refusal(400, f"{param or 'the body'}{value}: {', or: '.join(said)}.", param=param, code="invalid_value")
 
 
 def _path(problem: ErrorDetails, given: object) -> list[str | int]:

@@ -75,7 +75,7 @@ class CustomTool(Wire):
         return {"name": self.name, "description": described, "parameters": parameters}
 
 
-class HostedTool(BaseModel):
+class OpenaiTool(BaseModel):
     """A tool that OpenAI's own servers run; the model here is not told of it."""
 
     type: Annotated[
@@ -127,7 +127,7 @@ class ResponsesBody(ThinkingFields):
     seed: int | None = None
     reasoning: ResponseReasoning | None = None
     text: TextOptions | None = None
-    tools: list[ResponseTool | CustomTool | HostedTool] | None = None
+    tools: list[ResponseTool | CustomTool | OpenaiTool] | None = None
     tool_choice: Literal["none", "auto", "required"] | ResponseChoice | None = None
     parallel_tool_calls: bool | None = None
     user: Annotated[str, Field(max_length=1000)] | None = None
@@ -170,7 +170,7 @@ class ResponsesBody(ThinkingFields):
     @property
     def left_out(self) -> tuple[str, ...]:
         """Fields that were accepted and have no meaning here."""
-        found = [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, HostedTool)]
+        found = [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, OpenaiTool)]
         found += ["text.verbosity"] if self.text and self.text.verbosity in ("low", "high") else []
         found += ["context_management"] if self.context_management else []
         found += ["truncation"] if self.truncation == "auto" else []
@@ -201,7 +201,7 @@ class ResponsesBody(ThinkingFields):
         functions = [
             tool.as_function() if isinstance(tool, CustomTool) else tool.model_dump(exclude={"type"}, exclude_none=True)
             for tool in self.tools or []
-            if not isinstance(tool, HostedTool)
+            if not isinstance(tool, OpenaiTool)
         ]
         if functions:
             chat["tools"] = [{"type": "function", "function": function} for function in functions]

@@ -1,0 +1,308 @@
+"""What coding agents and gateways send: whole bodies as they write them, of which nothing may be lost unsaid.
+
+The bodies follow the clients' sources and trackers: Codex CLI (`/v1/responses`), Claude Code (`/v1/messages`), LiteLLM,
+Cline and Open WebUI (`/v1/chat/completions`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+pytest.importorskip("starlette")
+
+from fixtures_models import SPECIALS, write_tokenizer
+from servers.scripted_upstream import ScriptedUpstream
+from serving import CLIENT, ask, joined, post, read_events, serving
+from test_serve_tools import CALL, TOOL_TEMPLATE, TOOLS
+
+from s1kit.completions import DIALECTS, Capabilities, CompletionsServer
+from s1kit.forcing.detection import detect_format
+from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.serve.upstream import Upstream
+
+PATCH = '<tool_call>\n{"name": "patch", "arguments": {"input": "*** Begin"}}\n</tool_call>'
+
+
+class Calling:
+    """A server in front of a model that thinks a word and then makes calls."""
+
+    def __init__(self, url: str, upstream: ScriptedUpstream, tokenizer: FileTokenizer, says: dict[str, str]) -> None:
+        self.url, self.upstream, self._tokenizer, self.says = url, upstream, tokenizer, says
+
+    @property
+    def shown(self) -> str:
+        """The prompt that the model last saw."""
+        return self._tokenizer.decode(self.upstream.bodies[-1]["prompt"])
+
+
+@pytest.fixture(scope="module")
+def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calling]:
+    folder = tmp_path_factory.mktemp("model")
+    write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
+    (folder / "chat_template.jinja").write_text(TOOL_TEMPLATE)
+    tokenizer = FileTokenizer(folder)
+    tokens = TokenFormat(detect_format(tokenizer), tokenizer)
+    says = {"": f"Sure. {CALL}\n{CALL}"}
+
+    def model(context: list[int]) -> int:
+        end = tokens.end_ids
+        if end[0] not in context:
+            return int(end[0])
+        start = max(i for i, token in enumerate(context) if token == end[0]) + len(end)
+        answer = [*tokenizer.encode(says[""]), tokenizer.eos_token_id]
+        return int(answer[min(len(context) - start, len(answer) - 1)])
+
+    upstream = ScriptedUpstream(tokenizer, model)
+
+    async def backend(stack: Any) -> Upstream:
+        url = await stack.enter_async_context(upstream.running())
+        return Upstream(CompletionsServer(url, None, 5), "scripted", tokens, 4096, Capabilities(DIALECTS["vllm"]))
+
+    with serving(backend) as found:
+        yield Calling(found.url, upstream, tokenizer, says)
+
+
+def test_the_reply_ends_with_the_first_call_where_only_one_is_wanted(calling: Calling) -> None:
+    both = ask(calling.url, tools=TOOLS).json()
+    assert len(both["choices"][0]["message"]["tool_calls"]) == 2
+    one = ask(calling.url, tools=TOOLS, parallel_tool_calls=False).json()
+    choice = one["choices"][0]
+    assert (len(choice["message"]["tool_calls"]), choice["finish_reason"]) == (1, "tool_calls")
+    assert choice["message"]["content"] == "Sure. "
+    assert one["s1kit"]["ending"] == both["s1kit"]["ending"] == "closed"
+    assert one["usage"]["completion_tokens"] < both["usage"]["completion_tokens"]
+    streamed = joined(read_events(ask(calling.url, tools=TOOLS, parallel_tool_calls=False, stream=True).text))[0]
+    assert (len(streamed["calls"]), streamed["finish"], streamed["answer"]) == (1, "tool_calls", "Sure. ")
+
+
+CODEX: dict[str, Any] = {
+    "model": "scripted",
+    "instructions": "You are a coding agent.",
+    "input": [
+        {"type": "message", "role": "developer", "content": [{"type": "input_text", "text": "Be brief."}]},
+        {"type": "message", "role": "user", "content": [{"type": "input_text", "text": "Patch it."}]},
+        {"type": "reasoning", "summary": [], "content": [{"type": "reasoning_text", "text": "hm"}]},
+        {"type": "custom_tool_call", "call_id": "c1", "name": "patch", "input": "*** Old", "status": "completed"},
+        {"type": "custom_tool_call_output", "call_id": "c1", "output": "Done"},
+    ],
+    "tools": [
+        {"type": "function", "name": "shell", "description": "run", "strict": False, "parameters": {"type": "object"}},
+        {
+            "type": "custom",
+            "name": "patch",
+            "description": "Edit files.",
+            "format": {"type": "grammar", "syntax": "lark", "definition": 'start: "*** Begin"'},
+        },
+        {"type": "web_search", "external_web_access": False},
+    ],
+    "tool_choice": "auto",
+    "parallel_tool_calls": False,
+    "reasoning": {"effort": "low", "summary": "auto"},
+    "store": False,
+    "stream": False,
+    "include": ["reasoning.encrypted_content"],
+    "prompt_cache_key": "k",
+    "text": {"verbosity": "low"},
+    "client_metadata": {"x-codex-installation-id": "1"},
+}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_codex_gets_its_custom_tool_called_and_is_told_what_was_left_out(calling: Calling, stream: bool) -> None:
+    calling.says[""] = PATCH
+    reply = post(calling.url, CODEX | {"stream": stream}, "/v1/responses")
+    assert reply.status_code == 200, reply.text
+    if stream:
+        events = [json.loads(line[6:]) for line in reply.text.splitlines() if line.startswith("data: ")]
+        kinds = [event["type"] for event in events]
+        assert "response.custom_tool_call_input.done" in kinds
+        assert "response.reasoning_summary_text.done" not in kinds or kinds[-1] == "response.completed"
+        found = events[-1]["response"]
+    else:
+        found = reply.json()
+    call = found["output"][-1]
+    assert (call["type"], call["name"], call["input"]) == ("custom_tool_call", "patch", "*** Begin")
+    assert found["s1kit"]["ignored"] == ["tools.2 (web_search)", "text.verbosity"]
+    assert (found["parallel_tool_calls"], found["instructions"]) == (False, "You are a coding agent.")
+    assert [tool["type"] for tool in found["tools"]] == ["function", "custom", "web_search"]
+    for text in ("coding agent", "Be brief", "lark", "Done"):
+        assert text in calling.shown
+
+
+CLAUDE_CODE: dict[str, Any] = {
+    "model": "scripted",
+    "max_tokens": 32000,
+    "system": [{"type": "text", "text": "You are an agent.", "cache_control": {"type": "ephemeral"}}],
+    "messages": [
+        {"role": "user", "content": [{"type": "text", "text": "Add one and two."}]},
+        {"role": "system", "content": "A reminder."},
+        {
+            "role": "assistant",
+            "content": [
+                {"type": "thinking", "thinking": "hm", "signature": ""},
+                {"type": "tool_use", "id": "t1", "name": "add", "input": {"a": 1}, "caller": {"type": "direct"}},
+            ],
+        },
+        {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t1", "content": "1", "is_error": False}]},
+    ],
+    "tools": [
+        {"name": "add", "description": "d", "input_schema": {"type": "object"}, "eager_input_streaming": True},
+        {"type": "web_search_20250305", "name": "web_search", "max_uses": 8},
+    ],
+    "metadata": {"user_id": "u"},
+    "thinking": {"type": "adaptive", "display": "summarized"},
+    "context_management": {"edits": [{"type": "clear_thinking_20251015", "keep": "all"}]},
+    "output_config": {"effort": "low"},
+    "temperature": 1,
+}
+
+
+def test_claude_code_gets_its_call_and_is_told_what_was_left_out(calling: Calling) -> None:
+    calling.says[""] = CALL
+    reply = post(calling.url, CLAUDE_CODE, "/v1/messages?beta=true").json()
+    assert (reply["stop_reason"], reply["content"][-1]["input"]) == ("tool_use", {"a": 1, "b": 2}), reply
+    assert reply["s1kit"]["ignored"] == ["context_management", "tools.1 (web_search_20250305)"]
+    assert reply["s1kit"]["budget"]["max_thinking_tokens"] == 1024
+    assert "You are an agent.\nA reminder." in calling.shown
+    fields = {"model", "messages", "system", "tools", "thinking", "context_management", "output_config"}
+    counted = post(
+        calling.url, {k: v for k, v in CLAUDE_CODE.items() if k in fields}, "/v1/messages/count_tokens"
+    ).json()
+    assert counted["input_tokens"] == reply["usage"]["input_tokens"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "most", "shows"),
+    [
+        ({"thinking": {"type": "enabled", "budget_tokens": 7}, "output_config": {"effort": "high"}}, 7, True),
+        ({"thinking": {"type": "disabled"}, "output_config": {"effort": "high"}}, 0, False),
+        ({"output_config": {"effort": "minimal"}, "thinking": {"type": "adaptive", "display": "omitted"}}, 128, False),
+    ],
+)
+def test_anthropics_effort_is_a_budget_unless_a_number_is_given(
+    calling: Calling, fields: dict[str, Any], most: int, shows: bool
+) -> None:
+    calling.says[""] = "Hi."
+    body = {"max_tokens": 900, "messages": [{"role": "user", "content": "Hi"}], "min_thinking_tokens": min(most, 3)}
+    reply = post(calling.url, body | fields, "/v1/messages").json()
+    assert reply["s1kit"]["budget"]["max_thinking_tokens"] == most, reply
+    assert any(block["type"] == "thinking" for block in reply["content"]) == shows
+
+
+HISTORY = [
+    {"role": "user", "content": "1+2?"},
+    {
+        "role": "assistant",
+        "content": None,
+        "refusal": None,
+        "provider_specific_fields": {"citations": None},
+        "tool_calls": [
+            {
+                "id": "c",
+                "type": "function",
+                "function": {"name": "add", "arguments": "{}"},
+                "extra_content": {"google": {"thought_signature": "s"}},
+            }
+        ],
+    },
+    {"role": "tool", "tool_call_id": "c", "content": [{"type": "text", "text": "3"}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields"),
+    [
+        ("/v1/chat/completions", {"messages": HISTORY, "tools": TOOLS}),
+        ("/v1/chat/completions", {"tools": [TOOLS[0] | {"cache_control": {"type": "ephemeral"}}]}),
+        ("/v1/chat/completions", {"max_tokens": -1}),
+        ("/v1/chat/completions", {"max_completion_tokens": -1, "cache_prompt": True}),
+        ("/v1/chat/completions", {"stream_options": {"include_usage": True, "include_obfuscation": True}}),
+        ("/v1/chat/completions", {"prediction": {"type": "content", "content": "x"}, "priority": 0}),
+        ("/v1/chat/completions", {"client_metadata": {}, "request_id": "r", "prompt_cache_options": {}}),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": [
+                    {"role": "user", "content": "x"},
+                    {"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]},
+                    {"role": "assistant", "refusal": "No."},
+                    {"role": "user", "content": "y"},
+                ]
+            },
+        ),
+        ("/v1/responses", {"input": "x", "truncation": "auto", "context_management": [{"type": "compaction"}]}),
+        ("/v1/responses", {"input": "x", "reasoning": {"effort": "low", "generate_summary": "auto"}}),
+        ("/v1/responses", {"input": "x", "max_output_tokens": -1, "stream_options": {"include_obfuscation": False}}),
+        ("/v1/responses", {"input": "x", "tools": [{"type": "mcp", "server_label": "s"}], "max_tool_calls": 3}),
+        (
+            "/v1/responses",
+            {"input": [{"role": "assistant", "content": [{"type": "refusal", "refusal": "No."}]}, {"content": "x"}]},
+        ),
+        ("/v1/messages", {"max_tokens": 90, "messages": [{"role": "user", "content": "x"}], "speed": "fast"}),
+        ("/v1/messages", {"max_tokens": 90, "messages": [{"role": "user", "content": "x"}], "mcp_servers": []}),
+        ("/tokenize", {"messages": HISTORY, "tools": TOOLS, "return_token_strs": True}),
+        ("/tokenize", {"prompt": "x", "add_special_tokens": False}),
+    ],
+)
+def test_what_agents_and_gateways_add_is_accepted(calling: Calling, path: str, fields: dict[str, Any]) -> None:
+    calling.says[""] = "Hi."
+    base = {"messages": [{"role": "user", "content": "x"}]} if path == "/v1/chat/completions" else {}
+    reply = post(calling.url, base | fields, path)
+    assert reply.status_code == 200, reply.text
+
+
+IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "param"),
+    [
+        # An image that vanished would be answered as if it had not been sent.
+        ("/v1/responses", {"input": [{"role": "user", "content": [IMAGE]}]}, "input.0.content.0.type"),
+        ("/v1/responses", {"input": [{"type": "item_reference", "id": "rs_1"}]}, "input.0"),
+        ("/v1/responses", {"input": "x", "tools": [{"type": "computer"}]}, "tools.0.type"),
+        ("/v1/responses", {"input": "x", "tool_choice": "required"}, "tool_choice"),
+        ("/v1/responses", {"input": "x", "tools": [{"type": "function", "name": "f", "strict": True}]}, "tools.strict"),
+        (
+            "/v1/messages",
+            {
+                "max_tokens": 9,
+                "messages": [{"role": "user", "content": "x"}],
+                "tools": [{"type": "bash_20250124", "name": "bash"}],
+            },
+            "tools.0.type",
+        ),
+        (
+            "/v1/messages",
+            {
+                "max_tokens": 9,
+                "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]}],
+            },
+            "messages.0.content.0.type",
+        ),
+        (
+            "/v1/messages",
+            {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "mcp_servers": [{"name": "m"}]},
+            "mcp_servers",
+        ),
+        ("/tokenize", {"prompt": "x", "tools": TOOLS}, None),
+    ],
+)
+def test_what_would_change_the_answer_is_refused_in_the_clients_names(
+    calling: Calling, path: str, fields: dict[str, Any], param: str | None
+) -> None:
+    reply = post(calling.url, fields, path)
+    assert reply.status_code == 400, reply.text
+    assert reply.json()["error"]["param"] == param, reply.text
+
+
+def test_both_makers_clients_can_read_the_list_of_models(calling: Calling) -> None:
+    listed = CLIENT.get(calling.url + "/v1/models").json()
+    assert (listed["object"], listed["has_more"], listed["first_id"]) == ("list", False, "scripted")
+    assert listed["data"][0]["display_name"] == "scripted"
+    assert listed["data"][0]["created_at"].startswith("20")

@@ -306,3 +306,23 @@ def test_both_makers_clients_can_read_the_list_of_models(calling: Calling) -> No
     assert (listed["object"], listed["has_more"], listed["first_id"]) == ("list", False, "scripted")
     assert listed["data"][0]["display_name"] == "scripted"
     assert listed["data"][0]["created_at"].startswith("20")
+
+
+def test_every_example_of_the_served_document_is_accepted(calling: Calling) -> None:
+    calling.says[""] = "Hi."
+    found = CLIENT.get(calling.url + "/openapi.json").json()
+    assert found["components"]["schemas"]["ChatBody"]["properties"]["model"]["enum"] == ["scripted", None]
+    bodies = {
+        (path, name): example["value"]
+        for path, methods in found["paths"].items()
+        for name, example in (
+            methods.get("post", {}).get("requestBody", {}).get("content", {}).get("application/json", {}) or {}
+        )
+        .get("examples", {})
+        .items()
+    }
+    assert len(bodies) > 12
+    for (path, name), body in bodies.items():
+        reply = post(calling.url, body, path)
+        assert reply.status_code == 200, (path, name, reply.text)
+        assert '"error": {' not in reply.text.replace('"error":{', '"error": {'), (path, name, reply.text)

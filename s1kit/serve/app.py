@@ -197,8 +197,8 @@ def _metrics(server: Server, _: Request) -> Response:
     return PlainTextResponse(server.metrics.render(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _openapi(_: Server, __: Request) -> Response:
-    return JSONResponse(document())
+def _openapi(server: Server, _: Request) -> Response:
+    return JSONResponse(document((server.backend.model, *server.aliases)))
 
 
 def _page(_: Server, __: Request) -> Response:

@@ -7,6 +7,7 @@ from typing import Any
 
 from s1kit import __version__
 from s1kit.serve.counting import DetokenizeBody, TokenizeBody
+from s1kit.serve.examples import EXAMPLES
 from s1kit.serve.fields import ChatBody, CompletionBody
 from s1kit.serve.messages import CountBody, MessagesBody
 from s1kit.serve.responses import ResponsesBody
@@ -51,13 +52,15 @@ _REFUSALS = {
 
 
 @cache
-def document() -> dict[str, Any]:
-    """OpenAPI 3.1, served at `/openapi.json`."""
+def document(models: tuple[str, ...] = ()) -> dict[str, Any]:
+    """OpenAPI 3.1, served at `/openapi.json`. `models`: the names that requests may call the model by."""
     schemas: dict[str, Any] = {"Error": _ERROR, "Reply": _REPLY}
     bodies = (ChatBody, CompletionBody, MessagesBody, CountBody, ResponsesBody, TokenizeBody, DetokenizeBody)
     for body in bodies:
         schema = body.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= schema.pop("$defs", {})
+        if models:
+            schema["properties"]["model"] = {"enum": [*models, None], "description": "The model that is served."}
         schemas[body.__name__] = schema
     return {
         "openapi": "3.1.0",
@@ -93,10 +96,11 @@ def _post(body: str) -> dict[str, Any]:
         "text/event-stream": {},
     }
     error = {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}}
+    examples = {name: {"value": value} for name, value in EXAMPLES[body].items()}
     return {
         "requestBody": {
             "required": True,
-            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}}},
+            "content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{body}"}, "examples": examples}},
         },
         "responses": {
             "200": {"description": "the reply; events where stream is true", "content": content},

@@ -54,7 +54,9 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     file = fetched("qwen")
     if isinstance(file, str):
         pytest.skip(file)
-    with serving(tmp_path_factory.mktemp("real"), "--model", f"hf:{file}", "--name", "qwen") as url:
+    # A small model may go on until its context is full, which on a processor takes minutes for each thousand tokens.
+    options = ["--model", f"hf:{file}", "--name", "qwen", "--context", "700"]
+    with serving(tmp_path_factory.mktemp("real"), *options) as url:
         yield url
 
 

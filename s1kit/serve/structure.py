@@ -16,7 +16,7 @@ from s1kit.serve.fields import ChatBody, NamedChoice, Tool
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tools import ToolStyle
 
-_MOST_CALLS = 32
+_MOST_CALLS = 16
 """Calls that a model may make where one is required: without a bound, small models go on calling."""
 
 
@@ -78,7 +78,8 @@ def _calls_grammar(body: ChatBody, style: ToolStyle, tokenizer: Tokenizer) -> st
     call = body_of_call if style.only_at_start else f"{opening} ({body_of_call})"
     one_only = body.parallel_tool_calls is False or isinstance(choice, NamedChoice) or style.only_at_start
     if is_forced:
-        start = "start: call" if one_only else f'start: call ("\\n" call){{0,{_MOST_CALLS - 1}}}'
+        # A line break after a call is also how models begin to end, so it must not oblige them to go on.
+        start = "start: call" if one_only else f'start: call ("\\n" call){{0,{_MOST_CALLS - 1}}} "\\n"?'
     elif style.only_at_start:
         start = "start: call | FREE\nFREE: /[^{](.|\\n)*/"
     elif _is_token(style.open, tokenizer):

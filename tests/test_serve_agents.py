@@ -220,6 +220,9 @@ HISTORY = [
         ("/v1/chat/completions", {"messages": HISTORY, "tools": TOOLS}),
         ("/v1/chat/completions", {"tools": [TOOLS[0] | {"cache_control": {"type": "ephemeral"}}]}),
         ("/v1/chat/completions", {"max_tokens": -1}),
+        ("/v1/chat/completions", {"max_tokens": 20.0, "seed": 4.0, "logprobs": False, "top_logprobs": 0}),
+        ("/v1/chat/completions", {"echo": False, "add_special_tokens": False, "return_token_ids": False}),
+        ("/v1/chat/completions", {"enable_thinking": True, "thinking_budget": 9}),
         ("/v1/chat/completions", {"max_completion_tokens": -1, "cache_prompt": True}),
         ("/v1/chat/completions", {"stream_options": {"include_usage": True, "include_obfuscation": True}}),
         ("/v1/chat/completions", {"prediction": {"type": "content", "content": "x"}, "priority": 0}),
@@ -291,6 +294,12 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
             "mcp_servers",
         ),
         ("/tokenize", {"prompt": "x", "tools": TOOLS}, None),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5.5}, "max_tokens"),
+        (
+            "/v1/chat/completions",
+            {"messages": [{"role": "user", "content": "x"}], "enable_thinking": False, "thinking_budget": 5},
+            "enable_thinking",
+        ),
     ],
 )
 def test_what_would_change_the_answer_is_refused_in_the_clients_names(
@@ -326,3 +335,21 @@ def test_every_example_of_the_served_document_is_accepted(calling: Calling) -> N
         reply = post(calling.url, body, path)
         assert reply.status_code == 200, (path, name, reply.text)
         assert '"error": {' not in reply.text.replace('"error":{', '"error": {'), (path, name, reply.text)
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "advice"),
+    [
+        ("/v1/responses", "messages", "Use input."),
+        ("/v1/responses", "max_completion_tokens", "Use max_output_tokens."),
+        ("/v1/messages", "stop", "Use stop_sequences."),
+        ("/v1/messages", "response_format", "Use output_config."),
+        ("/v1/chat/completions", "input", "Use messages."),
+    ],
+)
+def test_a_field_of_another_surface_is_told_by_its_name_on_this_one(
+    calling: Calling, path: str, field: str, advice: str
+) -> None:
+    error = post(calling.url, {field: "x"}, path).json()["error"]
+    assert (error["param"], error["code"]) == (field, "unknown_field")
+    assert error["message"].endswith(advice)

@@ -175,6 +175,8 @@ def _models(server: Server, _: Request) -> Response:
 
 
 def _model(server: Server, request: Request) -> Response:
+    if not request.path_params["model"]:
+        return _models(server, request)
     check_model(server, request.path_params["model"])
     return JSONResponse(_model_card(server, request.path_params["model"]))
 

@@ -179,6 +179,8 @@ def _stated_budgets(fields: ThinkingFields, efforts: Mapping[str, int]) -> list[
         ("thinking_token_budget", fields.thinking_token_budget),
         ("max_thinking_tokens", fields.max_thinking_tokens),
         ("thinking_budget_tokens", fields.thinking_budget_tokens),
+        ("thinking_budget", fields.thinking_budget),
+        ("enable_thinking", 0 if fields.enable_thinking is False else None),
     ]
     if fields.thinking is not None:
         if fields.thinking.type == "disabled":

@@ -34,9 +34,12 @@ class Wire(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _without_nulls(cls, given: Any) -> Any:
-        # Clients send null for what they leave out, also in fields that are not known here.
-        return {k: v for k, v in given.items() if v is not None} if isinstance(given, dict) else given
+    def _plainly(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        # Clients send null for what they leave out, also in fields not known here. JSON has one kind of number.
+        whole = {k: int(v) for k, v in given.items() if type(v) is float and v.is_integer()}
+        return {k: v for k, v in (given | whole).items() if v is not None}
 
 
 class Echo(Wire):
@@ -204,6 +207,10 @@ class ThinkingFields(Wire):
     """The same."""
     thinking_budget_tokens: BudgetCount | None = None
     """The same."""
+    thinking_budget: BudgetCount | None = None
+    """The same."""
+    enable_thinking: bool | None = None
+    """False: a budget of 0."""
     thinking: ThinkingSwitch | None = None
     """The same as `budget_tokens`; type `disabled` is 0."""
     reasoning: ReasoningSwitch | None = None
@@ -267,6 +274,10 @@ class SamplingFields(Wire):
     ignore_eos: Literal[False] | None = None
     use_beam_search: Literal[False] | None = None
     skip_special_tokens: Literal[True] | None = None
+    add_special_tokens: Literal[False] | None = None
+    return_token_ids: Literal[False] | None = None
+    include_stop_str_in_output: Literal[False] | None = None
+    echo: Literal[False] | None = None
     spaces_between_special_tokens: Literal[True] | None = None
 
 
@@ -318,6 +329,5 @@ class CompletionBody(SamplingFields, ThinkingFields):
         | Annotated[list[Annotated[list[TokenId], Field(min_length=1)]], Field(min_length=1, max_length=MOST_CHOICES)]
     )
     logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    echo: Literal[False] | None = None
     best_of: Annotated[int, Field(ge=1, le=1)] | None = None
     suffix: Literal[""] | None = None

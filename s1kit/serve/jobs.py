@@ -46,7 +46,7 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
     """The jobs of a chat request. Raises Refusal."""
     dial = read_dial(body, efforts, default)
     total = _agreed_total(body)
-    if body.top_logprobs is not None and not body.logprobs:
+    if body.top_logprobs and not body.logprobs:
         raise Refusal(400, "top_logprobs needs logprobs to be true.", param="top_logprobs", code="fields_disagree")
     form = read_answer_form(body, backend)
     logprobs = (body.top_logprobs or 0) if body.logprobs else None

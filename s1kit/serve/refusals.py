@@ -115,6 +115,23 @@ _HINTS = {
 }
 
 
+_SAME = (
+    {"stop", "stop_sequences"},
+    {"max_tokens", "max_output_tokens"},
+    {"max_completion_tokens", "max_output_tokens"},
+    {"messages", "input", "prompt"},
+    {"system", "instructions"},
+    {"response_format", "text", "output_config"},
+)
+"""Names that the surfaces have for one thing."""
+
+
+def _other_name(name: str, known: Sequence[str]) -> str | None:
+    """Advice where the field has another name on this surface."""
+    others = [other for same in _SAME if name in same for other in same - {name} if other in known]
+    return f"Use {others[0]}." if others else None
+
+
 def unknown_fields(error: ValidationError, given: object) -> list[list[str | int]]:
     """The paths of the fields that are not known, in what the client sent."""
     return [_path(p, given) for p in error.errors(include_url=False) if p["type"] == "extra_forbidden"]
@@ -141,10 +158,15 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
     param = ".".join(map(str, path)) or None
     if problem["type"] == "extra_forbidden":
         advice = _HINTS.get(str(path[-1])) if len(path) == 1 else None
-        if advice is None:
-            advice = nearest(str(path[-1]), known) if len(path) == 1 else "Leave it out."
+        if advice is None and len(path) == 1:
+            advice = _other_name(str(path[-1]), known) or nearest(str(path[-1]), known)
+        advice = advice or "Leave it out."
         return Refusal(400, f"{param} is not a field of this request. {advice}", param=param, code="unknown_field")
-    said = dict.fromkeys(p["msg"] for p in problems if len(p["loc"]) == len(problem["loc"]) and p["loc"] != kind)
+    said = dict.fromkeys(
+        p["msg"].removeprefix("Value error, ")
+        for p in problems
+        if len(p["loc"]) == len(problem["loc"]) and p["loc"] != kind
+    )
     if problem["loc"] == kind:
         said = dict.fromkeys([problem["msg"]])
     value = f" is {problem['input']!r}" if problem["type"] == "literal_error" else ""

@@ -7,6 +7,7 @@ that does is closed: strings, lists and objects end as soon as the grammar lets 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from itertools import product
 from typing import TYPE_CHECKING, Any
 
@@ -49,11 +50,11 @@ class Grammars:
         stops = sorted(tokens.answer_stop_ids)
         self._tokenizer = from_tokenizer(tokens.tokenizer, n_vocab=vocabulary_size, eos_token=stops)
         self._preferred = (stops, *(self._single(texts) for texts in _TIERS))
-        self._size = vocabulary_size
+        self._size, self._kinds = vocabulary_size, tokens.id_kinds
 
     def matcher(self, grammar: str) -> AnswerMatcher:
         """A matcher at the beginning of one answer."""
-        return AnswerMatcher(self._matcher(self._tokenizer, grammar), self._size, self._preferred)
+        return AnswerMatcher(self._matcher(self._tokenizer, grammar), self._size, self._preferred, self._kinds)
 
     def _single(self, texts: list[str]) -> list[int]:
         """The ids of the texts that are one token."""
@@ -64,9 +65,11 @@ class Grammars:
 class AnswerMatcher:
     """Follows one answer through its grammar."""
 
-    def __init__(self, matcher: Any, vocabulary_size: int, preferred: tuple[list[int], ...]) -> None:
-        """`preferred`: ids that bring an answer to its end, the best first."""
-        self._matcher, self._size, self._preferred = matcher, vocabulary_size, preferred
+    def __init__(
+        self, matcher: Any, vocabulary_size: int, preferred: tuple[list[int], ...], kinds: Mapping[int, str]
+    ) -> None:
+        """`preferred`: ids that bring an answer to its end, the best first; `kinds`: as `is_looping` has them."""
+        self._matcher, self._size, self._preferred, self._kinds = matcher, vocabulary_size, preferred, kinds
         self._ids: list[int] = []
         self.is_closing = False
         """Whether the answer went in circles and is being closed."""
@@ -90,7 +93,7 @@ class AnswerMatcher:
         self._matcher.consume_token(token)
         self._ids.append(token)
         if not self.is_closing and len(self._ids) % CHECK_EVERY == 0:
-            self.is_closing = is_looping(self._ids)
+            self.is_closing = is_looping(self._ids, self._kinds)
 
 
 def _library() -> Any:

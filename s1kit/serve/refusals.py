@@ -162,13 +162,10 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
             advice = _other_name(str(path[-1]), known) or nearest(str(path[-1]), known)
         advice = advice or "Leave it out."
         return Refusal(400, f"{param} is not a field of this request. {advice}", param=param, code="unknown_field")
-    said = dict.fromkeys(
-        p["msg"].removeprefix("Value error, ")
-        for p in problems
-        if len(p["loc"]) == len(problem["loc"]) and p["loc"] != kind
-    )
-    if problem["loc"] == kind:
-        said = dict.fromkeys([problem["msg"]])
+    said = {problem["msg"]: None}
+    if problem["loc"] != kind:
+        alike = [p for p in problems if len(p["loc"]) == len(problem["loc"])]
+        said = dict.fromkeys(p["msg"].removeprefix("Value error, ") for p in alike)
     value = f" is {problem['input']!r}" if problem["type"] == "literal_error" else ""
     return Refusal(400, f"{param or 'the body'}{value}: {', or: '.join(said)}.", param=param, code="invalid_value")
 

@@ -1,4 +1,4 @@
-"""What is kept of an answered request: counters, one line in the log, and a span where tracing is on."""
+"""Records an answered request: counters, one line in the log, and a span where tracing is on."""
 
 from __future__ import annotations
 

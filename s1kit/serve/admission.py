@@ -1,4 +1,4 @@
-"""Who may be decoded now, who waits, and who is told to come back. First come, first served."""
+"""Admission control: how many choices are decoded at once, how many wait, and when 429 is sent. First in, first out."""
 
 from __future__ import annotations
 

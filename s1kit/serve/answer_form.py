@@ -1,4 +1,4 @@
-"""What holds an answer to a form: tools and how the model writes calls, and structured output."""
+"""How an answer is constrained and read: the tools, the form in which the model writes calls, structured output."""
 
 from __future__ import annotations
 

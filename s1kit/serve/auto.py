@@ -1,4 +1,4 @@
-"""Thinking that is left when its answer is settled, behind one request: rounds of an engine under an exit rule.
+"""Adaptive thinking for one request: an engine decodes in rounds until the exit rule says that the answer is settled.
 
 A round thinks on to the next point and answers there. Thinking is passed on as it comes, since later rounds keep it as
 their prefix; an answer is held back until its round is known to be the last.
@@ -34,7 +34,7 @@ class _Position:
         self.chars += sum(len(delta.text) for delta in deltas)
 
     def beyond(self, delta: Delta) -> Delta | None:
-        """What of a delta lies beyond this place, which comes nearer by the rest; None: nothing."""
+        """The part of a delta that has not been shown yet; None where all of it has. Counts the delta."""
         tokens, chars = min(self.tokens, delta.num_tokens), min(self.chars, len(delta.text))
         self.tokens, self.chars = self.tokens - tokens, self.chars - chars
         if tokens == delta.num_tokens and chars == len(delta.text):

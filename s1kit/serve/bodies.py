@@ -1,4 +1,4 @@
-"""From the bytes of a body to its checked form, strictly or leniently."""
+"""Parses and checks a JSON body, strictly or leniently."""
 
 from __future__ import annotations
 

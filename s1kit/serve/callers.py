@@ -1,4 +1,4 @@
-"""Who calls: the names a server answers to, and the keys that it accepts."""
+"""Authentication: the API keys that are accepted, and the host names that the server answers to."""
 
 from __future__ import annotations
 

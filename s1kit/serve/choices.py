@@ -19,7 +19,7 @@ AnyReply = HttpReply | MessagesReply | ResponsesReply
 
 
 class RequestDecoder:
-    """The decoding of one request, whole or into a stream."""
+    """Decodes the choices of one request, whole or into a stream."""
 
     def __init__(self, server: Server, reply: AnyReply, started: float) -> None:
         """`started`: when the request came, as `time.monotonic` has it."""

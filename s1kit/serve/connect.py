@@ -1,4 +1,4 @@
-"""Connecting to an upstream before the first request: its key, model, kind, context, and the tokenizer for it."""
+"""Connects to an upstream at start-up: finds out its model, kind and context, and loads the tokenizer."""
 
 from __future__ import annotations
 

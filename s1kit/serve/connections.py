@@ -1,4 +1,4 @@
-"""Limits of connections that must hold before a request is a request: bytes and seconds of headers and bodies.
+"""Connection limits that hold before a request is complete: bytes and seconds of headers and bodies, and how many.
 
 uvicorn bounds neither the time that a client takes nor, with httptools, the size of a header, which its parser joins in
 quadratic time. These limits are kept here, on every read, whichever parser is installed. A connection gets its parser

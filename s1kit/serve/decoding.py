@@ -1,4 +1,4 @@
-"""What the HTTP layer and whatever decodes say to each other: jobs go down, deltas come up, one end closes each job.
+"""The interface between the HTTP layer and the backends: a `Job` in, a stream of `Delta` and one `End` out.
 
 Knows nothing of HTTP bodies and nothing of models.
 """
@@ -67,7 +67,7 @@ class ThinkingStop:
 
 @dataclass(slots=True)
 class Probes:
-    """What a reply under an exit rule cost besides itself."""
+    """Work that an exit rule added to a reply: its rounds and the tokens of their answers."""
 
     num_rounds: int = 0
     """Rounds before the last one."""

@@ -1,4 +1,4 @@
-"""From the thinking fields of a request to one budget, or to an error that names the field.
+"""Maps the thinking fields of a request to one budget, or to an error that names the field.
 
 Pure: knows fields and numbers, nothing of engines or sockets.
 """

@@ -13,7 +13,7 @@ from s1kit.serve.replies import Choice
 
 @dataclass(slots=True)
 class RunningRequest:
-    """What others may do to a request while it runs."""
+    """A request that runs, as others may act on it: they can end its thinking."""
 
     key: str | None
     """The name of the key that it came with."""

@@ -1,4 +1,4 @@
-"""The bytes between an ASGI server and the endpoints: bodies in, replies and events out, and noticing who leaves."""
+"""ASGI input and output: request bodies, replies, event streams, and noticing that a client has disconnected."""
 
 from __future__ import annotations
 

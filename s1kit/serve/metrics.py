@@ -114,7 +114,7 @@ class Metrics:
             self.empty_answers.add()
 
     def render(self) -> str:
-        """The page that Prometheus scrapes."""
+        """All metrics in Prometheus' text format."""
         out: list[str] = []
         for name, attribute in self._NAMES:
             metric: Counter | Histogram = getattr(self, attribute)

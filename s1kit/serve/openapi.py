@@ -1,4 +1,4 @@
-"""The OpenAPI document, made from the bodies themselves, so that it cannot drift from what is accepted."""
+"""The OpenAPI document, generated from the models that check the bodies, so that both always agree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the bytes of a request to a checked chat or completion body, whichever surface they came to."""
+"""Parses a request of any surface into a checked chat or completion body."""
 
 from __future__ import annotations
 

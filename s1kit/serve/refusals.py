@@ -1,4 +1,4 @@
-"""Saying no over HTTP: OpenAI's error object, with `param` naming the field.
+"""Error replies: OpenAI's error object, whose `param` names the field at fault.
 
 Knows nothing about engines. A refusal is raised anywhere below a handler and becomes one JSON reply, or one last event
 of a stream whose headers have already gone out.

@@ -1,4 +1,4 @@
-"""Starting and stopping: options to a backend and an application, uvicorn around it, and a shutdown that is polite.
+"""Start-up and graceful shutdown: makes backend and application from the options, and runs uvicorn around them.
 
 On the first signal nothing new begins and streams may finish within `grace` seconds; then what still runs is failed,
 each with an error of its own. A second signal does that at once.
@@ -105,7 +105,7 @@ async def _serve(
 
 
 class _PoliteServer(uvicorn.Server):
-    """uvicorn, with time to finish and a clean failure for what does not."""
+    """uvicorn with a graceful shutdown: requests may finish for a while, the rest get an error reply."""
 
     def __init__(self, config: uvicorn.Config, state: Server, grace: float) -> None:
         super().__init__(config)

@@ -1,4 +1,4 @@
-"""What a request says about the form of its answer (`response_format`, `tool_choice`, `strict`), as one grammar.
+"""Makes one grammar of `response_format`, `tool_choice` and `strict` tools.
 
 The grammar holds for the answer; thinking stays free.
 """

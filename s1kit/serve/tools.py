@@ -1,4 +1,4 @@
-"""Tool calls in an answer, read piece by piece, so that a call is never shown as text.
+"""Incremental parser of tool calls in an answer; a call is never shown as text.
 
 What is not well formed stays text. How each family writes calls is in `tool_styles`.
 """

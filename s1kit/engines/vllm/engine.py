@@ -1,4 +1,4 @@
-"""The engine `vllm:`: vLLM offline, in this process, with the plugin inside: forcing costs no second prefill."""
+"""The engine `vllm:`: offline vLLM in this process with the plugin loaded, so that forcing needs no second prefill."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class VllmEngine(BatchEngine):
     context_tokens: int
 
     def close(self) -> None:
-        """Free the model's memory: two students of a card follow one another."""
+        """Free the model's memory, so that another model can be loaded onto the card."""
         self.llm.llm_engine.engine_core.shutdown()
 
     def running_batch(self) -> VllmBatch:

@@ -112,7 +112,7 @@ class BudgetFields:
 
 
 def asks(arguments: Mapping[str, Any] | None) -> bool:
-    """Whether a request's extra arguments are for us at all."""
+    """Whether a request's extra arguments have any that the plugin reads."""
     return bool(arguments) and any(key in FIELDS or key == REQUEST_FIELD for key in arguments or ())
 
 

@@ -29,7 +29,7 @@ def _splitter(model: str, tokenizer: str) -> ThinkingSplitter:
 
 
 class ThinkingParser(ReasoningParser):  # type: ignore[misc]
-    """vLLM makes one for each choice."""
+    """The parser of one choice."""
 
     def __init__(self, tokenizer: Any, *args: Any, **kwargs: Any) -> None:
         """Raises InputError for a model whose thinking format is not known."""

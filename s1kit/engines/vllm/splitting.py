@@ -1,4 +1,4 @@
-"""A reply of vLLM's taken apart into thinking and answer, as ids, as a whole text, or as it comes. Imports no vLLM.
+"""Splits a reply of vLLM into thinking and answer: ids, a whole text, or a stream. Imports no vLLM.
 
 The text must show special tokens. Thinking begins with the opening delimiter, which may stand in the prompt, and ends
 with the end delimiter; the line break that the format puts before that end is no thinking.
@@ -15,7 +15,7 @@ from s1kit.forcing.token_format import TokenFormat
 
 
 class Split(NamedTuple):
-    """A piece of a reply."""
+    """One part of a reply: thinking text and answer text."""
 
     thinking: str
     answer: str
@@ -108,7 +108,7 @@ class ThinkingStream:
         return Split(thinking, answer)
 
     def finish(self) -> Split:
-        """The reply is over: what was held back."""
+        """The rest of the text, once the reply has ended."""
         held, self._held = self._held, ""
         if self._phase == "ending" or (self._phase == "opening" and not held):
             return Split("", "")

@@ -23,7 +23,10 @@ from s1kit.engines.scripted import Step
 from s1kit.errors import InputError
 from s1kit.forcing.formats import encode
 from s1kit.forcing.request import grammar_of_schema
+from s1kit.serve.fields import ChatBody
 from s1kit.serve.local import Local
+from s1kit.serve.structure import answer_grammar
+from s1kit.serve.tool_detection import find_style
 
 SCHEMA = {
     "type": "object",
@@ -173,6 +176,28 @@ def test_an_answer_that_goes_in_circles_is_closed_as_its_schema_wants(model: Any
         matcher.accept(token)
         written.append(token)
     assert set(json.loads(model.tokenizer.decode(written))) == set(LOOSE["properties"])
+
+
+def test_a_required_call_may_be_followed_by_a_line_break_and_by_no_more_than_15_others(model: Any) -> None:
+    body = ChatBody.model_validate({"messages": [{"role": "user", "content": "x"}], "tools": TOOLS[:1]})
+    body = body.model_copy(update={"tool_choice": "required"})
+    grammar = answer_grammar(body, find_style(model.tokens), model.tokenizer)
+    matcher = Grammars(model.tokens, model.model.config.vocab_size).matcher(grammar)
+    stops = sorted(model.tokens.answer_stop_ids)
+    for number in range(1, 17):
+        # No two calls alike: those would be closed for going in circles.
+        reading = json.dumps({"ok": number % 2 > 0, "number": number * 37 % 100, "unit": "m", "words": [str(number)]})
+        call = f'<tool_call>\n{{"name": "first_tool", "arguments": {reading}}}\n</tool_call>'
+        for token in encode(model.tokenizer, call):
+            matcher.accept(token)
+        assert matcher.allowed()[stops].any()
+        (line_break,) = encode(model.tokenizer, "\n")
+        assert matcher.allowed()[line_break]
+        matcher.accept(line_break)
+        # A model that has written the line break may end, and after the last call must.
+        allowed = matcher.allowed()
+        assert allowed[stops].any()
+        assert bool(np.delete(allowed, stops).any()) == (number < 16)
 
 
 def test_a_reply_says_that_its_answer_was_closed(running: Running) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 from jinja2 import TemplateError
+from rendered import training_text
 
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import DELIMITERS, split_thinking
 from s1kit.forcing.detection import _say, choose_format, detect_format
-from s1kit.forcing.formats import FORMATS, encode
+from s1kit.forcing.formats import FORMATS
+from s1kit.forcing.thinking_format import encode
 from s1kit.forcing.tokenizer import _environment
 
 
@@ -402,7 +404,7 @@ def test_text_that_a_model_was_trained_on_is_what_its_own_template_writes() -> N
         found = detect_format(tokenizer)
         chat = [{"role": "user", "content": "q"}, {"role": "assistant", "content": "4", "reasoning_content": "hm"}]
         written = tokenizer.apply_chat_template(chat, add_generation_prompt=False, **found.template)
-        ours = found.training_text(tokenizer, "q", "hm", "4")
+        ours = training_text(found, tokenizer, "q", "hm", "4")
         # Some write a phrase into the prompt only.
         assert written.startswith(ours) or family == "Apriel 1.6", (family, written, ours)
 

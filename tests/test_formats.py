@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rendered import training_text
 
 from s1kit.engines.scripted import WordTokenizer
 from s1kit.errors import InputError
 from s1kit.forcing.detection import detect_format
-from s1kit.forcing.formats import FORMATS, ThinkingFormat, encode, find_format, load_format
+from s1kit.forcing.formats import FORMATS, ThinkingFormat, find_format, load_format
+from s1kit.forcing.thinking_format import encode
 from s1kit.forcing.token_format import TokenFormat
 
 
@@ -38,7 +40,7 @@ def qwen(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_the_s1_sample_is_rendered_as_the_paper_renders_it(tokenizer: Any) -> None:
-    assert FORMATS["s1"].training_text(tokenizer, "1+1?", " two\n", "2 ") == (
+    assert training_text(FORMATS["s1"], tokenizer, "1+1?", " two\n", "2 ") == (
         "<|im_start|>user\n1+1?<|im_end|>\n<|im_start|>assistant\n"
         "<|im_start|>think\ntwo\n<|im_start|>answer\n2<|im_end|>"
     )
@@ -53,7 +55,7 @@ def test_training_ids_are_the_ids_that_decoding_sees_and_the_loss_starts_with_th
     prompt = s1.prompt_ids(qwen, "1+1?")
     assert sample.ids[: len(prompt)] == prompt
     assert sample.loss_mask == [i >= len(prompt) for i in range(len(sample.ids))]
-    assert qwen.decode(sample.ids) == s1.training_text(qwen, "1+1?", text, "2")
+    assert qwen.decode(sample.ids) == training_text(s1, qwen, "1+1?", text, "2")
     tokens = TokenFormat(s1, qwen)
     thinking = sample.ids[len(prompt) :][: sample.thinking_tokens]
     rest = sample.ids[len(prompt) + sample.thinking_tokens :]

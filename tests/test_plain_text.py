@@ -11,6 +11,7 @@ import pytest
 from fixtures_models import write_random_checkpoint, write_tokenizer
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from rendered import training_text
 
 from s1kit import Request, load_engine
 from s1kit.errors import InputError
@@ -49,7 +50,7 @@ def test_a_quoted_delimiter_is_text_in_a_training_sample(tokenizer: FileTokenize
     plain = fmt.training_ids(tokenizer, "What?", "one", "five")
     sample = fmt.training_ids(tokenizer, *texts)
     assert specials(tokenizer, sample.ids) == specials(tokenizer, plain.ids)
-    assert tokenizer.decode(sample.ids) == fmt.training_text(tokenizer, *texts)
+    assert tokenizer.decode(sample.ids) == training_text(fmt, tokenizer, *texts)
     assert sum(sample.loss_mask) == len(sample.ids) - len(fmt.prompt_ids(tokenizer, texts[0]))
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from real_weights import templates
+from rendered import training_text
 from test_format_families import Characters
 
 from s1kit.errors import InputError
 from s1kit.forcing.detection import detect_format
-from s1kit.forcing.formats import TEMPLATE_FAULTS
+from s1kit.forcing.thinking_format import TEMPLATE_FAULTS
 from s1kit.forcing.token_format import TokenFormat
 
 pytestmark = pytest.mark.real_models
@@ -173,7 +174,7 @@ def test_a_published_template_opens_closes_and_parses_as_its_family_does(name: s
     except TEMPLATE_FAULTS:
         return
     if "hm" in written and not name.startswith("Apriel"):
-        ours = found.training_text(tokenizer, "q", "hm", "4").removesuffix(found.answer_end)
+        ours = training_text(found, tokenizer, "q", "hm", "4").removesuffix(found.answer_end)
         assert written.startswith(ours)
 
 

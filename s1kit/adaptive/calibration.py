@@ -1,11 +1,13 @@
 """Chooses an exit rule from labelled questions so that a promise holds with a stated confidence.
 
-Two promises can be asked for. *At most so much accuracy is lost*: a loss is a question that full thinking answers right
-and early exit wrong; candidates are tested from the most cautious to the boldest, by a binomial test of "the loss is
-above the bound". *At most so many tokens on average*: thinking, probes and samples together; candidates are tested from
-the boldest to full thinking, by a betting test of "the mean is above the bound". Either way the last that passes before
-the first failure is taken. A fixed order needs no correction for testing several (Angelopoulos et al., Learn then Test,
-arXiv 2110.01052, section 4).
+| promise | null hypothesis | test | order of the candidates |
+|---|---|---|---|
+| accuracy lost is at most `max_loss` | the loss is above the bound | binomial | most cautious to boldest |
+| tokens are at most `most_tokens` on average | the mean is above the bound | betting | boldest to full thinking |
+
+A loss is a question that full thinking answers right and the rule wrong. Tokens are those of thinking, probes and
+samples. Candidates are tested in that fixed order until one fails, and the last that passed is taken; fixed-sequence
+testing needs no correction for the number of tests (Angelopoulos et al., Learn then Test, arXiv 2110.01052, section 4).
 """
 
 from __future__ import annotations
@@ -182,13 +184,14 @@ def calibrate(
     confidence: float = 0.95,
     answer_tokens: int = 0,
 ) -> tuple[ExitRule, list[TriedRule]]:
-    """The rule that keeps the promise, and all that were tried, in the order in which they were tested.
+    """The rule that keeps the promise, and all rules that were tested, in order.
 
-    Under `max_loss` it is the boldest that passes, and full thinking where none does or where the rule takes more with
-    its probes than full thinking alone. Under `most_tokens` it is the
-    most cautious that passes, full thinking included. `answer_tokens`: the room of a probe's answer, which bounds what
-    a question can cost. Raises InputError where there are too few questions for the promise, with the number needed,
-    and where no rule keeps to the tokens.
+    Under `max_loss` it is the boldest that passes; full thinking where none passes, or where the rule and its probes
+    take more tokens than full thinking. Under `most_tokens` it is the most cautious that passes, which may be full
+    thinking. `answer_tokens` is the maximum length of a probe's answer; it bounds the cost of a question.
+
+    Raises InputError where there are too few questions for the promise (it says how many are needed), and where no
+    rule passes under `most_tokens`.
     """
     check_promise(len(questions), max_loss, most_tokens, confidence, largest_price(rules, answer_tokens))
     never = ExitRule(every=rules[0].every, max_tokens=rules[0].max_tokens)

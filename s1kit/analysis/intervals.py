@@ -98,11 +98,11 @@ def binomial_at_most(successes: int, n: int, share: float) -> float:
 
 
 def mean_at_least(values: Sequence[float], bound: float, level: float) -> float:
-    """A p-value for "the mean is `bound` or more", for independent values from 0 to 1 whatever their distribution.
+    """A p-value of the hypothesis "the mean is `bound` or more", for independent values in [0, 1] of any distribution.
 
-    A bettor against it gains where values lie below the bound; by Ville's inequality a fortune of 1/p is reached with
-    a probability of at most p (Waudby-Smith and Ramdas, arXiv 2010.09686, with their predictable bets). `level`: the p
-    at which it will be judged, which sets the bets and not their validity.
+    It is a test by betting (Waudby-Smith and Ramdas, arXiv 2010.09686, predictable plug-in bets): capital grows where
+    values lie below the bound, and under the hypothesis it reaches 1/p with a probability of at most p (Ville's
+    inequality). `level` is the significance level. It tunes the bets; the p-value is valid for any.
 
     >>> mean_at_least([0.2, 0.3] * 50, 0.4, 0.05) < 0.001 < 0.3 < mean_at_least([0.2, 0.6] * 50, 0.4, 0.05)
     True

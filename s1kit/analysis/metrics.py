@@ -71,11 +71,11 @@ def pass_at_k(num_draws: int, num_correct: int, k: int) -> float:
 def majority_at_k(
     answers: Sequence[Hashable | None], is_correct: Sequence[bool], k: int, max_subsets: int = 512
 ) -> float:
-    """The chance that the most frequent answer of k draws is correct; ties go to each of the tied with equal chance.
+    """Probability that a majority vote of k draws is correct.
 
-    The mean over all subsets of k of the draws, so that it does not depend on their order; where there are more than
-    `max_subsets`, over that many spread evenly through their enumeration. None, no answer, has no vote; a vote
-    without any answer is wrong. Equal answers must be equally correct.
+    It is the mean over all subsets of k draws, so the order of the draws does not matter. Where there are more than
+    `max_subsets`, that many are taken, evenly spaced in their enumeration. A tie is broken at random. An answer of
+    None does not vote, and a vote without answers is wrong. Equal answers must have equal verdicts.
 
     >>> majority_at_k(["7", "7", "3"], [True, True, False], k=3)
     1.0

@@ -46,12 +46,14 @@ def repeats_worth(outcomes: Matrix) -> float:
 
 
 def accuracy(outcomes: Matrix, *, comparisons: int = 1, worth: float | None = None) -> Estimate:
-    """The mean outcome with its interval: Wilson's, on as many trials as the questions and repeats are worth.
+    """The mean outcome with a 95 % Wilson interval on the effective number of trials.
 
-    With one repeat that is the number of questions. With more, a repeat of the same question is worth less than a new
-    question: the effective number is the one whose binomial variance is the variance between the questions' means.
-    `worth` is how many trials one question may count for at most, where outcomes are chances (of a vote, say) and not
-    draws; its repeats otherwise. `comparisons` > 1 widens the interval so that all of so many hold at once
+    With one repeat the effective number is the number of questions. With more, repeats of one question are correlated;
+    the effective number is then the n for which p(1 - p)/n equals the variance of the questions' means, and at most
+    questions times repeats.
+
+    `worth` replaces the number of repeats in that maximum. Give it where outcomes are probabilities, such as those of
+    a majority vote, and not draws. `comparisons` > 1 widens the interval so that this many hold simultaneously
     (Bonferroni): use it for the best of several settings, which is partly the best by luck.
     """
     import numpy as np

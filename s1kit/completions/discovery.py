@@ -18,8 +18,8 @@ from s1kit.completions.capabilities import (
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.failure import ServerFailed
 from s1kit.errors import InputError, nearest
-from s1kit.forcing.formats import encode
 from s1kit.forcing.segment_driver import Complete
+from s1kit.forcing.thinking_format import encode
 from s1kit.forcing.token_format import TokenFormat
 
 

@@ -1,11 +1,12 @@
-"""Forcing where the sampler belongs to somebody else: the logits are steered before it, one row of a batch each.
+"""Forcing through the logits of one row, for engines that sample themselves (vLLM, transformers' `generate`).
 
-A logits processor sees a token only after it was sampled and cannot take it back. So whether the model tries to stop is
-decided before: with the stop's own probability, drawn here from the request's seed. If it does, the first id of what
-replaces the stop is forced; if not, the stop is masked. Greedy decoding is then exact, and so is sampling up to top-k
-and top-p, which come after processors: the stop's probability is taken before truncation.
+A logits processor sees a token only after it was sampled, and cannot remove it. So whether the model stops is decided
+before the token is sampled: a random number from the request's seed is compared with the probability of the stop token.
+If the model stops, the first id of what replaces the stop is forced; otherwise the stop token is masked.
 
-`TokenDriver` decides; this file only asks it one token ahead. It does not know which engine samples.
+Greedy decoding is exact. Sampling is exact before top-k and top-p, which engines apply after logits processors: the
+probability of the stop is taken before truncation. `TokenDriver` decides what is forced; this module asks it one token
+ahead, and does not know which engine samples.
 """
 
 from __future__ import annotations

@@ -16,17 +16,8 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import DELIMITERS
-from s1kit.forcing.formats import (
-    DIRECT,
-    FORMAT_FILE,
-    FORMATS,
-    TEMPLATE_FAULTS,
-    ThinkingFormat,
-    Tokenizer,
-    closed_by,
-    find_format,
-    opened_by,
-)
+from s1kit.forcing.formats import DIRECT, FORMAT_FILE, FORMATS, ThinkingFormat, Tokenizer, find_format
+from s1kit.forcing.thinking_format import TEMPLATE_FAULTS, closed_by, opened_by
 
 _LOGGER = logging.getLogger("s1kit.forcing")
 """A command shows it on standard error; a server puts it among its own lines."""

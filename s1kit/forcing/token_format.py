@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import cached_property
 
 from s1kit.errors import InputError
-from s1kit.forcing.formats import ThinkingFormat, Tokenizer, encode
+from s1kit.forcing.formats import ThinkingFormat, Tokenizer
+from s1kit.forcing.thinking_format import encode
 
 CUT = "\ufffd"
 """What decoders put for a character that is not whole."""

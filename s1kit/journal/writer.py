@@ -1,8 +1,8 @@
-"""Replies on their way to the disk: those that arrive while a transaction is written share the next one.
+"""Writes replies to the journal in a thread. Replies that arrive during one transaction share the next (group commit).
 
-A reply is paid for and can be lost until it is on disk, so its way there comes before everything else: it is handed to
-the writing thread within a few milliseconds, and whoever waits for it is woken in small groups, so that the event loop
-reads the next replies from their sockets before it has digested all of these.
+A reply that was paid for is lost if the process dies before it is on disk, so writing has priority. A reply reaches the
+writing thread within a few milliseconds. After a commit the tasks that wait for its replies are woken a few at a time,
+so that the event loop can read further replies from their sockets in between.
 """
 
 from __future__ import annotations

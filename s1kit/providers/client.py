@@ -1,11 +1,14 @@
-"""Asks one chat model: from the journal where the request was paid before, else through cap, throttle and retries.
+"""The client of one chat model. A request that was paid before is answered from the journal.
 
     async with open_client("chat:deepseek/deepseek-v4-pro", journal) as client:
         reply = await client.chat([{"role": "user", "content": "What is 2 + 2?"}])
 
-The life of a request: its key is looked up in the journal; claimed, so that no other process asks it too; its highest
-cost reserved; sent when the throttle lets it, again where that can help; the reply judged, committed with its cost, and
-only then read.
+What happens to a request:
+
+1. Its key is looked up in the journal, and claimed, so that no other process sends the same request.
+2. Its highest possible cost is reserved against the spend cap.
+3. It is sent when the throttle allows it, and sent again after a transient failure.
+4. The reply is classified and committed to the journal with its cost. Only then does the caller see it.
 """
 
 from __future__ import annotations

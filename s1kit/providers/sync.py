@@ -65,11 +65,12 @@ def run_async(work: Coroutine[Any, Any, T]) -> T:
 
 @contextmanager
 def _many_small_requests() -> Iterator[None]:
-    """The interpreter set for an event loop that is always busy, beside a thread that writes the journal.
+    """Settings of the interpreter for a busy event loop beside the thread that writes the journal.
 
-    Each request makes and drops hundreds of objects, nearly none of them in cycles: looking for those at Python's usual
-    intervals takes a fifth of the processor's time. The writing thread waits for the interpreter after each reply that
-    it packs: at Python's usual 5 ms a reply was on disk a third of a second after it had come.
+    Garbage is collected less often: a request allocates hundreds of objects, few of them in cycles, and collections at
+    Python's default thresholds took a fifth of the CPU time. The thread switch interval is shortened: the writing
+    thread waits that long for the interpreter lock once a reply, and at the default of 5 ms replies reached the disk a
+    third of a second late.
     """
     before, seconds = gc.get_threshold(), sys.getswitchinterval()
     gc.set_threshold(max(before[0], 50_000), *(max(each, 50) for each in before[1:]))

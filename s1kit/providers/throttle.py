@@ -1,15 +1,16 @@
-"""How fast one (provider, model, key) may be asked: learned from how it answers.
+"""Adaptive rate limiting of one (provider, model, key), learned from its replies.
 
-Four limits hold at once; a request goes out when all of them let it.
+A request is sent when four limits allow it:
 
-- in flight: doubled every round of replies until something complains, then one more a round; halved on overload (503,
-  529, timeouts), and taken back when more in flight brought slower replies and no more of them;
-- pace: requests a minute, from the setting, the provider's headers, or what it accepted before it first said 429; a
-  429 multiplies it down, quiet adds to it;
-- tokens a minute, from the setting or the headers, in the tokens that replies really took;
-- the breaker: after many failures in a row nothing is sent for a while, then one request tries; in the end it gives up.
+- Concurrency. The number in flight doubles each round of replies until the first complaint, then grows by one a round.
+  Overload (503, 529, timeouts) halves it. A step up that only made replies slower is undone.
+- Requests a minute. The limit comes from the setting, from the provider's headers, or from the rate accepted before the
+  first 429. Each 429 multiplies it down; time without one adds to it.
+- Tokens a minute. The limit comes from the setting or the headers; what is counted is the usage of the replies.
+- Circuit breaker. After many failures in a row nothing is sent for a while, then a single request; in the end it gives
+  up.
 
-It knows no sockets and no prices. The clock is a parameter, so tests need not wait.
+Pure: no sockets, no prices. The clock is a parameter, so that tests need not wait.
 """
 
 from __future__ import annotations

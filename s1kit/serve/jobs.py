@@ -13,9 +13,9 @@ from typing import Any
 from s1kit.adaptive.rule import ExitRule
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
-from s1kit.forcing.formats import encode
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
+from s1kit.forcing.thinking_format import encode
 from s1kit.serve.answer_form import AnswerForm, read_answer_form, unsupported
 from s1kit.serve.decoding import Backend, Job
 from s1kit.serve.dial import Dial, Fit, read_dial

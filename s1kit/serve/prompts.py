@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 from s1kit.errors import InputError
-from s1kit.forcing.formats import TEMPLATE_FAULTS, encode, guarded_turn
 from s1kit.forcing.plain_text import CUT
+from s1kit.forcing.thinking_format import TEMPLATE_FAULTS, encode, guarded_turn
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.decoding import Backend
 from s1kit.serve.fields import ChatBody, CompletionBody, Message

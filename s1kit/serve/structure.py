@@ -10,8 +10,9 @@ from importlib.util import find_spec
 
 from s1kit.engines.grammar import check_grammar
 from s1kit.errors import InputError
-from s1kit.forcing.formats import Tokenizer, encode
+from s1kit.forcing.formats import Tokenizer
 from s1kit.forcing.request import JSON_SPACES, grammar_of_schema
+from s1kit.forcing.thinking_format import encode
 from s1kit.serve.fields import ChatBody, NamedChoice, Tool
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tools import ToolStyle

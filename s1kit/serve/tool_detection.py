@@ -8,7 +8,7 @@ from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-from s1kit.forcing.formats import TEMPLATE_FAULTS
+from s1kit.forcing.thinking_format import TEMPLATE_FAULTS
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.tool_styles import STYLES, TAGS
 from s1kit.serve.tools import ToolStyle

@@ -55,21 +55,26 @@ class Active:
 
 
 class RunningRows:
-    """The running requests and where each stands. Columns:
+    """The host's table of the running requests: one row a request, one column a quantity, all whole numbers.
 
-    QUIET: tokens that the row may sample before its driver must be asked, unless one is watched
-    LENGTH, DRAWS: as on the device, what is in flight included
-    FILLED: random numbers that were sent
-    QUEUED: forced ids that are on the device and not in the context yet
-    COLUMN: where the row is among the ids in flight; -1 where what comes of it is not looked at
-    NOTED: quiet tokens that the driver is not told of yet
-    TEMPERED: 1 for rows that draw; CUT: how the candidates of their draws are found, a `Cut`
-    CONSTRAINED: 1 for rows whose next token a grammar restricts
-    SHOWN: 1 for rows whose driver is asked about a token only because someone watches it decode
-    MEASURED: 1 for rows whose generation says how probable its sampled tokens were; 2 where only those of the answer
-        count and it has not begun
-    NUM_SAMPLED: tokens sampled so far that count for that
-    LEAST, MOST: tokens that the context will come to for certain, and can come to
+    Where the row stands. LENGTH and DRAWS mirror the device and include the step in flight.
+        LENGTH       tokens in the context
+        LEAST, MOST  length that the context will reach for certain, and at most
+        COLUMN       the row's index among the ids in flight; -1: its id is ignored
+        QUEUED       forced ids that were sent to the device and are not in the context yet
+    When the driver is asked.
+        QUIET        tokens that may be sampled before it must be, unless one of them is a watched token
+        NOTED        quiet tokens sampled since it was last told
+        SHOWN        1: it is asked about every token, because the request is streamed
+    How the next token is chosen.
+        TEMPERED     1: it is drawn at a temperature; 0: greedy
+        CUT          how the candidates of a draw are found, a `Cut`
+        DRAWS        random numbers used
+        FILLED       random numbers sent to the device
+        CONSTRAINED  1: a grammar restricts it
+    Log-probabilities of the generation.
+        MEASURED     0: not wanted; 1: summed; 2: wanted for the answer only, which has not begun
+        NUM_SAMPLED  tokens in the sum
     """
 
     def __init__(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from s1kit.forcing.formats import encode
+from s1kit.forcing.thinking_format import encode
 from s1kit.forcing.token_format import TokenFormat
 
 

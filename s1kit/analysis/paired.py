@@ -86,18 +86,17 @@ def paired_test(differences: Sequence[float]) -> float:
 
 
 def paired_difference(before: Matrix, after: Matrix, *, comparisons: int = 1) -> Estimate:
-    """Difference of accuracy on the same questions (`after` minus `before`, -1 to 1), with Tango's 95 % score interval.
+    """How much better `after` is on the same questions, as a share, with its 95 % score interval (Tango 1998).
 
-    The score interval (Tango 1998) keeps its coverage where few questions changed or none did; a Wald interval does
-    not. Below about six expected changes it is too wide: it covers 99.7 % at 30 questions of which 5 % are fixed and
-    none broken (`bench/paired_coverage.py`).
+    Unlike an interval scaled by the observed share of changed questions it stays honest where few or none changed.
+    Where fewer than six changes are to be expected only few tables are possible, and it errs to the wide side, as every
+    interval does: 99.7 % at 30 questions of which one in twenty is fixed and none broken (`bench/paired_coverage.py`).
+    It is no test: of 12 questions 4 fixed and none broken exclude zero, and `paired_test` says p = 0.125. A claim needs
+    both.
 
-    Excluding zero is not the same as significance. With 12 questions, 4 fixed and none broken, the interval excludes
-    zero and `paired_test` gives p = 0.125. A claim needs both.
-
-    With repeats, the effective number of questions is that of `accuracy`, and the quantile is Student's t.
-    `comparisons` > 1 widens the interval so that this many hold simultaneously (Bonferroni): use it when the best of
-    several settings was picked on these questions.
+    Repeats enter through the number of questions they are worth, as in `accuracy`, and a t quantile. `comparisons` > 1
+    widens it so that all of so many intervals hold at once (Bonferroni): use it when the best of several settings was
+    picked on these questions.
     """
 
     delta = question_means(after) - question_means(before)

@@ -14,6 +14,7 @@ from s1kit.forcing.plain_text import Tokenizer as Tokenizer
 from s1kit.forcing.thinking_format import DIRECT as DIRECT
 from s1kit.forcing.thinking_format import FORMAT_FILE as FORMAT_FILE
 from s1kit.forcing.thinking_format import ThinkingFormat as ThinkingFormat
+from s1kit.forcing.thinking_format import encode as encode
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"

@@ -8,6 +8,7 @@ entry points are `s1kit.quality`, `s1kit.selection`, `s1kit.domains`, `s1kit.tea
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from importlib import import_module
 from importlib.metadata import entry_points
@@ -21,10 +22,16 @@ Kind = Literal["quality", "selection", "domains", "teacher", "benchmark", "grade
 def load_extension(reference: str, kind: Kind, where: str) -> Callable[..., Any] | None:
     """The function that a reference names; None where it is neither `module:function` nor an entry point.
 
-    Raises InputError for a module that cannot be imported, and for one without that function.
+    Raises InputError for a module that cannot be imported, for one without that function, and for a name that two
+    packages offer.
     """
-    for entry in entry_points(group=f"s1kit.{kind}", name=reference):
-        return _callable(entry.load(), reference, where)
+    offered = {entry.value: entry for entry in entry_points(group=f"s1kit.{kind}", name=reference)}
+    if len(offered) > 1:
+        given = " and ".join(f"{value} ({entry.dist.name if entry.dist else '?'})" for value, entry in offered.items())
+        fix = f"Write one of them instead: {', '.join(offered)}."
+        raise InputError(f"{reference!r} is offered by two packages: {given}", where=where, fix=fix)
+    if offered:
+        reference = next(iter(offered))
     module_name, colon, name = reference.partition(":")
     if not colon or not all(part.isidentifier() for part in [*module_name.split("."), name]):
         return None
@@ -36,6 +43,16 @@ def load_extension(reference: str, kind: Kind, where: str) -> Callable[..., Any]
             f"{module_name!r} cannot be imported: {error}",
             where=where,
             fix=f"Put {module_name}.py into the current folder, or install its package.",
+        ) from error
+    except Exception as error:  # whatever the user's module raises
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = (
+            f"{error.filename}:{error.lineno}" if isinstance(error, SyntaxError) else f"{last.filename}:{last.lineno}"
+        )
+        raise InputError(
+            f"{module_name!r} cannot be imported: {type(error).__name__}: {error} ({place})",
+            where=where,
+            fix="Mend the module.",
         ) from error
     finally:
         sys.path.remove("")

@@ -14,6 +14,7 @@ import pytest
 from s1kit.curate.quality import rules_of
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks
+from s1kit.extensions import load_extension
 from s1kit.forcing.formats import find_format, load_format
 from s1kit.grade import load_grader
 from s1kit.records import Generation, Sample
@@ -154,6 +155,31 @@ def test_an_installed_package_offers_every_kind_by_a_short_name(tmp_path: Path) 
         [sys.executable, *command], env=env, capture_output=True, text=True, cwd=tmp_path, timeout=120
     )
     assert check.returncode == 0, check.stdout + check.stderr
+
+
+def test_an_extension_that_cannot_be_used_is_refused_with_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    (tmp_path / "ext_broken.py").write_text("x = 1\ndef grade(:\n")
+    (tmp_path / "ext_raises.py").write_text("x = 1\ny = 1 / 0\n")
+    (tmp_path / "ext_empty.py").write_text("grade = 3\n")
+    for n in (1, 2):
+        folder = tmp_path / f"twice_{n}-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: twice-{n}\nVersion: 1.0\n")
+        own = "[s1kit.grader]\nmine = ext_empty:none\n" if n == 1 else ""
+        (folder / "entry_points.txt").write_text(f"{own}[s1kit.quality]\nshort = ext_{n}:short\n")
+    for reference, kind, told in (
+        ("ext_broken:grade", "grader", "SyntaxError.*ext_broken.py:2"),
+        ("ext_raises:grade", "grader", "ZeroDivisionError.*ext_raises.py:2"),
+        ("ext_empty:grade", "grader", "is no function"),
+        ("mine", "grader", "'ext_empty' has no 'none'"),
+        ("short", "quality", r"offered by two packages: ext_.:short \(twice-.\) and"),
+    ):
+        with pytest.raises(InputError, match=told):
+            load_extension(reference, kind, "recipe")
 
 
 def test_the_notebook_runs_and_its_waits_mend_what_was_cut_short(capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,7 +53,14 @@ class CompletionsServer:
         owner = self
 
         class Handler(BaseHTTPRequestHandler):
+            # Connections are kept, as real servers keep them; nothing waits for an acknowledgement.
+            protocol_version = "HTTP/1.1"
+            disable_nagle_algorithm = True
+
             def do_GET(self) -> None:
+                if owner.is_dead:
+                    self.close_connection = True
+                    return
                 self._send(200, {"data": [{"id": "fake", "max_model_len": owner.context}]})
 
             def do_POST(self) -> None:
@@ -76,10 +83,12 @@ class CompletionsServer:
             def _stream(self, events: Sequence[dict[str, Any]]) -> None:
                 self.send_response(200)
                 self.send_header("Content-Type", "text/event-stream; charset=utf-8")
+                self.send_header("Transfer-Encoding", "chunked")
                 self.end_headers()
-                for event in events:
-                    self.wfile.write(f"data: {json.dumps(event)}\n\n".encode())
-                self.wfile.write(b"data: [DONE]\n\n")
+                for said in (*map(json.dumps, events), "[DONE]"):
+                    data = f"data: {said}\n\n".encode()
+                    self.wfile.write(b"%x\r\n%s\r\n" % (len(data), data))
+                self.wfile.write(b"0\r\n\r\n")
 
             def _send(self, status: int, reply: dict[str, Any]) -> None:
                 raw = json.dumps(reply).encode()

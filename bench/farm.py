@@ -2,8 +2,9 @@
 
 The servers are in this process and only wait, so what is measured is whether the farm keeps them all busy. Each slot of
 each server gets the same number of requests, so that the last round weighs the same on one server and on four. A
-request of two completions takes 6 to 8 ms of this process, the server's side included (half of it the client's), and all
-come at once: servers must wait long enough for that not to be what is measured. In the last line two of four servers die when a third is done.
+request of two completions takes 6 to 8 ms of this process, the server's side included (half of it the client's), and
+all come at once: servers must wait long enough for that not to be what is measured. In the last line two of four
+servers die when a third is done.
 """
 
 from __future__ import annotations

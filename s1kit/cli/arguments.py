@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+
+from s1kit.cli.serve_arguments import add_serve
+from s1kit.cli.shared_arguments import (
+    MODELS,
+    add_allow_rejects,
+    add_recipe,
+    add_recorded,
+    add_redo,
+    add_retry,
+    add_template,
+)
+
+Add = Callable[[str, str, str], argparse.ArgumentParser]
+"""Adds a command: its name, its module of `s1kit.cli`, its help."""
 
 STAGES = ("collect", "distill", "curate", "train", "evaluate", "report")
-
-MODELS = (
-    "hf:<dir or Hub id>, vllm:<...>, llama.cpp:<file.gguf>, completions:<base URL>#<model>, "
-    "chat:<provider>/<model>, or tiny"
-)
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -32,11 +42,20 @@ def make_parser() -> argparse.ArgumentParser:
         command.set_defaults(module=module)
         return command
 
+    _add_stages(add)
+    _add_asking(add)
+    _add_files(add)
+    add("doctor", "doctor", "what is installed: versions, devices, engines, keys present (never their values)")
+    return parser
+
+
+def _add_stages(add: Add) -> None:
+    """A whole recipe, its single stages, and what can be known before."""
     run = add("run", "run", "every stage of a recipe, from the pool to the report; resumable")
-    _add_recipe(run)
-    _add_allow_rejects(run)
-    _add_redo(run)
-    _add_retry(run)
+    add_recipe(run)
+    add_allow_rejects(run)
+    add_redo(run)
+    add_retry(run)
     helps = {
         "collect": "questions from sources, less duplicates and what overlaps with evaluation sets",
         "distill": "traces from a teacher, asked once, paid once",
@@ -47,10 +66,10 @@ def make_parser() -> argparse.ArgumentParser:
     }
     for stage in STAGES:
         command = add(stage, "report" if stage == "report" else "run", f"one stage: {helps[stage]}")
-        _add_recipe(command, needed=stage != "report")
+        add_recipe(command, needed=stage != "report")
         if stage == "report":
-            _add_recorded(command)
-        _add_redo(command)
+            add_recorded(command)
+        add_redo(command)
         if stage in ("distill", "curate", "evaluate"):
             command.add_argument(
                 "--part",
@@ -58,20 +77,23 @@ def make_parser() -> argparse.ArgumentParser:
                 help="do every N-th shard, beginning with I (0 to N-1), and write no receipt: one job of an array",
             )
         if stage == "collect":
-            _add_allow_rejects(command)
+            add_allow_rejects(command)
         if stage == "distill":
-            _add_retry(command)
+            add_retry(command)
     check = add("check", "check", "everything in a recipe that would be refused, before anything is spent")
-    _add_recipe(check)
+    add_recipe(check)
     check.add_argument("--offline", action="store_true", help="do not try whether teachers and other servers are there")
     estimate = add("estimate", "estimate", "tokens, dollars and GPU hours of each stage, before spending anything")
-    _add_recipe(estimate)
+    add_recipe(estimate)
     estimate.add_argument(
         "--probe",
         action="store_true",
         help="buy 20 replies of the teacher for a closer figure; they are kept for the run",
     )
 
+
+def _add_asking(add: Add) -> None:
+    """What asks a model or serves one."""
     ask = add("ask", "ask", "ask one question under a thinking budget")
     ask.add_argument("question", metavar="QUESTION", help="the question; - reads it from standard input")
     ask.add_argument("--model", default="tiny", metavar="M", help=f"{MODELS} (default: %(default)s)")
@@ -108,10 +130,10 @@ def make_parser() -> argparse.ArgumentParser:
     ask.add_argument(
         "--format", metavar="F", help="thinking format; direct: none (default: found from the model's files)"
     )
-    _add_template(ask)
+    add_template(ask)
     ask.add_argument("--json", action="store_true", help="print the generation as one JSON object")
 
-    _add_serve(add("serve", "serve", "an OpenAI-compatible server with a thinking dial, and a playground"))
+    add_serve(add("serve", "serve", "an OpenAI-compatible server with a thinking dial, and a playground"))
 
     calibrate = add("calibrate", "calibrate", "how early thinking may be left, from labelled questions, with a promise")
     calibrate.add_argument("model", metavar="M", help=f"{MODELS}")
@@ -145,9 +167,12 @@ def make_parser() -> argparse.ArgumentParser:
         "--answer-tokens", type=int, default=64, metavar="N", help="room of a probe's answer (default: %(default)s)"
     )
     calibrate.add_argument("--format", metavar="F", help="thinking format (default: found from the model's files)")
-    _add_template(calibrate)
+    add_template(calibrate)
     calibrate.add_argument("--to", metavar="FILE", help="where to write (default: auto_budget.json in the checkpoint)")
 
+
+def _add_files(add: Add) -> None:
+    """What reads and writes files."""
     grade = add("grade", "grade", "grade answers against solutions; JSONL out, a summary on standard error")
     grade.add_argument(
         "file",
@@ -198,156 +223,3 @@ def make_parser() -> argparse.ArgumentParser:
 
     schema = add("schema", "schema", "every recipe setting, every column of the rows, every field of a thinking format")
     schema.add_argument("--json", action="store_true", help="as JSON Schema")
-
-    add("doctor", "doctor", "what is installed: versions, devices, engines, keys present (never their values)")
-    return parser
-
-
-def _add_template(command: argparse._ActionsContainer) -> None:
-    command.add_argument(
-        "--template",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        help="a switch passed to the chat template, e.g. enable_thinking=false; repeatable",
-    )
-
-
-def _add_recorded(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--from",
-        dest="recorded",
-        nargs="+",
-        metavar="FILE",
-        help="recorded generations instead of a recipe: lm-eval samples, inspect logs, JSONL, CSV, Parquet; or folders",
-    )
-    command.add_argument(
-        "--column",
-        action="append",
-        default=[],
-        metavar="FIELD=COLUMN",
-        help="where a field of a recorded row stands, e.g. max_tokens=budget; several columns joined by commas",
-    )
-    command.add_argument(
-        "--pattern", default="", metavar="P", help="fields in the files' names, e.g. 'aime_{max_tokens}_{num_waits}'"
-    )
-    command.add_argument("--regrade", action="store_true", help="grade anew what has a verdict of its own")
-    command.add_argument("--out", default="recorded", metavar="DIR", help="where to write (default: %(default)s)")
-
-
-def _add_recipe(command: argparse.ArgumentParser, needed: bool = True) -> None:
-    command.add_argument(
-        "recipe", nargs=None if needed else "?", metavar="RECIPE", help="a TOML file, or a built-in name"
-    )
-    command.add_argument(
-        "overrides", nargs="*", metavar="key=value", help="settings on top, e.g. train.epochs=3 or name=mine"
-    )
-
-
-def _add_redo(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--redo",
-        metavar="STAGE",
-        help="delete what this stage and those after it made, and do them again; paid replies are kept",
-    )
-
-
-def _add_allow_rejects(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--allow-rejects",
-        action="store_true",
-        help="go on without a source's broken rows; they go to rejects.jsonl with their line numbers and reasons",
-    )
-
-
-def _add_retry(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--retry",
-        default="",
-        metavar="FINISH[,...]",
-        help="ask the teacher again where its reply ended so: failed, malformed, empty, refused, length",
-    )
-
-
-def _add_serve(serve: argparse.ArgumentParser) -> None:
-    what = serve.add_mutually_exclusive_group()
-    what.add_argument("--model", default="tiny", metavar="M", help=f"{MODELS} (default: %(default)s)")
-    what.add_argument(
-        "--upstream", metavar="URL", help="put the dial in front of a completions server, or of several: URL|URL, @FILE"
-    )
-    serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
-    serve.add_argument("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
-
-    names = serve.add_argument_group("the model")
-    names.add_argument("--name", metavar="NAME", help="its name on the wire (default: as given)")
-    names.add_argument("--alias", action="append", default=[], metavar="NAME", help="another name for it")
-    names.add_argument("--format", metavar="F", help="thinking format (default: found from the model's files)")
-    _add_template(names)
-    names.add_argument("--context", type=int, metavar="N", help="tokens of its context (default: what the model says)")
-
-    dial = serve.add_argument_group("the dial")
-    dial.add_argument("--lenient", action="store_true", help="list unknown fields in the reply, do not refuse them")
-    dial.add_argument("--default-budget", type=int, metavar="N", help="thinking tokens where a request states none")
-    dial.add_argument(
-        "--auto",
-        metavar="FILE",
-        help="leave thinking when its answer is settled, by a rule of s1kit calibrate (a file, or a checkpoint folder)",
-    )
-    dial.add_argument(
-        "--effort", action="append", default=[], metavar="NAME=N", help="what reasoning_effort NAME means"
-    )
-    dial.add_argument("--effort-map", metavar="FILE", help="TOML or JSON of all efforts, for the built-in map")
-
-    upstream = serve.add_argument_group("the upstream")
-    upstream.add_argument("--upstream-model", metavar="NAME", help="which of its models (default: the only one)")
-    upstream.add_argument(
-        "--upstream-kind",
-        default="auto",
-        metavar="K",
-        help="auto, vllm, sglang, llama.cpp, transformers, open or plain",
-    )
-    upstream.add_argument("--upstream-key-env", metavar="VAR", help="environment variable that holds its key")
-    upstream.add_argument(
-        "--upstream-timeout", type=float, default=60.0, metavar="S", help="longest silence (default: %(default)s)"
-    )
-    upstream.add_argument(
-        "--reconnect", action="store_true", help="serve it as what it is where it comes back as another model"
-    )
-    upstream.add_argument("--tokenizer", metavar="DIR", help="folder or Hub id (default: the upstream model's name)")
-
-    web = serve.add_argument_group("the network")
-    web.add_argument("--allow-origin", action="append", default=[], metavar="ORIGIN", help="web pages that may call")
-    web.add_argument("--allow-host", action="append", default=[], metavar="NAME", help="host name that is answered")
-    web.add_argument("--root-path", default="", metavar="PATH", help="prefix that a proxy in front takes off")
-    web.add_argument("--tls-cert", metavar="FILE", help="certificate chain, PEM")
-    web.add_argument("--tls-key", metavar="FILE", help="its private key, PEM")
-
-    limits = serve.add_argument_group("operations")
-    limits.add_argument(
-        "--api-key", action="append", default=[], metavar="KEY", help="accepted key (default: S1KIT_API_KEY, else none)"
-    )
-    limits.add_argument("--api-keys-file", metavar="FILE", help="lines name:key; the name is in the log")
-    limits.add_argument(
-        "--max-running", type=int, default=256, metavar="N", help="choices at once (default: %(default)s)"
-    )
-    limits.add_argument(
-        "--max-waiting", type=int, default=512, metavar="N", help="choices in line (default: %(default)s)"
-    )
-    limits.add_argument("--max-body", type=int, default=8 << 20, metavar="BYTES", help="(default: %(default)s)")
-    limits.add_argument(
-        "--grace", type=float, default=30.0, metavar="S", help="time to finish at shutdown (default: %(default)s)"
-    )
-    limits.add_argument("--max-header", type=int, default=1 << 16, metavar="BYTES", help="(default: %(default)s)")
-    limits.add_argument(
-        "--max-headers", type=int, default=100, metavar="N", help="header fields of a request (default: %(default)s)"
-    )
-    limits.add_argument("--max-connections", type=int, default=4096, metavar="N", help="(default: %(default)s)")
-    limits.add_argument(
-        "--header-timeout", type=float, default=20.0, metavar="S", help="to send a header (default: %(default)s)"
-    )
-    limits.add_argument(
-        "--body-timeout", type=float, default=60.0, metavar="S", help="to send a body (default: %(default)s)"
-    )
-    limits.add_argument("--request-timeout", type=float, metavar="S", help="for one request (default: none)")
-    limits.add_argument("--otel", action="store_true", help="one OpenTelemetry span a request")
-    limits.add_argument("--log", default="text", choices=("text", "json", "none"), help="(default: %(default)s)")

@@ -56,7 +56,7 @@ def test_a_folder_without_permission_or_place_is_the_users_mistake(
 ) -> None:
     (tmp_path / "file").write_text("")
     assert main(["run", "tiny", f"out={tmp_path / 'file'}"]) == 2
-    assert "cannot make the folder" in capsys.readouterr().err
+    assert "is a file (out)" in capsys.readouterr().err
 
 
 def test_a_run_of_another_recipe_is_refused_whatever_its_name(
@@ -65,6 +65,8 @@ def test_a_run_of_another_recipe_is_refused_whatever_its_name(
     open_run(tmp_path / "mine", "tiny", {})
     assert main(["run", "math-sample", "name=mine", f"out={tmp_path}", "data=somewhere"]) == 2
     assert "recipe 'tiny', not 'math-sample'" in capsys.readouterr().err
+    assert main(["check", "math-sample", "name=mine", f"out={tmp_path}", "data=somewhere"]) == 2
+    assert "recipe 'tiny', not 'math-sample'" in capsys.readouterr().out
 
 
 def test_show_prints_rows_and_receipts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,7 +18,7 @@ from s1kit.cli.variants import recipes_of, take_over
 from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
 from s1kit.recipe import Recipe
-from s1kit.stage import RECEIPT, Run, Stage, open_run, read_part, refuse_other_run
+from s1kit.stage import RECEIPT, Run, Stage, open_run, read_part
 
 STAGES = {
     "collect": "s1kit.pool.collect",
@@ -41,7 +41,6 @@ def main(given: argparse.Namespace) -> int:
     redone = _redone(given.redo, names)
     if whole and recipe.variants:
         return _run_variants(given, recipe, redone)
-    refuse_other_run(recipe.folder, recipe.recipe)
     part = read_part(given.part) if getattr(given, "part", None) else None
     if part is not None and redone:
         fix = "Remove the stage with --redo first, without --part, then start the parts."
@@ -84,7 +83,6 @@ def _run_variants(given: argparse.Namespace, recipe: Recipe, redone: Sequence[st
     done: list[Recipe] = []
     recipes = recipes_of(given.recipe, given.overrides, recipe)
     for one in recipes:
-        refuse_other_run(one.folder, one.recipe)
         remove_stages(one, redone)
     for one, changes in zip(recipes, recipe.variants.values(), strict=True):
         say(f"{one.name}: {', '.join(changes) or 'as it stands'}")

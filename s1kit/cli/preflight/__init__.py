@@ -19,7 +19,7 @@ from s1kit.cli.variants import overrides_of_variants
 from s1kit.errors import InputError
 from s1kit.providers.contact import unreachable
 from s1kit.recipe import Recipe, load_for_check
-from s1kit.stage import RECEIPT
+from s1kit.stage import RECEIPT, refuse_other_run
 
 __all__ = ["Fault", "check_recipe", "check_reference", "refuse_faults"]
 
@@ -81,6 +81,9 @@ def check_reference(
     faults: list[Fault] = []
     for part in parts:
         faults += [Fault("recipe", error) for error in part.wrong]
+        whole_run = FaultCollector("recipe")
+        whole_run.run(refuse_other_run, part.recipe.folder, part.recipe.recipe)
+        faults += whole_run.faults
         names = [name for name in (part.stages if stages is None else stages) if name not in part.lost]
         found = check_recipe(part.recipe, names, redone, contact=contact)
         faults += [fault for fault in found if fault.error.where not in part.left_out]

@@ -112,6 +112,7 @@ class _Printer:
             f"\n{generation.thinking_tokens} thinking tokens ({how.get(generation.ending, generation.ending)}), "
             f"{generation.num_waits} waits, {generation.forced_tokens} forced tokens, "
             f"{generation.answer_tokens} answer tokens"
+            + {"length": " (cut off at the room)", "loop": " (ended in a loop)"}.get(generation.answer_finish, "")
             + (", exchanged as text" if generation.seam == "text" else "")
             + (f"; {generation.note}" if generation.note else ""),
             file=sys.stderr,

@@ -78,6 +78,7 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
         train_samples(samples, Path("mine"), Train(base="hf:Qwen/Qwen2.5-1.5B-Instruct", layout=Layout(...)))
     """
     check_terms(samples, train.acknowledge_terms)
+    say(f"train: loading {train.base}")
     from s1kit.train.base import load_config, load_format_and_tokenizer, require_torch
 
     require_torch()

@@ -61,9 +61,9 @@ def test_recomputing_activations_changes_nothing(base: Path, how: str) -> None:
     check_against_reference(train, encode(base, make_samples(14)))
 
 
-def check_against_reference(train: Train, samples: list[Encoded]) -> None:
-    losses, gradients = first_steps(train, samples, World(CPU))
-    expected_losses, expected = reference_steps(train, samples, STEPS)
+def check_against_reference(train: Train, samples: list[Encoded], num_steps: int = STEPS) -> None:
+    losses, gradients = first_steps(train, samples, World(CPU), num_steps)
+    expected_losses, expected = reference_steps(train, samples, num_steps)
     assert losses == pytest.approx(expected_losses, abs=1e-5)
     assert gradients.keys() == expected.keys()
     for name, gradient in gradients.items():

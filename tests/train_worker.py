@@ -23,7 +23,9 @@ from s1kit.train.world import World, open_world
 STEPS = 3
 
 
-def first_steps(train: Train, samples: list[Encoded], world: World) -> tuple[list[float], dict[str, torch.Tensor]]:
+def first_steps(
+    train: Train, samples: list[Encoded], world: World, num_steps: int = STEPS
+) -> tuple[list[float], dict[str, torch.Tensor]]:
     """The losses of the first steps and the gradients of the first and the last, at a constant rate."""
     from s1kit.forcing.formats import find_format
 
@@ -32,9 +34,9 @@ def first_steps(train: Train, samples: list[Encoded], world: World) -> tuple[lis
     optimizer = make_optimizer(objective, train)
     set_learning_rate(optimizer, train.learning_rate)
     losses, gradients = [], {}
-    for step, members in enumerate(packing.batches(len(samples), train.batch_size, 1, STEPS, seed=0)):
+    for step, members in enumerate(packing.batches(len(samples), train.batch_size, 1, num_steps, seed=0)):
         losses.append(backward(objective, [samples[i] for i in members], train, "sdpa", world))
-        if step in (0, STEPS - 1):
+        if step in (0, num_steps - 1):
             for name, parameter in objective.model.named_parameters():
                 if parameter.requires_grad:
                     grad: Any = parameter.grad

@@ -8,7 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NoReturn
 
 import torch
 import torch.distributed as dist
@@ -16,6 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from s1kit.errors import InputError, MissingExtra
+from s1kit.train.reference import WITH_ANOTHER_TOOL
 
 try:
     from torch.nn.attention.varlen import varlen_attn
@@ -42,6 +43,23 @@ class Packing:
     kernel: Kernel
     group: dist.ProcessGroup | None = None
     """The processes that share the row."""
+
+
+@dataclass(frozen=True)
+class _Form:
+    """What a layer of the model asks of its attention."""
+
+    scale: float | None
+    window: int | None
+    dropout: float
+
+
+_CHANGE = ("softcap", "s_aux", "sinks", "position_bias", "indices", "block_indices")
+"""Keywords by which transformers' models ask for more than the attention computed here."""
+
+
+def _refuse(module: torch.nn.Module, what: str) -> NoReturn:
+    raise InputError(f"{type(module).__name__} {what}", where="train.base", fix=WITH_ANOTHER_TOOL)
 
 
 def register() -> None:
@@ -79,56 +97,98 @@ def attend_rows(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    packing: Packing,
+    packing: Packing | None = None,
     scaling: float | None = None,
-    **_: Any,
+    sliding_window: int | None = None,
+    dropout: float = 0.0,
+    **others: Any,
 ) -> tuple[Tensor, None]:
-    """Causal attention within each sample of a row. In (1, heads, tokens, size), out (1, tokens, heads, size)."""
+    """Causal attention within each sample of a row. In (1, heads, tokens, size), out (1, tokens, heads, size).
+
+    `sliding_window`: keys that a token sees, its own included; None: all before it. Raises InputError for what no
+    kernel here computes.
+    """
+    if packing is None:
+        _refuse(module, "does not pass on where samples begin")
+    if unknown := [name for name in _CHANGE if others.get(name) is not None]:
+        _refuse(module, f"uses {', '.join(unknown)}")
+    form = _Form(scaling, sliding_window, dropout)
     q, k, v = query[0], key[0], value[0]
     if packing.group is not None:
         size = dist.get_world_size(packing.group)
         k, v = (_repeat_heads(x, size, q.shape[0]) for x in (k, v))
         q, k, v = (exchange(x, packing.group, True) for x in (q, k, v))
-    out = _KERNELS[packing.kernel](q, k, v, packing, scaling)
+    out = _KERNELS[packing.kernel](q, k, v, packing, form)
     if packing.group is not None:
         out = exchange(out, packing.group, False)
     return out.transpose(0, 1).unsqueeze(0), None
 
 
 @torch.compiler.disable  # type: ignore[untyped-decorator]  # it would be compiled again for every row's lengths
-def _sdpa(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: float | None) -> Tensor:
+def _sdpa(q: Tensor, k: Tensor, v: Tensor, packing: Packing, form: _Form) -> Tensor:
     """One call a sample. On a CPU 1.4 times as fast as padding the samples to one call, 4 times as a block mask."""
-    lengths = list(packing.lengths)
-    parts = zip(*(torch.split(x, lengths, 1) for x in (q, k, v)), strict=True)
+    parts = zip(*(torch.split(x, list(packing.lengths), 1) for x in (q, k, v)), strict=True)
     grouped = q.shape[0] != k.shape[0]
-    outs = [
-        F.scaled_dot_product_attention(a[None], b[None], c[None], is_causal=True, scale=scaling, enable_gqa=grouped)[0]
-        for a, b, c in parts
-    ]
+    outs = []
+    for a, b, c in parts:
+        near = _near(a.shape[1], form.window, a.device)
+        out = F.scaled_dot_product_attention(
+            a[None],
+            b[None],
+            c[None],
+            attn_mask=near,
+            is_causal=near is None,
+            dropout_p=form.dropout,
+            scale=form.scale,
+            enable_gqa=grouped,
+        )
+        outs.append(out[0])
     return torch.cat(outs, 1)
 
 
-def _flash_attn(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: float | None) -> Tensor:
+def _near(length: int, window: int | None, device: torch.device) -> Tensor | None:
+    """(length, length): which keys each token of a sample sees; None where the window holds the whole sample."""
+    if window is None or length <= window:
+        return None
+    return torch.ones(length, length, dtype=torch.bool, device=device).tril().triu(1 - window)
+
+
+def _flash_attn(q: Tensor, k: Tensor, v: Tensor, packing: Packing, form: _Form) -> Tensor:
     out: Tensor = _flash()(
         *(x.transpose(0, 1) for x in (q, k, v)),
         packing.ends,
         packing.ends,
         packing.longest,
         packing.longest,
-        softmax_scale=scaling,
+        dropout_p=form.dropout,
+        softmax_scale=form.scale,
         causal=True,
+        window_size=_window_size(form),
     )
     return out.transpose(0, 1)
 
 
-def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: float | None) -> Tensor:
+def _window_size(form: _Form) -> tuple[int, int]:
+    """Keys before and after a token's own, as kernels count them; -1 is no limit, and causality is told separately."""
+    return (-1 if form.window is None else form.window - 1, 0 if form.window is not None else -1)
+
+
+def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, form: _Form) -> Tensor:
+    if form.dropout or (form.window is not None and "window_size" not in _VARLEN_TAKES):
+        raise InputError(
+            f"torch's varlen_attn has no {'dropout' if form.dropout else 'window'}, and the model uses one",
+            where="train.layout.attention",
+            fix="Use sdpa or flash.",
+        )
     if "enable_gqa" not in _VARLEN_TAKES:
         k, v = (x.repeat_interleave(q.shape[0] // x.shape[0], 0) for x in (k, v))
     options = dict(_VARLEN_CAUSAL)
+    if form.window is not None:
+        options["window_size"] = (form.window - 1, 0)
     if "enable_gqa" in _VARLEN_TAKES:
         options["enable_gqa"] = q.shape[0] != k.shape[0]
     if "scale" in _VARLEN_TAKES:
-        options["scale"] = scaling
+        options["scale"] = form.scale
     q, k, v = (x.transpose(0, 1).contiguous() for x in (q, k, v))
     # The row's own tuple of lengths is not looked at: torch.compile would compile again for each.
     out: Any = varlen_attn(q, k, v, packing.ends, packing.ends, packing.longest, packing.longest, **options)
@@ -136,7 +196,7 @@ def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, scaling: fl
     return transposed
 
 
-_KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Packing, float | None], Tensor]] = {
+_KERNELS: dict[str, Callable[[Tensor, Tensor, Tensor, Packing, _Form], Tensor]] = {
     "sdpa": _sdpa,
     "varlen": _torch_varlen,
     "flash": _flash_attn,

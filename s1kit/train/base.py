@@ -12,7 +12,7 @@ from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import ThinkingFormat, find_format, load_format
 from s1kit.forcing.plain_text import check_round_trip
 from s1kit.recipe import Train
-from s1kit.train.reference import base_folder, check_config
+from s1kit.train.reference import WITH_ANOTHER_TOOL, base_folder, check_config
 from s1kit.train.shapes import SHAPES
 
 if TYPE_CHECKING:
@@ -62,7 +62,7 @@ def load_tokenizer(base: str, own: str, fmt: ThinkingFormat | None) -> Any:
 
 def load_config(base: str, tokenizer: Any) -> Any:
     """The transformers config of the base. Raises InputError for what the trainer cannot do."""
-    from transformers import AutoConfig, Qwen2Config
+    from transformers import AutoConfig, AutoModelForCausalLM, Qwen2Config
 
     kind, folder = base_folder(base)
     if kind == "random" and folder in SHAPES:
@@ -76,6 +76,10 @@ def load_config(base: str, tokenizer: Any) -> Any:
                 f"cannot load a model: {str(error).splitlines()[0]}", where=folder, fix="Check the folder or Hub id."
             ) from error
     check_config(config.to_dict(), len(tokenizer))
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise InputError(
+            f"transformers has no language model of type {config.model_type!r}", where=folder, fix=WITH_ANOTHER_TOOL
+        )
     return config
 
 

@@ -18,6 +18,7 @@ from s1kit.progress import meter as progress
 from s1kit.progress import say
 from s1kit.recipe import Train
 from s1kit.train import packing
+from s1kit.train.architecture import kept_states
 from s1kit.train.attention import Kernel, Packing, choose_kernel
 from s1kit.train.checkpoints import Checkpoints
 from s1kit.train.encoded import Encoded
@@ -63,6 +64,9 @@ def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, 
     optimizer = make_optimizer(objective, train)
     first = checkpoints.load(objective, optimizer)
     meter.resume(first)
+    if world.is_main and not objective.is_packed:
+        kinds = ", ".join(kept_states(model_config))
+        say(f"train: samples are computed one by one, since layers of kind {kinds} carry a state along a row")
     if first and world.is_main:
         say(f"train: goes on after step {first} of {len(steps)}")
     per_epoch = -(-len(samples) // train.batch_size)
@@ -100,7 +104,8 @@ def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, 
 def backward(objective: Objective, batch: Sequence[Encoded], train: Train, kernel: Kernel, world: World) -> float:
     """Add the batch's gradients, row by row; the batch's loss, the same on every process."""
     weights = token_weights(batch, train.loss_normalization)
-    layout = packing.pack([len(s) for s in batch], world.num_rows, train.micro_batch_tokens * world.row_size)
+    most = train.micro_batch_tokens * world.row_size if objective.is_packed else 1
+    layout = packing.pack([len(s) for s in batch], world.num_rows, most)
     total = torch.zeros((), device=world.device)
     # FSDP averages gradients over processes; the loss is a sum over them.
     share = world.size if world.mesh is not None else 1

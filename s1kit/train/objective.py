@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from s1kit.train.architecture import kept_states, logits_scale
 from s1kit.train.attention import Packing
 from s1kit.train.row import Row
 
@@ -20,6 +21,9 @@ class Objective(nn.Module):
     def __init__(self, model: Any, loss_chunk_tokens: int) -> None:
         super().__init__()
         self.model = model
+        self.logits_scale = logits_scale(model)
+        self.is_packed = not kept_states(model.config)
+        """Whether samples may share a row."""
         self.loss_chunk_tokens = loss_chunk_tokens
 
     def forward(self, row: Row, packing: Packing) -> Tensor:
@@ -27,8 +31,9 @@ class Objective(nn.Module):
             input_ids=row.ids[None], position_ids=row.positions[None], use_cache=False, packing=packing
         ).last_hidden_state[0]
         head = self.model.get_output_embeddings()
+        learned = hidden.index_select(0, row.learned)
         loss: Tensor = _ChunkedLoss.apply(  # type: ignore[no-untyped-call]
-            hidden.index_select(0, row.learned),
+            learned if self.logits_scale == 1 else learned * self.logits_scale,
             head.weight,
             row.targets.index_select(0, row.learned),
             row.weights.index_select(0, row.learned),

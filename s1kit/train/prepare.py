@@ -15,6 +15,7 @@ from s1kit.errors import InputError, MissingExtra
 from s1kit.progress import say
 from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, base
+from s1kit.train.architecture import kept_states, layers_of
 from s1kit.train.objective import Objective
 from s1kit.train.world import World, multiplies_bfloat16
 
@@ -65,14 +66,11 @@ def check_layout(train: Train, model_config: Any, world: World) -> None:
             where="train.layout.context_parallel",
             fix="Give a divisor of both the heads and the processes.",
         )
-    window = (
-        getattr(model_config, "sliding_window", None) if getattr(model_config, "use_sliding_window", True) else None
-    )
-    if window and window < train.max_length:
+    if world.row_size > 1 and (kinds := kept_states(model_config)):
         raise InputError(
-            f"the model's attention window is {window}, below max_length, which is {train.max_length}",
-            where="train.max_length",
-            fix=f"Give {window} or less.",
+            f"layers of kind {', '.join(kinds)} need a sample's tokens on one process",
+            where="train.layout.context_parallel",
+            fix="Leave it out.",
         )
     if train.lora is not None and train.lora.quantize and (world.size > 1 or world.device.type != "cuda"):
         raise InputError(
@@ -91,11 +89,6 @@ def load(train: Train, model_config: Any, dtype: torch.dtype, seed: int, world: 
     if train.lora is not None and train.lora.quantize:
         return adapters.load_quantized(train.base, model_config, world.device)
     return base.load_weights(train.base, model_config, dtype, seed)
-
-
-def layers_of(model: Any) -> list[nn.Module]:
-    """The decoder's layers, the unit of sharding, checkpointing and compilation."""
-    return list(model.base_model.layers)
 
 
 def plain_name(name: str) -> str:
@@ -136,7 +129,7 @@ def _wrap_layers(objective: Objective, layout: Layout, device: torch.device) -> 
     if is_compiled and (why := why_not_compiled(device)):
         is_compiled = False
         say(f"train: layers are not compiled, since {why}")
-    layers = objective.model.base_model.layers
+    layers = layers_of(objective.model)
     if layout.fp8:
         _to_fp8(layers)
     for i, layer in enumerate(layers):
@@ -224,7 +217,7 @@ def _shard(objective: Objective, train: Train, world: World) -> None:
     # Inputs are not cast: a row's weights must stay float32.
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
     options: dict[str, Any] = {"mesh": world.mesh, "mp_policy": policy}
-    layers = layers_of(objective.model)
+    layers = list(layers_of(objective.model))
     for layer in layers:
         fully_shard(layer, reshard_after_forward=train.layout.reshard_after_forward, **options)
     fully_shard(objective, reshard_after_forward=False, **options)

@@ -56,8 +56,26 @@ def _checked(folder: Path, base: str, need_weights: bool) -> Path:
     return folder
 
 
+WITH_ANOTHER_TOOL = "Train it with another tool: see s1kit export."
+
+STATES = frozenset({"linear_attention", "conv", "hybrid", "hybrid_sliding"})
+"""transformers' names of layers that carry a state from token to token, beside attention or in its place."""
+
+_KINDS = STATES | {"full_attention", "sliding_attention", "moe", "sparse", "dense"}
+
+
 def check_config(values: Mapping[str, Any], num_tokens: int) -> None:
     """Raises InputError for a config.json that the trainer cannot use with a tokenizer of so many tokens."""
+    if "text_config" in values and "num_attention_heads" not in values:
+        raise InputError(
+            f"a {values.get('model_type')!r} model reads more than text",
+            where="train.base",
+            fix="Take a checkpoint of its language model alone, or train it with another tool: see s1kit export.",
+        )
+    if strange := sorted(set(values.get("layer_types") or ()) - _KINDS):
+        raise InputError(
+            f"the model has layers of kind {', '.join(strange)}", where="train.base", fix=WITH_ANOTHER_TOOL
+        )
     vocabulary = values.get("vocab_size")
     if isinstance(vocabulary, int) and num_tokens > vocabulary:
         raise InputError(
@@ -67,6 +85,4 @@ def check_config(values: Mapping[str, Any], num_tokens: int) -> None:
         )
     for name in ("final_logit_softcapping", "attn_logit_softcapping"):
         if values.get(name):
-            raise InputError(
-                f"the model uses {name}", where="train.base", fix="Train it with another tool: see s1kit export."
-            )
+            raise InputError(f"the model uses {name}", where="train.base", fix=WITH_ANOTHER_TOOL)

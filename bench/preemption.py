@@ -15,7 +15,6 @@ from dataclasses import replace
 from typing import Any
 
 from s1kit import Generation, Request, ThinkingBudget, load_engine
-from s1kit.engines.hf.engine import _bytes_per_token
 
 QUESTIONS = (
     "What is {} + 30?",
@@ -38,7 +37,7 @@ def decode(engine: Any, asked: Sequence[Request]) -> tuple[dict[int, Generation]
         rows, positions = batch._passes.slots.capacity
         most_cache = max(most_cache, rows * positions)
         found.update({tickets[e.ticket]: e.generation for e in events if e.generation is not None})
-    cache = most_cache * _bytes_per_token(engine.model) / 1e6
+    cache = most_cache * engine.token_bytes / 1e6
     tokens = sum(s.num_tokens for g in found.values() for s in g.segments)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     return found, (

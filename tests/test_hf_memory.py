@@ -18,7 +18,6 @@ torch = pytest.importorskip("torch")
 
 from s1kit.engines.hf import kv_cache  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
-from s1kit.engines.hf.engine import _bytes_per_token  # noqa: E402
 from s1kit.engines.memory import memory_size  # noqa: E402
 
 
@@ -211,7 +210,7 @@ def test_requests_without_a_budget_join_by_what_they_hold_and_not_by_whole_conte
     """Memory for two whole contexts, and 40 requests that may fill one each."""
     plan = engine.plan(Request(question="?", answer_tokens=16))
     assert plan.total_tokens == engine.context_tokens == 512
-    batch = replace(engine, memory_bytes=2 * 512 * _bytes_per_token(engine.model)).running_batch()
+    batch = replace(engine, memory_bytes=2 * 512 * engine.token_bytes).running_batch()
     for _ in range(40):
         batch.admit(plan)
     batch.step()

@@ -39,28 +39,28 @@ class RowLengths:
 
 
 def can_attend(model: Any) -> bool:
-    """Whether this torch, this card and this model have what `attend_slots` needs."""
+    """Whether torch, the card and the model have what `attend_slots` needs; it looks back to the beginning."""
     if varlen_attn is None or model.device.type != "cuda":
         return False
-    config = model.config
+    config = model.config.get_text_config()
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
     return (
         "seqused_k" in _TAKES
         and model.dtype in (torch.bfloat16, torch.float16)
         and getattr(config, "_attn_implementation", "") == "sdpa"
-        and "sliding_attention" not in (getattr(config, "layer_types", None) or ())
         and size <= _MOST_HEAD
         and size % 8 == 0
     )
 
 
 @contextmanager
-def attending_slots(config: Any) -> Iterator[None]:
-    """Within it, a model of that config attends by `attend_slots`."""
+def attending(model: Any, attend: Callable[..., Any], name: str = NAME) -> Iterator[None]:
+    """Within it, a model attends by `attend`, which transformers knows as `name`."""
     from transformers import AttentionInterface
 
-    AttentionInterface.register(NAME, attend_slots)
-    before, config._attn_implementation = config._attn_implementation, NAME
+    AttentionInterface.register(name, attend)
+    config = model.config.get_text_config()
+    before, config._attn_implementation = config._attn_implementation, name
     try:
         yield
     finally:

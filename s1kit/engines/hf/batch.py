@@ -31,6 +31,7 @@ from s1kit.engines.hf.recorded import RecordedSteps
 from s1kit.engines.hf.request_queue import RequestQueue
 from s1kit.engines.hf.rows import COLUMN, CONSTRAINED, DRAWS, LENGTH, QUEUED, QUIET, SHOWN, Active, Ints, RunningRows
 from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, Flight, RowState
+from s1kit.engines.hf.windows import ALL_SEE_ALL, Windows
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
@@ -50,6 +51,7 @@ class HfBatch:
         memory_tokens: int | None = None,
         runs_ahead: bool | None = None,
         cuda_graphs: bool = True,
+        windows: Windows = ALL_SEE_ALL,
     ) -> None:
         """`vocabulary_size`: ids from there on are padding of the model's output layer and are never sampled.
 
@@ -62,6 +64,7 @@ class HfBatch:
         self._model = model
         self._vocabulary_size = vocabulary_size
         self._expected = expected
+        self._windows = windows
         self._tokens = tokens
         self._queue = RequestQueue(max_batch, memory_tokens, prefill_tokens)
         self._runs_ahead = model.device.type == "cuda" if runs_ahead is None else runs_ahead
@@ -78,9 +81,8 @@ class HfBatch:
         device = self._model.device
         self._rows = RunningRows()
         self._state = RowState(device)
-        self._passes = Passes(
-            self._model, self._vocabulary_size, Slots(device, *self._expected, self._queue.memory_tokens)
-        )
+        slots = Slots(device, *self._expected, self._queue.memory_tokens)
+        self._passes = Passes(self._model, self._vocabulary_size, slots, self._windows)
         self._recorded = RecordedSteps(self._passes, self._state) if self._has_graphs else None
         self._flight: Flight | None = None
 

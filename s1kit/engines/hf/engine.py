@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -27,8 +27,9 @@ except ImportError as error:
 from s1kit.engines.base import BatchEngine
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import HfBatch
-from s1kit.engines.hf.passes import unsupported_layers
+from s1kit.engines.hf.passes import check_steps
 from s1kit.engines.hf.tokenizer import read_tokenizer
+from s1kit.engines.hf.windows import ALL_SEE_ALL, Windows, find_windows
 from s1kit.engines.memory import check_fits, memory_size
 
 _SMALL_MODEL = 20_000_000
@@ -52,7 +53,10 @@ class TransformersEngine(BatchEngine):
     """Rows that decode together, where memory allows it."""
     memory_bytes: int = 2**31
     """Most that keys and values of the running rows may take; how many that are depends on how long they are now."""
-    vocabulary_size: int = field(default=0)
+    token_bytes: int = 1
+    """Bytes of keys and values for one token, all layers."""
+    vocabulary_size: int = 0
+    windows: Windows = ALL_SEE_ALL
     cuda_graphs: bool = True
     """Whether a card's decoding steps are recorded; without, each kernel is sent by itself."""
 
@@ -67,7 +71,7 @@ class TransformersEngine(BatchEngine):
         On a card memory is allocated at once where the number of requests and the tokens of the `longest` are known and
         it holds them all; elsewhere it grows with them.
         """
-        memory_tokens = self.memory_bytes // _bytes_per_token(self.model)
+        memory_tokens = self.memory_bytes // self.token_bytes
         rows = min(num_requests, self.max_batch)
         is_all = longest is not None and self.model.device.type == "cuda" and rows * longest <= memory_tokens
         expected = (rows, longest or 0) if is_all else (0, 0)
@@ -79,6 +83,7 @@ class TransformersEngine(BatchEngine):
             tokens=self.tokens,
             memory_tokens=memory_tokens,
             cuda_graphs=self.cuda_graphs,
+            windows=self.windows,
         )
 
     def batch_for(self, plans: Sequence[Plan]) -> HfBatch:
@@ -155,13 +160,8 @@ def card_dtype() -> str:
 def of_model(
     model: Any, tokenizer: Any, format: ThinkingFormat, max_batch: int = 256, context_tokens: int | None = None
 ) -> TransformersEngine:
-    """An engine around a model that is already in memory. Raises InputError where its layers cannot be served."""
-    if strange := unsupported_layers(model.config):
-        raise InputError(
-            f"layers of kind {', '.join(strange)} keep a state that this engine cannot hold",
-            where=type(model).__name__,
-            fix="Use vllm: or a completions: server for this model.",
-        )
+    """An engine around a model that is already in memory. Raises InputError where it cannot be decoded step by step."""
+    windows = find_windows(model)
     weights = list(model.parameters())
     if model.device.type == "cpu" and sum(p.numel() for p in weights) < _SMALL_MODEL:
         torch.set_num_threads(1)
@@ -172,8 +172,10 @@ def of_model(
     if model.device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(model.device)
         memory = int(free * 0.7)
-    context = context_tokens or model.config.max_position_embeddings
-    return TransformersEngine(model, TokenFormat(format, tokenizer, more), context, max_batch, memory, size)
+    token_bytes = check_steps(model, size, windows)
+    context = context_tokens or model.config.get_text_config().max_position_embeddings
+    tokens = TokenFormat(format, tokenizer, more)
+    return TransformersEngine(model, tokens, context, max_batch, memory, token_bytes, size, windows)
 
 
 _FOLDER = "Give a checkpoint folder (config.json, *.safetensors, tokenizer.json), a GGUF file or a Hub id."
@@ -219,14 +221,6 @@ def resolve_format(
     """The given format, else the checkpoint folder's own, else the one its tokenizer points to."""
     own = load_format(Path(model)) if Path(model).is_dir() and format is None else None
     return choose_format(format, own, tokenizer, template)
-
-
-def _bytes_per_token(model: Any) -> int:
-    """Bytes of keys and values for one token, all layers."""
-    config = model.config
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return int(2 * config.num_hidden_layers * heads * size * model.dtype.itemsize)
 
 
 def _first_line(error: Exception) -> str:

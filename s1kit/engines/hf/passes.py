@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from s1kit.engines.hf.attention import RowLengths, attending_slots, can_attend
+from s1kit.engines.hf.attention import RowLengths, attend_slots, attending, can_attend
 from s1kit.engines.hf.kv_cache import Slots
+from s1kit.engines.hf.windows import ALL_SEE_ALL, Windows
+from s1kit.errors import InputError
 from s1kit.progress import say
 
 _MOST_APART = 0.1
@@ -20,15 +23,16 @@ _MOST_APART = 0.1
 class Passes:
     """A model and its cache."""
 
-    def __init__(self, model: Any, vocabulary_size: int, slots: Slots) -> None:
+    def __init__(self, model: Any, vocabulary_size: int, slots: Slots, windows: Windows = ALL_SEE_ALL) -> None:
         self.slots = slots
         self.model = model
         self._device: torch.device = model.device
         self._vocabulary_size = vocabulary_size
-        self._window = _sliding_window(model.config)
-        self._no_masks = dict.fromkeys(("full_attention", "sliding_attention")) if self._window else None
-        self._is_eager = getattr(model.config, "_attn_implementation", "sdpa") == "eager"
-        self.reads_lengths = can_attend(model)
+        self._window = windows.tokens
+        self._masks_by_kind = windows.is_by_kind
+        self._no_masks = dict.fromkeys(("full_attention", "sliding_attention")) if windows.is_by_kind else None
+        self._is_eager = getattr(model.config.get_text_config(), "_attn_implementation", "sdpa") == "eager"
+        self.reads_lengths = not windows.tokens and can_attend(model)
         """Whether decoding attends by the rows' lengths and not by a mask."""
         self.is_unchecked = self.reads_lengths
         """Whether that is still to be compared with a mask's."""
@@ -91,7 +95,7 @@ class Passes:
         width = self.slots.capacity[1]
         starts = torch.arange(rows.stop + 1, dtype=torch.int32, device=self._device)
         lengths = RowLengths(starts, starts * width, (positions[:, 0] + 1).int(), width)
-        with attending_slots(self.model.config):
+        with attending(self.model, attend_slots):
             out = self.model(
                 input_ids=ids,
                 position_ids=positions,
@@ -134,6 +138,8 @@ class Passes:
         if not self._window:
             return self._form(mask)
         near = places > positions[:, None, :, None] - self._window
+        if not self._masks_by_kind:
+            return self._form(mask & near)
         return {"full_attention": self._form(mask), "sliding_attention": self._form(mask & near)}
 
     def _form(self, mask: torch.Tensor) -> torch.Tensor:
@@ -170,13 +176,38 @@ def _padded(rows: Sequence[Sequence[int]], lengths: Sequence[int]) -> torch.Tens
     return torch.tensor([(*row, *(0,) * (longest - length)) for row, length in zip(rows, lengths, strict=True)])
 
 
-def unsupported_layers(config: Any) -> Sequence[str]:
-    """Kinds of layers whose state is not keys and values, which the slots cannot hold."""
-    kinds = getattr(config, "layer_types", None) or ()
-    return sorted(set(kinds) - {"full_attention", "sliding_attention"})
+def check_steps(model: Any, vocabulary_size: int, windows: Windows) -> int:
+    """Bytes of keys and values for one token, all layers.
+
+    Raises InputError where a step over the slots gives other logits than the whole context computed anew.
+
+    So a model that remembers in a way that nobody here foresaw is refused when it is loaded, and never decoded wrongly.
+    """
+    contexts, news = [[1, 2, 3, 4, 5], [6, 7, 8]], [[9], [10]]
+    contexts, news = ([[i % vocabulary_size for i in row] for row in rows] for rows in (contexts, news))
+    passes = Passes(model, vocabulary_size, Slots(model.device), windows)
+    with torch.inference_mode():
+        wanted = [
+            model(input_ids=torch.tensor([row + new], device=model.device), use_cache=False).logits[0, -1].float()
+            for row, new in zip(contexts, news, strict=True)
+        ]
+        try:
+            _, cache = passes.prefill(contexts)
+            passes.slots.add(cache, 0, [0, 1], [5, 3], width=8)
+            found = passes.extend(0, news, [5, 3]).float()
+        except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
+            raise _unservable(model, f"{type(error).__name__}: {error}".splitlines()[0]) from error
+    expected = torch.stack(wanted)[:, :vocabulary_size]
+    apart = float((found - expected).abs().mean() / expected.std())
+    if not apart < _MOST_APART:
+        raise _unservable(model, f"logits are {apart:.2f} standard deviations from those of the whole context")
+    slots = passes.slots
+    return sum(own.nbytes for own in (*slots.keys, *slots.values)) // math.prod(slots.capacity)
 
 
-def _sliding_window(config: Any) -> int:
-    """How far sliding layers look back; 0 where every layer sees all."""
-    kinds = getattr(config, "layer_types", None) or ()
-    return int(getattr(config, "sliding_window", None) or 0) if "sliding_attention" in kinds else 0
+def _unservable(model: Any, why: str) -> InputError:
+    return InputError(
+        f"{type(model).__name__} cannot be decoded step by step with this engine's cache: {why}",
+        where="hf:",
+        fix="Use vllm: or a completions: server for this model.",
+    )

@@ -13,6 +13,9 @@ import pytest
 
 from s1kit.cli import main
 from s1kit.cli.preflight import check_recipe
+from s1kit.errors import InputError
+from s1kit.journal import Journal
+from s1kit.providers.sync import chat_many
 from s1kit.recipe import load_recipe
 
 KEY = "sk-0123456789abcdefghij"
@@ -156,6 +159,33 @@ def test_a_proxy_that_cannot_be_used_is_refused_by_the_check_and_by_the_run(
         found = [str(fault) for fault in check_recipe(recipe, ["distill"], contact=contact)]
         assert len([fault for fault in found if "the proxy" in fault and "HTTPS_PROXY" in fault]) == 1, found
         assert "pa55word" not in "".join(found)
+
+
+@pytest.mark.parametrize("text", [None, "", "no certificate"])
+def test_a_file_of_certificates_that_cannot_be_used_is_refused_by_the_check_and_by_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None
+) -> None:
+    """OpenSSL passes over it in silence, and then no certificate of any server is trusted."""
+    path = tmp_path / "mine.pem"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setenv("SSL_CERT_FILE", str(path))
+    recipe = load_recipe("tiny", [f"out={tmp_path}", "distill.teacher=chat:https://teacher.example/v1#m"])
+    found = [str(fault) for fault in check_recipe(recipe, ["distill"])]
+    assert any("mine.pem cannot be read" in fault and "SSL_CERT_FILE" in fault for fault in found), found
+    with Journal(tmp_path / "journal.sqlite") as journal, pytest.raises(InputError, match=r"mine\.pem cannot be read"):
+        chat_many("chat:https://teacher.example/v1#m", [[{"role": "user", "content": "q"}]], journal, price="free")
+
+
+@pytest.mark.parametrize("key", ["sk-0123 456789", "sk-0123\nsk-4567", "sk-01234567…", "sk-\u201cquoted\u201d"])
+def test_a_key_that_can_be_none_is_refused_by_the_check_and_not_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv("S1KIT_API_KEY", key)
+    (fault,) = faults(tmp_path, f"chat:http://127.0.0.1:{closed_port()}/v1#m")
+    assert "S1KIT_API_KEY" in fault
+    assert "Copy the key again" in fault
+    assert key[:6] not in fault
 
 
 def test_a_proxy_that_refuses_is_named_and_sees_no_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

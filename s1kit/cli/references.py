@@ -69,10 +69,10 @@ def check_chat(
     price: str | dict[str, float] = "",
     prices_path: str = "",
 ) -> list[str]:
-    """Raises InputError for an unknown provider, a missing key, a model without a price, and a proxy that cannot be
-    used. Nothing is sent."""
+    """Raises InputError for an unknown provider, a key that is missing or no key, a model without a price, and for a
+    proxy or a file of certificates that cannot be used. Nothing is sent."""
     from s1kit.providers.catalog import find_model
-    from s1kit.providers.connections import usable_proxy
+    from s1kit.providers.connections import certificates, usable_proxy
     from s1kit.providers.credentials import credentials_of
     from s1kit.providers.keys import find_key, read_headers
     from s1kit.providers.money import price_of
@@ -89,6 +89,8 @@ def check_chat(
     servers = [each.base_url for each in models]
     for url in servers:
         usable_proxy(url, has_key=bool(secret))
+        if url.startswith("https"):
+            certificates()
     return servers
 
 

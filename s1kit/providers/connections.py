@@ -32,7 +32,7 @@ def open_session(base_url: str, traces: Sequence[aiohttp.TraceConfig] = ()) -> a
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(
             limit=0,
-            ssl=_tls() if base_url.startswith("https") else True,
+            ssl=certificates() if base_url.startswith("https") else True,
             socket_factory=_socket_with_keepalive,
             resolver=aiohttp.ThreadedResolver(cast(Any, _Lookup())),
         ),
@@ -162,9 +162,19 @@ def _socket_with_keepalive(address: tuple[Any, ...]) -> socket.socket:
     return made
 
 
-def _tls() -> ssl.SSLContext:
+def certificates() -> ssl.SSLContext:
+    """Whom to trust: the file that SSL_CERT_FILE names, else certifi's, else the system's. Raises InputError."""
+    if named := os.environ.get("SSL_CERT_FILE"):
+        try:
+            return ssl.create_default_context(cafile=named)
+        except (OSError, ssl.SSLError) as error:  # OpenSSL itself would pass over it and trust nobody
+            raise InputError(
+                f"the certificates in {named} cannot be read: {error.strerror or error}",
+                where="SSL_CERT_FILE",
+                fix="Name a readable file of certificates in PEM, or unset it.",
+            ) from error
     # Some Pythons come without certificates; certifi is there wherever httpx is.
-    if find_spec("certifi") is not None and "SSL_CERT_FILE" not in os.environ:
+    if find_spec("certifi") is not None:
         import certifi
 
         return ssl.create_default_context(cafile=certifi.where())

@@ -16,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from s1kit.providers.chat import Assembler, Problem
 from s1kit.providers.classify import error_message, kind_of_status, parse_body, retry_after
-from s1kit.providers.connections import Sending, open_session, origin, usable_proxy
+from s1kit.providers.connections import Sending, certificates, open_session, origin, usable_proxy
 from s1kit.providers.credentials import Credentials
 from s1kit.providers.keys import Secret, SecretHeaders
 from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
@@ -71,7 +71,9 @@ class Http:
         self._session: aiohttp.ClientSession | None = None
 
     async def __aenter__(self) -> Http:
-        """Raises InputError for a proxy that cannot be used, or that would see the key."""
+        """Raises InputError for a proxy that cannot be used, or would see the key, and for a bad SSL_CERT_FILE."""
+        if self._base_url.startswith("https"):
+            certificates()
         if self._by_proxy:
             self._proxy = usable_proxy(self._base_url, has_key=bool(self._secret))
         if self._proxy is not None:

@@ -208,10 +208,10 @@ def find_key(model: Model, key_file: str = "", headers: Mapping[str, str] | None
             f"{model.provider} takes no key", where="distill.key_file", fix="Log in with the cloud's own tools instead."
         )
     if key_file:
-        return Secret(_read_key_file(Path(key_file).expanduser(), names))
+        return Secret(_sendable(_read_key_file(Path(key_file).expanduser(), names), key_file))
     for name in names:
         if value := os.environ.get(name, "").strip():
-            return Secret(value)
+            return Secret(_sendable(value, name))
     if model.needs_key and not any(IS_SECRET.search(name) for name in headers or ()):
         raise InputError(
             f"there is no key for {model.provider}",
@@ -219,6 +219,18 @@ def find_key(model: Model, key_file: str = "", headers: Mapping[str, str] | None
             fix=f"Set {' or '.join(names)} in the environment, or name a key file with distill.key_file=PATH.",
         )
     return Secret("")
+
+
+def _sendable(key: str, where: str) -> str:
+    """The key. Raises InputError for one with a character that no provider's key has, without showing it."""
+    odd = next((n for n, letter in enumerate(key, 1) if not "!" <= letter <= "~"), 0)
+    if odd:
+        raise InputError(
+            f"character {odd} of the key's {len(key)} is a blank or no letter of ASCII",
+            where=where,
+            fix="Copy the key again, alone and on one line.",
+        )
+    return key
 
 
 def keys_present() -> dict[str, str]:

@@ -2,10 +2,10 @@
 
     python bench/distill_kills.py                      # 60 kills over 1,500 questions, 8 to 64 in flight
 
-The server is a process of its own and notes when each question came and when its reply was handed to the network.
-A life of the client is a fork of this process, killed at a random moment; a last one finishes. A reply belongs to the
-life that asked: one that the server sent to a client that was dead already was not lost by it. The tables are compared
-with an undisturbed run's.
+The server is a process of its own and notes when each reply was handed to the network, and when its connection was
+opened. A life of the client is a fork of this process, killed at a random moment; a last one finishes. A reply belongs
+to the life that opened its connection: one that the server sent to a client that was dead already was not lost by it.
+The tables are compared with an undisturbed run's.
 """
 
 from __future__ import annotations
@@ -41,22 +41,22 @@ def live(recipe: Recipe) -> int:
 
 
 def answered(ledger: Path) -> list[tuple[float, float, str]]:
-    """When each answered question came, when its reply was sent, and the question."""
+    """When the connection of each answered question was opened, when its reply was sent, and the question."""
     lines = (line.split(" ", 2) for line in ledger.read_text().splitlines() if line)
-    return [(float(asked), float(sent), question) for asked, sent, question in lines]
+    return [(float(opened), float(sent), question) for opened, sent, question in lines]
 
 
 def ages_of_lost(ledger: Path, kills: list[float]) -> list[float]:
     """Seconds between a reply's sending and the kill of the life that asked, of replies asked for again later."""
     seen: dict[str, tuple[float, float]] = {}
     ages = []
-    for asked, sent, question in answered(ledger):
+    for opened, sent, question in answered(ledger):
         if question in seen:
-            before, moment = seen[question]
-            killed = next(kill for kill in kills if kill > before)
+            life, moment = seen[question]
+            killed = next(kill for kill in kills if kill > life)
             if killed > moment:
                 ages.append(killed - moment)
-        seen[question] = asked, sent
+        seen[question] = opened, sent
     return sorted(ages)
 
 

@@ -69,7 +69,7 @@ class Server:
         self.accepted_at: list[float] = []
         self.first = 0.0
         self.ledger: IO[str] | None = None
-        """Where each answered question is noted, with the moments at which it came and was answered."""
+        """Where each answered question is noted: when its connection was opened, and when it was answered."""
 
     def is_refused(self) -> bool:
         now = time.monotonic()
@@ -106,7 +106,7 @@ class Connection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport, self.opened = transport, time.monotonic()
 
     def data_received(self, data: bytes) -> None:
         self.buffer += data
@@ -131,9 +131,9 @@ class Connection(asyncio.Protocol):
             server.num_requests += 1
             server.in_flight += 1
             server.most_in_flight = max(server.most_in_flight, server.in_flight)
-            asyncio.get_running_loop().call_later(server.seconds, self.answer, body, time.monotonic())
+            asyncio.get_running_loop().call_later(server.seconds, self.answer, body)
 
-    def answer(self, body: bytes, asked: float) -> None:
+    def answer(self, body: bytes) -> None:
         self.server.in_flight -= 1
         if self.transport.is_closing():
             return
@@ -146,7 +146,7 @@ class Connection(asyncio.Protocol):
         self.server.answered[question] += 1
         self.transport.write(self.server.reply)
         if self.server.ledger is not None:
-            self.server.ledger.write(f"{asked:.4f} {time.monotonic():.4f} {question.decode()}\n")
+            self.server.ledger.write(f"{self.opened:.4f} {time.monotonic():.4f} {question.decode()}\n")
 
     def json(self, status: bytes, body: bytes) -> None:
         head = b"HTTP/1.1 %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % (status, len(body))

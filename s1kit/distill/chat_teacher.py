@@ -34,7 +34,7 @@ class ChatTeacher:
         self._is_summary = shows_summaries(reference)
 
     async def ask(self, question: Question, draw: int) -> Trace:
-        """The trace. Raises Problem when the provider could not be reached or failed, Stopped when nobody can ask."""
+        """The trace of one draw. Raises Problem when this request failed, Stopped when every request would."""
         try:
             with_tools: dict[str, Any] = {"tools": question.tools} if question.tools else {}
             reply = await self._chat.chat(self.messages(question), draw=draw, **with_tools)
@@ -70,6 +70,7 @@ class ChatTeacher:
         return messages
 
     def trace(self, question: Question, draw: int, reply: Reply) -> Trace:
+        """A reply as a row: cost in dollars, thinking in the provider's tokens, or four bytes a token."""
         notes = [reply.note] if reply.note else []
         if self._is_summary and reply.thinking:
             notes.append(SUMMARY)

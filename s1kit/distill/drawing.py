@@ -23,7 +23,7 @@ class Assignment:
 
 
 def places(questions: Iterable[Question], settings: Distill) -> Iterator[Assignment]:
-    """All that is to be asked: question by question, teacher by teacher, draw by draw."""
+    """All assignments of a stage, ordered by question, then teacher, then draw."""
     for question in questions:
         for teacher in range(len(settings.each)):
             if settings.until_correct:
@@ -33,6 +33,7 @@ def places(questions: Iterable[Question], settings: Distill) -> Iterator[Assignm
 
 
 def places_a_question(settings: Distill) -> int:
+    """Assignments for each question; with `until_correct` all draws of a teacher are one."""
     return len(settings.each) * (1 if settings.until_correct else settings.num_traces)
 
 

@@ -37,7 +37,7 @@ _T = (
 
 
 class DistillEstimate(Record):
-    """What is still to be bought, with the intervals in which it lies 95 times of 100."""
+    """What remains to be bought, with 95 % confidence intervals."""
 
     teacher: str
     terms: Terms

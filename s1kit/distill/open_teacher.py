@@ -47,7 +47,7 @@ class OpenTeacher:
 
     @property
     def chat(self) -> ChatTeacher:
-        """The teacher as a chat model's. Raises TypeError for another kind, which asks in no messages."""
+        """The teacher, where it is a chat model or an engine. Raises TypeError for any other kind."""
         if not isinstance(self.teacher, ChatTeacher):
             raise TypeError(self.settings.teacher)
         return self.teacher
@@ -83,7 +83,7 @@ class OpenTeachers:
         return [each.client for each in self.teachers if each.client is not None]
 
     def note(self, num_to_come: int) -> str:
-        """What to show beside the count: cost, rate, time to come, failures by kind."""
+        """Text beside the progress count: dollars spent, replies a second, time remaining, failures by kind."""
         if not self.clients:
             return ""
         tallies = [client.tally for client in self.clients]
@@ -176,7 +176,7 @@ def _open_client(recipe: Recipe, settings: Distill, asked: OpenTeachers) -> Clie
 
 
 def say_what_it_means(recipe: Recipe, asked: OpenTeachers) -> None:
-    """Before anything is spent: prices, the cap, and what the output may be used for."""
+    """Print prices, the cap and the terms of each teacher's output, before anything is spent."""
     cap = recipe.distill.max_cost_usd
     for each in asked.teachers:
         if each.client is None:
@@ -197,6 +197,7 @@ def say_what_it_means(recipe: Recipe, asked: OpenTeachers) -> None:
 
 
 def parameters(settings: Distill) -> Parameters:
+    """The request parameters of a `distill` section."""
     return Parameters(
         max_output_tokens=settings.max_output_tokens,
         temperature=settings.temperature,
@@ -213,6 +214,7 @@ def engine_options(settings: Distill) -> dict[str, Any]:
 
 
 def journal_path(recipe: Recipe) -> Path:
+    """The journal of a recipe's teachers: `distill.journal`, else one file shared by all runs in `out`."""
     return Path(recipe.distill.journal) if recipe.distill.journal else Path(recipe.out) / "journal.sqlite"
 
 

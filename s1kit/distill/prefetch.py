@@ -96,7 +96,7 @@ def ask_on_engines(
 
 
 async def still_open(asked: OpenTeachers, places: Sequence[Assignment], verifier: Verifier) -> list[Assignment]:
-    """The places whose next draw is to be asked for, beginning with it."""
+    """The places whose first draw is wrong, each with the draws that are left."""
     left = []
     for place in places:
         first = Assignment(place.question, place.teacher, place.draws[:1])

@@ -18,7 +18,7 @@ from s1kit.records import FinishReason, Question, Terms, Trace, from_arrow
 
 
 class RecordedTeacher:
-    """Traces that were written down before, in any file of questions: JSONL, JSON, CSV or Parquet.
+    """Reads traces from a file instead of asking a model: JSONL, JSON, CSV or Parquet.
 
     A row is a trace record or a sample, or has a question and one of: `thinking` and `answer`; a reply with
     `<think>` in it (`response`, `output`, `generation`, chat messages); OpenR1's `generations`; the columns of s1K and

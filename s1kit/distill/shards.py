@@ -54,7 +54,7 @@ class DistillPass:
 
 
 async def settle(work: DistillPass, block: TraceBlock) -> None:
-    """A settled block as a shard; one with replies missing is left to the next run, which finds the rest journalled."""
+    """Write a finished block as a shard; one with missing replies is left to the next run, which asks for those."""
     traces = [trace for of_place in block.traces for trace in of_place]
     block.traces = []
     if not block.is_complete:

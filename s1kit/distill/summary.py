@@ -17,7 +17,7 @@ from s1kit.recipe import Distill
 
 
 def refuse_missing(work: DistillPass) -> None:
-    """Raise what stopped the run, or say how many replies are missing and why, naming them in a file."""
+    """Raise what stopped the run, or WorkFailed with the number of missing replies, which `failures.jsonl` lists."""
     if work.stopped_by is not None:
         stop = work.stopped_by
         raise type(stop)(

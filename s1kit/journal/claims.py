@@ -29,8 +29,7 @@ _GUARD = threading.Lock()
 
 
 class Claims:
-    """Each claim is a lock of the operating system on one byte of a side file: it goes when its process goes, however
-    that dies."""
+    """Claims on requests: POSIX locks on one byte each of a side file, which the kernel releases with their process."""
 
     def __init__(self, journal_path: Path) -> None:
         self._path = journal_path.with_name(journal_path.name + "-claims").absolute()
@@ -53,6 +52,7 @@ class Claims:
             return True
 
     def drop(self, key: str) -> None:
+        """Release a claim of this object; any other key is left alone."""
         with _GUARD:
             if self._shared is None or key not in self._mine:
                 return

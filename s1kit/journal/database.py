@@ -82,7 +82,7 @@ event loop gives it back only after a while: a statement a row would take a hund
 
 
 class Database:
-    """One SQLite file. Reading has a connection of its own: it never waits for a transaction to reach the disk."""
+    """One SQLite file with a connection for writing and one for reading, so that reads never wait for a commit."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
         """Opens or makes the file. Raises InputError when it may not, or when the file is no journal of this format."""
@@ -192,7 +192,7 @@ def _use_write_ahead_log(db: sqlite3.Connection) -> None:
 
 
 def explain(error: Exception, path: Path) -> S1kitError:
-    """A fault of the file or the disk, in three parts."""
+    """An error of SQLite or of the file system as a message in three parts: InputError or WorkFailed."""
     text = str(error)
     where = str(path)
     if "full" in text or "disk I/O" in text:

@@ -45,7 +45,7 @@ def key_of(request: bytes) -> str:
 
 
 def canonical(value: Mapping[str, Any]) -> bytes:
-    """JSON that is the same for equal values."""
+    """Canonical JSON: sorted keys, no blanks, UTF-8. Equal values give equal bytes."""
     # Lone surrogates, which JSON can carry and UTF-8 cannot, stay escaped.
     text = json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     try:
@@ -108,7 +108,7 @@ UNREAD = "unread"
 
 @dataclass(frozen=True)
 class Reading:
-    """What was read in a reply after it was written down."""
+    """Finish reason, tokens and cost that were read from a reply after it was committed."""
 
     key: str
     finish_reason: str
@@ -146,7 +146,7 @@ def to_row(entry: Entry) -> Row:
 
 
 def to_parts(entry: Entry, request: bytes | None = None, reply: bytes | None = None) -> Parts:
-    """What a row is made of. `request` and `reply` are the entry's own as JSON, where the caller has them at hand."""
+    """The parts of a row before compression. `request` and `reply`: the entry's own as JSON, where at hand."""
     values = (
         entry.key,
         entry.provider,
@@ -166,7 +166,7 @@ def to_parts(entry: Entry, request: bytes | None = None, reply: bytes | None = N
 
 
 def pack(values: Sequence[Any], request: bytes, reply: bytes) -> Row:
-    """Parts as a row: this is where the work is."""
+    """A row of its parts, request and reply compressed: the expensive step."""
     return (*values, len(request), _pack(request), len(reply), _pack(reply))
 
 
@@ -216,4 +216,5 @@ def _unpack(blob: bytes, size: int) -> bytes:
 
 
 def now() -> str:
+    """The time as the journal writes it: UTC, ISO 8601, milliseconds."""
     return datetime.now(UTC).isoformat(timespec="milliseconds")

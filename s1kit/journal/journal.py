@@ -55,7 +55,7 @@ class Journal:
         self.close()
 
     def close(self) -> None:
-        """Waits for what is being written, then closes the file."""
+        """Wait for pending writes, then close the file."""
         self._writer.close()
         self._claims.close()
         self._file.close()
@@ -75,6 +75,7 @@ class Journal:
         return bool(self.known([key]))
 
     def get(self, key: str) -> Entry | None:
+        """The entry of a request; None where it has no reply."""
         rows = self._file.rows(f"SELECT {COLUMNS} FROM replies WHERE key = ?", (key,))
         return from_row(rows[0]) if rows else None
 
@@ -137,7 +138,7 @@ class Journal:
         await self._writer.commit(reading, None, None, charge)
 
     def note_reading(self, reading: Reading, charge: Charge | None = None) -> None:
-        """The same without waiting: it goes with the next transaction, or before the journal is closed."""
+        """As `commit_reading`, without waiting: written with the next transaction, at the latest on closing."""
         self._writer.note(reading, charge)
 
     async def commit_failure(self, failure: Failure) -> None:
@@ -145,7 +146,7 @@ class Journal:
         await self._writer.commit(failure, None, None, None)
 
     def failures(self) -> Iterator[Failure]:
-        """What came and was no answer, the newest first."""
+        """Responses that were no answer, newest first."""
         self.flush()
         if not self._file.rows("SELECT 1 FROM sqlite_master WHERE name = 'failures'"):
             return  # a journal of an older version, opened to be read
@@ -153,7 +154,7 @@ class Journal:
         yield from (failure_from_row(row) for row in self._file.rows(query))
 
     def refused(self, keys: Sequence[str]) -> dict[str, Failure]:
-        """The last refusal of each request that was refused for what it is."""
+        """The last refusal of each request that the provider refused for its content."""
         found: dict[str, Failure] = {}
         for start in range(0, len(keys), 500):
             some = keys[start : start + 500]

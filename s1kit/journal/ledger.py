@@ -32,7 +32,7 @@ class Ledger:
     claims: Claims
 
     def total(self, run: str) -> float:
-        """Dollars held, paid and lost."""
+        """Dollars held, paid and lost by a run."""
         rows = self.database.rows("SELECT dollars FROM totals WHERE run = ?", (run,))
         return float(rows[0][0]) if rows else 0.0
 
@@ -48,7 +48,7 @@ class Ledger:
         return float(dollars)
 
     def hold(self, charges: Sequence[Charge], cap: float) -> list[bool]:
-        """Hold back what fits below the cap, in order and in one transaction; which of the charges do."""
+        """Reserve the charges that fit below the cap (dollars), in order and in one transaction; True for each."""
         fits = []
         with self.database.transaction() as writing:
             for charge in charges:

@@ -45,7 +45,7 @@ class Parameters(Record):
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What counts for a request's key. Parameters at their default are left out: a new one moves no old key."""
+        """The parameters as hashed into a request's key, without defaults: a new parameter changes no old key."""
         return self.model_dump(exclude_defaults=True) | {"max_output_tokens": self.max_output_tokens}
 
 
@@ -68,7 +68,7 @@ class ChatRequest:
 
     @cached_property
     def content(self) -> dict[str, Any]:
-        """What the key is the hash of."""
+        """The values that the key is the SHA-256 of."""
         return {
             "provider": self.provider,
             "model": self.model,
@@ -79,7 +79,7 @@ class ChatRequest:
 
     @cached_property
     def canonical(self) -> bytes:
-        """The content as the key's hash sees it."""
+        """`content` as canonical JSON."""
         return canonical(self.content)
 
     @cached_property
@@ -88,7 +88,7 @@ class ChatRequest:
 
     @property
     def max_input_tokens(self) -> int:
-        """An upper bound: a token is at least one byte, and each message has a little markup around it."""
+        """An upper bound on input tokens: one per byte, plus 16 a message for the chat template's markup."""
         return sum(_most_tokens(message) for message in self.messages) + sum(map(_num_bytes, self.tools)) + 16
 
 
@@ -150,10 +150,12 @@ class Assembler(Protocol):
         """Whether the model has written anything."""
         ...
 
-    def add(self, event: Mapping[str, Any]) -> None: ...
+    def add(self, event: Mapping[str, Any]) -> None:
+        """Take the next event, whatever its shape."""
+        ...
 
     def end(self) -> None:
-        """The stream's own mark of its end came."""
+        """The stream's end marker (`[DONE]`) came."""
         ...
 
     def body(self) -> dict[str, Any]:
@@ -164,9 +166,13 @@ class Assembler(Protocol):
 class WireFormat(Protocol):
     """One provider's wire format: pure functions between our terms and its JSON."""
 
-    def headers(self, key: str) -> dict[str, str]: ...
+    def headers(self, key: str) -> dict[str, str]:
+        """The headers that carry the key; none for an empty key."""
+        ...
 
-    def call(self, request: ChatRequest) -> Call: ...
+    def call(self, request: ChatRequest) -> Call:
+        """The HTTP request, not streamed. Raises InputError for a parameter that the provider lacks."""
+        ...
 
     def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
         """The same call, asking for a stream; `with_usage`: and for the usage at its end, where that must be asked."""
@@ -176,7 +182,9 @@ class WireFormat(Protocol):
         """What puts the events of a stream together into the body that `read` takes."""
         ...
 
-    def read(self, body: Mapping[str, Any]) -> Reply: ...
+    def read(self, body: Mapping[str, Any]) -> Reply:
+        """A response body as a reply. Total: any JSON gives a reply, malformed ones say so."""
+        ...
 
 
 ProblemKind = Literal[
@@ -241,10 +249,10 @@ class Problem(S1kitError):
 
 
 def settle_finish(finish: FinishReason, answer: str, calls: Sequence[object] = ()) -> FinishReason:
-    """An answer without text or a call of a tool is `empty`, however politely it ended."""
+    """The finish reason, `empty` in place of `stop` for a reply without text and without a tool call."""
     return "empty" if finish == "stop" and not answer.strip() and not calls else finish
 
 
 def rough_usage(request_text: Sequence[Message], reply_text: str) -> Usage:
-    """Where a server reports no usage: four bytes a token."""
+    """Estimated usage for a server that reports none: four bytes a token."""
     return Usage(input_tokens=sum(map(_most_tokens, request_text)) // 4 + 1, output_tokens=len(reply_text) // 4 + 1)

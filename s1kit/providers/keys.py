@@ -38,6 +38,7 @@ class Secret:
         return self._also[1]
 
     def reveal(self) -> str:
+        """The key itself, for the header it is sent in."""
         return self._value
 
     def __bool__(self) -> bool:

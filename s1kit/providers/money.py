@@ -36,7 +36,7 @@ class Tier(Record):
 
 
 class Price(Record):
-    """Dollars per million tokens; any decimal."""
+    """A model's price in dollars per million tokens."""
 
     provider: str = "*"
     model: str = "*"

@@ -67,7 +67,7 @@ class Patience:
         self._has_answered = True
 
     def hear(self, problem: Problem) -> None:
-        """Returns for what another attempt may mend. Raises the problem if it is the request's own, else Stopped."""
+        """Returns where another attempt may help. Raises the problem if only this request is affected, else Stopped."""
         self._say_wait(problem)
         if problem.kind == "unreachable" and not self._has_answered:
             self._unreached += 1
@@ -86,7 +86,7 @@ class Patience:
         raise problem
 
     def seconds_between(self, problem: Problem, attempts: Attempts) -> float:
-        """How long a request waits before its next attempt; a Retry-After closes the throttle, for everybody."""
+        """Seconds before a request's next attempt, with jitter. The throttle keeps a Retry-After, for all requests."""
         if problem.kind == "rate":
             return self._jitter.uniform(0.0, 0.05)  # the throttle holds it back
         longest = min(MAX_SECONDS_BETWEEN, 0.5 * 2.0**attempts.failures)

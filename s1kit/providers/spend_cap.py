@@ -59,7 +59,7 @@ class Reservation:
         self.is_open = False
 
     def lose(self) -> None:
-        """A sending got no reply and may be charged: its dollars count as spent. Another attempt needs its own."""
+        """Count the dollars as spent: an attempt got no reply and may be charged. The next needs a new reservation."""
         if self.is_open:
             self.is_open = False
             self.cap.lost(self)
@@ -112,7 +112,7 @@ class SpendAccount:
         )
 
     def settled(self, reserved: float, cost: float) -> None:
-        """A reservation is over, and so much of it was spent."""
+        """A reservation of so many dollars is over; `cost` of them were spent."""
         self.reserved -= reserved
         self.spent += cost
         self._freed.set()
@@ -218,7 +218,7 @@ class SpendCap:
         return self.price.cost(usage, is_batch=is_batch) * self._excess
 
     def saw_output(self, output_tokens: int, limit: int) -> None:
-        """A reply took so many tokens of so many allowed."""
+        """Note how many output tokens a reply took, against the request's limit: a server may ignore `max_tokens`."""
         self._excess = max(self._excess, output_tokens / max(1, limit))
 
     def saw_cost(self, reported: float, listed: float) -> None:
@@ -242,7 +242,7 @@ class SpendCap:
     # ---- batch jobs: held until they are collected, by whichever process that is -------------------------------------
 
     def hold_job(self, job: str, dollars: float) -> None:
-        """A job is under way already: its dollars are held whatever the cap says."""
+        """Hold the dollars of a submitted job, whatever the cap."""
         self.account.reserved += dollars
         self._ledger.put(Charge(f"{self.run}:{job}", self.run, f"job:{job}", "held", dollars))
 

@@ -18,14 +18,14 @@ class Streaming:
         self.level = WITH_USAGE if is_wanted else NEVER
 
     def apply(self, call: Call) -> tuple[Call, int]:
-        """The call as this server takes it, and the level it was made at."""
+        """The call with the streaming options that this server accepts, and the level it was made at."""
         level = self.level
         if call.body.get("stream") is False:  # the user's own `extra`
             level = NEVER
         return (call, level) if level == NEVER else (self._wire.streamed(call, with_usage=level == WITH_USAGE), level)
 
     def is_refused(self, problem: Problem, level: int) -> bool:
-        """Whether a problem is that the server does not stream so; the next call asks for less."""
+        """Whether the server refused the streaming options; then the next call uses fewer."""
         if level == NEVER or problem.kind not in ("request", "key") or "stream" not in problem.text.lower():
             return False
         self.level = min(self.level, level - 1)

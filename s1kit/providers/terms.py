@@ -67,7 +67,7 @@ _ADDED = re.compile(
 
 
 class TermsEntry(Record):
-    """One line of the ledger."""
+    """A maker's or model's terms: whether its output may train a model, and where that is said."""
 
     maker: str = "*"
     model: list[str]
@@ -99,7 +99,7 @@ class TermsEntry(Record):
 
     @property
     def needs_reason(self) -> bool:
-        """Whether training on it asks for a reason why it may be done: everything but a plain permission."""
+        """Whether training on the output needs `train.acknowledge_terms`: unless it is plainly permitted."""
         return self.terms != "permits"
 
 

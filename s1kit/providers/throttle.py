@@ -43,6 +43,8 @@ SECONDS_TO_FORGET = 900.0
 
 @dataclass(frozen=True)
 class ThrottleSettings:
+    """Limits of the user's, and how the circuit breaker behaves."""
+
     max_in_flight: int = 64
     requests_per_minute: float | None = None
     """None: as the provider's headers say, else as fast as it lets us."""
@@ -58,7 +60,7 @@ class ThrottleSettings:
 
 @dataclass(slots=True, eq=False)
 class Slot:
-    """The place in flight of one request."""
+    """One request in flight."""
 
     sent: float
     """When it went out."""
@@ -67,7 +69,7 @@ class Slot:
 
 @dataclass
 class Throttle:
-    """One gate for all requests to one model under one key."""
+    """Limits concurrency and rate of all requests to one model under one key."""
 
     settings: ThrottleSettings = field(default_factory=ThrottleSettings)
     now: Callable[[], float] = time.monotonic
@@ -128,7 +130,7 @@ class Throttle:
         return Slot(self.now())
 
     def succeeded(self, slot: Slot, tokens: int, headers: Mapping[str, str]) -> None:
-        """A reply came, and this is what it says."""
+        """A reply came: free the slot, learn from its tokens and its rate-limit headers."""
         now = self.now()
         # A limit that was not reached has proved nothing: something else, the pace say, held the requests back.
         was_reached = self.in_flight >= int(self.limit)

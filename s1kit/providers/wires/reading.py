@@ -95,7 +95,7 @@ _SAYS_NOTHING = ("", "null", "none", "unknown", "finish_reason_unspecified")
 
 
 def finish_of(reason: Any) -> tuple[FinishReason, str]:
-    """What a finish reason means, and a note where that is not plain.
+    """A finish reason in our terms, and a note where the server gave none or an unknown one.
 
     >>> finish_of("STOP"), finish_of("eos_token"), finish_of(["x"])
     (('stop', ''), ('stop', ''), ('malformed', "the finish reason is ['x']"))
@@ -118,7 +118,7 @@ def hidden_thinking(tokens: int | None, who: str = "the server") -> str:
 
 
 def is_hidden(note: str) -> bool:
-    """Whether a note says so.
+    """Whether a note is that of `hidden_thinking`.
 
     >>> is_hidden(hidden_thinking(13))
     True
@@ -167,7 +167,7 @@ def is_clean(text: str) -> bool:
 
 
 def count(mapping: Any, *names: str) -> int | None:
-    """The first of the fields that is a sensible number of tokens.
+    """The first of the fields that is a number of tokens: not negative, at most MAX_TOKENS; None where none is.
 
     >>> count({"a": -1, "b": "12", "c": 3.0}, "a", "b")
     12
@@ -188,7 +188,7 @@ def count(mapping: Any, *names: str) -> int | None:
 
 
 def dollars(mapping: Any, name: str) -> float | None:
-    """A field that is a sensible amount of money."""
+    """A field in dollars, from 0 to a million; None for anything else."""
     value = mapping.get(name) if isinstance(mapping, Mapping) else None
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None

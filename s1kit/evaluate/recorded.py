@@ -18,6 +18,7 @@ from s1kit.errors import InputError, nearest
 from s1kit.evaluate.evaluate import grade
 from s1kit.evaluate.recorded_logs import inspect_rows, is_inspect
 from s1kit.evaluate.recorded_rows import FIELDS, Recorded, recorded
+from s1kit.evaluate.recorded_shapes import evalplus_rows, is_evalplus
 from s1kit.grade import load_grader
 from s1kit.progress import say
 from s1kit.questions import read_rows_of
@@ -52,6 +53,13 @@ def _write(model: str, rows: Sequence[Recorded], paths: Sequence[Path], out: Pat
     questions = {row.question.id: row.question for row in rows}
     counts = Counter((row.generation.setting, row.question.id) for row in rows)
     most = max(counts.values())
+    judged = sum(bool(r.generation.verdict or (r.generation.answer and r.question.solution)) for r in rows)
+    if not judged:
+        fix = "Name the columns: --column correct=NAME, or --column output=NAME --column solution=NAME."
+        what = f"none of the {len(rows):,} rows can be judged: there is no verdict, nor an output beside a reference"
+        raise InputError(what, where=", ".join(map(str, paths)), fix=fix)
+    if judged < len(rows):
+        say(f"{len(rows) - judged:,} of {len(rows):,} rows have neither a verdict nor an output beside a reference")
     has_answers = any(r.generation.final_answer or r.generation.answer for r in rows)
     recipe = Recipe.model_validate(
         {
@@ -134,6 +142,9 @@ def _fields_of_name(path: Path, pattern: str) -> dict[str, str]:
 
 def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     """The rows of a file with their places; an inspect log is one a sample."""
+    if path.suffix == ".json" and is_evalplus(path):
+        yield from evalplus_rows(path)
+        return
     if path.suffix == ".eval" or (path.suffix == ".json" and is_inspect(path)):
         yield from inspect_rows(path)
         return

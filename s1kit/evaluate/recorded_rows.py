@@ -6,18 +6,26 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
-from s1kit.evaluate.published import ENDS, STARTS, TEXT_COLUMNS, generation_of, is_lm_eval
-from s1kit.evaluate.recorded_logs import QUESTION_COLUMNS, VERDICTS, of_lm_eval
+from s1kit.evaluate.published import ENDS, STARTS, TEXT_COLUMNS, generation_of
+from s1kit.evaluate.recorded_logs import QUESTION_COLUMNS, VERDICTS
+from s1kit.evaluate.recorded_shapes import flat_row
 from s1kit.records import Generation, Question, Segment, Setting, Verdict, from_arrow
 
 FIELDS: dict[str, tuple[str, ...]] = {
     "question": QUESTION_COLUMNS,
-    "solution": ("gold", "target", "reference", "ground_truth", "answer", "solution"),
+    "solution": ("gold", "target", "reference", "ground_truth", "expected_answer", "gts", "answer", "solution"),
     "output": TEXT_COLUMNS,
     "thinking": ("thinking", "reasoning", "reasoning_content"),
-    "final_answer": ("final_answer", "extracted", "extracted_answer", "prediction", "pred"),
-    "correct": ("correct", "is_correct", "verdict"),
-    "thinking_tokens": ("thinking_tokens", "reasoning_tokens", "tokens", "num_tokens", "completion_tokens"),
+    "final_answer": ("final_answer", "extracted", "extracted_answer", "predicted_answer", "prediction", "pred"),
+    "correct": ("correct", "is_correct", "verdict", "symbolic_correct"),
+    "thinking_tokens": (
+        "thinking_tokens",
+        "reasoning_tokens",
+        "tokens",
+        "num_tokens",
+        "completion_tokens",
+        "num_generated_tokens",
+    ),
     "cut_off": ("cut_off", "was_cut_off", "truncated", "hit_max"),
     "error": ("error",),
     "model": ("model",),
@@ -59,10 +67,7 @@ def recorded(
         question = known.get(generation.question_id) or Question(text=generation.question_id)
         yield Recorded("", question, generation.model_copy(update={"question_id": question.id}))
         return
-    if is_lm_eval(row):
-        row, texts = of_lm_eval(row)
-    else:
-        texts = [None]
+    row, texts = flat_row(row)
     said = {field: _value(row, field, columns) for field in FIELDS} | dict(of_file)
     question = _question(said, row, where)
     setting = _setting(said, where)

@@ -254,6 +254,14 @@ def test_what_stands_on_the_command_line_is_refused_in_a_sentence(
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_a_folder_for_the_report_of_one_run_is_refused_and_not_ignored(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    ((_, run),) = record([write(tmp_path / "a.jsonl", [{"question": "q", "correct": True}])], tmp_path / "out", {})
+    assert main(["report", str(run.folder), "--out", str(tmp_path / "other")]) == 2
+    assert "--out" in capsys.readouterr().err
+
+
 def test_a_row_of_which_nothing_is_known_is_an_abstention_not_a_wrong(tmp_path: Path) -> None:
     rows = [{"question": f"q{i}", "tokens": 5, **({"correct": True} if i else {})} for i in range(4)]
     findings = found([write(tmp_path / "a.jsonl", rows)], tmp_path / "out")

@@ -94,9 +94,10 @@ def paired_difference(before: Matrix, after: Matrix, *, comparisons: int = 1) ->
     It is no test: of 12 questions 4 fixed and none broken exclude zero, and `paired_test` says p = 0.125. A claim needs
     both.
 
-    Repeats enter through the number of questions they are worth, as in `accuracy`, and a t quantile. `comparisons` > 1
-    widens it so that all of so many intervals hold at once (Bonferroni): use it when the best of several settings was
-    picked on these questions.
+    Repeats enter through the number of questions they are worth, as in `accuracy`, and a t quantile: counts divided by
+    a design effect (Rao and Scott 1992, Biometrics 48, 577-585) with survey degrees of freedom (Korn and Graubard 1998,
+    Survey Methodology 24). `comparisons` > 1 widens it so that all of so many intervals hold at once (Bonferroni): use
+    it when the best of several settings was picked on these questions.
     """
 
     delta = question_means(after) - question_means(before)

@@ -18,7 +18,11 @@ def main(given: argparse.Namespace) -> int:
         fix = "Give a recipe, run folders, or files of generations after --from."
         raise InputError("there is nothing to report", where="RECIPE", fix=fix)
     if (Path(given.recipe) / "run.json").is_file():
-        return report_runs([Path(given.recipe), *map(Path, given.overrides)])
+        folders = [Path(given.recipe), *map(Path, given.overrides)]
+        if given.out and len(folders) == 1:
+            fix = "Leave it out: the report of one run lies in its folder. It is for several runs, or beside --from."
+            raise InputError(f"{given.out!r} names a folder for one run's report", where="--out", fix=fix)
+        return report_runs(folders, Path(given.out) if given.out else None)
     return run.main(given)
 
 
@@ -34,7 +38,7 @@ def _report_recorded(given: argparse.Namespace) -> int:
         if not equals or not field or not column:
             raise InputError(f"{named!r} names no column", where="--column", fix="Give field=column.")
         columns[field] = column
-    paths, out = files_of(given.recorded), Path(given.out)
+    paths, out = files_of(given.recorded), Path(given.out or "recorded")
     if is_summary(paths[0]):
         print(f"report: {report_summaries(paths, out)}")
         return 0

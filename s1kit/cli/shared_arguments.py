@@ -39,7 +39,9 @@ def add_recorded(command: argparse.ArgumentParser) -> None:
         "--pattern", default="", metavar="P", help="fields in the files' names, e.g. 'aime_{max_tokens}_{num_waits}'"
     )
     command.add_argument("--regrade", action="store_true", help="grade anew what has a verdict of its own")
-    command.add_argument("--out", default="recorded", metavar="DIR", help="where to write (default: %(default)s)")
+    command.add_argument(
+        "--out", metavar="DIR", help="where to write: beside --from (default: recorded), or the page of several runs"
+    )
 
 
 def add_recipe(command: argparse.ArgumentParser, needed: bool = True) -> None:

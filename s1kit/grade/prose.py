@@ -150,17 +150,20 @@ _SO = re.compile(
 _ASIDES = (
     re.compile(r"(?<=\w)\s+\([^()]*\)"),
     re.compile(r",?\s+(?:attained\s+|reached\s+)?(?:at|where|with|for|using|given)\s+\$?[a-zA-Z]\s*=\s*[^,;]*"),
-    re.compile(r"^(?:After|When|If|Since|Because|Before|While|With|For|Given)\b[^,]*,(?!\d)"),
+    re.compile(r"^(?:After|When|If|Since|Because|Before|While|With|For|Given|Of|Out\s+of|Among)\b[^,]*,(?!\d)"),
+    re.compile(r",?\s+(?:including|excluding|(?:not\s+)?counting)\s[^,]*"),
     re.compile(r"[，,]?\s*(?:当且?仅?当|当|此时|其中)[^，。]*"),
 )
 """What a sentence says beside its main clause: in brackets, and for which value of a variable it holds."""
-_HOW_LONG = re.compile(r"\s+(?:in|over|after|within|at|every|from|on|for(?!\s*\$))\s+(?=[$\d])[^,;]*$")
+_HOW_LONG = re.compile(
+    r"\s+(?:in|over|after|within|at|every|from|on|for(?!\s*\$))\s+(?:the\s+|all\s+)?(?=[$\d])[^,;]*$"
+)
 """What the last number only qualifies: `180 km in 3 hours`."""
 _CLAUSE = re.compile(r",\s+(?:and|but|so|then|of\s+which)\b|;")
 
 
 _CIRCUMSTANCE = re.compile(
-    r"(?<=\w)\s+(?:after|when|if|since|because|before|while|once|to\s+(?:reach|get|make|finish|complete))\s"
+    r"(?<=\w)\s+(?:after|when|if|since|because|before|while|once|to\s+(?:reach|get|make|finish|complete|[a-z]+\s+(?:all|the|every)))\s"
 )
 """What follows says under which circumstances: `He has 6 left after giving 4 away`."""
 

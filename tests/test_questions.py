@@ -54,7 +54,7 @@ def read(path: Path, content: str | bytes, **more: Any) -> list[Question]:
         ("a.csv", "# exported by hand\nMy questions,,\n,,\nQuestion Text;Correct Answer\n1+1?;2\n"),
         ("a.csv", "QUESTION,ANSWER\n1+1?,2\n"),
         ("a.csv.bz2", bz2.compress(b"Q,A\n1+1?,2\n")),
-        ("a.jsonl", gzip.compress(gzip.compress(b'{"question":"1+1?","answer":"2"}\n'))),
+        ("a.jsonl", gzip.compress(gzip.compress(b'{"question":"1+1?","answer":"2"}\n', mtime=0), mtime=0)),
         ("a.jsonl.xz", lzma.compress(b'{"question":"1+1?","answer":"2"}\n')),
         ("a.jsonl.zst", pa.compress(b'{"question":"1+1?","answer":"2"}\n', "zstd", asbytes=True)),
         ("a.jsonl", '# by hand\n{"question":"1+1?","answer":"2"},\n{"question":"1+1?","answer":"2"},\n'),

@@ -177,3 +177,13 @@ def test_doctor_says_which_keys_are_there_and_never_shows_one(
     assert "present (DEEPSEEK_API_KEY)" in said
     assert "absent (OPENAI_API_KEY)" in said
     assert "sk-secret" not in said
+
+
+def test_the_report_of_a_run_that_another_version_made_names_the_setting_that_is_gone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    resolved = {"name": "old", "evaluate": {"max_token": [0]}}
+    (tmp_path / "run.json").write_text(json.dumps({"recipe": "old", "resolved": resolved}), encoding="utf-8")
+    assert main(["report", str(tmp_path)]) == 2
+    told = capsys.readouterr().err
+    assert [part for part in ("evaluate.max_token", "max_tokens", "run.json") if part not in told] == []

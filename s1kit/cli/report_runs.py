@@ -5,7 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from pydantic import ValidationError
+
 from s1kit.recipe import Recipe
+from s1kit.recipe.complaints import explain
 from s1kit.stage import Run
 
 
@@ -15,10 +18,14 @@ def report_runs(folders: list[Path], out: Path | None = None, title: str = "", d
     from s1kit.report.report import report, summary
 
     if len(folders) == 1:
-        resolved = json.loads((folders[0] / "run.json").read_text(encoding="utf-8"))["resolved"]
-        report(Recipe.model_validate(resolved), Run(folders[0]))
+        path = folders[0] / "run.json"
+        try:
+            recipe = Recipe.model_validate(json.loads(path.read_text(encoding="utf-8"))["resolved"])
+        except ValidationError as error:  # made by another version, whose settings had other names
+            raise explain(error, str(path)) from error
+        report(recipe, Run(folders[0]))
         print(summary(Run(folders[0])))
         return 0
-    path = compare(folders, out or folders[0].parent / "compare", title, description)
-    print("\n".join([*describe(load_runs(folders)), f"report: {path}"]))
+    page = compare(folders, out or folders[0].parent / "compare", title, description)
+    print("\n".join([*describe(load_runs(folders)), f"report: {page}"]))
     return 0

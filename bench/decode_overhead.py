@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import PreTrainedConfig
 
 from s1kit.engines.hf.batch import HfBatch
 from s1kit.engines.scripted import WordTokenizer
@@ -44,7 +45,7 @@ class Stub(torch.nn.Module):
 
     def __init__(self, vocabulary: int, never: list[int]) -> None:
         super().__init__()
-        self.config = SimpleNamespace(_attn_implementation="sdpa", num_hidden_layers=1)
+        self.config = PreTrainedConfig(attn_implementation="sdpa")
         self.head = torch.nn.Embedding(vocabulary, vocabulary)
         with torch.no_grad():
             self.head.weight[:, never] = -1e4

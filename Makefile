@@ -8,7 +8,7 @@ export TOKENIZERS_PARALLELISM ?= false
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines clients test-clients test-real test-docs test-schema
+.PHONY: install install-dev demo test lint clean docs docs-serve engines test-engines clients test-clients test-real test-docs test-schema test-slow
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev
@@ -113,6 +113,10 @@ test-schema: install-dev
 # What needs vLLM or llama.cpp is skipped unless `make engines` was run.
 test-real: install-dev
 	HF_HUB_OFFLINE=1 $(BIN)/python -m pytest -n 0 -m real_models -rs -s tests/test_real_templates.py tests/test_real_models.py
+
+# What takes minutes: kills of whole runs, many processes, hundreds of budgets.
+test-slow: install-dev
+	$(BIN)/python -m pytest -n 2 -m slow
 
 # Every command and snippet of the documentation, as it is written; some ten minutes, port 8000.
 test-docs: install-dev

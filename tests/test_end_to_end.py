@@ -86,6 +86,7 @@ def test_other_settings_for_a_finished_stage_are_refused(undisturbed: Path, caps
     assert "epochs was 2 and is now 3" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_and_ends_with_the_same_rows(undisturbed: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "s1kit", "run", "tiny", f"out={tmp_path}", *SHRUNKEN]
     run = tmp_path / "tiny"

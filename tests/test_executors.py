@@ -274,6 +274,7 @@ def test_grading_over_processes_gives_the_judgements_in_order() -> None:
 
 
 @pytest.mark.usefixtures("ray_here")
+@pytest.mark.slow
 def test_ray_collects_the_same_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one = collected(tmp_path / "one", monkeypatch)
     assert collected(tmp_path / "ray", monkeypatch, executor="ray", processes=2) == one

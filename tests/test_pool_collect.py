@@ -237,6 +237,7 @@ def run_killed(folder: Path, where: str, last: int) -> subprocess.CompletedProce
     return subprocess.run(command, capture_output=True, text=True)
 
 
+@pytest.mark.slow
 def test_a_killed_stage_goes_on_from_its_finished_shards(tmp_path: Path) -> None:
     whole = run_killed(tmp_path / "whole", "scan_batch", 0)
     assert whole.stdout.split() == ["20", "True"], whole.stderr

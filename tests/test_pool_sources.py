@@ -180,7 +180,13 @@ def test_a_data_set_without_the_file_is_told_with_its_page(tmp_path: Path) -> No
         (403, "GatedRepo", "is gated.*Accept its terms.*HF_TOKEN"),
         (404, "RepoNotFound", "does not exist, was removed or is private"),
         (404, "RevisionNotFound", "has no revision 0123.*commits/main"),
-        (500, "", r"cannot be read.*hf download a/b --repo-type dataset --revision 0123\w+ --local-dir FOLDER/a/b"),
+        # Slow: the client asks a server that fails five times, with pauses.
+        pytest.param(
+            500,
+            "",
+            r"cannot be read.*hf download a/b --repo-type dataset --revision 0123\w+ --local-dir FOLDER/a/b",
+            marks=pytest.mark.slow,
+        ),
     ],
 )
 def test_a_gated_gone_or_unreachable_data_set_is_told_with_its_repair(status: int, code: str, told: str) -> None:

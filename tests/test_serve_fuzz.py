@@ -46,7 +46,7 @@ def check(status: int, text: str) -> None:
 
 
 @schema.parametrize()
-@settings(max_examples=25, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=10, deadline=None, suppress_health_check=list(HealthCheck))
 def test_no_body_that_the_document_allows_breaks_the_server(case: Any, server: Running) -> None:
     reply = case.call(base_url=server.url, timeout=20)
     check(reply.status_code, reply.text)
@@ -59,7 +59,7 @@ JSON = st.recursive(
 )
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, deadline=None, suppress_health_check=list(HealthCheck))
 @given(
     fields=st.dictionaries(st.sampled_from(sorted(ChatBody.model_fields)) | st.text(max_size=12), JSON, max_size=4),
 )

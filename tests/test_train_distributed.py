@@ -73,7 +73,10 @@ CASES: dict[int, dict[str, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("processes", [1, 2, 4])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize("processes", [pytest.param(1, marks=SLOW), 2, pytest.param(4, marks=SLOW)])
 def test_losses_and_gradients_are_those_of_one_sequence_at_a_time(base: Path, tmp_path: Path, processes: int) -> None:
     samples = encode(base, make_samples(14))
     cases = {name: settings_for(base, **more) for name, more in CASES[processes].items()}
@@ -126,6 +129,7 @@ def test_a_training_killed_on_two_processes_goes_on_on_one(base: Path, tmp_path:
         torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
+@pytest.mark.slow
 def test_fewer_samples_than_processes_is_said_before_the_model_is_read(base: Path, tmp_path: Path) -> None:
     worker = tmp_path / "worker.py"
     worker.write_text(WHOLE.replace("make_samples(10)", "make_samples(1)"))

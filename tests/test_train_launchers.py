@@ -96,6 +96,7 @@ def free_port() -> str:
         return str(free.getsockname()[1])
 
 
+@pytest.mark.slow
 def test_one_node_of_two_processes_trains_what_one_process_does(sums: Path, alone: Path, tmp_path: Path) -> None:
     recipe = curated(sums, tmp_path)
     finish(start([str(RUNS / "train_node.sh"), str(sums), f"out={tmp_path}"], CARDS="2"))

@@ -158,7 +158,13 @@ filesystem._write_item = write_item
 """
 
 
-@pytest.mark.parametrize("trap", [IN_A_STEP, IN_A_CHECKPOINT, IN_THE_MIDDLE_OF_A_WRITE])
+SLOW = pytest.mark.slow
+
+
+@pytest.mark.parametrize(
+    "trap",
+    [IN_A_STEP, pytest.param(IN_A_CHECKPOINT, marks=SLOW), pytest.param(IN_THE_MIDDLE_OF_A_WRITE, marks=SLOW)],
+)
 def test_a_killed_training_ends_with_the_same_weights(base: Path, trained: Path, tmp_path: Path, trap: str) -> None:
     code = WORKER.format(tests=str(Path(__file__).parent), folder=str(tmp_path), base=str(base), trap=trap)
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=120)

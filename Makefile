@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 # Tiny models are faster with one thread per process: with two, spinning threads fight over the cores.
 export OMP_NUM_THREADS ?= 1
 export TOKENIZERS_PARALLELISM ?= false
+# Hundreds of tests start a process of their own: without bytecode each would compile all that it imports.
+unexport PYTHONDONTWRITEBYTECODE
 
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 

@@ -6,7 +6,6 @@ import asyncio
 import multiprocessing
 import os
 import sqlite3
-from collections import deque
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 
 from s1kit.errors import InputError, WorkFailed
 from s1kit.journal import BatchJob, Entry, Journal, is_journal, request_key
-from s1kit.journal.writer import MAX_GATHERED, WOKEN_AT_ONCE, wake
 
 
 def entry(text: str, **fields: object) -> Entry:
@@ -216,34 +214,3 @@ def test_a_journal_of_another_format_is_refused(tmp_path: Path) -> None:
     db.close()
     with pytest.raises(InputError, match="another version"):
         Journal(tmp_path / "j.sqlite")
-
-
-def test_replies_are_handed_over_while_one_turn_of_the_event_loop_is_still_going_on(tmp_path: Path) -> None:
-    async def one_turn() -> int:
-        with Journal(tmp_path / "j.sqlite") as journal:
-            commits = [journal.commit(entry(str(n))) for n in range(3 * MAX_GATHERED)]
-            for commit in commits:
-                commit.send(None)  # as the loop would in one turn; it never comes to the next
-            journal._writer._queue.join()
-            on_disk = len(journal._file.rows("SELECT key FROM replies"))
-            for commit in commits:
-                commit.close()
-            return on_disk
-
-    assert asyncio.run(one_turn()) >= 2 * MAX_GATHERED
-
-
-def test_those_who_wait_for_the_disk_are_woken_a_few_at_a_time() -> None:
-    """Between two of these turns the loop reads the next replies from their sockets."""
-
-    async def work() -> list[int]:
-        loop = asyncio.get_running_loop()
-        futures = [loop.create_future() for _ in range(3 * WOKEN_AT_ONCE)]
-        loop.call_soon(wake, loop, deque(futures), None)
-        seen = []
-        while not futures[-1].done():
-            await asyncio.sleep(0)
-            seen.append(sum(future.done() for future in futures))
-        return seen
-
-    assert asyncio.run(work()) == [WOKEN_AT_ONCE, 2 * WOKEN_AT_ONCE, 3 * WOKEN_AT_ONCE]

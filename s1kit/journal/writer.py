@@ -1,8 +1,6 @@
 """Writes replies to the journal in a thread. Replies that arrive during one transaction share the next (group commit).
 
-A reply that was paid for is lost if the process dies before it is on disk, so writing has priority. A reply reaches the
-writing thread within a few milliseconds. After a commit the tasks that wait for its replies are woken a few at a time,
-so that the event loop can read further replies from their sockets in between.
+A reply that was paid for is lost if the process dies before it is on disk.
 """
 
 from __future__ import annotations
@@ -10,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import queue
 import threading
-import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,14 +15,8 @@ from dataclasses import dataclass
 from s1kit.errors import S1kitError
 from s1kit.journal.entries import Charge, Entry, Failure, Reading, Row, failure_row, pack, to_parts
 
-MAX_GATHERED = 16
-SECONDS_TO_GATHER = 0.003
-"""So many entries, or so long after the first, are handed over at once: waking the thread for each would cost more
-than writing."""
-WOKEN_AT_ONCE = 4
 
-
-@dataclass(slots=True)
+@dataclass(frozen=True)
 class _Pending:
     """An entry on its way, with its request and reply as JSON where they are at hand."""
 
@@ -45,9 +35,7 @@ class Writer:
         self._write = write
         self._gathered: list[_Pending] = []
         self._is_due = False
-        """Whether what is gathered will be handed over at the loop's next turn."""
-        self._since = 0.0
-        """When the first of them came."""
+        """Whether what is gathered will be handed over in a moment."""
         self._queue: queue.Queue[list[_Pending] | None] = queue.Queue()
         self._thread: threading.Thread | None = None
 
@@ -57,13 +45,11 @@ class Writer:
         """Returns when the entry is on disk."""
         loop = asyncio.get_running_loop()
         written: asyncio.Future[None] = loop.create_future()
+        if not self._is_due:
+            self._is_due = True
+            loop.call_soon(self._hand_over)
         # Whoever asked may be cancelled; what has arrived is written all the same.
         self._gathered.append(_Pending(entry, request, reply, charge, written))
-        if not self._is_due:
-            self._is_due, self._since = True, time.monotonic()
-            loop.call_soon(self._hand_over)
-        elif len(self._gathered) >= MAX_GATHERED or time.monotonic() - self._since > SECONDS_TO_GATHER:
-            self._hand_over()  # this turn of the loop may take long
         await written
 
     def note(self, reading: Reading, charge: Charge | None) -> None:
@@ -84,7 +70,7 @@ class Writer:
             self._thread = None
 
     def _hand_over(self) -> None:
-        """Give what has arrived to the thread."""
+        """Give what has arrived to the thread, many at once: waking it for each would cost more than writing."""
         self._is_due = False
         gathered, self._gathered = self._gathered, []
         if not gathered:
@@ -104,13 +90,13 @@ class Writer:
                 self._write(rows, [p.charge for p in group if p.charge is not None], failures, readings)
             except S1kitError as error:
                 problem = error
-            waiting: dict[asyncio.AbstractEventLoop, deque[asyncio.Future[None]]] = {}
+            waiting: dict[asyncio.AbstractEventLoop, list[asyncio.Future[None]]] = {}
             for pending in group:
                 if pending.written is not None:
-                    waiting.setdefault(pending.written.get_loop(), deque()).append(pending.written)
+                    waiting.setdefault(pending.written.get_loop(), []).append(pending.written)
             for loop, futures in waiting.items():
                 with suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                    loop.call_soon_threadsafe(wake, loop, futures, problem)
+                    loop.call_soon_threadsafe(_resolve, futures, problem)
             self._queue.task_done()
 
     def _next_group(self) -> list[_Pending] | None:
@@ -130,15 +116,11 @@ class Writer:
         return group
 
 
-def wake(loop: asyncio.AbstractEventLoop, futures: deque[asyncio.Future[None]], problem: S1kitError | None) -> None:
-    """Tell a few of those who wait, the others at the loop's next turns: between those it looks at its sockets."""
-    for _ in range(min(WOKEN_AT_ONCE, len(futures))):
-        future = futures.popleft()
+def _resolve(futures: Sequence[asyncio.Future[None]], problem: S1kitError | None) -> None:
+    for future in futures:
         if future.done():
             continue
         if problem is None:
             future.set_result(None)
         else:
             future.set_exception(problem)
-    if futures:
-        loop.call_soon(wake, loop, futures, problem)

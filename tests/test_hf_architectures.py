@@ -90,8 +90,8 @@ def test_an_architecture_decodes_as_the_whole_context_computed_anew(engine: Any,
 @pytest.mark.parametrize(
     ("kind", "told"),
     [
-        ("qwen3_5_text", "layers of kind linear_attention keep a state"),
-        ("lfm2", "layers of kind conv keep a state"),
+        ("qwen3_5_text", "layers of kind linear_attention attend or keep"),
+        ("lfm2", "layers of kind conv attend or keep"),
         ("rwkv", "cannot be decoded step by step"),
     ],
 )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NoReturn
 
 import torch
 
@@ -34,7 +34,9 @@ def find_windows(model: Any) -> Windows:
     config = model.config.get_text_config()
     kinds = set(getattr(config, "layer_types", None) or ())
     if strange := sorted(kinds - _KINDS):
-        _refuse(model, f"layers of kind {', '.join(strange)} keep a state that this engine cannot hold")
+        _refuse(
+            model, f"layers of kind {', '.join(strange)} attend or keep a state in a way that this engine does not know"
+        )
     asked = _asked_for(model)
     windows = asked - {0}
     if len(windows) > 1 or (windows and 0 in asked and "sliding_attention" not in kinds):
@@ -59,5 +61,5 @@ def _asked_for(model: Any) -> set[int]:
     return found
 
 
-def _refuse(model: Any, what: str) -> None:
+def _refuse(model: Any, what: str) -> NoReturn:
     raise InputError(what, where=type(model).__name__, fix="Use vllm: or a completions: server for this model.")

@@ -238,6 +238,23 @@ HISTORY = [
                 ]
             },
         ),
+        ("/v1/chat/completions", {"tools": TOOLS, "tool_choice": {"type": "auto"}}),
+        ("/v1/chat/completions", {"typical_p": 1, "repeat_penalty": 1.0, "mirostat": 0, "reasoning_format": "auto"}),
+        ("/v1/chat/completions", {"stop_token_ids": [], "bad_words": [], "detokenize": True, "vllm_xargs": {}}),
+        ("/v1/chat/completions", {"separate_reasoning": True, "no_stop_trim": False, "structured_outputs": None}),
+        ("/v1/chat/completions", {"response_format": {"type": "json_schema", "json_schema": {"schema": {}}}}),
+        ("/v1/responses", {"input": "x", "tool_choice": {"type": "auto"}}),
+        ("/v1/messages", {"max_tokens": 90, "messages": [{"role": "user", "content": "x"}], "top_k": -1}),
+        (
+            "/v1/messages",
+            {
+                "max_tokens": 90,
+                "messages": [{"role": "user", "content": "x"}],
+                "output_format": {"type": "json_schema", "schema": {"type": "object"}},
+            },
+        ),
+        ("/tokenize", {"prompt": "x", "add_special_tokens": True}),
+        ("/tokenize", {"messages": HISTORY, "chat_template_kwargs": {"enable_thinking": False}}),
         ("/v1/responses", {"input": "x", "truncation": "auto", "context_management": [{"type": "compaction"}]}),
         ("/v1/responses", {"input": "x", "reasoning": {"effort": "low", "generate_summary": "auto"}}),
         ("/v1/responses", {"input": "x", "max_output_tokens": -1, "stream_options": {"include_obfuscation": False}}),
@@ -293,6 +310,18 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
             {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "mcp_servers": [{"name": "m"}]},
             "mcp_servers",
         ),
+        (
+            "/v1/messages",
+            {
+                "max_tokens": 9,
+                "messages": [
+                    {"role": "user", "content": [{"type": "document", "source": {"type": "base64", "data": "AA"}}]}
+                ],
+            },
+            "messages.0.content.0.source.type",
+        ),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "typical_p": 0.9}, "typical_p"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "mirostat": False}, "mirostat"),
         ("/tokenize", {"prompt": "x", "tools": TOOLS}, None),
         ("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}], "max_tokens": 5.5}, "max_tokens"),
         (
@@ -353,3 +382,30 @@ def test_a_field_of_another_surface_is_told_by_its_name_on_this_one(
     error = post(calling.url, {field: "x"}, path).json()["error"]
     assert (error["param"], error["code"]) == (field, "unknown_field")
     assert error["message"].endswith(advice)
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [({"thinking_budget": 5}, 5), ({"reasoning_effort": "low"}, 1024), ({"thinking_budget": 7, "thinking": True}, 7)],
+)
+def test_a_budget_in_a_chat_templates_words_is_a_budget(calling: Calling, fields: dict[str, Any], most: int) -> None:
+    calling.says[""] = "Hi."
+    reply = ask(calling.url, chat_template_kwargs=fields).json()
+    assert reply["s1kit"]["budget"]["max_thinking_tokens"] == most, reply
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"temperature": "0.7"}, 'temperature is "0.7": Input should be a valid number.'),
+        ({"n": 0}, "n is 0: Input should be greater than or equal to 1."),
+        ({"echo": True}, "echo is true: "),
+        ({"frequency_penalty": 0.5}, "frequency_penalty is 0.5: it would act on thinking and answer as on one text"),
+        ({"guided_json": {}}, "guided_json is not a field of this request. All fields are listed at /openapi.json."),
+        ({"user": "u" * 2000}, "user: String should have at most"),
+    ],
+)
+def test_an_error_repeats_a_short_value_as_the_client_wrote_it(
+    calling: Calling, fields: dict[str, Any], said: str
+) -> None:
+    assert ask(calling.url, **fields).json()["error"]["message"].startswith(said)

@@ -30,7 +30,11 @@ from s1kit.serve.upstream import Upstream
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'
 TOOL_TEMPLATE = (
     "{% if tools %}<|im_start|>system\nTools, answer with <tool_call>: {{ tools | tojson }}<|im_end|>\n{% endif %}"
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}{% for call in m.tool_calls or [] %}"
+    # As the templates that go through the arguments one by one, which a text has none of.
+    "{% set _ = call.function.arguments.items() %}<tool_call>\n"
+    '{"name": "{{ call.function.name }}", "arguments": {{ call.function.arguments | tojson }}}'
+    "\n</tool_call>{% endfor %}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
 TOOLS = [{"type": "function", "function": {"name": "add", "parameters": {"type": "object"}}}]
@@ -307,8 +311,8 @@ def test_the_style_of_calls_is_read_off_what_the_template_writes(template: str, 
 
 def test_arguments_reach_the_template_as_an_object_where_they_are_one() -> None:
     assert arguments_of('{"a": 1}') == {"a": 1}
-    assert arguments_of("not json") == "not json"
-    assert arguments_of("[1]") == "[1]"
+    assert arguments_of("not json") == {"invalid_arguments": "not json"}
+    assert arguments_of("[1]") == {"invalid_arguments": "[1]"}
 
 
 def test_tools_are_shown_to_the_model_and_its_calls_come_back_as_such(tmp_path: Path) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import json
-from typing import Annotated, Literal, Self
+from typing import Annotated, Self
 
 from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from s1kit.serve.bodies import Body, read_as
-from s1kit.serve.fields import ChatBody, TokenId, Wire
+from s1kit.serve.fields import ChatBody, TemplateSwitches, TokenId, Wire
 from s1kit.serve.http import header, read_body
 from s1kit.serve.messages import CountBody
 from s1kit.serve.prompts import chat_ids, text_ids
@@ -29,8 +29,10 @@ class TokenizeBody(Wire):
     """Shown to the model beside `messages`."""
     continue_final_message: bool | None = None
     add_generation_prompt: bool | None = None
-    add_special_tokens: Literal[False] | None = None
-    """A text is counted as it is: what a tokenizer puts before and after it is the template's to write."""
+    add_special_tokens: bool | None = None
+    """True: with what the tokenizer puts before and after a text. A chat has what its template writes."""
+    chat_template_kwargs: TemplateSwitches | None = None
+    """A budget changes nothing of the prompt."""
     return_token_strs: bool | None = None
 
     @model_validator(mode="after")
@@ -54,7 +56,7 @@ async def tokenize(server: Server, request: Request) -> Response:
     body = await _read(server, request, TokenizeBody)
     check_model(server, body.model)
     if body.prompt is not None:
-        ids = await asyncio.to_thread(text_ids, server.backend, body.prompt)
+        ids = await asyncio.to_thread(text_ids, server.backend, body.prompt, bool(body.add_special_tokens))
     else:
         kept = {"messages", "tools", "continue_final_message", "add_generation_prompt"}
         chat, _ = read_as(ChatBody, json.dumps(body.model_dump(include=kept, exclude_none=True)).encode())

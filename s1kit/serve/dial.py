@@ -196,6 +196,10 @@ def _stated_budgets(fields: ThinkingFields, efforts: Mapping[str, int]) -> list[
         for name in ("enable_thinking", "thinking"):
             if getattr(fields.chat_template_kwargs, name) is False:
                 stated.append((f"chat_template_kwargs.{name}", 0))
+        stated.append(("chat_template_kwargs.thinking_budget", fields.chat_template_kwargs.thinking_budget))
+        if (effort := fields.chat_template_kwargs.reasoning_effort) is not None:
+            field = "chat_template_kwargs.reasoning_effort"
+            stated.append((field, _effort(efforts, effort, field)))
     if fields.reasoning_effort is not None:
         stated.append(("reasoning_effort", _effort(efforts, fields.reasoning_effort, "reasoning_effort")))
     found = [(name, value) for name, value in stated if value is not None]

@@ -7,6 +7,8 @@ What the thinking fields mean together is decided in `dial`.
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
@@ -58,8 +60,8 @@ class MessagePart(Echo):
     refusal: str | None = None
     thinking: str | None = None
     signature: str | None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
-    logprobs: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: list[Any] | None = None
+    logprobs: list[Any] | None = None
 
     @model_validator(mode="after")
     def _has_text(self) -> Self:
@@ -75,8 +77,8 @@ class MessagePart(Echo):
 
 class FunctionCall(Wire):
     name: str
-    arguments: str
-    """JSON text."""
+    arguments: Annotated[str, BeforeValidator(lambda given: json.dumps(given) if isinstance(given, dict) else given)]
+    """JSON text; an object is written as such."""
 
 
 class ToolCall(Echo):
@@ -90,7 +92,7 @@ _THINKING_PARTS = ("thinking", "reasoning", "reasoning_text")
 
 
 class Message(Echo):
-    """One turn. The nullable fields that a client echoes from an earlier reply are accepted where they are empty."""
+    """One turn. What a client echoes from an earlier reply and is not text, thinking or a call is left out."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: str | list[MessagePart] | None = None
@@ -100,7 +102,8 @@ class Message(Echo):
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     name: str | None = None
-    annotations: Annotated[list[Any], Field(max_length=0)] | None = None
+    annotations: list[Any] | None = None
+    """Citations of an earlier reply, whose text stands in `content`."""
     reasoning_details: list[dict[str, Any]] | None = None
     """An echo of thinking, as `thinking_blocks`; `reasoning` is what reaches the chat template."""
     thinking_blocks: list[dict[str, Any]] | None = None
@@ -110,7 +113,7 @@ class Message(Echo):
 
     @model_validator(mode="after")
     def _is_complete(self) -> Self:
-        if self.content is None and not self.tool_calls and self.refusal is None:
+        if self.content is None and self.role not in ("assistant", "tool"):
             raise ValueError("content is missing; give a string")
         if self.tool_calls and self.role != "assistant":
             raise ValueError(f"tool_calls belong to an assistant, not to role {self.role}")
@@ -151,8 +154,17 @@ class NamedChoice(Wire):
     function: ChosenFunction
 
 
+def _as_word(given: Any) -> Any:
+    is_word = isinstance(given, dict) and set(given) == {"type"} and given["type"] in ("none", "auto", "required")
+    return given["type"] if is_word else given
+
+
+AsWord = BeforeValidator(_as_word)
+"""Reads `{"type": "auto"}`, another way to write `"auto"`."""
+
+
 class JsonSchema(Wire):
-    name: str
+    name: str = "output"
     schema_: dict[str, Any] | None = Field(default=None, alias="schema")
     description: str | None = None
     strict: bool | None = None
@@ -190,10 +202,12 @@ class ReasoningSwitch(Wire):
 
 
 class TemplateSwitches(Wire):
-    """The switches of Qwen3's and DeepSeek's chat templates; false is a budget of 0."""
+    """What chat templates call the budget: Qwen3 and DeepSeek (false is a budget of 0), Seed-OSS and gpt-oss."""
 
     enable_thinking: bool | None = None
     thinking: bool | None = None
+    thinking_budget: BudgetCount | None = None
+    reasoning_effort: Effort | None = None
 
 
 class ThinkingFields(Wire):
@@ -232,8 +246,49 @@ class ThinkingFields(Wire):
     """False: the reply leaves the thinking text out; it is still done and counted."""
 
 
+NEUTRAL: Mapping[str, tuple[Any, ...]] = {
+    # llama.cpp
+    "typical_p": (1,),
+    "repeat_penalty": (1,),
+    "dry_multiplier": (0,),
+    "mirostat": (0,),
+    "xtc_probability": (0,),
+    "dynatemp_range": (0,),
+    "top_n_sigma": (-1,),
+    "n_keep": (0,),
+    "id_slot": (-1,),
+    "timings_per_token": (False,),
+    "return_progress": (False,),
+    "reasoning_format": ("auto", "deepseek"),
+    # vLLM
+    "stop_token_ids": ([],),
+    "bad_words": ([],),
+    "logits_processors": ([],),
+    "vllm_xargs": ({},),
+    "detokenize": (True,),
+    "return_tokens_as_token_ids": (False,),
+    # SGLang
+    "separate_reasoning": (True,),
+    "stream_reasoning": (True,),
+    "no_stop_trim": (False,),
+}
+"""Fields of one engine or another, at the values that mean what happens here anyway; at any other they are unknown."""
+
+
+def _is_among(value: Any, neutral: tuple[Any, ...]) -> bool:
+    """Equality in which false is no number."""
+    return any(value == one and isinstance(value, bool) == isinstance(one, bool) for one in neutral)
+
+
 class SamplingFields(Wire):
     """What both endpoints share."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_neutral(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        return {k: v for k, v in given.items() if k not in NEUTRAL or not _is_among(v, NEUTRAL[k])}
 
     model: str | None = None
     """As listed at `/v1/models`; the one that is served when left out."""
@@ -294,7 +349,7 @@ class ChatBody(SamplingFields, ThinkingFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: list[Tool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | NamedChoice | None = None
+    tool_choice: Annotated[Literal["none", "auto", "required"] | NamedChoice | None, AsWord] = None
     """`required` and a name need an engine that can be held to a grammar."""
     response_format: ResponseFormat | None = None
     parallel_tool_calls: bool | None = None

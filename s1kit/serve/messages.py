@@ -7,17 +7,29 @@ expect; the model still thinks, and it counts within `max_tokens`.
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from s1kit.serve.fields import Effort, PositiveCount, StopString, ThinkingFields, Wire
+
+
+class TextSource(Wire):
+    """A document that is text; other kinds are refused."""
+
+    type: Literal["text"]
+    media_type: str | None = None
+    data: str
 
 
 class Block(Wire):
     """One content block of a turn."""
 
-    type: Literal["text", "thinking", "redacted_thinking", "tool_use", "tool_result"]
+    type: Literal["text", "thinking", "redacted_thinking", "tool_use", "tool_result", "document"]
+    source: TextSource | None = None
+    title: str | None = None
+    context: str | None = None
     text: str = ""
     thinking: str = ""
     signature: str | None = None
@@ -29,14 +41,36 @@ class Block(Wire):
     content: str | list[Block] = ""
     is_error: bool | None = None
     cache_control: dict[str, Any] | None = None
-    citations: Annotated[list[Any], Field(max_length=0)] | None = None
+    citations: list[Any] | dict[str, Any] | None = None
+    """Of an earlier reply, or a wish for some in the next, which no model here can give."""
     caller: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _has_a_source(self) -> Self:
+        if (self.source is None) == (self.type == "document"):
+            raise ValueError("source belongs to a document, and every document has one")
+        return self
+
+    @property
+    def said(self) -> str:
+        """The text that the model is shown."""
+        if self.source is None:
+            return self.text
+        return "\n".join(filter(None, (self.title, self.context, self.source.data))) + "\n"
+
+
+class AnthropicBlock(BaseModel):
+    """An echo of what Anthropic's own servers did, such as a search; the model here is not told of it."""
+
+    type: Annotated[
+        str, Field(pattern="^(server_tool_use|(web_search|web_fetch|code_execution|tool_search)\\w*_result)$")
+    ]
 
 
 class Turn(Wire):
     role: Literal["user", "assistant", "system"]
     """What a system turn says is added to the system prompt, wherever it stands."""
-    content: str | Annotated[list[Block], Field(min_length=1)]
+    content: str | list[Block | AnthropicBlock]
 
 
 class SystemBlock(Wire):
@@ -111,6 +145,8 @@ class CountBody(ThinkingFields):
     inference_geo: str | None = None
     speed: Literal["standard", "fast"] | None = None
     mcp_servers: Annotated[list[Any], Field(max_length=0)] | None = None
+    output_format: OutputFormat | None = None
+    """The older place of `output_config.format`."""
 
     @property
     def chat_names(self) -> dict[str, str]:
@@ -129,11 +165,20 @@ class CountBody(ThinkingFields):
         """Fields that were accepted and have no meaning here."""
         found = ["context_management"] if self.context_management else []
         found += [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, AnthropicTool)]
+        for i, turn in enumerate(self.messages):
+            for j, block in enumerate(turn.content):
+                if isinstance(block, AnthropicBlock):
+                    found.append(f"messages.{i}.content.{j} ({block.type})")
         return (*found, "output_config.effort") if self._has_own_budget and self._effort else tuple(found)
 
     @property
     def _effort(self) -> str | None:
         return self.output_config.effort if self.output_config is not None else None
+
+    @property
+    def _output_format(self) -> OutputFormat | None:
+        inside = self.output_config.format if self.output_config is not None else None
+        return inside or self.output_format
 
     @property
     def _has_own_budget(self) -> bool:
@@ -152,8 +197,8 @@ class CountBody(ThinkingFields):
             shared |= {"continue_final_message": True, "add_generation_prompt": False}
         if self._effort and not self._has_own_budget:
             shared["reasoning_effort"] = self._effort
-        if self.output_config is not None and self.output_config.format is not None:
-            form = {"name": "output", "schema": self.output_config.format.schema_, "strict": True}
+        if (wanted := self._output_format) is not None:
+            form = {"name": "output", "schema": wanted.schema_, "strict": True}
             shared["response_format"] = {"type": "json_schema", "json_schema": form}
         if tools := [tool.as_chat() for tool in self.tools or [] if isinstance(tool, MessageTool)]:
             shared["tools"] = tools
@@ -172,8 +217,8 @@ class CountBody(ThinkingFields):
         for turn in self.messages:
             if turn.role == "system":
                 continue
-            blocks = [Block(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
-            text = "".join(b.text for b in blocks)
+            blocks = _blocks(turn.content)
+            text = "".join(b.said for b in blocks)
             for b in blocks:
                 if b.type == "tool_result":
                     turns.append({"role": "tool", "tool_call_id": b.tool_use_id, "content": _text(b.content)})
@@ -199,7 +244,7 @@ class MessagesBody(CountBody):
     stream: bool | None = None
     temperature: Annotated[float, Field(ge=0, le=2)] | None = None
     top_p: Annotated[float, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=0)] | None = None
+    top_k: Annotated[int, Field(ge=-1)] | None = None
     seed: int | None = None
     metadata: dict[str, Any] | None = None
     service_tier: str | None = None
@@ -212,5 +257,11 @@ class MessagesBody(CountBody):
         return thinking | self._shared() | more | {"stop": self.stop_sequences}
 
 
-def _text(content: str | list[Block]) -> str:
-    return content if isinstance(content, str) else "".join(block.text for block in content)
+def _blocks(content: str | Sequence[Block | AnthropicBlock]) -> list[Block]:
+    if isinstance(content, str):
+        return [Block(type="text", text=content)]
+    return [block for block in content if isinstance(block, Block)]
+
+
+def _text(content: str | Sequence[Block | AnthropicBlock]) -> str:
+    return "".join(block.said for block in _blocks(content))

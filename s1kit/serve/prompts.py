@@ -149,10 +149,13 @@ def prompt_ids(backend: Backend, prompt: str | list[int]) -> list[int]:
     return prompt
 
 
-def text_ids(backend: Backend, text: str) -> list[int]:
-    """The ids of a text; none for an empty one. Raises Refusal where it cannot fit by its length."""
+def text_ids(backend: Backend, text: str, with_special: bool = False) -> list[int]:
+    """The ids of a text; none for an empty one. Raises Refusal where it cannot fit by its length.
+
+    `with_special`: with what the tokenizer puts before and after a text.
+    """
     check_length(backend, text, "prompt")
-    return encode(backend.tokens.tokenizer, text) if text else []
+    return list(backend.tokens.tokenizer.encode(text, add_special_tokens=with_special)) if text else []
 
 
 def is_thinking_open(tokens: TokenFormat, prompt: list[int]) -> bool:

@@ -150,8 +150,10 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
         max(problems, key=lambda p: len(p["loc"])),
     )
     # A part of a kind that is not known has fields that are not known either.
-    kind = (*problem["loc"][:-1], "type")
-    problem = next((p for p in problems if p["loc"] == kind and p["type"] == "literal_error"), problem)
+    loc = problem["loc"]
+    kinds = [(*loc[:i], "type") for i in range(len(loc))]
+    kind = next((k for k in kinds if any(p["loc"] == k and p["type"] == "literal_error" for p in problems)), None)
+    problem = next((p for p in problems if p["loc"] == kind), problem)
     if problem["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON: {problem['msg']}.", code="invalid_json")
     path = _path(problem, given)
@@ -159,15 +161,42 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
     if problem["type"] == "extra_forbidden":
         advice = _HINTS.get(str(path[-1])) if len(path) == 1 else None
         if advice is None and len(path) == 1:
-            advice = _other_name(str(path[-1]), known) or nearest(str(path[-1]), known)
+            # All of some sixty names would hide the one that was meant.
+            close = nearest(str(path[-1]), known).partition("Known: ")[0]
+            advice = _other_name(str(path[-1]), known) or f"{close}All fields are listed at /openapi.json."
         advice = advice or "Leave it out."
         return Refusal(400, f"{param} is not a field of this request. {advice}", param=param, code="unknown_field")
     said = {problem["msg"]: None}
     if problem["loc"] != kind:
         alike = [p for p in problems if len(p["loc"]) == len(problem["loc"])]
         said = dict.fromkeys(p["msg"].removeprefix("Value error, ") for p in alike)
-    value = f" is {problem['input']!r}" if problem["type"] == "literal_error" else ""
-    return Refusal(400, f"{param or 'the body'}{value}: {', or: '.join(said)}.", param=param, code="invalid_value")
+    if param in _ON_ALL_TEXT:
+        said = {"it would act on thinking and answer as on one text, which this server does not do. Leave it out": None}
+    return Refusal(
+        400, f"{param or 'the body'}{_value(problem)}: {', or: '.join(said)}.", param=param, code="invalid_value"
+    )
+
+
+_ON_ALL_TEXT = frozenset(
+    ("frequency_penalty", "presence_penalty", "repetition_penalty", "length_penalty", "logit_bias", "min_tokens")
+)
+"""Fields that are known at the value that changes nothing."""
+
+
+def _value(problem: ErrorDetails) -> str:
+    """The value at fault, as the client wrote it, where it is short."""
+    given = problem["input"]
+    if problem["type"] == "missing" or not isinstance(given, str | int | float | list):
+        return ""
+    try:
+        written = json.dumps(given, ensure_ascii=False)
+    except (ValueError, RecursionError):
+        return ""
+    return f" is {written}" if len(written) <= _LONGEST_VALUE else ""
+
+
+_LONGEST_VALUE = 60
+"""Characters of a value that an error repeats."""
 
 
 def _path(problem: ErrorDetails, given: object) -> list[str | int]:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, Field
 
 from s1kit.serve.fields import (
+    AsWord,
     Effort,
     JsonSchema,
     MessagePart,
@@ -48,6 +49,12 @@ class Item(Wire):
     namespace: str | None = None
     metadata: dict[str, Any] | None = None
     provider_data: dict[str, Any] | None = None
+
+
+class OpenaiItem(BaseModel):
+    """An echo of what OpenAI's own servers did between two items; it holds nothing that a model could read."""
+
+    type: Annotated[str, Field(pattern="^(web_search_call|file_search_call|mcp_list_tools)$")]
 
 
 class ResponseTool(Wire):
@@ -105,7 +112,6 @@ class ResponseReasoning(ReasoningSwitch):
 
 
 class TextFormat(JsonSchema):
-    name: str = ""
     type: Literal["text", "json_object", "json_schema"] = "text"
 
 
@@ -118,7 +124,7 @@ class ResponsesBody(ThinkingFields):
     """The body of `POST /v1/responses`."""
 
     model: str | None = None
-    input: str | Annotated[list[Item], Field(min_length=1)]
+    input: str | Annotated[list[Item | OpenaiItem], Field(min_length=1)]
     instructions: str | None = None
     max_output_tokens: Total | None = None
     stream: bool | None = None
@@ -128,7 +134,7 @@ class ResponsesBody(ThinkingFields):
     reasoning: ResponseReasoning | None = None
     text: TextOptions | None = None
     tools: list[ResponseTool | CustomTool | OpenaiTool] | None = None
-    tool_choice: Literal["none", "auto", "required"] | ResponseChoice | None = None
+    tool_choice: Annotated[Literal["none", "auto", "required"] | ResponseChoice | None, AsWord] = None
     parallel_tool_calls: bool | None = None
     user: Annotated[str, Field(max_length=1000)] | None = None
     # These cannot change what is generated.
@@ -171,6 +177,8 @@ class ResponsesBody(ThinkingFields):
     def left_out(self) -> tuple[str, ...]:
         """Fields that were accepted and have no meaning here."""
         found = [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, OpenaiTool)]
+        if not isinstance(self.input, str):
+            found += [f"input.{i} ({item.type})" for i, item in enumerate(self.input) if isinstance(item, OpenaiItem)]
         found += ["text.verbosity"] if self.text and self.text.verbosity in ("low", "high") else []
         found += ["context_management"] if self.context_management else []
         found += ["truncation"] if self.truncation == "auto" else []
@@ -219,6 +227,8 @@ class ResponsesBody(ThinkingFields):
         thinking = ""
         items = [Item(content=self.input)] if isinstance(self.input, str) else self.input
         for number, item in enumerate(items):
+            if isinstance(item, OpenaiItem):
+                continue
             if item.type == "item_reference":
                 what = (
                     f"input.{number} refers to a stored item, and nothing is stored here. Send the item itself; "
@@ -233,11 +243,11 @@ class ResponsesBody(ThinkingFields):
                 is_custom = item.type == "custom_tool_call"
                 arguments = json.dumps({"input": item.input}) if is_custom else item.arguments
                 call = {"id": item.call_id, "function": {"name": item.name, "arguments": arguments}}
-                if turns and turns[-1].get("tool_calls"):
-                    turns[-1]["tool_calls"].append(call)
-                else:
-                    turns.append(_said("", thinking) | {"tool_calls": [call]})
+                if thinking or not turns or turns[-1]["role"] != "assistant":
+                    turns.append(_said("", thinking))
                     thinking = ""
+                # Text and the calls after it are one turn, as they were one reply.
+                turns[-1].setdefault("tool_calls", []).append(call)
             elif item.role == "assistant":
                 turns.append(_said(_text(item.content), thinking))
                 thinking = ""

@@ -204,7 +204,15 @@ def new_call(name: str, arguments: Any) -> Call:
     }
 
 
-def arguments_of(text: str) -> Any:
-    """The arguments of an earlier call as templates want them: an object, or the text where it is none."""
-    parsed = loaded(text)
-    return parsed if isinstance(parsed, dict) else text
+def arguments_of(text: str) -> dict[str, Any]:
+    """The arguments of an earlier call as the object that chat templates go through.
+
+    What is no object, such as a call that was cut off, is shown to the model under a name that says so.
+
+    >>> arguments_of('{"a": 1}'), arguments_of(""), arguments_of('{"a": ')
+    ({'a': 1}, {}, {'invalid_arguments': '{"a": '})
+    """
+    parsed = loaded(text) if text.strip() else None
+    if isinstance(parsed, dict):
+        return parsed
+    return {} if text.strip() in ("", "null") else {"invalid_arguments": text}

@@ -20,7 +20,7 @@ from s1kit.providers.credentials import credentials_of
 from s1kit.providers.money import published_price
 from s1kit.providers.terms import terms_of
 from s1kit.providers.wires.bedrock import BedrockWire, BinaryEvents
-from s1kit.providers.wires.reading import read_reply
+from s1kit.providers.wires.replies import read_reply
 from tests.servers.cloud_server import (
     ACCESS_KEY,
     API_KEY,

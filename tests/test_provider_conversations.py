@@ -16,7 +16,7 @@ from s1kit.errors import InputError
 from s1kit.pool.sources import read_source
 from s1kit.providers.catalog import find_model
 from s1kit.providers.chat import ChatRequest, Parameters
-from s1kit.providers.wires.reading import read_reply
+from s1kit.providers.wires.replies import read_reply
 from s1kit.questions import question_from
 from s1kit.questions.conversations import whole_conversation
 from s1kit.recipe import Recipe, Source

@@ -14,12 +14,14 @@ from typing import Any
 import pytest
 
 from s1kit.journal import Journal
-from s1kit.providers.classify import error_message, kind_of_status, problem_in
+from s1kit.providers.bodies import error_message
+from s1kit.providers.classify import problem_in
 from s1kit.providers.client import open_client
 from s1kit.providers.http import Answer
+from s1kit.providers.signs import kind_of_status
 from s1kit.providers.wires.gemini import GeminiWire
 from s1kit.providers.wires.openai import OpenAIWire
-from s1kit.providers.wires.reading import read_reply
+from s1kit.providers.wires.replies import read_reply
 from s1kit.providers.wires.streams import ChatAssembler, EventParser
 
 WIRE = OpenAIWire("compatible")

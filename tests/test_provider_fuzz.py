@@ -15,12 +15,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s1kit.journal import UNREAD, Journal
+from s1kit.providers.bodies import parse_body
 from s1kit.providers.chat import Reply, WireFormat
-from s1kit.providers.classify import kind_of_status, parse_body, problem_in, retry_after
+from s1kit.providers.classify import problem_in
 from s1kit.providers.client import _tokens_of, open_client
+from s1kit.providers.rate_limits import retry_after
+from s1kit.providers.signs import kind_of_status
 from s1kit.providers.sync import chat_many
 from s1kit.providers.wires.bedrock import BedrockWire
-from s1kit.providers.wires.reading import output_limit, read_reply
+from s1kit.providers.wires.reading import output_limit
+from s1kit.providers.wires.replies import read_reply
 from s1kit.providers.wires.streams import EventParser
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import Fault, ProviderServer, answer_of

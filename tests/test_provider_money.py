@@ -15,7 +15,7 @@ from s1kit.providers.client import open_client
 from s1kit.providers.money import FREE, Price, price_of, published_price
 from s1kit.providers.sync import chat_many
 from s1kit.providers.wires.openai import OpenAIWire
-from s1kit.providers.wires.reading import read_reply
+from s1kit.providers.wires.replies import read_reply
 from s1kit.records import Usage
 from tests.servers.provider_server import Fault, ProviderServer
 

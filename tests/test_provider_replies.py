@@ -10,12 +10,16 @@ from typing import Any
 
 import pytest
 
+from s1kit.providers.bodies import error_message, parse_body
 from s1kit.providers.chat import Reply, WireFormat
-from s1kit.providers.classify import error_message, kind_of_status, parse_body, problem_in, retry_after
+from s1kit.providers.classify import problem_in
+from s1kit.providers.rate_limits import retry_after
+from s1kit.providers.signs import kind_of_status
 from s1kit.providers.wires.anthropic import AnthropicWire
 from s1kit.providers.wires.gemini import GeminiWire
 from s1kit.providers.wires.openai import OpenAIWire
-from s1kit.providers.wires.reading import output_limit, read_reply
+from s1kit.providers.wires.reading import output_limit
+from s1kit.providers.wires.replies import read_reply
 from s1kit.providers.wires.responses import ResponsesWire
 
 WIRES: dict[str, WireFormat] = {

@@ -10,13 +10,15 @@ import pytest
 
 from s1kit.errors import InputError
 from s1kit.journal import Journal
+from s1kit.providers.bodies import parse_body
 from s1kit.providers.catalog import find_model
 from s1kit.providers.chat import ChatRequest, Parameters, Problem, Reply, Stopped
-from s1kit.providers.classify import parse_body, problem_in
+from s1kit.providers.classify import problem_in
 from s1kit.providers.client import open_client
 from s1kit.providers.money import price_of
 from s1kit.providers.terms import terms_of
-from s1kit.providers.wires.reading import is_hidden, read_reply
+from s1kit.providers.wires.reading import is_hidden
+from s1kit.providers.wires.replies import read_reply
 from s1kit.providers.wires.responses import ResponsesWire
 from s1kit.providers.wires.streams import EventParser
 from tests.fixtures_providers import url_of

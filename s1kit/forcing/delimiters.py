@@ -39,6 +39,8 @@ _FINAL = re.compile(
     r"|<\|end_of_solution\|>\s*$|<\|return\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
 )
 """What some families put around the answer."""
+_HARMONY = re.compile(r"analysis(?:<\|message\|>(.*?)<\|end\|>(.*)|(.*?)assistantfinal(.*))", re.DOTALL)
+"""gpt-oss's channels as servers without a parser leave them: without the first special token, or without any."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,9 @@ def split_thinking(text: str) -> Parsed:
                 another, found, answer = more.removeprefix(opening).partition(end)
                 thinking = f"{thinking}\n{another}"
             return Parsed(thinking.strip(), _FINAL.sub("", answer).strip(), bool(found))
+    if found_channels := _HARMONY.match(body):
+        first, rest, plain, answer = found_channels.groups()
+        return Parsed((first or plain or "").strip(), _FINAL.sub("", rest or answer or "").strip(), True)
     # Only tags that no prose contains are taken for the end of thinking whose opening the template gave.
     for opening, end in DELIMITERS[:4]:
         before, found, answer = body.partition(end)

@@ -14,11 +14,13 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from s1kit.providers.bodies import error_message, parse_body
 from s1kit.providers.chat import Assembler, Problem
-from s1kit.providers.classify import error_message, kind_of_status, parse_body, retry_after
 from s1kit.providers.connections import Sending, certificates, open_session, origin, usable_proxy
 from s1kit.providers.credentials import Credentials
 from s1kit.providers.keys import Secret, SecretHeaders
+from s1kit.providers.rate_limits import retry_after
+from s1kit.providers.signs import kind_of_status
 from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
 from s1kit.providers.wires.streams import CUT, EventParser, is_event_stream
 

@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from s1kit.journal import UNREAD, Entry, Failure, Journal, Reading, Via
+from s1kit.providers.bodies import is_plain_object
 from s1kit.providers.catalog import Model
 from s1kit.providers.chat import ChatRequest, Message, Problem, Reply, rough_usage
-from s1kit.providers.classify import is_plain_object
 from s1kit.providers.http import Answer, to_json
 from s1kit.providers.money import Price
 from s1kit.providers.spend_cap import Reservation, SpendCap
-from s1kit.providers.wires.reading import read_reply
+from s1kit.providers.wires.replies import read_reply
 from s1kit.providers.wires.streams import CUT
 from s1kit.records import Usage
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import Any
 
 from s1kit.providers.chat import Problem
 
@@ -78,6 +81,37 @@ def _float(text: str) -> float | None:
     except ValueError:
         return None
     return value if value == value and value not in (float("inf"), float("-inf")) else None
+
+
+def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
+    """Seconds a server asks to wait: `retry-after-ms`, `Retry-After` (seconds or a date), or Gemini's RetryInfo."""
+    if (text := headers.get("retry-after-ms")) and (milliseconds := seconds_in(text)) is not None:
+        return milliseconds / 1000.0
+    if text := headers.get("retry-after", "").strip():
+        if (seconds := seconds_in(text)) is not None:
+            return seconds
+        try:
+            return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+        except (ValueError, TypeError, OverflowError):
+            return None
+    error = body.get("error") if isinstance(body, dict) else None
+    if (reset := _reset_in(headers, error)) is not None:
+        return reset
+    details = error.get("details") if isinstance(error, dict) else None
+    for detail in details if isinstance(details, list) else []:
+        if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
+            return seconds_in(detail["retryDelay"])
+    return None
+
+
+def _reset_in(headers: Mapping[str, str], error: Any) -> float | None:
+    """OpenRouter's `X-RateLimit-Reset`, in milliseconds since 1970, as a header or within the error's metadata."""
+    metadata = error.get("metadata") if isinstance(error, dict) else None
+    told = metadata.get("headers") if isinstance(metadata, dict) else None
+    moment = headers.get("x-ratelimit-reset") or (told.get("X-RateLimit-Reset") if isinstance(told, dict) else None)
+    if not isinstance(moment, str | int) or not str(moment).isdecimal() or not 12 < len(str(moment)) < 15:
+        return None
+    return max(0.0, int(moment) / 1000.0 - time.time())
 
 
 @dataclass

@@ -11,8 +11,9 @@ from functools import partial
 from s1kit.journal import BatchJob, Failure
 from s1kit.providers.batch.patiently import patiently
 from s1kit.providers.batch.wire import BatchWire, Line, Status
+from s1kit.providers.bodies import error_message, parse_body
 from s1kit.providers.chat import ChatRequest, Problem, ProblemKind, Stopped
-from s1kit.providers.classify import error_message, parse_body, problem_in
+from s1kit.providers.classify import problem_in
 from s1kit.providers.client import Client
 from s1kit.providers.http import Answer, to_json
 from s1kit.providers.patience import REMEDY

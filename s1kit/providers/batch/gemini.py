@@ -17,8 +17,8 @@ from s1kit.providers.batch.wire import (
     rows,
     text_field,
 )
+from s1kit.providers.bodies import error_message
 from s1kit.providers.chat import ChatRequest, Problem
-from s1kit.providers.classify import error_message
 from s1kit.providers.http import Http, to_json
 from s1kit.providers.wires.gemini import generate_content
 from s1kit.providers.wires.reading import count, dict_of, list_of

@@ -18,8 +18,8 @@ from s1kit.providers.batch.wire import (
     rows,
     text_field,
 )
+from s1kit.providers.bodies import error_message, parse_body
 from s1kit.providers.chat import ChatRequest, WireFormat
-from s1kit.providers.classify import error_message, parse_body
 from s1kit.providers.http import Http, to_json
 from s1kit.providers.wires.reading import count, dict_of, list_of
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from s1kit.providers.bodies import error_message, parse_body
 from s1kit.providers.chat import ChatRequest, Problem, ProblemKind
-from s1kit.providers.classify import error_message, kind_of_status, parse_body
 from s1kit.providers.http import Answer, Http
+from s1kit.providers.signs import kind_of_status
 from s1kit.providers.wires.reading import list_of
 
 MAX_PAGES = 20

@@ -16,7 +16,8 @@ from urllib.parse import quote
 from s1kit.errors import InputError
 from s1kit.providers.chat import Assembler, Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, no_format, take_format, tools, turns
-from s1kit.providers.wires.reading import count, dict_of, finish_of, list_of, text_of
+from s1kit.providers.wires.finish import finish_of
+from s1kit.providers.wires.reading import count, dict_of, list_of, text_of
 from s1kit.records import Usage
 
 _NAME = "Bedrock"

@@ -12,11 +12,12 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from s1kit.errors import InputError
-from s1kit.forcing.delimiters import DELIMITERS, split_thinking
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import call_of
-from s1kit.providers.wires.reading import count, dict_of, dollars, finish_of, hidden_thinking, list_of, text_of
+from s1kit.providers.wires.finish import finish_of_choice
+from s1kit.providers.wires.reading import count, dict_of, dollars, hidden_thinking, list_of
 from s1kit.providers.wires.streams import ChatAssembler
+from s1kit.providers.wires.thinking import thinking_in
 from s1kit.records import Usage
 
 Dialect = Literal["openai", "azure", "deepseek", "openrouter", "compatible"]
@@ -78,10 +79,10 @@ class OpenAIWire:
             message = {"content": choice["text"]}
         if not isinstance(message, Mapping):
             return Reply(finish_reason="malformed", usage=usage, note="the reply has no message")
-        thinking, answer, closed = thinking_in(message)
-        finish, note = finish_of(choice.get("finish_reason"))
-        if isinstance(message.get("refusal"), str) and message["refusal"]:
-            finish, answer = "refused", answer or message["refusal"]
+        thinking, answer, closed = thinking_in({n: v for n, v in choice.items() if n != "text"} | dict(message))
+        finish, note = finish_of_choice(choice)
+        if refusal := _refusal_in(message):
+            finish, answer = "refused", answer or refusal
         if not closed and finish == "stop":
             note = "thinking was never closed"
         if not thinking and reasoning_tokens:
@@ -102,6 +103,12 @@ class OpenAIWire:
         )
 
 
+def _refusal_in(message: Mapping[str, Any]) -> str:
+    """What a model declines with: a field of the message, or parts of its content."""
+    parts = [dict_of(part).get("refusal") for part in list_of(message.get("content"))]
+    return "".join(text for text in (message.get("refusal"), *parts) if isinstance(text, str))
+
+
 def _reported_cost(usage: Any) -> float | None:
     """OpenRouter's `usage.cost`; with a key of the user's own at the provider, that is the fee beside the real cost."""
     cost = dollars(usage, "cost")
@@ -110,75 +117,14 @@ def _reported_cost(usage: Any) -> float | None:
     return cost + (dollars(dict_of(usage).get("cost_details"), "upstream_inference_cost") or 0.0)
 
 
-_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought")
-"""Names of the thinking: of DeepSeek, SGLang and llama.cpp; of vLLM and OpenRouter; of Ollama; of gateways."""
-_TAGS = tuple(tag for pair in DELIMITERS for tag in pair)
-
-
-def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
-    """Thinking, answer, and whether the thinking was closed, of a message in any known shape.
-
-    Fields of their own: those of `_FIELDS`, `thinking_blocks` (LiteLLM), `reasoning_details` (OpenRouter); a list of
-    content with `thinking` parts (Mistral, docs.mistral.ai/capabilities/reasoning); else between delimiters.
-    """
-    content = message.get("content")
-    thinking = _named_thinking(message)
-    if isinstance(content, list):
-        thoughts = [part for part in map(dict_of, content) if _is_thought(part)]
-        thinking = thinking or "".join(map(_thought_in, thoughts))
-        answer = text_of([part for part in content if not _is_thought(dict_of(part))])
-    else:
-        answer = text_of(content)
-    if thinking:
-        return _untangled(thinking, answer)
-    parsed = split_thinking(answer)
-    return (parsed.thinking, parsed.answer, parsed.is_closed) if parsed.thinking else ("", answer, parsed.is_closed)
-
-
-def _untangled(thinking: str, answer: str) -> tuple[str, str, bool]:
-    """Thinking of a field of its own, and an answer. Some servers leave the thinking, or its end, in the answer as
-    well; some leave the tags in the field; some that miss the end of the thinking put the answer there, too."""
-    parsed = split_thinking(answer)
-    if parsed.is_closed and answer.lstrip().startswith(_TAGS):
-        answer = parsed.answer
-    if not answer.strip() or thinking.lstrip().startswith(_TAGS):
-        inner = split_thinking(thinking)
-        if inner.thinking and not (answer.strip() and inner.answer):
-            return inner.thinking, answer if answer.strip() else inner.answer, True
-    return thinking, answer, True
-
-
-def _is_thought(part: Mapping[str, Any]) -> bool:
-    """Whether a part of a message's content is thinking: of Mistral, of Databricks, of Gemini."""
-    return part.get("type") in ("thinking", "reasoning", "thought") or part.get("thought") is True
-
-
-def _thought_in(part: Mapping[str, Any]) -> str:
-    return next(
-        (text for name in ("thinking", "reasoning", "summary", "text") if (text := text_of(part.get(name)))), ""
-    )
-
-
-def _named_thinking(message: Mapping[str, Any]) -> str:
-    """Thinking in a field of its own, by the first of the known names that holds text."""
-    for source in (message, dict_of(message.get("provider_specific_fields"))):
-        for name in _FIELDS:
-            if name not in source:
-                continue
-            if text := text_of(source[name]) or text_of(dict_of(source[name]).get("content")):
-                return text
-    if blocks := "".join(text_of(dict_of(b).get("thinking")) for b in list_of(message.get("thinking_blocks"))):
-        return blocks
-    details = map(dict_of, list_of(message.get("reasoning_details")))
-    return "".join(text_of(detail.get("text")) or text_of(detail.get("summary")) for detail in details)
-
-
 def _usage(usage: Any) -> tuple[Usage, int | None]:
     """Usage, and the tokens of thinking. Some servers leave those out of `completion_tokens`; the total tells.
 
     Others count the input that was read from a cache, or written to it, beside `prompt_tokens`; the total tells that,
     too.
     """
+    if isinstance(usage, list) and len(usage) == 1:
+        usage = usage[0]
     details = dict_of(usage).get("prompt_tokens_details") or dict_of(usage).get("input_tokens_details")
     cached = count(details, "cached_tokens") or count(usage, *_CACHED) or 0
     reasoning = count(dict_of(usage).get("completion_tokens_details"), "reasoning_tokens")

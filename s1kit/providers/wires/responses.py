@@ -13,7 +13,8 @@ from typing import Any
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import ChatTurn, call_of, take_format, tools, turns
-from s1kit.providers.wires.reading import SUMMARY, count, dict_of, finish_of, hidden_thinking, list_of, text_of
+from s1kit.providers.wires.finish import finish_of
+from s1kit.providers.wires.reading import SUMMARY, count, dict_of, hidden_thinking, list_of, text_of
 from s1kit.records import FinishReason, Usage
 
 _NAME = "the Responses API"

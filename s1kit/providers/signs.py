@@ -1,0 +1,195 @@
+"""Which kind of problem the status and the words of an error tell of.
+
+Sources for the error formats: platform.openai.com/docs/guides/error-codes, docs.anthropic.com/en/api/errors,
+ai.google.dev/gemini-api/docs/troubleshooting, openrouter.ai/docs/api-reference/errors,
+api-docs.deepseek.com/quick_start/error_codes.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from s1kit.providers.bodies import error_message
+from s1kit.providers.chat import Problem, ProblemKind
+from s1kit.providers.rate_limits import retry_after
+
+_CREDIT = (
+    "insufficient_quota",
+    "billing_hard_limit",
+    "billing_not_active",
+    "billing_error",
+    "credit balance",
+    "insufficient balance",
+    "insufficient credit",
+    "insufficient_credit",
+    "credit limit",  # Together's
+    "credit_limit",
+    "exceeded_current_quota",
+    "arrearage",
+    "overdue",
+    "payment required",
+    "specified api usage limit",  # Anthropic's, of the month
+    "monthly limit",
+    "spending limit",
+    "spend limit",
+    "out of credits",
+    "any credits",  # xAI
+    "key limit exceeded",  # OpenRouter's limit of one key
+    "free-models-per-day",
+    "budget_exceeded",  # LiteLLM's proxy
+    "budget has been exceeded",
+    "out of call volume",  # Azure
+    "allocationquota.freetier",  # DashScope
+    "requires billing",  # Google Cloud
+    "billing_disabled",
+    "billing to be enabled",
+    "no resource package",  # Zhipu
+    "please recharge",
+    "余额不足",
+    "欠费",
+    "trial key",  # Cohere, by the month
+    "account is suspended",  # Fireworks
+    "account suspended",
+    "has been suspended",
+    "has been restricted",  # Groq
+    "organization_restricted",
+    "good standing",
+)
+"""Signs in a code or message that the account cannot pay. Gemini's plain "exceeded your current quota" is a rate."""
+_LIMIT_OF_ZERO = re.compile(r"quota[^{}]{0,300}limit: 0(?![\d.])")
+"""Gemini's quota of a model that the account's plan does not have: no wait helps."""
+_QUOTA_OF_THE_DAY = re.compile(r'"quotaid": ?"[^"]*perday')
+"""Gemini's quota of the day, whose RetryInfo names seconds all the same."""
+_LOCATION = ("unsupported_country", "location is not supported", "region is not supported", "not available in your")
+_KEY = (
+    *("api_key_invalid", "api key not valid", "invalid_api_key", "incorrect api key", "authentication_error"),
+    *("invalidapikey", "invalid api-key", "api secret key", "login fail", "access token invalid", "无效的令牌"),
+    *("not authenticated", "unauthenticated", "unauthorized"),
+)
+_MODEL = (
+    *("model_not_found", "model not found", "model does not exist", "no such model", "model_not_exist"),
+    *("model_not_supported", "not a chat model", "deploymentnotfound", "modelnotopen", "does not have access to model"),
+    "on-demand throughput",  # Bedrock: the model is asked for through an inference profile
+)
+_ACCESS = ("key", "auth", "signature", "permission", "access", "token", "forbidden", "denied", "credential")
+_CONTENT = (
+    *("content_filter", "content_policy", "data_inspection_failed", "responsible ai", "flagged", "moderation"),
+    *("new_sensitive", "contentfilter"),  # MiniMax, Zhipu
+    *("content filter", "content management policy", "usage policy", "usage policies", "safety policy"),
+)
+_RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted", "qps request limit")
+_BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again")
+
+
+def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
+    """What an error status says about asking again.
+
+    Retriable: 408, 409, 421, 425, 429, 498, 499 and 5xx. A 403 that is no JSON comes from a firewall in front and
+    concerns this question, until it comes for every one.
+
+    >>> kind_of_status(400, {"error": {"message": "Your credit balance is too low"}})
+    'credit'
+    >>> kind_of_status(403, None, "<html>Your request was blocked</html>")
+    'request'
+    """
+    signs = (_dump(body) + " " + text).lower()
+    if 300 <= status < 400:
+        return "model"
+    # First: what is refused for its content is often quoted.
+    if status in (400, 403, 451) and any(sign in signs for sign in _CONTENT):
+        return "refused"
+    if 400 <= status < 500 and cannot_pay(signs):
+        return "credit"
+    if status in (400, 403) and any(sign in signs for sign in _LOCATION):
+        return "location"
+    match status:
+        case 403 if body is not None and any(sign in signs for sign in _MODEL):
+            return "model"
+        case 403 if body is None or not any(sign in signs for sign in _ACCESS):
+            return "request"
+        case 401 | 403 | 407:
+            return "key"
+        case 402:
+            return "credit"
+        case 404:
+            return "model"
+        case 429 if "request too large" in signs:
+            return "request"
+        case 429 | 498:  # 498: Groq's, of its tier without a reservation
+            return "rate"
+        case 408:
+            return "timeout"
+        case 409 | 421 | 425 | 499:  # 499: Google's CANCELLED, and of proxies whose upstream went away
+            return "server"
+        case 451:
+            return "location"
+        case 400 if any(sign in signs for sign in _KEY):
+            return "key"
+        case 400 if any(sign in signs for sign in _MODEL):
+            return "model"
+        case _ if status >= 500:
+            return "server"
+        case _:
+            return "request"
+
+
+def cannot_pay(signs: str) -> bool:
+    """Whether an error's words, in lower case, say that the account cannot pay, or not today."""
+    if any(sign in signs for sign in _CREDIT):
+        return True
+    return any(pattern.search(signs) is not None for pattern in (_LIMIT_OF_ZERO, _QUOTA_OF_THE_DAY))
+
+
+def problem_of_error(body: Mapping[str, Any]) -> Problem:
+    """An error object inside a reply with status 2xx: by the status it names, else by its words."""
+    error = body.get("error")
+    text = error_message(body) or _dump(error)[:300]
+    status = _status_in(error) or _status_in({name: value for name, value in body.items() if name != "error"})
+    signs = (_dump(body) + " " + text).lower()
+    kind: ProblemKind
+    if status >= 500 and any(sign in text.lower() for sign in _CONTENT):
+        kind = "refused"  # OpenRouter tells of it as 502
+    elif status:
+        kind = kind_of_status(status, dict(body), text)
+    elif cannot_pay(signs):
+        kind = "credit"
+    elif any(sign in signs for sign in _KEY):
+        kind = "key"
+    elif any(sign in signs for sign in _MODEL):
+        kind = "model"
+    elif any(sign in signs for sign in _LOCATION):
+        kind = "location"
+    elif any(sign in signs for sign in _RATE):
+        kind = "rate"
+    elif any(sign in signs for sign in _BUSY):
+        kind = "server"
+    elif any(sign in signs for sign in _CONTENT):
+        kind = "refused"
+    elif "invalid_request" in signs:
+        kind = "request"
+    else:
+        kind = "server"
+    return Problem(kind, text or "an error without a message", status=status or 200, retry_after=retry_after({}, body))
+
+
+def _status_in(error: Any) -> int:
+    """The HTTP status that an error object names, 0 if none."""
+    if not isinstance(error, dict):
+        return 0
+    for name in ("code", "status", "status_code"):
+        value = error.get(name)
+        if isinstance(value, str) and value.isdecimal() and len(value) == 3:
+            value = int(value)
+        if type(value) is int and 400 <= value <= 599:
+            return value
+    return 0
+
+
+def _dump(value: Any) -> str:
+    try:
+        return json.dumps(value)[:4000] if value is not None else ""
+    except (ValueError, TypeError, RecursionError):
+        return ""

@@ -1,0 +1,107 @@
+"""Bodies of servers with an API of their own, and of gateways that wrap or bend another's, brought into a known shape.
+
+A proxy that does not translate its upstream's replies, or puts an envelope around them, has still been paid for them.
+Sources: docs.ollama.com/api, huggingface.github.io/text-generation-inference, docs.cohere.com/reference/chat,
+github.com/ggml-org/llama.cpp (tools/server), developers.cloudflare.com/workers-ai, replicate.com/docs,
+help.aliyun.com (DashScope), cloud.baidu.com (Qianfan).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from s1kit.providers.wires.finish import finish_name
+from s1kit.providers.wires.reading import count, dict_of, list_of
+
+Shape = Literal["chat", "message", "gemini", "response", "converse"]
+
+_ENVELOPES = ("data", "result", "response", "output", "body")
+"""Fields in which gateways put a reply; a line of a batch nests two."""
+_COUNTS = {
+    "prompt_tokens": ("prompt_eval_count", "tokens_evaluated", "input_token_count", "prompt_tokens", "input_tokens"),
+    "completion_tokens": ("eval_count", "tokens_predicted", "output_token_count", "generated_tokens", "output_tokens"),
+}
+"""Names of the counts of servers that have no `usage`: of Ollama, llama.cpp, Replicate, TGI, Cohere."""
+_TEXTS = ("generated_text", "content", "response", "result", "output", "output_text", "text")
+_SIGNS_OF_A_MODEL = {
+    *("usage", "finish_reason", "done", "done_reason", "stop_type", "details", "metrics", "is_truncated"),
+    *("tokens_predicted", "eval_count", "generated_text", "output_text", "generation_id"),
+}
+"""One of these stands beside a text that a model wrote; a text alone may be any page's."""
+
+
+def shape_of(body: Mapping[str, Any]) -> Shape | None:
+    """Which API's reply a body is, None for none: errors, and shapes that `usual` does not know."""
+    if isinstance(body.get("choices"), list):
+        return "chat" if body["choices"] and isinstance(body["choices"][0], Mapping) else None
+    if list_of(body.get("candidates")) or dict_of(body.get("promptFeedback")).get("blockReason"):
+        return "gemini"
+    if body.get("type") == "message" and isinstance(body.get("content"), list):
+        return "message"
+    output = body.get("output")
+    if isinstance(output, list) and "status" in body and all(isinstance(item, Mapping) for item in output):
+        return "response" if output or not body.get("output_text") else None
+    return "converse" if isinstance(dict_of(output).get("message"), Mapping) else None
+
+
+def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
+    """The body as one of the shapes of `shape_of` where it holds a reply, else as it is. Total: any JSON passes.
+
+    >>> usual({"message": {"content": "4"}, "done": True, "done_reason": "stop", "eval_count": 5})["choices"]
+    [{'message': {'content': '4'}, 'finish_reason': 'stop'}]
+    >>> usual({"code": 0, "data": {"choices": [{"text": "4"}]}})["choices"]
+    [{'text': '4'}]
+    """
+    if shape_of(body) is not None:
+        return body
+    if isinstance(body.get("choices"), Mapping):
+        return {**body, "choices": [body["choices"]]}
+    if body.get("type") == "message" and isinstance(body.get("content"), str):
+        return {**body, "content": [{"type": "text", "text": body["content"]}]}
+    for name in _ENVELOPES if depth else ():
+        if isinstance(inner := body.get(name), Mapping):
+            unwrapped = usual(inner, depth - 1)
+            if shape_of(unwrapped) is not None:
+                return {"usage": body.get("usage"), **unwrapped} if body.get("usage") else unwrapped
+    if isinstance(message := body.get("message"), Mapping) and "content" in message:
+        return _completion(body, {"message": message})
+    if _SIGNS_OF_A_MODEL.isdisjoint(body) and body.get("success") is not True and body.get("status") != "succeeded":
+        return body
+    for source in (body, dict_of(body.get("result")), dict_of(body.get("output"))):
+        text = next((_joined(source[name]) for name in _TEXTS if _joined(source.get(name))), None)
+        if text is not None:
+            return _completion({**body, **source}, {"text": text})
+    return body
+
+
+def _joined(value: Any) -> str | None:
+    """A text, or a list of its pieces as one (Replicate)."""
+    if isinstance(value, list) and value and all(isinstance(piece, str) for piece in value):
+        return "".join(value)
+    return value if isinstance(value, str) else None
+
+
+def _completion(body: Mapping[str, Any], said: dict[str, Any]) -> dict[str, Any]:
+    """A chat completion of one choice, with the finish reason and the counts from wherever the server puts them."""
+    details = dict_of(body.get("details"))
+    told = (body.get("finish_reason"), body.get("done_reason"), body.get("stop_type"), details.get("finish_reason"))
+    reason: Any = next((reason for reason in told if finish_name(reason)), None)
+    if body.get("is_truncated") is True or body.get("truncated") is True:
+        reason = "length"
+    completion = {"choices": [{**said, "finish_reason": reason}]}
+    if usage := _usage(body, details):
+        completion["usage"] = usage
+    return completion
+
+
+def _usage(body: Mapping[str, Any], details: Mapping[str, Any]) -> Any:
+    usage = body.get("usage")
+    if isinstance(usage, Mapping):
+        return usage["tokens"] if isinstance(usage.get("tokens"), Mapping) else usage
+    sources = (body, body.get("metrics"), details)
+    found = {
+        name: next((n for source in sources if (n := count(source, *names)) is not None), None)
+        for name, names in _COUNTS.items()
+    }
+    return {name: number for name, number in found.items() if number is not None}

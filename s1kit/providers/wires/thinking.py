@@ -1,0 +1,111 @@
+"""Where servers put the thinking of a reply, and how it is told from the answer."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from s1kit.forcing.delimiters import DELIMITERS, Parsed, split_thinking
+from s1kit.providers.chat import Reply, settle_finish
+from s1kit.providers.wires.reading import dict_of, list_of, text_of
+
+_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought")
+"""Names of the thinking: of DeepSeek, SGLang and llama.cpp; of vLLM and OpenRouter; of Ollama; of gateways."""
+_TAGS = tuple(tag for pair in DELIMITERS for tag in pair)
+
+
+def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
+    """Thinking, answer, and whether the thinking was closed, of a message in any known shape.
+
+    Fields of their own: those of `_FIELDS`, `thinking_blocks` (LiteLLM), `reasoning_details` (OpenRouter); a list of
+    content with `thinking` parts (Mistral, docs.mistral.ai/capabilities/reasoning); else between delimiters. Content
+    that a gateway has parsed (a number, an object) is written as JSON.
+    """
+    content = message.get("content")
+    thinking = _named_thinking(message)
+    if isinstance(content, int | float) and not isinstance(content, bool):
+        content = str(content)
+    elif isinstance(content, Mapping) and not isinstance(content.get("text"), str | list):
+        content = json.dumps(content, ensure_ascii=False) if content else ""
+    if isinstance(content, list):
+        thoughts = [part for part in map(dict_of, content) if _is_thought(part)]
+        thinking = thinking or "".join(map(_thought_in, thoughts))
+        answer = text_of([part for part in content if not _is_thought(dict_of(part))])
+    else:
+        answer = text_of(content)
+    if thinking:
+        return _untangled(thinking, answer)
+    parsed = split_text(answer)
+    return (parsed.thinking, parsed.answer, parsed.is_closed) if parsed.thinking else ("", answer, parsed.is_closed)
+
+
+def _untangled(thinking: str, answer: str) -> tuple[str, str, bool]:
+    """Thinking of a field of its own, and an answer. Some servers leave the thinking, or its end, in the answer as
+    well; some leave the tags in the field; some that miss the end of the thinking put the answer there, too."""
+    parsed = split_text(answer)
+    if parsed.is_closed and answer.lstrip().startswith(_TAGS):
+        answer = parsed.answer
+    if not answer.strip() or thinking.lstrip().startswith(_TAGS):
+        inner = split_text(thinking)
+        if inner.thinking and not (answer.strip() and inner.answer):
+            return inner.thinking, answer if answer.strip() else inner.answer, True
+    return thinking, answer, True
+
+
+def _is_thought(part: Mapping[str, Any]) -> bool:
+    """Whether a part of a message's content is thinking: of Mistral, of Databricks, of Gemini."""
+    return part.get("type") in ("thinking", "reasoning", "thought") or part.get("thought") is True
+
+
+def _thought_in(part: Mapping[str, Any]) -> str:
+    return next(
+        (text for name in ("thinking", "reasoning", "summary", "text") if (text := text_of(part.get(name)))), ""
+    )
+
+
+def _named_thinking(message: Mapping[str, Any]) -> str:
+    """Thinking in a field of its own, by the first of the known names that holds text."""
+    for source in (message, dict_of(message.get("provider_specific_fields"))):
+        for name in _FIELDS:
+            if name not in source:
+                continue
+            if text := text_of(source[name]) or text_of(dict_of(source[name]).get("content")):
+                return text
+    if blocks := "".join(text_of(dict_of(b).get("thinking")) for b in list_of(message.get("thinking_blocks"))):
+        return blocks
+    details = map(dict_of, list_of(message.get("reasoning_details")))
+    return "".join(text_of(detail.get("text")) or text_of(detail.get("summary")) for detail in details)
+
+
+_DETAILS = re.compile(r"\s*<details\b[^>]*\btype=\"reasoning\"[^>]*>(.*?)</details>\s*(.*)", re.DOTALL)
+_SUMMARY = re.compile(r"\s*<summary>.*?</summary>\s*", re.DOTALL)
+
+
+def split_text(text: str) -> Parsed:
+    """Thinking and answer of a text, also where a web front end has written the thinking as HTML (Open WebUI) or has
+    escaped its tags.
+
+    >>> split_text('<details type="reasoning" done="true"><summary>Thought</summary>\\n> hm\\n</details>\\n4')
+    Parsed(thinking='hm', answer='4', is_closed=True)
+    """
+    head = text.lstrip()[:20]
+    if head.startswith("<details") and (found := _DETAILS.match(text)) is not None:
+        quoted = html.unescape(_SUMMARY.sub("", found[1])).strip().split("\n")
+        return Parsed("\n".join(line.removeprefix(">").removeprefix(" ") for line in quoted), found[2].strip(), True)
+    return split_thinking(html.unescape(text) if head.startswith("&lt;think") else text)
+
+
+def split_answer(reply: Reply) -> Reply:
+    """A reply whose thinking stands between delimiters in the answer, with the two told apart."""
+    parsed = split_text(reply.answer)
+    if not parsed.thinking:
+        return reply
+    note = reply.note
+    if not parsed.is_closed and reply.finish_reason == "stop":
+        note = "; ".join(filter(None, (note, "thinking was never closed")))
+    finish = settle_finish(reply.finish_reason, parsed.answer, reply.tool_calls)
+    return replace(reply, thinking=parsed.thinking, answer=parsed.answer, finish_reason=finish, note=note)

@@ -86,11 +86,17 @@ def _response_format(body: ChatBody, backend: Backend) -> Mapping[str, Any] | No
     return asked.model_dump(by_alias=True, exclude_none=True)
 
 
+_BY_GRAMMAR = ("response_format", "tool_choice", "tools.function.strict")
+
+
 def unsupported(field: str, backend: Backend) -> Refusal:
     """A refusal of a field that the engine cannot honour."""
+    why = f"the engine behind {backend.model} does not offer it. Leave it out"
+    if "grammar_uninstalled" in backend.features and field in _BY_GRAMMAR:
+        why = "it needs llguidance, which the server has not installed: pip install 's1kit[grammar]'"
     return Refusal(
         400,
-        f"{field}: the engine behind {backend.model} does not offer it. Leave it out.",
+        f"{field}: {why}.",
         param=field,
         code="unsupported",
     )

@@ -110,7 +110,10 @@ class Backend(Protocol):
     tokens: TokenFormat
     context_tokens: int
     features: frozenset[str]
-    """What a job may ask for, among `logprobs`, `min_p`, `response_format` (handed on) and `grammar` (made here)."""
+    """What a job may ask for, among `logprobs`, `min_p`, `response_format` (handed on) and `grammar` (made here).
+
+    `grammar_uninstalled`: the engine takes grammars, and the library that makes them is missing.
+    """
     rule: ExitRule | None
     """When thinking is left under `budget: "auto"`; None: that is not offered."""
     sampling: Sampling

@@ -45,8 +45,8 @@ class Local:
             )
         if rule is not None:
             check_engine(rule, engine, "--auto")
-        if getattr(engine, "takes_grammar", False) and can_constrain():
-            self.features = self.features | {"grammar"}
+        if getattr(engine, "takes_grammar", False):
+            self.features = self.features | ({"grammar"} if can_constrain() else {"grammar_uninstalled"})
         self.model, self.rule = model, rule
         self.tokens = tokens
         self.context_tokens = context

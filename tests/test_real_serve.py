@@ -23,7 +23,7 @@ pytest.importorskip("starlette", reason="run make engines, then make test-engine
 pytest.importorskip("torch", reason="run make engines, then make test-engines")
 
 from engine_parity import server
-from fixtures_models import write_random_checkpoint
+from fixtures_models import CHAT_TEMPLATE, write_random_checkpoint
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
 from s1kit import load_engine
@@ -37,6 +37,16 @@ CONTEXT = 2048
 KINDS = [name for name, package in (("vllm", "vllm"), ("llama.cpp", "llama_cpp")) if find_spec(package)]
 if not KINDS:
     pytest.skip("run make engines, then make test-engines", allow_module_level=True)
+
+
+SHOWN_TOOLS = "{% for t in tools or [] %}{{ t.function.name }} {% endfor %}{% if tools %}<tool_call>\n{% endif %}"
+SIZED = {
+    "type": "object",
+    "properties": {"size": {"type": "integer", "minimum": 0, "maximum": 99}, "unit": {"enum": ["m", "s"]}},
+    "required": ["size", "unit"],
+    "additionalProperties": False,
+}
+TOOLS = [{"type": "function", "function": {"name": name, "parameters": SIZED}} for name in ("first", "second")]
 
 
 @dataclass
@@ -65,6 +75,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for token in raw["added_tokens"][-2:]:
         token["special"] = False  # shown in text, as Qwen3's are
     (made / "tokenizer.json").write_text(json.dumps(raw), encoding="utf-8")
+    (made / "chat_template.jinja").write_text(SHOWN_TOOLS + CHAT_TEMPLATE, encoding="utf-8")
     if "llama.cpp" in KINDS:
         from s1kit.engines.gguf.exporting import export_gguf
 
@@ -188,6 +199,24 @@ def test_a_stream_joined_is_the_whole_reply(dial: Dial, i: int) -> None:
     assert choice["finish"] == whole["choices"][0]["finish_reason"]
     assert choice["s1kit"] == whole["choices"][0]["s1kit"]
     assert events[-1]["usage"] == whole["usage"]
+
+
+@pytest.mark.parametrize("choice", ["required", {"type": "function", "function": {"name": "second"}}])
+def test_a_call_that_must_be_made_is_made_by_its_schema(dial: Dial, choice: Any) -> None:
+    fields = {"tools": TOOLS, "tool_choice": choice, "temperature": 1.0, "seed": 3, "parallel_tool_calls": False}
+    reply = ask(dial.url, "Which?", thinking_token_budget=9, max_tokens=200, **fields)
+    if dial.kind != "vllm" or dial.is_inside:
+        assert (reply.status_code, reply.json()["error"]["param"]) == (400, "tool_choice"), reply.text
+        return
+    assert reply.status_code == 200, reply.text
+    (found,) = reply.json()["choices"]
+    (call,) = found["message"]["tool_calls"]
+    assert call["function"]["name"] in (("second",) if choice != "required" else ("first", "second"))
+    arguments = json.loads(call["function"]["arguments"])
+    assert set(arguments) == {"size", "unit"}
+    assert arguments["unit"] in ("m", "s")
+    assert (found["finish_reason"], found["message"]["content"] or "") == ("tool_calls", "")
+    assert reply.json()["usage"]["completion_tokens_details"]["reasoning_tokens"] <= 9
 
 
 def test_greedy_replies_are_those_of_the_engine_here(dial: Dial, folder: Path) -> None:

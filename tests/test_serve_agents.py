@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,6 +24,10 @@ from s1kit.completions import DIALECTS, Capabilities, CompletionsServer
 from s1kit.forcing.detection import detect_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.serve.answer_form import held_to
+from s1kit.serve.fields import ChatBody
+from s1kit.serve.refusals import Refusal
+from s1kit.serve.tool_styles import TAGS
 from s1kit.serve.upstream import Upstream
 
 PATCH = '<tool_call>\n{"name": "patch", "arguments": {"input": "*** Begin"}}\n</tool_call>'
@@ -287,7 +292,6 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
         ("/v1/responses", {"input": [{"type": "item_reference", "id": "rs_1"}]}, "input.0"),
         ("/v1/responses", {"input": "x", "tools": [{"type": "computer"}]}, "tools.0.type"),
         ("/v1/responses", {"input": "x", "tool_choice": "required"}, "tool_choice"),
-        ("/v1/responses", {"input": "x", "tools": [{"type": "function", "name": "f", "strict": True}]}, "tools.strict"),
         (
             "/v1/messages",
             {
@@ -409,3 +413,54 @@ def test_an_error_repeats_a_short_value_as_the_client_wrote_it(
     calling: Calling, fields: dict[str, Any], said: str
 ) -> None:
     assert ask(calling.url, **fields).json()["error"]["message"].startswith(said)
+
+
+ADD_TAG = {
+    "type": "tag",
+    "begin": '<tool_call>\n{"name": "add", "arguments": ',
+    "content": {"type": "json_schema", "json_schema": {"type": "object"}},
+    "end": "}\n</tool_call>",
+}
+
+
+@pytest.mark.parametrize(
+    ("fields", "form"),
+    [
+        ({"tool_choice": "required"}, {"type": "tags_with_separator", "separator": "\n", "stop_after_first": False}),
+        (
+            {"tool_choice": {"type": "function", "function": {"name": "add"}}},
+            {"type": "tags_with_separator", "separator": "\n", "stop_after_first": True},
+        ),
+        (
+            {"tools": [{"type": "function", "function": TOOLS[0]["function"] | {"strict": True}}]},
+            {"type": "triggered_tags", "triggers": ["<tool_call>"], "at_least_one": False, "stop_after_first": False},
+        ),
+    ],
+)
+def test_vllm_is_asked_to_hold_calls_to_their_form_in_the_answer_only(
+    calling: Calling, fields: dict[str, Any], form: dict[str, Any]
+) -> None:
+    calling.says[""] = CALL
+    calling.upstream.bodies.clear()
+    reply = ask(calling.url, **({"tools": TOOLS} | fields))
+    assert reply.json()["choices"][0]["finish_reason"] == "tool_calls", reply.text
+    thinking, answer = calling.upstream.bodies
+    assert "response_format" not in thinking
+    assert answer["response_format"] == {
+        "type": "structural_tag",
+        "format": {"at_least_one": True} | form | {"tags": [ADD_TAG]},
+    }
+
+
+def test_another_server_is_not_asked_for_what_it_may_not_know() -> None:
+    backend = SimpleNamespace(
+        model="m", features=DIALECTS["sglang"].features, tokens=SimpleNamespace(tokenizer=None), context_tokens=9
+    )
+    for fields, param in (
+        ({"tool_choice": "required"}, "tool_choice"),
+        ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "tools.function.strict"),
+    ):
+        body = ChatBody.model_validate({"messages": [{"role": "user", "content": "x"}], "tools": TOOLS} | fields)
+        with pytest.raises(Refusal) as refused:
+            held_to(body, backend, TAGS)  # type: ignore[arg-type]
+        assert refused.value.param == param

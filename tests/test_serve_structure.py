@@ -25,7 +25,7 @@ from s1kit.forcing.formats import encode
 from s1kit.forcing.request import grammar_of_schema
 from s1kit.serve.fields import ChatBody
 from s1kit.serve.local import Local
-from s1kit.serve.structure import answer_grammar
+from s1kit.serve.structure import answer_grammar, constrained_calls
 from s1kit.serve.tool_detection import find_style
 
 SCHEMA = {
@@ -181,7 +181,7 @@ def test_an_answer_that_goes_in_circles_is_closed_as_its_schema_wants(model: Any
 def test_a_required_call_may_be_followed_by_a_line_break_and_by_no_more_than_15_others(model: Any) -> None:
     body = ChatBody.model_validate({"messages": [{"role": "user", "content": "x"}], "tools": TOOLS[:1]})
     body = body.model_copy(update={"tool_choice": "required"})
-    grammar = answer_grammar(body, find_style(model.tokens), model.tokenizer)
+    grammar = answer_grammar(body, constrained_calls(body, find_style(model.tokens)), model.tokenizer)
     matcher = Grammars(model.tokens, model.model.config.vocab_size).matcher(grammar)
     stops = sorted(model.tokens.answer_stop_ids)
     for number in range(1, 17):
@@ -198,6 +198,28 @@ def test_a_required_call_may_be_followed_by_a_line_break_and_by_no_more_than_15_
         allowed = matcher.allowed()
         assert allowed[stops].any()
         assert bool(np.delete(allowed, stops).any()) == (number < 16)
+
+
+def test_beside_a_strict_tool_another_may_be_called_as_the_model_likes(model: Any) -> None:
+    tools = [{"type": "function", "function": TOOLS[0]["function"] | {"strict": True}}, TOOLS[1]]
+    body = ChatBody.model_validate({"messages": [{"role": "user", "content": "x"}], "tools": tools})
+    grammar = answer_grammar(body, constrained_calls(body, find_style(model.tokens)), model.tokenizer)
+
+    def takes(name: str, arguments: dict[str, Any]) -> bool:
+        matcher = Grammars(model.tokens, model.model.config.vocab_size).matcher(grammar)
+        call = f'Well. <tool_call>\n{{"name": "{name}", "arguments": {json.dumps(arguments)}}}\n</tool_call>'
+        for token in encode(model.tokenizer, call):
+            if not matcher.allowed()[token]:
+                return False
+            matcher.accept(token)
+        return True
+
+    reading = {"ok": True, "number": 5, "unit": "m", "words": []}
+    assert takes("first_tool", reading)
+    assert takes("second_tool", reading)
+    assert takes("second_tool", {"anything": [1]})
+    assert not takes("first_tool", {"anything": [1]})
+    assert not takes("third_tool", {})
 
 
 def test_a_reply_says_that_its_answer_was_closed(running: Running) -> None:

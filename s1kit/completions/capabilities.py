@@ -37,14 +37,15 @@ class Dialect:
     """The ids that stop a completion can be named, so that a delimiter need not show in the text."""
     vocabulary: Vocabulary
     features: frozenset[str]
-    """What a request may ask for, among `logprobs`, `min_p`, `response_format` and `top_k`."""
+    """What a request may ask for, among `logprobs`, `min_p`, `response_format`, `structural_tag` (a kind of that, by
+    which calls are held to a form) and `top_k`."""
 
 
 _ALL = frozenset({"logprobs", "min_p", "response_format", "top_k"})
 DIALECTS: dict[str, Dialect] = {
     d.name: d
     for d in (
-        Dialect("vllm", True, True, True, "open", _ALL),
+        Dialect("vllm", True, True, True, "open", _ALL | {"structural_tag"}),
         Dialect("sglang", True, True, True, "open", _ALL),
         Dialect("llama.cpp", False, False, False, "open", _ALL),
         Dialect("transformers", False, False, True, "transformers", frozenset({"min_p", "top_k"})),

@@ -10,7 +10,7 @@ from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.decoding import Backend
 from s1kit.serve.fields import ChatBody
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.structure import answer_grammar
+from s1kit.serve.structure import answer_grammar, constrained_calls, structural_tag
 from s1kit.serve.tool_detection import find_style, tokens_for_calls
 from s1kit.serve.tools import ToolStyle
 
@@ -51,23 +51,24 @@ def read_answer_form(body: ChatBody, backend: Backend) -> AnswerForm:
         )
     if not body.wants_tools:
         style = None
-    response_format, grammar = _held_to(body, backend, style)
+    response_format, grammar = held_to(body, backend, style)
     if style is None:
         return AnswerForm(backend.tokens, None, "", response_format, grammar)
     tokens, opening = tokens_for_calls(backend.tokens, style)
     return AnswerForm(tokens, style, opening, response_format, grammar)
 
 
-def _held_to(body: ChatBody, backend: Backend, style: ToolStyle | None) -> tuple[Mapping[str, Any] | None, str]:
+def held_to(body: ChatBody, backend: Backend, style: ToolStyle | None) -> tuple[Mapping[str, Any] | None, str]:
     """What holds the answer to a form: OpenAI's object for an upstream, or a grammar for an engine of this process."""
     response_format = _response_format(body, backend)
+    calls = constrained_calls(body, style)
     if "grammar" in backend.features:
-        return None, answer_grammar(body, style, backend.tokens.tokenizer)
-    if body.tool_choice not in (None, "none", "auto"):
-        raise unsupported("tool_choice", backend)
-    if style is not None and any(tool.function.strict for tool in body.tools or []):
-        raise unsupported("tools.function.strict", backend)
-    return response_format, ""
+        return None, answer_grammar(body, calls, backend.tokens.tokenizer)
+    if calls is None:
+        return response_format, ""
+    if "structural_tag" not in backend.features:
+        raise unsupported("tool_choice" if calls.is_forced else "tools.function.strict", backend)
+    return structural_tag(calls), ""
 
 
 def _response_format(body: ChatBody, backend: Backend) -> Mapping[str, Any] | None:

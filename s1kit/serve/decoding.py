@@ -110,7 +110,8 @@ class Backend(Protocol):
     tokens: TokenFormat
     context_tokens: int
     features: frozenset[str]
-    """What a job may ask for, among `logprobs`, `min_p`, `response_format` (handed on) and `grammar` (made here).
+    """What a job may ask for, among `logprobs`, `min_p`, `response_format` and `structural_tag` (handed on) and
+    `grammar` (made here).
 
     `grammar_uninstalled`: the engine takes grammars, and the library that makes them is missing.
     """

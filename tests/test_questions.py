@@ -350,9 +350,9 @@ def test_columns_reach_inside_and_the_advice_works_when_followed() -> None:
     row = {"data": {"items": [{"q": "1+1?"}]}, "meta": '{"truth": [7, 2]}'}
     question = question_from(row, {"text": "data.items[0].q", "answer": "meta.truth[-1]"})
     assert (question.text, question.solution) == ("1+1?", "2")
-    with pytest.raises(InputError, match=r'text = "frage"') as caught:
-        question_from({"frage": "1+1?", "nr": "1"})
-    assert question_from({"frage": "1+1?", "nr": "1"}, {"text": "frage"}).text == "1+1?"
+    with pytest.raises(InputError, match=r'text = "tehtävä"') as caught:
+        question_from({"tehtävä": "1+1?", "nr": "1"})
+    assert question_from({"tehtävä": "1+1?", "nr": "1"}, {"text": "tehtävä"}).text == "1+1?"
     assert "columns" in caught.value.where
     with pytest.raises(InputError, match="Did you mean answer"):
         question_from(row, {"anwser": "meta"})

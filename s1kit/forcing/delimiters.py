@@ -36,6 +36,7 @@ _FINAL = re.compile(
     r"^\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|^\s*<\|begin_of_solution\|>"
     r"|^\s*(?:<\|begin\|>assistant)?<\|content\|>|^\s*<\|start\|>assistant to=user<\|message\|>"
     r"|^\s*<\|open\|>response<\|sep\|>|<\|close\|>response<\|sep\|>\s*$"
+    r"|^\s*<answer>|</answer>\s*$"  # of R1-Zero's template
     r"|<\|end_of_solution\|>\s*$|<\|return\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
 )
 """What some families put around the answer."""

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.questions.raw_rows import RawRow, printable, repeated
+from s1kit.questions.unpacking import ENDINGS, open_bytes
 
 
 def read_parquet(path: Path) -> Iterator[RawRow]:
@@ -16,7 +18,11 @@ def read_parquet(path: Path) -> Iterator[RawRow]:
     import pyarrow.parquet as pq
 
     try:
-        with pq.ParquetFile(path) as file:
+        with ExitStack() as stack:
+            source: Any = path
+            if path.name.lower().endswith(ENDINGS):  # compressed once more: Parquet is read from its end
+                source = pa.BufferReader(stack.enter_context(open_bytes(path)).read())
+            file = stack.enter_context(pq.ParquetFile(source))
             yield from _rows(path, file.schema_arrow.names, file.iter_batches(batch_size=1024))
     except pa.ArrowInvalid as error:
         raise InputError(f"the file is not Parquet: {error}", where=str(path), fix="Give a Parquet file.") from error
@@ -44,6 +50,24 @@ def _rows(path: Path, names: list[str], batches: Iterable[Any]) -> Iterator[RawR
         raise InputError(f"two columns are called {name!r}", where=str(path), fix="Give each column a name of its own.")
     number = 0
     for batch in batches:
-        for row in batch.to_pylist():
+        for row in _with_text(batch, path).to_pylist():
             yield RawRow(f"{path}, row {number}", row, line=printable(str(row)[:200]))
             number += 1
+
+
+def _with_text(batch: Any, path: Path) -> Any:
+    """The batch with its columns of bytes as text, since some writers know no other type. Raises InputError."""
+    import pyarrow as pa
+
+    columns, names = list(batch.columns), batch.schema.names
+    for number, column in enumerate(columns):
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            try:
+                columns[number] = column.cast(pa.large_string())
+            except pa.ArrowInvalid as error:
+                raise InputError(
+                    f"the column {names[number]!r} holds bytes that are no UTF-8",
+                    where=str(path),
+                    fix="Leave the column out, or write it as text.",
+                ) from error
+    return pa.RecordBatch.from_arrays(columns, names=names)

@@ -9,10 +9,8 @@ from random import Random
 from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
-from s1kit.questions.cells import parse_cell
 from s1kit.questions.names import plain_name, question_text
-
-LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
+from s1kit.questions.options import LETTERS, ChoiceOptions, letter_of, read_options
 
 
 class Shaped(NamedTuple):
@@ -23,10 +21,11 @@ class Shaped(NamedTuple):
     row: dict[str, Any]
 
 
-_STEMS = ("question", "questionstem", "problem")
-"""Plain names of the question where another column may be a text, too, such as a passage."""
+_STEMS = ("question", "questionstem", "problem", "ctx", "goal", "sentence", "premise", "stem", "startphrase")
+"""Plain names of what is asked where another column may be a text, too, such as a passage; the last of HellaSwag, PIQA,
+WinoGrande, COPA and SWAG."""
 
-_OPTION = re.compile(r"(?:option|choice|answer|ans|opt|op)?([a-j])|(?:option|choice|answer|ans|opt)(\d)")
+_OPTION = re.compile(r"(?:option|choice|answer|ans|opt|op)?([a-j])|(?:option|choice|answer|ans|opt|sol|ending)(\d)")
 """The plain name of a column that holds one option."""
 
 
@@ -35,28 +34,39 @@ def _stem_column(row: dict[str, Any]) -> str:
     return next((columns[name] for name in _STEMS if name in columns), question_text(row))
 
 
+_LISTS = ("choices", "options", "endings", "answer_choices", "mc1_targets", "multiple_choice_targets")
+"""Columns that hold the options of a question, and nothing else."""
+
+
 def options_list(row: dict[str, Any]) -> Shaped | None:
-    """Rows with a list of options, and the right one as an index, a letter or a text."""
+    """Rows with a list of options, and the right one as an index, a letter or a text.
+
+    Raises InputError for options that cannot be read: a question without its options is another question.
+    """
     stem_column = _stem_column(row)
-    column = next((c for c in ("choices", "options", "endings") if row.get(c)), None)
+    column = next((c for c in _LISTS if row.get(c)), None)
     if not stem_column or column is None:
         return None
-    given, labels = parse_cell(row[column], column), list(LETTERS)
-    if isinstance(given, dict) and {"text", "label"} <= given.keys():
-        given, labels = given["text"], [str(label) for label in given["label"]]
-    elif isinstance(given, list) and all(isinstance(o, dict) and {"text", "label"} <= o.keys() for o in given):
-        given, labels = [o["text"] for o in given], [str(o["label"]) for o in given]
-    elif isinstance(given, dict) and given.keys() <= set(LETTERS):
-        given, labels = list(given.values()), list(given)
-    if not isinstance(given, list) or not 2 <= len(given) <= len(LETTERS):
-        return None
-    answer = _answer_column(row)
-    options = [re.sub(r"^\(?[A-Z][).:]\s*", "", str(option)).strip() for option in given]
-    letter = None if answer is None else _letter(row[answer], given, options, labels, answer)
-    gone = {stem_column, column, answer, "answer", "answer_index", "answer_idx"}
+    options = read_options(row[column], column)
+    if options is None:
+        if isinstance(row[column], str | int | float) and _answer_column(row) is None:
+            return None  # a setting of the row's, such as a number of choices
+        raise InputError(
+            f"the options in {column!r} are {row[column]!r:.60}",
+            where=column,
+            fix="Give 2 to 26 options as a list of texts, a list of objects with label and text, or one text with a "
+            'letter before each: "A. ... B. ...".',
+        )
+    answer = None if options.right else _answer_column(row)
+    letter = letter_of(row[answer], options, answer) if answer else ", ".join(LETTERS[n] for n in options.right)
+    gone = {stem_column, column, answer, "answer", "answer_index", "answer_idx"} | {c for c in row if "_targets" in c}
+    if answer and str(row.get("error_type", "ok")) != "ok":  # MMLU-Redux: the answer was found to be wrong
+        corrected = row.get("correct_answer")
+        letter = letter_of(corrected, options, "correct_answer") if corrected not in (None, "") else ""
+        gone.add("correct_answer")
     name = f"multiple choice ({column}{f', {answer}' if answer else ''})"
     stem = _without_choices(row[stem_column]) if stem_column == "query" else row[stem_column]
-    return Shaped(name, _with_options(row, gone, stem, options, letter))
+    return Shaped(name, _with_options(row, gone, stem, options.texts, letter))
 
 
 def _without_choices(query: str) -> str:
@@ -70,39 +80,11 @@ def _without_choices(query: str) -> str:
     return "\n\n".join(part.strip() for part in (passage, question) if part.strip()) if asked else stem
 
 
-def _letter(answer: Any, given: Sequence[Any], options: Sequence[str], labels: Sequence[str], column: str) -> str:
-    """The letter of the right option. An index counts from 0, as in all published sets that have one."""
-    answer = parse_cell(answer, column)
-    if isinstance(answer, list) and len(answer) == 1:
-        answer = answer[0]
-    text = str(answer).strip()
-    by_text = [i for i, o in enumerate(options) if text == o]
-    if isinstance(answer, int) and any(isinstance(option, int) for option in given):
-        raise InputError(
-            f"{column!r} is {answer}, which may be an index or one of the options",
-            where=column,
-            fix="Give the options as text, or the answer as a letter.",
-        )
-    by_index = [int(text)] if re.fullmatch(r"\d{1,2}", text) and int(text) < len(options) else []
-    by_label = [i for i, label in enumerate(labels[: len(options)]) if text.strip("().").upper() == label.upper()]
-    if isinstance(answer, str) and (by_text or by_label):
-        by_index = []
-    elif isinstance(answer, int) and by_index:
-        by_text, by_label = [], []
-    found = by_label or by_text or by_index
-    if len(set(found)) != 1:
-        raise InputError(
-            f"{column!r} is {answer!r:.60}, which is none of the {len(options)} options",
-            where=column,
-            fix="Give the right option's index from 0, its letter or its text.",
-        )
-    return LETTERS[found[0]]
-
-
 def _answer_column(row: dict[str, Any]) -> str | None:
     names = (
         *("answerindex", "answeridx", "answerkey", "answer", "correct", "correctanswer", "correctoption", "goldindex"),
         *("gold", "target", "label", "cop", "correctchoice", "answerletter", "key", "rightanswer", "solution"),
+        *("correctanswerindex", "correctanswerid", "correctindex", "correctoptionindex", "correctidx", "correctid"),
     )
     plain = {plain_name(column): column for column in row if row[column] is not None}
     return next((plain[name] for name in names if name in plain), None)
@@ -111,7 +93,8 @@ def _answer_column(row: dict[str, Any]) -> str | None:
 def lettered_columns(row: dict[str, Any]) -> Shaped | None:
     """Options in columns of their own (`A` to `D`, `Option 1`, `opa`); the right one as its letter, number or text.
 
-    An integer counts from 0 where the columns have letters, and is the column's number where they have numbers.
+    An integer counts from 0 where the columns have letters, and where it is a `label`, as the Hub's class labels are;
+    else it is the column's number. Raises InputError where a name says index and columns count from 1.
     """
     columns: dict[str, str] = {}
     for column in row:
@@ -128,8 +111,14 @@ def lettered_columns(row: dict[str, Any]) -> Shaped | None:
     given = [str(row[columns[label]]).strip() for label in labels]
     letter = None
     if answer is not None:
-        value = str(row[answer]) if first != "A" else row[answer]
-        letter = _letter(value, given, given, labels, answer)
+        value = row[answer] if first == "A" or answer == "label" else str(row[answer])
+        if first == "1" and re.search("index|idx|id$", plain_name(answer)) and str(value) in labels[:-1]:
+            raise InputError(
+                f"{answer!r} is {value}, which may count from 0 or be the number of a column",
+                where=answer,
+                fix=f"Call it label where it counts from 0, answer where it is the number in {columns['1']!r}.",
+            )
+        letter = letter_of(value, ChoiceOptions(given, labels, given, []), answer)
     said = f"{columns[labels[0]]} to {columns[labels[-1]]}{f', {answer}' if answer else ''}"
     return Shaped(
         f"multiple choice ({said})",
@@ -167,14 +156,21 @@ def _with_options(
     lines = [f"({LETTERS[i]}) {option}" for i, option in enumerate(options)]
     context = take_context(rest, stem)
     rest["text"] = "\n".join([f"{context}{stem.strip()}", *lines])
-    return rest | ({"final_answer": letter} if letter else {}) | {"kind": "choice"}
+    # Several letters are graded as a list, not as one choice.
+    return (
+        rest | ({"final_answer": letter} if letter else {}) | ({} if letter and "," in letter else {"kind": "choice"})
+    )
+
+
+CONTEXTS = ("context", "passage", "article", "body", "background")
+"""Names of the passage that a question is about; `body` of SVAMP and ASDiv."""
 
 
 def take_context(rest: dict[str, Any], stem: str) -> str:
     """The passage that a question is about, taken out of the other columns; empty where there is none."""
-    for column in ("context", "passage", "article", "support"):
-        passage = rest.get(column)
-        if isinstance(passage, str) and passage.strip() and column != "support":
+    for column in [column for name in CONTEXTS for column in rest if str(column).casefold() == name]:
+        passage = rest[column]
+        if isinstance(passage, str) and passage.strip():
             del rest[column]
             return "" if passage.strip() in stem else f"{passage.strip()}\n\n"
     return ""

@@ -20,8 +20,9 @@ from pydantic import ValidationError
 
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.delimiters import split_thinking
+from s1kit.questions.cells import parse_cell
 from s1kit.questions.files import find_files, read_rows_of
-from s1kit.questions.names import COLUMNS, columns_for
+from s1kit.questions.names import COLUMNS, columns_for, plain_name
 from s1kit.questions.shapes import OWN, reshape
 from s1kit.records import Question
 
@@ -83,7 +84,15 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
             fix="A question is a text."
             + (" If the file is a table of columns, save it as one object a row." if isinstance(text, list) else ""),
         )
+    if other := _same_name(plain, found["text"], named):
+        raise InputError(
+            f"the columns {found['text']!r} and {other!r} both may hold the question",
+            where="columns",
+            fix=f'Say which in the source, for example columns = {{ text = "{found["text"]}" }}.',
+        )
     worked, answer = (_as_text(values.get(key), found.get(key, "")) for key in ("worked", "answer"))
+    if worked is not None and str(answer).casefold() in _NO_ANSWERS:
+        answer = None
     conversation = {name: _objects(plain.get(name)) if shape == OWN else () for name in ("messages", "tools")}
     used = set(found.values()) | _NOT_METADATA | (conversation.keys() if shape == OWN else set())
     metadata = {key: value for key, value in plain.items() if key not in used and not _is_missing(value)}
@@ -203,6 +212,16 @@ def _likeliest(row: Mapping[str, Any]) -> str:
     return max(texts, key=lambda key: texts[key], default="problem")
 
 
+_NO_ANSWERS = ("proof", "notfound")
+"""What NuminaMath-1.5 has for the answer of a question that has none."""
+
+
+def _same_name(row: Mapping[str, Any], column: str, named: Mapping[str, str]) -> str:
+    """Another column with a text whose name differs in case or signs alone; empty where the user has named one."""
+    others = (other for other in row if other != column and plain_name(other) == plain_name(column))
+    return "" if "text" in named else next((str(o) for o in others if isinstance(row[o], str) and row[o].strip()), "")
+
+
 _REPLIES = ("response", "completion")
 
 
@@ -219,7 +238,7 @@ def _as_text(value: Any, column: str = "") -> str | None:
     """Solutions come as numbers and lists, too. InputError for an object, whose right part nobody can know.
 
     >>> _as_text(7), _as_text(7.0), _as_text(["1", "2"]), _as_text(" ")
-    ('7', '7.0', '1, 2', None)
+    ('7', '7', '1, 2', None)
     """
     if _is_missing(value):
         return None
@@ -230,6 +249,10 @@ def _as_text(value: Any, column: str = "") -> str | None:
             where=column,
             fix=f'Name the part that is meant, for example columns = {{ answer = "{part}" }}.',
         )
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)  # a column of integers in which a cell is empty
+    if isinstance(value, str) and value.startswith('["') and isinstance(one := parse_cell(value, column), list):
+        value = one[0] if len(one) == 1 and isinstance(one[0], str) else value
     if isinstance(value, list):
         return ", ".join(str(v) for v in value) or None
     text = value if isinstance(value, str) else str(value)

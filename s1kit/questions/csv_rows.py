@@ -15,6 +15,8 @@ from s1kit.questions.raw_rows import MEND, RawRow, printable, repeated
 from s1kit.questions.unpacking import complain_of_encoding, has_invalid_bytes, open_text
 
 TAB = "\t"
+WHOLE_LINE = "\x1f"
+"""The separator of a table of one column, in whose cells commas are text: a sign that no text holds."""
 _CELL_LIMIT = 2**31 - 1
 _LINES_ABOVE = 10
 """A header is looked for so far down: titles and comments stand above it."""
@@ -71,7 +73,12 @@ def _row(where: str, header: list[str], cells: list[str], form: str) -> RawRow:
     if len(cells) != len(header):
         complaint = f"the row has {len(cells)} cells and the header {len(header)}"
         return RawRow(where, None, complaint, short, f"{_advice(header, cells)} {MEND}")
-    return RawRow(where, {n: c for n, c in zip(header, cells, strict=True) if c != ""}, line=short, form=form)
+    named = {n: _FORMULA.sub(r"\1", c) for n, c in zip(header, cells, strict=True) if c != ""}
+    return RawRow(where, named, line=short, form=form)
+
+
+_FORMULA = re.compile(r'^="([^"]*)"$')
+"""How exports keep a spreadsheet from taking a text for a number: ="007"."""
 
 
 def _advice(header: list[str], cells: list[str]) -> str:
@@ -93,8 +100,21 @@ def _layout(lines: list[str], is_tsv: bool) -> _Layout:
                 above = f"{number} line{'s' if number > 1 else ''} above the header left out" if number else ""
                 return _Layout(sign, number, ", ".join(filter(None, [_said(sign, usual), above])))
             break
-    sign = _delimiter(lines[0] if lines else "", usual)
-    return _Layout(sign, 0, _said(sign, usual))
+    titles = _num_titles(lines, usual)
+    sign = _delimiter(lines[titles] if lines else "", usual)
+    said = f"{titles} line{'s' if titles > 1 else ''} above the header left out" if titles else ""
+    return _Layout(sign, titles, ", ".join(filter(None, [_said(sign, usual), said])))
+
+
+def _num_titles(lines: list[str], usual: str) -> int:
+    """Lines above the header of a table whose names are not known: with separators, as a spreadsheet exports the title
+    of a table, and with one cell or none."""
+    number = 0
+    while number < len(lines) - 1 and (sign := _delimiter(lines[number], usual)) in lines[number]:
+        if _num_cells(lines[number], sign) > 1 or sign == WHOLE_LINE:
+            break
+        number += 1
+    return number if number and number < len(lines) - 1 and _num_cells(lines[number], sign) > 1 else 0
 
 
 def _num_cells(line: str, sign: str) -> int:
@@ -102,11 +122,14 @@ def _num_cells(line: str, sign: str) -> int:
 
 
 def _delimiter(line: str, usual: str) -> str:
-    """The separator that stands most often in a line, outside quotes."""
+    """The separator that stands most often in a line, outside quotes; without any the line is one cell."""
     bare = re.sub(r'"[^"]*"', "", line)
-    counts = {sign: bare.count(sign) for sign in (usual, ",", ";", "\t", "|")}
-    return max(counts, key=lambda sign: counts[sign])
+    counts = {sign: bare.count(sign) for sign in (usual, ",", ";", "\t", "|", "^")}
+    sign = max(counts, key=lambda sign: counts[sign])
+    return sign if counts[sign] or not bare.strip() else WHOLE_LINE
 
 
 def _said(sign: str, usual: str) -> str:
+    if sign == WHOLE_LINE:
+        return "one column"
     return "" if sign == usual else f"CSV separated by {'tabs' if sign == TAB else sign}"

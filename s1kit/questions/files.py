@@ -29,6 +29,29 @@ _ADVICE = {
 }
 
 
+_SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a pointer of Git LFS", "Get the file itself: git lfs pull, or download it by hand."),
+    (b"<!doctype html", "a web page", "Download the file itself: 'Raw' on GitHub, the arrow beside a file on the Hub."),
+    (b"<html", "a web page", "Download the file itself: 'Raw' on GitHub, the arrow beside a file on the Hub."),
+    (b"<?xml", "an XML document, perhaps an error of the server", "Open it in an editor; give CSV, JSONL or Parquet."),
+    (b"pk\x03\x04", "a zip archive or an Excel sheet", "Unpack it; save a sheet as CSV UTF-8."),
+    (b"\xd0\xcf\x11\xe0", "an old Excel sheet", "Save the sheet as CSV UTF-8."),
+    (b"%pdf-", "a PDF", "Put its questions into a CSV file."),
+    (
+        b"sqlite format 3",
+        "an SQLite database",
+        "Export the table as CSV: sqlite3 -csv -header FILE 'SELECT * FROM ...'.",
+    ),
+)
+"""What files are that say so in their first bytes, whatever they are called, and what to do about it."""
+
+
+def _refuse_other_kinds(path: Path, start: bytes) -> None:
+    for sign, kind, fix in _SIGNATURES:
+        if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(sign):
+            raise InputError(f"{path.name} is {kind}", where=str(path), fix=fix)
+
+
 def find_files(pattern: str) -> list[Path]:
     """The files that a path or glob names, sorted; InputError when there is none."""
     paths = [Path(pattern)] if Path(pattern).exists() else sorted(Path(p) for p in glob(pattern))
@@ -50,10 +73,11 @@ def read_rows_of(path: Path) -> Iterator[RawRow]:
         name = name.rpartition(".")[0]
     try:
         with path.open("rb") as file:
-            start = file.read(6)
+            start = file.read(64)
+        _refuse_other_kinds(path, start)
         if start.startswith(b"PAR1") or name.endswith((".parquet", ".pq")):
             yield from read_parquet(path)
-        elif start == b"ARROW1" or name.endswith((".arrow", ".feather", ".ipc")):
+        elif start.startswith(b"ARROW1") or name.endswith((".arrow", ".feather", ".ipc")):
             yield from read_arrow(path)
         elif name.endswith((".jsonl", ".ndjson", ".json", ".jl")):
             yield from read_json(path)

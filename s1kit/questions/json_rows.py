@@ -19,8 +19,12 @@ _MAX_DIGITS = 4300
 
 _COMMENT = re.compile(r"\s*(#|//)")
 _STRING_OR_COMMA = re.compile(r'"(?:\\.|[^"\\])*"|,(?=\s*[}\]])')
-_DESCRIBING = ("features", "fields", "schema", "columns")
-"""Lists beside the rows that say what their columns are."""
+_DESCRIBING = ("features", "fields", "schema", "columns", "segments")
+"""Lists that hold no rows: what the columns of the rows are, and the parts of one rendered sample (axolotl)."""
+_RECORD_MARK = "\x1e"
+"""Before each text of a JSON sequence (RFC 7464)."""
+_DEPTH = 3
+"""Lists of rows within rows: a document, its paragraphs, their questions."""
 
 
 def read_json(path: Path) -> Iterator[RawRow]:
@@ -42,17 +46,38 @@ def read_json(path: Path) -> Iterator[RawRow]:
                 if first.strip() == "[":
                     where = f"{path}:{error.lineno}"
                     raise InputError(f"the JSON array is broken: {error.msg}", where=where, fix="Mend it.") from error
+                if (several := _several(whole)) is not None:
+                    for number, row in enumerate(several):
+                        yield _checked(f"{path}, item {number}", row, str(row)[:200], "JSON objects one after another")
+                    return
             except (ValueError, RecursionError):
                 pass  # no document: its broken lines are named one by one
     with open_text(path) as file:
         # A carriage return alone ends a line too; `newline=""` leaves it in, and JSON allows none within a string.
-        lines = (part for line in file for part in re.split(r"\r(?!\n)", line))
+        lines = (part.removeprefix(_RECORD_MARK) for line in file for part in re.split(r"\r(?!\n)", line))
         form = ""
         for number, line in enumerate(lines, start=1):
             if _COMMENT.match(line):
                 form = "JSONL, comments left out"
             elif line.strip():
                 yield _row_of_line(f"{path}:{number}", line, form)
+
+
+def _several(whole: str) -> list[Any] | None:
+    """The objects of a text that holds one after another, spread over lines; None where it holds anything else."""
+    decoder = json.JSONDecoder(parse_int=_integer, parse_constant=_constant, object_pairs_hook=_object)
+    found, at = [], 0
+    try:
+        while at < len(whole):
+            value, at = decoder.raw_decode(whole, at)
+            found.append(value)
+            at = _BETWEEN.match(whole, at).end()  # type: ignore[union-attr]
+    except (ValueError, RecursionError):
+        return None
+    return found
+
+
+_BETWEEN = re.compile(r"[\s,]*")
 
 
 def _document(path: Path, whole: str, *, is_row: bool) -> Iterator[RawRow]:
@@ -99,10 +124,30 @@ def _rows(document: Any, *, is_row: bool) -> tuple[str, list[Any]]:
         ((key, rows),) = tables.items()
         if all(isinstance(row.get("row"), dict) for row in rows):  # as the Hub's viewer gives them
             rows = [row["row"] for row in rows]
-        return f"the list {key!r} of a JSON object", rows
+        names, rows = _deeper(rows, _DEPTH)
+        return f"the list {'/'.join([key, *names])!r} of a JSON object", rows
     if len(values) > 1 and all(isinstance(v, dict) for v in values) and _share_a_column(values):
         return "a JSON object of rows by their ids", [{"id": k, **v} for k, v in document.items()]
     return "", [document]
+
+
+def _deeper(rows: list[Any], depth: int) -> tuple[list[str], list[Any]]:
+    """The names of the lists inside rows, and the rows that hold the questions, as SQuAD nests them in its paragraphs.
+
+    Texts beside a list go with each of its rows.
+    """
+    first = rows[0]
+    names = [n for n, v in first.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)]
+    if not depth or has_question(first) or len(names) != 1 or any(map(_is_message, first[names[0]])):
+        return [], rows
+    (name,) = names
+    found = [
+        {key: value for key, value in row.items() if isinstance(value, str)} | inner
+        for row in rows
+        for inner in (row.get(name) or [])
+    ]
+    further, found = _deeper(found, depth - 1)
+    return [name, *further], found
 
 
 def _is_message(value: Mapping[str, Any]) -> bool:
@@ -135,6 +180,8 @@ def _row_of_line(where: str, line: str, form: str) -> RawRow:
 def _checked(where: str, row: Any, short: str, form: str = "") -> RawRow:
     """The row as a RawRow; one that cannot be stored says why."""
     short = printable(short)
+    if isinstance(row, list) and row and all(isinstance(item, dict) and _is_message(item) for item in row):
+        row, form = {"messages": row}, form or "lists of messages"
     if not isinstance(row, dict):
         fix = f'Write each row as {{"question": "...", "answer": "..."}}. {MEND}'
         return RawRow(where, None, f"the row is a {type(row).__name__}, not an object", short, fix)

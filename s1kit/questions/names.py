@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Mapping
+from functools import lru_cache
 from typing import Any
 
 COLUMNS: dict[str, tuple[str, ...]] = {
     "text": (
         *("text", "question", "problem", "prompt", "question_content", "question_text", "problem_statement"),
-        *("instruction", "query", "input", "q"),
+        *("problem_text", "instruction", "query", "input", "q"),
+        *("frage", "aufgabe", "pregunta", "domanda", "pergunta", "вопрос", "задача"),
+        *("问题", "题目", "問題", "題目", "質問", "질문", "문제"),
     ),
     "worked": (
-        *("solution", "worked_solution", "generated_solution", "rationale", "explanation"),
+        *("solution", "worked_solution", "reference_solution", "ground_truth_solution", "gold_standard_solution"),
+        *("gold_solution", "official_solution", "generated_solution", "rationale", "explanation"),
+        *("解析", "解説", "풀이"),
         *("response", "completion"),
     ),
     "answer": (
         *("final_answer", "answer", "correct_answer", "gold", "target", "label", "expected_answer"),
-        *("reference_answer", "ground_truth", "model_answer", "gold_answer", "ideal", "expected_output", "a"),
+        *("reference_answer", "ground_truth", "ground_truth_answer", "model_answer", "gold_answer", "true_answer"),
+        *("ideal", "expected_output", "answer_number", "numerical_answer", "numeric_answer", "answer_value"),
+        *("antwort", "respuesta", "risposta", "resposta", "réponse", "ответ", "答案", "答え", "정답", "a"),
     ),
     "source": ("source", "source_type", "dataset"),
     "licence": ("licence", "license"),
@@ -26,6 +33,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """Names under which each thing is looked for, the first found wins. Case, spaces and underscores do not matter."""
 
 
+@lru_cache(4096)
 def plain_name(name: object) -> str:
     """A column's name without case, spaces and signs.
 

@@ -21,27 +21,23 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
-from s1kit.questions.choices import Shaped, correct_and_incorrect, lettered_columns, options_list, take_context
+from s1kit.questions.choices import (
+    CONTEXTS,
+    Shaped,
+    correct_and_incorrect,
+    lettered_columns,
+    options_list,
+    take_context,
+)
 from s1kit.questions.conversations import COLUMNS as CHAT_COLUMNS
-from s1kit.questions.conversations import content_of
+from s1kit.questions.exchanges import chat_parts, text_of_content
 from s1kit.questions.names import question_text
 from s1kit.records import question_id
-
-
-class ChatParts(NamedTuple):
-    """The parts of a conversation's first exchange."""
-
-    system: str
-    user: str
-    assistant: str
-    """Empty where the conversation ends with the user."""
-    goes_on: bool
-    """Whether more was asked after the first answer."""
 
 
 def reshape(row: Mapping[str, Any]) -> Shaped:
@@ -54,63 +50,6 @@ def reshape(row: Mapping[str, Any]) -> Shaped:
         if (shaped := shape(plain)) is not None:
             return shaped
     return Shaped("", plain)
-
-
-def chat_parts(value: Any, column: str) -> ChatParts | None:
-    """The first exchange of a conversation in OpenAI's or ShareGPT's names: the user's message and what answered it.
-
-    None where the value is no list of messages. Raises InputError for a conversation without a user, with an unknown
-    role, or with contents that are no text.
-    """
-    if isinstance(value, str) and not re.match(r"\s*\[\s*\{", value):
-        return None
-    value = parse_cell(value, column)
-    if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
-        return None
-    if not any("role" in message or "from" in message for message in value):
-        return None
-    said: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
-    num_users = 0
-    for message in value:
-        given = str(message.get("role", message.get("from", "")))
-        role = _ROLES.get(given.lower())
-        if role is None:
-            raise InputError(
-                f"a message in {column!r} is of the role {given!r}",
-                where=column,
-                fix="Only what a user asks and a model answers is a question: leave such rows out with keep, or name "
-                f'a message, for example columns = {{ text = "{column}[0].content" }}.',
-            )
-        num_users += role == "user"
-        if not said["assistant"] or (role == "assistant" and num_users == len(said["user"])):
-            said[role].append(_content(content_of(message), column))
-    if not said["user"]:
-        raise InputError(
-            f"the conversation in {column!r} has no message of the user", where=column, fix="Mend the row."
-        )
-    return ChatParts(
-        "\n".join(said["system"]), "\n\n".join(said["user"]), "".join(said["assistant"]), num_users > len(said["user"])
-    )
-
-
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-}
-
-
-def _content(value: Any, column: str) -> str:
-    if isinstance(value, str):
-        return value
-    if isinstance(value, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in value):
-        return "".join(part["text"] for part in value)
-    raise InputError(f"a message in {column!r} is no text: {value!r:.60}", where=column, fix="Only text can be asked.")
 
 
 OWN = "an s1kit record"
@@ -146,21 +85,67 @@ def _chat(row: dict[str, Any]) -> Shaped | None:
             reply = (
                 completion
                 if isinstance(completion, str)
-                else "".join(_content(m["content"], "completion") for m in completion)
+                else "".join(text_of_content(m["content"], "completion") for m in completion)
             )
         if not reply and column == "input" and isinstance(row.get("output"), str):
             reply = str(rest.pop("output"))
         name = f"{'the first exchange of ' if parts.goes_on else ''}chat messages in {column}"
-        reward = row.get("reward_model")
-        if isinstance(reward, dict) and reward.get("ground_truth") is not None:
-            rest.pop("reward_model")
-            rest["final_answer"], name = reward["ground_truth"], f"{name}, reference in reward_model.ground_truth"
+        truth = _reference_inside(rest) or _reference_of_messages(row[column])
+        if truth is not None:
+            rest["final_answer"], place = truth
+            name = f"{name}, reference in {place}"
             if isinstance(row.get("data_source"), str):
                 rest["source"] = rest.pop("data_source")
         elif reply and not any(rest.get(c) for c in ("solution", "answer", "final_answer")):
             rest["solution"] = split_thinking(reply).answer
-        return Shaped(name, rest | {"text": parts.user})
+        found = _aliases(rest | {"text": parts.user})
+        return Shaped(name, found.row if found else rest | {"text": parts.user})
     return None
+
+
+_TRUTHS = ("ground_truth", "reference_answer", "answer", "target")
+_HOLDERS = ("reward_model", "verification_info", "reward_spec")
+"""Objects of a row that say what is right: of verl, SYNTHETIC-1 and SkyRL."""
+
+
+def _reference_inside(rest: dict[str, Any]) -> tuple[Any, str] | None:
+    """The reference and its place, taken out of an object of the row."""
+    for holder in (name for name in _HOLDERS if rest.get(name)):
+        given = parse_cell(rest[holder], holder)
+        if not isinstance(given, dict):
+            continue
+        for name in _TRUTHS:
+            truth = given.get(name)
+            if isinstance(truth, dict) and truth.get("target"):  # Search-R1
+                truth = truth["target"]
+            if truth is not None and not isinstance(truth, dict):
+                del rest[holder]
+                return _first_of(truth), f"{holder}.{name}"
+    return None
+
+
+def _first_of(truth: Any) -> Any:
+    """The first of several answers of which any is right."""
+    truth = parse_cell(truth, "reference") if isinstance(truth, str) and truth.startswith('["') else truth
+    return truth[0] if isinstance(truth, list) and truth and not isinstance(truth[0], dict | list) else truth
+
+
+def _reference_of_messages(messages: Any) -> tuple[Any, str] | None:
+    """What is right as a field of a message: of Open-Reasoner-Zero, and of AM-DeepSeek-R1-Distilled's `info`."""
+    for message in messages if isinstance(messages, list) else []:
+        for holder in (message.get("ground_truth"), message.get("info")) if isinstance(message, dict) else ():
+            truth = next((holder[n] for n in ("value", "reference_answer") if holder.get(n)), None) if holder else None
+            if isinstance(truth, str):
+                return truth, "a message"
+    return None
+
+
+def _with_reference(row: dict[str, Any]) -> Shaped | None:
+    """A question as text whose reference stands in an object."""
+    rest = dict(row)
+    if not question_text(row) or (truth := _reference_inside(rest)) is None:
+        return None
+    return Shaped(f"question from {question_text(row)!r}, reference in {truth[1]}", rest | {"final_answer": truth[0]})
 
 
 def _alpaca(row: dict[str, Any]) -> Shaped | None:
@@ -176,14 +161,15 @@ def _alpaca(row: dict[str, Any]) -> Shaped | None:
 
 
 def _with_context(row: dict[str, Any]) -> Shaped | None:
-    stem = row.get("question")
+    stem_column = next((c for c in row if str(c).casefold() == "question"), "")
+    stem = row.get(stem_column)
     if not isinstance(stem, str):
         return None
-    rest = {key: value for key, value in row.items() if key != "question"}
+    rest = {key: value for key, value in row.items() if key != stem_column}
     context = take_context(rest, stem)
     if not context:
         return None
-    named = next(c for c in ("context", "passage", "article") if c in row and c not in rest)
+    named = next(c for c in row if c not in rest and str(c).casefold() in CONTEXTS)
     found = _answers(rest)
     return Shaped(f"a question about a {named}", (found.row if found else rest) | {"text": f"{context}{stem.strip()}"})
 
@@ -210,6 +196,25 @@ def _answers(row: dict[str, Any]) -> Shaped | None:
         f"an answer with aliases ({column}.{key})",
         rest | ({"aliases": list(dict.fromkeys(aliases))} if aliases else {}),
     )
+
+
+_SEVERAL = ("answers", "ideal", "gold_answers", "golden_answers", "possible_answers")
+
+
+def _aliases(row: dict[str, Any]) -> Shaped | None:
+    """Several answers of which any is right, as a list of texts."""
+    column = next(
+        (c for c in ("answers", "ideal", "gold_answers", "golden_answers", "possible_answers") if row.get(c)), None
+    )
+    given = parse_cell(row[column], column) if column else None
+    if column is None or not isinstance(given, list) or not all(isinstance(v, str | int | float) for v in given):
+        return None
+    if not question_text(row):
+        return None
+    first, *others = [str(value) for value in given]
+    rest = {k: v for k, v in row.items() if k != column} | {"final_answer": first}
+    name = f"question from {question_text(row)!r}, an answer with aliases ({column})"
+    return Shaped(name, rest | ({"aliases": list(dict.fromkeys(others))} if others else {}))
 
 
 def _generations(row: dict[str, Any]) -> Shaped | None:
@@ -261,8 +266,18 @@ def _inside(row: dict[str, Any]) -> Shaped | None:
     return Shaped(f"{shaped.name or 'a row'} inside {key!r}", shaped.row)
 
 
+def _stem_inside(row: dict[str, Any]) -> Shaped | None:
+    """ARC's own files: the question is an object with its stem and its choices."""
+    question = row.get("question")
+    if not isinstance(question, dict) or not isinstance(question.get("stem"), str):
+        return None
+    inside = {"question" if name == "stem" else name: value for name, value in question.items()}
+    return reshape({name: value for name, value in row.items() if name != "question"} | inside)
+
+
 _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     _own_record,
+    _stem_inside,
     _inside,
     _preferred,
     _judged,
@@ -274,5 +289,7 @@ _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     correct_and_incorrect,
     _with_context,
     _answers,
+    _aliases,
+    _with_reference,
 )
 """The first that fits a row decides."""

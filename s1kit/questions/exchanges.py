@@ -1,0 +1,106 @@
+"""The first exchange of a conversation: what the user asks, and what the model thinks and answers."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, NamedTuple
+
+from s1kit.errors import InputError
+from s1kit.questions.cells import parse_cell
+from s1kit.questions.conversations import content_of
+
+
+class ChatParts(NamedTuple):
+    """The parts of a conversation's first exchange."""
+
+    system: str
+    user: str
+    assistant: str
+    """Empty where the conversation ends with the user."""
+    goes_on: bool
+    """Whether more was asked after the first answer."""
+    thinking: str = ""
+    """The model's, where its message holds it in a field of its own."""
+
+
+def chat_parts(value: Any, column: str) -> ChatParts | None:
+    """The first exchange of a conversation in OpenAI's or ShareGPT's names: the user's message and what answered it.
+
+    None where the value is neither a list of messages nor one message. Raises InputError for a conversation without a
+    user, with an unknown role, or with contents that are no text.
+    """
+    if isinstance(value, str) and not re.match(r"\s*\[\s*\{", value):
+        return None
+    value = parse_cell(value, column)
+    if isinstance(value, dict) and "role" in value and "content" in value:
+        value = [value]
+    if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
+        return None
+    if not any("role" in message or "from" in message for message in value):
+        return None
+    said: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
+    num_users, thinking = 0, ""
+    for message in value:
+        given = str(message.get("role", message.get("from", "")))
+        role = _ROLES.get(given.lower())
+        if role is None:
+            raise InputError(
+                f"a message in {column!r} is of the role {given!r}",
+                where=column,
+                fix="Only what a user asks and a model answers is a question: leave such rows out with keep, or name "
+                f'a message, for example columns = {{ text = "{column}[0].content" }}.',
+            )
+        num_users += role == "user"
+        if not said["assistant"] or (role == "assistant" and num_users == len(said["user"])):
+            content = content_of(message)
+            if role == "assistant":
+                thinking = thinking or _thinking_of(message, content)
+                if isinstance(content, list):
+                    content = [part for part in content if not _is_thought(part)]
+                elif content is None and (thinking or "ground_truth" in message):
+                    content = ""
+            said[role].append(text_of_content(content, column))
+    if not said["user"]:
+        raise InputError(
+            f"the conversation in {column!r} has no message of the user", where=column, fix="Mend the row."
+        )
+    user, assistant = "\n\n".join(said["user"]), "".join(said["assistant"])
+    return ChatParts("\n".join(said["system"]), user, assistant, num_users > len(said["user"]), thinking)
+
+
+THINKING = ("reasoning_content", "thinking", "reasoning", "thinking_content")
+"""Fields of a message, or columns of a row, that hold a model's thinking."""
+
+
+_ROLES = {
+    "system": "system",
+    "developer": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+    "chatgpt": "assistant",
+}
+
+
+def _thinking_of(message: dict[str, Any], content: Any) -> str:
+    """The thinking of a model's message: a field of its own, or parts of its content."""
+    named = next((text for name in THINKING if isinstance(text := message.get(name), str) and text), "")
+    parts = content if isinstance(content, list) else []
+    texts = [part.get("thinking") or part.get("text") for part in parts if _is_thought(part)]
+    return named or "".join(text for text in texts if isinstance(text, str))
+
+
+def _is_thought(part: Any) -> bool:
+    """Whether a part of a message's content is thinking, in Anthropic's form or Gemini's."""
+    return isinstance(part, dict) and (part.get("type") in ("thinking", "reasoning") or part.get("thought") is True)
+
+
+def text_of_content(value: Any, column: str) -> str:
+    """The text of a message. Raises InputError for content that is no text."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in value):
+        return "".join(part["text"] for part in value)
+    raise InputError(f"a message in {column!r} is no text: {value!r:.60}", where=column, fix="Only text can be asked.")

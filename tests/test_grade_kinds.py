@@ -158,3 +158,66 @@ def test_the_summary_says_between_what_the_accuracy_lies(tmp_path: Path, capsys:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     assert main(["grade", str(path)]) == 0
     assert "accuracy: 50.0 % if all abstentions are wrong, 75.0 % if all are right" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("answer", "solution", "verdict"),
+    [
+        (r"L = 7 \times 10^{37}\ \text{erg s}^{-1}", r"7 \times 10^{30}\ \mathrm{W}", "correct"),
+        (r"L = 7 \times 10^{36}\ \text{erg s}^{-1}", "7e37", "wrong"),
+        ("ΔE = 1.3 eV", "1.3", "correct"),
+        (r"q = 2.1\ \mu\text{C}", r"2.1 \times 10^{-6} \mathrm{~C}", "correct"),
+        (r"q = 2.1\ \text{mC}", r"2.1 \times 10^{-6} \mathrm{~C}", "wrong"),
+        ("9.81 m s⁻²", r"9.81 \mathrm{~m} / \mathrm{s}^{2}", "correct"),
+        ("9.81 m/s", r"9.81 \mathrm{~m} / \mathrm{s}^{2}", "wrong"),
+        ("3.5 kg", "3500", "abstain"),  # the question may ask for grams
+        ("1.2 kg", "1.2 N", "wrong"),
+        ("2 miles", "3.22 km", "abstain"),  # rounded between two systems of units
+    ],
+)
+def test_quantities_are_compared_in_base_units(answer: str, solution: str, verdict: str) -> None:
+    judged = judge_by_rules(Case(answer, solution))
+    assert isinstance(judged, Judgement)
+    assert judged.verdict == verdict, judged.evidence
+
+
+def test_a_unit_takes_linear_time_to_read() -> None:
+    from s1kit.grade.units import MAX_LENGTH, quantity, unit_at_end
+
+    for text in ("3 " + "a" * 190, "3 " + "m " * 95 + "?", "1" * 200, "1/" * 99):
+        assert len(text) <= MAX_LENGTH
+        assert quantity(text) is None
+        assert unit_at_end(text) is None
+
+
+@pytest.mark.parametrize(
+    ("answer", "solution", "verdict"),
+    [
+        ("The target keys are 7, 8, 10 and 14.", "[7, 8, 10, 14]", "correct"),
+        ("So **[8, 4]** is the answer.", "[8, 4]", "correct"),
+        ("The answer is [4, 8].", "[8, 4]", "wrong"),
+        ("He has 7 quarters and 4 half dollars.", r"7 \mathrm{q}, 4 \mathrm{~h}", "abstain"),
+        ("He has 4 quarters and 7 half dollars.", r"7 \mathrm{q}, 4 \mathrm{~h}", "wrong"),
+        ("x = 1, y = 4, z = 2", "(1,2,4)", "wrong"),
+        ("The single solution is x = 1, y = 0.", "(x, y)=(1,0)", "correct"),
+        ("All real numbers greater than or equal to 2", r"[2, \infty)", "correct"),
+        ("All real numbers greater than 2", r"[2, \infty)", "wrong"),
+        ("There is no such integer, so the set of solutions is empty.", r"\emptyset", "correct"),
+    ],
+)
+def test_prose_is_read_in_the_form_of_the_solution(answer: str, solution: str, verdict: str) -> None:
+    grader = Cascade(processes=1)
+    judged = grader(answer, solution)
+    grader.close()
+    assert judged.verdict == verdict, judged.evidence
+
+
+def test_expressions_that_only_a_parser_of_all_of_it_can_tell_apart() -> None:
+    grader = Cascade(processes=1)
+    binomial = r"\frac{4^{2024}}{\binom{4048}{2024}}-2"
+    assert grader(r"\boxed{\frac{2^{4048}}{\dbinom{4048}{2024}}-2}", binomial).verdict == "correct"
+    assert grader(r"\boxed{\frac{2^{4048}}{\dbinom{4048}{2023}}-2}", binomial).verdict == "wrong"
+    assert grader(r"(2x+1)^{4/15}", r"\sqrt[15]{(2 x+1)^{4}}").verdict == "correct"
+    assert grader(r"y = (2x - 1)/4 + C e^{-2x}", "x / 2-1 / 4+c e^{-2 x}").verdict == "correct"
+    assert grader("$E_1/c$", r"\frac{E_0}{c}").verdict == "wrong"
+    grader.close()

@@ -27,15 +27,16 @@ _OPTION = re.compile(
 )
 _ALONE = r"([A-J])(?![A-Za-z'’])(?!\s+(?!is|are|because|since|as|and|or|not|but|it|for)[a-z])"
 _STATED_CHOICE = re.compile(
-    r"(?:(?:answer|choice)s?|(?:correct|right|best|final|chosen|following)\s+(?:option|one)|答案|选项|故选|应选|正确的?是|选择?)"
+    r"(?:(?:answer|choice)s?|(?:correct|right|best|final|chosen|following)\s+(?:option|one)|antwort|respuesta|réponse|risposta|resposta|ответ|정답|答案|选项|故选|应选|正确的?是|选择?)"
     r"(?:\s|[:：*(（$“\"]|is|are|must|would|should|will|has\s+to|be|是|为|应该?|\\(?:boxed|text|textbf|mathrm|mathbf)\{|option|choice|"
     r"I\s+(?:think|believe|guess)|it'?s|it|for\s+sure|clearly|definitely|probably|therefore|likely|most|letter|,){0,12}"
     + _ALONE
     + r"|\b(?:rather|wait|actually|sorry|therefore|so|thus|hence|would\s+be|it'?s|it\s+is|choose|"
     r"I\s+(?:think|believe|guess)|go\s+with|pick|select|instead|corresponds\s+to|match(?:es|ing)|points?\s+to|i\.e\.|namely|(?:it|answer)\s+(?:must|has\s+to|can\s+only)\s+be|which\s+is|"
     r"leav(?:es|ing)(?:\s+(?:us|only|just|with))*)[,:]?\s+"
-    r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n)"
+    r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n|\s+[–—-])"
     r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)"
+    r"|\bbut\s+[(*]{0,3}([A-J])[)*]{0,3}\s+(?:fits|matches|seems|looks|works|is\s+(?:more|better|best|the|right|correct))\b"
     r"|\bmak(?:es|ing)\s+(?:option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*.:]|\s)[^\n]{0,60}?\b(?:the|a)\s+(?:only\s+)?"
     r"(?:correct|right|best|most)",
     re.IGNORECASE,
@@ -169,13 +170,13 @@ _TAGS = re.compile(r"<(?:answer|boxed)>\s*(.*?)\s*</(?:answer|boxed)>", re.DOTAL
 
 
 _SMALL_LETTER = re.compile(
-    r"\b(?:answer|choice|option)s?\s{0,3}(?:is|[:：]|is:)\s{0,3}\(?([a-j])\)?[.\s]*\Z", re.IGNORECASE
+    r"\b(?:answer|choice|option)s?\s{0,3}(?:is|[:：]|is:)?\s{0,3}\(?([a-j])\)?[.\s]*\Z", re.IGNORECASE
 )
 
 
 def _stated_letter(text: str) -> str:
     """The last letter that the text states as its choice, so that a correction counts; empty when there is none."""
-    found = [(m.start(), m[1] or m[2] or m[3] or m[4]) for m in _STATED_CHOICE.finditer(text)]
+    found = [(m.start(), next(name for name in m.groups() if name)) for m in _STATED_CHOICE.finditer(text)]
     found += [(len(text), m[1]) for m in _LAST_LINE.finditer(text.rstrip()[-60:])]
     stated = [name for _, name in sorted(found) if name.isupper()]
     if not stated and (small := _SMALL_LETTER.search(text[-60:])):

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import e, pi, sqrt
 
 from s1kit.grade.normalise import as_number, is_decimal, is_integer
-from s1kit.grade.shapes import unit
+from s1kit.grade.units import unit_at_end
 from s1kit.grade.words import number_in_words
 from s1kit.records import Verdict
 
@@ -40,6 +40,8 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         return ("correct" if said == my_number else "wrong"), "a number in words"
     if _NOTHING.fullmatch(raw_mine.strip(" .$")) and _NOTHING.fullmatch(raw_right.strip(" .$")):
         return "correct", "nothing"
+    if _NOTHING.fullmatch(raw_right.strip(" .$")) and not re.search(r"\d", raw_mine) and _NOTHING_SAID.search(raw_mine):
+        return "correct", "nothing"
     if _BASE.fullmatch(mine) or _BASE.fullmatch(right):
         bases = [_BASE.fullmatch(text) for text in (mine, right)]
         digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
@@ -51,7 +53,7 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
             return ("correct" if said == right_number else "wrong"), "a number in words"
         if not stated and _NUMBER_IN_WORDS.search(raw_mine):
             return "abstain", "a number in words"
-        if re.search(r"\d[a-zA-Z]\b", mine) and not unit(raw_mine):
+        if re.search(r"\d[a-zA-Z]\b", mine) and not unit_at_end(raw_mine):
             return "wrong", "a number and a name"
         if len(stated) > 1 and right_number in stated and re.search(r"[a-zA-Z]{3}", raw_mine):
             is_first = stated[0] == right_number and _AMOUNT_AND_MORE.fullmatch(raw_mine.strip())
@@ -81,6 +83,11 @@ _NO_SOLUTION = re.compile(r"\b(?:no|without)\s*(?:\w+\s+)?(?:solutions?|roots?)\
 _NOTHING = re.compile(
     r"(?:there\s+(?:is|are)\s+)?(?:no\s+(?:real\s+|such\s+)?(?:solutions?|roots?|values?)|none)(?:\s+exists?)?|(?:the\s+)?empty\s+set"
     r"|\\?\{\s*\\?\}|\\emptyset|\\varnothing|∅",
+    re.IGNORECASE,
+)
+_NOTHING_SAID = re.compile(
+    r"\bno\s+(?:such\s+)?(?:\w+\s+){0,2}?(?:solutions?|roots?|values?|integers?|numbers?|pairs?|triples?|functions?)\b|"
+    r"\b(?:set|solution|it)\b[^.]{0,30}\b(?:is|are)\s+empty\b",
     re.IGNORECASE,
 )
 _NOT_THERE = re.compile(r"(?:it\s+|the\s+limit\s+)?(?:does\s+not|doesn't)\s+exist|DNE", re.IGNORECASE)

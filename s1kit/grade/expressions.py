@@ -10,7 +10,7 @@ from typing import Any
 
 Tree = tuple[Any, ...]
 """Nested tuples: `("number", "2")`, `("name", "x")`, `("constant", "e")`, `("call", "\\sin", tree)`, `("!", tree)`,
-`("abs", tree)`, or an operator (`+ - * / ^ root`) with its two operands."""
+`("abs", tree)`, or an operator (`+ - * / ^ root binom`) with its two operands."""
 
 FUNCTIONS = frozenset(
     f"\\{name}"
@@ -131,6 +131,8 @@ class _Reader:
             return ("number", token)
         if token in ("\\frac", "\\dfrac", "\\tfrac"):
             return ("/", self.argument(), self.argument())
+        if token in ("\\binom", "\\dbinom", "\\tbinom"):
+            return ("binom", self.argument(), self.argument())
         if token == "\\sqrt":
             root = self.group("[", "]") if self.peek() == "[" else ("number", "2")
             return ("root", self.argument(), root)
@@ -139,8 +141,22 @@ class _Reader:
         if token in FUNCTIONS:
             return self.call(token)
         if token.isalpha():
-            return ("name", token)
+            return ("name", token + self.index())
         raise Unreadable(token)
+
+    def index(self) -> str:
+        """The index of a name such as `C_{1}`; empty where it has none."""
+        if self.peek() != "_":
+            return ""
+        self.take()
+        if self.peek() != "{":
+            return "_" + self.take()
+        self.take()
+        parts = []
+        while self.peek() != "}":
+            parts.append(self.take())
+        self.take("}")
+        return "_" + "".join(parts)
 
     def call(self, name: str) -> Tree:
         base, power = None, None

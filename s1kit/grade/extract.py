@@ -44,9 +44,21 @@ _CONCLUSION = re.compile(
     r"\W*(?:therefore|thus|hence|so|in\s+total|finally|in\s+conclusion|altogether|因此|所以|故|综上)", re.IGNORECASE
 )
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
+_ANSWER_WORDS = (
+    "answer",
+    "correct",
+    "答案",
+    "antwort",
+    "respuesta",
+    "réponse",
+    "risposta",
+    "resposta",
+    "ответ",
+    "정답",
+)
 _STATED = re.compile(
     # Leads follow one another: "Final Answer: The final answer is 3" is how Minerva's prompt has models end.
-    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|the\s+correct\s+(?:count|number|value|total|result|sum)|answer|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
+    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|the\s+correct\s+(?:count|number|value|total|result|sum)|answer|antwort|respuesta|réponse|risposta|resposta|ответ|정답|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
     r"(?:(?:is|(?:must|should|would|has\s+to)\s+be|equals)\s*[:：]?|[:：=]|应?[是为][:：]?)\s*(?:\*\*\s*)?)+"
     r"(?P<rest>(?:(?!(?:the|final|correct)\s+(?:final\s+)?answer\s+is)[^\n])*)",
     re.IGNORECASE,
@@ -77,9 +89,13 @@ def final_answer(text: str, question: str = "") -> Found | None:
         rest = text[end:]
         if not (_CORRECTED.search(rest) and _last_stated(_STATED, rest)):
             return Found(", ".join(boxes), "boxed")
-    lowered = text.lower().replace("答案", "answer")
-    for pattern, how, mark in ((_HASHES, "####", "####"), (_STATED, "stated", "nswer"), (_LAST_LINE, "stated", "a:")):
-        if mark in lowered and (found := _last_stated(pattern, text)):
+    lowered = text.lower()
+    for pattern, how, marks in (
+        (_HASHES, "####", ("####",)),
+        (_STATED, "stated", _ANSWER_WORDS),
+        (_LAST_LINE, "stated", ("a:",)),
+    ):
+        if any(mark in lowered for mark in marks) and (found := _last_stated(pattern, text)):
             return Found(found, how)
     if is_bare(text) and len(text.strip()) <= MAX_LENGTH:
         return _bare(text.strip())
@@ -101,6 +117,7 @@ _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ％＝＋－／．]")
 
 def _unwrap(text: str) -> str:
     """The text without thinking blocks, other box commands rewritten as `\\boxed{}`, full-width digits as ASCII."""
+    text = re.sub(r"(?<=\d)：(?=\d)", ":", text)
     text = _WIDE.sub(
         lambda match: chr(ord(match[0]) - 0xFEE0), (text.rpartition("</think>")[2] or text).replace("−", "-")
     )

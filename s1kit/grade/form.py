@@ -65,7 +65,7 @@ def _regrouped(text: str) -> str:
     return text.replace(".", "").replace(",", ".") if _CONTINENTAL.fullmatch(text.strip(" $.")) else text
 
 
-_RATIO = re.compile(r"(?<![\d.:√}])(?<!: )(\d+)(?:\s+(?:to|in|out\s+of)\s+|\s*:\s*)(\d+)(?![\d:]|\.\d)")
+_RATIO = re.compile(r"(?<![\d.:√}])(?<!: )(\d+)(?:\s+(?:to|in|out\s+of)\s+|\s*[:：]\s*)(\d+)(?![\d:]|\.\d)")
 
 
 _FROM_TO = re.compile(
@@ -83,12 +83,66 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
         return Found(answer.strip(), "whole")
     if (":" in theirs or "/" in theirs or "frac" in theirs) and len(ratios := _RATIO.findall(sentence)) == 1:
         return Found((":" if ":" in theirs else "/").join(ratios[0]), "last number")
+    if found.how in GUESSES and (said := interval_in_words(sentence)) and re.search(r"[<>]|\\in?fty|\\[lg]e", theirs):
+        return Found(said, "words")
     if len(top_level_parts(theirs)) > 1 or num_values(normalise(theirs)) not in (None, 1):
         named = re.findall(r"\$?\s*([a-zA-Z]\s*=\s*[^\s=,;$]+?)\s*\$?(?=[,;.]?(?:\s|$))", sentence)
         if len(named) > 1:
             values = [each.split("=")[1].strip() for each in named]
-            return Found(", ".join(named if "=" in theirs else values), found.how)
+            is_tuple = theirs.lstrip("$ ")[:1] == "(" and named == sorted(named)
+            text = ", ".join(named if "=" in theirs else values)
+            return Found(f"({text})" if is_tuple else text, found.how)
+        if found.how in NUMBERS and (listed := _LISTED.findall(sentence)):
+            last = re.sub(r",?\s+and\s+", ", ", listed[-1])
+            brackets = re.fullmatch(r"\s*\$?\s*([\[(]|\\\{).*([\])]|\\\})\s*\$?\s*", theirs)
+            is_bare = brackets and last[0] not in "[("
+            return Found(f"{brackets[1]}{last}{brackets[2]}" if brackets and is_bare else last, found.how)
     return found
+
+
+_PLAIN = r"-?\d+(?:\.\d+)?(?:/\d+)?"
+_LISTED = re.compile(
+    rf"[\[(]\s*{_PLAIN}(?:\s*,\s*{_PLAIN})+\s*[\])]|{_PLAIN}(?:,\s+{_PLAIN})*,?\s+and\s+{_PLAIN}(?![\w%])"
+)
+"""Several numbers in one pair of brackets, or one after the other: `7, 8, 10 and 14`."""
+
+
+_BOUNDS = (
+    (
+        r"(?:greater|more|larger|bigger|higher)\s+than\s+or\s+equal\s+to|at\s+least|not?\s+(?:less|smaller)\s+than",
+        ("[", "oo"),
+    ),
+    (
+        r"(?:less|smaller|lower|fewer)\s+than\s+or\s+equal\s+to|at\s+most|not?\s+(?:more|greater|larger)\s+than",
+        ("oo", "]"),
+    ),
+    (r"(?:greater|more|larger|bigger|higher)\s+than(?!\s+or\b)|(?:strictly\s+)?above", ("(", "oo")),
+    (r"(?:less|smaller|lower|fewer)\s+than(?!\s+or\b)|(?:strictly\s+)?below", ("oo", ")")),
+)
+
+
+def interval_in_words(sentence: str) -> str:
+    """The interval that a sentence describes by one bound, in brackets; empty where it names none or several.
+
+    >>> interval_in_words("All real numbers greater than or equal to 2"), interval_in_words("more than 2, less than 5")
+    ('[2, \\\\infty)', '')
+    """
+    found = []
+    for words, (opening, closing) in _BOUNDS:
+        for bound in re.findall(rf"\b(?:{words})\s+\$?({_PLAIN}|\\frac\{{\d+\}}\{{\d+\}})", sentence, re.IGNORECASE):
+            found.append(f"(-\\infty, {bound}{closing}" if opening == "oo" else f"{opening}{bound}, \\infty)")
+    return found[0] if len(found) == 1 else ""
+
+
+def mentions_all(sentence: str, solution: str) -> bool:
+    """Whether a sentence has the numbers of a solution of several values, in the same order."""
+    numbers = re.findall(r"\d+(?:\.\d+)?", solution)
+    at, said = 0, re.findall(r"\d+(?:\.\d+)?", sentence)
+    for number in numbers:
+        if number not in said[at:]:
+            return False
+        at = said.index(number, at) + 1
+    return len(numbers) > 1
 
 
 def mentions(sentence: str, solution: str) -> bool:
@@ -117,7 +171,7 @@ def _alone(text: str, theirs: str) -> str:
     """
     exact, about, decimal = _ABOUT.split(text, maxsplit=1) if len(_ABOUT.findall(text)) == 1 else (text, "", "")
     if about and exact.strip() and decimal.strip():
-        is_name = re.fullmatch(r"\s*[a-zA-Z]\s*", exact)
+        is_name = re.fullmatch(r"\s*(?:\\[a-zA-Z]+|[a-zA-Z])(?:_\{?\w+\}?)?\s*", exact)
         text = decimal.strip() if is_name or is_decimal(normalise(theirs)) else exact.strip()
     left, equals, value = text.rpartition("=")
     is_sum = re.fullmatch(r"(?:[\d\s$.,+*/()%=-]|\\(?:times|cdot|div)\s?|[xX])+", left) and re.search(r"\d", left)

@@ -41,7 +41,7 @@ def plus_minus(answer: str, solution: str) -> Verdict | None:
         )
         if plain.count(r"\pm") != 1 or "," in plain or r"\pm" in other or len(values) != 2:
             continue
-        plain = re.sub(r"^\s*[a-zA-Z]\s*=", "", plain)
+        plain = plain.rpartition("=")[2]
         both = [plain.replace(r"\pm", sign) for sign in "+-"]
         values = [re.sub(r"^\s*[a-zA-Z]\s*=", "", FILLER.sub(" ", v)) for v in values]
         orders = (values, values[::-1])
@@ -64,7 +64,10 @@ def lists(answer: str, solution: str) -> Verdict | None:
     is_vector = bool({"matrix", "transposed"} & {mine[1], right[1]})
     if len(mine[0]) < (2 if is_vector else 3):
         return None
-    return "correct" if all(map(same_value, mine[0], right[0])) else None
+    if all(map(same_value, mine[0], right[0])):
+        return "correct"
+    are_numbers = all(as_number(normalise(entry)) is not None for entry in (*mine[0], *right[0]))
+    return "wrong" if is_vector and are_numbers else None
 
 
 def _entries(text: str) -> tuple[list[str], str] | None:

@@ -64,6 +64,10 @@ _WORD = re.compile(
 _CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*\(")
 _BRACED = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?=\{|\d)")
 _POWER_OF_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
+_ARRAY = re.compile(
+    r"(?:\\left\s*)?[\[(]\s*\\begin\s*\{array\}\s*\{[^{}]*\}(.*?)\\end\s*\{array\}\s*(?:\\right\s*)?[\])]", re.DOTALL
+)
+"""An array in brackets, which is how textbooks typeset a matrix."""
 _TIMES = re.compile(r"(?<!\*)\*(?!\*)")
 
 
@@ -71,6 +75,8 @@ def to_latex(text: str) -> str:
     """`text` with Unicode and plain-text mathematics spelled as LaTeX, digit groups joined."""
     if len(text) > MAX_LENGTH or text.isdecimal():
         return text
+    text = _ARRAY.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
+    text = text.replace("{bmatrix}", "{pmatrix}").replace("{smallmatrix}", "{pmatrix}")
     if not text.isascii():
         text = _from_unicode(text)
     text = _POWER_OF_TEN.sub(r"\\times ", join_digit_groups(text))

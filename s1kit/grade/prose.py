@@ -14,6 +14,8 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from s1kit.grade.units import named_unit
+
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}")
 _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}(?:\{[^{}]*\})?")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
@@ -22,9 +24,7 @@ _CJK = re.compile("[\u3400-\u9fff\u3040-\u30ff\uac00-\ud7af]")
 _MATHS_WORDS = (
     "and or sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log exp sqrt cbrt pi infinity infty theta "
     "alpha beta lambda mod max min gcd lcm det inf boxed oo frac left right cdot times "
-    "cm mm km kg mg gm ft lb lbs mph sec hrs hr min dollars dollar cents cent degrees degree percent units unit base "
-    "meters meter metres metre inches inch feet foot miles mile grams gram pounds pound seconds second minutes minute "
-    "hours hour days day weeks week years year square cubic deg rad radians"
+    "degrees degree deg percent units unit base square cubic squared cubed"
 )
 _KNOWN_WORDS = frozenset(_MATHS_WORDS.split())
 _SHORT_WORDS = frozenset("is it so he we of to in at my no be by if do as an on us me go up".split())  # noqa: SIM905
@@ -62,7 +62,9 @@ def is_bare(text: str) -> bool:
         return True
     rest = _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", _TEXT.sub(r" \1 ", text)))
     words = [word.casefold() for word in _LETTERS.findall(rest)]
-    strange = [w for w in words if (len(w) > 2 and w not in _KNOWN_WORDS) or w in _SHORT_WORDS]
+    strange = [
+        w for w in words if (len(w) > 2 and w not in _KNOWN_WORDS and named_unit(w) is None) or w in _SHORT_WORDS
+    ]
     has_maths = bool(re.search(r"[\d\\=<>^]", text))
     return has_maths and (not strange or set(strange) == {"in"})
 
@@ -110,6 +112,8 @@ def last_number(text: str) -> tuple[str, bool]:
     number of a main clause.
     """
     whole = last_sentence(text)
+    if in_all := _IN_ALL.findall(without_rejected(whole)):
+        return str(in_all[-1]), True
     sentence = main_clause(whole)
     parts = _SO.split(sentence)
     concluded = parts[-1] if len(parts) > 1 and _NUMBER.search(parts[-1]) else sentence
@@ -124,6 +128,9 @@ def last_number(text: str) -> tuple[str, bool]:
 
 def main_clause(sentence: str) -> str:
     """`sentence` without numbers named to reject them, brackets, and clauses on when it holds, if a number is left."""
+    spans = math_spans(sentence)
+    outside = _ASIDE.sub(lambda m: m[0] if any(m[0].strip() in span for span in spans) else "", sentence)
+    sentence = outside if _NUMBER.search(outside) else sentence
     return _without(_ASIDES, without_rejected(sentence))
 
 
@@ -147,8 +154,8 @@ _SO = re.compile(
 )
 
 
+_ASIDE = re.compile(r"(?<=\w)\s+\([^()]*\)")
 _ASIDES = (
-    re.compile(r"(?<=\w)\s+\([^()]*\)"),
     re.compile(r",?\s+(?:attained\s+|reached\s+)?(?:at|where|with|for|using|given)\s+\$?[a-zA-Z]\s*=\s*[^,;]*"),
     re.compile(r"^(?:After|When|If|Since|Because|Before|While|With|For|Given|Of|Out\s+of|Among)\b[^,]*,(?!\d)"),
     re.compile(r",?\s+(?:including|excluding|(?:not\s+)?counting)\s[^,]*"),
@@ -177,8 +184,6 @@ def _result(sentence: str) -> str:
     """The number that a sentence says to be its result; empty where it says that of none."""
     if shortened := _THOUSANDS.findall(sentence):
         return str(Fraction(shortened[-1][0]) * {"k": 1000, "m": 10**6}[shortened[-1][1].casefold()])
-    if in_all := _IN_ALL.findall(sentence):
-        return str(in_all[-1])
     if valued := _VALUED.findall(sentence):
         return str(valued[-1])
     if paid := _PAID.findall(sentence):

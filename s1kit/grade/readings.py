@@ -16,7 +16,7 @@ from fractions import Fraction
 
 from s1kit.grade.lists import FILLER, lists, matrices, plus_minus, same_value
 from s1kit.grade.normalise import as_number, normalise
-from s1kit.grade.shapes import unit
+from s1kit.grade.units import Quantity, quantity
 from s1kit.records import Verdict
 
 Read = tuple[Verdict, str]
@@ -115,92 +115,54 @@ def _same_side(one: Side, other: Side) -> bool:
     return one[1] == other[1] and same_value(one[0], other[0])
 
 
-_FACTORS: dict[str, tuple[str, Fraction]] = {
-    "m": ("length", Fraction(1)),
-    "cm": ("length", Fraction(1, 100)),
-    "mm": ("length", Fraction(1, 1000)),
-    "km": ("length", Fraction(1000)),
-    "in": ("length", Fraction(254, 10000)),
-    "ft": ("length", Fraction(3048, 10000)),
-    "mi": ("length", Fraction(1609344, 1000)),
-    "g": ("mass", Fraction(1)),
-    "kg": ("mass", Fraction(1000)),
-    "mg": ("mass", Fraction(1, 1000)),
-    "L": ("volume", Fraction(1)),
-    "mL": ("volume", Fraction(1, 1000)),
-    "lb": ("mass", Fraction(45359237, 100000)),
-    "s": ("time", Fraction(1)),
-    "min": ("time", Fraction(60)),
-    "h": ("time", Fraction(3600)),
-    "day": ("time", Fraction(86400)),
-    "week": ("time", Fraction(604800)),
-    "dollar": ("money", Fraction(1)),
-    "cent": ("money", Fraction(1, 100)),
-}
-"""What a unit is of, and how many of the first unit of that kind it is."""
-
-_METRIC = {"m", "cm", "mm", "km", "g", "kg", "mg", "L", "mL"}
-_AMOUNT = re.compile(r"(-?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?|\\frac\{\d+\}\{\d+\})\D*$")
 _DOLLARS_AND_CENTS = re.compile(r"(\d+) dollars? and (\d{1,2}) cents?\W*$", re.IGNORECASE)
+_SCALES = frozenset(Fraction(10) ** n for n in (2, 3, 6, 9)) | {Fraction(n) for n in (7, 12, 24, 60, 3600)}
+"""What a number without a unit may be off by when it was asked for in another unit."""
 
 
 def _quantities(answer: str, solution: str) -> Verdict | None:
-    """Both with a unit, or the same number with one and without; cents also against the dollars without a unit."""
+    """Both with a unit, or one with and one without: then the numbers are compared, cents also as dollars."""
     mine, right = _quantity(answer), _quantity(solution)
-    if bool(mine) != bool(right):
-        measured, plain = (answer, solution) if mine else (solution, answer)
-        number = as_number(normalise(plain))
-        dollars = mine[0] if mine and unit(answer) == "cent" else None
-        return "correct" if number is not None and number in (_amount(measured), dollars) else None
-    if not mine or not right:
+    if mine is None and right is None:
         return None
-    if unit(answer) == unit(solution):
-        return "correct" if mine[0] == right[0] else None
-    if mine[1] != right[1]:
+    if mine is None or right is None:
+        measured, plain = (right, answer) if mine is None else (mine, solution)
+        number = as_number(normalise(plain))
+        if measured is None or number is None:
+            return None
+        if number in (measured.amount, measured.value if measured.unit.dimensions == _DOLLARS else None):
+            return "correct"
+        ratio = abs(number / measured.amount) if measured.amount else Fraction(0)
+        if {ratio, 1 / ratio if ratio else ratio} & _SCALES:
+            return "abstain"
+        return None if abs(ratio - 1) < Fraction(1, 100) and number * measured.amount > 0 else "wrong"
+    if mine.unit.dimensions != right.unit.dimensions:
         return "wrong"
-    if mine[0] == right[0]:
+    if mine.value == right.value:
         return "correct"
-    is_rounded = right[0] and abs(mine[0] / right[0] - 1) < Fraction(1, 100) and mine[2] != right[2]
+    if mine.unit == right.unit:
+        return None
+    is_other_system = mine.unit.is_metric != right.unit.is_metric
+    is_rounded = right.value and abs(mine.value / right.value - 1) < Fraction(1, 100) and is_other_system
     return "abstain" if is_rounded else "wrong"
 
 
-_COMPOSITE = re.compile(r"(\d+(?:\.\d+)?)\s*([a-zA-Z]+)\s*(?:,|and)?\s*(\d+(?:\.\d+)?)\s*([a-zA-Z]+)")
+_DOLLARS = (("money", 1),)
+_COMPOSITE = re.compile(r"(\d+(?:\.\d+)?\s*[a-zA-Z]+)\s*(?:,|and)?\s*(\d+(?:\.\d+)?\s*[a-zA-Z]+)")
 
 
-def _quantity(text: str) -> tuple[Fraction, str, bool] | None:
-    """Value in the first unit of its kind, the kind, and whether the unit is metric."""
-    if match := _COMPOSITE.fullmatch(_plain(text)):
-        units = unit(f"{match[1]} {match[2]}"), unit(f"{match[3]} {match[4]}")
-        found = [_FACTORS[name] for name in units if name in _FACTORS]
-        if len(found) == 2 and found[0][0] == found[1][0] and found[0][1] > found[1][1]:
-            total = Fraction(match[1]) * found[0][1] + Fraction(match[3]) * found[1][1]
-            kind = found[0][0]
-            return total, kind if kind == "money" else f"{kind}1", units[0] in _METRIC
-    if match := _DOLLARS_AND_CENTS.search(text):
-        return Fraction(match[1]) + Fraction(int(match[2]), 100), "money", False
-    name = unit(text)
-    power = int(name[-1]) if name[-1:].isdigit() else 1
-    parts = ["mi", "h"] if name == "mph" else name.rstrip("23").split("/")
-    if not name or any(part not in _FACTORS for part in parts):
+def _quantity(text: str) -> Quantity | None:
+    """A number with its unit, also in two parts such as `5 feet 3 inches` and `2 dollars and 50 cents`."""
+    parts = _COMPOSITE.fullmatch(_plain(text))
+    if parts is None and (money := _DOLLARS_AND_CENTS.search(text)):
+        parts = _COMPOSITE.fullmatch(money[0].strip(" .*"))
+    if parts is None:
+        return quantity(text)
+    large, small = quantity(parts[1]), quantity(parts[2])
+    if large is None or small is None or large.unit.dimensions != small.unit.dimensions or large.value <= small.value:
         return None
-    value = _amount(text)
-    if value is None:
-        return None
-    (kind, factor), *below = (_FACTORS[part] for part in parts)
-    if below:  # the power of m/s^2 is that of the second
-        factor, kind = factor / below[0][1] ** power, f"{kind}/{below[0][0]}{power}"
-    else:
-        factor, kind = factor**power, f"{kind}{power}"
-    return value * factor, "money" if kind == "money1" else kind, parts[0] in _METRIC
-
-
-def _amount(text: str) -> Fraction | None:
-    """The number before a unit; None where there is more than a number."""
-    plain = re.sub(r"\\(?:text|mathrm|mbox)\s*\{[^{}]*\}|\^\s*\{?\d\}?|\\?\$|~|\\[,;:! ]", " ", text).rstrip(" .")
-    amount = _AMOUNT.search(plain)
-    if amount is None or (re.search(r"[=+*^\\]", plain) and not plain.startswith(r"\frac")):
-        return None
-    return as_number(normalise(amount[1]))
+    total = large.value + small.value
+    return Quantity(total / large.unit.factor, total, large.unit)
 
 
 _LARGE = {"thousand": 1000, "k": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}

@@ -8,12 +8,12 @@ from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, mentions_options, options
 from s1kit.grade.compare import MAX_SYMBOLIC, canonical, compare_plain
 from s1kit.grade.extract import final_answer
-from s1kit.grade.form import in_form_of, is_guess, mentions, solution_answer, with_unit
+from s1kit.grade.form import in_form_of, is_guess, mentions, mentions_all, solution_answer, with_unit
 from s1kit.grade.normalise import normalise
 from s1kit.grade.plain import to_latex
 from s1kit.grade.prose import last_sentence
 from s1kit.grade.readings import by_value
-from s1kit.grade.shapes import compare_dots, num_values, other_names, other_units, without_name
+from s1kit.grade.shapes import compare_dots, num_values, other_names, other_units, top_level_parts, without_name
 
 MAX_DEPTH = 40
 """Brackets within brackets, at most, of an answer that is compared symbolically."""
@@ -21,6 +21,11 @@ MAX_DEPTH = 40
 
 _TOWER = re.compile(r"(?:\d\^\{?){3}\d")
 """Powers of powers of powers of numbers: no computer holds that, and finding out costs a worker its three seconds."""
+
+
+_NAMES_OF_A_TUPLE = re.compile(
+    r"^\s*\$?\s*\(\s*(?:x\s*,\s*y|x\s*,\s*y\s*,\s*z|a\s*,\s*b|a\s*,\s*b\s*,\s*c)\s*\)\s*=\s*(?=\()"
+)
 
 
 def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
@@ -41,8 +46,9 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         if mentions(last_sentence(answer), theirs):
             return Judgement("abstain", "the solution stands in a sentence that states no final answer")
         return Judgement("wrong", "no final answer")
-    theirs = to_latex(theirs)
+    theirs = _NAMES_OF_A_TUPLE.sub("", to_latex(theirs))
     found = in_form_of(theirs, found, answer)
+    found = found._replace(text=_NAMES_OF_A_TUPLE.sub("", found.text))
     mine, right = normalise(found.text), normalise(theirs)
     shown = f"{short(found.text)} ({found.how}) and {short(theirs)}"
     if mine != right and (dots := compare_dots(mine, right)):
@@ -62,11 +68,25 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement(verdict, f"{rule}: {shown}", canonical(mine))
     if max(len(mine), len(right)) > MAX_SYMBOLIC or max(_depth(mine), _depth(right)) > MAX_DEPTH:
         return Judgement("abstain", f"too long or deep to compare: {shown}", canonical(mine))
-    if (nums := (num_values(mine), num_values(right))) and None not in nums and nums[0] != nums[1]:
+    nums = _num_values(mine, found.text), _num_values(right, theirs)
+    if None not in nums and nums[0] != nums[1]:
+        if is_guess(found, theirs) and mentions_all(last_sentence(answer), theirs):
+            return Judgement("abstain", f"the values stand elsewhere in the sentence: {shown}", canonical(mine))
         return Judgement("wrong", f"{nums[0]} and {nums[1]} values: {shown}", canonical(mine))
     if _TOWER.search(mine) or _TOWER.search(right):
         return Judgement("abstain", f"too large to compute: {shown}", canonical(mine))
     return _for_symbols(without_name(found.text, theirs)), _for_symbols(without_name(theirs, found.text))
+
+
+def _num_values(normalised: str, text: str) -> int | None:
+    """How many values an answer has, with or without brackets; None where that cannot be told."""
+    parts = top_level_parts(text)
+    if len(parts) == 1:
+        return num_values(normalised)
+    return len(parts) if all(map(_BEGINS_AS_A_VALUE.match, parts)) else None
+
+
+_BEGINS_AS_A_VALUE = re.compile(r"[$\s]*-?(?:\d|\\(?:[dt]?frac|sqrt|pi)(?![a-zA-Z]))")
 
 
 def _judge_choice(answer: str, solution: str, question: str) -> Judgement:

@@ -3,8 +3,8 @@ r"""When two answers cannot be set against each other: other units, other names,
 math-verify calls `-4 \le x < 0` and `[-4, 0)` different, and `12\text{ kg}` and `12\text{ g}` equal. Neither is known;
 what is said here makes the grader abstain there.
 
->>> unit(r"12\text{ gm}"), unit("450 cm"), unit(r"\$3.50"), unit("12 ways")
-('g', 'cm', 'dollar', '')
+>>> other_units(r"12\text{ kg}", r"12\text{ g}"), other_units("3 feet", "3 ft")
+(True, False)
 >>> unalike(r"-4 \le x < 0", "[-4, 0)"), unalike("[1, 2)", "[1, 2]")
 ('an inequality and brackets', '')
 """
@@ -15,69 +15,18 @@ import re
 from typing import Literal
 
 from s1kit.grade.normalise import as_number
+from s1kit.grade.units import unit_at_end
 from s1kit.records import Verdict
 
-_SYNONYMS = {
-    "m": "m meter meters metre metres",
-    "cm": "cm centimeter centimeters centimetre centimetres",
-    "mm": "mm millimeter millimeters",
-    "km": "km kilometer kilometers kilometre kilometres",
-    "in": "in inch inches",
-    "ft": "ft foot feet",
-    "mi": "mile miles mi",
-    "g": "g gm gram grams",
-    "kg": "kg kilogram kilograms",
-    "mg": "mg milligram milligrams",
-    "L": "l L liter liters litre litres",
-    "mL": "ml mL milliliter milliliters millilitre millilitres",
-    "lb": "lb lbs pound pounds",
-    "s": "s sec second seconds",
-    "min": "min minute minutes",
-    "h": "h hr hrs hour hours",
-    "day": "day days",
-    "week": "week weeks",
-    "year": "year years",
-    "dollar": "dollar dollars",
-    "cent": "cent cents",
-    "mph": "mph",
-    "celsius": "degc celsius",
-    "fahrenheit": "degf fahrenheit",
-}
-_UNITS = {word: name for name, words in _SYNONYMS.items() for word in words.split()}
-_WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textrm|operatorname)\s*\{([^{}]*)\}")
-_UNIT = re.compile(
-    r"(?<=[\d})\s])\s*((?:square|cubic)\s+)?([a-zA-Z]{1,12})(?:\s*/\s*([a-zA-Z]{1,12}))?\s*(\^\s*\{?\s*[23]\s*\}?)?\s*\.?\s*$"
-)
 _NAME = re.compile(r"^\s*\$?\s*([a-zA-Z])\s*(?:\(\s*([a-zA-Z])\s*\))?\s*=(?!=)[^=<>]+$")
-_MONEY = re.compile(r"^\s*(?:\\\$|\$(?=[\d.,]+\s*$))\s*[\d.]")
 _AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b")
 _WORDS = re.compile(r"\\text\s*\{[^{}]*[a-zA-Z]{3,}[^{}]*\}|(?<![\\a-zA-Z{])[a-zA-Z]{3,}")
 
 
-_TEMPERATURE = re.compile(r"(?:\^\s*\{?\s*\\circ\s*\}?|\\degree|°|\bdegrees?)\s*([CF])(?![a-zA-Z])")
-
-
-def unit(text: str) -> str:
-    """The unit that a text states after its number, by one name; empty when it states none that is known."""
-    if _MONEY.match(text):
-        return "dollar"
-    text = _WRAPPED.sub(lambda match: f" {match[1].strip()} ", text[-80:]).replace("~", " ").replace("$", " ")
-    text = _TEMPERATURE.sub(lambda match: f" deg{match[1].lower()}", re.sub(r"\s+per\s+", "/", text))
-    match = _UNIT.search(text.rstrip(" .*"))
-    if not match or not re.search(r"\d", text[: match.start(2)]):
-        return ""
-    names = [_UNITS.get(word) for word in (match[2], match[3]) if word]
-    if None in names:
-        return ""
-    power = (match[1] or match[4] or "").strip()
-    power = {"square": "2", "cubic": "3"}.get(power, re.sub(r"\D", "", power))
-    return "/".join(str(name) for name in names) + power
-
-
 def other_units(answer: str, solution: str) -> bool:
     """Whether both state a unit, and not the same."""
-    mine, right = unit(answer), unit(solution)
-    return bool(mine and right and mine != right)
+    mine, right = unit_at_end(answer), unit_at_end(solution)
+    return mine is not None and right is not None and mine[:2] != right[:2]
 
 
 def other_names(answer: str, solution: str) -> bool:
@@ -125,7 +74,7 @@ def num_values(normalised: str) -> int | None:
 
 
 def top_level_parts(text: str) -> list[str]:
-    """The elements of a list without brackets around it, split at commas and at `and` or `or`.
+    """The elements of a list without brackets around it, split at commas, semicolons, `and` and `or`.
 
     >>> top_level_parts(r"1, (2, 3) \\text{ and } 4"), top_level_parts("[0, 1)")
     (['1', '(2, 3)', '4'], ['[0, 1)'])
@@ -134,7 +83,7 @@ def top_level_parts(text: str) -> list[str]:
     parts, depth, start = [], 0, 0
     for at, character in enumerate(text):
         depth += (character in "([{") - (character in ")]}")
-        if character == "," and depth == 0:
+        if character in ",;" and depth == 0:
             parts.append(text[start:at])
             start = at + 1
     return [part.strip() for part in [*parts, text[start:]] if part.strip()]

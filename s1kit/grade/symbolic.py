@@ -20,6 +20,16 @@ _OF_A_FUNCTION = re.compile(
 """`f(x) = 2x for all real x`: a function's values are given for its whole domain anyway."""
 
 
+def _with_constant_of(solution: str, answer: str) -> str:
+    """The answer with the solution's name of a constant of integration, which is C in one book and c in the next."""
+    for mine, theirs in (("C", "c"), ("c", "C")):
+        named = re.compile(rf"(?<![a-zA-Z\\]){mine}(?![a-zA-Z])")
+        other = re.compile(rf"(?<![a-zA-Z\\]){theirs}(?![a-zA-Z])")
+        if named.search(answer) and other.search(solution) and not (named.search(solution) or other.search(answer)):
+            return named.sub(theirs, answer)
+    return answer
+
+
 class Opinions(NamedTuple):
     """The verdicts of math-verify and of `numeric` on one pair."""
 
@@ -35,6 +45,7 @@ class Opinions(NamedTuple):
 def compare(answer: str, solution: str) -> Opinions:
     """Both opinions on two LaTeX or plain expressions without delimiters; numbers alone need only one."""
     answer, solution = (_OF_A_FUNCTION.sub(r"\1", text) for text in (answer, solution))
+    answer = _with_constant_of(solution, answer)
     if is_exact_value(answer, solution):
         return Opinions(True, "same", answer, solution)
     if certainly_different(answer, solution):

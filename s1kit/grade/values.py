@@ -72,8 +72,18 @@ def _value(tree: Tree, point: Point, is_real: bool) -> Any:
             left, right = _value(left, point, is_real), _value(right, point, is_real)
             if is_real and sign == "root" and left < 0 and right % 2 == 1:
                 return -mpmath.power(-left, 1 / right)
+            if is_real and sign == "^" and left < 0 and (odd := _odd_fraction(tree[2])):
+                return (-1) ** odd * mpmath.power(-left, right)
             return _real(_apply(sign, left, right), is_real)
     raise Unreadable(str(tree[0]))
+
+
+def _odd_fraction(exponent: Tree) -> int:
+    """The numerator of an exponent such as 2/3, whose denominator is odd; 0 for any other exponent."""
+    match exponent:
+        case ("/", ("number", top), ("number", bottom)) if top.isdigit() and bottom.isdigit() and int(bottom) % 2:
+            return int(top)
+    return 0
 
 
 def _real(found: Any, is_real: bool) -> Any:
@@ -94,6 +104,8 @@ def _apply(sign: str, left: Any, right: Any) -> Any:
             return left / right
         case "root":
             return mpmath.power(left, 1 / right)
+        case "binom":
+            return mpmath.binomial(left, right)
     if abs(right) > MAX_EXPONENT:
         raise Unreadable("^")
     return mpmath.power(left, right)

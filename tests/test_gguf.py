@@ -15,7 +15,7 @@ from s1kit.cli import main
 from s1kit.engines.gguf.exporting import export_gguf
 from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.gguf.splits import SPLITS, name_of, pre_tokenizer
-from s1kit.engines.gguf.unpacking import unpacked, write_tokenizer
+from s1kit.engines.gguf.unpacking import tokenizer_folder, unpacked, write_tokenizer
 from s1kit.errors import InputError
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.train.estimate import shape_of
@@ -270,6 +270,18 @@ def test_a_gguf_file_is_dequantised_once_and_again_when_it_has_changed(tmp_path:
     export_gguf(write_random_model(tmp_path / "b", "llama"), tmp_path / "m.gguf")
     second = unpacked(str(tmp_path / "m.gguf"))
     assert json.loads((second / "config.json").read_text())["model_type"] == "llama"
+
+
+def test_the_tokenizer_of_a_gguf_file_is_read_without_its_weights(tmp_path: Path) -> None:
+    folder = write_random_model(tmp_path / "model", "qwen2")
+    export_gguf(folder, tmp_path / "m.gguf")
+    found = tokenizer_folder(str(tmp_path / "m.gguf"))
+    assert FileTokenizer(found).encode("one two") == FileTokenizer(folder).encode("one two")
+    assert not list(found.glob("*.safetensors"))
+    assert tokenizer_folder(str(tmp_path / "m.gguf")) == found
+    assert tokenizer_folder(str(folder)) == folder
+    with pytest.raises(InputError, match="no tokenizer folder"):
+        tokenizer_folder(str(tmp_path / "other.gguf"))
 
 
 def test_quantised_weights_are_read_and_asked_in_one_command(tmp_path: Path, capsys: Any, monkeypatch: Any) -> None:

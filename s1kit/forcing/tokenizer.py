@@ -122,7 +122,7 @@ def find_folder(name: str) -> Path:
     path = Path(name).expanduser()
     if path.is_dir():
         return path
-    fix = "Give a folder with tokenizer.json, or the Hub id of the model that the upstream serves, with --tokenizer."
+    fix = "Give a folder with tokenizer.json, a GGUF file or the Hub id of the model that is served, with --tokenizer."
     if name.startswith((".", "/", "~")) or name.count("/") != 1:
         raise InputError(f"no tokenizer folder {name!r}", where="--tokenizer", fix=fix)
     from huggingface_hub import snapshot_download

@@ -83,7 +83,7 @@ def tier_of(config: Collect) -> Tier | None:
     if config.decontaminate == "none":
         return None
     if not config.against:
-        say("collect: decontaminate is set, but collect.against names no evaluation set; nothing is compared")
+        say("collect: collect.against names no evaluation set, so questions are compared with none")
         return None
     return "s1" if config.decontaminate == "s1" else "strict"
 

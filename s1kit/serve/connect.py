@@ -9,12 +9,13 @@ from s1kit.completions.client import CompletionsServer
 from s1kit.completions.discovery import Identity, choose, discover, identify, list_models
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.roster import read_urls
+from s1kit.engines.gguf.unpacking import tokenizer_folder
 from s1kit.engines.options import read_switches
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import load_format
 from s1kit.forcing.token_format import TokenFormat
-from s1kit.forcing.tokenizer import FileTokenizer, find_folder
+from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.logs import log
 from s1kit.serve.options import Options
 from s1kit.serve.upstream import Upstream
@@ -91,7 +92,7 @@ async def _connected(server: CompletionsServer, options: Options) -> Upstream:
 
 
 def _load_tokens(options: Options, identity: Identity) -> TokenFormat:
-    folder = find_folder(options.tokenizer or identity.root or identity.model)
+    folder = tokenizer_folder(options.tokenizer or identity.root or identity.model)
     tokenizer = FileTokenizer(folder)
     form = choose_format(options.format, load_format(folder), tokenizer, read_switches(options.template))
     return TokenFormat(form, tokenizer, tokenizer.more_eos_ids)

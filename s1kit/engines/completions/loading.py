@@ -13,11 +13,12 @@ from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import Farm, Member
 from s1kit.completions.roster import follow, read_urls, refuse_stranger
 from s1kit.engines.completions.engine import CompletionsEngine, EngineLoop, close_farm
+from s1kit.engines.gguf.unpacking import tokenizer_folder
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import ThinkingFormat, load_format
 from s1kit.forcing.token_format import TokenFormat
-from s1kit.forcing.tokenizer import FileTokenizer, find_folder
+from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.progress import say
 
 KEY_VARIABLE = "S1KIT_COMPLETIONS_KEY"
@@ -44,7 +45,7 @@ def load(
     url, model = _parse(address)
     if kind is not None and kind not in (*DIALECTS, "auto"):
         raise InputError(f"unknown kind {kind!r}", where=where, fix=nearest(kind, (*DIALECTS, "auto")))
-    folder = find_folder(tokenizer or model)
+    folder = tokenizer_folder(tokenizer or model)
     files = FileTokenizer(folder)
     tokens = TokenFormat(choose_format(format, load_format(folder), files, template), files, files.more_eos_ids)
     num_parallel = num_parallel or max_batch or 32

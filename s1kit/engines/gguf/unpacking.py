@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from s1kit.engines.gguf.exporting import FILE_KEY, from_pairs, permuted_heads
 from s1kit.engines.gguf.reading import GgufFile, read_gguf
 from s1kit.engines.gguf.vocabulary import write_tokenizer_files
 from s1kit.errors import InputError, MissingExtra
+from s1kit.forcing.tokenizer import find_folder
 from s1kit.progress import say
 
 _SHARD_BYTES = 4 * 2**30
@@ -34,19 +36,48 @@ def unpacked(reference: str) -> Path:
     """
     path = Path(reference).expanduser().absolute()
     gguf = read_gguf(path)
-    state = path.stat()
-    mark = hashlib.sha256(f"{path} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:12]
-    folder = cache_folder() / f"{path.stem}-{mark}"
+    folder = _folder_of(path)
     if (folder / "config.json").is_file():
         return folder
     config = config_of(gguf)
     _check_space(gguf, folder.parent)
-    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
-    part.mkdir(parents=True, exist_ok=True)
-    try:
+
+    def fill(part: Path) -> None:
         write_tokenizer(gguf, part)
         say(f"{path.name}: dequantised once, to {folder}")
         _write_model(gguf, config, part)
+
+    return _made(folder, fill)
+
+
+def tokenizer_folder(name: str) -> Path:
+    """The folder of a tokenizer: a local one, the files of a Hub id, or a GGUF file's, without its weights.
+
+    Raises InputError where there is none.
+    """
+    path = Path(name).expanduser().absolute()
+    if not is_gguf(name) or not path.is_file():
+        return find_folder(name)
+    gguf = read_gguf(path)
+    folder = _folder_of(path)
+    if (folder / "config.json").is_file():
+        return folder
+    own = folder.with_name(f"{folder.name}-tokenizer")
+    return own if own.is_dir() else _made(own, lambda part: write_tokenizer(gguf, part))
+
+
+def _folder_of(path: Path) -> Path:
+    state = path.stat()
+    mark = hashlib.sha256(f"{path} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:12]
+    return cache_folder() / f"{path.stem}-{mark}"
+
+
+def _made(folder: Path, fill: Callable[[Path], None]) -> Path:
+    """The folder, filled as a whole or not there."""
+    part = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    part.mkdir(parents=True, exist_ok=True)
+    try:
+        fill(part)
         if not folder.exists():  # another process may have been faster
             part.rename(folder)
     finally:

@@ -258,6 +258,15 @@ async def _submitted(server: ProviderServer, journal: Journal, provider: str) ->
         await ask_batch(client, [client.request([{"role": "user", "content": q}]) for q in QUESTIONS], poll_seconds=0.1)
 
 
+def test_a_job_that_is_not_found_at_once_is_looked_for_again(
+    server: ProviderServer, journal: Journal, provider: str
+) -> None:
+    """The provider's machines may not agree yet about a job that one of them has just taken."""
+    server.gone, server.num_not_found = "job", 2
+    assert run(server, journal, provider).collected == 12
+    assert len(server.batches) == 1
+
+
 def test_a_young_job_that_is_not_known_stops_the_run_and_an_old_one_is_given_up(
     server: ProviderServer, journal: Journal, provider: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

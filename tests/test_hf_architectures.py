@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -85,6 +86,56 @@ def test_an_architecture_decodes_as_the_whole_context_computed_anew(engine: Any,
         assert alone == together[request.repeat]
         assert len(other.plan(request).prompt_ids) + alone.thinking_tokens > 2 * WINDOW
         assert as_naive(alone) == by_naive_loop(other, request)
+
+
+@pytest.mark.parametrize("kind", ["qwen3_vl", "gemma3", "mistral3"])
+def test_a_checkpoint_of_images_and_text_is_decoded_for_text(
+    engine: Any, kind: str, tiny_random_checkpoint: Path, tmp_path: Path
+) -> None:
+    save(image_text_model(kind, len(engine.tokenizer)), tiny_random_checkpoint, tmp_path)
+    loaded = load_engine(f"hf:{tmp_path}")
+    request = Request(question="??", budget=ThinkingBudget(40, 0, 40), wait="x", answer_tokens=16)
+    (generation,) = loaded.generate([request])
+    assert as_naive(generation) == by_naive_loop(loaded, request)
+
+
+def test_a_checkpoint_that_writes_no_text_is_refused(tiny_random_checkpoint: Path, tmp_path: Path) -> None:
+    from transformers import ViTConfig, ViTModel
+
+    sizes: dict[str, Any] = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2}
+    save(ViTModel(ViTConfig(**sizes, num_hidden_layers=1, image_size=32)), tiny_random_checkpoint, tmp_path)
+    with pytest.raises(InputError, match="no language model of this type"):
+        load_engine(f"hf:{tmp_path}")
+
+
+def image_text_model(kind: str, vocabulary_size: int) -> Any:
+    from transformers import AutoConfig, AutoModelForImageTextToText
+
+    torch.manual_seed(0)
+    text: dict[str, Any] = {
+        "vocab_size": vocabulary_size,
+        "hidden_size": 32,
+        "intermediate_size": 48,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "head_dim": 8,
+        "max_position_embeddings": 512,
+    }
+    if kind == "qwen3_vl":
+        text["rope_scaling"] = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
+    image = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}
+    image |= {"num_hidden_layers": 1, "depth": 1, "num_heads": 2, "out_hidden_size": 32}
+    config = type(AutoConfig.for_model(kind))(text_config=text, vision_config=image)
+    return AutoModelForImageTextToText.from_config(config)
+
+
+def save(model: Any, with_tokenizer: Path, folder: Path) -> None:
+    """A checkpoint folder with another checkpoint's tokenizer."""
+    model.save_pretrained(folder)
+    for file in with_tokenizer.iterdir():
+        if file.name.startswith(("tokenizer", "special_tokens", "chat_template", "thinking_format")):
+            shutil.copy(file, folder)
 
 
 @pytest.mark.parametrize(

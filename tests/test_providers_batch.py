@@ -10,6 +10,7 @@ import pytest
 
 from s1kit.journal import Journal
 from s1kit.providers.batch.driver import BatchOutcome, ask_batch, batch_wire
+from s1kit.providers.batch.sizes import JobSizes
 from s1kit.providers.chat import Parameters, Stopped
 from s1kit.providers.client import Client, open_client
 from s1kit.providers.spend_cap import CapReached
@@ -74,6 +75,12 @@ def test_a_job_is_split_to_the_provider_s_limits(
     run(client_of(server, journal, provider), more)
     assert len(server.batches) > 4
     assert len(journal) == 80
+    requests = {
+        str(n): client_of(server, journal, provider).request([{"role": "user", "content": q}])
+        for n, q in enumerate(more)
+    }
+    for _, lines in JobSizes(client_of(server, journal, provider), wire, requests).chunks(list(requests)):
+        assert sum(len(line) + 1 for line in lines) <= 3000
 
 
 def test_results_out_of_order_and_twice_are_taken_once(server: ProviderServer, journal: Journal, provider: str) -> None:

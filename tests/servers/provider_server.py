@@ -120,6 +120,8 @@ class ProviderServer:
         """Changes a file of results."""
         self.gone = ""
         """What is not found: `job` or `results`."""
+        self.num_not_found = 10**9
+        """So many times; what is gone is there again afterwards."""
         self.uploads_to_refuse: list[int] = []
         """Statuses that the next uploads and submissions are answered with."""
         self.queue_limit = 10**9
@@ -558,7 +560,8 @@ class ProviderServer:
         return batch
 
     def _job(self, state: dict[str, Any]) -> web.Response:
-        if self.gone == "job":
+        if self.gone == "job" and self.num_not_found:
+            self.num_not_found -= 1
             return openai_error(404, "there is no such batch")
         told = self.change_job(state)
         return web.Response(text=told, content_type="text/html") if isinstance(told, str) else web.json_response(told)

@@ -19,7 +19,7 @@ from s1kit.progress import say
 try:
     import torch
     from safetensors import SafetensorError
-    from transformers import AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
     from transformers.utils import logging as transformers_logging
 except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
@@ -29,7 +29,7 @@ from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import HfBatch
 from s1kit.engines.hf.passes import check_steps
 from s1kit.engines.hf.tokenizer import read_tokenizer
-from s1kit.engines.hf.windows import ALL_SEE_ALL, Windows, find_windows
+from s1kit.engines.hf.windows import ALL_SEE_ALL, WITH_ANOTHER_ENGINE, Windows, find_windows
 from s1kit.engines.memory import check_fits, memory_size
 
 _SMALL_MODEL = 20_000_000
@@ -127,13 +127,27 @@ def load(
             check_card(needed, place, f"hf:{model}")
     tokenizer = read_tokenizer(model, f"hf:{model}")
     try:
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=kind).to(place).eval()
+        kind_of_model = _language_model(AutoConfig.from_pretrained(model))
+        loaded = kind_of_model.from_pretrained(model, dtype=kind).to(place).eval() if kind_of_model else None
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"cannot load a causal language model: {_first_line(error)}", where=f"hf:{model}", fix=_FOLDER
+            f"cannot load a language model: {_first_line(error)}", where=f"hf:{model}", fix=_FOLDER
         ) from error
+    if loaded is None:
+        raise InputError(
+            "transformers has no language model of this type", where=f"hf:{model}", fix=WITH_ANOTHER_ENGINE
+        )
     fmt = resolve_format(model, tokenizer, format, template)
     return replace(of_model(loaded, tokenizer, fmt, max_batch, context_tokens), cuda_graphs=cuda_graphs)
+
+
+def _language_model(config: Any) -> Any:
+    """The class that loads a model of this config, None where transformers has none that writes text.
+
+    Models of images and text are decoded for text, which is all that this engine takes.
+    """
+    kinds = (AutoModelForCausalLM, AutoModelForImageTextToText)
+    return next((kind for kind in kinds if type(config) in kind._model_mapping), None)
 
 
 def check_card(needed: int, device: str, where: str) -> None:

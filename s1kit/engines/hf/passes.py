@@ -12,7 +12,7 @@ from transformers import DynamicCache
 
 from s1kit.engines.hf.attention import RowLengths, attend_slots, attending, can_attend
 from s1kit.engines.hf.kv_cache import Slots
-from s1kit.engines.hf.windows import ALL_SEE_ALL, Windows
+from s1kit.engines.hf.windows import ALL_SEE_ALL, WITH_ANOTHER_ENGINE, Windows
 from s1kit.errors import InputError
 from s1kit.progress import say
 
@@ -187,11 +187,11 @@ def check_steps(model: Any, vocabulary_size: int, windows: Windows) -> int:
     contexts, news = ([[i % vocabulary_size for i in row] for row in rows] for rows in (contexts, news))
     passes = Passes(model, vocabulary_size, Slots(model.device), windows)
     with torch.inference_mode():
-        wanted = [
-            model(input_ids=torch.tensor([row + new], device=model.device), use_cache=False).logits[0, -1].float()
-            for row, new in zip(contexts, news, strict=True)
-        ]
         try:
+            wanted = [
+                model(input_ids=torch.tensor([row + new], device=model.device), use_cache=False).logits[0, -1].float()
+                for row, new in zip(contexts, news, strict=True)
+            ]
             _, cache = passes.prefill(contexts)
             passes.slots.add(cache, 0, [0, 1], [5, 3], width=8)
             found = passes.extend(0, news, [5, 3]).float()
@@ -209,5 +209,5 @@ def _unservable(model: Any, why: str) -> InputError:
     return InputError(
         f"{type(model).__name__} cannot be decoded step by step with this engine's cache: {why}",
         where="hf:",
-        fix="Use vllm: or a completions: server for this model.",
+        fix=WITH_ANOTHER_ENGINE,
     )

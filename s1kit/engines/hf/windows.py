@@ -11,6 +11,7 @@ import torch
 from s1kit.engines.hf.attention import attending
 from s1kit.errors import InputError
 
+WITH_ANOTHER_ENGINE = "Use vllm: or a completions: server for this model."
 _KINDS = {"full_attention", "sliding_attention", "moe", "sparse", "dense"}
 
 
@@ -62,4 +63,4 @@ def _asked_for(model: Any) -> set[int]:
 
 
 def _refuse(model: Any, what: str) -> NoReturn:
-    raise InputError(what, where=type(model).__name__, fix="Use vllm: or a completions: server for this model.")
+    raise InputError(what, where=type(model).__name__, fix=WITH_ANOTHER_ENGINE)

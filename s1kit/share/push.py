@@ -7,17 +7,14 @@ never those of benchmarks that ask not to be republished.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from s1kit.errors import InputError, WorkFailed
 from s1kit.records import Sample
-from s1kit.share.cards import dataset_card
+from s1kit.share.cards import dataset_card, licence_text
 from s1kit.stage import read_rows
-
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]{0,95}/[A-Za-z0-9][\w.-]{0,87}")
 
 
 @dataclass(frozen=True)
@@ -51,10 +48,9 @@ def plan_push(run: Path, name: str, with_samples: bool = True) -> PushPlan:
     Raises InputError on a name that the Hub would refuse, a run without a checkpoint, and samples that may not be
     shared.
     """
-    if not _NAME.fullmatch(name):
-        raise InputError(
-            f"{name!r} is no repository name", where="--to", fix="Give NAMESPACE/NAME, as in my-name/my-model."
-        )
+    data_name = f"{name}-samples"
+    for one in (name, data_name):
+        _check_name(one)
     checkpoint = run / "train" / "checkpoint"
     if not (checkpoint / "config.json").exists():
         raise InputError("the run has no checkpoint", where=str(checkpoint), fix="Finish it first: s1kit train RECIPE.")
@@ -67,9 +63,13 @@ def plan_push(run: Path, name: str, with_samples: bool = True) -> PushPlan:
         raise InputError("the run has no samples", where=str(run / "curate"), fix="Leave them out with --no-samples.")
     acknowledged = _acknowledged(run)
     _check_terms(samples, acknowledged)
-    card = dataset_card(f"{name}-samples", samples, acknowledged)
-    data = Repository(f"{name}-samples", "dataset", {"README.md": card, **{shard.name: shard for shard in shards}})
-    return PushPlan((model, data))
+    files: dict[str, Path | str] = {"README.md": dataset_card(data_name, samples, acknowledged)}
+    if text := licence_text(samples):
+        files["LICENSE.md"] = text
+    files |= {shard.name: shard for shard in shards}
+    if isinstance(card := model.files.get("README.md"), Path):
+        model.files["README.md"] = _linked(card.read_text(encoding="utf-8"), data_name)
+    return PushPlan((model, Repository(data_name, "dataset", files)))
 
 
 def upload(plan: PushPlan, private: bool = True) -> Iterator[str]:
@@ -102,6 +102,32 @@ def upload(plan: PushPlan, private: bool = True) -> Iterator[str]:
                 fix="Correct that and run the same command again; what was uploaded is not sent again.",
             ) from error
         yield str(url)
+
+
+def _check_name(name: str) -> None:
+    """Raises InputError for what the Hub does not take as a name."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
+    try:
+        if name.count("/") != 1:
+            raise HFValidationError("it is not NAMESPACE/NAME")
+        validate_repo_id(name)
+    except HFValidationError as error:
+        raise InputError(
+            f"{name!r} is no repository name: {error}",
+            where="--to",
+            fix="Give NAMESPACE/NAME, as in my-name/my-model.",
+        ) from error
+
+
+def _linked(card: str, data_name: str) -> str:
+    """A model card that names the data set of its samples, to which the Hub then links."""
+    from huggingface_hub import ModelCard
+
+    found = ModelCard(card)
+    found.data["datasets"] = [data_name]
+    return str(found)
 
 
 def _files(folder: Path, prefix: str) -> dict[str, Path | str]:

@@ -107,7 +107,7 @@ def upload(plan: PushPlan, private: bool = True) -> Iterator[str]:
 def _check_name(name: str) -> None:
     """Raises InputError for what the Hub does not take as a name."""
     from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import validate_repo_id
+    from huggingface_hub.utils._validators import validate_repo_id
 
     try:
         if name.count("/") != 1:

@@ -85,13 +85,10 @@ def main() -> int:
         call([sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", str(work), str(ROOT)], work)
         (wheel,) = work.glob("*.whl")
         for version in given.pythons:
-            interpreter = find_python(version)
-            if interpreter is None:
-                continue
-            for extra in extras:
+            for extra in extras if find_python(version) else []:
                 folder = work / f"{version}-{extra or 'core'}"
                 try:
-                    try_one(interpreter, wheel, extra, folder, lowest=given.lowest)
+                    try_one(version, wheel, extra, folder, lowest=given.lowest)
                     print(f"Python {version}, {extra or 'core'}: passed", flush=True)
                 except Failed as failure:
                     failed += 1
@@ -120,7 +117,11 @@ def resolve(pythons: Sequence[str], *, lowest: bool) -> int:
     for version in pythons:
         interpreter = find_python(version)
         for extra in ["", *extras] if interpreter else []:
-            wanted = lowest_versions(extra) if lowest else [*requirements(""), *(requirements(extra) if extra else [])]
+            wanted = (
+                lowest_versions(extra, version)
+                if lowest
+                else [*requirements(""), *(requirements(extra) if extra else [])]
+            )
             command = [str(interpreter), "-m", "pip", "install", "--dry-run", "-q", "--ignore-installed", *wanted]
             done = subprocess.run(command, capture_output=True, text=True, check=False)
             failed += done.returncode != 0
@@ -129,12 +130,12 @@ def resolve(pythons: Sequence[str], *, lowest: bool) -> int:
     return 1 if failed else 0
 
 
-def try_one(interpreter: str, wheel: Path, extra: str, folder: Path, *, lowest: bool) -> None:
+def try_one(version: str, wheel: Path, extra: str, folder: Path, *, lowest: bool) -> None:
     """Install one extra by itself and use what it brings; raises Failed with the output of what failed."""
     folder.mkdir()
-    call([interpreter, "-m", "venv", str(folder / "venv")], folder)
+    call([f"python{version}", "-m", "venv", str(folder / "venv")], folder)
     wanted = f"{wheel}[{extra}]" if extra else str(wheel)
-    pins = lowest_versions(extra) if lowest else []
+    pins = lowest_versions(extra, version) if lowest else []
     call([str(folder / "venv/bin/python"), "-m", "pip", "install", "-q", "--no-compile", wanted, *pins], folder)
     write_questions(folder / "questions.csv")
     (folder / "mine.toml").write_text(RECIPE, encoding="utf-8")
@@ -178,7 +179,8 @@ def call(command: Sequence[str], folder: Path, status: int = 0) -> str:
     done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
     output = done.stdout + done.stderr
     if done.returncode != status or "Traceback" in output:
-        raise Failed(f"{' '.join(command)}: status {done.returncode}, not {status}\n{output[-4000:]}")
+        told = "\n".join(line[:300] for line in output.splitlines()[-30:] if not line.startswith("WARNING: Location"))
+        raise Failed(f"{' '.join(command)}: status {done.returncode}, not {status}\n{told}")
     return output
 
 
@@ -199,9 +201,17 @@ def brought_by(extra: str) -> set[str]:
     return {name for name in REFUSED_WITHOUT if set(requirements(name)) <= mine} | {extra}
 
 
-def lowest_versions(extra: str) -> list[str]:
+def lowest_versions(extra: str, python: str) -> list[str]:
+    """The lowest versions that the core and an extra admit on a Python such as "3.13", as pins."""
     lines = {*requirements(""), *(requirements(extra) if extra else [])}
-    return sorted(re.sub(r"\s*;.*", "", line).replace(">=", "==") for line in lines if ">=" in line)
+    parts = [line.partition(";") for line in sorted(lines) if ">=" in line]
+    return [re.sub(",<.*", "", bare).replace(">=", "==").strip() for bare, _, marker in parts if holds(marker, python)]
+
+
+def holds(marker: str, python: str) -> bool:
+    """Whether what follows the semicolon of a requirement is true of a Python; only its version is looked at."""
+    found = re.search(r"python_version\s*(<|>=)\s*'3\.(\d+)'", marker)
+    return found is None or (int(python.partition(".")[2]) < int(found[2])) == (found[1] == "<")
 
 
 if __name__ == "__main__":

@@ -58,3 +58,21 @@ def test_a_benchmark_that_is_a_file_is_counted(capsys: pytest.CaptureFixture[str
     asked.write_text("question;answer\n" + "".join(f"What is {i} + 1?;{i + 1}\n" for i in range(12)), encoding="utf-8")
     text = told(capsys, "tiny", f"out={tmp_path / 'runs'}", f'evaluate.benchmarks=["{asked}"]')
     assert "12 questions x " in text.partition("evaluate")[2]
+
+
+def test_the_size_of_a_gguf_file_is_read_from_its_header(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("gguf")
+    from s1kit.engines.gguf.exporting import export_gguf
+    from s1kit.train.reference import base_folder
+
+    monkeypatch.setenv("S1KIT_CACHE", str(tmp_path / "cache"))
+    export_gguf(Path(base_folder("tiny-base")[1]), tmp_path / "m.gguf")
+    for scheme in ("llama.cpp", "hf"):
+        text = told(capsys, "tiny", f"out={tmp_path}", f"evaluate.model={scheme}:{tmp_path}/m.gguf")
+        assert "minutes on this machine" in text.partition("evaluate\n")[2]
+    assert not (tmp_path / "cache").exists()
+    text = told(capsys, "tiny", f"out={tmp_path}", f"evaluate.model=llama.cpp:{tmp_path}/none.gguf")
+    assert "its size is not known: " in text
+    assert "none.gguf" in text

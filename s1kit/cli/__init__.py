@@ -41,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The arguments, with `key=value` settings wherever they stand: argparse wants them in one place."""
     parser = make_parser()
+    if not (sys.argv[1:] if arguments is None else arguments):
+        parser.print_help(sys.stderr)
+        raise SystemExit(EXIT_USER)
     given, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(given, "overrides") or any(argument.startswith("-") for argument in rest)):
         parser.error(f"unrecognized arguments: {' '.join(rest)}")

@@ -32,13 +32,15 @@ def make_parser() -> argparse.ArgumentParser:
         prog="s1kit",
         description="From a pool of questions to a small open model that reasons, "
         "and an exact dial on how long any model thinks.",
+        allow_abbrev=False,
         epilog="Exit status: 0 done, 1 the work failed, 2 a mistake in what was given, 130 interrupted, nothing lost.",
     )
     parser.add_argument("--version", action="version", version=f"s1kit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     def add(name: str, module: str, help: str) -> argparse.ArgumentParser:
-        command = commands.add_parser(name, help=help, description=help, parents=[everywhere])
+        # A flag cut short is a mistake: --prob would buy the replies of --probe.
+        command = commands.add_parser(name, help=help, description=help, parents=[everywhere], allow_abbrev=False)
         command.set_defaults(module=module)
         return command
 

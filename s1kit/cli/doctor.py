@@ -10,8 +10,8 @@ from importlib import metadata
 from s1kit import __version__
 
 _PACKAGES = {
-    "torch": "train",
-    "transformers": "train",
+    "torch": "torch",
+    "transformers": "torch",
     "peft": "train",
     "math-verify": "grade",
     "datasketch": "curate",

@@ -132,8 +132,9 @@ def decoding(model: str, tokens: int, recipe: Recipe) -> str:
     reference = model if model.startswith(("tiny", "hf:", "random:")) else f"hf:{model.partition(':')[2]}"
     try:
         shape = shape_of(reference)
-    except InputError:
-        return "its size is not known until it is downloaded"
+    except InputError as error:
+        is_file = reference.lower().endswith(".gguf")
+        return f"its size is not known: {error}" if is_file else "its size is not known until it is downloaded"
     operations = 2.0 * shape.parameters * tokens
     cluster = machine_of(recipe.train)
     if cluster is None:

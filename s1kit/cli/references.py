@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from s1kit.completions.roster import read_urls
-from s1kit.engines import SCHEMES
+from s1kit.engines import SCHEMES, suggested
 from s1kit.engines.options import read_reference
 from s1kit.errors import InputError, MissingExtra, nearest
 
@@ -34,8 +34,8 @@ def check_engine(reference: str, where: str) -> list[str]:
     scheme, rest = read.scheme, read.target
     known = [s.partition(":")[0] for s in SCHEMES]
     if scheme not in known:
-        advice = f"For a folder, write hf:{reference}. " if Path(reference).is_dir() else ""
-        raise InputError(f"no engine knows the model {reference!r}", where=where, fix=advice + nearest(scheme, known))
+        fix = suggested(reference) + nearest(scheme, known)
+        raise InputError(f"no engine knows the model {reference!r}", where=where, fix=fix)
     if scheme not in ("tiny", "tiny-base") and not rest:
         raise InputError(f"{reference!r} names no model", where=where, fix=f"Known: {', '.join(SCHEMES)}.")
     for package, extra in _ENGINE_PACKAGES.get(scheme, ()):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.open_teacher import OpenTeachers
-from s1kit.errors import InputError, WorkFailed
+from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
 from s1kit.providers.wires.reading import is_hidden
 from s1kit.records import FinishReason, Trace
@@ -23,18 +24,21 @@ NO_THINKING = "no-thinking"
 """How a whole reply counts whose thinking was paid for and is not in it."""
 
 
+def check_finishes(finishes: Sequence[str]) -> None:
+    """Raises InputError for a finish reason that there is none of."""
+    known = (*UNUSABLE, NO_THINKING, "stop")
+    for finish in finishes:
+        if finish not in known:
+            raise InputError(f"no reply ends with {finish!r}", where="distill.retry", fix=nearest(finish, known))
+
+
 def retry(stage: Stage, asked: OpenTeachers, finishes: list[str]) -> int:
     """Forget the traces that ended so and open the stage again; returns how many are to be asked again.
 
     Their replies stay in the journal under another key: what was paid is kept. Raises InputError for a finish reason
     that there is none of, and for a teacher that has no journal.
     """
-    known = (*UNUSABLE, NO_THINKING, "stop")
-    for finish in finishes:
-        if finish not in known:
-            raise InputError(
-                f"no reply ends with {finish!r}", where="distill.retry", fix=f"Give some of {', '.join(known)}."
-            )
+    check_finishes(finishes)
     chats = {
         each.settings.teacher: (each.client, each.teacher)
         for each in asked.teachers

@@ -60,9 +60,19 @@ def load_engine(model: str, **options: Any) -> Engine:
                 fix="Use it as a teacher, or serve open weights and give completions:<base URL>#<model>.",
             )
         case _:
-            known = f"Known: {', '.join(SCHEMES)}."
-            fix = f"For a folder, write hf:{model}. {known}" if Path(model).is_dir() else known
+            fix = f"{suggested(model)}Known: {', '.join(SCHEMES)}."
             raise InputError(f"no engine knows the model {model!r}", where="model", fix=fix)
+
+
+def suggested(model: str) -> str:
+    """The reference that a path, an address or a Hub id without a scheme is likely meant as, as a sentence; or ""."""
+    if model.lower().endswith(".gguf"):
+        return f"For a GGUF file, write llama.cpp:{model} or hf:{model}. "
+    if model.startswith(("http://", "https://")):
+        return f"For a server, write completions:{model}#<model>. "
+    if Path(model).is_dir():
+        return f"For a folder, write hf:{model}. "
+    return f"For a model of the Hub, write hf:{model}. " if model.count("/") == 1 and ":" not in model else ""
 
 
 def _load_hf(folder: str, options: dict[str, Any]) -> Engine:

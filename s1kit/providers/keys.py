@@ -231,6 +231,12 @@ def _sendable(key: str, where: str) -> str:
             where=where,
             fix="Copy the key again, alone and on one line.",
         )
+    if key[0] in "\"'<" or key.lower().startswith("bearer"):
+        raise InputError(
+            "the key begins with what is no part of one: a quotation mark, a bracket or the word Bearer",
+            where=where,
+            fix="Give the key alone.",
+        )
     return key
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from s1kit.errors import InputError
 from s1kit.recipe.config import Config
 
 
@@ -47,6 +49,17 @@ class Source(Config):
     """At most so many rows, from the start."""
     optional: bool = False
     """Go on without it, and say so, when it cannot be read."""
+
+    @field_validator("template")
+    @classmethod
+    def _names_a_column(cls, template: str) -> str:
+        if template and not re.search(r"\{[^{}]+\}", template):
+            raise InputError(
+                f"the template {template!r:.60} names no column, so each row would be the same question",
+                where="collect.sources.template",
+                fix="Put a column's name in braces where its text goes, for example {question}.",
+            )
+        return template
 
 
 class Semantic(Config):

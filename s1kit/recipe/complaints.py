@@ -35,12 +35,20 @@ def _complaint(first: Any, where: str) -> InputError:
         return told
     place = ".".join(str(part) for part in first["loc"])
     if first["type"] == "extra_forbidden":
-        return InputError(
-            f"unknown key {place!r}", where=where, fix=nearest(str(first["loc"][-1]), _known_keys(first["loc"][:-1]))
-        )
+        key = str(first["loc"][-1])
+        others = [s for s in Recipe.model_fields if s != first["loc"][0] and key in _known_keys([s])]
+        fix = f"It is a key of {' and of '.join(others)}. " if others else ""
+        return InputError(f"unknown key {place!r}", where=where, fix=fix + nearest(key, _known_keys(first["loc"][:-1])))
     if first["type"] == "model_type":
-        fix = f"Write [{place}] and its keys below, a line each." if "." not in place else "Write { key = value }."
-        return InputError(f"{place} is {json.dumps(first['input'], default=str):.80}", where=where, fix=fix)
+        given = json.dumps(first["input"], default=str)
+        if place.startswith("collect.sources.") and isinstance(first["input"], str):
+            fix = f"Write {{ path = {given:.80} }}, or hub or builtin in place of path."
+        else:
+            fix = f"Write [{place}] and its keys below, a line each." if "." not in place else "Write { key = value }."
+        return InputError(f"{place} is {given:.80}", where=where, fix=fix)
+    if first["type"] == "list_type":
+        fix = f"Write it in brackets, as a list of one: {first['loc'][-1]} = [...]."
+        return InputError(f"{place} is {json.dumps(first['input'], default=str):.80}, no list", where=where, fix=fix)
     if first["type"] == "missing":
         return InputError(f"{place} is missing", where=where, fix="Add it.")
     given = json.dumps(first["input"], default=str)
@@ -57,4 +65,4 @@ def _known_keys(location: Sequence[int | str]) -> list[str]:
             continue
         model = model.model_fields[part].annotation
         model = next((a for a in get_args(model) if hasattr(a, "model_fields")), model)
-    return list(model.model_fields)
+    return list(getattr(model, "model_fields", ()))

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,10 @@ from pydantic import ValidationError
 from s1kit.errors import InputError, nearest
 from s1kit.recipe.complaints import explain
 from s1kit.recipe.whole import Recipe
+
+_CURLY = re.compile("=[^\"'#\n]*[\u201c\u201d\u2018\u2019\u201e\u00ab]")
+"""A value in quotation marks of a text processor."""
+_PLACEHOLDER = re.compile(r"\{(\w+)\}")
 
 
 def builtin_recipes() -> list[str]:
@@ -42,7 +48,10 @@ def read_settings(reference: str, overrides: Sequence[str]) -> tuple[dict[str, A
     try:
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"the recipe is not TOML: {error}", where=where, fix="Correct that line.") from error
+        fix = "Correct that line."
+        if _CURLY.search(text):
+            fix = f'{fix} Typographic quotation marks quote nothing: write ".'
+        raise InputError(f"the recipe is not TOML: {error}", where=where, fix=fix) from error
     data.setdefault("recipe", data.get("name", ""))
     for override in overrides:
         _apply(data, override)
@@ -55,6 +64,10 @@ def _read(reference: str) -> tuple[str, str]:
             encoding="utf-8"
         ), f"{reference} (built-in)"
     path = Path(reference)
+    if path.is_dir():
+        inside = sorted(file.name for file in path.glob("*.toml"))
+        fix = f"Name a file in it: {', '.join(inside[:5])}." if inside else "It holds no TOML file; give one."
+        raise InputError(f"{reference!r} is a folder", where="RECIPE", fix=fix)
     if not path.is_file():
         raise InputError(
             f"there is no recipe {reference!r}",
@@ -111,6 +124,11 @@ def _fill_variables(data: dict[str, Any], where: str) -> dict[str, Any]:
                             f"{name} is not set", where=where, fix=f"Add {name}=<value> to the command line."
                         )
                     value = value.replace(f"{{{name}}}", text)
+            for unknown in _PLACEHOLDER.findall(value):
+                if close := get_close_matches(unknown, variables, 1, 0.7):
+                    raise InputError(
+                        f"{{{unknown}}} names no variable", where=where, fix=f"Did you mean {{{close[0]}}}?"
+                    )
             return value
         if isinstance(value, list):
             return [fill(v) for v in value]

@@ -15,6 +15,9 @@ from s1kit.recipe.distill import Distill
 from s1kit.recipe.evaluate import Evaluate
 from s1kit.recipe.train import Train
 
+_LONGEST_NAME = 200
+"""Bytes; file systems take 255, and variants append their names."""
+
 
 class Report(Config):
     """What the report says about the run besides its figures."""
@@ -61,6 +64,12 @@ class Recipe(Config):
                 f"the run's name is {name!r}, which names no folder of its own",
                 where="name",
                 fix="Give a name such as mine, or group/mine.",
+            )
+        if long := next((part for part in parts if len(part.encode()) > _LONGEST_NAME), ""):
+            raise InputError(
+                f"the run's name is {long[:40]}... of {len(long)} characters, too long for a folder",
+                where="name",
+                fix=f"Give one of at most {_LONGEST_NAME} bytes.",
             )
         return name
 

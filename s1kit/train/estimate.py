@@ -10,6 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
 
+from s1kit.engines.gguf.architectures import config_of
+from s1kit.engines.gguf.reading import read_gguf
+from s1kit.engines.gguf.unpacking import is_gguf
 from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.train.advice import advice, fastest, fits
@@ -93,6 +96,10 @@ def shape_of(base: str) -> Shape:
     name = name.replace("-coder-", "-").replace("-math-", "-")  # of the same shapes, by their config.json
     if name in SHAPES:
         return SHAPES[name]
+    reference = base.partition(":")[2]
+    if is_gguf(reference):
+        gguf = read_gguf(Path(reference).expanduser())  # its header says: nothing is unpacked
+        return Shape.of_config(config_of(gguf))
     _, folder = base_folder(base)
     path = Path(folder) / "config.json"
     if not path.is_file():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,8 @@ def base_folder(base: str) -> tuple[str, str]:
         raise InputError(
             f"there is no folder and no shape {name!r}", where="train.base", fix=f"Known shapes: {', '.join(SHAPES)}."
         )
+    if not colon and get_close_matches(name, ["tiny-base"], 1, 0.75):
+        raise InputError(f"there is no model {name!r}", where="train.base", fix="Did you mean tiny-base?")
     return kind, name
 
 

@@ -74,13 +74,14 @@ def check_reference(
     """
     whole = load_for_check(reference, overrides)
     recipe = whole.recipe
-    parts = [whole]
+    parts = {"recipe": whole}
     if recipe.variants and stages is None and not whole.wrong:
         given = overrides_of_variants(overrides, recipe)
-        parts = [load_for_check(reference, changed) for changed in given]
+        names_of_variants = [f"recipe, variant {name}" for name in recipe.variants]
+        parts = {n: load_for_check(reference, changed) for n, changed in zip(names_of_variants, given, strict=True)}
     faults: list[Fault] = []
-    for part in parts:
-        faults += [Fault("recipe", error) for error in part.wrong]
+    for called, part in parts.items():
+        faults += [Fault(called, error) for error in part.wrong]
         whole_run = FaultCollector("recipe")
         whole_run.run(refuse_other_run, part.recipe.folder, part.recipe.recipe)
         faults += whole_run.faults

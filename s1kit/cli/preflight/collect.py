@@ -87,9 +87,11 @@ def _peek(source: Any, recipe: Recipe) -> None:
             return
         raise
     if not num and not source.optional:
-        raise InputError(
-            "no question is read from it", where=source.path or source.builtin, fix="Give a file that has rows."
-        )
+        where = source.path or source.builtin
+        if source.keep:
+            said = ", ".join(f"{column} = {value!r}" for column, value in source.keep.items())
+            raise InputError(f"no row passes keep ({said})", where=where, fix="Give values that rows have.")
+        raise InputError("no question is read from it", where=where, fix="Give a file that has rows.")
 
 
 def _check_hub_id(name: str) -> None:

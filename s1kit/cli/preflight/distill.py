@@ -7,6 +7,7 @@ from pathlib import Path
 from s1kit.cli.preflight.collect import first_questions
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import check_chat, check_engine, require
+from s1kit.engines import suggested
 from s1kit.errors import InputError
 from s1kit.executors import executor_of
 from s1kit.extensions import load_extension
@@ -14,8 +15,13 @@ from s1kit.grade import reference as solution_of
 from s1kit.grade.load import find_grader
 from s1kit.recipe import Distill, Recipe
 
+_WORDS_OF_AN_ANSWER = 6
+"""A solution of more words is taken for a worked one."""
+
 
 def check_distill(recipe: Recipe, found: FaultCollector) -> None:
+    from s1kit.distill.unusable import check_finishes
+
     for config in recipe.distill.each:
         _check_teacher(recipe, config, found)
     config = recipe.distill
@@ -24,6 +30,8 @@ def check_distill(recipe: Recipe, found: FaultCollector) -> None:
             "a teacher that is no provider's has no batch API", "distill.mode", "Use mode=online, or leave it out."
         )
     found.run(executor_of, config)
+    if config.retry:
+        found.run(check_finishes, config.retry)
     if not config.until_correct:
         return
     if config.grader:
@@ -75,7 +83,13 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
         case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
             pass
         case _ if len(found.faults) == before:
-            found.model(check_engine, config.teacher, "distill.teacher")
+            found.add(
+                f"no teacher is called {config.teacher!r}",
+                "distill.teacher",
+                f"{suggested(config.teacher)}A teacher is chat:<provider>/<model>, recorded:<file>, solutions, tiny, "
+                "hf:<folder or Hub id>, vllm:..., llama.cpp:<file.gguf>, completions:<base URL>#<model>, or your own "
+                "module:function.",
+            )
     if "{question}" not in config.prompt:
         found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
     is_model = scheme in ("chat", "hf", "vllm", "llama.cpp", "completions")
@@ -110,6 +124,12 @@ def _check_own_teacher(recipe: Recipe, teacher: str) -> None:
         return
     traces = [asyncio.run(SolutionsTeacher().ask(question, 0)) for question in questions]
     if traces and all(trace.finish_reason == "empty" for trace in traces):
+        if any(len((question.solution or "").split()) > _WORDS_OF_AN_ANSWER for question in questions):
+            raise InputError(
+                f"the first {len(traces)} questions have worked solutions of which no short answer is known",
+                where="distill.teacher",
+                fix="Give the short answer in a column of its own (answer), or in the solution's \\boxed{}.",
+            )
         raise InputError(
             f"the first {len(traces)} questions have no worked solutions, and a bare answer is no trace",
             where="distill.teacher",

@@ -11,7 +11,18 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from s1kit.grade.prose import is_bare, is_money, last_number, last_sentence, main_clause, math_spans, without_rejected
+from s1kit.grade.prose import (
+    is_bare,
+    is_money,
+    last_number,
+    last_sentence,
+    main_clause,
+    math_spans,
+    stated_formula,
+    without_courtesies,
+    without_rejected,
+)
+from s1kit.grade.words import number_in_words
 
 MAX_LENGTH = 400
 """Characters of a final answer at most; a longer one is an argument, not an answer. Boxed ones may be longer."""
@@ -35,7 +46,7 @@ _BETWEEN_BOXES = re.compile(
 )
 _CORRECTED = re.compile(r"\b(?:wait|actually|correction|sorry|mistake|no,)", re.IGNORECASE)
 _CORRECTION = re.compile(
-    r"\b(?:(?:wait|actually|correction|sorry|mistake|no,|hmm|oops|hold\s+on|on\s+(?:reflection|second\s+thought))[^.\n\d]{0,60}?"
+    r"\b(?:(?:wait|actually|correction|sorry|mistake|no,|hmm|oops|edit:|hold\s+on|on\s+(?:reflection|second\s+thought))[^.\n\d]{0,60}?"
     r"\b(?:it'?s|it\s+is|is|be|should\s+be|mak(?:es|ing)\s+it)\s+"
     r"|but\b[^.\n\d]{0,60}?\b(?:it'?s|it\s+is)\s+(?=[$\\\d-]))(?:actually\s+)?(?P<rest>[^\n]+)",
     re.IGNORECASE,
@@ -80,7 +91,7 @@ def final_answer(text: str, question: str = "") -> Found | None:
     """
     if len(question) > 20:
         text = text.replace(question.strip(), " ")
-    text = _unwrap(text)
+    text = unwrap(text)
     if tagged := [inside for inside in _TAGGED.findall(text) if inside]:
         boxes = find_boxes(tagged[-1])
         return Found(boxes[-1] if boxes else tagged[-1], "stated")
@@ -99,6 +110,7 @@ def final_answer(text: str, question: str = "") -> Found | None:
             return Found(found, how)
     if is_bare(text) and len(text.strip()) <= MAX_LENGTH:
         return _bare(text.strip())
+    text = without_courtesies(text)
     if _HEDGE.search(text[-SHORT:]):
         return None
     if len(text.strip()) <= SHORT:
@@ -115,7 +127,7 @@ _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ％＝＋－／．]")
 """Full-width characters of numbers and formulas; punctuation of sentences stays."""
 
 
-def _unwrap(text: str) -> str:
+def unwrap(text: str) -> str:
     """The text without thinking blocks, other box commands rewritten as `\\boxed{}`, full-width digits as ASCII."""
     text = re.sub(r"(?<=\d)：(?=\d)", ":", text)
     text = _WIDE.sub(
@@ -207,7 +219,7 @@ def _last_stated(pattern: re.Pattern[str], text: str) -> str:
         if formula := _DISPLAYED.match(below):
             stated = formula[0]
         stated = stated or below.split("\n", 1)[0].strip()
-        if correction := _CORRECTION.search(stated):
+        if correction := _CORRECTION.search(text, match.end()) or _CORRECTION.search(stated):
             stated = correction["rest"]
         stated = without_rejected(_first_sentence(stated)).strip(" .,")
         if stated and len(stated) <= MAX_LENGTH:
@@ -235,9 +247,16 @@ def _whole(text: str) -> Found | None:
     """What a short text of words says: its last formula, else the number it arrives at, else all of a few words."""
     if not text:
         return None
-    if spans := math_spans(main_clause(last_sentence(text))) or math_spans(text):
-        return Found(spans[-1], "last formula")
+    sentence = last_sentence(text)
+    if spans := math_spans(main_clause(sentence)) or math_spans(text):
+        # `All $n = 3k+1$ for integers $k$`: a name alone is not what is stated.
+        return Found(([span for span in spans if len(span) > 1] or spans)[-1], "last formula")
+    if formula := stated_formula(sentence):
+        return Found(formula, "last formula")
     number, is_result = last_number(text)
     if number:
         return Found(number, "concluding number" if is_result else "last number")
-    return Found(text.rstrip("."), "whole") if len(text.split()) <= 12 else None
+    if len(text.split()) <= 12:
+        return Found(text.rstrip("."), "whole")
+    said = re.split(r"\b(?:is|are|equals)\b|[是为]", sentence)[-1].strip(" .")
+    return Found(said, "last number") if number_in_words(said) is not None else None

@@ -9,7 +9,7 @@ from s1kit.grade.compare import TRUTH
 from s1kit.grade.extract import Found, box_groups, final_answer
 from s1kit.grade.normalise import as_number, is_decimal, normalise
 from s1kit.grade.plain import to_latex
-from s1kit.grade.prose import last_sentence
+from s1kit.grade.prose import last_sentence, main_clause
 from s1kit.grade.shapes import num_values, top_level_parts
 
 MAX_SOLUTION = 300
@@ -30,8 +30,10 @@ def is_guess(found: Found, theirs: str) -> bool:
 
 def with_unit(found: Found, answer: str) -> str:
     """A final answer with the unit that it has in its sentence: `180 km` for the 180 of `180 km in 3 hours`."""
-    start = answer.rfind(found.text) if found.how in NUMBERS else -1
-    return _UNIT_ENDS.split(answer[start:].strip(), maxsplit=1)[0] if start >= 0 else found.text
+    if found.how not in NUMBERS:
+        return found.text
+    places = list(re.finditer(rf"(?<![\w.]){re.escape(found.text)}(?!\d|\.\d)", answer))
+    return _UNIT_ENDS.split(answer[places[-1].start() :].strip(), maxsplit=1)[0] if places else found.text
 
 
 _UNIT_ENDS = re.compile(
@@ -81,7 +83,8 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
         return Found(f"{opening}{ends[0][0]}, {ends[0][1]}{closing}", "last formula")
     if found.how in GUESSES and theirs.casefold() in TRUTH:
         return Found(answer.strip(), "whole")
-    if (":" in theirs or "/" in theirs or "frac" in theirs) and len(ratios := _RATIO.findall(sentence)) == 1:
+    ratios = _RATIO.findall(main_clause(sentence)) if re.search(":|/|frac", theirs) else []
+    if len(ratios) == 1:
         return Found((":" if ":" in theirs else "/").join(ratios[0]), "last number")
     if found.how in GUESSES and (said := interval_in_words(sentence)) and re.search(r"[<>]|\\in?fty|\\[lg]e", theirs):
         return Found(said, "words")

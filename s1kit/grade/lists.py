@@ -39,6 +39,8 @@ def plus_minus(answer: str, solution: str) -> Verdict | None:
             FILLER.sub(" ", one),
             [v.strip() for v in re.split(r",|\band\b|\bor\b|\\text\{\s*(?:and|or)\s*\}", other)],
         )
+        if braced := re.fullmatch(r"\s*\\?\{([^{}]*)\\?\}\s*", other):
+            values = [v.strip() for v in braced[1].rstrip("\\").split(",")]
         if plain.count(r"\pm") != 1 or "," in plain or r"\pm" in other or len(values) != 2:
             continue
         plain = plain.rpartition("=")[2]
@@ -61,7 +63,7 @@ def lists(answer: str, solution: str) -> Verdict | None:
     mine, right = _entries(answer), _entries(solution)
     if mine is None or right is None or mine[1] == right[1] or len(mine[0]) != len(right[0]):
         return None
-    is_vector = bool({"matrix", "transposed"} & {mine[1], right[1]})
+    is_vector = bool({"matrix", "angled", "components", "transposed"} & {mine[1], right[1]})
     if len(mine[0]) < (2 if is_vector else 3):
         return None
     if all(map(same_value, mine[0], right[0])):
@@ -79,9 +81,9 @@ def _entries(text: str) -> tuple[list[str], str] | None:
         return [cell.strip() for row in rows for cell in row], "matrix"
     text = FILLER.sub(" ", text).strip().rstrip(".")
     if angled := re.fullmatch(r"(?:\\langle|⟨|<)([^<>⟨⟩]*)(?:\\rangle|⟩|>)", text):
-        return [part.strip() for part in angled[1].split(",")], "matrix"
+        return [part.strip() for part in angled[1].split(",")], "angled"
     if components := _components(text):
-        return components, "matrix"
+        return components, "components"
     flat = _TRANSPOSED.sub("", text).strip()
     kind = "transposed" if flat != text else ""
     if re.fullmatch(r"[(\[][^()\[\]]*[)\]]", flat):

@@ -25,6 +25,7 @@ _REPLACED = [
     (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),
     (re.compile(r"\\frac\s*\{([^{}]*)\}\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\sqrt\s*(\d)"), r"\\sqrt{\1}"),
+    (re.compile(r"\\([pb])mod\s*(\d)(?!\d)"), r"\\\1mod{\2}"),
     (re.compile(r"\\(?:left|right|displaystyle|limits)(?![a-zA-Z])"), ""),
     (re.compile(r"\\(?:mathrm|text|textbf|mathbf|mbox|textrm|operatorname)\s*\{\s*([^{}]*?)\s*\}"), r" \1 "),
     (re.compile(r"(?:\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°)(?:\s*[CF](?![a-zA-Z]))?"), ""),

@@ -29,7 +29,9 @@ _MATHS_WORDS = (
 _KNOWN_WORDS = frozenset(_MATHS_WORDS.split())
 _SHORT_WORDS = frozenset("is it so he we of to in at my no be by if do as an on us me go up".split())  # noqa: SIM905
 _OTHER_MATHS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
-_NUMBER = re.compile(r"(?<![a-zA-Z\d_.])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![a-zA-Z\d_]|[.,]\d)%?")
+_NUMBER = re.compile(
+    r"(?<![a-zA-Z\d_.√∛^])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![a-zA-Z\d_√∛π²³]|[.,]\d)%?"
+)
 _PAID = re.compile(
     r"\b(?:pay|pays|paid|paying|make|makes|made|making|earn|earns|earned|earning|cost|costs|costing|spend|spends|spent|spending|"
     r"receive|receives|receiving|save|saves|saved|saving|charge|charges|owe|owes|profit|total|raised|raises)\s+(?:a\s+total\s+of\s+|of\s+|is\s+|him\s+|her\s+)?"
@@ -105,6 +107,38 @@ def last_sentence(text: str) -> str:
     return parts[-1].strip() if parts else ""
 
 
+def without_courtesies(text: str) -> str:
+    """`text` without the sentences at its end that only address the reader: `Let me know if you have questions.`"""
+    sentences = [part for part in _SENTENCE_END.split(text.rstrip()) if part]
+    while len(sentences) > 1 and _COURTESY.search(sentences[-1]):
+        text = text[: text.rindex(sentences.pop())].rstrip()
+    return text
+
+
+_COURTESY = re.compile(
+    r"\b(?:let\s+me\s+know|feel\s+free|(?:hope|trust)\s+(?:this|that|it)\s+helps?|happy\s+to\s+(?:help|explain)|would\s+you\s+like|"
+    r"(?:any|more|other|further)\s+questions?)\b|希望.{0,8}帮助|^\W*(?:great|good\s+luck|cheers|well\s+done)\W*$",
+    re.IGNORECASE,
+)
+
+
+def stated_formula(sentence: str) -> str:
+    """The formula in Unicode or plain text that a sentence ends in; empty where it ends in words or a plain number.
+
+    >>> stated_formula("The area is 4√3."), stated_formula("所以a的取值范围是a>3。"), stated_formula("It is 12.")
+    ('4√3', 'a>3', '')
+    """
+    match = _STATED_VALUE.search(main_clause(sentence))
+    value = match[1].strip(" *") if match else ""
+    return value if _PLAIN_MATHS.search(value) and is_bare(value) else ""
+
+
+_STATED_VALUE = re.compile(
+    r"(?:\b(?:is|are|be|equals|becomes|gives|get)\s|[是为得])([^\u3400-\u9fff，。]{1,80}?)[\s.。*]*$"
+)
+_PLAIN_MATHS = re.compile(r"[√∛∜π∞²³⁴^<>≤≥±∪]|\b(?:sqrt|pi)\b|\w\s*\*\s*\w|\d[a-z]\b|[a-z]/")
+
+
 def last_number(text: str) -> tuple[str, bool]:
     """The number that prose arrives at, or an empty text; and whether it is said to be the result, not only the last.
 
@@ -156,6 +190,9 @@ _SO = re.compile(
 
 _ASIDE = re.compile(r"(?<=\w)\s+\([^()]*\)")
 _ASIDES = (
+    re.compile(
+        r",\s+which\s+(?!(?:is|are|means|gives|makes|leaves|equals|totals|comes|adds|amounts|brings|yields)\b)[^,;]*?(?=[,;.]?$)"
+    ),
     re.compile(r",?\s+(?:attained\s+|reached\s+)?(?:at|where|with|for|using|given)\s+\$?[a-zA-Z]\s*=\s*[^,;]*"),
     re.compile(r"^(?:After|When|If|Since|Because|Before|While|With|For|Given|Of|Out\s+of|Among)\b[^,]*,(?!\d)"),
     re.compile(r",?\s+(?:including|excluding|(?:not\s+)?counting)\s[^,]*"),

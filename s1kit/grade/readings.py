@@ -62,11 +62,7 @@ _UNION = re.compile(r"\\cup|∪|\\text\s*\{\s*or\s*\}|\bor\b")
 def _intervals(answer: str, solution: str) -> Verdict | None:
     """Only where one of the two is written with inequalities: two spellings with brackets are formulas."""
     mine, right = _union(answer), _union(solution)
-    if (
-        mine is None
-        or right is None
-        or not re.search(r"[<>≤≥]|\\(?:[lg]eq?(?:slant)?|lt|gt)(?![a-zA-Z])", answer + solution)
-    ):
+    if mine is None or right is None or not _INEQUALITY_OR_ALL.search(answer + " " + solution):
         return None
     if len(mine) != len(right):
         return "wrong"
@@ -79,6 +75,10 @@ def _intervals(answer: str, solution: str) -> Verdict | None:
     return "correct"
 
 
+_ALL = r"(?:the\s+set\s+of\s+)?(?:all\s+)?(?:the\s+)?real\s+numbers|all\s+reals|\\mathbb\s*\{?R\}?|ℝ|\\R"
+_INEQUALITY_OR_ALL = re.compile(rf"[<>≤≥]|\\(?:[lg]eq?(?:slant)?|lt|gt)(?![a-zA-Z])|{_ALL}", re.IGNORECASE)
+
+
 def _union(text: str) -> list[tuple[Side, Side]] | None:
     text = FILLER.sub(" ", text).strip().rstrip(".")
     if whole := _SET.fullmatch(text):
@@ -89,6 +89,8 @@ def _union(text: str) -> list[tuple[Side, Side]] | None:
 
 
 def _interval(text: str) -> tuple[Side, Side] | None:
+    if re.fullmatch(_ALL, _plain(text), re.IGNORECASE):
+        return (r"-\infty", False), (r"\infty", False)
     if match := _BRACKETED.fullmatch(text):
         return (match[2].strip(), match[1] == "["), (match[3].strip(), match[4] == "]")
     if (match := _BOTH_SIDES.fullmatch(text)) and bool(match[2]) == bool(match[4]) and match[1].strip():
@@ -142,9 +144,13 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
         return "correct"
     if mine.unit == right.unit:
         return None
-    is_other_system = mine.unit.is_metric != right.unit.is_metric
-    is_rounded = right.value and abs(mine.value / right.value - 1) < Fraction(1, 100) and is_other_system
-    return "abstain" if is_rounded else "wrong"
+    is_near = right.value and abs(mine.value / right.value - 1) < Fraction(1, 100)
+    return "abstain" if is_near and not _is_power_of_ten(mine.unit.factor / right.unit.factor) else "wrong"
+
+
+def _is_power_of_ten(ratio: Fraction) -> bool:
+    """Whether a conversion is exact in decimals, so that nothing is rounded by it."""
+    return set(str(ratio.numerator * ratio.denominator)) <= {"1", "0"}
 
 
 _DOLLARS = (("money", 1),)

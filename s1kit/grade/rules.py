@@ -7,7 +7,7 @@ import re
 from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, mentions_options, options
 from s1kit.grade.compare import MAX_SYMBOLIC, canonical, compare_plain
-from s1kit.grade.extract import final_answer
+from s1kit.grade.extract import final_answer, unwrap
 from s1kit.grade.form import in_form_of, is_guess, mentions, mentions_all, solution_answer, with_unit
 from s1kit.grade.normalise import normalise
 from s1kit.grade.plain import to_latex
@@ -31,6 +31,7 @@ _NAMES_OF_A_TUPLE = re.compile(
 def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     """The verdict where spelling, numbers or options decide; else the pair to compare symbolically."""
     answer, solution, kind, question = case
+    answer = unwrap(answer) if kind != "exact" else answer
     if kind == "exact":
         same = answer.strip() == solution.strip()
         return Judgement("correct" if same else "wrong", "exact text", answer.strip())
@@ -86,7 +87,7 @@ def _num_values(normalised: str, text: str) -> int | None:
     return len(parts) if all(map(_BEGINS_AS_A_VALUE.match, parts)) else None
 
 
-_BEGINS_AS_A_VALUE = re.compile(r"[$\s]*-?(?:\d|\\(?:[dt]?frac|sqrt|pi)(?![a-zA-Z]))")
+_BEGINS_AS_A_VALUE = re.compile(r"[$\s]*-?(?:[\d(]|\\(?:[dt]?frac|sqrt|pi)(?![a-zA-Z]))")
 
 
 def _judge_choice(answer: str, solution: str, question: str) -> Judgement:

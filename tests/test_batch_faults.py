@@ -301,6 +301,17 @@ def test_an_upload_that_is_refused_for_a_while_is_begun_again(
     assert len(server.batches) == 1
 
 
+@pytest.mark.parametrize("times", [1, 3])
+def test_an_upload_that_is_cut_in_the_middle_is_begun_again_and_nothing_is_bought_twice(
+    server: ProviderServer, journal: Journal, provider: str, times: int
+) -> None:
+    server.uploads_to_cut = times
+    assert run(server, journal, provider).collected == 12
+    assert server.uploads_to_cut == 0
+    assert len(server.batches) == 1
+    assert not journal.jobs(state="open")
+
+
 ACCOUNT: dict[str, dict[str, Any]] = {
     "openai": {"response": {"status_code": 429, "body": {"error": {"code": "insufficient_quota", "message": "pay"}}}},
     "gemini": {"error": {"code": 7, "message": "Permission denied: this key has no access"}},

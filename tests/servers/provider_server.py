@@ -124,6 +124,8 @@ class ProviderServer:
         """So many times; what is gone is there again afterwards."""
         self.uploads_to_refuse: list[int] = []
         """Statuses that the next uploads and submissions are answered with."""
+        self.uploads_to_cut = 0
+        """Uploads and submissions of which part is read before the connection breaks."""
         self.queue_limit = 10**9
         """Requests that may wait in OpenAI's batch queue; a job beyond fails."""
         self.batches: dict[str, _Batch] = {}
@@ -313,11 +315,21 @@ class ProviderServer:
         await response.write_eof()
         return response
 
+    async def _perhaps_cut(self, request: web.Request) -> None:
+        """Break an upload off in the middle where one is to be cut."""
+        if self.uploads_to_cut:
+            self.uploads_to_cut -= 1
+            await request.content.read(64)
+            assert request.transport is not None
+            request.transport.abort()
+            raise ConnectionResetError
+
     # ---- OpenAI's batches -------------------------------------------------------------------------------------------
 
     async def _openai_upload(self, request: web.Request) -> web.Response:
         if self.uploads_to_refuse:
             return openai_error(self.uploads_to_refuse.pop(0), "not now")
+        await self._perhaps_cut(request)
         form = await request.post()
         assert form["purpose"] == "batch"
         data = form["file"].file.read()  # type: ignore[union-attr]
@@ -415,6 +427,7 @@ class ProviderServer:
     async def _anthropic_create(self, request: web.Request) -> web.StreamResponse:
         if self.uploads_to_refuse:
             return anthropic_error(self.uploads_to_refuse.pop(0), "not now")
+        await self._perhaps_cut(request)
         body = await request.json()
         batch = self._new_batch("msgbatch_", {row["custom_id"]: row["params"] for row in body["requests"]})
         if self.lose_next_creation:
@@ -485,6 +498,7 @@ class ProviderServer:
 
     async def _gemini_upload_bytes(self, request: web.Request) -> web.Response:
         assert request.headers["X-Goog-Upload-Command"] == "upload, finalize"
+        await self._perhaps_cut(request)
         id = request.match_info["id"]
         self.files[f"files/{id}"] = await request.read()
         file = {

@@ -30,6 +30,8 @@ OTHERS = ["grammar", "otel", "azure", "vertex", "bedrock", "tensorboard", "wandb
 TORCH = ["torch", "train", "semantic", "fp8", "qlora", "all"]
 GROUPS = {"light": LIGHT, "others": OTHERS, "torch": TORCH}
 """What needs a compiler or a card of its own (llama-cpp, vllm, flash) is tried where that is."""
+CARDS = ["vllm", "flash"]
+"""They pin what the core only bounds, or are built from source: their versions are those of their own environments."""
 PYTHONS = ["3.11", "3.12", "3.13"]
 
 RECIPE = """
@@ -116,7 +118,7 @@ def resolve(pythons: Sequence[str], *, lowest: bool) -> int:
     failed = 0
     for version in pythons:
         interpreter = find_python(version)
-        for extra in ["", *extras] if interpreter else []:
+        for extra in ["", *(e for e in extras if e not in CARDS)] if interpreter else []:
             wanted = (
                 lowest_versions(extra, version)
                 if lowest

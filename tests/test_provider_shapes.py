@@ -60,6 +60,16 @@ OWN_API: dict[str, Any] = {
     "Replicate": {
         "status": "succeeded", "output": ["<think>h", "m</think>", "4"], "error": None,
         "metrics": {"input_token_count": 9, "output_token_count": 5}},
+    "watsonx": {"results": [{
+        "generated_text": "<think>hm</think>4", "generated_token_count": 5, "input_token_count": 9,
+        "stop_reason": "eos_token"}]},
+    "Llama on Bedrock": {
+        "generation": "<think>hm</think>4", "prompt_token_count": 9, "generation_token_count": 5,
+        "stop_reason": "stop"},
+    "RunPod": {"status": "COMPLETED", "output": [
+        {"choices": [{"tokens": ["<think>hm", "</think>4"]}], "usage": USAGE}]},
+    "MiniMax": {"usage": USAGE, "base_resp": {"status_code": 0, "status_msg": ""}, "choices": [
+        {"finish_reason": "stop", "messages": [{"sender_type": "BOT", "text": "<think>hm</think>4"}]}]},
     "an envelope": {"code": 0, "msg": "success", "data": chat({"content": "4", "reasoning_content": "hm"})},
     "a line of a batch": {"custom_id": "q", "error": None, "response": {
         "status_code": 200, "body": chat({"content": "4", "reasoning_content": "hm"})}},
@@ -104,6 +114,18 @@ def test_a_gateway_that_answers_in_another_api_s_shape_is_read_as_what_it_sends(
         assert (reply.thinking, reply.answer, reply.finish_reason) == WHOLE
 
 
+def test_the_chunks_of_gemini_s_stream_in_one_array_are_put_together() -> None:
+    chunks = [gemini([{"text": "hm", "thought": True}]), gemini([{"text": "4"}])]
+    reply = read(chunks, "gemini")
+    assert (reply.thinking, reply.answer, reply.finish_reason) == WHOLE
+
+
+def test_a_model_that_ollama_only_loaded_has_not_answered() -> None:
+    problem = problem_in({"message": {"content": ""}, "done": True, "done_reason": "load"}, b"x")
+    assert problem is not None
+    assert problem.retriable
+
+
 @pytest.mark.parametrize("wire", WIRES)
 def test_thinking_between_tags_is_split_off_whatever_the_api(wire: str) -> None:
     """Servers of open models offer Anthropic's, Gemini's and the Responses API, too, and leave the tags in the text."""
@@ -143,6 +165,12 @@ def test_gpt_oss_s_channels_are_told_apart_without_their_special_tokens(text: st
         ("&lt;think&gt;1 &lt; 2&lt;/think&gt;4", ("1 < 2", "4", "stop")),
         ('<details type="reasoning" done="true">\n<summary>Thought</summary>\n> a\n> b\n</details>\n4',
          ("a\nb", "4", "stop")),
+        ("<think>\n\n</think>\n\n4", ("", "4", "stop")),
+        ("\ufeff<think>hm</think>4", ("hm", "4", "stop")),
+        ("\u200b<THINK>hm</Think>4", ("hm", "4", "stop")),
+        ('<think type="deep">hm</think>4', ("hm", "4", "stop")),
+        ("hm<|end_of_thought|>4", ("hm", "4", "stop")),
+        ("Use <thinkable> here.", ("", "Use <thinkable> here.", "stop")),
         (4, ("", "4", "stop")),
         ({"answer": 4}, ("", '{"answer": 4}', "stop")),
         ([{"type": "refusal", "refusal": "I cannot"}], ("", "I cannot", "refused")),
@@ -202,6 +230,10 @@ STATUSES: list[tuple[str, int, Any, str]] = [
      told("Request too large for gpt-4o: Limit 30000, Requested 44000.", code="rate_limit_exceeded"), "request"),
     ("Bedrock without a profile", 400, {"message": "Invocation of model ID x with on-demand throughput"}, "model"),
     ("Hugging Face's router", 400, told("The requested model 'x' is not a chat model."), "model"),
+    ("Together's model", 400, told("Unable to access non-serverless model x", code="model_not_available"), "model"),
+    ("Bedrock's model", 400, {"message": "The provided model identifier is invalid."}, "model"),
+    ("xAI's check", 403, {"error": "Content violates usage guidelines. SAFETY_CHECK_TYPE_BIO"}, "refused"),
+    ("New API's balance", 403, told("用户额度不足", code="insufficient_user_quota"), "credit"),
     ("Azure's deployment", 400, told("The API deployment does not exist.", code="DeploymentNotFound"), "model"),
     ("Gemini's day", 429, told("You exceeded your current quota", status="RESOURCE_EXHAUSTED", details=[
         {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}]), "credit"),

@@ -32,6 +32,10 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
 )
 """What opens thinking and what ends it, without the whitespace around them."""
 
+_ENDS_ALONE: Final = frozenset(
+    {"</think>", "</seed:think>", "[/THINK]", "◁/think▷", "<|end_of_thought|>", "<|END_THINKING|>", "<|inner_suffix|>"}
+)
+"""Ends that stand in no prose; `<|end|>` ends any turn, and `</reasoning>` is a tag of answers, too."""
 _FINAL = re.compile(
     r"^\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|^\s*<\|begin_of_solution\|>"
     r"|^\s*(?:<\|begin\|>assistant)?<\|content\|>|^\s*<\|start\|>assistant to=user<\|message\|>"
@@ -79,8 +83,8 @@ def split_thinking(text: str) -> Parsed:
         first, rest, plain, answer = found_channels.groups()
         return Parsed((first or plain or "").strip(), _FINAL.sub("", rest or answer or "").strip(), True)
     # Only tags that no prose contains are taken for the end of thinking whose opening the template gave.
-    for opening, end in DELIMITERS[:4]:
-        before, found, answer = body.partition(end)
+    for opening, end in DELIMITERS:
+        before, found, answer = body.partition(end) if end in _ENDS_ALONE else (body, "", "")
         if found and opening not in before:
-            return Parsed(before.strip(), answer.strip(), True)
+            return Parsed(before.strip(), _FINAL.sub("", answer).strip(), True)
     return Parsed("", _FINAL.sub("", text).strip(), True)

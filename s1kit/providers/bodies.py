@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from s1kit.providers.wires.streams import ContentAssembler
+
 
 def parse_body(raw: bytes) -> dict[str, Any] | None:
     """The JSON object of a body, or None: byte order marks, UTF-16 and comment lines before it are let pass.
@@ -23,6 +25,11 @@ def parse_body(raw: bytes) -> dict[str, Any] | None:
         return None
     if isinstance(value, list) and len(value) == 1:
         value = value[0]
+    elif isinstance(value, list) and value and all(isinstance(v, dict) and "candidates" in v for v in value):
+        chunks = ContentAssembler()  # Gemini's stream where a gateway has lost its `alt=sse`
+        for chunk in value:
+            chunks.add(chunk)
+        value = chunks.body()
     return value if isinstance(value, dict) else None
 
 

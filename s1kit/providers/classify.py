@@ -16,6 +16,7 @@ _ERROR_FINISHES = {
     *("error", "abort", "aborted", "cancelled", "canceled", "failed", "insufficient_system_resource"),
     *("network_error", "server_error", "engine_overloaded", "user_cancel"),
     *("internal_error", "model_error", "timeout", "overloaded", "unavailable", "interrupted"),
+    *("load", "unload"),  # Ollama's, of a model that was only loaded
 }
 """Finish reasons that say that the server gave up: the reply is no answer."""
 

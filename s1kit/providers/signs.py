@@ -48,6 +48,9 @@ _CREDIT = (
     "billing to be enabled",
     "no resource package",  # Zhipu
     "please recharge",
+    "top up",
+    "insufficient_user_quota",  # New API's gateways
+    "额度不足",
     "余额不足",
     "欠费",
     "trial key",  # Cohere, by the month
@@ -72,6 +75,7 @@ _KEY = (
 _MODEL = (
     *("model_not_found", "model not found", "model does not exist", "no such model", "model_not_exist"),
     *("model_not_supported", "not a chat model", "deploymentnotfound", "modelnotopen", "does not have access to model"),
+    *("model_not_available", "model identifier is invalid"),  # Together, Bedrock
     "on-demand throughput",  # Bedrock: the model is asked for through an inference profile
 )
 _ACCESS = ("key", "auth", "signature", "permission", "access", "token", "forbidden", "denied", "credential")
@@ -79,6 +83,7 @@ _CONTENT = (
     *("content_filter", "content_policy", "data_inspection_failed", "responsible ai", "flagged", "moderation"),
     *("new_sensitive", "contentfilter"),  # MiniMax, Zhipu
     *("content filter", "content management policy", "usage policy", "usage policies", "safety policy"),
+    *("usage guidelines", "safety_check"),  # xAI
 )
 _RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted", "qps request limit")
 _BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again")

@@ -14,19 +14,30 @@ from typing import Any, Literal
 from s1kit.providers.wires.finish import finish_name
 from s1kit.providers.wires.reading import count, dict_of, list_of
 
+THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought")
+"""Names of the thinking: of DeepSeek, SGLang and llama.cpp; of vLLM and OpenRouter; of Ollama; of gateways."""
 Shape = Literal["chat", "message", "gemini", "response", "converse"]
 
 _ENVELOPES = ("data", "result", "response", "output", "body")
 """Fields in which gateways put a reply; a line of a batch nests two."""
 _COUNTS = {
-    "prompt_tokens": ("prompt_eval_count", "tokens_evaluated", "input_token_count", "prompt_tokens", "input_tokens"),
-    "completion_tokens": ("eval_count", "tokens_predicted", "output_token_count", "generated_tokens", "output_tokens"),
+    "prompt_tokens": (
+        *("prompt_eval_count", "tokens_evaluated", "input_token_count", "prompt_token_count"),
+        *("prompt_tokens", "input_tokens"),
+    ),
+    "completion_tokens": (
+        *("eval_count", "tokens_predicted", "output_token_count", "generated_tokens", "generated_token_count"),
+        *("generation_token_count", "output_tokens"),
+    ),
 }
-"""Names of the counts of servers that have no `usage`: of Ollama, llama.cpp, Replicate, TGI, Cohere."""
-_TEXTS = ("generated_text", "content", "response", "result", "output", "output_text", "text")
+"""Names of the counts of servers that have no `usage`: Ollama, llama.cpp, Replicate, TGI, Cohere, watsonx, Bedrock."""
+_TEXTS = ("generated_text", "generation", "content", "response", "result", "output", "output_text", "text")
+_SEVERAL = ("results", "predictions", "completions", "outputs", "output", "generations")
+"""Lists of which the first is the reply: of watsonx, Databricks, AI21, Mistral on Bedrock, RunPod, Cohere."""
 _SIGNS_OF_A_MODEL = {
     *("usage", "finish_reason", "done", "done_reason", "stop_type", "details", "metrics", "is_truncated"),
-    *("tokens_predicted", "eval_count", "generated_text", "output_text", "generation_id"),
+    *("tokens_predicted", "eval_count", "generated_text", "output_text", "generation_id", "generation", "stop_reason"),
+    *("finishReason", "generated_token_count"),
 }
 """One of these stands beside a text that a model wrote; a text alone may be any page's."""
 
@@ -40,7 +51,7 @@ def shape_of(body: Mapping[str, Any]) -> Shape | None:
     if body.get("type") == "message" and isinstance(body.get("content"), list):
         return "message"
     output = body.get("output")
-    if isinstance(output, list) and "status" in body and all(isinstance(item, Mapping) for item in output):
+    if isinstance(output, list) and "status" in body and all(isinstance(o, Mapping) and "type" in o for o in output):
         return "response" if output or not body.get("output_text") else None
     return "converse" if isinstance(dict_of(output).get("message"), Mapping) else None
 
@@ -53,7 +64,10 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
     >>> usual({"code": 0, "data": {"choices": [{"text": "4"}]}})["choices"]
     [{'text': '4'}]
     """
-    if shape_of(body) is not None:
+    shape = shape_of(body)
+    if shape == "chat":
+        return _with_message(body)
+    if shape is not None:
         return body
     if isinstance(body.get("choices"), Mapping):
         return {**body, "choices": [body["choices"]]}
@@ -64,6 +78,13 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
             unwrapped = usual(inner, depth - 1)
             if shape_of(unwrapped) is not None:
                 return {"usage": body.get("usage"), **unwrapped} if body.get("usage") else unwrapped
+    for name in _SEVERAL if depth else ():
+        if (several := body.get(name)) and isinstance(several, list) and isinstance(several[0], Mapping):
+            first = several[0]
+            rest = {key: value for key, value in body.items() if key not in (name, "status")}
+            unwrapped = usual({"finish_reason": None, **rest, **first, **dict_of(first.get("data"))}, depth - 1)
+            if shape_of(unwrapped) == "chat":
+                return unwrapped
     if isinstance(message := body.get("message"), Mapping) and "content" in message:
         return _completion(body, {"message": message})
     if _SIGNS_OF_A_MODEL.isdisjoint(body) and body.get("success") is not True and body.get("status") != "succeeded":
@@ -71,8 +92,22 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
     for source in (body, dict_of(body.get("result")), dict_of(body.get("output"))):
         text = next((_joined(source[name]) for name in _TEXTS if _joined(source.get(name))), None)
         if text is not None:
-            return _completion({**body, **source}, {"text": text})
+            return _completion({**body, **source}, {"text": text} | {n: source[n] for n in THINKING if n in source})
     return body
+
+
+def _with_message(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A completion whose first choice has its message in a list (MiniMax) or its text as tokens (RunPod)."""
+    choice = body["choices"][0]
+    if "message" in choice or isinstance(choice.get("text"), str):
+        return body
+    said: dict[str, Any] = {}
+    messages = choice.get("messages")
+    if isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
+        said["message"] = {"content": messages[-1].get("text"), **messages[-1]}
+    elif (text := _joined(choice.get("tokens"))) is not None:
+        said["text"] = text
+    return {**body, "choices": [{**choice, **said}]} if said else body
 
 
 def _joined(value: Any) -> str | None:
@@ -85,7 +120,9 @@ def _joined(value: Any) -> str | None:
 def _completion(body: Mapping[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     """A chat completion of one choice, with the finish reason and the counts from wherever the server puts them."""
     details = dict_of(body.get("details"))
-    told = (body.get("finish_reason"), body.get("done_reason"), body.get("stop_type"), details.get("finish_reason"))
+    named = dict_of(body.get("finishReason")).get("reason") or body.get("finishReason")  # AI21
+    told = (body.get("finish_reason"), body.get("done_reason"), body.get("stop_type"), body.get("stop_reason"), named,
+            details.get("finish_reason"), dict_of(body.get("metadata")).get("finish_reason"))  # fmt: skip
     reason: Any = next((reason for reason in told if finish_name(reason)), None)
     if body.get("is_truncated") is True or body.get("truncated") is True:
         reason = "length"

@@ -12,16 +12,15 @@ from typing import Any
 from s1kit.forcing.delimiters import DELIMITERS, Parsed, split_thinking
 from s1kit.providers.chat import Reply, settle_finish
 from s1kit.providers.wires.reading import dict_of, list_of, text_of
+from s1kit.providers.wires.shapes import THINKING
 
-_FIELDS = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought")
-"""Names of the thinking: of DeepSeek, SGLang and llama.cpp; of vLLM and OpenRouter; of Ollama; of gateways."""
 _TAGS = tuple(tag for pair in DELIMITERS for tag in pair)
 
 
 def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
     """Thinking, answer, and whether the thinking was closed, of a message in any known shape.
 
-    Fields of their own: those of `_FIELDS`, `thinking_blocks` (LiteLLM), `reasoning_details` (OpenRouter); a list of
+    Fields of their own: those of `THINKING`, `thinking_blocks` (LiteLLM), `reasoning_details` (OpenRouter); a list of
     content with `thinking` parts (Mistral, docs.mistral.ai/capabilities/reasoning); else between delimiters. Content
     that a gateway has parsed (a number, an object) is written as JSON.
     """
@@ -40,7 +39,12 @@ def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
     if thinking:
         return _untangled(thinking, answer)
     parsed = split_text(answer)
-    return (parsed.thinking, parsed.answer, parsed.is_closed) if parsed.thinking else ("", answer, parsed.is_closed)
+    return parsed.thinking, parsed.answer if parsed.thinking or _is_empty(parsed, answer) else answer, parsed.is_closed
+
+
+def _is_empty(parsed: Parsed, text: str) -> bool:
+    """Whether a text begins with thinking that is open and closed and holds nothing."""
+    return parsed.is_closed and not parsed.thinking and _bare_head(text).startswith(_TAGS)
 
 
 def _untangled(thinking: str, answer: str) -> tuple[str, str, bool]:
@@ -70,7 +74,7 @@ def _thought_in(part: Mapping[str, Any]) -> str:
 def _named_thinking(message: Mapping[str, Any]) -> str:
     """Thinking in a field of its own, by the first of the known names that holds text."""
     for source in (message, dict_of(message.get("provider_specific_fields"))):
-        for name in _FIELDS:
+        for name in THINKING:
             if name not in source:
                 continue
             if text := text_of(source[name]) or text_of(dict_of(source[name]).get("content")):
@@ -85,6 +89,16 @@ _DETAILS = re.compile(r"\s*<details\b[^>]*\btype=\"reasoning\"[^>]*>(.*?)</detai
 _SUMMARY = re.compile(r"\s*<summary>.*?</summary>\s*", re.DOTALL)
 
 
+_INVISIBLE = " \t\r\n\ufeff\u200b\u2060"
+"""What some servers leave before a tag: spaces, byte order marks, joiners."""
+_TAG = re.compile(r"<(think|thinking|thought|reasoning)(?:\s[^<>]*)?>", re.IGNORECASE)
+"""The opening tag in capitals, or with attributes."""
+
+
+def _bare_head(text: str) -> str:
+    return text.lstrip(_INVISIBLE)[:40].lower()
+
+
 def split_text(text: str) -> Parsed:
     """Thinking and answer of a text, also where a web front end has written the thinking as HTML (Open WebUI) or has
     escaped its tags.
@@ -92,17 +106,20 @@ def split_text(text: str) -> Parsed:
     >>> split_text('<details type="reasoning" done="true"><summary>Thought</summary>\\n> hm\\n</details>\\n4')
     Parsed(thinking='hm', answer='4', is_closed=True)
     """
-    head = text.lstrip()[:20]
+    text = text.lstrip(_INVISIBLE)
+    head = text[:20]
     if head.startswith("<details") and (found := _DETAILS.match(text)) is not None:
         quoted = html.unescape(_SUMMARY.sub("", found[1])).strip().split("\n")
         return Parsed("\n".join(line.removeprefix(">").removeprefix(" ") for line in quoted), found[2].strip(), True)
+    if (tag := _TAG.match(text)) is not None and tag[0] != f"<{tag[1].lower()}>":
+        text = re.sub(f"</{tag[1]}>", "</think>", f"<think>{text[tag.end() :]}", count=1, flags=re.IGNORECASE)
     return split_thinking(html.unescape(text) if head.startswith("&lt;think") else text)
 
 
 def split_answer(reply: Reply) -> Reply:
     """A reply whose thinking stands between delimiters in the answer, with the two told apart."""
     parsed = split_text(reply.answer)
-    if not parsed.thinking:
+    if not parsed.thinking and not _is_empty(parsed, reply.answer):
         return reply
     note = reply.note
     if not parsed.is_closed and reply.finish_reason == "stop":

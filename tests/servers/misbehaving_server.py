@@ -125,6 +125,11 @@ LEGAL: dict[str, Callable[[Events], list[Part]]] = {
     "more after done": lambda e: [_PLAIN, _events(e) + _DONE + b"data: {nonsense\n\n"],
     "the end said twice": lambda e: [_PLAIN, _events([*e, *_with(e[-1:], text="", token_ids=[])]) + _DONE],
     "informational reply first": lambda e: [b"HTTP/1.1 103 Early Hints\r\n\r\n", _PLAIN, _events(e)],
+    "line separators inside a string": lambda e: [_PLAIN, _events(_with(e, note="a\u2028b\u0085c\u2029d"))],
+    "tokens after the end": lambda e: [_PLAIN, _events([*e, *_with(e[:1], finish_reason=None)]) + _DONE],
+    "another end after the end": lambda e: [_PLAIN, _events([*e, *_with(e[-1:], finish_reason="length")])],
+    "a trailer": lambda e: [_CHUNKED, _chunk(_events(e) + _DONE), b"0\r\nX-Checksum: a\r\n\r\n"],
+    "the prompt's ids beside": lambda e: [_PLAIN, _events(_with(e, prompt_token_ids=[1, 2], prompt_logprobs=None))],
     "pings before the first": lambda e: [_PLAIN, *(b": ping\n\n", 0.01) * 5, _events(e)],
 }
 
@@ -253,6 +258,31 @@ WRONG: dict[str, tuple[str, list[Part]]] = {
     ),
     "a full server, said inside the stream": ("failed", [_PLAIN, _events([{"error": {"code": 429, "message": "x"}}])]),
     "calls as finish reason": ("failed", [_one(finish_reason="tool_calls")]),
+    "a full server behind a web page": ("full", [_whole(b"<html>", "text/html", 503)]),
+    "full until a date": ("full", [_whole(b"", status=429, more="Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n")]),
+    "full until before now": ("full", [_whole(b"", status=429, more="Retry-After: -5\r\n")]),
+    "full for ever": ("full", [_whole(b"", status=429, more=f"Retry-After: {'9' * 30}\r\n")]),
+    "a list of details": ("refused", [_whole(_dump({"detail": [{"msg": "Bearer sesame"}]}), status=422)]),
+    "a refusal that is a web page": ("refused", [_whole(b"<html>", "text/html", 400)]),
+    "a login page": ("unauthorised", [_whole(b"<html>Bearer sesame", "text/html", 401)]),
+    **{f"status {s}": ("failed", _status(s)) for s in (421, 425, 499, 520)},
+    "status 529": ("failed or full", _status(529)),
+    "tls": ("died", [b"\x15\x03\x01\x00\x02\x02\x46"]),
+    "frames of another http": ("died", [b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"]),
+    "a coding that nobody asked for": ("died or nonsense", [_HEAD + b"Content-Encoding: br\r\n\r\n", _TOKEN]),
+    "chunks and a length": (
+        "died",
+        [_HEAD + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n", _chunk(_TOKEN)],
+    ),
+    "an event a byte at a time, for ever": ("silent", [_PLAIN, _TOKEN, b"data: {", *(b" ", 0.02) * 500]),
+    "the same choice twice": (
+        "nonsense",
+        [_PLAIN, _events([{"choices": [{"index": 0, "text": "x", "token_ids": [120]}] * 2}])],
+    ),
+    "ids that are lists": ("nonsense", [_one(token_ids=[[120]])]),
+    "an error in a choice": ("failed", [_one(error={"message": "Bearer sesame"})]),
+    "an error that is a list": ("failed", [_PLAIN, _events([{"error": ["Bearer sesame"]}])]),
+    "a detail alone": ("nonsense or failed", [_whole(b'{"detail": "Not Found"}')]),
 }
 WRONG_IDS: dict[str, tuple[str, list[Part]]] = {
     "an id beyond the vocabulary": ("nonsense", [_one(token_ids=[4_000_000], finish_reason="stop")]),

@@ -19,7 +19,7 @@ import pytest
 
 from s1kit.distill.recorded import RecordedTeacher
 from s1kit.errors import InputError
-from s1kit.questions import question_from, read_questions
+from s1kit.questions import Reject, question_from, read_questions
 from s1kit.questions.options import read_options
 from s1kit.records import Question, Trace
 
@@ -73,6 +73,16 @@ ROWS: dict[str, tuple[Any, str, str | None]] = {
     "letter and text": ({"question": "Q?", "choices": ["x", "y"], "answer": "(B) y"}, XY, "B"),
     "TruthfulQA": (
         {"question": "Q?", "mc1_targets": {"choices": ["x", "y"], "labels": [0, 1]}, "mc2_targets": {}}, XY, "B"),
+    "QuAIL": ({"context": "P.", "question": "Q?", "answers": ["x", "y"], "correct_answer_id": 1}, f"P.\n\n{XY}", "B"),
+    "BIG-bench": ({"input": "Q?", "target_scores": {"x": 0, "y": 1}}, XY, "B"),
+    "fewer options than columns": ({"question": "Q?", "choices": ["x", "y", None], "answer": 1}, XY, "B"),
+    "a map of Parquet": ({"question": "Q?", "options": [("A", "x"), ("B", "y")], "answer": "B"}, XY, "B"),
+    "DROP": ({"passage": "P.", "question": "Q?", "answers_spans": {"spans": ["2"], "types": ["n"]}}, "P.\n\nQ?", "2"),
+    "PubMedQA": (
+        {"question": "Q?", "context": {"contexts": ["P."]}, "long_answer": "l", "final_decision": "yes"},
+        "P.\n\nQ?", "yes"),
+    "LiveBench": ({"category": "math", "turns": ["P?"], "ground_truth": "2"}, "P?", "2"),
+    "ProofNet": ({"nl_statement": "Show X.", "nl_proof": "By Y.", "formal_statement": "t"}, "Show X.", "By Y."),
     "several right options": (
         {"question": "Q?", "options": ["x", "y", "z"], "answer": ["C", "A"]}, f"{XY}\n(C) z", "A, C"),
     "an empty cell made the index a float": ({"question": "Q?", "choices": ["x", "y"], "answer": 1.0}, XY, "B"),
@@ -106,6 +116,7 @@ def test_a_text_is_split_into_options_only_where_its_letters_stand_in_order() ->
         ({"question": "Q?", "options": "x or y", "answer": "x"}, "the options in 'options' are 'x or y'"),
         ({"question": "Q?", "choices": [["x"], ["y"]], "answer": 0}, "the options in 'choices'"),
         ({"question": "Q?", "choice1": "x", "choice2": "y", "correct_index": 1}, "may count from 0 or be the number"),
+        ({"question": "Q?", "answerA": "x", "answerB": "y", "label": "1"}, "may count from 0 or from 1"),
         ({"question": "Q?", "Question": "P?", "answer": "2"}, "both may hold the question"),
     ],
 )
@@ -192,6 +203,14 @@ def test_a_file_of_another_kind_is_told_by_what_it_begins_with(
     with pytest.raises(InputError, match=kind) as refused:
         list(read_questions(str(tmp_path / name)))
     assert advice in refused.value.fix
+
+
+def test_the_errors_of_a_spreadsheet_are_no_answers(tmp_path: Path) -> None:
+    (tmp_path / "a.csv").write_text("question,answer\n1+1?,#N/A\n2+2?,#REF!\n", encoding="utf-8")
+    rejects: list[Reject] = []
+    (question,) = read_questions(str(tmp_path / "a.csv"), rejects=rejects)
+    assert (question.text, question.solution) == ("1+1?", None)
+    assert "#REF!" in rejects[0].complaint
 
 
 def test_the_parts_of_a_rendered_sample_are_no_rows(tmp_path: Path) -> None:

@@ -36,6 +36,8 @@ def _stem_column(row: dict[str, Any]) -> str:
 
 _LISTS = ("choices", "options", "endings", "answer_choices", "mc1_targets", "multiple_choice_targets")
 """Columns that hold the options of a question, and nothing else."""
+_LISTS_BESIDE_AN_INDEX = ("answers", "candidates", "possible_answers", "target_scores")
+"""Columns that hold options where another says which is right by its index (QuAIL), or they do themselves."""
 
 
 def options_list(row: dict[str, Any]) -> Shaped | None:
@@ -45,6 +47,9 @@ def options_list(row: dict[str, Any]) -> Shaped | None:
     """
     stem_column = _stem_column(row)
     column = next((c for c in _LISTS if row.get(c)), None)
+    if column is None and (found := _answer_column(row) or "target_scores") and row.get(found) is not None:
+        is_index = found == "target_scores" or (type(row[found]) is int and plain_name(found) in _INDICES)
+        column = next((c for c in _LISTS_BESIDE_AN_INDEX if is_index and row.get(c)), None)
     if not stem_column or column is None:
         return None
     options = read_options(row[column], column)
@@ -78,6 +83,12 @@ def _without_choices(query: str) -> str:
     stem = re.split(r"\s*Answer Choices:", query)[0]
     passage, asked, question = stem.rpartition("Q: ")
     return "\n\n".join(part.strip() for part in (passage, question) if part.strip()) if asked else stem
+
+
+_INDICES = {
+    *("answerindex", "answeridx", "goldindex", "correctoption", "correctanswerindex", "correctanswerid"),
+    *("correctindex", "correctoptionindex", "correctidx", "correctid", "label"),
+}
 
 
 def _answer_column(row: dict[str, Any]) -> str | None:
@@ -117,6 +128,12 @@ def lettered_columns(row: dict[str, Any]) -> Shaped | None:
                 f"{answer!r} is {value}, which may count from 0 or be the number of a column",
                 where=answer,
                 fix=f"Call it label where it counts from 0, answer where it is the number in {columns['1']!r}.",
+            )
+        if first == "A" and isinstance(value, str) and value in [str(n) for n in range(1, len(labels))]:
+            raise InputError(
+                f"{answer!r} is {value}, which may count from 0 or from 1",
+                where=answer,
+                fix=f"Write the letter of the right one of {columns['A']!r} and the others, or its text.",
             )
         letter = letter_of(value, ChoiceOptions(given, labels, given, []), answer)
     said = f"{columns[labels[0]]} to {columns[labels[-1]]}{f', {answer}' if answer else ''}"
@@ -170,6 +187,8 @@ def take_context(rest: dict[str, Any], stem: str) -> str:
     """The passage that a question is about, taken out of the other columns; empty where there is none."""
     for column in [column for name in CONTEXTS for column in rest if str(column).casefold() == name]:
         passage = rest[column]
+        if isinstance(passage, dict) and isinstance(passage.get("contexts"), list):  # PubMedQA
+            passage = "\n".join(map(str, passage["contexts"]))
         if isinstance(passage, str) and passage.strip():
             del rest[column]
             return "" if passage.strip() in stem else f"{passage.strip()}\n\n"

@@ -73,10 +73,14 @@ def _row(where: str, header: list[str], cells: list[str], form: str) -> RawRow:
     if len(cells) != len(header):
         complaint = f"the row has {len(cells)} cells and the header {len(header)}"
         return RawRow(where, None, complaint, short, f"{_advice(header, cells)} {MEND}")
+    if wrong := next((cell for cell in cells if cell in _FORMULA_ERRORS), ""):
+        return RawRow(where, None, f"a cell holds a spreadsheet's error {wrong}", short)
+    cells = ["" if cell == "#N/A" else cell for cell in cells]
     named = {n: _FORMULA.sub(r"\1", c) for n, c in zip(header, cells, strict=True) if c != ""}
     return RawRow(where, named, line=short, form=form)
 
 
+_FORMULA_ERRORS = {"#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!"}
 _FORMULA = re.compile(r'^="([^"]*)"$')
 """How exports keep a spreadsheet from taking a text for a number: ="007"."""
 

@@ -10,13 +10,15 @@ from typing import Any
 COLUMNS: dict[str, tuple[str, ...]] = {
     "text": (
         *("text", "question", "problem", "prompt", "question_content", "question_text", "problem_statement"),
-        *("problem_text", "instruction", "query", "input", "q"),
+        *("problem_text", "informal_statement", "informal_problem", "nl_statement"),
+        *("instruction", "query", "input", "q", "front"),
         *("frage", "aufgabe", "pregunta", "domanda", "pergunta", "вопрос", "задача"),
         *("问题", "题目", "問題", "題目", "質問", "질문", "문제"),
     ),
     "worked": (
         *("solution", "worked_solution", "reference_solution", "ground_truth_solution", "gold_standard_solution"),
-        *("gold_solution", "official_solution", "generated_solution", "rationale", "explanation"),
+        *("informal_solution", "informal_proof", "nl_proof", "gold_solution", "official_solution"),
+        *("generated_solution", "rationale", "explanation"),
         *("解析", "解説", "풀이"),
         *("response", "completion"),
     ),
@@ -24,6 +26,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
         *("final_answer", "answer", "correct_answer", "gold", "target", "label", "expected_answer"),
         *("reference_answer", "ground_truth", "ground_truth_answer", "model_answer", "gold_answer", "true_answer"),
         *("ideal", "expected_output", "answer_number", "numerical_answer", "numeric_answer", "answer_value"),
+        *("final_decision", "back"),
         *("antwort", "respuesta", "risposta", "resposta", "réponse", "ответ", "答案", "答え", "정답", "a"),
     ),
     "source": ("source", "source_type", "dataset"),

@@ -41,6 +41,11 @@ def read_options(value: Any, column: str) -> ChoiceOptions | None:
         value = _split(value)
     right: list[int] = []
     labels = list(LETTERS)
+    if isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
+        value = dict(value)  # Parquet's maps
+    if isinstance(value, Mapping) and value and all(type(score) in (int, float) for score in value.values()):
+        best = max(value.values())  # BIG-bench: a score for each option
+        right, value = [n for n, score in enumerate(value.values()) if score == best], list(value)
     if isinstance(value, Mapping):
         lists = {name: given for name, given in value.items() if isinstance(given, list)}
         texts = next((lists[name] for name in ("text", "choices", "texts", "options") if name in lists), None)
@@ -63,6 +68,8 @@ def read_options(value: Any, column: str) -> ChoiceOptions | None:
         right = [n for n, option in enumerate(value) if any(option.get(flag) is True for flag in flags)]
         labels = [str(option[label]) for option in value] if label else labels
         value = [option[text] for option in value]
+    while isinstance(value, list) and value and value[-1] is None:  # rows of a table that have fewer options
+        value = value[:-1]
     if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS):
         return None
     if any(isinstance(option, list | Mapping) for option in value):

@@ -176,13 +176,15 @@ def _with_context(row: dict[str, Any]) -> Shaped | None:
 
 def _answers(row: dict[str, Any]) -> Shaped | None:
     """An answer as an object: `{value, aliases}` of TriviaQA, `{text: [...]}` of SQuAD."""
-    column = next((c for c in ("answer", "answers") if re.match(r"\s*\[?\s*\{", str(row.get(c) or ""))), None)
+    column = next(
+        (c for c in ("answer", "answers", "answers_spans") if re.match(r"\s*\[?\s*\{", str(row.get(c) or ""))), None
+    )
     given = parse_cell(row[column], column) if column else None
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
     if column is None or not isinstance(given, dict):
         return None
-    key = next((k for k in ("value", "text", "final_answer", "answer") if given.get(k)), None)
+    key = next((k for k in ("value", "text", "spans", "final_answer", "answer") if given.get(k)), None)
     if key is None:
         raise InputError(
             f"{column!r} is an object with {', '.join(given) or 'nothing'}",
@@ -266,6 +268,17 @@ def _inside(row: dict[str, Any]) -> Shaped | None:
     return Shaped(f"{shaped.name or 'a row'} inside {key!r}", shaped.row)
 
 
+def _turns(row: dict[str, Any]) -> Shaped | None:
+    """MT-bench, LiveBench: what a user asks in turn, as a list of texts; the first is the question."""
+    turns = row.get("turns")
+    if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
+        return None
+    rest = {name: value for name, value in row.items() if name != "turns"} | {"text": turns[0]}
+    if isinstance(reference := rest.pop("reference", None), list) and reference:
+        rest["solution"] = reference[0]
+    return Shaped(f"{'the first of several turns' if len(turns) > 1 else 'the only turn'} in turns", rest)
+
+
 def _stem_inside(row: dict[str, Any]) -> Shaped | None:
     """ARC's own files: the question is an object with its stem and its choices."""
     question = row.get("question")
@@ -278,6 +291,7 @@ def _stem_inside(row: dict[str, Any]) -> Shaped | None:
 _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     _own_record,
     _stem_inside,
+    _turns,
     _inside,
     _preferred,
     _judged,

@@ -114,7 +114,7 @@ class CompletionsServer:
                 data = await content.readany()
                 chunk = reader.feed(data) if data else reader.end()
                 is_over = chunk.finish is not None
-                if chunk.is_progress:
+                if chunk.text or chunk.ids or is_over:  # and not a ping, usage or an empty delta
                     silence.deadline = math.inf
                     yield chunk
                     silence.deadline = loop.time() + self.silent_seconds

@@ -13,6 +13,7 @@ over, and the ids come with its last piece.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -71,8 +72,9 @@ class CompletionRun:
         self._kind: SegmentKind = "thinking" if ask.is_thinking else "answer"
         self._before = list(thinking_ids) if ask.is_thinking else []
         self._min_tokens = plan.budget.min_tokens if ask.is_thinking else 0
-        self._guards = plan.request.loop_guard and (ask.is_thinking or not plan.request.answer_grammar)
-        self._next_check = _next_check(len(self._before))
+        guards = plan.request.loop_guard and (ask.is_thinking or not plan.request.answer_grammar)
+        self._next_check = _next_check(len(self._before)) - len(self._before) if guards else math.inf
+        """How many ids of this completion there must be before the loop guard looks at them again."""
         self._ids: list[int] = []
         self._num_shown_ids = 0
         self._text = ""
@@ -141,10 +143,10 @@ class CompletionRun:
     def _feed_ids(self, chunk: Chunk) -> Piece:
         if chunk.text and not chunk.has_ids:
             raise ServerFailed("nonsense", "it sent text without token_ids, which it returned before")
-        ids, logprobs = list(chunk.ids), chunk.logprobs
-        if ids and not self._tokens.knows(max(ids)):
-            raise ServerFailed("nonsense", f"it sent the id {max(ids)}, which this model's tokenizer does not have")
-        start = len(self._ids)
+        # This runs for every token: a call that is not made is worth a line.
+        ids, start = chunk.ids, len(self._ids)
+        if ids and (largest := max(ids)) >= self._tokens.num_ids and not self._tokens.knows(largest):
+            raise ServerFailed("nonsense", f"it sent the id {largest}, which this model's tokenizer does not have")
         self._text += chunk.text
         if not self._ask.stop_ids.isdisjoint(ids):
             at = next(n for n, i in enumerate(ids) if i in self._ask.stop_ids)
@@ -152,22 +154,20 @@ class CompletionRun:
             self._stop_id, self.is_over = ids[at], True
             del ids[at:]
         self._ids += ids
-        if len(self._ids) > self._ask.max_tokens:
-            raise ServerFailed(
-                "nonsense", f"it sent {len(self._ids)} tokens where at most {self._ask.max_tokens} were asked for"
-            )
+        num = len(self._ids)
+        if num > self._ask.max_tokens:
+            raise ServerFailed("nonsense", f"it sent {num} tokens where at most {self._ask.max_tokens} were asked for")
         if not self.is_over and self._stops and (found := _find(self._text, self._stops, self._shown)) is not None:
             # The server left the stop in; it may even go on.
             self._stop_text, self.is_over = found[1], True
             self._take_off_delimiter()
         elif not self.is_over and chunk.finish is not None:
             self._finish_ids(chunk)
-        if (length := self._loop()) is not None:
+        if num >= self._next_check and (length := self._loop()) is not None:
             del self._ids[length:]
             # The segment driver finds the loop in the ids; the text only says that the completion did not run full.
             self._stop_id, self._stop_text, self.is_over = None, "loop", True
-        new = max(0, len(self._ids) - start)
-        return self._show(tuple(logprobs[:new]) if logprobs else ())
+        return self._show(tuple(chunk.logprobs[: max(0, len(self._ids) - start)]) if chunk.logprobs else ())
 
     def _finish_ids(self, chunk: Chunk) -> None:
         self.is_over = True
@@ -252,7 +252,8 @@ class CompletionRun:
         if self._match and not self.is_over:
             limit -= _num_held(self._ids, (self._match,))
         ids = tuple(self._ids[self._num_shown_ids : limit])
-        self._num_shown_ids = max(limit, self._num_shown_ids)
+        if limit > self._num_shown_ids:
+            self._num_shown_ids = limit
         return Piece(self._kind, "sampled", text, ids, logprobs)
 
     def _last_text(self) -> str:
@@ -265,14 +266,13 @@ class CompletionRun:
 
     def _loop(self) -> int | None:
         """How many ids there are where thinking, or the answer, is seen to repeat itself; or None."""
-        total = len(self._before) + len(self._ids)
-        if not self._guards or total < self._next_check:
-            return None
-        start, self._next_check = self._next_check - 1, _next_check(total)
+        before = len(self._before)
+        start = before + int(self._next_check) - 1
+        self._next_check = _next_check(before + len(self._ids)) - before
         length = first_loop([*self._before, *self._ids], start, self._min_tokens, self._tokens.id_kinds)
-        if length is None or length == len(self._before) + self._ask.max_tokens:
+        if length is None or length == before + self._ask.max_tokens:
             return None
-        return length - len(self._before)
+        return length - before
 
 
 def _next_check(num_tokens: int) -> int:

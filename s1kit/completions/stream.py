@@ -46,11 +46,6 @@ class Chunk:
     """The id or string that stopped it, where the server says so. None: not said, or end of sequence."""
     logprobs: list[TokenLogprob] = field(default_factory=list)
 
-    @property
-    def is_progress(self) -> bool:
-        """Whether it brings a token or the end, as opposed to a ping, usage or an empty delta."""
-        return bool(self.text or self.ids or self.finish)
-
 
 class StreamReader:
     """The events of one streamed completion."""

@@ -40,7 +40,8 @@ class RequestDecoder:
                     end = new if job.has_answer else self._early_end(job, choice, "length")
                 else:
                     event, end = self._take(job, choice, new, stream is not None)
-                self._note_first(choice)
+                if not self._saw_answer:
+                    self._note_first(choice)
                 if end is not None:
                     event += self._finish(choice, end, stream is not None)
                 if stream is not None and event:
@@ -62,7 +63,7 @@ class RequestDecoder:
                 choice.take(delta)
         if is_over:
             return event, self._early_end(job, choice, "length")
-        return event, self._early_end(job, choice, "stop") if choice.is_over else None
+        return event, self._early_end(job, choice, "stop") if choice.wants_one_call and choice.is_over else None
 
     def _early_end(self, job: Job, choice: Choice, finish: Literal["stop", "length"]) -> End:
         """The end of a reply that is complete before the backend says so."""

@@ -17,7 +17,7 @@ from s1kit.completions.client import CompletionsServer
 from s1kit.completions.decoding import decode
 from s1kit.completions.discovery import Identity, list_models
 from s1kit.completions.failure import FailureKind, ServerFailed
-from s1kit.completions.protocol import CompletionSettings, Piece
+from s1kit.completions.protocol import CompletionSettings
 from s1kit.errors import InputError
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
@@ -177,7 +177,7 @@ class Upstream:
                     ending = piece.ending if job.plan.thinks else None
                     yield End(ending, "length" if is_cut else "stop", self.seam, piece.answer_finish == "stop_string")
                 else:
-                    yield [_delta(piece)]
+                    yield [Delta(piece.kind, piece.origin, piece.text, len(piece.ids), piece.logprobs)]
 
 
 def refusal(failure: ServerFailed) -> Refusal:
@@ -187,7 +187,3 @@ def refusal(failure: ServerFailed) -> Refusal:
         log("upstream failed", level=30, code=code, said=failure.said)
     headers = {"Retry-After": str(failure.retry_seconds or 1)} if status == 429 else {}
     return Refusal(status, f"{failure}.", code=code, headers=headers)
-
-
-def _delta(piece: Piece) -> Delta:
-    return Delta(piece.kind, piece.origin, piece.text, len(piece.ids), piece.logprobs)

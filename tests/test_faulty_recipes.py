@@ -60,6 +60,17 @@ MISTAKES: dict[str, tuple[tuple[str, str], str, tuple[str, str]]] = {
     "a base with a typo": (('"tiny-base"', '"tiny-bsae"'), "Did you mean tiny-base", ("tiny-bsae", "tiny-base")),
     "a finish reason with a typo": (
         ('"solutions"', '"solutions"\nretry = ["malfromed"]'), "Did you mean malformed", ("malfromed", "malformed")),
+    "a journal that is a folder": (
+        ('"solutions"', '"solutions"\njournal = "OUT"'), "is a folder (distill.journal)",
+        ('journal = "OUT"', 'journal = "OUT/j.sqlite"')),
+    "a budget that leaves no answer": (
+        ('"solutions"', '"solutions"\nthinking_budget = 500\nmax_output_tokens = 500'), "which hold the answer, too",
+        ("max_output_tokens = 500", "max_output_tokens = 900")),
+    "a field of the request's own": (
+        ('"solutions"', '"solutions"\nextra = { stream = true, n = 2 }'), "extra holds 'stream'",
+        ("stream = true, ", "")),
+    "a wait that says nothing": (
+        ('"tiny-base"\n', '"tiny-base"\n[evaluate]\nwait = ""\n'), "evaluate.wait", ('wait = ""', 'wait = "Hm"')),
     "a name too long for a folder": (('name = "r"', f'name = "{"x" * 300}"'), "too long for a folder",
                                       ("x" * 300, "x")),
 }  # fmt: skip
@@ -98,6 +109,7 @@ def test_worked_solutions_without_short_answers_are_told_from_none(
 @pytest.mark.parametrize(
     ("teacher", "advice"),
     [
+        ("'chat:compatible/m' distill.base_url=http://127.0.0.1:9/v1/chat/completions", "Write http://127.0.0.1:9/v1."),
         ("gpt-5", "A teacher is chat:<provider>/<model>"),
         ("https://api.example.com/v1", "write completions:https://api.example.com/v1#<model>"),
         ("model.gguf", "write llama.cpp:model.gguf"),
@@ -107,7 +119,7 @@ def test_worked_solutions_without_short_answers_are_told_from_none(
 def test_a_teacher_without_a_scheme_is_told_which(
     teacher: str, advice: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    status, told = check(tmp_path, capsys, RECIPE, f"distill.teacher={teacher}")
+    status, told = check(tmp_path, capsys, RECIPE, *f"distill.teacher={teacher}".split())
     assert status == 2
     assert advice in told
 

@@ -168,9 +168,16 @@ def _wire(provider: str) -> WireFormat:
             return OpenAIWire("compatible")
 
 
+_ENDPOINTS = ("/chat/completions", "/completions", "/responses", "/messages")
+
+
 def _check_url(url: str, where: str) -> None:
     parts = urlsplit(url)
     if parts.username or parts.password:
         raise InputError("the URL holds a password", where=where, fix="Put the key into the environment or a key file.")
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"{url!r} is not a URL", where=where, fix="Write for example http://localhost:8000/v1.")
+    for path in _ENDPOINTS:
+        if parts.path.rstrip("/").endswith(path):
+            base = url.rstrip("/").removesuffix(path)
+            raise InputError(f"the URL ends in {path}, which is added to it", where=where, fix=f"Write {base}.")

@@ -50,6 +50,27 @@ class Teaching(Config):
     key_file: str = ""
     """A file that holds the key; empty: the environment, e.g. GEMINI_API_KEY."""
 
+    @model_validator(mode="after")
+    def _within_itself(self) -> Self:
+        if self.thinking_budget is not None and self.thinking_budget >= self.max_output_tokens:
+            raise InputError(
+                f"thinking_budget is {self.thinking_budget} of {self.max_output_tokens} max_output_tokens, which hold "
+                "the answer, too",
+                where="distill.thinking_budget",
+                fix="Raise max_output_tokens, or lower the budget.",
+            )
+        if own := sorted(_OWN_FIELDS & self.extra.keys()):
+            raise InputError(
+                f"extra holds {own[0]!r}, which each request has of its own",
+                where="distill.extra",
+                fix="Leave it out: prompt, system, teacher and stream are settings.",
+            )
+        return self
+
+
+_OWN_FIELDS = {"messages", "input", "contents", "model", "stream", "stream_options"}
+"""Fields of a request's body that `extra` would overwrite: what is asked, of whom, and how the reply comes."""
+
 
 class Distill(Teaching, Workers):
     """traces <- the teachers, each asked every question."""

@@ -53,7 +53,7 @@ class Evaluate(Workers):
     """Thinking budgets, each evaluated without waits and with the largest number of `num_waits`."""
     num_waits: list[int] = Field(default_factory=lambda: [0])
     """Numbers of Waits, each evaluated under the largest budget."""
-    wait: str | None = None
+    wait: str | None = Field(default=None, min_length=1)
     """What replaces a stop; None: the thinking format's own."""
     min_tokens: list[int] = Field(default_factory=list)
     """Least thinking, each evaluated under the largest budget: stops below it become Waits."""

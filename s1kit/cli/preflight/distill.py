@@ -29,6 +29,8 @@ def check_distill(recipe: Recipe, found: FaultCollector) -> None:
         found.add(
             "a teacher that is no provider's has no batch API", "distill.mode", "Use mode=online, or leave it out."
         )
+    if config.journal and Path(config.journal).is_dir():
+        found.add(f"{config.journal!r} is a folder", "distill.journal", "Name a file, such as replies.sqlite.")
     found.run(executor_of, config)
     if config.retry:
         found.run(check_finishes, config.retry)

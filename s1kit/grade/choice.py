@@ -36,6 +36,7 @@ _STATED_CHOICE = re.compile(
     r"leav(?:es|ing)(?:\s+(?:us|only|just|with))*)[,:]?\s+"
     r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n|\s+[–—-])"
     r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)"
+    r"|\bonly\s+(?:option\s+)?[(*]{0,3}([A-J])[)*]{0,3}\s+(?:holds|is|works|remains|fits)\b"
     r"|\bbut\s+[(*]{0,3}([A-J])[)*]{0,3}\s+(?:fits|matches|seems|looks|works|is\s+(?:more|better|best|the|right|correct))\b"
     r"|\bmak(?:es|ing)\s+(?:option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*.:]|\s)[^\n]{0,60}?\b(?:the|a)\s+(?:only\s+)?"
     r"(?:correct|right|best|most)",
@@ -44,7 +45,9 @@ _STATED_CHOICE = re.compile(
 _LAST_LINE = re.compile(r"\n[ \t]{0,20}[(*$\[]{0,4}([A-J])[)*$.\]]{0,4}\Z")
 _SPACE = re.compile(r"\s{3,}")
 _LETTER_ALONE = re.compile(r"^\W*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\W*([A-Ja-j])\W*$")
-_LETTER_FIRST = re.compile(r"^\W*(?:option|choice)?\W*([A-J])\s*(?:[).:,]|\}|$|\s[-–—])", re.IGNORECASE)
+_LETTER_FIRST = re.compile(
+    r"^\W*(?:option|choice)?\W*([A-J])(?!\W{1,3}(?:(?:and|or)\W+)?[B-J]\b)\s*(?:[).:,]|\}|$|\s[-–—])", re.IGNORECASE
+)
 _BOLD = re.compile(r"\*\*\s*(\(?[A-J]\)?)\s*\*\*")
 _LETTER_ANYWHERE = re.compile(
     r"(?<![A-Za-z])\(?([A-J])\)(?![A-Za-z])|(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\s*(?:is\s*)?:?|=)\s*\**\(?([A-J])\b"

@@ -59,17 +59,24 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
             is_first = stated[0] == right_number and _AMOUNT_AND_MORE.fullmatch(raw_mine.strip())
             return ("correct" if is_first else "abstain"), "one of the numbers in the text"
         return ("correct" if stated == [right_number] else "wrong"), "numbers in the text"
-    if right.casefold() in TRUTH and (first := re.match(r"\W*(\w+)", raw_mine)) and first[1].casefold() in TRUTH:
-        return ("correct" if TRUTH[first[1].casefold()] == TRUTH[right.casefold()] else "wrong"), "yes or no"
-    if _is_word(right) and not re.search(r"[\d\\]", raw_mine):
+    if (
+        right.casefold() in TRUTH
+        and len(truths := {TRUTH[word.casefold()] for word in _SAID_TRUTH.findall(raw_mine)}) == 1
+    ):
+        return ("correct" if truths == {TRUTH[right.casefold()]} else "wrong"), "yes or no"
+    if is_word(right) and not re.search(r"[\\=]", raw_mine):
         return _compare_words(raw_mine, right)
-    if _is_word(mine) and _is_word(right):
+    if is_word(mine) and is_word(right):
         return ("correct" if mine.casefold() == right.casefold() else "wrong"), "words"
     return None, ""
 
 
 TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
+_SAID_TRUTH = re.compile(
+    r"(?:^\W*|[,:;]\s+|\b(?:is|are|be|so|thus|therefore|hence|answer)[\s*:]+)(?:so\s+)?(true|yes|false|no(?!\s+\w))\b",
+    re.IGNORECASE,
+)
 _NUMBER_IN_WORDS = re.compile(
     r"\b(?:half|third|quarter|dozen|(?:thir|four|fif|six|seven|eigh|nine)teen|eleven|(?:twen|thir|for|fif|six|seven|eigh|nine)ty|"
     r"hundred|thousand|million)",
@@ -107,10 +114,15 @@ def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
         return "correct", "the subject of the sentence"
     if is_not:
         return "wrong", "the word is denied"
+    if right[0].isupper() and (other := _ENDS_IN_A_NAME.search(raw)) and other[1] != right:
+        return "wrong", "the sentence ends in another name"
     words = [word.casefold() for word in re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", raw)]
     if [word for word in words if word not in ("a", "an", "the")] == [right.casefold()]:
         return "correct", "words"
     return ("abstain", "the word within a sentence") if right.casefold() in words else ("wrong", "words")
+
+
+_ENDS_IN_A_NAME = re.compile(r"\b(?:is|was|be)\s+(?:a\s+)?([A-Z][a-z]+)[\s.*]*$")
 
 
 def _is_subject(raw: str, word: str) -> bool:
@@ -118,7 +130,9 @@ def _is_subject(raw: str, word: str) -> bool:
     begins = re.match(
         rf"\W*(?:the\s+)?{re.escape(word)}\s+(?:is|are|was|were|has|have|had|will|can|must)\b", raw, re.IGNORECASE
     )
-    return bool(begins) and not re.search(r"\b(?:not|neither|nor|never|no)\b|n't\b", raw, re.IGNORECASE)
+    return bool(begins) and not re.search(
+        r"\b(?:not|neither|nor|never|no|but|while|whereas|although|however)\b|n't\b", raw, re.IGNORECASE
+    )
 
 
 def _is_rounded(mine: Fraction, right: Fraction, my_text: str, right_text: str) -> bool:
@@ -180,5 +194,6 @@ def _approximates_a_constant(mine: str, right: str) -> bool:
 _MULTIPLES = ((1, 1), (2, 1), (3, 1), (4, 1), (1, 2), (1, 3), (1, 4))
 
 
-def _is_word(text: str) -> bool:
+def is_word(text: str) -> bool:
+    """Whether a text is one word of three letters or more."""
     return len(text) > 2 and re.fullmatch(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", text) is not None

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from s1kit.grade.plain import join_words
 from s1kit.grade.prose import (
     is_bare,
     is_money,
@@ -71,7 +72,7 @@ _STATED = re.compile(
     # Leads follow one another: "Final Answer: The final answer is 3" is how Minerva's prompt has models end.
     r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|the\s+correct\s+(?:count|number|value|total|result|sum)|answer|antwort|respuesta|réponse|risposta|resposta|ответ|정답|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
     r"(?:(?:is|(?:must|should|would|has\s+to)\s+be|equals)\s*[:：]?|[:：=]|应?[是为][:：]?)\s*(?:\*\*\s*)?)+"
-    r"(?P<rest>(?:(?!(?:the|final|correct)\s+(?:final\s+)?answer\s+is)[^\n])*)",
+    r"(?P<rest>(?:(?!(?:the|final|correct)\s+(?:final\s+)?answer\s*(?:is|[:：]))[^\n])*)",
     re.IGNORECASE,
 )
 _HASHES = re.compile(r"^####\s*(?P<rest>[^\n]+)", re.MULTILINE)
@@ -108,7 +109,7 @@ def final_answer(text: str, question: str = "") -> Found | None:
     ):
         if any(mark in lowered for mark in marks) and (found := _last_stated(pattern, text)):
             return Found(found, how)
-    if is_bare(text) and len(text.strip()) <= MAX_LENGTH:
+    if len(text.strip()) <= MAX_LENGTH and is_bare(text):
         return _bare(text.strip())
     text = without_courtesies(text)
     if _HEDGE.search(text[-SHORT:]):
@@ -129,7 +130,7 @@ _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ％＝＋－／．]")
 
 def unwrap(text: str) -> str:
     """The text without thinking blocks, other box commands rewritten as `\\boxed{}`, full-width digits as ASCII."""
-    text = re.sub(r"(?<=\d)：(?=\d)", ":", text)
+    text = re.sub(r"(?<=\d)：(?=\d)", ":", join_words(text))
     text = _WIDE.sub(
         lambda match: chr(ord(match[0]) - 0xFEE0), (text.rpartition("</think>")[2] or text).replace("−", "-")
     )
@@ -212,14 +213,16 @@ _BRACE = re.compile(r"\\[{}\\]|[{}]")
 
 
 def _last_stated(pattern: re.Pattern[str], text: str) -> str:
-    for match in reversed(list(pattern.finditer(text))):
+    matches = list(pattern.finditer(text))
+    later = _CORRECTION.search(text, matches[-1].end()) if matches else None
+    for match in reversed(matches):
         # "Final Answer:" may stand on a line of its own, and a displayed formula on several.
         stated = match["rest"].strip()
         below = text[match.start("rest") if stated else match.end() :].lstrip()
         if formula := _DISPLAYED.match(below):
             stated = formula[0]
         stated = stated or below.split("\n", 1)[0].strip()
-        if correction := _CORRECTION.search(text, match.end()) or _CORRECTION.search(stated):
+        if correction := later or _CORRECTION.search(stated):
             stated = correction["rest"]
         stated = without_rejected(_first_sentence(stated)).strip(" .,")
         if stated and len(stated) <= MAX_LENGTH:

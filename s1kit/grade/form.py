@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from s1kit.grade.compare import TRUTH
+from s1kit.grade.compare import TRUTH, is_word
 from s1kit.grade.extract import Found, box_groups, final_answer
 from s1kit.grade.normalise import as_number, is_decimal, normalise
 from s1kit.grade.plain import to_latex
@@ -22,10 +22,16 @@ GUESSES = (*NUMBERS, "last formula")
 """How a final answer was found that nothing marked."""
 
 
-def is_guess(found: Found, theirs: str) -> bool:
+def is_guess(found: Found, theirs: str, sentence: str) -> bool:
     """Whether another part of the sentence may be meant; not where it concludes with a number and one is asked for."""
     is_concluded = found.how == "concluding number" and as_number(normalise(theirs)) is not None
-    return found.how in GUESSES and not is_concluded
+    is_sum = found.how == "last formula" and "=" in found.text and as_number(normalise(theirs)) is not None
+    return found.how in GUESSES and not is_concluded and not (is_sum and ends_in(sentence, found.text))
+
+
+def ends_in(sentence: str, formula: str) -> bool:
+    """Whether a sentence ends in a formula."""
+    return re.sub(r"[\s$.*]|\\[()\[\]]", "", sentence).endswith(re.sub(r"[\s$.*]", "", formula))
 
 
 def with_unit(found: Found, answer: str) -> str:
@@ -83,6 +89,8 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
         return Found(f"{opening}{ends[0][0]}, {ends[0][1]}{closing}", "last formula")
     if found.how in GUESSES and theirs.casefold() in TRUTH:
         return Found(answer.strip(), "whole")
+    if found.how in NUMBERS and is_word(theirs):
+        return Found(sentence, "whole")
     ratios = _RATIO.findall(main_clause(sentence)) if re.search(":|/|frac", theirs) else []
     if len(ratios) == 1:
         return Found((":" if ":" in theirs else "/").join(ratios[0]), "last number")
@@ -104,7 +112,9 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
 
 
 _PLAIN = r"-?\d+(?:\.\d+)?(?:/\d+)?"
+_TUPLE = r"\([^()]{1,60}\)"
 _LISTED = re.compile(
+    rf"{_TUPLE}(?:,\s*{_TUPLE})*,?\s+and\s+{_TUPLE}|"
     rf"[\[(]\s*{_PLAIN}(?:\s*,\s*{_PLAIN})+\s*[\])]|{_PLAIN}(?:,\s+{_PLAIN})*,?\s+and\s+{_PLAIN}(?![\w%])"
 )
 """Several numbers in one pair of brackets, or one after the other: `7, 8, 10 and 14`."""

@@ -20,6 +20,7 @@ _REPLACED = [
     (re.compile(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])"), r"\\pi "),
     (re.compile(r"(?<![\d.])(\d+)\s+out\s+of\s+(\d+)(?![\d.])"), r"\1/\2"),
     (re.compile(r"(?<![\d.])(\d+),?\s*(?:\(\s*|in\s+)?base[\s-]+(\d+)\s*\)?"), r"\1_{\2}"),
+    (re.compile(r"(?<=\d)(?:st|nd|rd|th)(?![a-zA-Z])"), ""),
     (re.compile(r"\\[dt]frac(?![a-zA-Z])"), r"\\frac"),
     (re.compile(r"\\frac\s*(\d)\s*(\d)(?!\d)"), r"\\frac{\1}{\2}"),
     (re.compile(r"\\frac\s*(\d)\s*\{"), r"\\frac{\1}{"),

@@ -78,12 +78,26 @@ def to_latex(text: str) -> str:
     text = _ARRAY.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
     text = text.replace("{bmatrix}", "{pmatrix}").replace("{smallmatrix}", "{pmatrix}")
     if not text.isascii():
+        text = join_words(text)
         text = _from_unicode(text)
     text = _POWER_OF_TEN.sub(r"\\times ", join_digit_groups(text))
+    text = re.sub(r"\^\s*(-?\d{2,}|-\d)(?![\d.])", r"^{\1}", text)
     text = _replace_calls(_BRACED.sub(r"\\sqrt", text))
     text = _WORD.sub(lambda match: _command(match[1] or match[2]), text)
     text = re.sub(r"\b(?:oo|inf)\b(?=\s*[,)\]])", r"\\infty ", text)
     return _TIMES.sub(r"\\cdot ", text.replace("**", "^")) if re.search(r"[\w)}]\s*\*\*?\s*[\w(\\-]", text) else text
+
+
+def join_words(text: str) -> str:
+    """`text` with the Chinese for `and` and `or` between formulas in English.
+
+    >>> join_words("x=3或x=-1")
+    'x=3 or x=-1'
+    """
+    return _BETWEEN.sub(lambda match: " or " if match[0].strip() == "或" else " and ", text)
+
+
+_BETWEEN = re.compile(r"(?<=[a-zA-Z\d)}$])\s*[或和与及]\s*(?=[a-zA-Z\d($\\-])")
 
 
 def join_digit_groups(text: str) -> str:

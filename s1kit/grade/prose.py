@@ -30,7 +30,8 @@ _KNOWN_WORDS = frozenset(_MATHS_WORDS.split())
 _SHORT_WORDS = frozenset("is it so he we of to in at my no be by if do as an on us me go up".split())  # noqa: SIM905
 _OTHER_MATHS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(
-    r"(?<![a-zA-Z\d_.√∛^])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?(?![a-zA-Z\d_√∛π²³]|[.,]\d)%?"
+    r"(?<![a-zA-Z\d_.√∛^{])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?"
+    r"(?:\s*(?:×|\\times|\*|x)\s*10(?:\s*\^\s*\{?[-+]?\d+\}?|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?(?![a-zA-Z\d_√∛π²³]|[.,]\d)%?"
 )
 _PAID = re.compile(
     r"\b(?:pay|pays|paid|paying|make|makes|made|making|earn|earns|earned|earning|cost|costs|costing|spend|spends|spent|spending|"
@@ -134,9 +135,9 @@ def stated_formula(sentence: str) -> str:
 
 
 _STATED_VALUE = re.compile(
-    r"(?:\b(?:is|are|be|equals|becomes|gives|get)\s|[是为得])([^\u3400-\u9fff，。]{1,80}?)[\s.。*]*$"
+    r"(?:\b(?:is|are|be|equals|becomes|gives|get|to)\s|[是为得])([^\u3400-\u9fff，。]{1,80}?)[\s.。*]*$"
 )
-_PLAIN_MATHS = re.compile(r"[√∛∜π∞²³⁴^<>≤≥±∪]|\b(?:sqrt|pi)\b|\w\s*\*\s*\w|\d[a-z]\b|[a-z]/")
+_PLAIN_MATHS = re.compile(r"[√∛∜π∞²³⁴^<>≤≥±∪]|\b(?:sqrt|pi|infinity)\b|\w\s*\*\s*\w|\d[a-z]\b|[a-z]/")
 
 
 def last_number(text: str) -> tuple[str, bool]:
@@ -165,7 +166,20 @@ def main_clause(sentence: str) -> str:
     spans = math_spans(sentence)
     outside = _ASIDE.sub(lambda m: m[0] if any(m[0].strip() in span for span in spans) else "", sentence)
     sentence = outside if _NUMBER.search(outside) else sentence
-    return _without(_ASIDES, without_rejected(sentence))
+    return _without(_ASIDES, _without_denied(without_rejected(sentence)))
+
+
+def _without_denied(sentence: str) -> str:
+    """`sentence` without its clauses that deny something, if a number is left: `n = 104; n = 103 does not work`."""
+    kept = [clause for clause in _CLAUSES.split(sentence) if not _DENIAL.search(clause)]
+    shorter = "; ".join(kept)
+    return shorter if len(kept) > 0 and _NUMBER.search(shorter) else sentence
+
+
+_CLAUSES = re.compile(r";\s+|,\s+(?:but|while|whereas|although|though)\s+")
+_DENIAL = re.compile(
+    r"\b(?:not|never|fails?|failed|cannot|invalid|extraneous|impossible|too\s+(?:small|large|few|many))\b|n't\b"
+)
 
 
 def _without(patterns: Sequence[re.Pattern[str]], sentence: str) -> str:
@@ -190,6 +204,7 @@ _SO = re.compile(
 
 _ASIDE = re.compile(r"(?<=\w)\s+\([^()]*\)")
 _ASIDES = (
+    re.compile(r",\s+\$?\d[^,;]*?\b(?:per|each|every|apiece)\b[^,;]*?(?=[,;.]?$)"),
     re.compile(
         r",\s+which\s+(?!(?:is|are|means|gives|makes|leaves|equals|totals|comes|adds|amounts|brings|yields)\b)[^,;]*?(?=[,;.]?$)"
     ),

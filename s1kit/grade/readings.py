@@ -135,7 +135,7 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
         if number in (measured.amount, measured.value if measured.unit.dimensions == _DOLLARS else None):
             return "correct"
         ratio = abs(number / measured.amount) if measured.amount else Fraction(0)
-        if {ratio, 1 / ratio if ratio else ratio} & _SCALES:
+        if measured.unit.dimensions != _DOLLARS and {ratio, 1 / ratio if ratio else ratio} & _SCALES:
             return "abstain"
         return None if abs(ratio - 1) < Fraction(1, 100) and number * measured.amount > 0 else "wrong"
     if mine.unit.dimensions != right.unit.dimensions:

@@ -15,6 +15,9 @@ from s1kit.grade.prose import last_sentence
 from s1kit.grade.readings import by_value
 from s1kit.grade.shapes import compare_dots, num_values, other_names, other_units, top_level_parts, without_name
 
+MAX_READ = 10000
+"""Characters of a final answer that is read; longer ones are compared as text."""
+
 MAX_DEPTH = 40
 """Brackets within brackets, at most, of an answer that is compared symbolically."""
 
@@ -26,6 +29,15 @@ _TOWER = re.compile(r"(?:\d\^\{?){3}\d")
 _NAMES_OF_A_TUPLE = re.compile(
     r"^\s*\$?\s*\(\s*(?:x\s*,\s*y|x\s*,\s*y\s*,\s*z|a\s*,\s*b|a\s*,\s*b\s*,\s*c)\s*\)\s*=\s*(?=\()"
 )
+
+
+def _positional(text: str) -> str:
+    """The values of `(x, y) = (1, 2)`, or of `x = 1, y = 2` in the order of the names, as a tuple."""
+    named = [re.fullmatch(r"[$\s]*([a-z])\s*=\s*([^=]+?)[$\s]*", part) for part in top_level_parts(text)]
+    values = [(match[1], match[2]) for match in named if match]
+    if len(values) == len(named) > 1 and len({name for name, _ in values}) == len(values):
+        return f"({', '.join(value for _, value in sorted(values))})"
+    return _NAMES_OF_A_TUPLE.sub("", text)
 
 
 def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
@@ -47,9 +59,20 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         if mentions(last_sentence(answer), theirs):
             return Judgement("abstain", "the solution stands in a sentence that states no final answer")
         return Judgement("wrong", "no final answer")
-    theirs = _NAMES_OF_A_TUPLE.sub("", to_latex(theirs))
+    if max(len(found.text), len(theirs)) > MAX_READ:
+        same = normalise(found.text) == normalise(theirs)
+        shown = f"{short(found.text)} and {short(theirs)}"
+        return Judgement(
+            "correct" if same else "abstain", f"too long to read: {shown}", canonical(normalise(found.text))
+        )
+    theirs = to_latex(theirs)
+    sentence = last_sentence(answer)
+    is_open_guess = is_guess(found, theirs, sentence)
+    has_names = bool(_NAMES_OF_A_TUPLE.match(theirs))
+    theirs = _positional(theirs) if has_names else theirs
     found = in_form_of(theirs, found, answer)
-    found = found._replace(text=_NAMES_OF_A_TUPLE.sub("", found.text))
+    if has_names or _NAMES_OF_A_TUPLE.match(found.text):
+        theirs, found = _positional(theirs), found._replace(text=_positional(found.text))
     mine, right = normalise(found.text), normalise(theirs)
     shown = f"{short(found.text)} ({found.how}) and {short(theirs)}"
     if mine != right and (dots := compare_dots(mine, right)):
@@ -59,7 +82,7 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement(read[0], f"{read[1]}: {shown}", canonical(mine))
     verdict, rule = compare_plain(mine, right, found.text, theirs)
     is_open = verdict == "wrong" or (verdict is None and not re.search(r"[\d\\]", theirs))
-    if is_open and is_guess(found, theirs) and mentions(last_sentence(answer), theirs):
+    if is_open and is_open_guess and mentions(sentence, theirs):
         return Judgement("abstain", f"the solution stands elsewhere in the sentence: {shown}", canonical(mine))
     if other_units(whole, theirs):
         return Judgement("abstain", f"other units: {shown}", canonical(mine))
@@ -71,7 +94,7 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement("abstain", f"too long or deep to compare: {shown}", canonical(mine))
     nums = _num_values(mine, found.text), _num_values(right, theirs)
     if None not in nums and nums[0] != nums[1]:
-        if is_guess(found, theirs) and mentions_all(last_sentence(answer), theirs):
+        if is_open_guess and mentions_all(sentence, theirs):
             return Judgement("abstain", f"the values stand elsewhere in the sentence: {shown}", canonical(mine))
         return Judgement("wrong", f"{nums[0]} and {nums[1]} values: {shown}", canonical(mine))
     if _TOWER.search(mine) or _TOWER.search(right):
@@ -87,7 +110,7 @@ def _num_values(normalised: str, text: str) -> int | None:
     return len(parts) if all(map(_BEGINS_AS_A_VALUE.match, parts)) else None
 
 
-_BEGINS_AS_A_VALUE = re.compile(r"[$\s]*-?(?:[\d(]|\\(?:[dt]?frac|sqrt|pi)(?![a-zA-Z]))")
+_BEGINS_AS_A_VALUE = re.compile(r"[$\s]*-?(?:[\d(]|\\(?:left|[dt]?frac|sqrt|pi)(?![a-zA-Z]))")
 
 
 def _judge_choice(answer: str, solution: str, question: str) -> Judgement:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 from fractions import Fraction
+from functools import lru_cache
 from typing import NamedTuple
 
 from s1kit.grade.normalise import as_number, normalise
@@ -227,6 +228,7 @@ def named_unit(word: str) -> Unit | None:
     return known._replace(factor=known.factor * Fraction(10) ** exponent)
 
 
+@lru_cache(maxsize=4096)
 def _canonical(word: str) -> tuple[str, int] | None:
     """The symbol of a unit and the power of ten of its prefix."""
     if word in _SI or word in _OTHERS:

@@ -63,8 +63,11 @@ def number_in_words(text: str) -> Fraction | None:
         return Fraction(-_han(top) if sign else _han(top), _han(bottom) or 1)
     if said := _HAN_SAID.search(bare):
         return Fraction(_han(said[1]))
-    runs = _runs(re.findall(r"[a-z]+", text.casefold()))
-    return _english(runs[0]) if len(runs) == 1 else None
+    words = re.findall(r"[a-z]+", text.casefold())
+    runs = _runs(words)
+    number = _english(runs[0]) if len(runs) == 1 else None
+    is_negative = number is not None and words[words.index(runs[0][0]) - 1] in ("negative", "minus")
+    return -number if number is not None and is_negative else number
 
 
 def _runs(words: list[str]) -> list[list[str]]:

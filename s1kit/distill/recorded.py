@@ -1,4 +1,4 @@
-"""The teacher that was asked before: traces from a file, in the shapes that published trace sets have."""
+"""A teacher whose replies are in a file: traces in the shapes that published data sets have."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ NO_THINKING = "no-thinking"
 
 
 def check_finishes(finishes: Sequence[str]) -> None:
-    """Raises InputError for a finish reason that there is none of."""
+    """Raises InputError for an unknown finish reason."""
     known = (*UNUSABLE, NO_THINKING, "stop")
     for finish in finishes:
         if finish not in known:

@@ -24,7 +24,7 @@ from s1kit.records import Question, Trace
 
 
 class Teacher(Protocol):
-    """Someone who answers questions with visible thinking."""
+    """A model, or a file of its replies, that answers questions and shows its thinking."""
 
     async def ask(self, question: Question, draw: int) -> Trace:
         """The trace for one question; `draw` counts repeated replies to it from 0.

@@ -32,8 +32,10 @@ class Balance:
         self._now = now
 
     async def send(self, ask: Callable[[Http], Awaitable[Answer]]) -> Answer:
-        """What `ask` gives. A server that cannot be reached is passed over; Raises Problem when none can, or of the one
-        that was reached."""
+        """Call `ask` with one of the servers, passing over those that cannot be reached.
+
+        Raises Problem when none can be, and the Problem of the one that was.
+        """
         for _ in self._servers[1:]:
             server = self._pick()
             try:

@@ -1,4 +1,4 @@
-"""Bodies as they come over the wire: read as JSON objects, and searched for the message of an error."""
+"""Response bodies: parsed as JSON objects, and searched for the message of an error."""
 
 from __future__ import annotations
 

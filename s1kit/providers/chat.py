@@ -111,7 +111,7 @@ def _num_bytes(value: Any) -> int:
 
 @dataclass(frozen=True)
 class Reply:
-    """A reply as data: whatever came back, including nothing."""
+    """One reply of a model, whatever it holds; also one that is empty or malformed."""
 
     thinking: str = ""
     answer: str = ""
@@ -142,7 +142,7 @@ class Assembler(Protocol):
 
     @property
     def is_whole(self) -> bool:
-        """Whether the event came that ends a reply, or an error."""
+        """Whether the last event of a reply, or an error, has arrived."""
         ...
 
     @property
@@ -208,7 +208,7 @@ class Chat(Protocol):
 
 
 class Stopped(WorkFailed):
-    """Nothing more can be asked: the key, the model, the account, the cap or an outage stops every request."""
+    """No further request can succeed: because of the key, the model, the account, the cap or an outage."""
 
 
 class Problem(S1kitError):

@@ -84,7 +84,7 @@ class Client:
         return self
 
     async def _metrics(self) -> bytes:
-        """What a server of the user's own publishes beside its API, such as vLLM's queue."""
+        """The metrics page of a server of the user's own, such as vLLM's, which tells the length of its queue."""
         return (await self.http.get(self.model.base_url.removesuffix("/v1") + "/metrics")).raw
 
     async def __aexit__(self, *_: object) -> None:
@@ -152,7 +152,7 @@ class Client:
             raise Stopped(error.what, where=error.where, fix=error.fix) from error
 
     async def _buy(self, request: ChatRequest, key: str) -> Reply:
-        """Ask for a reply that nobody has, with the most it may cost held back meanwhile."""
+        """Send a request that the journal has no reply to. The most it may cost is reserved meanwhile."""
         call = self.model.wire.call(request)
         reservation = await self.spend_cap.reserve(key, request.max_input_tokens, output_limit(call.body))
         try:
@@ -195,7 +195,7 @@ class Client:
                 self.throttle.forget(slot)
 
     async def _fetch_once(self, call: Call, reservation: Reservation) -> Answer:
-        """One sending. Raises Problem for all that is no answer."""
+        """Send the request once. Raises Problem for every response that is no answer."""
         self.tally.sent += 1
         reservation.may_be_charged = True  # until it is known how it went
         try:

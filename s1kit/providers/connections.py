@@ -163,7 +163,7 @@ def _socket_with_keepalive(address: tuple[Any, ...]) -> socket.socket:
 
 
 def certificates() -> ssl.SSLContext:
-    """Whom to trust: the file that SSL_CERT_FILE names, else certifi's, else the system's. Raises InputError."""
+    """The trusted certificates: of the file in SSL_CERT_FILE, else certifi's, else the system's. Raises InputError."""
     if named := os.environ.get("SSL_CERT_FILE"):
         try:
             return ssl.create_default_context(cafile=named)

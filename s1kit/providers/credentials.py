@@ -1,4 +1,4 @@
-"""What proves who asks, where that is no fixed key: tokens of Azure and Google, signatures of AWS.
+"""Authentication without a fixed key: tokens of Azure and Google, signatures of AWS.
 
 The clouds' own libraries find the account (environment, files, command-line log-in, the machine's identity) and renew
 what expires; here each request gets its headers, once it is known to go to the provider's own origin.

@@ -321,7 +321,7 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
 
 @cache
 def _timeout(total: float, connect: float) -> aiohttp.ClientTimeout:
-    """A model thinks for minutes without a byte; only the whole has a limit."""
+    """The time limits of a request: for connecting and for the whole; none for silence, in which a model may think."""
     import aiohttp
 
     return aiohttp.ClientTimeout(total=total, connect=connect)

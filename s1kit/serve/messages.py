@@ -42,7 +42,7 @@ class Block(Wire):
     is_error: bool | None = None
     cache_control: dict[str, Any] | None = None
     citations: list[Any] | dict[str, Any] | None = None
-    """Of an earlier reply, or a wish for some in the next, which no model here can give."""
+    """Citations of an earlier reply, or a request for some in the next, which no model here can give."""
     caller: dict[str, Any] | None = None
 
     @model_validator(mode="after")

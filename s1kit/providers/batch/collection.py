@@ -1,4 +1,4 @@
-"""The results of ended batch jobs, into the journal: every line is kept, whatever it says."""
+"""Writes the results of ended batch jobs to the journal: every line is kept, whatever it says."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _OF_THE_ACCOUNT: tuple[ProblemKind, ...] = ("key", "model", "credit", "location"
 
 @dataclass
 class Collector:
-    """What the jobs of one run brought, and what they did not bring."""
+    """Collects the replies of one run's jobs and counts the requests that got none."""
 
     client: Client
     wire: BatchWire
@@ -43,7 +43,7 @@ class Collector:
     """A line that says that every request would fail."""
 
     def recall_refusals(self) -> None:
-        """What an earlier process was told is not bought again."""
+        """Read from the journal which requests the provider refused earlier, so that they are not submitted again."""
         for key, failure in self.client.journal.refused(list(self.requests)).items():
             self.final[key] = error_message(parse_body(failure.body)) or failure.kind
 

@@ -57,7 +57,7 @@ async def ask_batch(
     poll_seconds: float = 60.0,
     on_progress: Callable[[int, str], None] | None = None,
 ) -> BatchOutcome:
-    """Bring the replies to all requests into the journal that a batch can bring.
+    """Ask all requests through the batch API and write their replies to the journal.
 
     Raises InputError when the provider has no batch API, Stopped for a wrong key and for a job that was cancelled,
     CapReached before the cap could be overshot. `on_progress` hears how many more replies are there, and of what goes
@@ -139,7 +139,10 @@ class _BatchWork:
             await self.collect_all()
 
     async def _look_for(self, intent: BatchJob) -> BatchJob | None:
-        """The job that an intent became, if it became one; the intent is closed either way."""
+        """Find the job of a submission whose answer was lost; None where the provider has none.
+
+        The submission's record is closed either way.
+        """
         journal, model = self.client.journal, self.client.model
         tag = intent.id.removeprefix(INTENT)
         ask = partial(self.wire.find, self.client.http, tag, len(intent.keys), intent.created)

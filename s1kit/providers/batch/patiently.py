@@ -1,4 +1,4 @@
-"""Questions about jobs that cost nothing, asked again until they are answered: a job is worth waiting for."""
+"""Requests about batch jobs, which cost nothing, repeated until they are answered."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ class Gone(Exception):
 
 
 async def patiently(client: Client, ask: Callable[[], Awaitable[T]], poll_seconds: float) -> T:
-    """The answer. Raises Gone for HTTP 404 and 410 that stay so, Stopped for a refusal and after too many failures."""
+    """Repeat a request until it is answered. Raises Gone for HTTP 404 and 410 that persist, Stopped for a refusal and
+    after too many failures."""
     failures = 0
     while True:
         try:
@@ -44,7 +45,7 @@ async def patiently(client: Client, ask: Callable[[], Awaitable[T]], poll_second
 
 
 async def wait(seconds: float, problem: Problem) -> None:
-    """Sleep, and say so where it is long."""
+    """Sleep, and tell the user when the wait is long."""
     if seconds >= SECONDS_WORTH_SAYING:
         say(f"batch: waiting {human(seconds)}: {problem}. Ctrl-C ends the run now; the same command goes on later.")
     await asyncio.sleep(seconds)

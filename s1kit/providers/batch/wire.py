@@ -1,4 +1,4 @@
-"""What the batch APIs have in common: the state of a job, the fate of a request, readers for JSON of any shape."""
+"""What the batch APIs have in common: the state of a job, the outcome of a request, readers for JSON of any shape."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ JobState = Literal["running", "ended", "failed"]
 
 @dataclass(frozen=True)
 class Line:
-    """One request's fate in a batch."""
+    """The outcome of one request of a batch: a reply or an error."""
 
     key: str
     """The request; empty where the line names none."""
@@ -38,7 +38,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Status:
-    """How far a job is."""
+    """The state of a job and how many of its requests are done."""
 
     state: JobState
     done: int = 0

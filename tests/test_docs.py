@@ -42,7 +42,7 @@ class Block:
 def blocks() -> Iterator[Block]:
     for page in PAGES:
         text = page.read_text(encoding="utf-8")
-        for found in re.finditer(r"(?:<!-- (.*?) -->\n)?^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        for found in re.finditer(r"(?:<!-- ([^\n]*?) -->\n)?^```(\w*)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
             line = text[: found.start()].count("\n") + 1
             yield Block(page, line, found[2], found[1] or "", found[3])
 
@@ -61,6 +61,12 @@ SHELL = [b for b in blocks() if b.language in ("", "bash", "console") and "s1kit
 PYTHON = [b for b in blocks() if b.language == "python"]
 RECIPES = [b for b in blocks() if b.language == "toml" and re.search(r"^name = ", b.text, re.MULTILINE)]
 PATCHES = [b for b in blocks() if b.marks == "patch"]
+
+
+def test_a_blocks_mark_is_the_comment_on_the_line_above_and_no_other() -> None:
+    marks = {block.marks for block in blocks()} - {""}
+    assert all(re.match(r"(needs|file): |(patch|output)$", mark) for mark in marks), marks
+    assert "needs: GSM8K's test set in a file" in marks
 
 
 @pytest.mark.parametrize("block", SHELL, ids=str)

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from test_findings import draws_of, findings_of
 
-from s1kit.analysis.matched import at_equal_tokens, mixed
 from s1kit.records import Setting
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))
 import findings as page
+from matched import at_equal_tokens, mixed
 
 RNG = np.random.default_rng(3)
 HARD = RNG.random((400, 1))

@@ -1,4 +1,4 @@
-"""Two settings on the same questions: what changed, by how much, and whether that may be luck. Pure."""
+"""Two settings on the same questions: which verdicts changed, by how much, with an interval and a p-value. Pure."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ from s1kit.analysis.statistics import accuracy
 
 @dataclass
 class Findings:
-    """Everything that a report says of a run, worked out when it is asked for.
+    """All results that a report shows of a run, computed on first access.
 
     `by_...` are series of points on the curve; `steps`, `best_waits` and `matched_votes` compare them in pairs;
     `methods` has the paper's metrics of each series.
@@ -75,7 +75,7 @@ class Findings:
 
     @cached_property
     def main_line(self) -> list[Point]:
-        """The series that is told of question by question: the Waits; without these the budgets."""
+        """The series shown question by question: the numbers of Waits, or the budgets where there are no Waits."""
         return self.by_waits or self.by_budget or self.by_budget_with_waits
 
     @cached_property
@@ -110,7 +110,7 @@ class Findings:
 
     @cached_property
     def others(self) -> dict[str, list[Point]]:
-        """Every other method that was run or can be worked out, by name."""
+        """Every other method that was run or can be computed from recorded draws, by name."""
         found = {
             **self.by_other_wait,
             "least thinking demanded": self.by_minimum,

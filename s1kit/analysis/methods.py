@@ -113,12 +113,12 @@ def likeliest(results: Results, sizes: Sequence[int]) -> list[Point]:
 
 
 def passes(results: Results, sizes: Sequence[int]) -> list[Point]:
-    """pass@k: whether any of k draws is right. Not a method, since nobody tells which: a bound on choosing."""
+    """pass@k: whether any of k draws is right. Not a method, since it takes an oracle to choose: an upper bound."""
     return _parallel(results, sizes, lambda k: f"any of {k}", _any)
 
 
 def adaptive(results: Results) -> list[Point]:
-    """Voting that stops when the leader would very likely stay ahead; none where too few draws could stop early."""
+    """Voting that stops once the leader is very likely to stay ahead; none where there are too few draws."""
     draws = vote_draws(results)
     if draws is None or draws.counts.min() <= fewest_to_stop():
         return []
@@ -234,7 +234,7 @@ def rejected(results: Results) -> list[Point]:
 
 
 def automatic(results: Results) -> list[Point]:
-    """Thinking left when its answer is settled; the price holds the answers of earlier probes."""
+    """Early exit once the probed answer is settled; the cost includes the tokens of earlier probes."""
     found = [d for s, d in results.draws.items() if s.method == AUTO]
     return [
         Point(said(d.setting), float(d.paid_tokens.mean()), accuracy(d.correct), d, paid=d.paid_tokens.mean(axis=1))

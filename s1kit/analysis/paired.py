@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Flips:
-    """What a change of setting did to the same questions.
+    """How many of the same questions a change of setting fixed and broke.
 
     With one draw a question this is the paired table. With several, a question is fixed or broken when its share of
     right draws rose or fell.

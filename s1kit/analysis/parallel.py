@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 
 class Outcome(NamedTuple):
-    """What a method makes of one question."""
+    """The result of a method on one question: its chance to be right and its cost in thinking tokens."""
 
     chance: float
     """Chance of a right answer, 0 to 1."""
@@ -106,7 +106,7 @@ def _ahead(first: int, second: int) -> float:
 
 
 class Exit(NamedTuple):
-    """Where thinking would have been left early."""
+    """The probe at which thinking would have been ended early."""
 
     probe: int
     """The place of the stable probe, from 0; the last when none was."""

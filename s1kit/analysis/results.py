@@ -94,7 +94,7 @@ class Draws:
 
 @dataclass
 class Results:
-    """What a run's evaluation found."""
+    """The questions of a run and, by setting, the verdicts and thinking tokens of all draws."""
 
     questions: list[Question]
     draws: dict[Setting, Draws]
@@ -130,7 +130,7 @@ class Point:
 
     @property
     def worth(self) -> float:
-        """Trials that one question may count for, at most: its draws."""
+        """The most trials that one question may count as: its number of draws."""
         return repeats_worth(self.draws.correct)
 
     @property

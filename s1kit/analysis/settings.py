@@ -78,7 +78,7 @@ def _instructed(config: Evaluate) -> list[Setting]:
 
 
 def target_range(setting: Setting) -> tuple[float, float]:
-    """Thinking tokens that the setting asks for, at least and at most: what control is measured against."""
+    """The range of thinking tokens that a setting requests, both ends inclusive; control is measured against it."""
     high = float("inf") if setting.max_tokens is None else float(setting.max_tokens)
     if setting.method == TOKEN_CONTROL:
         high = float(setting.target)
@@ -93,7 +93,7 @@ def waits_name(num: int) -> str:
 
 
 def said(setting: Setting) -> str:
-    """A setting in words, for tables and figures.
+    """The name of a setting in tables and figures.
 
     >>> said(Setting(max_tokens=256, num_waits=2))
     '256 tokens, 2 Waits'

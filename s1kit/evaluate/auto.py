@@ -48,7 +48,7 @@ def rule_of(setting: Setting) -> ExitRule:
 
 
 def refuse_labels(rules: Sequence[ExitRule], questions: Sequence[Question]) -> None:
-    """Raises InputError where a rule was calibrated on questions that are evaluated: it would be praised for memory."""
+    """Raises InputError where a rule was calibrated on questions that are evaluated, whose labels it has used."""
     for rule in rules:
         labels = set(rule.calibrated.question_ids) if rule.calibrated is not None else set()
         if shared := [q for q in questions if q.id in labels]:

@@ -27,7 +27,7 @@ FOLDER = "S1KIT_BENCHMARKS"
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Where a set comes from and how to know it again."""
+    """A published benchmark: its source, its size, its licence and the hash that identifies its questions."""
 
     hub: str
     """Data set on the Hub, with `/subset` after a colon where there are several."""
@@ -72,7 +72,7 @@ LETTERS = "ABCD"
 
 
 def names() -> list[str]:
-    """What can be evaluated by name."""
+    """The names of built-in benchmarks."""
     return sorted(["tiny", *BENCHMARKS])
 
 

@@ -41,7 +41,7 @@ def _check(comparator: Comparator) -> None:
 
 
 def check_models(comparators: Sequence[Comparator]) -> None:
-    """Raises InputError for a model that could not be asked: no key, no price. To be called before anything is done."""
+    """Raises InputError for a model that could not be asked: no key, no price. Call it before any request is paid."""
     from s1kit.providers.catalog import find_model
     from s1kit.providers.keys import find_key
     from s1kit.providers.money import price_of

@@ -43,7 +43,7 @@ OnProgress = Callable[[int], None]
 
 @dataclass(frozen=True)
 class Decoding:
-    """What all cells of a run share."""
+    """What is the same for all cells of a run: the seed and the room for answers, in tokens."""
 
     seed: int
     answer_tokens: int

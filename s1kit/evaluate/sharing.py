@@ -16,7 +16,7 @@ from s1kit.records import Ending, Generation, Segment
 
 @dataclass(frozen=True)
 class Replayed:
-    """What the same model would have thought under a smaller budget."""
+    """A generation under a smaller budget, cut from one under a larger budget."""
 
     prefix: Prefix
     """Its thinking, and whether it was closed or cut off: an engine needs only to decode the answer."""

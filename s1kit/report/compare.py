@@ -38,7 +38,7 @@ LINES = ("budget", "waits", "votes", "m1", "m2", "m3", "m4", "m5", "m6")
 
 @dataclass(frozen=True)
 class Compared:
-    """One run among several."""
+    """One of the runs that are compared, with its settings by name."""
 
     name: str
     run: Run
@@ -51,7 +51,7 @@ class Compared:
 
 @dataclass(frozen=True)
 class Difference:
-    """A run against the control in one setting."""
+    """A run against the control (the first run) in one setting."""
 
     run: str
     setting: Setting
@@ -59,7 +59,7 @@ class Difference:
 
     @property
     def sentence(self) -> str:
-        """What may be said of it: better or worse only where interval and test agree that it is not luck."""
+        """The claim in words: `better` or `worse` only where interval and test both exclude no difference."""
         if self.comparison.is_noise:
             return WITHIN_NOISE
         return "better" if self.comparison.difference.value > 0 else "worse"

@@ -39,7 +39,7 @@ class Overlap(NamedTuple):
 
 @dataclass(frozen=True)
 class Contamination:
-    """What a benchmark shares with the training samples."""
+    """The benchmark questions that are, or overlap with, training samples."""
 
     exact: tuple[str, ...] = ()
     """Ids of questions whose very text is a sample's."""
@@ -48,7 +48,7 @@ class Contamination:
 
 
 def contamination(questions: Sequence[Question], samples: Iterable[tuple[str, str]]) -> Contamination:
-    """What the questions share with the samples, given as (id, text)."""
+    """The overlap of benchmark questions with training samples, both given as (id, text)."""
     ids = {q.id for q in questions}
     grams = [set(_ngrams(q.text)) for q in questions]
     owners: dict[str, list[int]] = {}

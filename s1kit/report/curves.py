@@ -139,7 +139,7 @@ def _legend(axes: Axes, findings: Findings, preset: Width, of: Sequence[str] = (
 
 
 def draw_methods(findings: Findings) -> Callable[..., Any]:
-    """All methods, each as a line of its points. What was asked for and also forced is dotted, in the same colour."""
+    """All methods, each as a line of its points. Requested and enforced lengths are dotted, in the same colour."""
     series: list[tuple[str, str, Sequence[Point], Any]] = [
         ("Waits", "waits", findings.by_waits, "-"),
         ("thinking budget", "budget", findings.by_budget, "-"),

@@ -13,7 +13,7 @@ from s1kit.stage import Run
 
 
 def origins(found: Provenance, recipe: Recipe, to_run: str | None) -> dict[str, Any]:
-    """All that `origins.jinja` names: the pool and what was dropped, training, receipts."""
+    """The variables of `origins.jinja`: the pool and what was dropped, training, receipts."""
     inputs = {f"{s}: {path}": h for s, r in found.receipts.items() for path, h in r["inputs"].items()}
     return {
         "provenance": found,

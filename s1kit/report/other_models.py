@@ -23,7 +23,7 @@ COUNTED = {
 
 
 def comparators(findings: Findings) -> dict[str, Any]:
-    """Other models whose outputs were graded here, held against the best setting of this run."""
+    """Other models whose outputs were graded here, compared with the best setting of this run."""
     ours, tried = findings.main_line[-1] if findings.main_line else None, 1
     if findings.best_waits:
         ours, tried = findings.best_waits.after, max(1, len(findings.by_waits) - 1)
@@ -56,7 +56,7 @@ def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str
 
 
 def price(estimate: Estimate) -> str:
-    """Dollars a right answer with their interval; empty where nothing was paid.
+    """Dollars per right answer with their interval; empty where nothing was paid.
 
     >>> price(Estimate(0.5, 0.4, 0.65)), price(Estimate(inf, 0, inf)), price(Estimate(0.5, 0, inf))
     ('0.5000 [0.4000, 0.6500]', 'none right', '0.5000')

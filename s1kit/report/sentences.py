@@ -39,7 +39,7 @@ class Sentence(NamedTuple):
 
 
 def headline(findings: Findings) -> list[Sentence]:
-    """What a reader should take away, most important first; each comparison with its paired interval."""
+    """The headline claims, most important first; each comparison with its paired interval."""
     sentences = [
         *_budget_sentence(findings.by_budget or findings.by_budget_with_waits),
         *_waits_sentence(findings.best_waits, len(findings.by_waits) - 1),

@@ -100,7 +100,7 @@ def amount(estimate: Estimate | None) -> str:
 def body(
     run: Run, recipe: Recipe, findings: Findings, figures: dict[str, Markup], to_run: str | None
 ) -> dict[str, Any]:
-    """All that `body.jinja` names. With links where `to_run` leads from the page to the folder of the run."""
+    """The variables of `body.jinja`. Links are included where `to_run` leads from the page to the folder of the run."""
     questions = findings.results.questions
     transcripts, num_left_out = longest(findings)
     columns, rows = verdicts(findings)
@@ -125,7 +125,7 @@ def body(
 
 
 def notes(recipe: Recipe) -> list[str]:
-    """What the run does not prove."""
+    """What the run does not show, one sentence each: the caveat of its recipe, and that of the tiny demo."""
     is_tiny = [each.teacher for each in recipe.distill.each] == ["tiny"] and not recipe.evaluate.model
     return ([EARLY_STOPS] if is_tiny else []) + ([recipe.report.caveat] if recipe.report.caveat else [])
 
@@ -173,7 +173,7 @@ def groups(findings: Findings) -> list[Group]:
 
 
 def odd_settings(found: Sequence[Group]) -> list[tuple[str, Rates]]:
-    """The settings where anything went other than planned, with how often."""
+    """The settings with answers that are missing, truncated, looped, not graded or failed, with their shares."""
     draws = {p.draws.setting: p.draws for group in found for p in group.points}
     all_rates = [(setting.label, rates(d)) for setting, d in draws.items()]
     return [

@@ -78,13 +78,18 @@ def split_thinking(text: str) -> Parsed:
             while (more := answer.lstrip().removeprefix("<|start|>assistant")).startswith(opening):  # gpt-oss
                 another, found, answer = more.removeprefix(opening).partition(end)
                 thinking = f"{thinking}\n{another}"
-            return Parsed(thinking.strip(), _FINAL.sub("", answer).strip(), bool(found))
+            return Parsed(thinking.strip(), _unwrapped(answer), bool(found))
     if found_channels := _HARMONY.match(body):
         first, rest, plain, answer = found_channels.groups()
-        return Parsed((first or plain or "").strip(), _FINAL.sub("", rest or answer or "").strip(), True)
+        return Parsed((first or plain or "").strip(), _unwrapped(rest or answer or ""), True)
     # Only tags that no prose contains are taken for the end of thinking whose opening the template gave.
     for opening, end in DELIMITERS:
         before, found, answer = body.partition(end) if end in _ENDS_ALONE else (body, "", "")
         if found and opening not in before:
-            return Parsed(before.strip(), _FINAL.sub("", answer).strip(), True)
-    return Parsed("", _FINAL.sub("", text).strip(), True)
+            return Parsed(before.strip(), _unwrapped(answer), True)
+    return Parsed("", _unwrapped(text), True)
+
+
+def _unwrapped(answer: str) -> str:
+    """The answer without what its family puts around it, and without outer whitespace."""
+    return (_FINAL.sub("", answer) if "<" in answer else answer).strip()

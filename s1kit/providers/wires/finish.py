@@ -134,7 +134,9 @@ def finish_of_choice(choice: Mapping[str, Any]) -> tuple[FinishReason, str]:
 
     A gateway's `stop` beside the model's own reason, which says that the reply was cut or filtered, is the latter.
     """
-    own = choice.get("native_finish_reason")
+    own, usual = choice.get("native_finish_reason"), choice.get("finish_reason")
+    if own is None and isinstance(usual, str) and usual in _FINISH:
+        return _FINISH[usual], ""
     told = next((choice[n] for n in _FIELDS if finish_name(choice.get(n))), None)
     finish, note = finish_of(told if told is not None else own)
     if finish == "stop" and finish_name(own) and finish_of(own)[0] in ("length", "refused"):

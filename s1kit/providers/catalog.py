@@ -83,11 +83,13 @@ def find_model(reference: str, base_url: str = "") -> Model:
     if rest.startswith(("http://", "https://")):
         url, _, name = rest.partition("#")
         url = url.rstrip("/")
-        _check_url(url, reference)
+        # The one endpoint that means something here: it asks for the Responses API, which has the same base URL.
+        base = url.removesuffix("/responses")
+        _check_url(base, reference)
         if not name:
             raise InputError(f"{reference!r} names no model", where="model", fix="Write chat:<base URL>#<model>.")
-        if url.endswith("/responses"):
-            return Model(url, name, ResponsesWire("compatible"), url.removesuffix("/responses"), needs_key=False)
+        if base != url:
+            return Model(url, name, ResponsesWire("compatible"), base, needs_key=False)
         return Model(url, name, OpenAIWire("compatible"), url, needs_key=False)
     provider, _, name = rest.partition("/")
     if provider not in BASE_URLS:

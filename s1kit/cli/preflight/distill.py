@@ -50,7 +50,7 @@ def check_distill(recipe: Recipe, found: FaultCollector) -> None:
 
 
 def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> None:
-    from s1kit.distill.open_teacher import parameters
+    from s1kit.distill.open_teacher import ENGINES, parameters
     from s1kit.providers.local import check_parameters
     from s1kit.providers.terms import terms_of
 
@@ -79,7 +79,7 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
                     "distill.max_cost_usd",
                     "Give distill.price={input=..., output=...}, or leave the cap out.",
                 )
-        case "hf" | "vllm" | "llama.cpp" | "completions":
+        case _ if scheme in ENGINES:
             found.model(check_engine, config.teacher, "distill.teacher")
             found.run(check_parameters, parameters(config))
         case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
@@ -94,7 +94,7 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
             )
     if "{question}" not in config.prompt:
         found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
-    is_model = scheme in ("chat", "hf", "vllm", "llama.cpp", "completions")
+    is_model = scheme == "chat" or scheme in ENGINES
     if "train" in recipe.stages and not recipe.train.acknowledge_terms and is_model:
         entry = terms_of(config.teacher)
         if entry.needs_reason:

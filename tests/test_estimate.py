@@ -52,6 +52,15 @@ def test_a_recipe_with_a_file_counts_its_rows(capsys: pytest.CaptureFixture[str]
     )
 
 
+def test_num_of_a_built_in_pool_is_counted_for_each_of_its_data_sets(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    source = 'collect.sources=[{builtin = "math", only = ["GSM8K", "AIME"], num = 30}]'
+    assert "60 requests, $" in told(
+        capsys, "tiny", source, f"out={tmp_path}", "distill.teacher=chat:deepseek/deepseek-reasoner"
+    )
+
+
 def test_a_benchmark_that_is_a_file_is_counted(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """Twelve questions were estimated as five hundred."""
     asked = tmp_path / "held_out.csv"

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from s1kit.analysis.findings import Findings
+from s1kit.engines import load_engine
 from s1kit.errors import InputError
 from s1kit.evaluate.decode import answer_room, direct_room
 from s1kit.evaluate.evaluate import evaluate
@@ -192,3 +193,23 @@ def test_the_baseline_is_asked_with_its_own_room(tiny_random_checkpoint: Path, t
     cut = [g for g in direct if g.answer_finish == "length"]
     assert {g.answer_tokens for g in cut} <= {40 + 24}
     assert max(g.answer_tokens for g in direct) > 24 >= max(g.answer_tokens for g in thinking)
+
+
+def test_the_type_of_the_weights_is_the_recipe_s_unless_a_reference_states_one(
+    tiny_random_checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: list[str] = []
+
+    def load(reference: str, **options: Any) -> Any:
+        loaded.append(str(next(load_engine(reference, **options).model.parameters()).dtype))
+        return load_engine(reference, **options)
+
+    monkeypatch.setattr("s1kit.evaluate.evaluate.load_engine", load)
+    model = f"hf:{tiny_random_checkpoint}"
+    changes = {"max_tokens": [4], "num_waits": [0], "num_questions": 2, "dtype": "bfloat16"}
+    recipe = recipe_of(tmp_path, model=model, baseline=f"{model},dtype=float32", **changes)
+    evaluate(recipe, run_of(recipe))
+    assert loaded == ["torch.bfloat16", "torch.float32"]
+    scripted = recipe_of(tmp_path, dtype="bfloat16")
+    with pytest.raises(InputError, match="the engine scripted: has no option 'dtype'"):
+        evaluate(scripted, open_run(tmp_path / "other", "other", {}))

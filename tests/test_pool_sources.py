@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import gzip
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from s1kit.pool.evaluation_names import builtin_sets, shipped_sets
 from s1kit.pool.evaluation_sets import hash_texts, load_set
 from s1kit.pool.hub import hub_files
 from s1kit.pool.hub_pools import against_paper, paper_counts, pool_sources
-from s1kit.pool.sources import keeps, read_source, shaped
+from s1kit.pool.sources import expand, keeps, read_source, shaped
 from s1kit.questions import read_questions
 from s1kit.recipe import Source
 from s1kit.records import Question
@@ -160,6 +161,42 @@ def test_some_of_a_pool_can_be_named() -> None:
     assert {s.name for s in pool_sources("math", only=["GSM8K", "AIME"])} == {"GSM8K", "AIME"}
     with pytest.raises(InputError, match="no source 'GSM8k'"):
         pool_sources("math", only=["GSM8k"])
+
+
+def test_num_and_sample_hold_for_each_data_set_of_a_pool(tmp_path: Path) -> None:
+    for name in ("pool_math_train.jsonl", "pool_gsm8k_train.jsonl"):
+        rows = [{"question": f"{name} asks {n}?", "answer": str(n)} for n in range(50)]
+        with gzip.open(tmp_path / f"{name}.gz", "wt") as file:
+            file.writelines(json.dumps(row) + "\n" for row in rows)
+    first = Source(builtin="math", only=["MATH-train", "GSM8K"], num=5)
+    drawn = first.model_copy(update={"sample": True})
+    read = {
+        given.sample: [[q.solution for q in read_source(s, 7)] for s in expand(given, str(tmp_path))]
+        for given in (first, drawn)
+    }
+    assert read[False] == [["0", "1", "2", "3", "4"]] * 2
+    assert [len(set(each)) for each in read[True]] == [5, 5]
+    assert all([int(n) for n in each if n] == sorted(int(n) for n in each if n) for each in read[True])
+    again = [[q.solution for q in read_source(s, 7)] for s in expand(drawn, str(tmp_path))]
+    other = [[q.solution for q in read_source(s, 8)] for s in expand(drawn, str(tmp_path))]
+    assert again == read[True] != other
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        (Source(builtin="math", template="{a}"), "template has no effect on 'math'"),
+        (Source(builtin="math", keep={"a": "b"}), "keep has no effect on 'math'"),
+        (Source(builtin="tiny", only=["add"]), "only has no effect on 'tiny'"),
+        (Source(path="a.jsonl", only=["MATH-train"]), "only has no effect on a source with path"),
+        (Source(path="a.jsonl", split="test"), "split has no effect on a source with path"),
+        (Source(hub="a/b", files=["x.jsonl"], subset="main"), "subset has no effect on named files"),
+        (Source(path="a.jsonl", sample=True), "sample without num draws nothing"),
+    ],
+)
+def test_a_setting_that_a_source_would_not_use_is_refused(given: Source, named: str) -> None:
+    with pytest.raises(InputError, match=re.escape(named)):
+        [list(read_source(each, 0)) for each in expand(given)]
 
 
 def test_the_commit_of_every_pinned_data_set_is_a_full_one() -> None:

@@ -34,6 +34,8 @@ CASES = {
         chat:https://api.mistral.ai/v1#magistral-medium-2506
         vllm:google/gemma-4-31B-it vllm:microsoft/Phi-4-reasoning vllm:microsoft/phi-4 hf:xai-org/grok-1
         deepseek-ai/DeepSeek-R1
+        tiny,dtype=bfloat16 hf:Qwen/Qwen2.5-Coder-0.5B-Instruct,dtype=bfloat16
+        llama.cpp:Qwen3-32B-Q4_K_M.gguf,num_threads=2
     """,
     "conditions": """
         chat:openrouter/deepseek/deepseek-r1-distill-llama-70b vllm:deepseek-ai/DeepSeek-R1-Distill-Llama-8B

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import os
+from itertools import islice
 
 from s1kit.cli.variants import recipes_of
 from s1kit.errors import InputError
-from s1kit.recipe import Recipe, load_recipe
+from s1kit.recipe import Recipe, Source, load_recipe
 from s1kit.records import Question
 from s1kit.stage import RECEIPT, Run
 
@@ -53,22 +54,28 @@ def num_questions(recipe: Recipe) -> int | None:
     if (recipe.folder / "collect" / RECEIPT).exists():
         return sum(1 for _ in Run(recipe.folder).rows("collect", "questions", Question))
     sources = recipe.collect.sources
-    if sources and all(source.builtin == "s1" for source in sources):
+    if sources and all(source == Source(builtin="s1", optional=source.optional) for source in sources):
         from s1kit.pool.hub_pools import paper_counts
 
         return sum(paper_counts().values())
-    if sources and all(source.num or source.path for source in sources):
-        from s1kit.questions import find_files, read_rows_of
+    from s1kit.pool.sources import expand
 
-        try:
-            rows = [
-                source.num or sum(1 for file in find_files(source.path) for _ in read_rows_of(file))
-                for source in sources
-            ]
-        except InputError:
-            return None
-        return sum(rows)
-    return None
+    try:
+        rows = [_num_of_source(each) for source in sources for each in expand(source, recipe.collect.hub_folder)]
+    except InputError:
+        return None
+    known = [num for num in rows if num is not None]
+    return sum(known) if rows and len(known) == len(rows) else None
+
+
+def _num_of_source(source: Source) -> int | None:
+    """Rows of a source at most: those of a file are counted, of a data set on the Hub only its `num` is known."""
+    from s1kit.questions import find_files, read_rows_of
+
+    if not source.path:
+        return source.num
+    rows = (row for file in find_files(source.path) for row in read_rows_of(file))
+    return sum(1 for _ in islice(rows, source.num))
 
 
 def estimate_attempts(recipe: Recipe, questions: int | None) -> list[str]:

@@ -79,6 +79,15 @@ def read_reference(reference: str) -> Reference:
     return Reference(scheme, target, options)
 
 
+def with_dtype(reference: str, dtype: str) -> str:
+    """The reference with a type for the weights, unless it states one.
+
+    >>> with_dtype("hf:./a", "bfloat16"), with_dtype("hf:./a,dtype=float32", "bfloat16"), with_dtype("tiny", "")
+    ('hf:./a,dtype=bfloat16', 'hf:./a,dtype=float32', 'tiny')
+    """
+    return reference if not dtype or "dtype" in read_reference(reference).options else f"{reference},dtype={dtype}"
+
+
 def joined(stated: Mapping[str, Any], given: Mapping[str, Any], reference: str) -> dict[str, Any]:
     """Merge the options of a reference with its caller's; the reference's `max_batch` wins.
 

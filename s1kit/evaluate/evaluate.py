@@ -17,6 +17,7 @@ from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
 from s1kit.engines.base import close_engine
+from s1kit.engines.options import with_dtype
 from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
 from s1kit.errors import InputError
 from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
@@ -31,7 +32,17 @@ from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
 from s1kit.stage import RECEIPT, Run, Stage, StagePart, write_rows
 
-IDENTITY = ("model", "baseline", "benchmarks", "num_questions", "answer_tokens", "direct_tokens", "format", "template")
+IDENTITY = (
+    "model",
+    "baseline",
+    "benchmarks",
+    "num_questions",
+    "answer_tokens",
+    "direct_tokens",
+    "format",
+    "template",
+    "dtype",
+)
 """The part of the configuration that a folder of generations stands for."""
 
 
@@ -157,6 +168,7 @@ class Evaluating:
     def _engine(self, reference: str, method: str) -> Engine:
         config = self.config
         options: dict[str, Any] = {"max_batch": config.batch_size}
+        reference = with_dtype(reference, config.dtype)
         if method == DIRECT:
             return load_engine(reference, format="direct", **options)
         if config.format:

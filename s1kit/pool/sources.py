@@ -1,16 +1,19 @@
 """Questions from where they are: the built-in families, files, the Hugging Face Hub.
 
-Reading a source twice gives the same rows in the same order; nothing is kept in memory.
+Reading a source twice gives the same rows in the same order; nothing but a sample is kept in memory.
 """
 
 from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 from glob import escape
+from hashlib import sha256
+from heapq import nsmallest
 from itertools import islice
+from operator import itemgetter
 from random import Random
 from typing import Any
 
@@ -45,7 +48,19 @@ def read_source(
             questions = _read_hub_files(source, hub_folder, rejects, shapes)
         case _:
             questions = _read_hub(source, hub_folder, rejects)
-    return islice(questions, source.num)
+    if source.num is None or not source.sample:
+        return islice(questions, source.num)
+    return _drawn(questions, source.num, seed)
+
+
+def _drawn(questions: Iterable[Question], num: int, seed: int) -> Iterator[Question]:
+    """`num` of the questions, drawn by a hash of seed and question, in the source's order: the same in every pass."""
+
+    def rank(at_question: tuple[int, Question]) -> bytes:
+        return sha256(f"{seed} {at_question[1].id}".encode()).digest()
+
+    for _, question in sorted(nsmallest(num, enumerate(questions), key=rank), key=itemgetter(0)):
+        yield question
 
 
 def _read_files(
@@ -76,7 +91,32 @@ def kind_of(source: Source) -> str:
             where="collect.sources",
             fix="Give exactly one of builtin, path and hub.",
         )
-    return given[0]
+    kind = given[0]
+    _refuse_idle(source, "builtin" if kind == "builtin" else "files" if source.files else kind)
+    return kind
+
+
+_IDLE = {
+    "builtin": set(Source.model_fields) - {"builtin", "only", "num", "sample", "optional"},
+    "path": {"only", "files", "subset", "split", "revision"},
+    "hub": {"only"},
+    "files": {"only", "subset", "split"},
+}
+"""Fields that have no effect on a source of each kind; `files` is a Hub data set whose files are named."""
+
+
+def _refuse_idle(source: Source, kind: str) -> None:
+    stated = {
+        name for name in source.model_fields_set if getattr(source, name) != Source.model_fields[name].get_default()
+    }
+    idle = _IDLE[kind] | ({"only", "sample"} if source.builtin == "tiny" else set())
+    for name in sorted(stated & idle - {"builtin", "path", "hub"}):
+        what = (
+            f"{source.builtin!r}" if source.builtin else "named files" if kind == "files" else f"a source with {kind}"
+        )
+        raise InputError(f"{name} has no effect on {what}", where="collect.sources", fix="Leave it out.")
+    if source.sample and source.num is None:
+        raise InputError("sample without num draws nothing", where="collect.sources", fix="Give num, or leave it out.")
 
 
 def label(source: Source) -> str:
@@ -87,8 +127,25 @@ def label(source: Source) -> str:
 def expand(source: Source, hub_folder: str = "") -> list[Source]:
     """The source itself, or what a built-in name stands for."""
     if source.builtin in POOLS:
-        return pool_sources(source.builtin, source.optional, hub_folder, source.only)
+        kind_of(source)
+        pool = pool_sources(source.builtin, source.optional, hub_folder, source.only)
+        return [_narrowed(each, source) for each in pool] if source.num else pool
     return [source]
+
+
+def _narrowed(source: Source, given: Source) -> Source:
+    """A data set of a pool under the `num` and `sample` that the recipe gives the pool.
+
+    Where the pool itself takes the first rows of a data set, as the paper did, none but these are drawn from.
+    """
+    assert given.num is not None
+    if source.num is not None and given.sample and given.num < source.num:
+        raise InputError(
+            f"{label(source)} is the first {source.num:,} rows of its data set, and sample draws from all",
+            where="collect.sources",
+            fix="Leave sample out, or name the data set itself with hub.",
+        )
+    return source.model_copy(update={"num": min(given.num, source.num or given.num), "sample": given.sample})
 
 
 def _number(value: Any, column: str) -> float:

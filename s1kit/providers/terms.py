@@ -130,9 +130,13 @@ def terms_of(reference: str) -> TermsEntry:
     return TermsEntry(model=[name], terms="unknown", text=text, source="", date=None, reference=shown)
 
 
+_OPTIONS = re.compile(r",[a-z_][\w.]*=.*")
+"""What follows a model in a reference to an engine: `hf:./model,dtype=bfloat16`."""
+
+
 def _origin(reference: str) -> tuple[str, str, bool]:
     """Maker (empty if unknown), name, and whether nobody unknown stands between the maker and us."""
-    reference = reference.lower()
+    reference = _OPTIONS.sub("", reference.lower())
     if reference in ("tiny", "tiny-base"):
         return "s1kit", reference, True
     if reference == "solutions":

@@ -46,7 +46,10 @@ class Source(Config):
     """The `source` of its rows where they do not say it themselves."""
     licence: str = ""
     num: int | None = Field(default=None, ge=1)
-    """At most so many rows, from the start."""
+    """At most so many rows, from the start; of a built-in pool so many of each data set."""
+    sample: bool = False
+    """Draw the `num` rows from all of them, with the recipe's seed, instead of taking the first: files are often
+    sorted."""
     optional: bool = False
     """Go on without it, and say so, when it cannot be read."""
 

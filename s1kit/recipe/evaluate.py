@@ -41,6 +41,9 @@ class Evaluate(Workers):
     """The model's thinking format; empty: found from its files. The baseline's is always `direct`."""
     template: dict[str, Any] = Field(default_factory=dict)
     """Switches passed to the model's chat template, e.g. `{ enable_thinking = true }`."""
+    dtype: str = ""
+    """Type of the weights while decoding, e.g. `bfloat16`; empty: the engine's own, which `hf:` on a processor has at
+    float32. A reference that states its own dtype keeps it."""
     baseline: str = ""
     """A model that answers directly, for comparison; empty: none."""
     benchmarks: list[str] = Field(default_factory=list)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
+from s1kit.engines.options import read_reference
 from s1kit.errors import InputError
 from s1kit.train.shapes import SHAPES
 
@@ -27,6 +28,12 @@ def base_folder(base: str) -> tuple[str, str]:
     kind, colon, name = base.partition(":")
     if not colon:
         kind, name = "hf", base
+    if stated := read_reference(base).options:
+        raise InputError(
+            f"{base!r} states {', '.join(stated)}, which an engine takes and a fine-tuning does not",
+            where="train.base",
+            fix="Leave it out; train.dtype, train.template and train.format are settings of their own.",
+        )
     if kind == "hf" and is_gguf(name):
         return kind, str(unpacked(name))
     if kind not in ("hf", "random") or not name:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import check_engine, require
+from s1kit.engines.options import with_dtype
 from s1kit.errors import InputError
 from s1kit.executors import executor_of
 from s1kit.grade.load import find_grader
@@ -24,7 +25,7 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     found.run(executor_of, config)
     for reference, where in ((config.model, "evaluate.model"), (config.baseline, "evaluate.baseline")):
         if reference:
-            found.model(check_engine, reference, where)
+            found.model(check_engine, with_dtype(reference, config.dtype), where)
     if not config.model and "train" not in recipe.stages and not (recipe.folder / "train" / RECEIPT).exists():
         found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
     if not config.benchmarks:

@@ -192,7 +192,8 @@ class _OneRequest:
             return ResponsesReply(model, choices, asked.prompt_tokens, self._id, read.given.shape)
         options = read.body.stream_options
         usage = options is not None and options.include_usage
-        return HttpReply(self._endpoint, model, choices, asked.prompt_tokens, usage, self._id)
+        so_far = options is not None and usage and options.continuous_usage_stats
+        return HttpReply(self._endpoint, model, choices, asked.prompt_tokens, usage, so_far, self._id)
 
     async def _whole(self, decoding: RequestDecoder, reply: AnyReply, jobs: list[Job]) -> None:
         await decoding.run(jobs)

@@ -95,6 +95,8 @@ class Message(Echo):
     """One turn. What a client echoes from an earlier reply and is not text, thinking or a call is left out."""
 
     role: Literal["system", "developer", "user", "assistant", "tool"]
+    type: Literal["message", "text"] | None = None
+    """What lm-evaluation-harness and LangGraph call every turn."""
     content: str | list[MessagePart] | None = None
     reasoning: str | None = None
     """An assistant's earlier thinking; whether it is shown to the model again is up to the chat template."""
@@ -154,6 +156,18 @@ class NamedChoice(Wire):
     function: ChosenFunction
 
 
+class AllowedTools(Wire):
+    mode: Literal["auto", "required"]
+    tools: list[NamedChoice]
+
+
+class AllowedChoice(Wire):
+    """The tools that may be called; the model is shown no others."""
+
+    type: Literal["allowed_tools"]
+    allowed_tools: AllowedTools
+
+
 def _as_word(given: Any) -> Any:
     is_word = isinstance(given, dict) and set(given) == {"type"} and given["type"] in ("none", "auto", "required")
     return given["type"] if is_word else given
@@ -179,7 +193,8 @@ class StreamOptions(Wire):
     include_usage: bool = False
     include_obfuscation: bool = False
     """Padding against who watches the sizes of events; there is none here."""
-    continuous_usage_stats: Literal[False] = False
+    continuous_usage_stats: bool = False
+    """True: with `include_usage`, every event says the usage so far."""
 
 
 class ThinkingSwitch(Wire):
@@ -189,6 +204,8 @@ class ThinkingSwitch(Wire):
     budget_tokens: BudgetCount | None = None
     display: Literal["summarized", "omitted"] | None = None
     """`omitted`: the reply leaves the thinking text out; it is still done and counted."""
+    block_binding: dict[str, Any] | None = None
+    """What becomes of thinking whose signature is not right; none is checked here."""
 
 
 class ReasoningSwitch(Wire):
@@ -349,7 +366,7 @@ class ChatBody(SamplingFields, ThinkingFields):
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
     tools: list[Tool] | None = None
-    tool_choice: Annotated[Literal["none", "auto", "required"] | NamedChoice | None, AsWord] = None
+    tool_choice: Annotated[Literal["none", "auto", "required"] | NamedChoice | AllowedChoice | None, AsWord] = None
     """`required` and a name need an engine that can be held to a grammar."""
     response_format: ResponseFormat | None = None
     parallel_tool_calls: bool | None = None

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, Field, model_validator
 
 from s1kit.serve.fields import Effort, PositiveCount, StopString, ThinkingFields, Wire
+from s1kit.serve.refusals import Refusal
 
 
 class TextSource(Wire):
@@ -22,12 +23,56 @@ class TextSource(Wire):
     media_type: str | None = None
     data: str
 
+    @property
+    def said(self) -> str:
+        """The text."""
+        return self.data
+
+
+class BlocksSource(Wire):
+    """A document of text blocks."""
+
+    type: Literal["content"]
+    content: str | list[SystemBlock]
+
+    @property
+    def said(self) -> str:
+        """The text."""
+        return self.content if isinstance(self.content, str) else "\n".join(block.text for block in self.content)
+
+
+class ToolChange(Wire):
+    """The tool that a block adds or removes."""
+
+    type: Literal["tool_reference", "tool_definition"]
+    name: str = ""
+    definition: MessageTool | None = None
+
+    @model_validator(mode="after")
+    def _says_which(self) -> Self:
+        if (self.definition is None) == (self.type == "tool_definition"):
+            raise ValueError("definition belongs to a tool_definition, and every one has it")
+        return self
+
 
 class Block(Wire):
     """One content block of a turn."""
 
-    type: Literal["text", "thinking", "redacted_thinking", "tool_use", "tool_result", "document"]
-    source: TextSource | None = None
+    type: Literal[
+        "text",
+        "thinking",
+        "redacted_thinking",
+        "tool_use",
+        "tool_result",
+        "document",
+        "search_result",
+        "tool_reference",
+        "tool_addition",
+        "tool_removal",
+        "compaction",
+    ]
+    source: TextSource | BlocksSource | str | None = None
+    """What a document holds, or where a search result is from."""
     title: str | None = None
     context: str | None = None
     text: str = ""
@@ -38,7 +83,14 @@ class Block(Wire):
     name: str = ""
     input: dict[str, Any] = Field(default_factory=dict)
     tool_use_id: str = ""
+    tool_name: str = ""
+    """The tool that a search for tools has found."""
+    tool: ToolChange | None = None
+    tool_changes: list[Block] | None = None
+    """Tools that came and went in what a compaction made shorter."""
     content: str | list[Block] = ""
+    encrypted_content: str | None = None
+    """What Anthropic's servers keep in a compaction beside its text."""
     is_error: bool | None = None
     cache_control: dict[str, Any] | None = None
     citations: list[Any] | dict[str, Any] | None = None
@@ -47,30 +99,59 @@ class Block(Wire):
 
     @model_validator(mode="after")
     def _has_a_source(self) -> Self:
-        if (self.source is None) == (self.type == "document"):
-            raise ValueError("source belongs to a document, and every document has one")
+        if (self.source is None) == (self.type in ("document", "search_result")):
+            raise ValueError("source belongs to a document or a search result, and every one has it")
+        if self.source is not None and isinstance(self.source, str) != (self.type == "search_result"):
+            raise ValueError("source of a search result is a text, of a document an object")
+        if (self.tool is None) == (self.type in ("tool_addition", "tool_removal")):
+            raise ValueError("tool belongs to a change of the tools, and every one has it")
         return self
 
     @property
     def said(self) -> str:
         """The text that the model is shown."""
+        if self.type == "tool_reference":
+            return f"Tool available: {self.tool_name}\n"
+        if self.type == "compaction":
+            return _text(self.content)
         if self.source is None:
             return self.text
-        return "\n".join(filter(None, (self.title, self.context, self.source.data))) + "\n"
+        if isinstance(self.source, str):
+            return "\n".join(filter(None, (self.title, self.source, _text(self.content)))) + "\n"
+        return "\n".join(filter(None, (self.title, self.context, self.source.said))) + "\n"
 
 
 class AnthropicBlock(BaseModel):
     """An echo of what Anthropic's own servers did, such as a search; the model here is not told of it."""
 
     type: Annotated[
-        str, Field(pattern="^(server_tool_use|(web_search|web_fetch|code_execution|tool_search)\\w*_result)$")
+        str,
+        Field(
+            pattern="^(server_tool_use|mcp_tool_use|mcp_tool_result|mcp_tool_listing|container_upload|fallback"
+            "|(web_search|web_fetch|tool_search|advisor|(bash_|text_editor_)?code_execution)\\w*_result)$"
+        ),
     ]
+
+
+class TurnOutput(Wire):
+    """What a system turn sets for the replies that follow it."""
+
+    effort: Effort | None = None
 
 
 class Turn(Wire):
     role: Literal["user", "assistant", "system"]
     """What a system turn says is added to the system prompt, wherever it stands."""
-    content: str | list[Block | AnthropicBlock]
+    content: str | list[Block | AnthropicBlock] = ""
+    output_config: TurnOutput | None = None
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.output_config is not None and self.role != "system":
+            raise ValueError(f"output_config belongs to a turn of role system, not {self.role}")
+        if "content" not in self.model_fields_set and self.output_config is None:
+            raise ValueError("content is missing; give a string")
+        return self
 
 
 class SystemBlock(Wire):
@@ -88,7 +169,8 @@ class MessageTool(Wire):
     cache_control: dict[str, Any] | None = None
     # These say how a client calls and streams, not what is generated.
     eager_input_streaming: bool | None = None
-    defer_loading: Literal[False] | None = None
+    defer_loading: bool | None = None
+    """A tool that is to be searched for is shown like the others: nothing here could search for it."""
     allowed_callers: list[str] | None = None
     input_examples: list[dict[str, Any]] | None = None
 
@@ -113,6 +195,8 @@ class OutputConfig(Wire):
     effort: Effort | None = None
     """The same as `reasoning_effort`; `thinking.budget_tokens` counts for more."""
     format: OutputFormat | None = None
+    task_budget: dict[str, Any] | None = None
+    """What Anthropic's models are told of the tokens of a whole task; left out."""
 
 
 class MessageToolChoice(Wire):
@@ -139,11 +223,21 @@ class CountBody(ThinkingFields):
     output_config: OutputConfig | None = None
     context_management: dict[str, Any] | None = None
     """How Anthropic's servers shorten a long conversation; here none is shortened, and the reply says so."""
+    compaction: dict[str, Any] | None = None
+    """The same."""
+    fallbacks: list[Any] | None = None
+    """Other models, for what the first refuses; left out."""
+    container: str | dict[str, Any] | None = None
+    """Where Anthropic's servers run code; left out."""
+    diagnostics: dict[str, Any] | None = None
+    """What Anthropic's servers are to tell of their caches; left out."""
     # These cannot change what is generated.
     cache_control: dict[str, Any] | None = None
     betas: list[str] | None = None
     inference_geo: str | None = None
     speed: Literal["standard", "fast"] | None = None
+    user_profile_id: str | None = None
+    workspace_id: str | None = None
     mcp_servers: Annotated[list[Any], Field(max_length=0)] | None = None
     output_format: OutputFormat | None = None
     """The older place of `output_config.format`."""
@@ -163,17 +257,21 @@ class CountBody(ThinkingFields):
     @property
     def left_out(self) -> tuple[str, ...]:
         """Fields that were accepted and have no meaning here."""
-        found = ["context_management"] if self.context_management else []
+        found = [name for name in _LEFT_OUT if getattr(self, name)]
         found += [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, AnthropicTool)]
         for i, turn in enumerate(self.messages):
             for j, block in enumerate(turn.content):
                 if isinstance(block, AnthropicBlock):
                     found.append(f"messages.{i}.content.{j} ({block.type})")
+        if self.output_config is not None and self.output_config.task_budget:
+            found.append("output_config.task_budget")
         return (*found, "output_config.effort") if self._has_own_budget and self._effort else tuple(found)
 
     @property
     def _effort(self) -> str | None:
-        return self.output_config.effort if self.output_config is not None else None
+        """The last that was set."""
+        stated = [self.output_config, *(turn.output_config for turn in self.messages)]
+        return next((one.effort for one in reversed(stated) if one is not None and one.effort), None)
 
     @property
     def _output_format(self) -> OutputFormat | None:
@@ -200,13 +298,36 @@ class CountBody(ThinkingFields):
         if (wanted := self._output_format) is not None:
             form = {"name": "output", "schema": wanted.schema_, "strict": True}
             shared["response_format"] = {"type": "json_schema", "json_schema": form}
-        if tools := [tool.as_chat() for tool in self.tools or [] if isinstance(tool, MessageTool)]:
+        if tools := [tool.as_chat() for tool in self._offered().values()]:
             shared["tools"] = tools
-            if self.tool_choice is not None:
-                shared["tool_choice"] = self.tool_choice.as_chat()
-                if self.tool_choice.disable_parallel_tool_use:
-                    shared["parallel_tool_calls"] = False
+        if self.tool_choice is not None:
+            shared["tool_choice"] = self.tool_choice.as_chat()
+            if self.tool_choice.disable_parallel_tool_use:
+                shared["parallel_tool_calls"] = False
         return shared
+
+    def _offered(self) -> dict[str, MessageTool]:
+        """The tools at the end of the conversation, by name. Raises Refusal for a change of one that is not known."""
+        known = {tool.name: tool for tool in self.tools or [] if isinstance(tool, MessageTool)}
+        offered = dict(known)
+        for i, turn in enumerate(self.messages):
+            for j, block in enumerate(_blocks(turn.content)):
+                for change in (block, *(block.tool_changes or [])):
+                    if change.tool is None:
+                        continue
+                    added = change.tool.definition
+                    name = change.tool.name if added is None else added.name
+                    if added is not None:
+                        known[name] = added
+                    if name not in known:
+                        where = f"messages.{i}.content.{j}.tool.name"
+                        what = f"{where} is {name!r}, which no tool of the request is called. Declare it in tools."
+                        raise Refusal(400, what, param=where, code="invalid_value")
+                    if change.type == "tool_removal":
+                        offered.pop(name, None)
+                    else:
+                        offered[name] = known[name]
+        return offered
 
     def _turns(self) -> list[dict[str, Any]]:
         turns: list[dict[str, Any]] = []
@@ -255,6 +376,10 @@ class MessagesBody(CountBody):
         if not thinking:
             thinking = {"include_reasoning": False}
         return thinking | self._shared() | more | {"stop": self.stop_sequences}
+
+
+_LEFT_OUT = ("context_management", "compaction", "fallbacks", "container", "diagnostics")
+"""Fields for what only Anthropic's servers do."""
 
 
 def _blocks(content: str | Sequence[Block | AnthropicBlock]) -> list[Block]:

@@ -10,6 +10,9 @@ from s1kit.serve.decoding import Delta, End
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import ID_PREFIXES, Choice
 
+SIGNATURE = "s1kit"
+"""The signature of thinking blocks: clients do not send back what has none. It is not checked."""
+
 _STOP_REASONS = {"stop": "end_turn", "length": "max_tokens", "tool_calls": "tool_use"}
 
 
@@ -57,7 +60,7 @@ class MessagesReply:
         choice = self.choices[0]
         content: list[dict[str, Any]] = []
         if thinking := "".join(choice.thinking):
-            content.append({"type": "thinking", "thinking": thinking, "signature": ""})
+            content.append({"type": "thinking", "thinking": thinking, "signature": SIGNATURE})
         text = "".join(choice.content)
         if text or not choice.tool_calls:
             content.append({"type": "text", "text": text})
@@ -125,8 +128,12 @@ class MessagesReply:
     def _close(self) -> str:
         if not self._block:
             return ""
+        signed = ""
+        if self._block == "thinking":
+            delta = {"type": "signature_delta", "signature": SIGNATURE}
+            signed = _event("content_block_delta", index=self._index, delta=delta)
         self._block = ""
-        return _event("content_block_stop", index=self._index)
+        return signed + _event("content_block_stop", index=self._index)
 
 
 def _event(kind: str, **fields: Any) -> str:

@@ -6,7 +6,7 @@ import json
 from dataclasses import dataclass
 
 from s1kit.serve.bodies import read_as
-from s1kit.serve.fields import ChatBody, CompletionBody
+from s1kit.serve.fields import AllowedChoice, ChatBody, CompletionBody
 from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
 from s1kit.serve.messages import MessagesBody
 from s1kit.serve.refusals import Refusal, renamed
@@ -43,17 +43,32 @@ def read_body_as(endpoint: Endpoint, raw: bytes, is_lenient: bool) -> ReadBody:
         return ReadBody(completion, None, ignored)
     if endpoint == "chat":
         body, ignored = read_as(ChatBody, raw, is_lenient)
-        return ReadBody(body, None, ignored + body.left_out)
+        return ReadBody(_narrowed(body), None, ignored + body.left_out)
     given: MessagesBody | ResponsesBody
     if endpoint == "messages":
         given, ignored = read_as(MessagesBody, raw, is_lenient)
     else:
         given, ignored = read_as(ResponsesBody, raw, is_lenient)
     try:
-        body, _ = read_as(ChatBody, json.dumps(given.as_chat()).encode())
+        body = _narrowed(read_as(ChatBody, json.dumps(given.as_chat()).encode())[0])
     except Refusal as refusal:
         raise _in_names_of(given, refusal) from refusal
     return ReadBody(body, given, ignored + given.left_out)
+
+
+def _narrowed(body: ChatBody) -> ChatBody:
+    """The body with only the tools that may be called, where it names them. Raises Refusal."""
+    choice = body.tool_choice
+    if not isinstance(choice, AllowedChoice):
+        return body
+    allowed = [one.function.name for one in choice.allowed_tools.tools]
+    given = {tool.function.name for tool in body.tools or []}
+    for name in allowed:
+        if name not in given:
+            what = f"tool_choice allows {name!r}, which is not among the tools."
+            raise Refusal(400, what, param="tool_choice.allowed_tools.tools", code="invalid_value")
+    tools = [tool for tool in body.tools or [] if tool.function.name in allowed]
+    return body.model_copy(update={"tools": tools, "tool_choice": choice.allowed_tools.mode})
 
 
 def _in_names_of(given: MessagesBody | ResponsesBody | None, refusal: Refusal) -> Refusal:

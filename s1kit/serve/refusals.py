@@ -153,6 +153,8 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
     loc = problem["loc"]
     kinds = [(*loc[:i], "type") for i in range(len(loc))]
     kind = next((k for k in kinds if any(p["loc"] == k and p["type"] == "literal_error" for p in problems)), None)
+    if kind is not None and (meant := _of_the_kind_that_was_meant(problems, kind)) is not None:
+        problem, kind = meant, None
     problem = next((p for p in problems if p["loc"] == kind), problem)
     if problem["type"] == "json_invalid":
         return Refusal(400, f"the body is not JSON: {problem['msg']}.", code="invalid_json")
@@ -175,6 +177,25 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
     return Refusal(
         400, f"{param or 'the body'}{_value(problem)}: {', or: '.join(said)}.", param=param, code="invalid_value"
     )
+
+
+def _of_the_kind_that_was_meant(problems: Sequence[ErrorDetails], kind: tuple[Any, ...]) -> ErrorDetails | None:
+    """The deepest complaint of the branch of a union that the type at `kind` names; None where no branch has that type.
+
+    pydantic names such a branch by its class, or as a function around it; fields have other names.
+    """
+    union, branch = kind[:-2], kind[-2] if len(kind) > 1 else None
+    if not _is_branch(branch):
+        return None
+    depth = len(union)
+    inside = [p for p in problems if p["loc"][:depth] == union and _is_branch(next(iter(p["loc"][depth:]), None))]
+    of_another_type = {p["loc"][:-1] for p in inside if p["loc"][depth + 1 :] == ("type",)}
+    meant = [p for p in inside if p["loc"][: depth + 1] not in of_another_type]
+    return max(meant, key=lambda p: len(p["loc"]), default=None)
+
+
+def _is_branch(part: object) -> bool:
+    return isinstance(part, str) and (part[:1].isupper() or part.startswith("function-"))
 
 
 _ON_ALL_TEXT = frozenset(

@@ -159,6 +159,8 @@ class HttpReply:
     """Tokens of all prompts together; each prompt counts once, however many choices it has."""
     includes_usage: bool = False
     """Whether a stream ends with a chunk of usage."""
+    shows_usage_so_far: bool = False
+    """Whether every chunk says the usage so far."""
     id: str = ""
     created: int = field(default_factory=lambda: int(time.time()))
     _head: str = ""
@@ -168,7 +170,7 @@ class HttpReply:
         if not self.id.startswith(ID_PREFIXES[self.endpoint]):
             self.id = ID_PREFIXES[self.endpoint] + self.id
         head = self._outline(_CHUNK[self.endpoint])
-        usage = {"usage": None} if self.includes_usage else {}
+        usage = {"usage": None} if self.includes_usage and not self.shows_usage_so_far else {}
         self._head = "data: " + json.dumps(head | usage, separators=(",", ":"))[:-1] + ',"choices":[{"index":'
 
     def _outline(self, kind: str) -> dict[str, Any]:
@@ -250,8 +252,12 @@ class HttpReply:
         return (
             f'{self._head}{choice.index},{self._piece(choice, thinking, text, calls)},"logprobs":{logprobs},'
             f'"finish_reason":null,"s1kit":{{"kind":"{delta.kind}","origin":"{delta.origin}",'
-            f'"num_tokens":{delta.num_tokens}}}}}]}}\n\n'
+            f'"num_tokens":{delta.num_tokens}}}}}]{self._usage_so_far}}}\n\n'
         )
+
+    @property
+    def _usage_so_far(self) -> str:
+        return f',"usage":{json.dumps(self.usage)}' if self.shows_usage_so_far else ""
 
     def _piece(self, choice: Choice, thinking: str, text: str, calls: list[dict[str, Any]]) -> str:
         if self.endpoint == "completions":
@@ -281,12 +287,13 @@ class HttpReply:
         text, calls = choice.finish(end)
         held = ""
         if text or calls:
-            held = f'{self._head}{choice.index},{self._piece(choice, "", text, calls)},"finish_reason":null}}]}}\n\n'
+            piece = self._piece(choice, "", text, calls)
+            held = f'{self._head}{choice.index},{piece},"finish_reason":null}}]{self._usage_so_far}}}\n\n'
         account = json.dumps(choice.account)
         whole = f',"s1kit":{json.dumps(self.account)}' if all(c.tally.end is not None for c in self.choices) else ""
         return (
             f'{held}{self._head}{choice.index},{self._piece(choice, "", "", [])},"logprobs":null,'
-            f'"finish_reason":"{choice.finish_reason}","s1kit":{account}}}]{whole}}}\n\n'
+            f'"finish_reason":"{choice.finish_reason}","s1kit":{account}}}]{whole}{self._usage_so_far}}}\n\n'
         )
 
     def failed(self, refusal: Refusal) -> bytes:

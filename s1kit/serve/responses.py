@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
 
 from s1kit.serve.fields import (
     AsWord,
@@ -19,10 +20,29 @@ from s1kit.serve.fields import (
 )
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.responses_reply import ResponseShape
+from s1kit.serve.responses_tools import AnyTool, ToolTable, functions, hosted, shown_name, table
+
+
+def _is_plain(text: str) -> str:
+    if text.startswith("gAAAA"):
+        raise ValueError("it was encrypted by another server, and only that one can read it")
+    return text
+
+
+class AgentPart(Wire):
+    """What one agent tells another in the place that OpenAI encrypts: what our model wrote there is plain text."""
+
+    type: Literal["encrypted_content"]
+    encrypted_content: Annotated[str, AfterValidator(_is_plain)]
+
+    @property
+    def said(self) -> str:
+        """The text."""
+        return self.encrypted_content
 
 
 class Item(Wire):
-    """One item of the input: a message, or an echo of an earlier reasoning item, call or call's output."""
+    """One item of the input: a message, tools, or an echo of an earlier reasoning item, call or call's output."""
 
     type: Literal[
         "message",
@@ -31,24 +51,39 @@ class Item(Wire):
         "function_call_output",
         "custom_tool_call",
         "custom_tool_call_output",
+        "tool_search_call",
+        "tool_search_output",
+        "additional_tools",
+        "agent_message",
         "item_reference",
     ] = "message"
     id: str | None = None
     status: str | None = None
     phase: str | None = None
     role: Literal["system", "developer", "user", "assistant"] = "user"
-    content: str | list[MessagePart] = ""
+    content: str | list[MessagePart | AgentPart] = ""
     summary: list[dict[str, Any]] | None = None
     encrypted_content: str | None = None
     call_id: str = ""
     name: str = ""
-    arguments: str = "{}"
+    arguments: str | dict[str, Any] = "{}"
+    """JSON text; of a search for tools an object."""
     input: str = ""
     """What a custom tool was given."""
     output: str | list[MessagePart] = ""
     namespace: str | None = None
+    tools: list[AnyTool] | None = None
+    """Tools that are declared here, or that a search has found."""
+    execution: Literal["client", "server"] | None = None
+    """Who searched for tools."""
+    author: str = ""
+    recipient: str = ""
+    """The agent that a message of another is for."""
+    # These say where an item is from, and reach no model.
+    caller: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
     provider_data: dict[str, Any] | None = None
+    internal_chat_message_metadata_passthrough: dict[str, Any] | None = None
 
 
 class OpenaiItem(BaseModel):
@@ -57,45 +92,28 @@ class OpenaiItem(BaseModel):
     type: Annotated[str, Field(pattern="^(web_search_call|file_search_call|mcp_list_tools)$")]
 
 
-class ResponseTool(Wire):
-    type: Literal["function"]
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-    strict: bool | None = None
-
-
-class CustomTool(Wire):
-    """A tool that takes one text. The model is shown a function with the parameter `input`."""
-
-    type: Literal["custom"]
-    name: Annotated[str, Field(min_length=1, max_length=200)]
-    description: str | None = None
-    format: dict[str, Any] | None = None
-    """What the text should look like; told to the model, and not enforced."""
-
-    def as_function(self) -> dict[str, Any]:
-        """The same as a function, which models know how to call."""
-        form = json.dumps(self.format) if self.format and self.format.get("type") != "text" else ""
-        described = "\n".join(filter(None, (self.description, form and f"The input has this form: {form}")))
-        parameters = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
-        return {"name": self.name, "description": described, "parameters": parameters}
-
-
-class OpenaiTool(BaseModel):
-    """A tool that OpenAI's own servers run; the model here is not told of it."""
-
-    type: Annotated[
-        str,
-        Field(pattern="^(web_search|file_search|code_interpreter|image_generation|mcp|tool_search|namespace)"),
-    ]
-
-
 class ResponseChoice(Wire):
     """The one tool that must be called."""
 
     type: Literal["function", "custom"]
     name: str
+    namespace: str | None = None
+
+
+class AllowedResponseTool(BaseModel):
+    """One of the tools that may be called; those that OpenAI's servers run are none here."""
+
+    type: str
+    name: str | None = None
+    namespace: str | None = None
+
+
+class AllowedResponseTools(Wire):
+    """The tools that may be called."""
+
+    type: Literal["allowed_tools"]
+    mode: Literal["auto", "required"]
+    tools: Annotated[list[AllowedResponseTool], Field(min_length=1)]
 
 
 class ResponseReasoning(ReasoningSwitch):
@@ -105,6 +123,7 @@ class ResponseReasoning(ReasoningSwitch):
     """The older name of `summary`."""
     context: str | None = None
     """Which earlier thinking OpenAI's models see again; here the chat template decides."""
+    mode: Literal["standard"] | None = None
 
     @property
     def wants_summary(self) -> bool:
@@ -133,8 +152,10 @@ class ResponsesBody(ThinkingFields):
     seed: int | None = None
     reasoning: ResponseReasoning | None = None
     text: TextOptions | None = None
-    tools: list[ResponseTool | CustomTool | OpenaiTool] | None = None
-    tool_choice: Annotated[Literal["none", "auto", "required"] | ResponseChoice | None, AsWord] = None
+    tools: list[AnyTool] | None = None
+    tool_choice: Annotated[
+        Literal["none", "auto", "required"] | ResponseChoice | AllowedResponseTools | None, AsWord
+    ] = None
     parallel_tool_calls: bool | None = None
     user: Annotated[str, Field(max_length=1000)] | None = None
     # These cannot change what is generated.
@@ -171,14 +192,31 @@ class ResponsesBody(ThinkingFields):
             "response_format": "text.format",
             "tools.function": "tools",
             "tool_choice.function": "tool_choice",
+            "tool_choice.allowed_tools": "tool_choice",
         }
+
+    @property
+    def _items(self) -> list[Item | OpenaiItem]:
+        return [Item(content=self.input)] if isinstance(self.input, str) else self.input
+
+    @property
+    def _tool_places(self) -> list[tuple[str, list[AnyTool]]]:
+        """The places where tools are declared, and the tools."""
+        places = [("tools", self.tools or [])]
+        for i, item in enumerate(self._items):
+            if isinstance(item, Item) and item.tools:
+                places.append((f"input.{i}.tools", item.tools))
+        return places
+
+    def tool_table(self) -> ToolTable:
+        """The tools that the model may call. Raises Refusal."""
+        return table(one for where, tools in self._tool_places for one in functions(where, tools))
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Fields that were accepted and have no meaning here."""
-        found = [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, OpenaiTool)]
-        if not isinstance(self.input, str):
-            found += [f"input.{i} ({item.type})" for i, item in enumerate(self.input) if isinstance(item, OpenaiItem)]
+        found = [name for where, tools in self._tool_places for name in hosted(where, tools)]
+        found += [f"input.{i} ({item.type})" for i, item in enumerate(self._items) if _was_hosted(item)]
         found += ["text.verbosity"] if self.text and self.text.verbosity in ("low", "high") else []
         found += ["context_management"] if self.context_management else []
         found += ["truncation"] if self.truncation == "auto" else []
@@ -190,8 +228,8 @@ class ResponsesBody(ThinkingFields):
         kept = {"instructions", "max_output_tokens", "metadata", "parallel_tool_calls", "reasoning", "temperature"}
         kept |= {"text", "tool_choice", "tools", "top_p", "truncation", "user"}
         echo = self.model_dump(include=kept, exclude_none=True, by_alias=True)
-        custom = frozenset(tool.name for tool in self.tools or [] if isinstance(tool, CustomTool))
-        return ResponseShape(echo, self.reasoning is not None and self.reasoning.wants_summary, custom)
+        is_summary = self.reasoning is not None and self.reasoning.wants_summary
+        return ResponseShape(echo, is_summary, self.tool_table())
 
     def as_chat(self) -> dict[str, Any]:
         """The same request as a chat body. Raises Refusal for what would need a store of replies."""
@@ -200,19 +238,13 @@ class ResponsesBody(ThinkingFields):
                 what = f"{name}: replies are not stored here. Send the earlier turns in input."
                 raise Refusal(400, what, param=name, code="unsupported")
         kept = {*ThinkingFields.model_fields, "model", "stream", "temperature", "top_p", "seed", "user"}
-        kept |= {"tool_choice", "parallel_tool_calls"}
+        kept |= {"parallel_tool_calls"}
         chat = self.model_dump(include=kept, exclude_none=True)
-        if isinstance(self.tool_choice, ResponseChoice):
-            chat["tool_choice"] = {"type": "function", "function": {"name": self.tool_choice.name}}
-        for name in ("summary", "generate_summary", "context"):
+        for name in ("summary", "generate_summary", "context", "mode"):
             chat.get("reasoning", {}).pop(name, None)
-        functions = [
-            tool.as_function() if isinstance(tool, CustomTool) else tool.model_dump(exclude={"type"}, exclude_none=True)
-            for tool in self.tools or []
-            if not isinstance(tool, OpenaiTool)
-        ]
-        if functions:
-            chat["tools"] = [{"type": "function", "function": function} for function in functions]
+        if shown := self.tool_table().shown:
+            chat["tools"] = [{"type": "function", "function": function} for function in shown.values()]
+        chat["tool_choice"] = self._tool_choice()
         if self.text and self.text.format and self.text.format.type != "text":
             form = self.text.format.model_dump(by_alias=True, exclude_none=True)
             kind = form.pop("type")
@@ -220,14 +252,23 @@ class ResponsesBody(ThinkingFields):
         chat["messages"] = self._turns()
         return chat | {"max_completion_tokens": self.max_output_tokens}
 
+    def _tool_choice(self) -> str | dict[str, Any] | None:
+        """The choice in a chat's words."""
+        choice = self.tool_choice
+        if isinstance(choice, ResponseChoice):
+            return _named(choice)
+        if isinstance(choice, AllowedResponseTools):
+            allowed = [_named(tool) for tool in choice.tools if tool.type in ("function", "custom")]
+            return {"type": "allowed_tools", "allowed_tools": {"mode": choice.mode, "tools": allowed}}
+        return choice
+
     def _turns(self) -> list[dict[str, Any]]:
         turns: list[dict[str, Any]] = []
         if self.instructions:
             turns.append({"role": "system", "content": self.instructions})
         thinking = ""
-        items = [Item(content=self.input)] if isinstance(self.input, str) else self.input
-        for number, item in enumerate(items):
-            if isinstance(item, OpenaiItem):
+        for number, item in enumerate(self._items):
+            if isinstance(item, OpenaiItem) or _was_hosted(item) or item.type == "additional_tools":
                 continue
             if item.type == "item_reference":
                 what = (
@@ -239,15 +280,23 @@ class ResponsesBody(ThinkingFields):
                 thinking = _text(item.content) or "".join(str(part.get("text", "")) for part in item.summary or [])
             elif item.type in ("function_call_output", "custom_tool_call_output"):
                 turns.append({"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)})
-            elif item.type in ("function_call", "custom_tool_call"):
+            elif item.type == "tool_search_output":
+                found = [client.shown_name for _, client, _ in functions("", item.tools or [])]
+                text = json.dumps({"tools": found})
+                turns.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
+            elif item.type in ("function_call", "custom_tool_call", "tool_search_call"):
                 is_custom = item.type == "custom_tool_call"
                 arguments = json.dumps({"input": item.input}) if is_custom else item.arguments
-                call = {"id": item.call_id, "function": {"name": item.name, "arguments": arguments}}
+                name = "tool_search" if item.type == "tool_search_call" else shown_name(item.name, item.namespace)
+                call = {"id": item.call_id, "function": {"name": name, "arguments": arguments}}
                 if thinking or not turns or turns[-1]["role"] != "assistant":
                     turns.append(_said("", thinking))
                     thinking = ""
                 # Text and the calls after it are one turn, as they were one reply.
                 turns[-1].setdefault("tool_calls", []).append(call)
+            elif item.type == "agent_message":
+                text = f"[{item.author} to {item.recipient}]\n{_text(item.content)}"
+                turns.append({"role": "user", "content": text})
             elif item.role == "assistant":
                 turns.append(_said(_text(item.content), thinking))
                 thinking = ""
@@ -262,5 +311,16 @@ def _said(text: str, thinking: str) -> dict[str, Any]:
     return {"role": "assistant", "content": text} | ({"reasoning_content": thinking} if thinking else {})
 
 
-def _text(content: str | list[MessagePart]) -> str:
+def _was_hosted(item: Item | OpenaiItem) -> bool:
+    """Whether the item says what OpenAI's own servers did."""
+    if isinstance(item, OpenaiItem):
+        return True
+    return item.type in ("tool_search_call", "tool_search_output") and item.execution != "client"
+
+
+def _named(tool: ResponseChoice | AllowedResponseTool) -> dict[str, Any]:
+    return {"type": "function", "function": {"name": shown_name(tool.name or "", tool.namespace)}}
+
+
+def _text(content: str | Sequence[MessagePart | AgentPart]) -> str:
     return content if isinstance(content, str) else "".join(part.said or "" for part in content)

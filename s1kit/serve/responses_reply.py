@@ -14,6 +14,7 @@ from typing import Any
 from s1kit.serve.decoding import Delta, End
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import ID_PREFIXES, Choice
+from s1kit.serve.responses_tools import ToolTable
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,8 +25,8 @@ class ResponseShape:
     """Fields that it repeats."""
     is_summary: bool = False
     """Whether thinking is shown as a summary."""
-    custom_tools: frozenset[str] = frozenset()
-    """Names of the tools whose calls are one text."""
+    tools: ToolTable = field(default_factory=lambda: ToolTable({}, {}))
+    """The tools that may be called."""
 
 
 @dataclass(slots=True)
@@ -128,15 +129,18 @@ class ResponsesReply:
         for call in calls:
             events += self._close()
             item = self._call(call, len(self._items))
-            at = {"item_id": item["id"], "output_index": len(self._items)}
+            index = len(self._items)
+            at = {"item_id": item["id"], "output_index": index}
             self._items.append(item)
-            key = "input" if item["type"] == "custom_tool_call" else "arguments"
-            kind = "custom_tool_call_input" if key == "input" else "function_call_arguments"
-            empty = item | {key: "", "status": "in_progress"}
-            events += self._event("response.output_item.added", output_index=at["output_index"], item=empty)
-            events += self._event(f"response.{kind}.delta", **at, delta=item[key])
-            events += self._event(f"response.{kind}.done", **at, name=item["name"], **{key: item[key]})
-            events += self._event("response.output_item.done", output_index=at["output_index"], item=item)
+            begun = {key: "" if isinstance(item[key], str) else {} for key in ("input", "arguments") if key in item}
+            item_begun = item | begun | {"status": "in_progress"}
+            events += self._event("response.output_item.added", output_index=index, item=item_begun)
+            # A search for tools has no events of its own between its first and its last.
+            if text_event := _TEXT_EVENTS.get(item["type"]):
+                key = next(iter(begun))
+                events += self._event(f"response.{text_event}.delta", **at, delta=item[key])
+                events += self._event(f"response.{text_event}.done", **at, name=item["name"], **{key: item[key]})
+            events += self._event("response.output_item.done", output_index=index, item=item)
         return events
 
     def _more(self, kind: str, text: str) -> str:
@@ -200,8 +204,13 @@ class ResponsesReply:
 
     def _call(self, call: dict[str, Any], index: int) -> dict[str, Any]:
         function = call["function"]
-        common = {"status": "completed", "call_id": call["id"], "name": function["name"]}
-        if function["name"] in self.shape.custom_tools:
+        tool = self.shape.tools.client_tool(function["name"])
+        common = {"status": "completed", "call_id": call["id"]}
+        if tool.kind == "tool_search":
+            item = {"id": f"tsc_{self.id}_{index}", "type": "tool_search_call", "execution": "client"} | common
+            return item | {"arguments": _loaded(function)}
+        common |= {"name": tool.name} | ({"namespace": tool.namespace} if tool.namespace is not None else {})
+        if tool.kind == "custom":
             return {"id": f"ctc_{self.id}_{index}", "type": "custom_tool_call"} | common | {"input": _text_in(function)}
         call_fields = common | {"arguments": function["arguments"]}
         return {"id": f"fc_{self.id}_{index}", "type": "function_call"} | call_fields
@@ -212,11 +221,19 @@ class ResponsesReply:
         return f"event: {kind}\ndata: {json.dumps(event, separators=(',', ':'))}\n\n"
 
 
+_TEXT_EVENTS = {"function_call": "function_call_arguments", "custom_tool_call": "custom_tool_call_input"}
+"""The events that carry what a call is given, by the type of its item."""
+
+
+def _loaded(function: dict[str, Any]) -> Any:
+    try:
+        return json.loads(function["arguments"])
+    except ValueError:
+        return {}
+
+
 def _text_in(function: dict[str, Any]) -> str:
     """The one text of a custom tool's call; all of its arguments where they are something else."""
-    try:
-        given = json.loads(function["arguments"])
-    except ValueError:
-        given = None
+    given = _loaded(function)
     text = given.get("input") if isinstance(given, dict) else None
     return text if isinstance(text, str) else str(function["arguments"])

@@ -329,7 +329,7 @@ def test_the_official_client_accepts_the_server_and_what_we_send(
     [
         (429, "Too many tokens, please wait before trying again.", "rate"),
         (503, "Service unavailable", "server"),
-        (424, "The model failed", "request"),
+        (424, "The model failed", "server"),
     ],
 )
 def test_bedrock_s_errors_are_judged(
@@ -338,11 +338,7 @@ def test_bedrock_s_errors_are_judged(
     log_in_to_aws(monkeypatch)
     cloud.faults = fail_first(1, Fault(status=status, body=text))
     client = client_of("chat:bedrock/us.deepseek.r1-v1:0", journal, cloud.root)
-    if kind == "request":
-        with pytest.raises(Problem, match=text):
-            ask(client, QUESTION)
-    else:
-        assert ask(client, QUESTION)[0].answer == answer_of(QUESTION)
+    assert ask(client, QUESTION)[0].answer == answer_of(QUESTION)
     assert client.tally.problems == {kind: 1}
 
 

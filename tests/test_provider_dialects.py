@@ -19,10 +19,11 @@ from s1kit.providers.classify import problem_in
 from s1kit.providers.client import open_client
 from s1kit.providers.http import Answer
 from s1kit.providers.signs import kind_of_status
+from s1kit.providers.wires.events import EventParser
 from s1kit.providers.wires.gemini import GeminiWire
 from s1kit.providers.wires.openai import OpenAIWire
 from s1kit.providers.wires.replies import read_reply
-from s1kit.providers.wires.streams import ChatAssembler, EventParser
+from s1kit.providers.wires.streams import ChatAssembler
 
 WIRE = OpenAIWire("compatible")
 

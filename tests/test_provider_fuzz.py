@@ -23,9 +23,9 @@ from s1kit.providers.rate_limits import retry_after
 from s1kit.providers.signs import kind_of_status
 from s1kit.providers.sync import chat_many
 from s1kit.providers.wires.bedrock import BedrockWire
+from s1kit.providers.wires.events import EventParser
 from s1kit.providers.wires.reading import output_limit
 from s1kit.providers.wires.replies import read_reply
-from s1kit.providers.wires.streams import EventParser
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import Fault, ProviderServer, answer_of
 from tests.test_provider_replies import GOOD as GOOD_REPLIES

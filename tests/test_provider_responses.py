@@ -17,10 +17,10 @@ from s1kit.providers.classify import problem_in
 from s1kit.providers.client import open_client
 from s1kit.providers.money import price_of
 from s1kit.providers.terms import terms_of
+from s1kit.providers.wires.events import EventParser
 from s1kit.providers.wires.reading import is_hidden
 from s1kit.providers.wires.replies import read_reply
 from s1kit.providers.wires.responses import ResponsesWire
-from s1kit.providers.wires.streams import EventParser
 from tests.fixtures_providers import url_of
 from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, fail_first, response, thinking_of
 from tests.servers.provider_streams import response_events

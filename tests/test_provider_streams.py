@@ -13,8 +13,8 @@ import pytest
 from s1kit.journal import Journal
 from s1kit.providers.chat import Parameters, Problem, Reply, WireFormat
 from s1kit.providers.client import Client, open_client
+from s1kit.providers.wires.events import EventParser
 from s1kit.providers.wires.replies import read_reply
-from s1kit.providers.wires.streams import EventParser
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import Fault, ProviderServer, answer_of, chat_completion, fail_first, thinking_of
 from tests.servers.provider_streams import chat_events

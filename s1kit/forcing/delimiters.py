@@ -25,6 +25,9 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
     ("<|think|>", "<|end|>"),  # Solar Open
     ("to=self<|message|>", "<|eom|>"),  # Muse
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel 1.6
+    ("Here is my thought process:", "Here is my response:"),  # Granite 3.2
+    ("Here's my thought process:", "Here's my response:"),  # Granite 3.2
+    ("<longcat_think>", "</longcat_think>"),  # LongCat Flash Thinking
     ("<thought>", "</thought>"),  # EXAONE Deep
     ("<|im_start|>think", "<|im_start|>answer"),  # s1
     ("<thinking>", "</thinking>"),
@@ -34,16 +37,33 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
 
 _ENDS_ALONE: Final = frozenset(
     {"</think>", "</seed:think>", "[/THINK]", "◁/think▷", "<|end_of_thought|>", "<|END_THINKING|>", "<|inner_suffix|>"}
+    | {"</longcat_think>"}
 )
 """Ends that stand in no prose; `<|end|>` ends any turn, and `</reasoning>` is a tag of answers, too."""
 _FINAL = re.compile(
-    r"^\s*(?:<\|start\|>assistant)?<\|channel\|>final<\|message\|>|^\s*<\|begin_of_solution\|>"
+    r"^\s*(?:<\|start\|>assistant)?<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
+    r"|^\s*<\|begin_of_solution\|>"
     r"|^\s*(?:<\|begin\|>assistant)?<\|content\|>|^\s*<\|start\|>assistant to=user<\|message\|>"
     r"|^\s*<\|open\|>response<\|sep\|>|<\|close\|>response<\|sep\|>\s*$"
     r"|^\s*<answer>|</answer>\s*$"  # of R1-Zero's template
-    r"|<\|end_of_solution\|>\s*$|<\|return\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
+    r"|<\|end_of_solution\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
 )
 """What some families put around the answer."""
+_RESPONSE = re.compile(r"\s*<response>(.*)</response>\s*", re.DOTALL)
+"""What ERNIE and Granite 3.3 put around an answer that follows thinking."""
+_ENDS_OF_TURNS: Final = (
+    *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|end|>", "<|return|>", "<|eot|>"),
+    *("<end_of_turn>", "<turn|>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<eos>", "</s>", "[|endofturn|]"),
+)
+"""Special tokens that a server which does not know its model's leaves at the end of a text."""
+_BOX: Final = re.compile(r"<\|(?:begin|end)_of_box\|>")
+"""What GLM's vision models put around the result."""
+_CHANNEL: Final = re.compile(
+    r"(?:<\|start\|>assistant)?(?:<\|channel\|>(\w+)([^<]*)(?:<\|constrain\|>[^<]*)?)<\|message\|>"
+    r"(.*?)(<\|end\|>|<\|return\|>|(?=<\|start\|>)|\Z)\s*",
+    re.DOTALL,
+)
+"""A message of gpt-oss: its channel, whom it is to, its text, and its end, which the model at times leaves out."""
 _HARMONY = re.compile(r"analysis(?:<\|message\|>(.*?)<\|end\|>(.*)|(.*?)assistantfinal(.*))", re.DOTALL)
 """gpt-oss's channels as servers without a parser leave them: without the first special token, or without any."""
 
@@ -72,24 +92,77 @@ def split_thinking(text: str) -> Parsed:
     Parsed(thinking='', answer='A [THINK] tag is text here.', is_closed=True)
     """
     body = text.lstrip()
+    if body.startswith(("<|channel|>", "<|start|>assistant<|channel|>")) and (parsed := _of_channels(body)) is not None:
+        return parsed
     for opening, end in DELIMITERS:
         if body.startswith(opening):
-            thinking, found, answer = body.removeprefix(opening).partition(end)
-            while (more := answer.lstrip().removeprefix("<|start|>assistant")).startswith(opening):  # gpt-oss
-                another, found, answer = more.removeprefix(opening).partition(end)
+            thinking, found, answer = _without_head(body, opening).partition(end)
+            while (more := answer.lstrip()).startswith((opening, end)):  # several blocks; an end that came twice
+                another, found, answer = (
+                    ("", end, more.removeprefix(end))
+                    if more.startswith(end)
+                    else (_without_head(more, opening).partition(end))
+                )
                 thinking = f"{thinking}\n{another}"
-            return Parsed(thinking.strip(), _unwrapped(answer), bool(found))
+            return Parsed(thinking.strip(), unwrapped(answer), bool(found))
     if found_channels := _HARMONY.match(body):
         first, rest, plain, answer = found_channels.groups()
-        return Parsed((first or plain or "").strip(), _unwrapped(rest or answer or ""), True)
+        rest = rest or answer or ""
+        final = _of_channels(rest.lstrip())
+        return Parsed((first or plain or "").strip(), unwrapped(rest if final is None else final.answer), True)
     # Only tags that no prose contains are taken for the end of thinking whose opening the template gave.
     for opening, end in DELIMITERS:
         before, found, answer = body.partition(end) if end in _ENDS_ALONE else (body, "", "")
         if found and opening not in before:
-            return Parsed(before.strip(), _unwrapped(answer), True)
-    return Parsed("", _unwrapped(text), True)
+            return Parsed(before.strip(), unwrapped(answer), True)
+    answer = without_marks(text)
+    return Parsed("", (_FINAL.sub("", answer) if "<" in answer else answer).strip(), True)
 
 
-def _unwrapped(answer: str) -> str:
-    """The answer without what its family puts around it, and without outer whitespace."""
-    return (_FINAL.sub("", answer) if "<" in answer else answer).strip()
+def _without_head(body: str, opening: str) -> str:
+    """What follows the opening, which some servers add to the one that the model wrote."""
+    body = body.removeprefix(opening)
+    while (more := body.lstrip()).startswith(opening):
+        body = more.removeprefix(opening)
+    return body
+
+
+def _of_channels(body: str) -> Parsed | None:
+    """gpt-oss's messages: what is for the user is the answer, what comes before it thinking. None for other texts."""
+    thoughts, answers, at, is_closed = [], [], 0, True
+    while (found := _CHANNEL.match(body, at)) is not None and found.end() > at:
+        channel, receiver, text, end = found.groups()
+        at = found.end()
+        if channel == "final":
+            answers.append(text)
+        elif "to=" in receiver:
+            answers.append(found[0])  # a call of a tool, which the server left in the text
+        else:
+            thoughts.append(text.strip())
+            is_closed = bool(end) or at < len(body)
+    if not at:
+        return None
+    return Parsed("\n".join(thoughts), unwrapped("".join(answers) + body[at:]), is_closed)
+
+
+def unwrapped(answer: str) -> str:
+    """An answer that follows thinking, without what its family puts around it, and without outer whitespace."""
+    answer = without_marks(answer)
+    if "<" not in answer:
+        return answer.strip()
+    answer = _FINAL.sub("", answer)
+    return (found[1] if (found := _RESPONSE.fullmatch(answer)) is not None else answer).strip()
+
+
+def without_marks(text: str) -> str:
+    """The text without the special tokens that belong to no text: ends of turns at its end, and GLM's boxes.
+
+    >>> without_marks("The tokens `<|im_end|>` end turns: <|begin_of_box|>4<|end_of_box|><|im_end|>")
+    'The tokens `<|im_end|>` end turns: 4'
+    """
+    while (bare := text.rstrip()).endswith(_ENDS_OF_TURNS):
+        mark = next(mark for mark in _ENDS_OF_TURNS if bare.endswith(mark))
+        if mark == "</s>" and "<s>" in bare:
+            break
+        text = bare.removesuffix(mark)
+    return _BOX.sub("", text) if "_of_box|>" in text else text

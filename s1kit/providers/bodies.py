@@ -49,9 +49,9 @@ def _without_comments(raw: bytes) -> bytes:
     return b"\n".join(line for line in raw.split(b"\n") if not line.lstrip().startswith(b":"))
 
 
-_TOLD_IN = ("error", "base_resp", "fault", "errors", "detail")
-"""Where an error stands in a body: of most, of MiniMax, of Apigee, of Cloudflare, of FastAPI."""
-_TOLD_AS = ("message", "detail", "msg", "error_msg", "error_message", "status_msg", "faultstring")
+_TOLD_IN = ("error", "base_resp", "fault", "errors", "detail", "Error", "ErrorMsg", "Response")
+"""Where an error stands in a body: of most, of MiniMax, of Apigee, of Cloudflare, of FastAPI, of Hunyuan."""
+_TOLD_AS = ("message", "detail", "msg", "error_msg", "error_message", "status_msg", "faultstring", "Message", "Msg")
 
 
 def error_message(body: Any, depth: int = 3) -> str:

@@ -9,7 +9,7 @@ from s1kit.providers.bodies import error_message
 from s1kit.providers.chat import Problem
 from s1kit.providers.signs import problem_of_error
 from s1kit.providers.wires.finish import finish_name, finish_of
-from s1kit.providers.wires.reading import count
+from s1kit.providers.wires.reading import count, dict_of
 from s1kit.providers.wires.shapes import shape_of, usual
 
 _ERROR_FINISHES = {
@@ -71,8 +71,8 @@ def _is_all_right(error: Any) -> bool:
 
 
 def _problem_of_choice(body: Mapping[str, Any], choice: Mapping[str, Any]) -> Problem | None:
-    if choice.get("error"):
-        return problem_of_error({"error": choice["error"]})
+    if error := choice.get("error") or dict_of(body.get("x_groq")).get("error"):
+        return problem_of_error({"error": error})
     if nothing := _nothing_in(body):
         return nothing
     if finish_name(choice.get("finish_reason")) in _ERROR_FINISHES:

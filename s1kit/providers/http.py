@@ -22,7 +22,8 @@ from s1kit.providers.keys import Secret, SecretHeaders
 from s1kit.providers.rate_limits import retry_after
 from s1kit.providers.signs import kind_of_status
 from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
-from s1kit.providers.wires.streams import CUT, EventParser, is_event_stream
+from s1kit.providers.wires.events import EventParser, is_event_stream
+from s1kit.providers.wires.streams import CUT
 
 if TYPE_CHECKING:
     import aiohttp
@@ -145,6 +146,7 @@ class Http:
                         pieces.append(piece)
         except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
             problem = self._problem_of(error, sending)
+        assembler = events.assembler
         if problem is not None and not assembler.is_whole:
             problem.partial = self._partial(assembler)
             problem.raw = problem.raw or self._hidden.hide_in_bytes(b"".join(pieces))

@@ -60,23 +60,38 @@ _CREDIT = (
     "has been restricted",  # Groq
     "organization_restricted",
     "good standing",
+    "not enough balance",  # Novita
+    "balance is insufficient",  # SiliconFlow
+    "account balance is $",  # Chutes
+    "setlimitexceeded",  # Ark's limit that the user set
+    "resourcepackexhausted",  # Hunyuan
+    "organization has been disabled",  # Anthropic
+    "requires a subscription",  # Ollama
+    "too many tokens per day",  # Bedrock
+    "tokens per day limit exceeded",  # Cerebras; Groq's "on tokens per day" rolls on within minutes
+    "daily request limit reached",  # Qianfan
 )
 """Signs in a code or message that the account cannot pay. Gemini's plain "exceeded your current quota" is a rate."""
 _LIMIT_OF_ZERO = re.compile(r"quota[^{}]{0,300}limit: 0(?![\d.])")
 """Gemini's quota of a model that the account's plan does not have: no wait helps."""
 _QUOTA_OF_THE_DAY = re.compile(r'"quotaid": ?"[^"]*perday')
 """Gemini's quota of the day, whose RetryInfo names seconds all the same."""
+_NO_CREDIT_SIGN = "error-code#token-limit"
+"""DashScope's address of its limit by the minute, which it tells of in the words of a quota that is spent."""
 _LOCATION = ("unsupported_country", "location is not supported", "region is not supported", "not available in your")
 _KEY = (
     *("api_key_invalid", "api key not valid", "invalid_api_key", "incorrect api key", "authentication_error"),
     *("invalidapikey", "invalid api-key", "api secret key", "login fail", "access token invalid", "无效的令牌"),
     *("not authenticated", "unauthenticated", "unauthorized"),
+    *("invalid api key", "authfailure", "appidnoautherror"),  # MiniMax, Hunyuan, Spark
 )
 _MODEL = (
     *("model_not_found", "model not found", "model does not exist", "no such model", "model_not_exist"),
     *("model_not_supported", "not a chat model", "deploymentnotfound", "modelnotopen", "does not have access to model"),
     *("model_not_available", "model identifier is invalid"),  # Together, Bedrock
     "on-demand throughput",  # Bedrock: the model is asked for through an inference profile
+    *("invalid_model", "not a valid model", "decommissioned"),  # Mistral, OpenRouter, Groq
+    *("no models loaded", "模型不存在"),  # LM Studio, Zhipu
 )
 _ACCESS = ("key", "auth", "signature", "permission", "access", "token", "forbidden", "denied", "credential")
 _CONTENT = (
@@ -84,7 +99,19 @@ _CONTENT = (
     *("new_sensitive", "contentfilter"),  # MiniMax, Zhipu
     *("content filter", "content management policy", "usage policy", "usage policies", "safety policy"),
     *("usage guidelines", "safety_check"),  # xAI
+    *("hooks_failed", "guardrail_intervened", "blocked due to security"),  # Portkey, WSO2, Cloudflare
+    *("content exists risk", "considered high risk", "censorship"),  # DeepSeek, Moonshot, StepFun
+    *("sensitivecontent", "riskdetection", "datainspectionfailed", "审核不通过"),  # Ark, DashScope, Spark
 )
+_TOO_LONG = (
+    *("context length", "context_length", "context size", "context window", "prompt is too long", "tokens to keep"),
+    "invalid params",  # MiniMax
+)
+"""Signs that an error is this request's, where no status says so."""
+_PASSES = (
+    *("degraded function", "could not be parsed", "has crashed"),  # NVIDIA, Groq of its own model's text, LM Studio
+)
+"""Signs of faults of the server that it tells of as if they were the request's."""
 _RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted", "qps request limit")
 _BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again")
 
@@ -92,7 +119,7 @@ _BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "serve
 def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
     """What an error status says about asking again.
 
-    Retriable: 408, 409, 421, 425, 429, 498, 499 and 5xx. A 403 that is no JSON comes from a firewall in front and
+    Retriable: 408, 409, 421, 424, 425, 429, 498, 499 and 5xx. A 403 that is no JSON comes from a firewall in front and
     concerns this question, until it comes for every one.
 
     >>> kind_of_status(400, {"error": {"message": "Your credit balance is too low"}})
@@ -104,8 +131,10 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
     if 300 <= status < 400:
         return "model"
     # First: what is refused for its content is often quoted.
-    if status in (400, 403, 451) and any(sign in signs for sign in _CONTENT):
+    if status in (400, 403, 422, 424, 451) and any(sign in signs for sign in _CONTENT):
         return "refused"
+    if status == 400 and any(sign in signs for sign in _PASSES):
+        return "server"
     if 400 <= status < 500 and cannot_pay(signs):
         return "credit"
     if status in (400, 403) and any(sign in signs for sign in _LOCATION):
@@ -127,8 +156,11 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
             return "rate"
         case 408:
             return "timeout"
-        case 409 | 421 | 425 | 499:  # 499: Google's CANCELLED, and of proxies whose upstream went away
+        # 424: of TGI and Bedrock, whose model failed; 499: Google's CANCELLED, and of proxies whose upstream went away
+        case 409 | 421 | 424 | 425 | 499:
             return "server"
+        case 446:  # of gateways whose guardrail steps in
+            return "refused"
         case 451:
             return "location"
         case 400 if any(sign in signs for sign in _KEY):
@@ -143,13 +175,19 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
 
 def cannot_pay(signs: str) -> bool:
     """Whether an error's words, in lower case, say that the account cannot pay, or not today."""
+    if _NO_CREDIT_SIGN in signs:
+        return False
     if any(sign in signs for sign in _CREDIT):
         return True
     return any(pattern.search(signs) is not None for pattern in (_LIMIT_OF_ZERO, _QUOTA_OF_THE_DAY))
 
 
 def problem_of_error(body: Mapping[str, Any]) -> Problem:
-    """An error object inside a reply with status 2xx: by the status it names, else by its words."""
+    """An error object inside a reply with status 2xx: by the status it names, else by its words.
+
+    What the model had written by then is left out of account: it may speak of money and keys.
+    """
+    body = {name: value for name, value in body.items() if name not in _WRITTEN}
     error = body.get("error")
     text = error_message(body) or _dump(error)[:300]
     status = _status_in(error) or _status_in({name: value for name, value in body.items() if name != "error"})
@@ -158,7 +196,7 @@ def problem_of_error(body: Mapping[str, Any]) -> Problem:
     if status >= 500 and any(sign in text.lower() for sign in _CONTENT):
         kind = "refused"  # OpenRouter tells of it as 502
     elif status:
-        kind = kind_of_status(status, dict(body), text)
+        kind = kind_of_status(status, body, text)
     elif cannot_pay(signs):
         kind = "credit"
     elif any(sign in signs for sign in _KEY):
@@ -167,6 +205,8 @@ def problem_of_error(body: Mapping[str, Any]) -> Problem:
         kind = "model"
     elif any(sign in signs for sign in _LOCATION):
         kind = "location"
+    elif any(sign in signs for sign in _TOO_LONG):
+        kind = "request"
     elif any(sign in signs for sign in _RATE):
         kind = "rate"
     elif any(sign in signs for sign in _BUSY):
@@ -178,6 +218,9 @@ def problem_of_error(body: Mapping[str, Any]) -> Problem:
     else:
         kind = "server"
     return Problem(kind, text or "an error without a message", status=status or 200, retry_after=retry_after({}, body))
+
+
+_WRITTEN = ("choices", "candidates", "content", "output", "outputs", "results")
 
 
 def _status_in(error: Any) -> int:

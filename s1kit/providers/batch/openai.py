@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,6 +22,7 @@ from s1kit.providers.bodies import error_message, parse_body
 from s1kit.providers.chat import ChatRequest, WireFormat
 from s1kit.providers.http import Http, to_json
 from s1kit.providers.wires.reading import count, dict_of, list_of
+from s1kit.providers.wires.shapes import shape_of
 
 
 @dataclass(frozen=True)
@@ -87,9 +88,15 @@ def _line(row: dict[str, Any], raw: bytes) -> Line:
     """A row of the output file or of the error file."""
     key, response = key_in(row, "custom_id"), dict_of(row.get("response"))
     status, reply = count(response, "status_code"), response.get("body")
+    if reply is None and shape_of(response) is not None:  # Fireworks
+        reply = dict(response)
     if isinstance(reply, str):
         reply = parse_body(reply.encode("utf-8", "surrogatepass")) or reply
-    if isinstance(reply, dict) and status in (200, None) and not row.get("error"):
+    told = row.get("error")
+    has_failed = any(told.values()) if isinstance(told, Mapping) else bool(told)  # DashScope's holds nulls
+    if isinstance(reply, dict) and status in (200, None) and not has_failed:
         return Line(key, reply, raw=raw)
-    error = row.get("error") or (reply.get("error") if isinstance(reply, dict) else reply)
-    return failed_line(key, status if status and status >= 400 else 500, error, raw)
+    error = told if has_failed else (reply.get("error") if isinstance(reply, dict) else reply)
+    code = count(error, "code") or 0
+    status = next((s for s in (status, code) if s and 400 <= s <= 599), 500)
+    return failed_line(key, status, error, raw)

@@ -201,7 +201,7 @@ class BinaryEvents:
         from botocore.eventstream import EventStreamBuffer
 
         self.num_events = 0
-        self._assembler, self._buffer = assembler, EventStreamBuffer()
+        self.assembler, self._buffer = assembler, EventStreamBuffer()
         self._is_broken = False
 
     def feed(self, piece: bytes) -> None:
@@ -227,8 +227,8 @@ class BinaryEvents:
             return
         self.num_events += 1
         if headers.get(":message-type") == "event":
-            self._assembler.add({str(headers.get(":event-type")): value})
+            self.assembler.add({str(headers.get(":event-type")): value})
         else:
             code = headers.get(":exception-type") or headers.get(":error-code")
             text = dict_of(value).get("message") or headers.get(":error-message") or code
-            self._assembler.add({"error": {"code": code, "message": text}})
+            self.assembler.add({"error": {"code": code, "message": text}})

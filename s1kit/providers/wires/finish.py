@@ -54,6 +54,7 @@ _FINISH: dict[str, FinishReason] = {
     "token_limit_reached": "length",
     "length_limit": "length",
     "context_limit": "length",
+    "context": "length",  # SenseNova
     "pause_turn": "length",  # Anthropic's, of a turn that it would go on with
     "compaction": "length",
     "error_limit": "length",
@@ -138,6 +139,10 @@ def finish_of_choice(choice: Mapping[str, Any]) -> tuple[FinishReason, str]:
     if own is None and isinstance(usual, str) and usual in _FINISH:
         return _FINISH[usual], ""
     told = next((choice[n] for n in _FIELDS if finish_name(choice.get(n))), None)
+    if (
+        told is None and finish_name(choice.get("stop_reason")) in _FINISH
+    ):  # of models on Bedrock; vLLM's is a stop string
+        told = choice["stop_reason"]
     finish, note = finish_of(told if told is not None else own)
     if finish == "stop" and finish_name(own) and finish_of(own)[0] in ("length", "refused"):
         return finish_of(own)

@@ -132,8 +132,8 @@ def _usage(usage: Any) -> tuple[Usage, int | None]:
         reasoning = count(dict_of(usage).get("output_tokens_details"), "reasoning_tokens")
     if reasoning is None:
         reasoning = count(usage, "reasoning_tokens")
-    given = count(usage, "prompt_tokens", "input_tokens", "promptTokens", "inputTokens") or 0
-    output = count(usage, "completion_tokens", "output_tokens", "completionTokens", "outputTokens") or 0
+    given = count(usage, "prompt_tokens", "input_tokens", "promptTokens", "inputTokens", "total_input_tokens") or 0
+    output = count(usage, *_OUTPUT) or 0
     total = count(usage, "total_tokens", "totalTokens") or 0
     beside = (count(usage, "cache_read_input_tokens") or 0) + (count(usage, "cache_creation_input_tokens") or 0)
     if beside and total >= given + beside + output:
@@ -149,5 +149,6 @@ def _usage(usage: Any) -> tuple[Usage, int | None]:
     )
 
 
+_OUTPUT = ("completion_tokens", "output_tokens", "completionTokens", "outputTokens", "total_output_tokens")
 _CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
 """DeepSeek's, Moonshot's, and Anthropic's name for input that was read from a cache."""

@@ -79,6 +79,7 @@ class ResponsesWire:
         if not isinstance(output, list):
             return Reply(finish_reason="malformed", usage=usage, note="the reply has no output")
         thoughts, answers, refusals, calls, is_summary = [], [], [], [], False
+        has_final = any(dict_of(item).get("phase") == "final_answer" for item in output)
         for item in map(dict_of, output):
             match item.get("type"):
                 case "reasoning":
@@ -90,6 +91,8 @@ class ResponsesWire:
                     for part in map(dict_of, list_of(item.get("content"))):
                         if part.get("type") == "refusal":
                             refusals.append(text_of(part.get("refusal")))
+                        elif item.get("phase") == "commentary" and has_final:
+                            thoughts.append(text_of(part.get("text")))
                         else:
                             answers.append(text_of(part.get("text")))
                 case "function_call":

@@ -3,16 +3,18 @@
 A proxy that does not translate its upstream's replies, or puts an envelope around them, has still been paid for them.
 Sources: docs.ollama.com/api, huggingface.github.io/text-generation-inference, docs.cohere.com/reference/chat,
 github.com/ggml-org/llama.cpp (tools/server), developers.cloudflare.com/workers-ai, replicate.com/docs,
-help.aliyun.com (DashScope), cloud.baidu.com (Qianfan).
+help.aliyun.com (DashScope), cloud.baidu.com (Qianfan), cloud.tencent.com (Hunyuan), lmstudio.ai/docs (REST),
+ai.google.dev (Interactions), docs.sglang.ai (generate), docs.aws.amazon.com/bedrock (Titan), docs.reka.ai.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from s1kit.providers.wires.finish import finish_name
-from s1kit.providers.wires.reading import count, dict_of, list_of
+from s1kit.providers.wires.reading import count, dict_of, list_of, text_of
 
 THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought")
 """Names of the thinking: of DeepSeek, SGLang and llama.cpp; of vLLM and OpenRouter; of Ollama; of gateways."""
@@ -23,21 +25,34 @@ _ENVELOPES = ("data", "result", "response", "output", "body")
 _COUNTS = {
     "prompt_tokens": (
         *("prompt_eval_count", "tokens_evaluated", "input_token_count", "prompt_token_count"),
-        *("prompt_tokens", "input_tokens"),
+        *("prompt_tokens", "input_tokens", "inputTextTokenCount"),
     ),
     "completion_tokens": (
         *("eval_count", "tokens_predicted", "output_token_count", "generated_tokens", "generated_token_count"),
-        *("generation_token_count", "output_tokens"),
+        *(
+            "generation_token_count",
+            "output_tokens",
+            "total_output_tokens",
+            "completion_tokens",
+            "tokenCount",
+            "tokens",
+        ),
     ),
 }
-"""Names of the counts of servers that have no `usage`: Ollama, llama.cpp, Replicate, TGI, Cohere, watsonx, Bedrock."""
-_TEXTS = ("generated_text", "generation", "content", "response", "result", "output", "output_text", "text")
-_SEVERAL = ("results", "predictions", "completions", "outputs", "output", "generations")
-"""Lists of which the first is the reply: of watsonx, Databricks, AI21, Mistral on Bedrock, RunPod, Cohere."""
+"""Names of the counts of servers that have no `usage`: Ollama, llama.cpp, Replicate, TGI, Cohere, watsonx, Bedrock,
+LM Studio, LMDeploy."""
+_TEXTS = (
+    *("generated_text", "generation", "content", "response", "result", "output", "output_text", "text"),
+    *("outputText", "text_output"),  # Titan, Triton
+)
+_SEVERAL = ("results", "predictions", "completions", "outputs", "output", "generations", "responses")
+"""Lists of which the first is the reply: of watsonx, Databricks, AI21, Mistral on Bedrock, RunPod, Cohere, Reka."""
+_BY_TYPE = {"reasoning": True, "thinking": True, "thought": True, "message": False, "text": False, "output_text": False}
+"""Types of the items of an output, and whether they are thinking: of LM Studio's and Gemini's newer APIs."""
 _SIGNS_OF_A_MODEL = {
     *("usage", "finish_reason", "done", "done_reason", "stop_type", "details", "metrics", "is_truncated"),
     *("tokens_predicted", "eval_count", "generated_text", "output_text", "generation_id", "generation", "stop_reason"),
-    *("finishReason", "generated_token_count"),
+    *("finishReason", "generated_token_count", "meta_info", "text_output", "completionReason"),
 }
 """One of these stands beside a text that a model wrote; a text alone may be any page's."""
 
@@ -73,6 +88,10 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
         return {**body, "choices": [body["choices"]]}
     if body.get("type") == "message" and isinstance(body.get("content"), str):
         return {**body, "content": [{"type": "text", "text": body["content"]}]}
+    if isinstance(inner := body.get("Response"), Mapping):  # Hunyuan, whose names are in capitals
+        return usual(_in_small_letters(inner), 0)
+    if (typed := _typed_output(body)) is not None:
+        return typed
     for name in _ENVELOPES if depth else ():
         if isinstance(inner := body.get(name), Mapping):
             unwrapped = usual(inner, depth - 1)
@@ -96,8 +115,40 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
     return body
 
 
+def _in_small_letters(value: Any, depth: int = 6) -> Any:
+    """JSON with names such as `FinishReason` written as `finish_reason`."""
+    if depth and isinstance(value, Mapping):
+        return {
+            _CAPITALS.sub("_", name).lower() if isinstance(name, str) else name: _in_small_letters(inner, depth - 1)
+            for name, inner in value.items()
+        }
+    return [_in_small_letters(inner, depth - 1) for inner in value] if depth and isinstance(value, list) else value
+
+
+_CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
+
+
+def _typed_output(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A completion from an output whose items say what they are, without the rest of OpenAI's response."""
+    items = list_of(body.get("outputs")) or list_of(body.get("output"))
+    if not items or not all(isinstance(item, Mapping) and isinstance(item.get("type"), str) for item in items):
+        return None
+    said: dict[bool, list[str]] = {True: [], False: []}
+    for item in items:
+        if (is_thought := _BY_TYPE.get(item["type"])) is not None:
+            said[is_thought].append(next((t for n in _IN_ITEMS if (t := text_of(item.get(n)))), ""))
+    message = {"content": "".join(said[False]), "reasoning": "".join(said[True])}
+    return (
+        _completion({"finish_reason": body.get("status"), **body}, {"message": message}) if any(said.values()) else None
+    )
+
+
+_IN_ITEMS = ("content", "text", "summary")
+
+
 def _with_message(body: Mapping[str, Any]) -> Mapping[str, Any]:
-    """A completion whose first choice has its message in a list (MiniMax) or its text as tokens (RunPod)."""
+    """A completion whose first choice has its message in a list (MiniMax) or as a text (Snowflake), or its text as
+    tokens (RunPod)."""
     choice = body["choices"][0]
     if "message" in choice or isinstance(choice.get("text"), str):
         return body
@@ -105,6 +156,8 @@ def _with_message(body: Mapping[str, Any]) -> Mapping[str, Any]:
     messages = choice.get("messages")
     if isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
         said["message"] = {"content": messages[-1].get("text"), **messages[-1]}
+    elif isinstance(messages, str):
+        said["text"] = messages.strip()
     elif (text := _joined(choice.get("tokens"))) is not None:
         said["text"] = text
     return {**body, "choices": [{**choice, **said}]} if said else body
@@ -119,10 +172,11 @@ def _joined(value: Any) -> str | None:
 
 def _completion(body: Mapping[str, Any], said: dict[str, Any]) -> dict[str, Any]:
     """A chat completion of one choice, with the finish reason and the counts from wherever the server puts them."""
-    details = dict_of(body.get("details"))
+    details = dict_of(body.get("details")) or dict_of(body.get("meta_info"))  # TGI, SGLang
     named = dict_of(body.get("finishReason")).get("reason") or body.get("finishReason")  # AI21
     told = (body.get("finish_reason"), body.get("done_reason"), body.get("stop_type"), body.get("stop_reason"), named,
-            details.get("finish_reason"), dict_of(body.get("metadata")).get("finish_reason"))  # fmt: skip
+            details.get("finish_reason"), dict_of(body.get("metadata")).get("finish_reason"),
+            body.get("completionReason"))  # fmt: skip
     reason: Any = next((reason for reason in told if finish_name(reason)), None)
     if body.get("is_truncated") is True or body.get("truncated") is True:
         reason = "length"
@@ -136,7 +190,7 @@ def _usage(body: Mapping[str, Any], details: Mapping[str, Any]) -> Any:
     usage = body.get("usage")
     if isinstance(usage, Mapping):
         return usage["tokens"] if isinstance(usage.get("tokens"), Mapping) else usage
-    sources = (body, body.get("metrics"), details)
+    sources = (body, body.get("metrics"), body.get("stats"), details)
     found = {
         name: next((n for source in sources if (n := count(source, *names)) is not None), None)
         for name, names in _COUNTS.items()

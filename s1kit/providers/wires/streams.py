@@ -1,4 +1,4 @@
-"""Streamed replies: server-sent events parsed and put together into the body that would have come unstreamed.
+"""Streamed replies: events put together into the body that would have come unstreamed.
 
 So a streamed reply is judged, kept and read by the same code as any other. Sources: html.spec.whatwg.org (server-sent
 events), platform.openai.com/docs/api-reference/chat/streaming, platform.claude.com/docs/en/build-with-claude/streaming,
@@ -7,63 +7,15 @@ ai.google.dev/api/generate-content (streamGenerateContent).
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
-from s1kit.providers.chat import Assembler
+from s1kit.providers.wires.finish import finish_name, finish_of
 from s1kit.providers.wires.reading import dict_of, list_of
 
 CUT = "s1kit_cut"
 """Field of a body whose stream ended before the reply was whole."""
-
-
-class EventParser:
-    """Incremental parser of server-sent events whose data are JSON objects.
-
-    Comments, other fields and data that is no object are let pass; data over several lines is joined.
-    """
-
-    def __init__(self, assembler: Assembler) -> None:
-        self.assembler = assembler
-        self.num_events = 0
-        self._rest = b""
-        self._data: list[bytes] = []
-
-    def feed(self, piece: bytes) -> None:
-        """Raises nothing, whatever the bytes."""
-        *lines, self._rest = (self._rest + piece).split(b"\n")
-        for line in lines:
-            line = line.rstrip(b"\r")
-            if line.startswith(b"data:"):
-                self._data.append(line[5:])
-            elif not line:
-                self._dispatch()
-
-    def end(self) -> None:
-        """The stream is over: what was not closed by an empty line counts too."""
-        self.feed(b"\n\n")
-
-    def _dispatch(self) -> None:
-        if not self._data:
-            return
-        data, self._data = b"\n".join(self._data).strip(), []
-        if data == b"[DONE]":
-            self.assembler.end()
-            return
-        try:
-            event = json.loads(data)
-        except (ValueError, RecursionError):
-            return
-        if isinstance(event, dict):
-            self.num_events += 1
-            self.assembler.add(event)
-
-
-def is_event_stream(content_type: str, start: bytes) -> bool:
-    """Whether a body is a stream, whatever its server calls it."""
-    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
-    return content_type.startswith("text/event-stream") or start.startswith((b"data:", b"event:"))
 
 
 class ChatAssembler:
@@ -80,20 +32,34 @@ class ChatAssembler:
 
     def add(self, event: Mapping[str, Any]) -> None:
         for name, value in event.items():
-            if name != "choices" and value is not None:
+            if name == "usage" and isinstance(value, Mapping):  # in parts, or with zeros after all is told
+                told = dict_of(self._rest.get(name))
+                self._rest[name] = {**told, **{n: v for n, v in value.items() if v or n not in told}}
+            elif name != "choices" and value is not None:
                 self._rest[name] = value
-        if event.get("error"):
+        if event.get("error") or dict_of(event.get("x_groq")).get("error"):
             self.is_whole = True
         for position, choice in enumerate(map(dict_of, list_of(event.get("choices")))):
             index = choice.get("index")
             index = index if type(index) is int else position
             known = self._choices.setdefault(index, {"index": index})
-            known.update((name, v) for name, v in choice.items() if name not in ("delta", "index") and v is not None)
-            if choice.get("finish_reason") is not None:
+            known.update((name, v) for name, v in choice.items() if name not in _MERGED and v is not None)
+            has_ended = bool(reason := finish_name(choice.get("finish_reason")))
+            if has_ended:
                 self.is_whole = True
+                if not (
+                    known.get("finish_reason") and finish_of(reason)[0] == "stop"
+                ):  # a limit, then a gateway's stop
+                    known["finish_reason"] = choice["finish_reason"]
             delta = dict_of(choice.get("delta"))
             message = self._messages.setdefault(index, {})
             _merge(message, delta)
+            if isinstance(choice.get("text"), str):  # a chunk of a plain completion
+                _merge(message, {"content": choice["text"]})
+                self.has_text = True
+            if isinstance(choice.get("message"), Mapping):
+                _merge_message(message, choice["message"], has_ended=has_ended)
+                self.has_text = True
             self.has_text = self.has_text or any(v for name, v in delta.items() if name != "role")
 
     def body(self) -> dict[str, Any]:
@@ -103,6 +69,7 @@ class ChatAssembler:
         return {**self._rest, "object": "chat.completion", "choices": choices}
 
 
+_MERGED = ("delta", "message", "text", "finish_reason", "index")
 _WHOLE_EACH_TIME = {"role", "id", "type", "name", "index", "format", "signature"}
 """Fields of a delta that a chunk repeats instead of continuing."""
 
@@ -135,16 +102,34 @@ def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
             into[name] = value
 
 
+def _merge_message(into: dict[str, Any], message: Mapping[str, Any], *, has_ended: bool) -> None:
+    """A message in place of a delta: some servers send all that was said so far, some the next piece, and some the
+    whole once more at the end."""
+    for name, value in message.items():
+        known = into.get(name)
+        if isinstance(known, _Pieces) and isinstance(value, str) and value:
+            so_far = "".join(known)
+            if value.startswith(so_far) or (has_ended and len(value) >= len(so_far)):
+                into[name] = _Pieces([value])
+            else:
+                known.append(value)
+        elif isinstance(known, list) and not isinstance(known, _Pieces) and isinstance(value, list):
+            into[name] = value or known
+        else:
+            _merge(into, {name: value})
+
+
 def _merge_part(parts: list[Any], part: Any) -> None:
     """A part continues the one of its index (tool calls, reasoning details), without an index the last, if its type is
-    the same; else it is new."""
+    the same and its id, where it has one; else it is new."""
     if not isinstance(part, Mapping):
         parts.append(part)
         return
     index = part.get("index")
     known = [p for p in parts if isinstance(p, dict) and p.get("index") == index] if index is not None else parts[-1:]
     same = known[-1] if known and isinstance(known[-1], dict) else None
-    if same is None or part.get("type") not in (None, same.get("type")):
+    is_new = same is None or part.get("type") not in (None, same.get("type"))
+    if is_new or same is None or (same.get("id") and part.get("id") not in (None, "", same["id"])):
         parts.append(same := {})
     _merge(same, part)
 
@@ -153,9 +138,32 @@ class _Pieces(list[str]):
     """A text that is still growing."""
 
 
+def _said_once(pieces: list[str]) -> str:
+    """The text that pieces amount to. Some servers send all of it so far in each (MiniMax), or once more at the end.
+
+    >>> _said_once(["The sum", "The sum is four.", "The sum is four. Indeed."]), _said_once(["4", "4"])
+    ('The sum is four. Indeed.', '44')
+    """
+    last = next((piece for piece in reversed(pieces) if piece), "")
+    text = "".join(pieces)
+    if len(last) < _NO_CHANCE or len(set(last)) < 3:
+        return text
+    said = [piece for piece in pieces if piece]
+    if 2 * len(last) == len(text) and text[: len(last)] == last and len(said) > 1:
+        return last
+    is_growing = len(said) > 2 or len(said[0]) >= _NO_CHANCE
+    if is_growing and all(later.startswith(piece) for piece, later in pairwise(said)):
+        return last
+    return text
+
+
+_NO_CHANCE = 16
+"""Characters that no two pieces of a text have in common by chance."""
+
+
 def _joined(value: Any) -> Any:
     if isinstance(value, _Pieces):
-        return "".join(value)
+        return _said_once(value)
     if isinstance(value, dict):
         return {name: _joined(inner) for name, inner in value.items()}
     return [_joined(inner) for inner in value] if isinstance(value, list) else value

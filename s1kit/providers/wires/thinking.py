@@ -9,12 +9,12 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from s1kit.forcing.delimiters import DELIMITERS, Parsed, split_thinking
+from s1kit.forcing.delimiters import DELIMITERS, Parsed, split_thinking, unwrapped, without_marks
 from s1kit.providers.chat import Reply, settle_finish
 from s1kit.providers.wires.reading import dict_of, list_of, text_of
 from s1kit.providers.wires.shapes import THINKING
 
-_TAGS = tuple(tag for pair in DELIMITERS for tag in pair)
+_TAGS = (*(tag for pair in DELIMITERS for tag in pair), "<|channel|>", "<|start|>assistant<|channel|>")
 
 
 def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
@@ -39,7 +39,9 @@ def thinking_in(message: Mapping[str, Any]) -> tuple[str, str, bool]:
     if thinking:
         return _untangled(thinking, answer)
     parsed = split_text(answer)
-    return parsed.thinking, parsed.answer if parsed.thinking or _is_empty(parsed, answer) else answer, parsed.is_closed
+    if not parsed.thinking and not _is_empty(parsed, answer):
+        return "", without_marks(answer), parsed.is_closed
+    return parsed.thinking, parsed.answer, parsed.is_closed
 
 
 def _is_empty(parsed: Parsed, text: str) -> bool:
@@ -53,6 +55,8 @@ def _untangled(thinking: str, answer: str) -> tuple[str, str, bool]:
     parsed = split_text(answer)
     if parsed.is_closed and answer.lstrip().startswith(_TAGS):
         answer = parsed.answer
+    elif (bare := unwrapped(answer)) != answer.strip():
+        answer = bare
     if not answer.strip() or thinking.lstrip().startswith(_TAGS):
         inner = split_text(thinking)
         if inner.thinking and not (answer.strip() and inner.answer):
@@ -79,14 +83,17 @@ def _named_thinking(message: Mapping[str, Any]) -> str:
                 continue
             if text := text_of(source[name]) or text_of(dict_of(source[name]).get("content")):
                 return text
-    if blocks := "".join(text_of(dict_of(b).get("thinking")) for b in list_of(message.get("thinking_blocks"))):
-        return blocks
+        for name in ("thinking_blocks", "content_blocks"):  # LiteLLM, Portkey
+            if blocks := "".join(text_of(dict_of(block).get("thinking")) for block in list_of(source.get(name))):
+                return blocks
     details = map(dict_of, list_of(message.get("reasoning_details")))
     return "".join(text_of(detail.get("text")) or text_of(detail.get("summary")) for detail in details)
 
 
 _DETAILS = re.compile(r"\s*<details\b[^>]*\btype=\"reasoning\"[^>]*>(.*?)</details>\s*(.*)", re.DOTALL)
 _SUMMARY = re.compile(r"\s*<summary>.*?</summary>\s*", re.DOTALL)
+_QUOTED = re.compile(r"\*Thinking\.\.\.\*\s*\n((?:>[^\n]*(?:\n|\Z)|[ \t]*\n(?=[ \t]*\n*>))+)(.*)", re.DOTALL)
+"""Poe's form of the thinking: a quotation under a heading."""
 
 
 _INVISIBLE = " \t\r\n\ufeff\u200b\u2060"
@@ -109,18 +116,24 @@ def split_text(text: str) -> Parsed:
     text = text.lstrip(_INVISIBLE)
     head = text[:20]
     if head.startswith("<details") and (found := _DETAILS.match(text)) is not None:
-        quoted = html.unescape(_SUMMARY.sub("", found[1])).strip().split("\n")
-        return Parsed("\n".join(line.removeprefix(">").removeprefix(" ") for line in quoted), found[2].strip(), True)
+        return Parsed(_unquoted(html.unescape(_SUMMARY.sub("", found[1]))), found[2].strip(), True)
+    if head.startswith("*Thinking...*") and (found := _QUOTED.match(text)) is not None:
+        return Parsed(_unquoted(found[1]), found[2].strip(), True)
     if (tag := _TAG.match(text)) is not None and tag[0] != f"<{tag[1].lower()}>":
         text = re.sub(f"</{tag[1]}>", "</think>", f"<think>{text[tag.end() :]}", count=1, flags=re.IGNORECASE)
     return split_thinking(html.unescape(text) if head.startswith("&lt;think") else text)
+
+
+def _unquoted(text: str) -> str:
+    """A quotation in Markdown without its signs."""
+    return "\n".join(line.removeprefix(">").removeprefix(" ") for line in text.strip().split("\n"))
 
 
 def split_answer(reply: Reply) -> Reply:
     """A reply whose thinking stands between delimiters in the answer, with the two told apart."""
     parsed = split_text(reply.answer)
     if not parsed.thinking and not _is_empty(parsed, reply.answer):
-        return reply
+        return replace(reply, answer=without_marks(reply.answer))
     note = reply.note
     if not parsed.is_closed and reply.finish_reason == "stop":
         note = "; ".join(filter(None, (note, "thinking was never closed")))

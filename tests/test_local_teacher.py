@@ -202,3 +202,13 @@ def test_the_embedded_base_teaches_as_check_says_it_can(tmp_path: Path) -> None:
     (file,) = (tmp_path / "own" / "distill").glob("traces-*.parquet")
     (trace,) = read_rows([file], Trace)
     assert (trace.teacher, trace.terms) == ("tiny-base", "permits")
+
+
+def test_no_more_decodes_together_than_the_recipe_lets_be_in_flight(tmp_path: Path) -> None:
+    for teacher, num in ((MODEL, 3), (f"{MODEL},max_batch=5", 5)):
+        settings = {"teacher": teacher, "concurrency": 3}
+        asked = open_teachers(Recipe.model_validate({"name": "few", "out": str(tmp_path), "distill": settings}))
+        try:
+            assert asked.teachers[0].engine.max_batch == num  # type: ignore[union-attr]
+        finally:
+            asked.close()

@@ -209,8 +209,9 @@ def parameters(settings: Distill) -> Parameters:
 
 
 def engine_options(settings: Distill) -> dict[str, Any]:
-    """How a local teacher's engine is loaded."""
-    return {"template": settings.template} | ({"format": settings.format} if settings.format else {})
+    """How a local teacher's engine is loaded. What it decodes together is what the recipe lets be in flight."""
+    given: dict[str, Any] = {"template": settings.template, "max_batch": settings.concurrency}
+    return given | ({"format": settings.format} if settings.format else {})
 
 
 def journal_path(recipe: Recipe) -> Path:

@@ -67,12 +67,37 @@ def draw(logits: torch.Tensor, knobs: Knobs, cut: Cut) -> torch.Tensor:
     return _pick(scaled, knobs)[:, 0]
 
 
+BLOCK = 512
+"""Entries whose probabilities are summed before one of them is looked for: a vocabulary's running sum in float64 takes
+most of a draw's time on a CPU."""
+
+
 def _pick(scaled: torch.Tensor, knobs: Knobs) -> torch.Tensor:
-    """The place `[row, 1]` in each row that its random number falls on."""
-    cumulative = scaled.softmax(-1).double().cumsum(-1)
-    # The random number is below 1, so the first entry above it * total belongs to a token with some probability.
-    found = torch.searchsorted(cumulative, knobs.uniform[:, None] * cumulative[:, -1:], right=True)
-    return found.clamp_(max=scaled.shape[-1] - 1)
+    """The place `[row, 1]` in each row that its random number falls on: first its block, then the place in that."""
+    probabilities = scaled.softmax(-1)
+    size = probabilities.shape[-1]
+    num_blocks, rest = divmod(size, BLOCK)
+    if not num_blocks:
+        return _search(probabilities, knobs.uniform[:, None])[0]
+    whole = probabilities[:, : size - rest].view(len(scaled), num_blocks, BLOCK)
+    blocks = whole.sum(-1, dtype=torch.float64)
+    if rest:
+        blocks = torch.cat((blocks, probabilities[:, size - rest :].sum(-1, keepdim=True, dtype=torch.float64)), -1)
+    block, share = _search(blocks, knobs.uniform[:, None])
+    places = block * BLOCK + torch.arange(BLOCK, device=block.device)
+    inside = probabilities.gather(-1, places.clamp(max=size - 1)).masked_fill_(places >= size, 0)
+    return block * BLOCK + _search(inside, share)[0]
+
+
+def _search(weights: torch.Tensor, share: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The entry `[row, 1]` at a share of each row's sum, and at which share of that entry. Its weight is above 0."""
+    cumulative = weights.cumsum(-1, dtype=torch.float64)
+    # A share of 1, which rounding may give, must not reach the entries after the last that weighs something.
+    wanted = (share * cumulative[:, -1:]).clamp(max=torch.nextafter(cumulative[:, -1:], torch.zeros_like(share)))
+    found = torch.searchsorted(cumulative, wanted, right=True)
+    weight = weights.gather(-1, found).double()
+    before = cumulative.gather(-1, found) - weight
+    return found, ((wanted - before) / weight).clamp_(0, 1)
 
 
 def _draw_among_few(logits: torch.Tensor, knobs: Knobs) -> torch.Tensor:

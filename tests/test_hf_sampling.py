@@ -1,0 +1,29 @@
+"""The draw of a token from its row's distribution."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from s1kit.engines.hf.sampling import BLOCK, Cut, Knobs, draw
+
+
+@pytest.mark.parametrize("size", [3, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 5 * BLOCK + 7])
+@pytest.mark.parametrize("spread", [0.1, 3.0, 30.0])
+def test_a_draw_is_where_the_random_number_falls_in_the_running_sum(size: int, spread: float) -> None:
+    num_rows = 256
+    given = torch.Generator().manual_seed(size)
+    logits = torch.randn(num_rows, size, generator=given) * spread
+    logits[torch.rand(num_rows, size, generator=given) < 0.5] = -torch.inf
+    logits[:, size // 2] = 0.0  # something to draw in every row
+    uniform = torch.rand(num_rows, dtype=torch.float64, generator=given)
+    uniform[0], uniform[1] = 0.0, 1 - 2.0**-53
+    ones = torch.ones(num_rows)
+    drawn = draw(logits, Knobs(ones, torch.zeros(num_rows, dtype=torch.long), ones, uniform), Cut.NONE)
+    probabilities = (logits - logits.amax(-1, keepdim=True)).softmax(-1)
+    assert bool((probabilities.gather(-1, drawn[:, None]) > 0).all())
+    below = probabilities.double().cumsum(-1)
+    last = below.gather(-1, drawn[:, None])[:, 0]
+    first = last - probabilities.gather(-1, drawn[:, None])[:, 0].double()
+    wanted = uniform * below[:, -1]
+    assert bool(((first - 1e-12 <= wanted) & (wanted <= last + 1e-12)).all())

@@ -59,16 +59,16 @@ MISTAKES: dict[str, tuple[tuple[str, str], str, tuple[str, str]]] = {
         ("{fodler}", "{folder}")),
     "a base with a typo": (('"tiny-base"', '"tiny-bsae"'), "Did you mean tiny-base", ("tiny-bsae", "tiny-base")),
     "a finish reason with a typo": (
-        ('"solutions"', '"solutions"\nretry = ["malfromed"]'), "Did you mean malformed", ("malfromed", "malformed")),
+        ('"solutions"', '"solutions"\nretry = ["malfromed"]'), "Did you mean malformed", ('retry = ["malfromed"]', "")),
     "a journal that is a folder": (
         ('"solutions"', '"solutions"\njournal = "OUT"'), "is a folder (distill.journal)",
         ('journal = "OUT"', 'journal = "OUT/j.sqlite"')),
     "a budget that leaves no answer": (
-        ('"solutions"', '"solutions"\nthinking_budget = 500\nmax_output_tokens = 500'), "which hold the answer, too",
+        ('"solutions"', '"tiny-base"\nthinking_budget = 500\nmax_output_tokens = 500'), "which hold the answer, too",
         ("max_output_tokens = 500", "max_output_tokens = 900")),
     "a field of the request's own": (
-        ('"solutions"', '"solutions"\nextra = { stream = true, n = 2 }'), "extra holds 'stream'",
-        ("stream = true, ", "")),
+        ('"solutions"', '"solutions"\nextra = { stream = true }'), "extra holds 'stream'",
+        ("extra = { stream = true }", "")),
     "a wait that says nothing": (
         ('"tiny-base"\n', '"tiny-base"\n[evaluate]\nwait = ""\n'), "evaluate.wait", ('wait = ""', 'wait = "Hm"')),
     "a name too long for a folder": (('name = "r"', f'name = "{"x" * 300}"'), "too long for a folder",

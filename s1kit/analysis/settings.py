@@ -34,6 +34,7 @@ def grid(config: Evaluate) -> list[tuple[Setting, int]]:
     The draws of the majority vote are the repeats of one sampled setting without waits.
     """
     _check(config)
+    _refuse_idle(config)
     cells = dict.fromkeys([*_sequential(config), *_instructed(config)], config.repeats)
     largest = max(config.max_tokens, default=None)
     if config.votes:
@@ -148,6 +149,19 @@ def _check(config: Evaluate) -> None:
         if len(set(values)) < len(values):
             repeated = sorted(v for v in set(values) if values.count(v) > 1)
             raise InputError(f"evaluate.{name} repeats {repeated[0]}", where="recipe", fix="Name each setting once.")
+
+
+def _refuse_idle(config: Evaluate) -> None:
+    """Raises InputError for settings that the others leave without effect."""
+    has_waits = "num_waits" in config.model_fields_set  # [0] turns them off for this run
+    if not has_waits and not config.min_tokens:
+        config.refuse_idle("evaluate", {"wait"}, "where no stop is replaced", "set num_waits or min_tokens")
+    if not config.baseline and not config.is_off("baseline"):
+        config.refuse_idle("evaluate", {"direct_tokens"}, "without a baseline", "name one")
+    largest = max(config.max_tokens, default=0)
+    if config.probe_every is not None and config.probe_every > largest:
+        why = f"beyond the largest budget, {largest}" if largest else "without max_tokens"
+        config.refuse_idle("evaluate", {"probe_every"}, why, "raise max_tokens")
 
 
 def budget_of(setting: Setting) -> ThinkingBudget:

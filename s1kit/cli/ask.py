@@ -79,6 +79,12 @@ def _budget(given: argparse.Namespace) -> ThinkingBudget:
             where="--waits, --max-thinking",
             fix="Raise --max-thinking, or leave the waits out.",
         )
+    if all(given.wait or [""]) and not given.waits and not given.min_thinking:
+        raise InputError(
+            "no stop becomes a wait, so --wait has no effect",
+            where="--wait",
+            fix="Add --waits N or --min-thinking N, or leave it out.",
+        )
     try:
         most = UNLIMITED if given.max_thinking is None else given.max_thinking
         return ThinkingBudget(most, given.min_thinking, given.waits)

@@ -16,6 +16,11 @@ def main(given: argparse.Namespace) -> int:
     path, to = Path(given.path), Path(given.to)
     if not path.exists():
         raise InputError(f"there is no {path}", where="PATH", fix="Give a stage file, a stage folder or a checkpoint.")
+    if given.format == "rows" or to.suffix in (".gguf", ".sqlite"):
+        for flag, value in (("--thinking-format", given.thinking_format), ("--thinking-field", given.thinking_field)):
+            if value:
+                fix = "Leave it out, or add --format trl, axolotl or llama-factory."
+                raise InputError(f"{flag} has no effect on {to.suffix or 'rows'}", where=flag, fix=fix)
     if path.suffix == ".sqlite" and to.suffix == ".sqlite":
         from s1kit.journal import Journal
 

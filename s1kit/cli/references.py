@@ -5,13 +5,16 @@ A check of a reference returns the base URLs of the servers that it names.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 from s1kit.completions.roster import read_urls
 from s1kit.engines import SCHEMES, suggested
-from s1kit.engines.options import read_reference
+from s1kit.engines.options import joined, read_reference, with_dtype
 from s1kit.errors import InputError, MissingExtra, nearest
+from s1kit.forcing.formats import find_format
 
 _ENGINE_PACKAGES = {
     "hf": (("torch", "torch"), ("transformers", "torch")),
@@ -28,9 +31,22 @@ def require(package: str, purpose: str, extra: str) -> None:
         raise MissingExtra(purpose, package.replace("_", "-"), extra=extra)
 
 
-def check_engine(reference: str, where: str) -> list[str]:
-    """Raises InputError for a reference that no engine knows, a folder that is no model, a missing package."""
-    read = read_reference(reference)
+def check_engine(
+    reference: str,
+    where: str,
+    *,
+    format: str = "",
+    template: Mapping[str, Any] | None = None,
+    dtype: str = "",
+) -> list[str]:
+    """Raises InputError for a reference that no engine knows, a folder that is no model, a missing package.
+
+    `format`, `template`, `dtype`: what the stage loads the engine with, beside what the reference states.
+    """
+    read = read_reference(with_dtype(reference, dtype))
+    given = {"template": template or {}} | ({"format": format} if format else {})
+    if name := joined(read.options, given, reference).get("format"):
+        find_format(name)
     scheme, rest = read.scheme, read.target
     known = [s.partition(":")[0] for s in SCHEMES]
     if scheme not in known:
@@ -94,9 +110,14 @@ def check_chat(
     return servers
 
 
-def check_model(reference: str, where: str) -> list[str]:
-    """Raises InputError for a reference that names neither an engine nor a provider's chat model."""
-    return check_chat(reference, where) if reference.startswith("chat:") else check_engine(reference, where)
+def check_model(reference: str, where: str, *, format: str = "") -> list[str]:
+    """Raises InputError for a reference that names neither an engine nor a provider's chat model.
+
+    `format`: as in `check_engine`.
+    """
+    if reference.startswith("chat:"):
+        return check_chat(reference, where)
+    return check_engine(reference, where, format=format)
 
 
 def _looks_local(name: str) -> bool:

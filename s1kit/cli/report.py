@@ -12,18 +12,37 @@ from s1kit.records import Question
 
 
 def main(given: argparse.Namespace) -> int:
+    _refuse_idle(given)
     if given.recorded:
         return _report_recorded(given)
     if not given.recipe:
         fix = "Give a recipe, run folders, or files of generations after --from."
         raise InputError("there is nothing to report", where="RECIPE", fix=fix)
-    if (Path(given.recipe) / "run.json").is_file():
+    if _is_run(given):
         folders = [Path(given.recipe), *map(Path, given.overrides)]
         if given.out and len(folders) == 1:
             fix = "Leave it out: the report of one run lies in its folder. It is for several runs, or beside --from."
             raise InputError(f"{given.out!r} names a folder for one run's report", where="--out", fix=fix)
         return report_runs(folders, Path(given.out) if given.out else None)
     return run.main(given)
+
+
+def _is_run(given: argparse.Namespace) -> bool:
+    return bool(given.recipe) and (Path(given.recipe) / "run.json").is_file()
+
+
+def _refuse_idle(given: argparse.Namespace, *, is_summary: bool = False) -> None:
+    """Raises InputError for flags that what is reported has no use for."""
+    of_rows = {"--column": given.column, "--pattern": given.pattern, "--regrade": given.regrade}
+    if given.recorded:
+        idle, why = {"--redo": given.redo} | (of_rows if is_summary else {}), "on recorded "
+        why += "scores" if is_summary else "generations"
+    elif _is_run(given):
+        idle, why = of_rows | {"--redo": given.redo}, "on run folders"
+    else:
+        idle, why = of_rows | {"--out": given.out}, "on a recipe"
+    if named := [flag for flag, value in idle.items() if value]:
+        raise InputError(f"{named[0]} has no effect {why}", where=named[0], fix="Leave it out.")
 
 
 def _report_recorded(given: argparse.Namespace) -> int:
@@ -40,6 +59,7 @@ def _report_recorded(given: argparse.Namespace) -> int:
         columns[field] = column
     paths, out = files_of(given.recorded), Path(given.out or "recorded")
     if is_summary(paths[0]):
+        _refuse_idle(given, is_summary=True)
         print(f"report: {report_summaries(paths, out)}")
         return 0
     runs = record(paths, out, columns, given.pattern, regrade=given.regrade)

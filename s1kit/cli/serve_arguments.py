@@ -9,7 +9,8 @@ from s1kit.cli.shared_arguments import MODELS, add_template
 
 def add_serve(serve: argparse.ArgumentParser) -> None:
     what = serve.add_mutually_exclusive_group()
-    what.add_argument("--model", default="tiny", metavar="M", help=f"{MODELS} (default: %(default)s)")
+    # No default here: with one, `--model tiny` would stand beside --upstream unnoticed.
+    what.add_argument("--model", metavar="M", help=f"{MODELS} (default: tiny)")
     what.add_argument(
         "--upstream", metavar="URL", help="put the dial in front of a completions server, or of several: URL|URL, @FILE"
     )

@@ -14,6 +14,7 @@ from s1kit.curate.limo import limo_score
 from s1kit.curate.page import write_curate_page
 from s1kit.curate.quality import first_reason, rules_of
 from s1kit.curate.selection import Candidate, find_selector, needs_verdict
+from s1kit.engines.options import scheme_of
 from s1kit.errors import InputError
 from s1kit.executors import RowWork, executor_of, in_order, load_executor
 from s1kit.executors.grading import Grading, SpreadGrader
@@ -38,17 +39,17 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     """
     config = recipe.curate
     inputs = run.shards("distill", "traces")
-    stage = run.open("curate", config=config.model_dump(exclude=set(WORKERS)), seed=recipe.seed, inputs=inputs)
+    settings = config.model_copy(update={"attempt_batch": Curate.model_fields["attempt_batch"].default})
+    stage = run.open("curate", config=settings.model_dump(exclude=set(WORKERS)), seed=recipe.seed, inputs=inputs)
     if stage.is_done:
         return stage
     # Nothing can be learned from a trace without thinking, and `train` refuses it.
     rules, selector = rules_of([*config.quality, "no_thinking"]), find_selector(config.selection)
     for name in config.also:
         find_selector(name)
-    is_own = load_extension(config.domains, "domains", "curate.domains") is not None
-    if not is_own and ":" not in config.domains and config.domains not in ("source", "offline"):
-        fix = "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat or hf:<folder>."
-        raise InputError(f"domains is {config.domains!r}", where="curate.domains", fix=fix)
+    if load_extension(config.domains, "domains", "curate.domains") is None:
+        check_domains(config.domains)
+    refuse_idle(config)
     grader = load_grader(judge=config.judge, journal_path=str(run.folder.parent / "journal.sqlite"), own=config.grader)
     dropped: list[Dropped] = []
     traces: list[Trace] = []
@@ -91,6 +92,26 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     write_curate_page(stage, traces, samples, dropped)
     stage.finish()
     return stage
+
+
+def check_domains(name: str) -> bool:
+    """True where a way to label domains is known. Raises InputError otherwise."""
+    if name in ("source", "offline") or ":" in name or scheme_of(name) in ("tiny", "tiny-base"):
+        return True
+    fix = "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat or hf:<folder>."
+    raise InputError(f"domains is {name!r}", where="curate.domains", fix=fix)
+
+
+def refuse_idle(config: Curate) -> None:
+    """Raises InputError for settings that the others leave without effect."""
+    if not config.students and not config.is_off("students"):
+        of_students = {"num_attempts", "keep_band", "attempt_tokens", "attempt_temperature"}
+        config.refuse_idle("curate", of_students, "without students", "name some")
+    if config.attempt_temperature == 0:
+        config.refuse_idle("curate", {"num_attempts"}, "at attempt_temperature 0: every attempt is the same")
+    names = [config.selection, *config.also]
+    if twice := next((name for name in names if names.count(name) > 1), ""):
+        raise InputError(f"{twice} is drawn twice", where="curate.also", fix="Name each selection once.")
 
 
 def _write_others(

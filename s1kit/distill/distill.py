@@ -17,7 +17,8 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from s1kit.distill.drawing import Assignment, Verifier, draw, places, places_a_question
-from s1kit.distill.open_teacher import ENGINES, OpenTeachers, journal_path, open_teachers, say_what_it_means
+from s1kit.distill.idle import is_local
+from s1kit.distill.open_teacher import OpenTeachers, journal_path, open_teachers, say_what_it_means
 from s1kit.distill.prefetch import ask_in_batches, ask_on_engines
 from s1kit.distill.shards import DistillPass, TraceBlock, settle
 from s1kit.distill.student_tokens import student_counter
@@ -73,7 +74,7 @@ def distill(recipe: Recipe, run: Run) -> Stage:
         return stage
     recipe = _of_part(recipe, run, references)
     is_spread = settings.executor == "ray" or (settings.num_engines or 1) > 1
-    if is_spread and not any(name.partition(":")[0] in ENGINES for name in references):
+    if is_spread and not any(map(is_local, references)):
         say("distill: no teacher is a local engine, so executor and num_engines are not used.")
         is_spread = False
     is_all_there = len(stage.shards("traces")) * _block_size(settings) >= _num_places(run, settings)
@@ -102,7 +103,7 @@ def _of_part(recipe: Recipe, run: Run, references: Sequence[str]) -> Recipe:
     if run.part is None:
         return recipe
     for name in references:
-        if name.partition(":")[0] not in ENGINES:
+        if not is_local(name):
             raise InputError(
                 f"the teacher {name!r} is asked from one process, which keeps its limits and the cap",
                 where="--part",

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.distill.chat_teacher import ChatTeacher
+from s1kit.distill.idle import is_local, refuse_idle
 from s1kit.distill.recorded import RecordedTeacher
 from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
 from s1kit.engines.base import Engine, close_engine
@@ -28,8 +29,6 @@ from s1kit.providers.spend_cap import SpendAccount
 from s1kit.providers.terms import terms_of
 from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Distill, Recipe
-
-ENGINES = ("tiny-base", "hf", "vllm", "llama.cpp", "completions", "scripted")
 
 
 @dataclass
@@ -105,6 +104,7 @@ def open_teachers(recipe: Recipe, load_engines: bool = True) -> OpenTeachers:
 
     Without `load_engines` local teachers only read the journal. Raises InputError for a reference that names none.
     """
+    refuse_idle(recipe.distill)
     asked = OpenTeachers()
     try:
         for settings in recipe.distill.each:
@@ -127,13 +127,13 @@ def _open(recipe: Recipe, settings: Distill, asked: OpenTeachers, load_engines: 
         case ("chat", ":", model) if model:
             client = _open_client(recipe, settings, asked)
             return OpenTeacher(settings, _teacher(client, settings), client=client)
-        case (scheme, _, model) if scheme in ENGINES and (model or scheme == "tiny-base"):
+        case _ if is_local(reference):
             from s1kit.engines import load_engine
 
             check_parameters(parameters(settings))
             journal = _journal(recipe, asked)
             engine = load_engine(reference, **engine_options(settings)) if load_engines else None
-            chat = LocalChat(engine, reference, journal, parameters(settings))
+            chat = LocalChat(engine, reference, journal, parameters(settings, recipe.seed))
             return OpenTeacher(settings, _teacher(chat, settings), engine=engine, local=chat)
         case _ if (own := load_extension(reference, "teacher", "distill.teacher")) is not None:
             return OpenTeacher(settings, own(recipe.model_copy(update={"distill": settings})))
@@ -196,9 +196,10 @@ def say_what_it_means(recipe: Recipe, asked: OpenTeachers) -> None:
             say("distill: `train` will refuse these traces unless train.acknowledge_terms names the reason.")
 
 
-def parameters(settings: Distill) -> Parameters:
-    """The request parameters of a `distill` section."""
+def parameters(settings: Distill, seed: int = 0) -> Parameters:
+    """The request parameters of a `distill` section, with the recipe's seed where the draws are made here."""
     return Parameters(
+        seed=seed or None,
         max_output_tokens=settings.max_output_tokens,
         temperature=settings.temperature,
         top_p=settings.top_p,

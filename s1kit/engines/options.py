@@ -9,6 +9,7 @@ Options follow the model, each as `,name=value`. Imports no engine.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ OPTIONS: Mapping[str, Mapping[str, type]] = {
 }
 """What each engine takes. `max_batch`: requests that decode together at most. `vllm` takes any further name that
 `vllm.EngineArgs` has. `template.<name>` is a switch of the chat template, everywhere."""
+
+HF_DTYPES = ("float32", "bfloat16", "float16")
+"""What `dtype` may be where transformers decodes; vLLM has its own names."""
 
 _OPTION = re.compile(r"[A-Za-z_][\w.]*=")
 
@@ -74,9 +78,35 @@ def read_reference(reference: str) -> Reference:
         group, dot, switch = name.partition(".")
         if dot and group == "template":
             options.setdefault("template", {})[switch] = guess_value(text)
+        elif name in options:
+            raise InputError(f"{name} is stated twice", where=reference, fix="Leave one of them out.")
         elif scheme in OPTIONS:
             options[name] = _value(scheme, name, text, reference)
     return Reference(scheme, target, options)
+
+
+def scheme_of(reference: str) -> str:
+    """The scheme of a reference, whatever its options say.
+
+    >>> scheme_of("hf:./a"), scheme_of("tiny-base,max_batch=4")
+    ('hf', 'tiny-base')
+    """
+    return reference.partition(",")[0].partition(":")[0]
+
+
+def written(reference: str, options: Mapping[str, Any]) -> str:
+    """The reference with further options of `load_engine` in it: what decodes, as one text.
+
+    >>> written("hf:./a,format=s1", {"format": "s1", "template": {"thinking": True}})
+    'hf:./a,format=s1,template.thinking=true'
+    """
+    stated = read_reference(reference).options
+    switches = {
+        f"template.{k}": v for k, v in options.get("template", {}).items() if k not in stated.get("template", {})
+    }
+    others = {k: v for k, v in options.items() if k != "template" and k not in stated}
+    texts = [f"{k}={v if isinstance(v, str) else json.dumps(v)}" for k, v in sorted({**others, **switches}.items())]
+    return ",".join([reference, *texts])
 
 
 def with_dtype(reference: str, dtype: str) -> str:
@@ -89,17 +119,17 @@ def with_dtype(reference: str, dtype: str) -> str:
 
 
 def joined(stated: Mapping[str, Any], given: Mapping[str, Any], reference: str) -> dict[str, Any]:
-    """Merge the options of a reference with its caller's; the reference's `max_batch` wins.
+    """Merge the options of a reference with its caller's; the reference's `max_batch` and switches win.
 
-    Raises InputError where both name a format and the two differ.
+    Raises InputError where both name another option and the two differ.
     """
-    format = given.get("format")
-    if format is not None and stated.get("format", format) != format:
-        raise InputError(
-            f"the reference states format {stated['format']!r}, and format {format!r} is asked for",
-            where=reference,
-            fix="Leave one of them out.",
-        )
+    for name in stated.keys() & given.keys() - {"max_batch", "template"}:
+        if given[name] is not None and given[name] != stated[name]:
+            raise InputError(
+                f"the reference states {name} {stated[name]!r}, and {name} {given[name]!r} is asked for",
+                where=reference,
+                fix="Leave one of them out.",
+            )
     template = {**(given.get("template") or {}), **stated.get("template", {})}
     return {**given, **stated} | ({"template": template} if template else {})
 
@@ -132,6 +162,12 @@ def guess_value(text: str) -> Any:
     return text
 
 
+def check_dtype(dtype: str, where: str) -> None:
+    """Raises InputError for a type of weights that transformers' models are not decoded in; empty: the engine's own."""
+    if dtype and dtype not in HF_DTYPES:
+        raise InputError(f"dtype is {dtype!r}", where=where, fix=nearest(dtype, HF_DTYPES))
+
+
 def _value(scheme: str, name: str, text: str, reference: str) -> Any:
     known = OPTIONS[scheme]
     if name not in known:
@@ -140,6 +176,8 @@ def _value(scheme: str, name: str, text: str, reference: str) -> Any:
         fix = nearest(name, known) if known else "It takes none."
         raise InputError(f"the engine {scheme}: has no option {name!r}", where=reference, fix=fix)
     kind = known[name]
+    if name == "dtype" and known is _HF:
+        check_dtype(text, reference)
     if kind is str:
         return text
     value = guess_value(text)

@@ -16,6 +16,10 @@ from s1kit.evaluate.published import read_published
 from s1kit.recipe import Comparator
 from s1kit.records import Generation, Question, Segment, Setting
 
+_OF_MODELS = {"effort", "max_output_tokens", "base_url", "max_cost_usd", "price"}
+_IDLE = {"model": {"name"}, "file": _OF_MODELS, "numbers": _OF_MODELS | {"name"}}
+"""Fields that have no effect on a comparator of each kind."""
+
 
 def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
     """The settings that comparators fill, without repetition."""
@@ -35,6 +39,11 @@ def _check(comparator: Comparator) -> None:
         found = ", ".join(given) or "none of them"
         fix = "Give exactly one of model, file and numbers."
         raise InputError(f"a comparator has {found}", where="evaluate.comparators", fix=fix)
+    idle = _IDLE[given[0]]
+    comparator.refuse_idle("evaluate.comparators", idle, f"on a comparator with {given[0]}")
+    if comparator.model and not comparator.effort:
+        fix = 'Leave it out for the provider\'s own, or name levels, e.g. ["low", "high"].'
+        raise InputError(f"effort is empty, so {comparator.model} is not asked", where="evaluate.comparators", fix=fix)
     if comparator.model and not comparator.model.startswith("chat:"):
         fix = "Give chat:<provider>/<model>; evaluate an open model as a run of its own and compare the runs."
         raise InputError(f"{comparator.model!r} is not a remote model", where="evaluate.comparators", fix=fix)

@@ -21,7 +21,7 @@ from s1kit.engines.options import with_dtype
 from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
 from s1kit.errors import InputError
 from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
-from s1kit.evaluate.benchmarks import load_benchmarks, name_of
+from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks, name_of
 from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, answer_room, direct_room, fill
 from s1kit.evaluate.published_numbers import read_numbers
@@ -42,6 +42,7 @@ IDENTITY = (
     "format",
     "template",
     "dtype",
+    "grader",
 )
 """The part of the configuration that a folder of generations stands for."""
 
@@ -55,6 +56,8 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     rules = load_rules(config, model)
     settings += auto_settings(config, rules)
     identity = {name: getattr(config, name) for name in IDENTITY}
+    if "rejection_tries" in config.stated:
+        identity["rejection_tries"] = config.rejection_tries
     stage = run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs)
     questions = _questions(stage, recipe)
     refuse_labels(rules, questions)
@@ -199,12 +202,30 @@ def _model(recipe: Recipe, run: Run) -> tuple[str, list[Path | tuple[str, str]]]
 
 
 def _questions(stage: Stage, recipe: Recipe) -> list[Question]:
-    if stage.shards("questions"):
-        return list(stage.rows("questions", Question))
     config = recipe.evaluate
+    if stage.shards("questions"):
+        kept = list(stage.rows("questions", Question))
+        _refuse_changed(stage, kept, recipe)
+        return kept
     questions = load_benchmarks(config.benchmarks, config.num_questions, recipe.seed)
     stage.write("questions", Question, questions, shard=0)
     return questions
+
+
+def _refuse_changed(stage: Stage, kept: Sequence[Question], recipe: Recipe) -> None:
+    """Raises InputError where a benchmark on this machine has changed since the stage began."""
+    config = recipe.evaluate
+    before = {(q.metadata.get("benchmark"), q.id, q.solution) for q in kept}
+    for given in config.benchmarks:
+        if is_on_hub(given):
+            continue
+        now = {(name_of(given), q.id, q.solution) for q in load_benchmarks([given], config.num_questions, recipe.seed)}
+        if now != {one for one in before if one[0] == name_of(given)}:
+            raise InputError(
+                f"this stage was made from other inputs: {given} changed since",
+                where=str(stage.folder),
+                fix="Add --redo evaluate to do it and what follows again, or give another run with name=...",
+            )
 
 
 def _shard_size(num_questions: int, batch_size: int, num_engines: int) -> int:

@@ -42,6 +42,12 @@ def load_grader(processes: int = 2, judge: str = "", journal_path: str = "", own
     `judge` is a model reference such as `chat:deepseek/deepseek-chat`, asked where the rules disagree, each question
     once ever through the journal at `journal_path`; empty: the grader abstains there.
     """
+    if own and judge:
+        raise InputError(
+            f"the grader {own} decides by itself, so the judge {judge} would never be asked",
+            where="grader, judge",
+            fix="Leave one of them out.",
+        )
     if own:
         return OwnGrader(find_grader(own), own)
     if not judge:

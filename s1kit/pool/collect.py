@@ -40,6 +40,7 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     allowed), and when nothing is left.
     """
     config = recipe.collect
+    refuse_idle(config)
     # Whether broken rows stop the stage is no part of what comes out of it, nor is where it is done.
     no_part = {"allow_rejects": False, "executor": "local", "address": "", "processes": 1}
     settings = config.model_copy(update=no_part).model_dump()
@@ -55,6 +56,20 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     checkpoint.clear()
     stage.finish()
     return stage
+
+
+def refuse_idle(config: Collect) -> None:
+    """Raises InputError for settings that the others leave without effect. What is off keeps its settings."""
+    if config.duplicates == "exact":
+        config.refuse_idle("collect", {"near_threshold"}, "on duplicates = exact", "set duplicates = near")
+    if config.decontaminate == "s1":
+        tiers = "a tier above s1: strict, template or semantic"
+        config.refuse_idle("collect", {"coverage"}, "on decontaminate = s1", f"take {tiers}")
+    if config.decontaminate not in ("none", "semantic"):
+        why = f"on decontaminate = {config.decontaminate}"
+        config.refuse_idle("collect", {"semantic"}, why, "set decontaminate = semantic")
+    if config.semantic is not None and config.semantic.judge:
+        config.semantic.refuse_idle("collect.semantic", {"unjudged_similarity"}, "where a judge is asked")
 
 
 def _write(stage: Stage, pool: Pool, decisions: Mapping[int, Decision]) -> None:

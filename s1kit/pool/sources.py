@@ -106,15 +106,21 @@ _IDLE = {
 
 
 def _refuse_idle(source: Source, kind: str) -> None:
-    stated = {
-        name for name in source.model_fields_set if getattr(source, name) != Source.model_fields[name].get_default()
-    }
     idle = _IDLE[kind] | ({"only", "sample"} if source.builtin == "tiny" else set())
-    for name in sorted(stated & idle - {"builtin", "path", "hub"}):
-        what = (
-            f"{source.builtin!r}" if source.builtin else "named files" if kind == "files" else f"a source with {kind}"
+    what = f"{source.builtin!r}" if source.builtin else "named files" if kind == "files" else f"a source with {kind}"
+    source.refuse_idle("collect.sources", idle - {"builtin", "path", "hub"}, f"on {what}")
+    if source.conversation:
+        beside = {"template", "shuffle_options", "columns"}
+        source.refuse_idle("collect.sources", beside, "beside conversation, which takes the row's own messages")
+    if not _OPTION.search(source.template):
+        why = "without options in the template, each on a line such as (A) {column}"
+        source.refuse_idle("collect.sources", {"shuffle_options"}, why)
+    if source.template and source.columns.get("text"):
+        raise InputError(
+            f"the question's text is made by template and taken from the column {source.columns['text']!r}",
+            where="collect.sources",
+            fix="Leave columns.text out, or the template.",
         )
-        raise InputError(f"{name} has no effect on {what}", where="collect.sources", fix="Leave it out.")
     if source.sample and source.num is None:
         raise InputError("sample without num draws nothing", where="collect.sources", fix="Give num, or leave it out.")
 

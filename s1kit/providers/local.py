@@ -22,6 +22,8 @@ from s1kit.records import FinishReason, Generation, Usage
 
 ANSWER_SHARE = 4
 """One part in so many of the output limit is kept for the answer."""
+DRAWS_A_SEED = 65_537
+"""Draws of one question before those of the next seed begin."""
 SECONDS_TO_GATHER = 0.05
 
 SECONDS_AWAY = 0.05
@@ -202,15 +204,16 @@ def engine_request(request: ChatRequest, number: int, engine: Engine) -> Request
     system = "\n\n".join(turn.text for turn in said if turn.role == "system")
     most = min(p.max_output_tokens, getattr(engine, "context_tokens", p.max_output_tokens))
     answer = max(1, most // ANSWER_SHARE)
+    thinking = most - answer if p.thinking_budget is None else min(p.thinking_budget, most - 1)
     own = getattr(engine, "sampling", Sampling()) if p.temperature is None else Sampling(p.temperature)
     return Request(
         question=last.text,
-        budget=ThinkingBudget(max_tokens=most - answer if p.thinking_budget is None else p.thinking_budget),
-        answer_tokens=answer,
+        budget=ThinkingBudget(max_tokens=thinking),
+        answer_tokens=min(answer, max(1, most - thinking)),
         temperature=own.temperature,
         top_p=own.top_p if p.top_p is None else p.top_p,
         top_k=own.top_k,
-        seed=(p.seed or 0) + request.draw,
+        seed=((p.seed or 0) * DRAWS_A_SEED + request.draw) % 2**31,
         system=system or None,
         messages=tuple({"role": turn.role, "content": turn.text} for turn in before),
         answer_grammar=grammar,

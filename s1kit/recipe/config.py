@@ -2,26 +2,65 @@
 
 from __future__ import annotations
 
+import json
+import shlex
+from collections.abc import Collection
+from types import NoneType
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 from pydantic_core import PydanticCustomError
 
+from s1kit.errors import InputError
+
 
 class Config(BaseModel):
     """A section of a recipe: its keys are known, and a truth value is no number."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
     @field_validator("*", mode="before")
     @classmethod
-    def _true_is_no_number(cls, value: Any, info: ValidationInfo) -> Any:
-        if isinstance(value, bool) and info.field_name is not None:
-            annotation = cls.model_fields[info.field_name].annotation
-            kinds = (annotation, *get_args(annotation))
-            if bool not in kinds and (int in kinds or float in kinds):
-                raise PydanticCustomError("truth_value", "Input should be a number")
-        return value
+    def _as_meant(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.field_name is None or not isinstance(value, bool | str):
+            return value
+        annotation = cls.model_fields[info.field_name].annotation
+        kinds = (annotation, *get_args(annotation))
+        if isinstance(value, bool) and bool not in kinds and (int in kinds or float in kinds):
+            raise PydanticCustomError("truth_value", "Input should be a number")
+        # TOML has no word for it, and a setting of a recipe may have to be undone on the command line.
+        return None if value == "none" and NoneType in kinds and str not in kinds else value
+
+    @property
+    def stated(self) -> set[str]:
+        """The settings that have another value than their default."""
+        fields = type(self).model_fields
+        return {
+            name
+            for name in self.model_fields_set
+            if getattr(self, name) != fields[name].get_default(call_default_factory=True)
+        }
+
+    def is_off(self, name: str) -> bool:
+        """Whether a setting is given and empty: what depends on it is then left as it is, for the next run."""
+        return name in self.model_fields_set and not getattr(self, name)
+
+    def refuse_idle(self, where: str, idle: Collection[str], because: str, fix: str = "") -> None:
+        """Raises InputError where a setting is stated that has no effect.
+
+        `where`: the section's name; `because` and `fix`: why it has none, and what else to do than to leave it out.
+        """
+        if not (names := sorted(self.stated & set(idle))):
+            return
+        several = len(names) > 1
+        defaults = [_on_command_line(f"{where}.{name}", type(self).model_fields[name]) for name in names]
+        raise InputError(
+            f"{' and '.join(names)} {'have' if several else 'has'} no effect {because}",
+            where=", ".join(f"{where}.{name}" for name in names),
+            fix=f"Leave {'them' if several else 'it'} out (on the command line: {' '.join(defaults)})"
+            + (f", or {fix}" if fix else "")
+            + ".",
+        )
 
 
 class Workers(Config):
@@ -42,3 +81,15 @@ class Workers(Config):
 
 WORKERS = frozenset(Workers.model_fields)
 """Settings that are no part of a stage's result."""
+
+
+def _on_command_line(key: str, field: Any) -> str:
+    """A setting with its default, as it is written on the command line.
+
+    >>> from pydantic.fields import FieldInfo
+    >>> _on_command_line("distill.prompt", FieldInfo(default="{a b}")), _on_command_line("a.b", FieldInfo(default=None))
+    ("'distill.prompt={a b}'", 'a.b=none')
+    """
+    value = field.get_default(call_default_factory=True)
+    text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
+    return shlex.quote(f"{key}={text}") if text else f"{key}="

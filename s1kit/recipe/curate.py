@@ -40,4 +40,4 @@ class Curate(Workers):
     also: list[str] = Field(default_factory=list)
     """Further presets drawn from the same candidates, for comparison; each in shards of its name."""
     num: int = Field(default=1000, ge=1)
-    """Samples to select."""
+    """Samples to select; `full` takes every trace."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
+from s1kit.errors import InputError
 from s1kit.recipe.config import Config
 
 
@@ -89,7 +90,8 @@ class Train(Config):
     """Share of the steps with a linear warm-up; then cosine to zero."""
     betas: tuple[float, float] = (0.9, 0.95)
     weight_decay: float = Field(default=1e-4, ge=0)
-    max_grad_norm: float | None = 1.0
+    max_grad_norm: float | None = Field(default=1.0, gt=0)
+    """Gradients are scaled down to this norm; None: never."""
     max_length: int = Field(default=32768, ge=8)
     """Tokens a sample may have; a longer one is an error unless `drop_too_long`."""
     drop_too_long: bool = False
@@ -105,3 +107,14 @@ class Train(Config):
     layout: Layout = Layout()
     acknowledge_terms: str = ""
     """Why traces are used whose teacher's terms forbid it, set conditions or are not known; in the model card."""
+
+    @field_validator("betas")
+    @classmethod
+    def _are_shares(cls, betas: tuple[float, float]) -> tuple[float, float]:
+        if not all(0 <= beta < 1 for beta in betas):
+            raise InputError(
+                f"betas is [{betas[0]:g}, {betas[1]:g}]",
+                where="train.betas",
+                fix="Give two numbers from 0 to below 1, e.g. [0.9, 0.95].",
+            )
+        return betas

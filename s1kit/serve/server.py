@@ -20,7 +20,7 @@ from types import FrameType
 import uvicorn
 
 from s1kit.adaptive.rule import load_rule
-from s1kit.engines.options import Reference, read_reference, read_switches
+from s1kit.engines.options import Reference, read_reference, read_switches, scheme_of
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
@@ -133,6 +133,7 @@ class _PoliteServer(uvicorn.Server):
 async def make_backend(options: Options) -> Backend:
     """The engine or the upstream that the options name. Raises InputError and MissingExtra."""
     reference = read_reference(options.model)
+    refuse_idle(options)
     if not options.upstream and reference.scheme == "completions":
         options = as_upstream(options, reference)
     if options.upstream and options.auto:
@@ -162,10 +163,67 @@ async def make_backend(options: Options) -> Backend:
         raise
 
 
+def refuse_idle(options: Options) -> None:
+    """Raises InputError for a model beside an upstream, and for options of an upstream where there is none."""
+    own = Options()
+    if options.upstream and options.model != own.model:
+        raise InputError(
+            f"the model {options.model!r} stands beside the upstream {options.upstream!r}",
+            where="--model, --upstream",
+            fix="Leave one of them out; --upstream-model says which of the server's models is meant.",
+        )
+    if options.upstream or scheme_of(options.model) == "completions":
+        return
+    for name in ("upstream_model", "upstream_kind", "upstream_key_env", "upstream_timeout", "reconnect", "tokenizer"):
+        if getattr(options, name) != getattr(own, name):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{flag} has no effect on {options.model}, which is decoded in this process",
+                where=flag,
+                fix="Leave it out, or name the server with --upstream.",
+            )
+
+
+_FLAG_OF = {
+    "kind": "upstream_kind",
+    "timeout": "upstream_timeout",
+    "tokenizer": "tokenizer",
+    "context_tokens": "context",
+    "format": "format",
+}
+"""Options of a `completions:` reference, and their names on the command line."""
+
+
 def as_upstream(options: Options, reference: Reference) -> Options:
-    """`--model completions:<base URL>#<model>` is another way to write `--upstream`."""
+    """`--model completions:<base URL>#<model>` is another way to write `--upstream`.
+
+    Raises InputError where the reference and an option say different things, and for an option of the reference that
+    only batches have.
+    """
     url, _, model = reference.target.partition("#")
     stated = reference.options
+    for name, field in _FLAG_OF.items():
+        given = getattr(options, field)
+        if name in stated and given not in (getattr(Options(), field), stated[name]):
+            flag = "--" + field.replace("_", "-")
+            raise InputError(
+                f"the reference states {name}={stated[name]}, and {flag} is {given}",
+                where=options.model,
+                fix="Leave one of them out.",
+            )
+    if model and options.upstream_model not in (None, model):
+        raise InputError(
+            f"the reference names the model {model!r}, and --upstream-model is {options.upstream_model!r}",
+            where=options.model,
+            fix="Leave one of them out.",
+        )
+    for name in ("max_batch", "num_parallel"):
+        if name in stated:
+            raise InputError(
+                f"{name} has no effect on a server, whose requests come from outside",
+                where=options.model,
+                fix="Leave it out; --max-running limits how many are under way.",
+            )
     return replace(
         options,
         upstream=url,

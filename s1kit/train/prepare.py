@@ -17,6 +17,7 @@ from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, base
 from s1kit.train.architecture import kept_states, layers_of
 from s1kit.train.objective import Objective
+from s1kit.train.reference import check_machine
 from s1kit.train.world import World, multiplies_bfloat16
 
 FP8_MULTIPLE = 16
@@ -72,13 +73,8 @@ def check_layout(train: Train, model_config: Any, world: World) -> None:
             where="train.layout.context_parallel",
             fix="Leave it out.",
         )
-    if train.lora is not None and train.lora.quantize and (world.size > 1 or world.device.type != "cuda"):
-        raise InputError(
-            "quantize trains on exactly one CUDA card",
-            where="train.lora.quantize",
-            fix="Leave it out, or use one card.",
-        )
-    if train.layout.fp8 and (world.device.type != "cuda" or torch.cuda.get_device_capability() < (8, 9)):
+    check_machine(train, has_card=world.device.type == "cuda", num_processes=world.size)
+    if train.layout.fp8 and torch.cuda.get_device_capability() < (8, 9):
         raise InputError(
             "fp8 needs a card that has it (H100, H200, B200)", where="train.layout.fp8", fix="Leave it out."
         )

@@ -11,6 +11,7 @@ from typing import Any
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.options import read_reference
 from s1kit.errors import InputError
+from s1kit.recipe import Layout, Train
 from s1kit.train.shapes import SHAPES
 
 
@@ -72,6 +73,46 @@ STATES = frozenset({"linear_attention", "conv", "hybrid", "hybrid_sliding"})
 """transformers' names of layers that carry a state from token to token, beside attention or in its place."""
 
 _KINDS = STATES | {"full_attention", "sliding_attention", "moe", "sparse", "dense"}
+
+
+def check_processes(layout: Layout, num_processes: int) -> None:
+    """Raises InputError where the layout does not fit the number of processes."""
+    if num_processes % layout.context_parallel:
+        raise InputError(
+            f"context_parallel is {layout.context_parallel}, which does not divide the {num_processes} processes",
+            where="train.layout.context_parallel",
+            fix="Give a divisor, or start another number of processes with torchrun.",
+        )
+
+
+def check_machine(train: Train, *, has_card: bool, num_processes: int) -> None:
+    """Raises InputError for what settings ask of the cards and processes, where those are not there."""
+    layout = train.layout
+    check_processes(layout, num_processes)
+    if layout.attention in ("varlen", "flash") and not (has_card and train.dtype == "bfloat16"):
+        raise InputError(
+            f"attention {layout.attention!r} needs a CUDA device and bfloat16",
+            where="train.layout.attention",
+            fix="Use sdpa.",
+        )
+    if layout.fp8 and not has_card:
+        raise InputError(
+            "fp8 needs a card that has it (H100, H200, B200)", where="train.layout.fp8", fix="Leave it out."
+        )
+    if train.lora is None or not train.lora.quantize:
+        return
+    if num_processes > 1 or not has_card:
+        raise InputError(
+            "quantize trains on exactly one CUDA card",
+            where="train.lora.quantize",
+            fix="Leave it out, or use one card.",
+        )
+    if train.dtype != "bfloat16":
+        raise InputError(
+            f"quantize multiplies in bfloat16, and dtype is {train.dtype}",
+            where="train.dtype",
+            fix="Set train.dtype=bfloat16, or leave quantize out.",
+        )
 
 
 def check_config(values: Mapping[str, Any], num_tokens: int) -> None:

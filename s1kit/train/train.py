@@ -41,7 +41,9 @@ def train(recipe: Recipe, run: Run) -> Stage:
     Under torchrun every process calls this; the main one writes. The layout is no part of the stage's settings: a
     training may go on with another one, or on another number of processes.
     """
-    settings = recipe.train.model_dump(mode="json", exclude={"layout"})
+    # How often it is saved is no part of the result either.
+    same = recipe.train.model_copy(update={"save_every": Train.model_fields["save_every"].default})
+    settings = same.model_dump(mode="json", exclude={"layout"})
     stage = run.open("train", settings, recipe.seed, run.shards("curate", "samples"))
     if stage.is_done:
         return stage

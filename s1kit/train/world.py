@@ -14,8 +14,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from s1kit.errors import InputError
 from s1kit.recipe import Layout
+from s1kit.train.reference import check_processes
 
 
 @dataclass(frozen=True)
@@ -78,12 +78,7 @@ def open_world(layout: Layout) -> Iterator[World]:
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     local = int(os.environ.get("LOCAL_RANK", 0))
     cuda = torch.cuda.is_available()
-    if size % layout.context_parallel:
-        raise InputError(
-            f"context_parallel is {layout.context_parallel}, which does not divide the {size} processes",
-            where="train.layout.context_parallel",
-            fix="Give a divisor, or start another number of processes with torchrun.",
-        )
+    check_processes(layout, size)
     if size == 1 and not cuda and not dist.is_initialized():
         yield World(torch.device("cpu"))
         return

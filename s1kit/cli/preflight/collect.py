@@ -20,11 +20,13 @@ PEEK = 20
 
 
 def check_collect(recipe: Recipe, found: FaultCollector) -> None:
+    from s1kit.pool.collect import refuse_idle
     from s1kit.pool.evaluation_names import ON_THE_HUB, shipped_sets
     from s1kit.pool.sentences import model_files
     from s1kit.pool.sources import expand
 
     config = recipe.collect
+    found.run(refuse_idle, config)
     if config.hub_folder and not Path(config.hub_folder).is_dir():
         fix = "Give the folder that holds <owner>/<name>/ of each data set, or leave it empty to ask the Hub."
         found.add(f"there is no folder {config.hub_folder!r}", "collect.hub_folder", fix)

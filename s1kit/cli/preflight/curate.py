@@ -11,6 +11,7 @@ from s1kit.recipe import Recipe
 
 
 def check_curate(recipe: Recipe, found: FaultCollector) -> None:
+    from s1kit.curate.curate import check_domains, refuse_idle
     from s1kit.curate.quality import rules_of
     from s1kit.curate.selection import find_selector
 
@@ -21,17 +22,12 @@ def check_curate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(find_selector, name)
     if found.run(load_extension, config.domains, "domains", "curate.domains") is not None:
         pass
-    elif ":" in config.domains:
+    elif found.run(check_domains, config.domains) and config.domains not in ("source", "offline"):
         found.model(check_model, config.domains, "curate.domains")
-    elif config.domains not in ("source", "offline"):
-        found.add(
-            f"domains is {config.domains!r}",
-            "curate.domains",
-            "Known: source, offline, or a model reference such as chat:deepseek/deepseek-chat.",
-        )
     for student in config.students:
-        found.model(check_model, student, "curate.students")
+        found.model(check_model, student, "curate.students", format="direct")
     found.run(executor_of, config)
+    found.run(refuse_idle, config)
     low, high = config.keep_band
     if not 0 <= low <= high <= 1:
         found.add(f"keep_band is [{low:g}, {high:g}]", "curate.keep_band", "Give two shares from 0 to 1, in order.")

@@ -20,15 +20,13 @@ _WORDS_OF_AN_ANSWER = 6
 
 
 def check_distill(recipe: Recipe, found: FaultCollector) -> None:
+    from s1kit.distill.idle import refuse_idle
     from s1kit.distill.unusable import check_finishes
 
     for config in recipe.distill.each:
         _check_teacher(recipe, config, found)
     config = recipe.distill
-    if config.mode == "batch" and any(not each.teacher.startswith("chat:") for each in config.each):
-        found.add(
-            "a teacher that is no provider's has no batch API", "distill.mode", "Use mode=online, or leave it out."
-        )
+    found.run(refuse_idle, config)
     if config.journal and Path(config.journal).is_dir():
         found.add(f"{config.journal!r} is a folder", "distill.journal", "Name a file, such as replies.sqlite.")
     found.run(executor_of, config)
@@ -50,7 +48,8 @@ def check_distill(recipe: Recipe, found: FaultCollector) -> None:
 
 
 def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> None:
-    from s1kit.distill.open_teacher import ENGINES, parameters
+    from s1kit.distill.idle import is_local
+    from s1kit.distill.open_teacher import engine_options, parameters
     from s1kit.providers.local import check_parameters
     from s1kit.providers.terms import terms_of
 
@@ -79,8 +78,8 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
                     "distill.max_cost_usd",
                     "Give distill.price={input=..., output=...}, or leave the cap out.",
                 )
-        case _ if scheme in ENGINES:
-            found.model(check_engine, config.teacher, "distill.teacher")
+        case _ if is_local(config.teacher):
+            found.model(check_engine, config.teacher, "distill.teacher", **engine_options(config))
             found.run(check_parameters, parameters(config))
         case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
             pass
@@ -94,7 +93,7 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
             )
     if "{question}" not in config.prompt:
         found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
-    is_model = scheme == "chat" or scheme in ENGINES
+    is_model = scheme == "chat" or is_local(config.teacher)
     if "train" in recipe.stages and not recipe.train.acknowledge_terms and is_model:
         entry = terms_of(config.teacher)
         if entry.needs_reason:

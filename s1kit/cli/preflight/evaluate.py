@@ -7,9 +7,10 @@ from pathlib import Path
 
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import check_engine, require
-from s1kit.engines.options import with_dtype
+from s1kit.engines.options import check_dtype
 from s1kit.errors import InputError
 from s1kit.executors import executor_of
+from s1kit.forcing.formats import find_format
 from s1kit.grade.load import find_grader
 from s1kit.recipe import Evaluate, Recipe
 from s1kit.stage import RECEIPT
@@ -23,9 +24,14 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     config = recipe.evaluate
     found.run(grid, config)
     found.run(executor_of, config)
-    for reference, where in ((config.model, "evaluate.model"), (config.baseline, "evaluate.baseline")):
-        if reference:
-            found.model(check_engine, with_dtype(reference, config.dtype), where)
+    if config.model:
+        how = {"format": config.format, "template": config.template, "dtype": config.dtype}
+        found.model(check_engine, config.model, "evaluate.model", **how)
+    else:
+        found.run(check_dtype, config.dtype, "evaluate.dtype")
+        found.run(find_format, config.format or "s1")
+    if config.baseline:
+        found.model(check_engine, config.baseline, "evaluate.baseline", format="direct", dtype=config.dtype)
     if not config.model and "train" not in recipe.stages and not (recipe.folder / "train" / RECEIPT).exists():
         found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
     if not config.benchmarks:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from s1kit.cli.preflight.faults import FaultCollector
@@ -19,7 +20,8 @@ _COMMON = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3"
 
 def check_train(recipe: Recipe, found: FaultCollector) -> None:
     from s1kit.forcing.formats import find_format
-    from s1kit.train.reference import base_folder
+    from s1kit.train.estimate import has_gpu
+    from s1kit.train.reference import base_folder, check_machine
     from s1kit.train.shapes import SHAPES
 
     train = recipe.train
@@ -41,6 +43,7 @@ def check_train(recipe: Recipe, found: FaultCollector) -> None:
     for tracker in train.layout.trackers:
         found.run(require, tracker, "train.layout.trackers", tracker)
     has_packages = len(found.faults) == num_before
+    found.run(check_machine, train, has_card=has_gpu(), num_processes=int(os.environ.get("WORLD_SIZE", "1")))
     base = found.run(base_folder, train.base)
     on_hub = train.tokenizer.startswith("hf:")
     if train.tokenizer and not on_hub and not Path(train.tokenizer).expanduser().exists():

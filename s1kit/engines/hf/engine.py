@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s1kit.errors import InputError, MissingExtra, nearest
+from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import ThinkingFormat, load_format
 from s1kit.forcing.plan import Plan
@@ -31,6 +31,7 @@ from s1kit.engines.hf.passes import check_steps
 from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.engines.hf.windows import ALL_SEE_ALL, WITH_ANOTHER_ENGINE, Windows, find_windows
 from s1kit.engines.memory import check_fits, memory_size
+from s1kit.engines.options import check_dtype
 
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
@@ -115,6 +116,7 @@ def load(
     """
     transformers_logging.disable_progress_bar()
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    _check_device(place, model)
     kind = _dtype(dtype or (card_dtype() if place.startswith("cuda") else "float32"), model)
     if is_gguf(model):
         model = str(unpacked(model))
@@ -223,10 +225,21 @@ def weight_bytes(folder: Path, dtype: torch.dtype) -> int:
 
 
 def _dtype(name: str, model: str) -> torch.dtype:
-    found = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-    if name not in found:
-        raise InputError(f"dtype is {name!r}", where=f"hf:{model}", fix=nearest(name, found))
-    return found[name]
+    check_dtype(name, f"hf:{model}")
+    found: torch.dtype = getattr(torch, name)
+    return found
+
+
+def _check_device(name: str, model: str) -> None:
+    """Raises InputError for a device that torch does not know, or that this machine has not."""
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
+        raise InputError(
+            f"there is no device {name!r}: {_first_line(error)}",
+            where=f"hf:{model}",
+            fix="Give cpu, cuda or cuda:<number>, or leave device out.",
+        ) from error
 
 
 def resolve_format(

@@ -66,7 +66,7 @@ def reply_columns(row: Mapping[str, Any]) -> set[str]:
 
 def replies_in(row: Mapping[str, Any]) -> list[RecordedReply]:
     """The replies of a row in the order of its columns; none where no column holds one."""
-    for find in (_completions, _pairs, _lists, _numbered, _conversation, _columns, _tagged):
+    for find in (_completions, _pairs, _lists, _numbered, _conversation, _thought_apart, _tagged, _columns):
         if found := list(find(row)):
             return [_ended(reply, row, number) for number, reply in enumerate(found)]
     return []
@@ -127,13 +127,15 @@ def _conversation(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
             return
 
 
-def _columns(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
+def _thought_apart(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
     if thinking := _thinking(row):
         answers = (_text(row.get(name)) for name in _ANSWER_COLUMNS)
         others = (_text(value) for name, value in row.items() if name.endswith(("_solution", "_answer", "_attempt"))
                   and not name.startswith(("ground_truth", "reference", "gold", "expected")))  # fmt: skip
         yield RecordedReply(thinking, next(filter(None, (*answers, *others)), ""))
-        return
+
+
+def _columns(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
     for name in _REPLY_COLUMNS:
         value = row.get(name)
         if isinstance(value, list) and all(isinstance(message, Mapping) for message in value):  # TRL

@@ -91,14 +91,35 @@ _INDICES = {
 }
 
 
+def _is_hidden(row: dict[str, Any]) -> bool:
+    """Whether the right option is kept back, as in test sets."""
+    return any(
+        plain_name(c) in ("label", "answer", "answerkey") and value in ("", -1, "-1") for c, value in row.items()
+    )
+
+
 def _answer_column(row: dict[str, Any]) -> str | None:
     names = (
-        *("answerindex", "answeridx", "answerkey", "answer", "correct", "correctanswer", "correctoption", "goldindex"),
-        *("gold", "target", "label", "cop", "correctchoice", "answerletter", "key", "rightanswer", "solution"),
+        *(
+            "answerindex",
+            "answeridx",
+            "answerkey",
+            "answerletter",
+            "answer",
+            "correct",
+            "correctanswer",
+            "correctoption",
+            "goldindex",
+        ),
+        *("gold", "target", "label", "cop", "correctchoice", "key", "rightanswer", "solution"),
         *("correctanswerindex", "correctanswerid", "correctindex", "correctoptionindex", "correctidx", "correctid"),
     )
-    plain = {plain_name(column): column for column in row if row[column] is not None}
+    plain = {plain_name(column): column for column in row if row[column] not in _HIDDEN}
     return next((plain[name] for name in names if name in plain), None)
+
+
+_HIDDEN = (None, "", -1, "-1")
+"""What test sets have in place of the right option."""
 
 
 def lettered_columns(row: dict[str, Any]) -> Shaped | None:
@@ -117,7 +138,7 @@ def lettered_columns(row: dict[str, Any]) -> Shaped | None:
         return None
     rest = {key: value for key, value in row.items() if key not in columns.values()}
     stem_column, answer = _stem_column(rest), _answer_column(rest)
-    if not stem_column or (first != "A" and answer is None):
+    if not stem_column or (first != "A" and answer is None and not _is_hidden(rest)):
         return None  # several answers to one question, and no options
     given = [str(row[columns[label]]).strip() for label in labels]
     letter = None
@@ -169,7 +190,7 @@ def correct_and_incorrect(row: dict[str, Any]) -> Shaped | None:
 def _with_options(
     row: dict[str, Any], gone: Collection[str | None], stem: str, options: Sequence[str], letter: str | None
 ) -> dict[str, Any]:
-    rest = {key: value for key, value in row.items() if key not in gone}
+    rest = {key: value for key, value in row.items() if key not in gone and (letter or not _is_hidden({key: value}))}
     lines = [f"({LETTERS[i]}) {option}" for i, option in enumerate(options)]
     context = take_context(rest, stem)
     rest["text"] = "\n".join([f"{context}{stem.strip()}", *lines])
@@ -179,17 +200,37 @@ def _with_options(
     )
 
 
-CONTEXTS = ("context", "passage", "article", "body", "background")
-"""Names of the passage that a question is about; `body` of SVAMP and ASDiv."""
+CONTEXTS = ("context", "passage", "article", "body", "background", "narrative", "puzzle", "story", "paragraphs")
+"""Names of the passage that a question is about; `body` of SVAMP and ASDiv, the last of MuSR, ZebraLogic, CoQA and
+MuSiQue."""
 
 
 def take_context(rest: dict[str, Any], stem: str) -> str:
     """The passage that a question is about, taken out of the other columns; empty where there is none."""
     for column in [column for name in CONTEXTS for column in rest if str(column).casefold() == name]:
-        passage = rest[column]
-        if isinstance(passage, dict) and isinstance(passage.get("contexts"), list):  # PubMedQA
-            passage = "\n".join(map(str, passage["contexts"]))
-        if isinstance(passage, str) and passage.strip():
+        passage = _passage(rest[column])
+        if passage.strip():
             del rest[column]
             return "" if passage.strip() in stem else f"{passage.strip()}\n\n"
     return ""
+
+
+def _passage(value: Any) -> str:
+    """The text of a passage: one text, or paragraphs under their titles (PubMedQA, HotpotQA, MuSiQue)."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, dict) and isinstance(value.get("contexts"), list):
+        return "\n".join(map(str, value["contexts"]))
+    if isinstance(value, dict) and isinstance(value.get("sentences"), list) and isinstance(value.get("title"), list):
+        value = list(zip(value["title"], value["sentences"], strict=False))
+    paragraphs = []
+    for part in value if isinstance(value, list) else []:
+        if isinstance(part, dict):
+            title, text = part.get("title"), next((part[n] for n in ("paragraph_text", "text") if part.get(n)), None)
+        else:
+            title, text = part if isinstance(part, list | tuple) and len(part) == 2 else (None, None)
+        if isinstance(text, list):
+            text = "".join(map(str, text))
+        if isinstance(text, str) and text.strip():
+            paragraphs.append(f"{title}: {text.strip()}" if title else text.strip())
+    return "\n".join(paragraphs)

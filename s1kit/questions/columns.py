@@ -22,7 +22,9 @@ from s1kit.errors import InputError, nearest
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.files import find_files, read_rows_of
+from s1kit.questions.json_rows import CUT
 from s1kit.questions.names import COLUMNS, columns_for, plain_name
+from s1kit.questions.pictures import refuse_pictures
 from s1kit.questions.shapes import OWN, reshape
 from s1kit.records import Question
 
@@ -62,6 +64,12 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         raise InputError(
             f"columns names {unknown[0]!r}", where="columns", fix=nearest(unknown[0], [*COLUMNS, "solution"])
         )
+    if cut := row.get(CUT):
+        raise InputError(
+            f"the Hub's viewer shows {', '.join(map(str, cut)) if isinstance(cut, list) else cut!r:.80} in part",
+            where=CUT,
+            fix='Download the file of the data set itself, or name the set in the source: hub = "owner/name".',
+        )
     shape, plain = ("", dict(row)) if "text" in named else reshape(row)
     values = {key: _value_at(row, column, key) for key, column in named.items()}
     taken = set(named.values())
@@ -77,13 +85,15 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
             where="columns",
             fix=_where_the_question_may_be(row),
         )
-    if not isinstance(text, str) or not text.strip():
+    if not isinstance(text, str) or not any(map(str.isalnum, text)):
         raise InputError(
             f"the question in column {found['text']!r} is {text!r:.60}",
             where=found["text"],
             fix="A question is a text."
             + (" If the file is a table of columns, save it as one object a row." if isinstance(text, list) else ""),
         )
+    if "text" not in named:
+        refuse_pictures(row, text)
     if other := _same_name(plain, found["text"], named):
         raise InputError(
             f"the columns {found['text']!r} and {other!r} both may hold the question",
@@ -222,11 +232,17 @@ def _same_name(row: Mapping[str, Any], column: str, named: Mapping[str, str]) ->
     return "" if "text" in named else next((str(o) for o in others if isinstance(row[o], str) and row[o].strip()), "")
 
 
-_REPLIES = ("response", "completion")
+_SAY_LITTLE = ("answers", "output", "reference", "expected", "targets", "inputs")
+_REPLIES = ("response", "completion", "output")
 
 
 def _is_there(value: Any, column: str) -> bool:
-    """Whether a column has a value; a model's reply with its thinking is a trace, and no reference."""
+    """Whether a column has a value; a model's reply with its thinking is a trace, and no reference.
+
+    A name that says little, such as `output`, is one of a reference only where it holds a text or a number.
+    """
+    if column in _SAY_LITTLE and isinstance(value, list | dict):
+        return False
     return not _is_missing(value) and not (column in _REPLIES and split_thinking(str(value)).thinking)
 
 
@@ -254,7 +270,7 @@ def _as_text(value: Any, column: str = "") -> str | None:
     if isinstance(value, str) and value.startswith('["') and isinstance(one := parse_cell(value, column), list):
         value = one[0] if len(one) == 1 and isinstance(one[0], str) else value
     if isinstance(value, list):
-        return ", ".join(str(v) for v in value) or None
+        return ", ".join(_as_text(v) or "" for v in value) or None
     text = value if isinstance(value, str) else str(value)
     return text if text.strip() else None
 

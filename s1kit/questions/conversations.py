@@ -17,10 +17,15 @@ from s1kit.questions.cells import parse_cell
 
 COLUMNS = (
     *("messages", "conversations", "conversation", "prompt", "input", "dialogue", "dialog", "items", "turns"),
-    *("contents", "chat"),
+    *("contents", "chat", "context"),
 )
 """Under which a row may hold a conversation."""
-_ROLES = {"human": "user", "gpt": "assistant", "chatgpt": "assistant", "model": "assistant", "developer": "system"}
+_ROLES = {
+    "human": "user",
+    "prompter": "user",
+    "developer": "system",
+    **dict.fromkeys(("gpt", "chatgpt", "model", "bing", "bard", "claude"), "assistant"),
+}
 _KNOWN = ("system", "user", "assistant", "tool")
 
 

@@ -22,12 +22,19 @@ _LINES_ABOVE = 10
 """A header is looked for so far down: titles and comments stand above it."""
 
 
+ANKI = b"#separator:"
+"""What Anki's exports begin with, whatever they are called."""
+_SEPARATORS = {"tab": TAB, "comma": ",", "semicolon": ";", "pipe": "|", "colon": ":", "space": " "}
+
+
 class _Layout(NamedTuple):
     delimiter: str
     num_above: int
-    """Lines above the header."""
+    """Lines above the header, or above the first row where the names are known."""
     form: str
     """How the file is read, in words; empty where that is the usual way."""
+    names: tuple[str, ...] = ()
+    """The names of the columns where the file tells them otherwise than by a header (Anki's `#columns:`)."""
 
 
 def read_csv(path: Path, *, is_tsv: bool) -> Iterator[RawRow]:
@@ -40,21 +47,29 @@ def read_csv(path: Path, *, is_tsv: bool) -> Iterator[RawRow]:
             for _ in range(layout.num_above):
                 file.readline()
             reader = csv.reader(file, delimiter=layout.delimiter)
-            header = [name.strip() for name in next(reader, [])]
+            header = list(layout.names) or [name.strip() for name in next(reader, [])]
             if name := repeated([name for name in header if name]):
                 raise InputError(
                     f"two columns are called {name!r}",
                     where=f"{path}:{layout.num_above + 1}",
                     fix="Give each column a name of its own.",
                 )
+            num_rows = 0
             has_index = len(header) > 1 and header[0] == "" and all(header[1:]) and "id" not in header
             while True:
                 line = reader.line_num + layout.num_above + 1
                 try:
                     cells = next(reader)
                 except StopIteration:
+                    if not num_rows and header and not has_question(header):
+                        raise InputError(
+                            f"the file holds one line, {', '.join(header)!r:.80}, and it names no question",
+                            where=str(path),
+                            fix="If it is a row already, put a line of names above it: question,answer.",
+                        ) from None
                     return
                 if any(cells):
+                    num_rows += 1
                     named = ["id", *header[1:]] if has_index and cells[0].isdigit() else header
                     yield _row(f"{path}:{line}", named, cells, layout.form)
     finally:
@@ -95,6 +110,8 @@ def _advice(header: list[str], cells: list[str]) -> str:
 
 def _layout(lines: list[str], is_tsv: bool) -> _Layout:
     usual = "\t" if is_tsv else ","
+    if lines and lines[0].startswith(ANKI.decode()):
+        return _anki(lines, usual)
     if lines and lines[0].startswith("sep=") and len(lines[0].strip("\r\n")) == 5:  # Excel's own hint
         return _Layout(lines[0][4], 1, _said(lines[0][4], usual))
     for number, line in enumerate(lines):
@@ -108,6 +125,19 @@ def _layout(lines: list[str], is_tsv: bool) -> _Layout:
     sign = _delimiter(lines[titles] if lines else "", usual)
     said = f"{titles} line{'s' if titles > 1 else ''} above the header left out" if titles else ""
     return _Layout(sign, titles, ", ".join(filter(None, [_said(sign, usual), said])))
+
+
+def _anki(lines: list[str], usual: str) -> _Layout:
+    """The layout that the first lines of an export of Anki tell (docs.ankiweb.net/importing/text-files.html)."""
+    told: dict[str, str] = {}
+    for line in lines:
+        name, colon, value = line.strip("\r\n").removeprefix("#").partition(":")
+        if not line.startswith("#") or not colon:
+            break
+        told[name.strip().lower()] = value
+    sign = _SEPARATORS.get(told["separator"].strip().lower(), told["separator"][:1] or usual)
+    names = tuple(name.strip() for name in told.get("columns", "").split(sign)) if told.get("columns") else ()
+    return _Layout(sign, len(told), ", ".join(filter(None, ["Anki's export", _said(sign, usual)])), names)
 
 
 def _num_titles(lines: list[str], usual: str) -> int:

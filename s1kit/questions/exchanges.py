@@ -31,7 +31,7 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
     """
     if isinstance(value, str) and not re.match(r"\s*\[\s*\{", value):
         return None
-    value = parse_cell(value, column)
+    value = _with_roles(parse_cell(value, column), column)
     if isinstance(value, dict) and "role" in value and "content" in value:
         value = [value]
     if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
@@ -50,6 +50,8 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
                 fix="Only what a user asks and a model answers is a question: leave such rows out with keep, or name "
                 f'a message, for example columns = {{ text = "{column}[0].content" }}.',
             )
+        if role == "assistant" and not num_users:
+            continue  # ShareGPT's that begin with the model's greeting, or amid a conversation
         num_users += role == "user"
         if not said["assistant"] or (role == "assistant" and num_users == len(said["user"])):
             content = content_of(message)
@@ -68,6 +70,18 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
     return ChatParts("\n".join(said["system"]), user, assistant, num_users > len(said["user"]), thinking)
 
 
+def _with_roles(value: Any, column: str) -> Any:
+    """Turns without roles as messages: texts in turn (LIMA), or pairs of input and output (Capybara)."""
+    if column not in ("conversation", "conversations") or not isinstance(value, list) or not value:
+        return value
+    if all(isinstance(turn, str) for turn in value):
+        return [{"role": ("user", "assistant")[n % 2], "content": turn} for n, turn in enumerate(value)]
+    if all(isinstance(turn, dict) and isinstance(turn.get("input"), str) and "output" in turn for turn in value):
+        pairs = ((("user", turn["input"]), ("assistant", turn["output"])) for turn in value)
+        return [{"role": role, "content": text} for pair in pairs for role, text in pair]
+    return value
+
+
 THINKING = ("reasoning_content", "thinking", "reasoning", "thinking_content")
 """Fields of a message, or columns of a row, that hold a model's thinking."""
 
@@ -81,6 +95,10 @@ _ROLES = {
     "gpt": "assistant",
     "model": "assistant",
     "chatgpt": "assistant",
+    "bing": "assistant",
+    "bard": "assistant",
+    "claude": "assistant",
+    "prompter": "user",
 }
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from s1kit.errors import InputError
 from s1kit.questions.arrow_rows import read_arrow, read_parquet
-from s1kit.questions.csv_rows import read_csv
+from s1kit.questions.csv_rows import ANKI, read_csv
 from s1kit.questions.json_rows import read_json
 from s1kit.questions.raw_rows import RawRow
 from s1kit.questions.unpacking import ENDINGS
@@ -81,7 +81,7 @@ def read_rows_of(path: Path) -> Iterator[RawRow]:
             yield from read_arrow(path)
         elif name.endswith((".jsonl", ".ndjson", ".json", ".jl")):
             yield from read_json(path)
-        elif name.endswith((".csv", ".tsv", ".tab")):
+        elif name.endswith((".csv", ".tsv", ".tab")) or (name.endswith(".txt") and start.startswith(ANKI)):
             yield from read_csv(path, is_tsv=name.endswith((".tsv", ".tab")))
         else:
             advice = next((a for endings, a in _ADVICE.items() if name.endswith(endings)), f"Known: {KNOWN_ENDINGS}.")

@@ -97,6 +97,10 @@ def _document(path: Path, whole: str, *, is_row: bool) -> Iterator[RawRow]:
         yield _checked(f"{path}, item {number}", row, short, f"{form}{mended}" if form else mended.removeprefix(", "))
 
 
+CUT = "truncated_cells"
+"""Where the Hub's viewer says which cells of a row it shows in part."""
+
+
 def _rows(document: Any, *, is_row: bool) -> tuple[str, list[Any]]:
     """The rows of a document, and what it was taken for; no words for one row."""
     if isinstance(document, list):
@@ -123,7 +127,7 @@ def _rows(document: Any, *, is_row: bool) -> tuple[str, list[Any]]:
     if len(tables) == 1 and not holds_one and not (is_row and not has_question(next(iter(tables.values()))[0])):
         ((key, rows),) = tables.items()
         if all(isinstance(row.get("row"), dict) for row in rows):  # as the Hub's viewer gives them
-            rows = [row["row"] for row in rows]
+            rows = [row["row"] | {CUT: row[CUT]} if row.get(CUT) else row["row"] for row in rows]
         names, rows = _deeper(rows, _DEPTH)
         return f"the list {'/'.join([key, *names])!r} of a JSON object", rows
     if len(values) > 1 and all(isinstance(v, dict) for v in values) and _share_a_column(values):

@@ -103,9 +103,13 @@ def _chat(row: dict[str, Any]) -> Shaped | None:
     return None
 
 
-_TRUTHS = ("ground_truth", "reference_answer", "answer", "target")
-_HOLDERS = ("reward_model", "verification_info", "reward_spec")
-"""Objects of a row that say what is right: of verl, SYNTHETIC-1 and SkyRL."""
+_TRUTHS = ("ground_truth", "reference_answer", "answer", "target", "expected_response", "output")
+_HOLDERS = (
+    *("reward_model", "verification_info", "reward_spec"),
+    *("outputs", "reference_outputs", "expectations", "expectedOutput", "expected_output", "expected"),
+)
+"""Objects of a row that say what is right: of verl, SYNTHETIC-1 and SkyRL; of LangSmith, MLflow, Langfuse and
+Braintrust."""
 
 
 def _reference_inside(rest: dict[str, Any]) -> tuple[Any, str] | None:
@@ -121,7 +125,11 @@ def _reference_inside(rest: dict[str, Any]) -> tuple[Any, str] | None:
             if truth is not None and not isinstance(truth, dict):
                 del rest[holder]
                 return _first_of(truth), f"{holder}.{name}"
-    return None
+    told = rest.get("metadata")
+    if isinstance(told, str) and "expected_answer" in told:  # Nemotron
+        told = parse_cell(told, "metadata")
+    truth = told.get("expected_answer") if isinstance(told, dict) else None
+    return (truth, "metadata.expected_answer") if isinstance(truth, str) and truth else None
 
 
 def _first_of(truth: Any) -> Any:
@@ -155,9 +163,22 @@ def _alpaca(row: dict[str, Any]) -> Shaped | None:
         return None
     given, answered = row.get(columns[0]), row[columns[1]]
     rest = {key: value for key, value in row.items() if key not in ("instruction", *columns)}
-    text = f"{instruction}\n\n{given}" if isinstance(given, str) and given.strip() else instruction
+    is_given = isinstance(given, str) and given.strip() and given.strip().lower() not in _NOTHING_GIVEN
+    text = f"{instruction}\n\n{given}" if is_given else instruction
     form = "Alpaca" if columns[0] == "input" else "Dolly"
     return Shaped(f"{form} (instruction, {', '.join(columns)})", rest | {"text": text, "solution": answered})
+
+
+_NOTHING_GIVEN = ("<noinput>", "<no input>", "noinput", "no input", "n/a", "nan", "none")
+
+
+def _yes_or_no(row: dict[str, Any]) -> Shaped | None:
+    """BoolQ as SuperGLUE has it: a passage, a question, and whether it is so as 0 or 1."""
+    if type(row.get("label")) is not int or row["label"] not in (-1, 0, 1) or not row.get("passage"):
+        return None
+    rest = {key: value for key, value in row.items() if key != "label"}
+    shaped = _with_context(rest | ({} if row["label"] < 0 else {"answer": bool(row["label"])}))
+    return shaped and Shaped(f"{shaped.name}, yes or no by label", shaped.row)
 
 
 def _with_context(row: dict[str, Any]) -> Shaped | None:
@@ -170,8 +191,9 @@ def _with_context(row: dict[str, Any]) -> Shaped | None:
     if not context:
         return None
     named = next(c for c in row if c not in rest and str(c).casefold() in CONTEXTS)
-    found = _answers(rest)
-    return Shaped(f"a question about a {named}", (found.row if found else rest) | {"text": f"{context}{stem.strip()}"})
+    rest["text"] = f"{context}{stem.strip()}"
+    found = _answers(rest) or _aliases(rest)
+    return Shaped(f"a question about a {named}", found.row if found else rest)
 
 
 def _answers(row: dict[str, Any]) -> Shaped | None:
@@ -185,6 +207,8 @@ def _answers(row: dict[str, Any]) -> Shaped | None:
     if column is None or not isinstance(given, dict):
         return None
     key = next((k for k in ("value", "text", "spans", "final_answer", "answer") if given.get(k)), None)
+    if key is None and given.get("text") == []:  # SQuAD 2: the passage does not say
+        return Shaped("a question without an answer", {k: v for k, v in row.items() if k != column})
     if key is None:
         raise InputError(
             f"{column!r} is an object with {', '.join(given) or 'nothing'}",
@@ -201,20 +225,26 @@ def _answers(row: dict[str, Any]) -> Shaped | None:
 
 
 _SEVERAL = ("answers", "ideal", "gold_answers", "golden_answers", "possible_answers")
+_WORD = re.compile(r"(?<![\\a-zA-Z])[^\W\d_]{3,}")
 
 
 def _aliases(row: dict[str, Any]) -> Shaped | None:
-    """Several answers of which any is right, as a list of texts."""
-    column = next(
-        (c for c in ("answers", "ideal", "gold_answers", "golden_answers", "possible_answers") if row.get(c)), None
-    )
+    """Several answers of which any is right, as a list of texts (`answer` of NQ-open), or beside one (MuSiQue).
+
+    Numbers, letters and formulas in a list called `answer` are the parts of one answer, such as roots or options.
+    """
+    column = next((c for c in _SEVERAL if row.get(c)), None)
+    if column is None and isinstance(row.get("answer"), list) and row.get("is_multiple_answer") is not True:
+        column = "answer" if any(_WORD.search(str(value)) for value in row["answer"]) else None
     given = parse_cell(row[column], column) if column else None
+    if column is None and isinstance(row.get("answer_aliases"), list) and isinstance(row.get("answer"), str):
+        column, given = "answer_aliases", [row["answer"], *row["answer_aliases"]]
     if column is None or not isinstance(given, list) or not all(isinstance(v, str | int | float) for v in given):
         return None
-    if not question_text(row):
+    if not question_text(row) or not given:
         return None
     first, *others = [str(value) for value in given]
-    rest = {k: v for k, v in row.items() if k != column} | {"final_answer": first}
+    rest = {k: v for k, v in row.items() if k not in (column, "answer")} | {"final_answer": first}
     name = f"question from {question_text(row)!r}, an answer with aliases ({column})"
     return Shaped(name, rest | ({"aliases": list(dict.fromkeys(others))} if others else {}))
 
@@ -279,6 +309,49 @@ def _turns(row: dict[str, Any]) -> Shaped | None:
     return Shaped(f"{'the first of several turns' if len(turns) > 1 else 'the only turn'} in turns", rest)
 
 
+def _annotated(row: dict[str, Any]) -> Shaped | None:
+    """What annotators answered: Argilla's `answer.responses`, and the results of Label Studio."""
+    told = {
+        name.removesuffix(".responses"): _first_of(value)
+        for name, value in row.items()
+        if str(name).endswith(".responses") and isinstance(value, list) and value
+    }
+    if told:
+        rest = {name: value for name, value in row.items() if str(name).partition(".")[0] not in told}
+        return Shaped("Argilla's responses", reshape(rest | told).row)
+    data, given = row.get("data"), row.get("annotations")
+    if not isinstance(data, dict) or not isinstance(given, list):
+        return None
+    results = [r for a in given if isinstance(a, dict) and not a.get("was_cancelled") for r in a.get("result") or ()]
+    values = [r["value"] for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict)]
+    answers = [
+        _first_of(v[n]) for v in values for n in ("text", "choices", "number") if isinstance(v.get(n), list | int)
+    ]
+    if not answers:
+        return None
+    return Shaped("Label Studio's annotations", reshape({"final_answer": answers[0], **data}).row)
+
+
+def _message_of_a_tree(row: dict[str, Any]) -> Shaped | None:
+    """OpenAssistant: a row is one message of a tree; only its root is a question by itself."""
+    if "message_id" not in row or "parent_id" not in row or not isinstance(row.get("role"), str):
+        return None
+    if row["parent_id"] is not None or row["role"] == "assistant":
+        raise InputError(
+            f"the row is a message of the {row['role']} within a conversation",
+            where="parent_id",
+            fix="Leave such rows out with keep: those without a parent_id are questions.",
+        )
+    return Shaped("the root of a tree of messages", dict(row))
+
+
+def _numbered_messages(row: dict[str, Any]) -> Shaped | None:
+    """Open-Reasoner-Zero as the Hub has it: its messages in the columns 0 and 1."""
+    if set(row) != {"0", "1"} or not all(isinstance(message, dict) for message in row.values()):
+        return None
+    return _chat({"messages": [row["0"], row["1"]]})
+
+
 def _stem_inside(row: dict[str, Any]) -> Shaped | None:
     """ARC's own files: the question is an object with its stem and its choices."""
     question = row.get("question")
@@ -291,6 +364,9 @@ def _stem_inside(row: dict[str, Any]) -> Shaped | None:
 _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     _own_record,
     _stem_inside,
+    _message_of_a_tree,
+    _numbered_messages,
+    _annotated,
     _turns,
     _inside,
     _preferred,
@@ -301,6 +377,7 @@ _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     options_list,
     lettered_columns,
     correct_and_incorrect,
+    _yes_or_no,
     _with_context,
     _answers,
     _aliases,

@@ -94,6 +94,8 @@ _DETAILS = re.compile(r"\s*<details\b[^>]*\btype=\"reasoning\"[^>]*>(.*?)</detai
 _SUMMARY = re.compile(r"\s*<summary>.*?</summary>\s*", re.DOTALL)
 _QUOTED = re.compile(r"\*Thinking\.\.\.\*\s*\n((?:>[^\n]*(?:\n|\Z)|[ \t]*\n(?=[ \t]*\n*>))+)(.*)", re.DOTALL)
 """Poe's form of the thinking: a quotation under a heading."""
+_TYPED = re.compile(r"Thinking\.\.\.\s*\n(.*?)\n\s*\.\.\.done thinking\.\s*\n(.*)", re.DOTALL)
+"""What `ollama run` shows in a terminal."""
 
 
 _INVISIBLE = " \t\r\n\ufeff\u200b\u2060"
@@ -117,6 +119,8 @@ def split_text(text: str) -> Parsed:
     head = text[:20]
     if head.startswith("<details") and (found := _DETAILS.match(text)) is not None:
         return Parsed(_unquoted(html.unescape(_SUMMARY.sub("", found[1]))), found[2].strip(), True)
+    if head.startswith("Thinking...") and (found := _TYPED.match(text)) is not None:
+        return Parsed(found[1].strip(), found[2].strip(), True)
     if head.startswith("*Thinking...*") and (found := _QUOTED.match(text)) is not None:
         return Parsed(_unquoted(found[1]), found[2].strip(), True)
     if (tag := _TAG.match(text)) is not None and tag[0] != f"<{tag[1].lower()}>":

@@ -1,0 +1,75 @@
+"""Rows and files as published sets, annotation tools and trackers of experiments have them, each read as what it is.
+
+The cases lie in `file_reports.jsonl`: what each must be read as was written down before it was tried. The shapes come
+from the sets' cards and loaders on the Hub, from their own repositories, and from the export pages of Anki, Argilla,
+Label Studio, LangSmith, Langfuse, Braintrust, MLflow, DeepEval and Ragas.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from s1kit.errors import InputError
+from s1kit.questions import question_from, read_questions
+from s1kit.records import Question
+from tests.test_file_kinds import traces
+
+CASES = [json.loads(line) for line in Path(__file__).with_name("file_reports.jsonl").read_text("utf-8").splitlines()]
+
+
+def cases(kind: str) -> pytest.MarkDecorator:
+    found = [case for case in CASES if case["case"] == kind]
+    assert found
+    return pytest.mark.parametrize("case", found, ids=[case["name"] for case in found])
+
+
+def reference(question: Question) -> Any:
+    return question.metadata.get("final_answer", question.solution)
+
+
+@cases("row")
+def test_a_row_is_read_with_its_reference(case: dict[str, Any]) -> None:
+    if case.get("refused"):
+        with pytest.raises(InputError):
+            question_from(case["row"])
+        return
+    question = question_from(case["row"])
+    assert [question.text, reference(question)] == case["reads"]
+    assert question.metadata.get("aliases") == case.get("aliases") or "aliases" not in case
+    assert question.solution == case.get("worked", question.solution)
+
+
+@cases("file")
+def test_a_file_is_read_as_what_it_is(tmp_path: Path, case: dict[str, Any]) -> None:
+    path = tmp_path / case["file"]
+    path.write_text(case["content"], encoding="utf-8")
+    if case.get("refused"):
+        with pytest.raises(InputError) as refused:
+            list(read_questions(str(path)))
+        assert refused.value.fix
+        return
+    assert [[question.text, reference(question)] for question in read_questions(str(path))] == case["reads"]
+
+
+@cases("trace")
+def test_the_replies_of_a_recorded_row_are_found(tmp_path: Path, case: dict[str, Any]) -> None:
+    found = traces(tmp_path / "r.jsonl", case["row"], len(case["replies"]))
+    assert [[trace.thinking, trace.answer, trace.finish_reason] for trace in found] == case["replies"]
+
+
+def test_a_picture_is_let_pass_where_the_text_is_named() -> None:
+    row = {"question": "P?", "image": "data:image/png;base64,iVBOR", "answer": "2"}
+    with pytest.raises(InputError, match="needs the picture in 'image'"):
+        question_from(row)
+    assert question_from(row, {"text": "question"}).solution == "2"
+    assert question_from(row | {"image": "https://example.org/a.png"}).solution == "2"  # of a page, not of the question
+
+
+def test_a_column_whose_name_says_little_is_a_reference_only_as_text() -> None:
+    for value in ([{"text": "a", "score": 5}, {"text": "b", "score": 1}], {"tokens": 5}):
+        for name in ("output", "expected", "reference"):
+            assert question_from({"question": "P?", name: value}).solution is None

@@ -97,9 +97,9 @@ def test_a_row_is_read_with_its_reference(what: str) -> None:
     assert question.metadata.get("final_answer", question.solution) == reference
 
 
-def test_several_right_options_are_graded_as_a_list() -> None:
-    assert "kind" not in question_from(ROWS["several right options"][0]).metadata
-    assert question_from(ROWS["letter and text"][0]).metadata["kind"] == "choice"
+@pytest.mark.parametrize("what", ["several right options", "letter and text"])
+def test_questions_with_options_are_graded_as_choices(what: str) -> None:
+    assert question_from(ROWS[what][0]).metadata["kind"] == "choice"
 
 
 def test_a_text_is_split_into_options_only_where_its_letters_stand_in_order() -> None:

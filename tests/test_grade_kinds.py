@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,69 @@ def test_an_option_is_chosen_by_what_is_concluded_not_by_what_is_mentioned_last(
     judged = judge_by_rules(Case(text, "B", "choice", METALS))
     assert isinstance(judged, Judgement)
     assert judged.verdict == verdict, judged.evidence
+
+
+CITIES = "Which lie in the south?\nA. Lyon\nB. Paris\nC. Nice\nD. Lille"
+
+
+@pytest.mark.parametrize("solution", ["A, C", "C;A", "AC", "A and C", "['A', 'C']", "(A)(C)", "Lyon, Nice"])
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("C, A", "correct"),
+        ("AC", "correct"),
+        ("A. Lyon\nC. Nice", "correct"),
+        ("Nice and Lyon", "correct"),
+        ("The answers are **C** and **A**.", "correct"),
+        ("Options A and C are correct, while B is false.", "correct"),
+        ("The correct options are:\n* **A.** It is in the south.\n* **C.** So is this.", "correct"),
+        (r"\boxed{\text{A, C}}", "correct"),
+        (r"\boxed{A} and \boxed{C}", "correct"),
+        ("<answer>C,A</answer>", "correct"),
+        ("故选AC。", "correct"),
+        ("A", "wrong"),
+        ("The answer is C.", "wrong"),
+        ("A, B and C are all correct; D is not.", "wrong"),
+        (r"\boxed{ACD}", "wrong"),
+        ("Not only A but also C is right.", "abstain"),
+    ],
+)
+def test_all_right_options_and_no_other_are_to_be_chosen(solution: str, answer: str, verdict: str) -> None:
+    judged = judge_by_rules(Case(answer, solution, "choice", CITIES))
+    assert isinstance(judged, Judgement)
+    assert judged.verdict == verdict, judged.evidence
+
+
+@pytest.mark.parametrize(
+    ("answer", "verdict"),
+    [
+        ("D, since both A and C are true.", "correct"),
+        ("Both A and C are correct, so the answer is D.", "correct"),
+        ("A and C are wrong, so the answer is D.", "correct"),
+        ("It must be option D; option B would need more heat.", "correct"),
+        ("The answers are D and A.", "wrong"),
+        ("The answer is D or A.", "wrong"),
+        ("A and D", "wrong"),
+    ],
+)
+def test_several_options_are_no_answer_to_a_question_of_one(answer: str, verdict: str) -> None:
+    judged = judge_by_rules(Case(answer, "D", "choice"))
+    assert isinstance(judged, Judgement)
+    assert judged.verdict == verdict, judged.evidence
+
+
+def test_letters_without_a_separator_are_a_product_unless_the_question_has_them_as_options() -> None:
+    assert not isinstance(judge_by_rules(Case("CA", "AC")), Judgement)
+    judged = judge_by_rules(Case("A", "AC", "", CITIES))
+    assert isinstance(judged, Judgement)
+    assert judged.verdict == "wrong"
+
+
+def test_choices_are_read_in_linear_time() -> None:
+    begun = time.process_time()
+    for text in ("(A) " * 5000, "A, " * 6000, "answer" + " " * 20000, "options:\n" + "A. b\n" * 4000):
+        judge_by_rules(Case(text, "A, C", "choice"))
+    assert time.process_time() - begun < 10
 
 
 def test_a_formula_with_dots_is_never_equal_to_another_by_pattern() -> None:

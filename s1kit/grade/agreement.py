@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from s1kit.grade.choice import letter, options
+from s1kit.grade.choice import options
 from s1kit.grade.equality import group_equal
 from s1kit.grade.extract import final_answer
+from s1kit.grade.several import chosen_letters
 from s1kit.records import Agreement, Question
 
 
@@ -23,7 +24,7 @@ def agreements(question: Question, answers: Sequence[str]) -> list[Agreement]:
     if kind == "exact":
         stated = [answer.strip() for answer in answers]
     elif kind == "choice" or (not kind and choices):
-        stated = [letter(answer, choices) for answer in answers]
+        stated = [chosen_letters(answer, choices) for answer in answers]
     else:
         found = [final_answer(answer, question.text) for answer in answers]
         stated = [answer.text if answer else "" for answer in found]

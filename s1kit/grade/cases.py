@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple, Protocol
 from s1kit.records import Question, Verdict
 
 Kind = Literal["", "math", "choice", "exact"]
-"""How to compare; empty: guessed from the solution (a single letter is a choice) and the question's options."""
+"""How to compare; empty: guessed from the solution (letters of options are a choice) and the question's options."""
 
 
 class Judgement(NamedTuple):

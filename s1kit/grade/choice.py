@@ -80,7 +80,7 @@ def is_letter(text: str) -> bool:
 
 def letter(text: str, choices: dict[str, str]) -> str:
     """The letter of the option that an answer chooses; empty when it chooses none."""
-    text = _TAGS.sub(r"\\boxed{\1}", text)
+    text = TAGS.sub(r"\\boxed{\1}", text)
     boxes = [match[1].upper() for box in find_boxes(text) if (match := _LETTER_ALONE.match(box[:MAX_LETTER]))]
     if not boxes and (stated := _stated_letter(text[-MAX_READ:])):
         return stated
@@ -157,7 +157,7 @@ def _mentioned(text: str) -> str:
     sentences = re.split(r"(?<=[.!?])\s+|\n+", text.strip())
     for some in (sentences, sentences[-1:]):
         where = [(a or b, s) for s in some for a, b in _LETTER_ANYWHERE.findall(s)]
-        if len({name for name, _ in where}) == 1 and not any(_REJECTED.search(s) for _, s in where):
+        if len({name for name, _ in where}) == 1 and not any(map(_REJECTED.search, {s for _, s in where})):
             return str(where[0][0])
     return ""
 
@@ -169,7 +169,7 @@ _REJECTED = re.compile(
 )
 
 
-_TAGS = re.compile(r"<(?:answer|boxed)>\s*(.*?)\s*</(?:answer|boxed)>", re.DOTALL)
+TAGS = re.compile(r"<(?:answer|boxed)>\s*(.*?)\s*</(?:answer|boxed)>", re.DOTALL)
 
 
 _SMALL_LETTER = re.compile(
@@ -177,14 +177,19 @@ _SMALL_LETTER = re.compile(
 )
 
 
-def _stated_letter(text: str) -> str:
-    """The last letter that the text states as its choice, so that a correction counts; empty when there is none."""
+def stated_letters(text: str) -> list[tuple[int, str]]:
+    """The letters that the text states as its choice, and where each statement begins, in order."""
     found = [(m.start(), next(name for name in m.groups() if name)) for m in _STATED_CHOICE.finditer(text)]
     found += [(len(text), m[1]) for m in _LAST_LINE.finditer(text.rstrip()[-60:])]
-    stated = [name for _, name in sorted(found) if name.isupper()]
+    return [(place, name) for place, name in sorted(found) if name.isupper()]
+
+
+def _stated_letter(text: str) -> str:
+    """The last letter that the text states as its choice, so that a correction counts; empty when there is none."""
+    stated = stated_letters(text)
     if not stated and (small := _SMALL_LETTER.search(text[-60:])):
         return small[1].upper()
-    return stated[-1] if stated else ""
+    return stated[-1][1] if stated else ""
 
 
 _LEAD = re.compile(

@@ -13,6 +13,7 @@ from s1kit.grade.normalise import normalise
 from s1kit.grade.plain import to_latex
 from s1kit.grade.prose import last_sentence
 from s1kit.grade.readings import by_value
+from s1kit.grade.several import chosen_letters, mentions_every, solution_letters
 from s1kit.grade.shapes import compare_dots, num_values, other_names, other_units, top_level_parts, without_name
 
 MAX_READ = 10000
@@ -47,8 +48,10 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     if kind == "exact":
         same = answer.strip() == solution.strip()
         return Judgement("correct" if same else "wrong", "exact text", answer.strip())
-    if kind == "choice" or (not kind and is_letter(solution)):
-        return _judge_choice(answer, solution, question)
+    choices = options(question) if kind != "math" else {}
+    several = solution_letters(solution, choices, kind) if kind != "math" else ""
+    if kind == "choice" or several or (not kind and is_letter(solution)):
+        return _judge_choice(answer, solution, question, choices, several)
     if solution and answer.strip() == solution.strip():
         return Judgement("correct", "same text", canonical(normalise(answer)))
     theirs = solution_answer(solution)
@@ -113,17 +116,20 @@ def _num_values(normalised: str, text: str) -> int | None:
 _BEGINS_AS_A_VALUE = re.compile(r"[$\s]*-?(?:[\d(]|\\(?:left|[dt]?frac|sqrt|pi)(?![a-zA-Z]))")
 
 
-def _judge_choice(answer: str, solution: str, question: str) -> Judgement:
-    choices = options(question)
-    right = letter(solution, choices)
+def _judge_choice(answer: str, solution: str, question: str, choices: dict[str, str], several: str) -> Judgement:
+    right = several or letter(solution, choices)
     if not right:
         return Judgement("abstain", f"the solution {short(solution)} is no option")
-    mine = letter(answer.replace(question.strip(), " ") if len(question) > 20 else answer, choices)
+    answer = answer.replace(question.strip(), " ") if len(question) > 20 else answer
+    mine = chosen_letters(answer, choices)
     if not mine and mentions_options(answer, choices):
         return Judgement("abstain", "options are named, and none is chosen in words that are known")
     if not mine:
         return Judgement("wrong", "no option chosen")
-    return Judgement("correct" if mine == right else "wrong", f"options: {mine} and {right}", mine)
+    shown = f"options: {mine} and {right}"
+    if mine != right and set(mine) < set(right) and mentions_every(answer, right):
+        return Judgement("abstain", f"{shown}; all right ones are named", mine)
+    return Judgement("correct" if mine == right else "wrong", shown, mine)
 
 
 def _for_symbols(text: str) -> str:

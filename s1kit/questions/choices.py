@@ -194,10 +194,7 @@ def _with_options(
     lines = [f"({LETTERS[i]}) {option}" for i, option in enumerate(options)]
     context = take_context(rest, stem)
     rest["text"] = "\n".join([f"{context}{stem.strip()}", *lines])
-    # Several letters are graded as a list, not as one choice.
-    return (
-        rest | ({"final_answer": letter} if letter else {}) | ({} if letter and "," in letter else {"kind": "choice"})
-    )
+    return rest | ({"final_answer": letter} if letter else {}) | {"kind": "choice"}
 
 
 CONTEXTS = ("context", "passage", "article", "body", "background", "narrative", "puzzle", "story", "paragraphs")

@@ -86,9 +86,11 @@ def _check_benchmark(name: str, recipe: Recipe) -> bool:
     from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks
     from s1kit.grade import reference
     from s1kit.grade.choice import is_letter
+    from s1kit.grade.several import named_letters
 
     if is_on_hub(name):
         require("datasets", f"reading {name} from the Hub", "hub")
         return True
     questions = load_benchmarks([name], recipe.evaluate.num_questions, recipe.seed)
-    return not all(is_letter(reference(question) or "") for question in questions)
+    references = [reference(question) or "" for question in questions]
+    return not all(is_letter(text) or named_letters(text) for text in references)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import threading
 import time
 from collections.abc import Iterator
@@ -178,3 +179,20 @@ def test_more_headers_than_allowed_are_refused(bounded: Any) -> None:
     with bounded(max_headers=20) as (port, _):
         assert asyncio.run(exchange(port, asked(20))).startswith(b"HTTP/1.1 200")
         assert asyncio.run(exchange(port, asked(21))).startswith(b"HTTP/1.1 431")
+
+
+def test_an_offer_of_another_protocol_costs_a_request_nothing(bounded: Any) -> None:
+    """Java's HTTP client offers HTTP/2 with its first request, and httptools drops the body of such a one."""
+    offer = (
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEA\r\nContent-Length: 5\r\n\r\n12345"
+    )
+    with bounded() as (port, _):
+        assert asyncio.run(exchange(port, HEAD + offer)).endswith(b"\r\n\r\n5")
+
+
+@pytest.mark.parametrize("sent", [b"\x16\x03\x01\x00\xf6\x01 TLS \r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"])
+def test_what_is_no_http_is_told_so_in_json(bounded: Any, sent: bytes) -> None:
+    with bounded() as (port, _):
+        head, _, body = asyncio.run(exchange(port, sent)).partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 400")
+    assert json.loads(body)["error"]["type"] == "invalid_request_error"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import gzip
 import json
 import logging
 import os
@@ -27,10 +28,13 @@ from serving import CLIENT, Running, ScriptedServing, ask, post, serving
 
 from s1kit.engines.scripted import Step
 from s1kit.errors import InputError
+from s1kit.serve import logs
 from s1kit.serve.app import make_app
-from s1kit.serve.callers import named, read_keys
+from s1kit.serve.callers import KeyFile, check_caller, named, read_keys
+from s1kit.serve.http import while_connected
 from s1kit.serve.local import Local
 from s1kit.serve.options import Options
+from s1kit.serve.refusals import Refusal
 from s1kit.serve.server import _PoliteServer, _serve, run
 from s1kit.serve.state import Limits
 
@@ -103,7 +107,122 @@ def test_only_the_named_origins_may_call_from_a_web_page() -> None:
     assert allowed.headers["access-control-allow-origin"] == "https://app.example"
     assert "access-control-allow-origin" not in other.headers
     assert reply.headers["access-control-allow-origin"] == "https://app.example"
-    assert reply.headers["access-control-expose-headers"] == "x-request-id"
+    assert reply.headers["access-control-expose-headers"] == "x-request-id, retry-after"
+
+
+def test_a_page_of_an_allowed_origin_may_call_a_server_on_the_users_own_machine() -> None:
+    asked = {"access-control-request-method": "POST", "access-control-request-private-network": "true"}
+    with scripted(Limits(allowed_origins=("https://app.example",))) as running:
+        reply = CLIENT.options(running.url + "/v1/responses", headers={"origin": "https://app.example", **asked})
+    assert reply.headers["access-control-allow-private-network"] == "true"
+
+
+def test_a_key_is_taken_from_either_header_and_may_be_of_any_letters() -> None:
+    with scripted(api_keys={"ann": "sk-ann", "b": "ключ"}) as running:
+
+        def status(**headers: str) -> int:
+            given = {name.replace("_", "-"): value.encode() for name, value in headers.items()}
+            return CLIENT.get(running.url + "/v1/models", headers=given).status_code
+
+        # A client with a token for one server and a key for another sends both.
+        assert status(authorization="Bearer of-another-server", x_api_key="sk-ann") == 200
+        assert status(authorization="Bearer sk-ann", x_api_key="of-another-server") == 200
+        assert status(authorization="Bearer ключ") == 200
+        assert status(authorization="Basic sk-ann") == 401
+        assert status(authorization="Bearer a", x_api_key="b") == 401
+
+
+def test_a_file_of_keys_is_read_again_when_it_changes(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    logging.getLogger("s1kit.serve").propagate = True
+    file = tmp_path / "keys"
+    file.write_text("ann:sk-ann\n")
+    keys = KeyFile(file, {"key-1": "sk-more"})
+    assert dict(keys) == {"ann": "sk-ann", "key-1": "sk-more"}
+    with scripted(api_keys=keys) as running:
+
+        def status(key: str) -> int:
+            return CLIENT.get(running.url + "/v1/models", headers={"x-api-key": key}).status_code
+
+        file.write_text("bea:sk-bea of two\n")
+        assert (status("sk-ann"), status("sk-bea of two"), status("sk-more")) == (401, 200, 200)
+        for spoil in (lambda: file.write_text("sk-secret\n"), file.unlink):
+            caplog.clear()
+            spoil()
+            assert status("sk-bea of two") == status("sk-more") == 200
+            assert [record.getMessage() for record in caplog.records].count("the keys stay as they were") == 1
+    assert "sk-secret" not in caplog.text
+
+
+def test_headers_that_would_be_misread_are_refused_and_a_slash_at_the_end_is_none() -> None:
+    with scripted() as running:
+        packed = {"content-encoding": "gzip", "content-type": "application/json"}
+        for path in ("/v1/chat/completions", "/v1/messages/count_tokens"):
+            reply = CLIENT.post(running.url + path, content=gzip.compress(b"{}"), headers=packed)
+            assert reply.status_code == 415
+            assert "content-encoding is gzip" in reply.json()["error"]["message"]
+        # Nothing is redirected: the scheme that it would name is not that of a proxy in front.
+        assert post(running.url, REQUEST, "/v1/chat/completions/").status_code == 200
+        assert CLIENT.get(running.url + "/health/").status_code == 404
+
+
+def test_two_names_of_the_server_are_refused() -> None:
+    scope = {"headers": [(b"host", b"127.0.0.1"), (b"host", b"evil.example")]}
+    with pytest.raises(Refusal) as caught:
+        check_caller(scope, {}, ("127.0.0.1", "evil.example"), needs_key=False)
+    assert caught.value.status == 400
+
+
+def test_work_that_is_cancelled_before_it_begins_is_never_made() -> None:
+    made: list[int] = []
+
+    async def main() -> None:
+        async def work() -> None:
+            made.append(1)
+
+        task = asyncio.ensure_future(while_connected(work, asyncio.Event().wait))  # type: ignore[arg-type]
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+    asyncio.run(main())
+    assert not made
+
+
+def test_what_uvicorn_and_asyncio_say_are_lines_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    loggers = [logging.getLogger(name) for name in ("s1kit", "s1kit.serve", "uvicorn", "asyncio")]
+    before = [(logger, logger.handlers[:], logger.propagate, logger.level) for logger in loggers]
+    try:
+        logs.set_up("json")
+        for name in ("uvicorn.error", "asyncio"):
+            logging.getLogger(name).warning("odd")
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        assert [line["event"] for line in lines] == ["odd", "odd"]
+    finally:
+        for logger, handlers, propagate, level in before:
+            logger.handlers[:], logger.propagate = handlers, propagate
+            logger.setLevel(level)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"allow_origin": ["app.example"]},
+        {"allow_origin": ["https://app.example/"]},
+        {"allow_host": ["https://dial.example"]},
+        {"allow_host": ["dial.example:443"]},
+        {"api_key": ["sk\nx"]},
+        {"api_key": ["sk-x "]},
+        {"alias": [""]},
+        {"name": " "},
+        {"root_path": "dial"},
+        {"grace": float("inf")},
+        {"request_timeout": float("nan")},
+    ],
+)
+def test_what_no_request_could_match_is_refused_at_the_start(options: dict[str, Any]) -> None:
+    with pytest.raises(InputError) as caught:
+        run(Options(**options))
+    assert "sk" not in str(caught.value)
 
 
 def test_without_an_origin_no_web_page_may_call() -> None:

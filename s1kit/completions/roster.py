@@ -49,11 +49,11 @@ async def follow(farm: Farm, given: str, connect: Callable[[str], Awaitable[Memb
     and tried again at the next change. A list that cannot be read changes nothing.
     """
     path = Path(given[1:])
-    seen = _state(path)
+    seen = file_state(path)
     listed = {member.listed_as: member for member in farm.members}
     while True:
         await asyncio.sleep(SECONDS_BETWEEN_LOOKS)
-        if (now := _state(path)) == seen:
+        if (now := file_state(path)) == seen:
             continue
         seen = now
         try:
@@ -92,7 +92,8 @@ def refuse_stranger(
         )
 
 
-def _state(path: Path) -> tuple[int, int] | None:
+def file_state(path: Path) -> tuple[int, int] | None:
+    """What changes when a file does; None where there is none."""
     try:
         found = path.stat()
     except OSError:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
+from functools import partial
 from typing import Any
 
 from s1kit.serve import logs
@@ -26,6 +27,7 @@ from s1kit.serve.http import (
     Receive,
     Scope,
     Send,
+    check_media,
     header,
     read_body,
     send_json,
@@ -133,10 +135,7 @@ class _OneRequest:
         self._log = {"key": key}
         if server.is_draining:
             raise _shutting_down()
-        kind = header(self._scope, b"content-type").partition(";")[0].strip().lower()
-        if kind != "application/json":
-            # A web page of somebody else can send other types without asking first.
-            raise Refusal(415, f"the body is of type {kind or 'nothing'}. Send content-type: application/json.")
+        check_media(self._scope)
         body = await read_body(self._scope, self._receive, server.limits.max_body_bytes)
         # Templates and tokenizers take seconds over megabytes, and 5 ms over the worst 2 KiB; nobody waits for that.
         is_large = len(body) > _LARGE_BODY
@@ -157,7 +156,8 @@ class _OneRequest:
         self._reply = reply = self._new_reply(read, asked)
         decoding = RequestDecoder(server, reply, self._started)
         answer = self._stream if self._is_stream else self._whole
-        task = asyncio.ensure_future(while_connected(answer(decoding, reply, asked.jobs), self._receive))
+        work = partial(answer, decoding, reply, asked.jobs)
+        task = asyncio.ensure_future(while_connected(work, self._receive))
         server.streams.add(task)
         running = RunningRequest(self._log["key"], reply.choices)
         try:

@@ -48,7 +48,7 @@ def make_app(
         dict(efforts or EFFORTS),
         named(api_keys),
         tuple(examples),
-        tuple(aliases),
+        tuple(alias for alias in dict.fromkeys(aliases) if alias != backend.model),
         tracer,
     )
 
@@ -81,9 +81,12 @@ def make_app(
         Route("/", answer(_page, needs_key=False), methods=["GET"]),
         Route("/page/{name:path}", answer(_page_part, needs_key=False), methods=["GET"]),
     ]
+    # Also with a slash at the end: the redirect that Starlette would send names a scheme that a proxy may have changed.
+    routes += [Route(f"{r.path}/", r.endpoint, methods=["POST"]) for r in routes if "POST" in (r.methods or ())]
     app = Starlette(
         routes=routes, lifespan=lifespan, exception_handlers={404: _not_found, 405: _wrong_method, 500: _bug}
     )
+    app.router.redirect_slashes = False
     app.state.server = server
     if server.limits.allowed_origins:
         app.add_middleware(
@@ -91,7 +94,9 @@ def make_app(
             allow_origins=server.limits.allowed_origins,
             allow_methods=["GET", "POST"],
             allow_headers=["*"],
-            expose_headers=["x-request-id"],
+            expose_headers=["x-request-id", "retry-after"],
+            # A page of the internet asks first whether a server on the user's own machine wants to be called.
+            allow_private_network=True,
         )
     return app
 

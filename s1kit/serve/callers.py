@@ -4,23 +4,25 @@ from __future__ import annotations
 
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import ItemsView, Iterator, Mapping, Sequence
 from pathlib import Path
 
+from s1kit.completions.roster import file_state
 from s1kit.errors import InputError
 from s1kit.serve.http import Scope, header
+from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal
 
 _REQUEST_ID = re.compile(r"[\w.:/+=-]{1,128}", re.ASCII)
 
 
-def named(keys: Mapping[str, str] | Sequence[str]) -> dict[str, str]:
+def named(keys: Mapping[str, str] | Sequence[str]) -> Mapping[str, str]:
     """Keys by the name that the log shows; keys without one are numbered.
 
     >>> named(["secret"])
     {'key-1': 'secret'}
     """
-    return dict(keys) if isinstance(keys, Mapping) else {f"key-{i}": key for i, key in enumerate(keys, start=1)}
+    return keys if isinstance(keys, Mapping) else {f"key-{i}": key for i, key in enumerate(keys, start=1)}
 
 
 def read_keys(path: Path) -> dict[str, str]:
@@ -46,13 +48,49 @@ def read_keys(path: Path) -> dict[str, str]:
     return keys
 
 
+class KeyFile(Mapping[str, str]):
+    """The keys of a file by name, read again when it changes. One that cannot be read leaves the keys as they were."""
+
+    def __init__(self, path: Path, more: Mapping[str, str] | None = None) -> None:
+        """`more` are keys beside those of the file. Raises InputError, as `read_keys`."""
+        self._path, self._more = path, dict(more or {})
+        self._stamp = file_state(path)
+        self._keys = read_keys(path) | self._more
+
+    def _fresh(self) -> dict[str, str]:
+        if (now := file_state(self._path)) != self._stamp:
+            self._stamp = now
+            try:
+                self._keys = read_keys(self._path) | self._more
+            except InputError as error:
+                log("the keys stay as they were", level=30, why=str(error))
+            else:
+                log("the keys were read again", keys=len(self._keys))
+        return self._keys
+
+    def __getitem__(self, name: str) -> str:
+        return self._fresh()[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._fresh())
+
+    def __len__(self) -> int:
+        return len(self._fresh())
+
+    def items(self) -> ItemsView[str, str]:
+        """Names and keys, after one look at the file."""
+        return self._fresh().items()
+
+
 def check_caller(
     scope: Scope, keys: Mapping[str, str], allowed_hosts: Sequence[str] | None, needs_key: bool
 ) -> str | None:
     """The name of the caller's key, None where none is asked for.
 
-    Raises Refusal for a host name that is not answered (403), and for a missing or wrong key (401).
+    Raises Refusal for two host names (400), one that is not answered (403), and for a missing or wrong key (401).
     """
+    if sum(name == b"host" for name, _ in scope["headers"]) > 1:
+        raise Refusal(400, "there are several headers Host. Send one.")
     host = re.sub(r":\d*$", "", header(scope, b"host")).strip("[]").lower()
     if allowed_hosts is not None and host not in allowed_hosts:
         raise Refusal(
@@ -61,11 +99,12 @@ def check_caller(
     if not (needs_key and keys):
         return None
     scheme, _, given = header(scope, b"authorization").partition(" ")
-    if not given:
-        scheme, given = "bearer", header(scope, b"x-api-key")  # Anthropic's clients
+    # Anthropic's clients send the second, some both, of which one may be of another server.
+    offered = [given if scheme.lower() == "bearer" else "", header(scope, b"x-api-key")]
     # All are compared, so that the time says nothing about which one was nearly right.
-    found = [name for name, key in keys.items() if hmac.compare_digest(given.strip().encode(), key.encode())]
-    if scheme.lower() != "bearer" or not found:
+    found = [name for name, key in keys.items() for one in offered if _is_key(one, key)]
+    if not found:
+        given = given or offered[1]
         what = "the API key is wrong." if given else "this server wants an API key."
         raise Refusal(
             401,
@@ -74,6 +113,11 @@ def check_caller(
             headers={"WWW-Authenticate": "Bearer"},
         )
     return found[0]
+
+
+def _is_key(given: str, key: str) -> bool:
+    """Whether a header's value, whose bytes it holds as letters, is the key."""
+    return hmac.compare_digest(given.strip().encode("latin-1"), key.encode())
 
 
 def request_id(scope: Scope) -> str | None:

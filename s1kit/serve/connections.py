@@ -8,12 +8,14 @@ with its first byte, so that thousands that say nothing cost little, and whoever
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from s1kit.serve.logs import log
+from s1kit.serve.refusals import Refusal
 
 
 @dataclass(slots=True)
@@ -96,10 +98,24 @@ def _refuse(transport: asyncio.Transport, status: int, why: str, has_replied: bo
     if transport.is_closing():
         return
     if not has_replied:
-        body = f'{{"error": {{"message": "{why}.", "type": "invalid_request_error", "param": null}}}}'
-        head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        transport.write(f"{head}content-length: {len(body)}\r\n\r\n{body}".encode())
+        _answer(transport, status, why)
     transport.close()
+
+
+def _answer(transport: asyncio.Transport, status: int, why: str) -> None:
+    body = Refusal(status, f"{why}.").encoded()
+    head = f"HTTP/1.1 {status} Refused\r\ncontent-type: application/json\r\nconnection: close\r\n"
+    transport.write(f"{head}content-length: {len(body)}\r\n\r\n".encode() + body)
+
+
+_UPGRADE = re.compile(rb"(?im)^upgrade:(?![ \t]*websocket)")
+"""An offer to go on in another protocol, such as HTTP/2, which Java's HTTP client makes with every first request."""
+
+
+def _without_upgrade(data: bytes) -> bytes:
+    """The bytes of a header without offers that nobody takes: httptools drops the body of a request that makes one."""
+    head, end, rest = data.partition(b"\r\n\r\n")
+    return _UPGRADE.sub(b"x-upgrade:", head) + end + rest
 
 
 def _with_limits(limits: ConnectionLimits, parser: Any) -> Any:
@@ -124,7 +140,7 @@ def _with_limits(limits: ConnectionLimits, parser: Any) -> Any:
             is_header = before is None or not before.more_body
             if is_header and self._timer is None:
                 self._start_timer(limits.header_seconds)
-            super().data_received(data)
+            super().data_received(_without_upgrade(data) if is_header else data)
             cycle = self.cycle
             if is_header and cycle is before:
                 self._num_header_bytes += len(data)
@@ -145,6 +161,11 @@ def _with_limits(limits: ConnectionLimits, parser: Any) -> Any:
             limits.unfinished_bytes += len(data)
             if limits.unfinished_bytes > limits.max_unfinished_bytes:
                 self._refuse(503, "too many requests are being received at once")
+
+        def send_400_response(self, msg: str) -> None:
+            """Called by uvicorn, which has logged why."""
+            _answer(self.transport, 400, "the request is not valid HTTP")
+            self.transport.close()
 
         def _forget_body(self) -> None:
             limits.unfinished_bytes -= self._num_body_bytes

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse, Response
 
 from s1kit.serve.bodies import Body, read_as
 from s1kit.serve.fields import ChatBody, TemplateSwitches, TokenId, Wire
-from s1kit.serve.http import header, read_body
+from s1kit.serve.http import check_media, read_body
 from s1kit.serve.messages import CountBody
 from s1kit.serve.prompts import chat_ids, text_ids
 from s1kit.serve.refusals import Refusal
@@ -87,7 +87,6 @@ async def count_tokens(server: Server, request: Request) -> Response:
 
 
 async def _read(server: Server, request: Request, kind: type[Body]) -> Body:
-    if header(request.scope, b"content-type").partition(";")[0].strip().lower() != "application/json":
-        raise Refusal(415, "the body is not JSON by its type. Send content-type: application/json.")
+    check_media(request.scope)
     raw = await read_body(request.scope, request.receive, server.limits.max_body_bytes)
     return read_as(kind, raw, server.limits.is_lenient)[0]

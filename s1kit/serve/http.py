@@ -25,6 +25,17 @@ def header(scope: Scope, name: bytes) -> str:
     return next((v.decode("latin-1") for k, v in scope["headers"] if k == name), "")
 
 
+def check_media(scope: Scope) -> None:
+    """Raises Refusal (415) for a body that is not plain JSON by its headers."""
+    kind = header(scope, b"content-type").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        # A web page of somebody else can send other types without asking first.
+        raise Refusal(415, f"the body is of type {kind or 'nothing'}. Send content-type: application/json.")
+    coding = header(scope, b"content-encoding").strip().lower()
+    if coding not in ("", "identity"):
+        raise Refusal(415, f"content-encoding is {coding}, and bodies are not unpacked here. Send the JSON itself.")
+
+
 async def read_body(scope: Scope, receive: Receive, most_bytes: int) -> bytes:
     """The whole body. Raises Refusal (413) as soon as it is too large, ClientLeft when it never ends."""
     too_large = Refusal(413, f"the body is larger than {most_bytes} bytes. Send less.", code="body_too_large")
@@ -114,9 +125,9 @@ class EventStream:
             await asyncio.sleep(self._every - silent)
 
 
-async def while_connected(work: Awaitable[None], receive: Receive) -> None:
+async def while_connected(work: Callable[[], Awaitable[None]], receive: Receive) -> None:
     """Run `work`; cancel it and raise ClientLeft as soon as the client leaves."""
-    task = asyncio.ensure_future(work)
+    task = asyncio.ensure_future(work())
     watcher = asyncio.ensure_future(_left(receive))
     try:
         await asyncio.wait((task, watcher), return_when=asyncio.FIRST_COMPLETED)

@@ -47,8 +47,9 @@ def set_up(form: LogFormat) -> None:
     handler.setFormatter(_JsonLines() if form == "json" else _TextLines())
     LOGGER.handlers[:] = [handler]
     LOGGER.propagate = False
-    # What loading a model says is a line of this log too.
-    logging.getLogger("s1kit").handlers[:] = [handler]
+    # What loading a model, uvicorn and asyncio say are lines of this log too.
+    for name in ("s1kit", "uvicorn", "asyncio"):
+        logging.getLogger(name).handlers[:] = [handler]
     LOGGER.setLevel(logging.WARNING if form == "none" else logging.INFO)
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import math
 import os
+import re
 import socket
 import ssl
 import sys
@@ -24,7 +26,7 @@ from s1kit.engines.options import Reference, read_reference, read_switches, sche
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
-from s1kit.serve.callers import named, read_keys
+from s1kit.serve.callers import KeyFile, named
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import read_efforts
@@ -38,6 +40,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 def run(options: Options) -> None:
     """Serve until a signal. Raises InputError for options that cannot be, and where the port is taken."""
     _check(options)
+    _check_names(options)
     if not all(key.strip() for key in options.api_key) or os.environ.get("S1KIT_API_KEY", "x").strip() == "":
         raise InputError(
             "the API key is empty, which would let everybody in",
@@ -51,7 +54,7 @@ def run(options: Options) -> None:
     limits = _limits(options)
     keys = named(tuple(options.api_key) or tuple(k for k in (os.environ.get("S1KIT_API_KEY"),) if k))
     if options.api_keys_file is not None:
-        keys = read_keys(Path(options.api_keys_file)) | (keys if options.api_key else {})
+        keys = KeyFile(Path(options.api_keys_file), keys if options.api_key else None)
     _check_tls(options)
     listener = _listen(options.host, options.port)
     with listener:
@@ -267,9 +270,38 @@ def _check(options: Options) -> None:
     more = {"max_header": 1024, "max_connections": 1, "max_headers": 1, "default_budget": -1}
     for name, smallest in {**least, **seconds, **more}.items():
         value = getattr(options, name)
-        if value is not None and value < smallest:
+        if value is not None and not smallest <= value < math.inf:
             flag = "--" + name.replace("_", "-")
             raise InputError(f"{flag} is {value}", where=flag, fix=f"Give {smallest} or more.")
+
+
+def _check_names(options: Options) -> None:
+    """Raises InputError on a name, origin, prefix or key that no request could ever match."""
+    wrong: list[tuple[str, str, str]] = [
+        ("--allow-origin", origin, "Give scheme://host[:port] as browsers send it, without a path, or *.")
+        for origin in options.allow_origin
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+|null", origin)
+    ]
+    wrong += [
+        ("--allow-host", host, "Give a name alone, without scheme, port and path.")
+        for host in options.allow_host
+        if not re.fullmatch(r"[^\s/:\[\]]+|[0-9a-fA-F:.]+", host)
+    ]
+    wrong += [
+        (
+            "--api-key",
+            "(not shown)",
+            "Give one without blanks around it or line breaks in it, which no header can hold.",
+        )
+        for key in options.api_key
+        if key.strip() and (key != key.strip() or not key.isprintable())
+    ]
+    names = [("--alias", name) for name in options.alias] + [("--name", name) for name in (options.name,)]
+    wrong += [(flag, name, "Give a name.") for flag, name in names if name is not None and not name.strip()]
+    if options.root_path and not options.root_path.startswith("/"):
+        wrong.append(("--root-path", options.root_path, f"Write /{options.root_path}."))
+    for flag, value, fix in wrong:
+        raise InputError(f"{flag} {value!r} would match no request", where=flag, fix=fix)
 
 
 def _check_tls(options: Options) -> None:

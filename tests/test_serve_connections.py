@@ -183,11 +183,9 @@ def test_more_headers_than_allowed_are_refused(bounded: Any) -> None:
 
 def test_an_offer_of_another_protocol_costs_a_request_nothing(bounded: Any) -> None:
     """Java's HTTP client offers HTTP/2 with its first request, and httptools drops the body of such a one."""
-    offer = (
-        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEA\r\nContent-Length: 5\r\n\r\n12345"
-    )
+    offer = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAEA"}
     with bounded() as (port, _):
-        assert asyncio.run(exchange(port, HEAD + offer)).endswith(b"\r\n\r\n5")
+        assert httpx.post(f"http://127.0.0.1:{port}/", content=b"12345", headers=offer, trust_env=False).text == "5"
 
 
 @pytest.mark.parametrize("sent", [b"\x16\x03\x01\x00\xf6\x01 TLS \r\n\r\n", b"GET / HTTP/1.1\r\nno colon\r\n\r\n"])

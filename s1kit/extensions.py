@@ -52,7 +52,7 @@ def load_extension(reference: str, kind: Kind, where: str) -> Callable[..., Any]
         raise InputError(
             f"{module_name!r} cannot be imported: {type(error).__name__}: {error} ({place})",
             where=where,
-            fix="Mend the module.",
+            fix="Correct the module, or install what it imports.",
         ) from error
     finally:
         sys.path.remove("")
@@ -64,6 +64,6 @@ def load_extension(reference: str, kind: Kind, where: str) -> Callable[..., Any]
 
 def _callable(found: Any, reference: str, where: str) -> Callable[..., Any]:
     if not callable(found):
-        raise InputError(f"{reference!r} is no function", where=where, fix="Name a function.")
+        raise InputError(f"{reference!r} is no function", where=where, fix="Name a function as module:function.")
     function: Callable[..., Any] = found
     return function

@@ -49,7 +49,7 @@ def test_the_default_recipe_passes(tmp_path: Path) -> None:
         ("train.layout.attention=flash", "pip install 's1kit[flash]'"),
         ('evaluate.benchmarks=["math5000"]', "evaluate: there is no benchmark 'math5000'"),
         ("evaluate.baseline=tiny-bsae", "evaluate: no engine knows the model 'tiny-bsae'"),
-        ('stages=["train", "collect"]', "recipe: the stages stand as train, collect"),
+        ('stages=["train", "collect"]', "recipe: the stages are in the order train, collect"),
         ('stages=["collect", "evaluate"]', "evaluate: there is no model to evaluate"),
     ],
 )

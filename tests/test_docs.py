@@ -203,6 +203,22 @@ def test_every_error_message_says_what_to_do() -> None:
     assert silent == []
 
 
+VERBS = re.compile(
+    r"\b(is|are|has|have|was|did|does|died|ends|ended|can|could|cannot|may|would|needs|takes|names|holds?|uses|keeps|leaves|"
+    r"answers|states|sets|belongs|reads|writes|refuses|splits|turns|hides|asks|knows|spells|pools|appears|exchanges|"
+    r"returned|failed)\b"
+)
+
+
+def test_an_error_message_is_a_sentence() -> None:
+    """A thing alone ("a mixture of experts") does not say what is wrong with it."""
+    generate = generated()
+    things = {what for what, _, _ in generate._messages(generate.PACKAGE) if re.match(r"(an?|the|its) ", what)}
+    assert len(things) > 100
+    computed = re.compile(r"the [a-z ]+( \.\.\.)+")
+    assert {what for what in things if not computed.fullmatch(what) and not VERBS.search(what)} == set()
+
+
 def test_troubleshooting_quotes_messages_that_exist() -> None:
     generate = generated()
     messages = [" ".join(what.split()) for what, _, _ in generate._messages(generate.PACKAGE)]

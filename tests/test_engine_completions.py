@@ -213,8 +213,8 @@ def test_a_server_that_knows_only_openais_fields_is_asked_with_those_and_top_k_i
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"wait": ""}, "an empty wait"),
-        ({"wait": ()}, "an empty list of waits"),
+        ({"wait": ""}, "the wait is empty"),
+        ({"wait": ()}, "the list of waits is empty"),
         ({"wait": "no <|im_start|>"}, "contains a delimiter"),
         ({"answer_tokens": 2}, "answer_tokens is 2, and the closing phrase"),
         ({"question": "word " * 5000}, "the prompt is .* tokens long and the context 4096"),

@@ -67,7 +67,7 @@ MISTAKES: dict[str, tuple[tuple[str, str], str, tuple[str, str]]] = {
         ('"solutions"', '"tiny-base"\nthinking_budget = 500\nmax_output_tokens = 500'), "which hold the answer, too",
         ("max_output_tokens = 500", "max_output_tokens = 900")),
     "a field of the request's own": (
-        ('"solutions"', '"solutions"\nextra = { stream = true }'), "extra holds 'stream'",
+        ('"solutions"', '"solutions"\nextra = { stream = true }'), "extra sets 'stream'",
         ("extra = { stream = true }", "")),
     "a wait that says nothing": (
         ('"tiny-base"\n', '"tiny-base"\n[evaluate]\nwait = ""\n'), "evaluate.wait", ('wait = ""', 'wait = "Hm"')),

@@ -84,7 +84,7 @@ def test_the_same_question_is_read_however_its_file_was_saved(tmp_path: Path, na
         ("a.csv", 'question,answer\n"Say \\"hi\\", please",hi\n', "escapes quotes by a backslash"),
         ("a.csv", "question,answer\nСколько 2+2?,4\n".encode("cp1251"), "WINDOWS-1251, whatever it was saved in"),
         ("a.json", '[["1+1?", "2"]]', 'Write each row as {"question"'),
-        ("a.json", '[\n{"question": "1+1?" "answer": "2"}\n]', "Mend it"),
+        ("a.json", '[\n{"question": "1+1?" "answer": "2"}\n]', "Correct it at that place"),
         ("a.jsonl", "{'question': '1+1?', 'x': None}\n", "write it with json.dumps"),
         ("a.zip", "PK", "Unpack it"),
         ("a.txt", "1+1?\n", "with the line 'question' above"),

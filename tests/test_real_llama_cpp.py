@@ -301,7 +301,7 @@ def test_a_checkpoint_without_a_tokenizer_or_of_an_unknown_kind_is_refused(folde
     [
         (["--max-thinking", "3", "--min-thinking", "5"], "min_tokens is 5"),
         (["--max-thinking", "-3"], "max_tokens"),
-        (["--wait", ""], "an empty wait"),
+        (["--wait", ""], "the wait is empty"),
         (["--answer-tokens", "2"], "the closing phrase"),
         (["--answer-tokens", "9000"], "answer_tokens is 9000"),
     ],

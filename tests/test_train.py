@@ -224,7 +224,7 @@ def test_a_base_that_is_none_is_refused_in_one_paragraph(wrong: str) -> None:
 
 
 def test_a_base_with_an_engine_s_options_names_the_settings_that_are_meant() -> None:
-    with pytest.raises(InputError, match=r"states dtype, which an engine takes.*train\.dtype"):
+    with pytest.raises(InputError, match=r"has the options dtype, which engines take.*train\.dtype"):
         base_folder("hf:Qwen/Qwen2.5-0.5B,dtype=bfloat16")
 
 

@@ -50,7 +50,11 @@ def _report_recorded(given: argparse.Namespace) -> int:
     from s1kit.report.summaries import is_summary, report_summaries
 
     if given.recipe:
-        raise InputError(f"{given.recipe!r} stands beside --from", where="RECIPE", fix="Put files after --from.")
+        raise InputError(
+            f"{given.recipe!r} is given beside --from",
+            where="RECIPE",
+            fix="Give files after --from, or a recipe or run folders without it.",
+        )
     columns = {}
     for named in given.column:
         field, equals, column = named.partition("=")

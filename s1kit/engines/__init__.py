@@ -55,7 +55,7 @@ def load_engine(model: str, **options: Any) -> Engine:
             return load_completions(rest, **options)
         case "chat":
             raise InputError(
-                "a remote chat model cannot be forced: its thinking is out of reach",
+                "a remote chat model takes no budget: its thinking cannot be ended or continued from outside",
                 where=model,
                 fix="Use it as a teacher, or serve open weights and give completions:<base URL>#<model>.",
             )

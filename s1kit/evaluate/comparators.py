@@ -36,9 +36,9 @@ def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
 def _check(comparator: Comparator) -> None:
     given = [n for n in ("model", "file", "numbers") if getattr(comparator, n)]
     if len(given) != 1:
-        found = ", ".join(given) or "none of them"
-        fix = "Give exactly one of model, file and numbers."
-        raise InputError(f"a comparator has {found}", where="evaluate.comparators", fix=fix)
+        found = " and ".join(given) or "none of model, file and numbers"
+        fix = "Give one of model, file and numbers."
+        raise InputError(f"a comparator names {found}", where="evaluate.comparators", fix=fix)
     idle = _IDLE[given[0]]
     comparator.refuse_idle("evaluate.comparators", idle, f"on a comparator with {given[0]}")
     if comparator.model and not comparator.effort:

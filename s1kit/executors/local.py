@@ -62,7 +62,8 @@ class LocalExecutor:
                     yield from _finished(waiting, progress)
             except BrokenProcessPool as error:
                 raise WorkFailed(
-                    "a process of the work died, perhaps for want of memory", fix="What it finished is kept."
+                    "a worker process ended unexpectedly, perhaps because memory ran out",
+                    fix="What was finished is kept: run the same command again, with fewer processes or engines.",
                 ) from error
             finally:
                 if waiting:

@@ -82,7 +82,9 @@ def room(nodes: list[dict[str, Any]], num_engines: int | None, cards_per_engine:
     asked = 1.0 if cards_per_engine is None and cards else cards_per_engine or 0.0
     if asked > 1 and asked != int(asked):
         raise InputError(
-            f"cards_per_engine is {asked:g}", where="cards_per_engine", fix="Give a share up to 1, or a whole number."
+            f"cards_per_engine is {asked:g}, neither a share of a card nor a whole number",
+            where="cards_per_engine",
+            fix="Give a share up to 1, or a whole number.",
         )
     most = sum(_fitting(r, asked) for r in has)
     wanted = num_engines if num_engines is not None else max(1, most)

@@ -80,7 +80,9 @@ def find_format(name: str) -> ThinkingFormat:
         found = own()
         if not isinstance(found, ThinkingFormat):
             fix = "Return s1kit.forcing.formats.ThinkingFormat(...)."
-            raise InputError(f"{name} returned {found!r:.60}", where="thinking format", fix=fix)
+            raise InputError(
+                f"{name} returned {found!r:.60}, which is no ThinkingFormat", where="thinking format", fix=fix
+            )
         return found
     return _known_format(name)
 
@@ -100,10 +102,14 @@ def load_format(folder: Path) -> ThinkingFormat | None:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
         raise InputError(
-            f"not JSON: {error.msg}", where=f"{path}:{error.lineno}", fix="Repair or delete it."
+            f"the file is not JSON: {error.msg}",
+            where=f"{path}:{error.lineno}",
+            fix="Correct it, or delete it: the format is then read from the chat template.",
         ) from error
     if not isinstance(values, dict):
-        raise InputError("not a JSON object", where=str(path), fix="Write an object with the format's fields.")
+        raise InputError(
+            "the file is not a JSON object", where=str(path), fix="Write an object with the format's fields."
+        )
     return from_mapping(values, where=str(path))
 
 

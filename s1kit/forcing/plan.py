@@ -143,11 +143,13 @@ def _waits(request: Request, tokens: TokenFormat) -> tuple[Phrase, ...]:
     for text in (texts,) if isinstance(texts, str) else texts:
         ids = tokens.phrase_ids(text, "request.wait")
         if not ids:
-            what = "an empty wait" if not text else f"the tokenizer turns the wait {text!r} into nothing"
+            what = "the wait is empty" if not text else f"the tokenizer turns the wait {text!r} into nothing"
             raise InputError(what, where="request.wait", fix="Give a text such as 'Wait'.")
         phrases.append(Phrase(text, ids, ids if request.wait is not None else _line_ids(text, ids, tokens)))
     if not phrases:
-        raise InputError("an empty list of waits", where="request.wait", fix="Give at least one text such as 'Wait'.")
+        raise InputError(
+            "the list of waits is empty", where="request.wait", fix="Give at least one text such as 'Wait'."
+        )
     return tuple(phrases)
 
 
@@ -201,7 +203,7 @@ def _prefix(request: Request, tokens: TokenFormat, budget: ThinkingBudget) -> tu
     for segment in request.prefix.segments:
         if segment.kind not in ("thinking", "wait") or len(segment.token_ids) != segment.num_tokens:
             raise InputError(
-                f"a segment of kind {segment.kind!r} with {len(segment.token_ids)} of {segment.num_tokens} token ids",
+                f"a segment of kind {segment.kind!r} has {len(segment.token_ids)} of {segment.num_tokens} token ids",
                 where="request.prefix",
                 fix="Give segments of kind thinking or wait, with their token ids.",
             )

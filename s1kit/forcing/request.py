@@ -119,7 +119,7 @@ class Request:
         if not 0.0 < self.top_p <= 1.0:
             raise InputError(f"top_p is {self.top_p}", where="request.top_p", fix="Give a number above 0, at most 1.")
         if self.stop and not all(self.stop):
-            raise InputError("an empty stop string", where="request.stop", fix="Leave it out.")
+            raise InputError("a stop string is empty", where="request.stop", fix="Leave it out.")
         if self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}", where="request.top_k", fix="Give 0 (no limit) or more.")
 

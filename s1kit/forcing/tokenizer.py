@@ -182,7 +182,9 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
-        raise InputError(f"not JSON: {error}", where=str(path), fix="Repair or delete it.") from error
+        raise InputError(
+            f"the file is not JSON: {error}", where=str(path), fix="Correct it, or fetch it again."
+        ) from error
     return found if isinstance(found, dict) else {}
 
 

@@ -25,7 +25,7 @@ class OwnGrader:
             return Judgement("correct" if found else "wrong", self._reference, answer.strip())
         if not isinstance(found, Judgement):
             raise InputError(
-                f"the grader {self._reference} returned {found!r:.60}",
+                f"the grader {self._reference} returned {found!r:.60}, which is no verdict",
                 where="grader",
                 fix="Return a Judgement, or True or False.",
             )

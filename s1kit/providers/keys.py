@@ -227,7 +227,7 @@ def _sendable(key: str, where: str) -> str:
     odd = next((n for n, letter in enumerate(key, 1) if not "!" <= letter <= "~"), 0)
     if odd:
         raise InputError(
-            f"character {odd} of the key's {len(key)} is a blank or no letter of ASCII",
+            f"character {odd} of the key's {len(key)} is a space or no ASCII character",
             where=where,
             fix="Copy the key again, alone and on one line.",
         )

@@ -126,5 +126,5 @@ def _tools(given: Any) -> list[dict[str, Any]]:
     """The tools in OpenAI's form, from a list, JSON text, or bare function descriptions."""
     value = parse_cell(given, "tools") if given else []
     if not isinstance(value, list) or not all(isinstance(tool, Mapping) for tool in value):
-        raise InputError(f"the tools are {given!r:.60}", where="tools", fix="Give a list of functions.")
+        raise InputError(f"tools is {given!r:.60}, which is no list", where="tools", fix="Give a list of functions.")
     return [dict(tool) if "function" in tool else {"type": "function", "function": dict(tool)} for tool in value]

@@ -64,7 +64,9 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
             said[role].append(text_of_content(content, column))
     if not said["user"]:
         raise InputError(
-            f"the conversation in {column!r} has no message of the user", where=column, fix="Mend the row."
+            f"the conversation in {column!r} has no message of the user",
+            where=column,
+            fix="Add one, or leave such rows out with keep.",
         )
     user, assistant = "\n\n".join(said["user"]), "".join(said["assistant"])
     return ChatParts("\n".join(said["system"]), user, assistant, num_users > len(said["user"]), thinking)

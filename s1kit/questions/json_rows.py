@@ -45,7 +45,9 @@ def read_json(path: Path) -> Iterator[RawRow]:
             except json.JSONDecodeError as error:
                 if first.strip() == "[":
                     where = f"{path}:{error.lineno}"
-                    raise InputError(f"the JSON array is broken: {error.msg}", where=where, fix="Mend it.") from error
+                    raise InputError(
+                        f"the JSON array is broken: {error.msg}", where=where, fix="Correct it at that place."
+                    ) from error
                 if (several := _several(whole)) is not None:
                     for number, row in enumerate(several):
                         yield _checked(f"{path}, item {number}", row, str(row)[:200], "JSON objects one after another")

@@ -61,7 +61,7 @@ class Teaching(Config):
             )
         if own := sorted(_OWN_FIELDS & self.extra.keys()):
             raise InputError(
-                f"extra holds {own[0]!r}, which each request has of its own",
+                f"extra sets {own[0]!r}, which every request sets itself",
                 where="distill.extra",
                 fix="Leave it out: prompt, system, teacher and stream are settings.",
             )

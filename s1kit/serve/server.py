@@ -350,6 +350,6 @@ def _listen(host: str, port: int) -> socket.socket:
         raise InputError(
             f"cannot listen on {host}:{port}: {error}",
             where="--host, --port",
-            fix="Choose another, or stop who has it.",
+            fix="Choose another port, or stop the program that uses this one.",
         ) from error
     return listener

@@ -82,7 +82,9 @@ def encode_samples(
         for name, text in (("thinking", trace.thinking), ("answer", trace.answer)):
             if not text.strip():
                 raise InputError(
-                    f"the {name} is empty", where=f"question {trace.question.id}", fix="Add quality rule `complete`."
+                    f"the {name} is empty",
+                    where=f"question {trace.question.id}",
+                    fix='Add "complete" to curate.quality and curate again.',
                 )
         rendered = fmt.training_ids(tokenizer, trace.question.text, trace.thinking, trace.answer)
         if len(rendered.ids) <= max_length:
@@ -91,7 +93,7 @@ def encode_samples(
             dropped.append((sample, f"{len(rendered.ids)} tokens, above {max_length}"))
         else:
             raise InputError(
-                f"a sample of {len(rendered.ids)} tokens, above max_length, which is {max_length}",
+                f"the sample has {len(rendered.ids)} tokens, above train.max_length={max_length}",
                 where=f"question {trace.question.id}",
                 fix=f"Raise train.max_length to {len(rendered.ids)} or more, or set train.drop_too_long=true.",
             )

@@ -48,7 +48,7 @@ def export_samples(
         raise InputError(f"no trainer {tool!r} is known", where="--format", fix=nearest(tool, TOOLS))
     if thinking_field and tool == "llama-factory":
         fix = "Leave --thinking-field out: LLaMA-Factory's conversations hold one text a turn."
-        raise InputError(f"llama-factory knows no field {thinking_field!r}", where="--thinking-field", fix=fix)
+        raise InputError(f"LLaMA-Factory's form has no field {thinking_field!r}", where="--thinking-field", fix=fix)
     fmt = find_format(thinking_format or _trained_format(path) or "s1")
     quoted = re.compile("|".join(re.escape(text) for text in _quotable(fmt)))
     num = num_left_out = 0
@@ -127,7 +127,7 @@ def _llama_factory(sample: Sample, fmt: ThinkingFormat, field: str | None) -> di
         name, content = names.get(str(message.get("role"))), message.get("content")
         if "tools" in row or name is None or message.get("tool_calls") or not isinstance(content, str):
             raise InputError(
-                "the conversation has tools or contents that are no text, which LLaMA-Factory's form does not take",
+                "the conversation has tools, or contents other than text, for which LLaMA-Factory's form has no place",
                 where=f"question {sample.trace.question.id}",
                 fix="Export for axolotl or trl, or leave such questions out.",
             )

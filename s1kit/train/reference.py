@@ -31,7 +31,7 @@ def base_folder(base: str) -> tuple[str, str]:
         kind, name = "hf", base
     if stated := read_reference(base).options:
         raise InputError(
-            f"{base!r} states {', '.join(stated)}, which an engine takes and a fine-tuning does not",
+            f"{base!r} has the options {', '.join(stated)}, which engines take and fine-tuning does not",
             where="train.base",
             fix="Leave it out; train.dtype, train.template and train.format are settings of their own.",
         )

@@ -45,7 +45,7 @@ def check_recipe(
     order = list(checks)
     if names != sorted(names, key=order.index):
         error = InputError(
-            f"the stages stand as {', '.join(names)}",
+            f"the stages are in the order {', '.join(names)}",
             where="stages",
             fix=f"Give them in the order {', '.join(n for n in order if n in names)}.",
         )

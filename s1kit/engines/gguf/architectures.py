@@ -87,7 +87,9 @@ def of_config(config: Any, where: str) -> Architecture:
         faults.append("bidirectional attention")
     if faults:
         fix = "llama.cpp would run another model. Use the engine hf: or vllm:."
-        raise InputError(f"a {config.model_type} with {', '.join(faults)}", where=where, fix=fix)
+        raise InputError(
+            f"GGUF cannot hold this {config.model_type} model: it has {', '.join(faults)}", where=where, fix=fix
+        )
     return found
 
 
@@ -145,7 +147,9 @@ def _add_rope_scaling(writer: Any, architecture: Architecture, config: Any, rope
             faults.append(f"positions scaled by {kind!r}")
     if faults:
         fix = "llama.cpp would run another model. Use the engine hf: or vllm:, or remove the scaling from config.json."
-        raise InputError(f"a {config.model_type} with {', '.join(faults)}", where=where, fix=fix)
+        raise InputError(
+            f"GGUF cannot hold this {config.model_type} model: it has {', '.join(faults)}", where=where, fix=fix
+        )
 
 
 def rope_factors(rope: dict[str, Any], width: int) -> list[float] | None:
@@ -177,16 +181,22 @@ def config_of(gguf: GgufFile) -> dict[str, Any]:
     if architecture is None:
         known = ", ".join(ARCHITECTURES)
         fix = f"Known: {known}. The engine llama.cpp: runs every architecture that its llama.cpp knows."
-        raise InputError(f"a GGUF file of architecture {gguf.architecture!r}", where=where, fix=fix)
+        raise InputError(
+            f"the file is of architecture {gguf.architecture!r}, which is not read here", where=where, fix=fix
+        )
     missing = [key for key in _NUMBERS.values() if key != "attention.head_count_kv" and not gguf.value(key)]
     if missing or "token_embd.weight" not in gguf.tensors:
         what = f"no {gguf.architecture}.{missing[0]}" if missing else "no token_embd.weight"
         raise InputError(f"the file has {what}", where=where, fix="Take a file that holds a whole model, not a part.")
     if gguf.value("expert_count"):
-        raise InputError("a mixture of experts", where=where, fix="Use the engine llama.cpp:.")
+        raise InputError(
+            "the model is a mixture of experts, which is not read here", where=where, fix="Use the engine llama.cpp:."
+        )
     config: dict[str, Any] = {name: gguf.value(key) for name, key in _NUMBERS.items()}
     if isinstance(config["num_key_value_heads"], list) or isinstance(config["intermediate_size"], list):
-        raise InputError("a file whose layers differ in shape", where=where, fix="Use the engine llama.cpp:.")
+        raise InputError(
+            "the layers differ in shape, which is not read here", where=where, fix="Use the engine llama.cpp:."
+        )
     heads = config["num_attention_heads"]
     config["num_key_value_heads"] = config["num_key_value_heads"] or heads
     width = gguf.value("attention.key_length") or gguf.value("rope.dimension_count") or config["hidden_size"] // heads
@@ -224,13 +234,17 @@ def _rope_parameters(gguf: GgufFile, width: int) -> dict[str, Any]:
     kind = gguf.value("rope.scaling.type", "none")
     fix = "Use the engine llama.cpp:."
     if gguf.value("rope.dimension_count", width) != width:
-        raise InputError("a file with positions on a part of each head", where=str(gguf.path), fix=fix)
+        raise InputError(
+            "rotary positions cover a part of each head, which is not read here", where=str(gguf.path), fix=fix
+        )
     if kind in ("linear", "yarn"):
         rope |= {"rope_type": kind, "factor": float(gguf.value("rope.scaling.factor", 1.0))}
         if kind == "yarn":
             rope["original_max_position_embeddings"] = gguf.value("rope.scaling.original_context_length")
     elif kind != "none":
-        raise InputError(f"a file with positions scaled by {kind!r}", where=str(gguf.path), fix=fix)
+        raise InputError(
+            f"rotary positions are scaled by {kind!r}, which is not read here", where=str(gguf.path), fix=fix
+        )
     if "rope_freqs.weight" not in gguf.tensors:
         return rope
     # The file holds the divisors that come of Llama 3's settings, not the settings.
@@ -241,7 +255,9 @@ def _rope_parameters(gguf: GgufFile, width: int) -> dict[str, Any]:
         expected = rope_factors(tried, width) or []
         if len(expected) == len(held) and all(abs(a - b) <= 1e-3 * b for a, b in zip(expected, held, strict=True)):
             return tried
-    raise InputError("a file with frequencies of its own (rope_freqs.weight)", where=str(gguf.path), fix=fix)
+    raise InputError(
+        "the rotary frequencies (rope_freqs.weight) are of no known scaling", where=str(gguf.path), fix=fix
+    )
 
 
 def _window(config: Any) -> int | None:

@@ -97,7 +97,7 @@ def _tensors(folder: Path, architecture: Architecture, config: Any) -> Iterator[
                 found = names.get_name(plain, (".weight", ".bias"))
                 if found is None:
                     fix = "Only plain checkpoints can be written; merge adapters first."
-                    raise InputError(f"a tensor named {name!r}", where=str(file), fix=fix)
+                    raise InputError(f"GGUF has no place for tensor {name!r}", where=str(file), fix=fix)
                 tensor = tensors.get_tensor(name)
                 if architecture.norm_offset and found.endswith("norm.weight"):
                     tensor = tensor.float() + architecture.norm_offset

@@ -62,7 +62,11 @@ class GgufFile:
             block, size = GGML_QUANT_SIZES[kind]
         except (ValueError, KeyError) as error:
             fix = "Install a newer gguf package, or use the engine llama.cpp:."
-            raise InputError(f"tensor {name!r} is of data type {info.kind}", where=str(self.path), fix=fix) from error
+            raise InputError(
+                f"tensor {name!r} has data type {info.kind}, which the installed gguf does not know",
+                where=str(self.path),
+                fix=fix,
+            ) from error
         *rows, width = info.shape or (1,)
         num_bytes = width // block * size
         for length in rows:
@@ -74,7 +78,11 @@ class GgufFile:
             values = dequantize(raw.reshape(*rows, width // block * size), kind)
         except NotImplementedError as error:
             fix = "Use the engine llama.cpp:, or a file in Q8_0, Q4_K_M, F16 or BF16."
-            raise InputError(f"{kind.name} cannot be dequantised", where=str(self.path), fix=fix) from error
+            raise InputError(
+                f"tensor {name!r} is {kind.name}, which the installed gguf cannot dequantise",
+                where=str(self.path),
+                fix=fix,
+            ) from error
         return np.asarray(values, dtype=np.float32).reshape(info.shape)
 
 
@@ -104,7 +112,7 @@ class _Cursor:
         version = self._scalar(4)
         if version not in (2, 3):
             fix = "Convert it with a present llama.cpp; big-endian files are not read."
-            raise InputError(f"a GGUF file of version {version}", where=str(path), fix=fix)
+            raise InputError(f"the file is of GGUF version {version}, which is not read here", where=str(path), fix=fix)
         num_tensors, num_values = self._scalar(10), self._scalar(10)
         metadata = {}
         for _ in range(num_values):

@@ -32,7 +32,7 @@ def write_tokenizer_files(gguf: GgufFile, folder: Path) -> None:
     elif model == "llama":
         raw = _sentence_piece(metadata, tokens, kinds)
     else:
-        raise InputError(f"a tokenizer of kind {model!r}", where=where, fix=_FIX)
+        raise InputError(f"the tokenizer is of kind {model!r}, which is not read here", where=where, fix=_FIX)
     raw["added_tokens"] = [
         {
             "id": number,
@@ -75,7 +75,11 @@ _SPECIAL = {
 def _byte_level(gguf: GgufFile, tokens: list[str], kinds: list[int]) -> dict[str, Any]:
     name = str(gguf.metadata.get("tokenizer.ggml.pre", ""))
     if name not in SPLITS:
-        what = f"its text is split by {name!r}" if name else "the file does not say how text is split"
+        what = (
+            f"the tokenizer splits text by {name!r}, which is not known"
+            if name
+            else "the file does not say how text is split"
+        )
         raise InputError(f"{what} (tokenizer.ggml.pre)", where=str(gguf.path), fix=_FIX)
     known = {text: number for number, text in enumerate(tokens) if kinds[number] != UNUSED}
     pairs = [merge.split(" ", 1) for merge in gguf.metadata.get("tokenizer.ggml.merges", [])]
@@ -145,7 +149,11 @@ def add_vocabulary(writer: Any, vocab_size: int, folder: Path) -> None:
     model = raw.get("model", {})
     if model.get("type") != "BPE":
         fix = "Use the engine hf: for this model."
-        raise InputError(f"a tokenizer of kind {model.get('type')!r}", where=str(folder / "tokenizer.json"), fix=fix)
+        raise InputError(
+            f"the tokenizer is of kind {model.get('type')!r}, which is not written",
+            where=str(folder / "tokenizer.json"),
+            fix=fix,
+        )
     names = {i: text for text, i in model["vocab"].items()}
     added = {t["id"]: t for t in raw["added_tokens"]}
     is_byte_level = not model.get("byte_fallback")

@@ -141,7 +141,9 @@ Give an integer.
     if ours.keys() == {"wait"} or ours.keys() == {"closing_phrase"}:
         (only,) = ours
         raise InputError(
-            f"{only} without a budget", where=f"vllm_xargs.{only}", fix="Give max_thinking_tokens or num_waits with it."
+            f"{only} is given without a budget",
+            where=f"vllm_xargs.{only}",
+            fix="Give max_thinking_tokens or num_waits with it.",
         )
     most = _whole(ours, "max_thinking_tokens", -1)
     if most < -1:

@@ -1,4 +1,4 @@
-"""`s1kit calibrate`: find how early thinking may be left, on labelled questions, with a promise."""
+"""`s1kit calibrate`: find how early thinking may be left, on labelled questions, with a bound on the loss."""
 
 from __future__ import annotations
 

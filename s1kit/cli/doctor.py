@@ -1,4 +1,4 @@
-"""`s1kit doctor`: what is here, and what to install for what is not."""
+"""`s1kit doctor`: which parts and engines are installed, and the command that installs the others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`s1kit export`: nobody is locked in."""
+"""`s1kit export`: rows as JSONL, samples for other trainers, a checkpoint as GGUF, a journal into another."""
 
 from __future__ import annotations
 

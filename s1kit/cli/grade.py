@@ -1,4 +1,4 @@
-"""`s1kit grade`."""
+"""`s1kit grade`: a verdict on each row of a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`s1kit serve`."""
+"""`s1kit serve`: starts the server with the flags as its options."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Sharing of files between the variants of a recipe: what the same settings would make again is linked.
 
-Variants differ late on the road, most often in their selection: the pool, the traces and the students' attempts are
+Variants differ in late stages, most often in their selection: the pool, the traces and the students' attempts are
 the same, and a student's attempts are most of the time that curating takes.
 """
 

@@ -1,4 +1,4 @@
-"""Something that decodes. `load_engine` turns a model reference into one; each adapter imports its library lazily."""
+"""Engines decode requests. `load_engine` turns a model reference into one; each adapter imports its library lazily."""
 
 from __future__ import annotations
 

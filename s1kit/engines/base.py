@@ -125,11 +125,11 @@ class BatchEngine(PlanningEngine):
         return self.running_batch()
 
     def order(self, plans: Sequence[Plan]) -> Sequence[Plan]:
-        """The order in which requests are admitted when nobody watches them decode."""
+        """The order in which requests are admitted when none is streamed."""
         return plans
 
     def step(self, batch: RunningBatch) -> list[Event]:
-        """One step of a running batch; a failure is the news of every request in it."""
+        """The events of one step of a running batch; when the step fails, an event for every request says so."""
         try:
             return batch.step()
         except self.failures as error:

@@ -170,7 +170,7 @@ def _says_something(box: str) -> bool:
 
 
 def find_boxes(text: str) -> list[str]:
-    r"""What stands in each `\boxed{...}`, outermost, braces balanced; an unclosed box gives nothing.
+    r"""The contents of each `\boxed{...}`, outermost, braces balanced; an unclosed box gives nothing.
 
     >>> find_boxes(r"\boxed{\sqrt{2}} and \boxed 3")
     ['\\sqrt{2}', '3']

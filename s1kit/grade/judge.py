@@ -1,4 +1,4 @@
-"""A model as the judge of last resort: asked only where the rules disagree, its reply read strictly.
+"""A chat model as judge: asked only where the rules abstain; its reply is read strictly.
 
 The prompt is the paper's idea (data/grading.txt of the s1 repository) in our words, with a third way out. A reply that
 is none of the three words is an abstention.

@@ -33,7 +33,7 @@ _LIST = re.compile(r",|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b")
 
 
 def plus_minus(answer: str, solution: str) -> Verdict | None:
-    r"""One expression with `\pm` against a list of two."""
+    r"""The verdict on one expression with `\pm` and a list of two; None where they are not these."""
     for one, other in ((answer, solution), (solution, answer)):
         plain, values = (
             FILLER.sub(" ", one),
@@ -56,7 +56,7 @@ _TRANSPOSED = re.compile(r"\^\s*(?:\{\s*)?(?:T|\\top|\\intercal)(?:\s*\})?$")
 
 
 def lists(answer: str, solution: str) -> Verdict | None:
-    """The same entries in the same order, in other brackets or none: a vector, a row of a matrix, a longer list.
+    """The verdict on two lists by their entries and order, whatever the brackets: a vector, a row of a matrix, a list.
 
     Two entries in brackets may be an interval; then only a matrix or a transposed row is surely a vector.
     """

@@ -162,7 +162,7 @@ def last_number(text: str) -> tuple[str, bool]:
 
 
 def main_clause(sentence: str) -> str:
-    """`sentence` without numbers named to reject them, brackets, and clauses on when it holds, if a number is left."""
+    """`sentence` without rejected numbers, text in brackets and conditions, if a number is left."""
     spans = math_spans(sentence)
     outside = _ASIDE.sub(lambda m: m[0] if any(m[0].strip() in span for span in spans) else "", sentence)
     sentence = outside if _NUMBER.search(outside) else sentence

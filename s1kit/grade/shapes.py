@@ -1,4 +1,4 @@
-r"""When two answers cannot be set against each other: other units, other names, another way to write the same thing.
+r"""Whether two answers can be compared: their units, names and notation.
 
 math-verify calls `-4 \le x < 0` and `[-4, 0)` different, and `12\text{ kg}` and `12\text{ g}` equal. Neither is known;
 what is said here makes the grader abstain there.
@@ -30,13 +30,13 @@ def other_units(answer: str, solution: str) -> bool:
 
 
 def other_names(answer: str, solution: str) -> bool:
-    """Whether both say of what they are the value, `x = 3` and `y = 3`, and not of the same."""
+    """Whether both name what they are the value of (`x = 3`, `y = 3`), and the names differ."""
     mine, right = _NAME.match(answer), _NAME.match(solution)
     return bool(mine and right and mine.groups() != right.groups())
 
 
 def unalike(answer: str, solution: str) -> str:
-    """Why two expressions that were called different may yet say the same; empty when nothing speaks for it."""
+    """Why two expressions that were judged different may still be equal; empty without such a reason."""
     one, other = (_AND.sub(",", text) for text in (answer, solution))
     for sort, (mine, right) in {
         "an inequality and brackets": (_is_inequality, _is_bracketed),

@@ -138,7 +138,7 @@ class Backend(Protocol):
 
 @dataclass(slots=True)
 class Tally:
-    """What has been decoded so far, in counts. Fed with every delta of a job."""
+    """Counts of what a job has decoded so far; every delta is added to it."""
 
     thinking_tokens: int = 0
     answer_tokens: int = 0

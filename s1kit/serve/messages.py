@@ -122,7 +122,7 @@ class Block(Wire):
 
 
 class AnthropicBlock(BaseModel):
-    """An echo of what Anthropic's own servers did, such as a search; the model here is not told of it."""
+    """A client's record of what Anthropic's servers did, such as a search; the model is not shown it."""
 
     type: Annotated[
         str,

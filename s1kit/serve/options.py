@@ -10,7 +10,7 @@ from s1kit.serve.logs import LogFormat
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """Everything that `s1kit serve` can be told."""
+    """The settings of a server; `s1kit serve` has a flag for each."""
 
     model: str = "tiny"
     upstream: str | None = None

@@ -19,7 +19,7 @@ def longest_token(tokenizer: Tokenizer) -> int:
 
 
 def check_length(backend: Backend, text: str, param: str) -> None:
-    """Raises Refusal (400) where so many characters are more tokens than the context has, whatever they are."""
+    """Raises Refusal (400) where a text of this length has more tokens than the context, whatever its characters."""
     if len(text) <= _SURELY_TOKENISED:
         return
     # Tokenizers are hashed by identity, which the protocol does not say.

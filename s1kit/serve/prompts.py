@@ -1,4 +1,4 @@
-"""From messages or a prompt to token ids, as the model's own chat template and tokenizer have it.
+"""Messages or a prompt as token ids, by the model's own chat template and tokenizer.
 
 What cannot be rendered or surely does not fit is refused.
 """

@@ -87,7 +87,7 @@ class Item(Wire):
 
 
 class OpenaiItem(BaseModel):
-    """An echo of what OpenAI's own servers did between two items; it holds nothing that a model could read."""
+    """A client's record of what OpenAI's servers did between two items; the model is not shown it."""
 
     type: Annotated[str, Field(pattern="^(web_search_call|file_search_call|mcp_list_tools)$")]
 

@@ -38,7 +38,7 @@ LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 def run(options: Options) -> None:
-    """Serve until a signal. Raises InputError for options that cannot be, and where the port is taken."""
+    """Serve until a signal. Raises InputError for options that conflict, and where the port is in use."""
     _check(options)
     _check_names(options)
     if not all(key.strip() for key in options.api_key) or os.environ.get("S1KIT_API_KEY", "x").strip() == "":

@@ -1,4 +1,4 @@
-"""The state of one server: its backend, its limits, who runs, what was counted."""
+"""The state of one server: its backend, limits, running requests and counters."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from s1kit.serve.tracing import Tracer
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server takes on."""
+    """The limits of one server, on choices, bodies, silence and callers."""
 
     max_running: int = 256
     """Choices decoded at once."""
     max_waiting: int = 512
-    """Choices that wait for a place; more are told to come back."""
+    """Choices that wait for a place; more are refused with 429."""
     max_body_bytes: int = 8 << 20
     is_lenient: bool = False
     """Unknown fields are listed in the reply (`s1kit.ignored`) and not refused."""

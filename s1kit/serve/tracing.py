@@ -13,14 +13,14 @@ from s1kit.errors import MissingExtra
 
 
 class Span(Protocol):
-    """What is used of an OpenTelemetry span."""
+    """The methods of an OpenTelemetry span that are used."""
 
     def set_attributes(self, attributes: Mapping[str, Any]) -> None: ...
     def end(self) -> None: ...
 
 
 class Tracer(Protocol):
-    """What starts the span of one request."""
+    """Starts the span of one request."""
 
     def start(self, name: str, headers: Mapping[str, str]) -> Span: ...
 

@@ -26,7 +26,7 @@ _TAKES = frozenset(inspect.signature(varlen_attn).parameters) if varlen_attn is 
 
 @dataclass(frozen=True, slots=True)
 class RowLengths:
-    """What variable-length attention must know of the rows, handed through transformers as a keyword."""
+    """The lengths of the rows, which variable-length attention gets through transformers as a keyword."""
 
     starts_of_queries: torch.Tensor
     """0, 1, 2, ...: one token a row."""

@@ -165,7 +165,7 @@ def check_card(needed: int, device: str, where: str) -> None:
 
 
 def card_dtype() -> str:
-    """bfloat16, or float16 where the card has no bfloat16, which is said."""
+    """bfloat16, or float16, with a notice, where the card has no bfloat16."""
     if torch.cuda.is_bf16_supported(including_emulation=False):
         return "bfloat16"
     name = torch.cuda.get_device_name()

@@ -34,7 +34,7 @@ class _SlotLayer(CacheLayerMixin):  # type: ignore[misc]
         return self._slots.write(key_states, value_states, self._index)
 
     def lazy_initialization(self, *args: Any, **kwargs: Any) -> None:
-        """Nothing: the slots own the memory."""
+        """Does nothing, since the slots own the memory; transformers calls it."""
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self._slots.width, 0
@@ -195,7 +195,7 @@ class Slots:
 
 
 def with_headroom(length: Any) -> Any:
-    """So many positions and some to grow: an eighth, and 128 or more. Of a whole number or an array.
+    """A number of positions (or an array of them) with room to grow: an eighth, at least 128.
 
     >>> [int(with_headroom(n)) for n in (0, 1024, 8192)]
     [128, 1152, 9216]

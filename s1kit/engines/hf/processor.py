@@ -1,4 +1,4 @@
-"""Budget forcing for plain `model.generate`, where our own engine cannot be used (another library calls it, say).
+"""Budget forcing for plain `model.generate`, for use where another library calls it.
 
     forcing = BudgetForcing([engine.plan(request) for request in requests])
     output = model.generate(**forcing.inputs(model.device), logits_processor=[forcing], do_sample=True, temperature=0.7,

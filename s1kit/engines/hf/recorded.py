@@ -1,4 +1,4 @@
-"""Decoding steps recorded as CUDA graphs: the card runs a step by itself, and the host only says go.
+"""Decoding steps recorded as CUDA graphs: the host launches a whole step at once.
 
 A pass over a few rows is hundreds of short kernels. Sent one by one they take the host ten times as long as the card.
 """

@@ -17,6 +17,8 @@ _KINDS = {"full_attention", "sliding_attention", "moe", "sparse", "dense"}
 
 @dataclass(frozen=True)
 class Windows:
+    """The attention windows of a model's layers."""
+
     tokens: int = 0
     """Tokens that a layer with a window sees, the newest included; 0 where no layer has one."""
     is_by_kind: bool = False

@@ -69,7 +69,7 @@ class BudgetFields:
         temperature: float = 0.0,
         seed: int = 0,
     ) -> Plan:
-        """Resolved against vLLM's prompt and bounds; thinking is opened first where the prompt does not end so.
+        """The plan for a prompt within vLLM's bounds; thinking is opened first where the prompt leaves it closed.
 
         `max_tokens` is vLLM's bound on the whole output: what is opened, thinking, delimiters and answer must fit into
         it. Raises InputError, naming the field of `vllm_xargs`.

@@ -35,7 +35,7 @@ try:
 except ImportError:
 
     class ProcessorV1:  # type: ignore[no-redef]
-        """Stands in for the interface that this vLLM does not have."""
+        """A placeholder for the interface that this vLLM does not have."""
 
 
 try:
@@ -43,7 +43,7 @@ try:
 except ImportError:
 
     class ProcessorV2:  # type: ignore[no-redef]
-        """Stands in for the interface that this vLLM does not have."""
+        """A placeholder for the interface that this vLLM does not have."""
 
 
 PLANS: dict[int, Plan] = {}

@@ -75,7 +75,7 @@ class ThinkingSplitter:
 
 
 class ThinkingStream:
-    """Splits one reply as it comes; what may yet turn out to be part of a delimiter is held back."""
+    """Splits one streamed reply; text that may be the beginning of a delimiter is held back."""
 
     def __init__(self, splitter: ThinkingSplitter) -> None:
         form = splitter.tokens.format
@@ -92,7 +92,7 @@ class ThinkingStream:
         return self._phase == "answer"
 
     def feed(self, text: str) -> Split:
-        """The next piece of the reply; what of the reply so far is certain and new."""
+        """Take the next piece of the reply; returns the new text whose kind is certain."""
         self.num_fed += len(text)
         self._held += text
         if self._phase == "opening" and not self._begin():

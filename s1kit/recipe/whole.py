@@ -36,7 +36,7 @@ class Recipe(Config):
     """Name of the recipe: what `name` was in the file before the command line renamed the run."""
     description: str = ""
     seed: int = 0
-    """Seeds every draw that is made here: questions, samples, the order of training, sampling by engines. What a provider
+    """Seeds every draw of s1kit: questions, samples, the order of training, sampling by engines. What a provider
     draws does not depend on it: `distill.extra` has its seed, where it takes one."""
     out: str = "runs"
     """The folder that holds run folders."""

@@ -176,6 +176,7 @@ class Client:
                 self._patience.answered()
                 return answer
             except Problem as problem:
+                self._patience.soften(problem)
                 if problem.may_be_charged:
                     reservation.lose()
                 self.throttle.met(slot, problem)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib.util import find_spec
+from inspect import signature
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -39,7 +40,22 @@ def open_session(base_url: str, traces: Sequence[aiohttp.TraceConfig] = ()) -> a
         auto_decompress=True,
         cookie_jar=aiohttp.DummyCookieJar(),
         trace_configs=list(traces),
+        **_lengths(),
     )
+
+
+MAX_HEADER_BYTES = 2**17
+"""One line of a reply's head; policies and cookies of gateways are long, and aiohttp's own limit is 8 KiB."""
+
+
+@cache
+def _lengths() -> dict[str, Any]:
+    """The limits of a reply's head, as far as this aiohttp has them."""
+    import aiohttp
+
+    known = signature(aiohttp.ClientSession.__init__).parameters
+    limits = {"max_line_size": MAX_HEADER_BYTES, "max_field_size": MAX_HEADER_BYTES, "max_headers": 1000}
+    return {name: limit for name, limit in limits.items() if name in known}
 
 
 class Sending:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ MAX_BODY_BYTES = 2**28
 SECONDS_TO_CONNECT = 30.0
 FIRST_SECONDS_TO_CONNECT = 4.0
 """Before a server has answered once: a wrong address is to be named soon."""
+SECONDS_FOR_THE_END = 1.0
+"""After the last event of a stream: then the connection is given up."""
 _JSON = {"Content-Type": "application/json"}
 GATEWAY_TIMEOUTS = {408, 499, 504, 520, 524}
 """A gateway gave up waiting; the provider behind it may finish, and charge."""
@@ -128,6 +131,7 @@ class Http:
         sending = Sending()
         # Raised after the handler: an error of the network holds headers and the proxy's address, and would stay at it.
         problem: Problem | None = None
+        is_good = False
         try:
             async with await self._request("POST", path, body, _JSON, sending) as response:
                 seen = _lower(response.headers)
@@ -144,9 +148,16 @@ class Http:
                         events.feed(piece)
                     if not is_stream or not events.num_events:
                         pieces.append(piece)
+                    if events.is_over:
+                        await _read_out(response)
+                        break
         except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
             problem = self._problem_of(error, sending)
         assembler = events.assembler
+        if problem is not None and is_good and not events.num_events:
+            raw = self._hidden.hide_in_bytes(b"".join(pieces))
+            if (whole := parse_body(raw)) is not None:  # it lacks nothing but the end that the server announced
+                return Answer(whole, raw, seen)
         if problem is not None and not assembler.is_whole:
             problem.partial = self._partial(assembler)
             problem.raw = problem.raw or self._hidden.hide_in_bytes(b"".join(pieces))
@@ -319,6 +330,14 @@ async def _pieces(response: aiohttp.ClientResponse) -> AsyncIterator[bytes]:
         if size > MAX_BODY_BYTES:
             raise Problem("server", f"the reply is longer than {MAX_BODY_BYTES >> 20} MiB", status=response.status)
         yield piece
+
+
+async def _read_out(response: aiohttp.ClientResponse) -> None:
+    """What follows the last event: the end of the body, after which the connection is used again, or nothing at all."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(SECONDS_FOR_THE_END):
+            async for _ in _pieces(response):
+                pass
 
 
 @cache

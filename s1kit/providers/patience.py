@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from s1kit.progress import say
+from s1kit.providers.bodies import parse_body
 from s1kit.providers.chat import Problem, ProblemKind, Stopped
 from s1kit.providers.throttle import Throttle
 
@@ -65,6 +66,11 @@ class Patience:
     def answered(self) -> None:
         self._complaints.clear()
         self._has_answered = True
+
+    def soften(self, problem: Problem) -> None:
+        """A page that is not found, of a server that has answered there: a balancer's, while the server is replaced."""
+        if problem.status == 404 and self._has_answered and parse_body(problem.raw) is None:
+            problem.kind = "server"
 
     def hear(self, problem: Problem) -> None:
         """Returns where another attempt may help. Raises the problem if only this request is affected, else Stopped."""

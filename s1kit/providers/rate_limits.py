@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import Any
 
+from s1kit.providers.bodies import error_message
 from s1kit.providers.chat import Problem
 
 SECONDS_BETWEEN_QUEUE_READINGS = 2.0
@@ -48,14 +49,20 @@ def limit_in_headers(headers: Mapping[str, str], what: str) -> SeenLimit | None:
     return None
 
 
+_FIRST_MOMENT = 1e9
+"""In seconds since 1970 that is in 2001; no duration is so long."""
+
+
 def seconds_in(text: str) -> float | None:
-    """A duration such as `6m0s`, `250ms` or `1.5`, or the time until an RFC 3339 moment.
+    """A duration such as `6m0s`, `250ms` or `1.5`, or the time until a moment, in RFC 3339 or in seconds since 1970.
 
     >>> seconds_in("6m0s"), seconds_in("250ms"), seconds_in("1.5"), seconds_in("soon")
     (360.0, 0.25, 1.5, None)
     """
     text = text.strip()
     if (plain := _float(text)) is not None:
+        if plain >= _FIRST_MOMENT:  # a moment since 1970, in seconds or milliseconds
+            plain = (plain / 1000.0 if plain >= _FIRST_MOMENT * 1000 else plain) - time.time()
         return max(0.0, plain)
     if "T" in text:
         try:
@@ -84,7 +91,8 @@ def _float(text: str) -> float | None:
 
 
 def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
-    """Seconds a server asks to wait: `retry-after-ms`, `Retry-After` (seconds or a date), or Gemini's RetryInfo."""
+    """Seconds a server asks to wait: `retry-after-ms`, `Retry-After` (seconds or a date), Gemini's RetryInfo, or what
+    the message says."""
     if (text := headers.get("retry-after-ms")) and (milliseconds := seconds_in(text)) is not None:
         return milliseconds / 1000.0
     if text := headers.get("retry-after", "").strip():
@@ -101,7 +109,27 @@ def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
     for detail in details if isinstance(details, list) else []:
         if isinstance(detail, dict) and isinstance(detail.get("retryDelay"), str):
             return seconds_in(detail["retryDelay"])
-    return None
+    return _asked_for(error_message(body))
+
+
+_ASKED_FOR = re.compile(
+    r"\b(?:try again|retry) (?:in|after) (?:about )?"
+    r"(?:((?:\d+(?:\.\d+)?(?:ms|[hms]))+)\b|(\d+(?:\.\d+)?) (milli|sec|min|hour))",
+    re.IGNORECASE,
+)
+_UNITS = {"milli": 0.001, "sec": 1.0, "min": 60.0, "hour": 3600.0}
+
+
+def _asked_for(message: str) -> float | None:
+    """The wait that a message asks for.
+
+    >>> _asked_for("Please try again in 1m2.5s."), _asked_for("Please retry after 6 seconds."), _asked_for("Retry.")
+    (62.5, 6.0, None)
+    """
+    if (found := _ASKED_FOR.search(message)) is None:
+        return None
+    short, number, unit = found.groups()
+    return seconds_in(short.lower()) if short else float(number) * _UNITS[unit.lower()]
 
 
 def _reset_in(headers: Mapping[str, str], error: Any) -> float | None:

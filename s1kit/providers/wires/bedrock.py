@@ -201,6 +201,7 @@ class BinaryEvents:
         from botocore.eventstream import EventStreamBuffer
 
         self.num_events = 0
+        self.is_over = False
         self.assembler, self._buffer = assembler, EventStreamBuffer()
         self._is_broken = False
 

@@ -40,6 +40,8 @@ class EventParser:
     def __init__(self, assembler: Assembler) -> None:
         self.assembler = assembler
         self.num_events = 0
+        self.is_over = False
+        """Whether the stream has said that nothing follows; some servers leave the connection open."""
         self._rest = b""
         self._data: list[bytes] = []
         self._name = b""
@@ -88,6 +90,7 @@ class EventParser:
         data, self._data = b"\n".join(self._data).strip(), []
         if data in (b"[DONE]", b'"[DONE]"'):
             self.assembler.end()
+            self.is_over = True
             return
         try:
             event = json.loads(data)
@@ -111,6 +114,10 @@ class EventParser:
         elif "choices" not in event and "error" not in event and _is_error(event) and _api_of(event) is None:
             event = {"error": event}
         self.assembler.add(event)
+        self.is_over = self.is_over or event.get("type") in _LAST
+
+
+_LAST = ("message_stop", "response.completed", "response.incomplete", "response.failed")
 
 
 def _named(name: bytes, event: dict[str, Any]) -> dict[str, Any]:

@@ -175,6 +175,23 @@ def test_a_mistake_in_the_first_command_does_not_stand_in_the_way_of_the_right_o
         evaluate(recipe_of(tmp_path, answer_tokens=12), run)
 
 
+def test_what_the_generations_depend_on_is_named_when_it_changes_and_what_they_do_not_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    recipe = recipe_of(tmp_path)
+    run = run_of(recipe)
+    evaluate(recipe, run)
+    assert evaluate(recipe_of(tmp_path, batch_size=5, num_engines=2), run).is_done
+    for change in ({"grader": "mine:judge"}, {"rejection_tries": 3}, {"dtype": "float16"}):
+        (name,) = change
+        with pytest.raises(InputError, match=rf"started with other settings: config\.{name} was"):
+            evaluate(recipe_of(tmp_path, **change), run)
+    questions = tmp_path / "questions.jsonl"
+    questions.write_text(questions.read_text().replace('"answer": "1"', '"answer": "2"'))
+    with pytest.raises(InputError, match=r"other inputs: .*questions\.jsonl changed since"):
+        evaluate(recipe, run)
+
+
 def test_the_room_of_an_answer_fits_the_model_and_the_baselines_holds_its_reasoning() -> None:
     assert answer_room(Evaluate(), 32768) == 1024
     assert answer_room(Evaluate(), 512) == 128

@@ -11,6 +11,7 @@ import pytest
 from s1kit.analysis.intervals import clopper_pearson
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.results import HIDDEN, UNCOUNTED
+from s1kit.analysis.settings import FILE
 from s1kit.errors import InputError
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.evaluate.published_numbers import read_numbers
@@ -106,6 +107,31 @@ def test_one_cap_holds_over_all_efforts_and_runs(server: ProviderServer, tmp_pat
     assert server.num_requests == sent
     raised = with_right_answers(tmp_path, comparators=[asked | {"max_cost_usd": 1.0}])
     evaluate(raised, run_of(raised))
+    assert server.num_requests == 24
+
+
+def test_a_comparator_whose_file_or_request_changes_is_read_or_asked_again(
+    server: ProviderServer, tmp_path: Path
+) -> None:
+    outputs = tmp_path / "outputs.jsonl"
+    asked = {"model": OPENAI, "base_url": server.openai}
+
+    def with_answers(answer: str, room: int) -> list[Generation]:
+        recipe = with_right_answers(
+            tmp_path, comparators=[asked | {"max_output_tokens": room}, {"file": str(outputs), "name": "theirs"}]
+        )
+        rows = [json.loads(line) for line in (tmp_path / "questions.jsonl").read_text().splitlines()]
+        outputs.write_text(
+            "".join(json.dumps({"question": r["question"], "thinking": "so", "answer": answer}) + "\n" for r in rows)
+        )
+        rows_there = list(evaluate(recipe, run_of(recipe)).rows("generations", Generation))
+        return [g for g in rows_there if g.setting is not None and g.setting.method == FILE]
+
+    assert {g.answer for g in with_answers("5", 4096)} == {"5"}
+    assert server.num_requests == 12
+    assert len(with_answers("5", 4096)) == 12
+    assert server.num_requests == 12
+    assert [g.answer for g in with_answers("6", 2048)] == ["6"] * 12
     assert server.num_requests == 24
 
 

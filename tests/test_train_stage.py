@@ -22,7 +22,7 @@ from s1kit.forcing.formats import load_format
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Sample
 from s1kit.stage import Run, open_run
-from s1kit.train.train import train, train_samples
+from s1kit.train.train import Trained, train, train_samples
 
 
 @pytest.fixture(scope="module")
@@ -296,3 +296,19 @@ def test_compiled_layers_learn_the_same(base: Path, trained: Path, tmp_path: Pat
     train_samples(make_samples(10), tmp_path, settings_for(base, layout={"compile": True}))
     before, after = ([json.loads(line)["loss"] for line in open_log(f)] for f in (trained, tmp_path))
     assert after == pytest.approx(before, abs=1e-4)
+
+
+def test_how_often_it_is_saved_changes_no_training_and_the_type_of_the_weights_does(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = Trained(tmp_path, {"steps": 1}, [])
+    monkeypatch.setattr("s1kit.train.train.train_samples", lambda *_: done)
+    run = run_with_samples(tmp_path / "run", make_samples(2))
+
+    def trained(**settings: object) -> bool:
+        return train(Recipe.model_validate({"name": "test", "train": settings}), run).is_done
+
+    assert trained(layout={"prefetch": 2})
+    assert trained(save_every=7, layout={"compile": True})
+    with pytest.raises(InputError, match=r"started with other settings: config\.layout"):
+        trained(layout={"master_dtype": "bfloat16"})

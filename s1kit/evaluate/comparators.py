@@ -7,6 +7,7 @@ known, from the usage that the provider reports, and the generation says so.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from glob import glob
 from pathlib import Path
 
 from s1kit.analysis.results import HIDDEN, UNCOUNTED
@@ -15,6 +16,7 @@ from s1kit.errors import InputError
 from s1kit.evaluate.published import read_published
 from s1kit.recipe import Comparator
 from s1kit.records import Generation, Question, Segment, Setting
+from s1kit.stage import hash_file
 
 _OF_MODELS = {"effort", "max_output_tokens", "base_url", "max_cost_usd", "price"}
 _IDLE = {"model": {"name"}, "file": _OF_MODELS, "numbers": _OF_MODELS | {"name"}}
@@ -31,6 +33,22 @@ def settings_of(comparators: Sequence[Comparator]) -> list[Setting]:
         elif comparator.file:
             out.append(Setting(method=FILE, model=comparator.name or Path(comparator.file).name))
     return list(dict.fromkeys(out))
+
+
+def origins(comparators: Sequence[Comparator]) -> dict[str, str]:
+    """What the generations of each setting depend on besides it, by the setting as text: a file's hash, or the request.
+
+    A file that is not there has the hash "".
+    """
+    found: dict[str, str] = {}
+    for comparator in comparators:
+        if comparator.file:
+            files = map(Path, sorted(glob(comparator.file)))
+            depends = " ".join(hash_file(path) for path in files if path.is_file())
+        else:
+            depends = f"{comparator.max_output_tokens} tokens {comparator.base_url}".strip()
+        found |= {setting.model_dump_json(): depends for setting in settings_of([comparator])}
+    return found
 
 
 def _check(comparator: Comparator) -> None:

@@ -6,6 +6,7 @@ repeats goes on in the same folder and computes only the cells that are missing.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
 from s1kit.errors import InputError
 from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
 from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks, name_of
-from s1kit.evaluate.comparators import ask, check_models, from_file, settings_of
+from s1kit.evaluate.comparators import ask, check_models, from_file, origins, settings_of
 from s1kit.evaluate.decode import Cell, Decoding, answer_room, direct_room, fill
 from s1kit.evaluate.published_numbers import read_numbers
 from s1kit.executors import Executor, OnProgress, executor_of, load_executor
@@ -30,7 +31,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
-from s1kit.stage import RECEIPT, Run, Stage, StagePart, write_rows
+from s1kit.stage import RECEIPT, Run, Stage, StagePart, read_rows, write_json, write_rows
 
 IDENTITY = (
     "model",
@@ -45,6 +46,9 @@ IDENTITY = (
     "grader",
 )
 """The part of the configuration that a folder of generations stands for."""
+
+ORIGINS = "comparators.json"
+"""File of what the generations of comparators were made from."""
 
 
 def evaluate(recipe: Recipe, run: Run) -> Stage:
@@ -64,12 +68,15 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     cells = [(q, setting, repeat) for q in questions for setting, num in settings for repeat in range(num)]
     there = set(_keys(stage))
     missing = [cell for cell in cells if _key(cell) not in there]
-    others = [s for s in asked if not any(key[1] == s for key in there)]
+    changed = _changed(stage, config.comparators)
+    others = [s for s in asked if s in changed or not any(key[1] == s for key in there)]
     same_numbers = numbers == list(stage.rows("numbers", PublishedNumber))
     if stage.is_done and not missing and not others and same_numbers:
         return stage
     check_models([c for c in config.comparators if any(s in others for s in settings_of([c]))])
     stage.receipt_path.unlink(missing_ok=True)
+    for path in _shards_of(stage, changed):
+        path.unlink()
     executor = executor_of(config) if missing else load_executor()
     num_engines = executor.num_workers * (run.part.of if run.part is not None else 1)
     size = _shard_size(len(questions), config.batch_size, num_engines)
@@ -79,6 +86,8 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     if run.part is not None:
         return stage
     _add_comparators(stage, config.comparators, others, questions, config.grader)
+    if config.comparators:
+        write_json(stage.folder / ORIGINS, origins(config.comparators))
     if not same_numbers:
         stage.write("numbers", PublishedNumber, numbers, shard=0)
     stage.counts["questions"] = len(questions)
@@ -109,6 +118,27 @@ def _fill(
             for path in stage.shards("questions"):
                 path.unlink()
         raise
+
+
+def _changed(stage: Stage, comparators: Sequence[Comparator]) -> list[Setting]:
+    """The settings of comparators whose file or request is another one than when their generations were written."""
+    path = stage.folder / ORIGINS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    now = origins(comparators)
+    # A file that is gone was read while it was there.
+    return [
+        s
+        for s in settings_of(comparators)
+        if (text := s.model_dump_json()) in before and now[text] not in ("", before[text])
+    ]
+
+
+def _shards_of(stage: Stage, settings: Sequence[Setting]) -> list[Path]:
+    """The shards of comparators' settings: each has its own."""
+    if not settings:
+        return []
+    first = ((path, next(iter(read_rows([path], Generation)), None)) for path in stage.shards("generations"))
+    return [path for path, generation in first if generation is not None and generation.setting in settings]
 
 
 def _add_comparators(

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 CHECKPOINT = "checkpoint"
 
+ROUNDING = frozenset({"master_dtype", "fp8"})
+"""Settings of the layout that change the weights by more than the order of sums does."""
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -38,12 +41,14 @@ class Trained:
 def train(recipe: Recipe, run: Run) -> Stage:
     """Fine-tune `recipe.train.base` on the run's samples; a killed call goes on from its last checkpoint.
 
-    Under torchrun every process calls this; the main one writes. The layout is no part of the stage's settings: a
-    training may go on with another one, or on another number of processes.
+    Under torchrun every process calls this; the main one writes. The layout is no part of the stage's settings but for
+    the types that round: a training may go on with another one, or on another number of processes.
     """
     # How often it is saved is no part of the result either.
     same = recipe.train.model_copy(update={"save_every": Train.model_fields["save_every"].default})
     settings = same.model_dump(mode="json", exclude={"layout"})
+    if types := {name: getattr(recipe.train.layout, name) for name in recipe.train.layout.stated & ROUNDING}:
+        settings["layout"] = types
     stage = run.open("train", settings, recipe.seed, run.shards("curate", "samples"))
     if stage.is_done:
         return stage

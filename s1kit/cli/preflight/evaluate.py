@@ -19,7 +19,9 @@ from s1kit.stage import RECEIPT
 def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     from s1kit.analysis.settings import grid
     from s1kit.evaluate.auto import OWN
+    from s1kit.evaluate.benchmarks import name_of
     from s1kit.evaluate.comparators import check_models, settings_of
+    from s1kit.evaluate.published_numbers import read_numbers
 
     config = recipe.evaluate
     found.run(grid, config)
@@ -44,14 +46,22 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     found.run(_check_held_out, recipe)
     found.run(settings_of, config.comparators)
     found.run(check_models, config.comparators)
+    found.run(read_numbers, config.comparators, [name_of(given) for given in config.benchmarks])
     for comparator in config.comparators:
-        for file in (comparator.file, comparator.numbers if comparator.numbers != "s1-paper" else ""):
-            if file and not Path(file).exists():
-                found.add(f"there is no file {file!r}", "evaluate.comparators", "Check the path.")
+        if comparator.file:
+            found.run(_check_outputs, comparator.file)
     if config.grader:
         found.run(find_grader, config.grader)
     elif any(needs_formulas):
         found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_outputs(file: str) -> None:
+    """The first row of published outputs can be read."""
+    from s1kit.evaluate.published import read_published
+
+    if next(iter(read_published(file, "")), None) is None:
+        raise InputError("the file has no rows", where=file, fix="Give outputs on the benchmarks of this run.")
 
 
 def _check_rules(config: Evaluate, seed: int) -> None:

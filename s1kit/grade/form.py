@@ -94,7 +94,11 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
     ratios = _RATIO.findall(main_clause(sentence)) if re.search(":|/|frac", theirs) else []
     if len(ratios) == 1:
         return Found((":" if ":" in theirs else "/").join(ratios[0]), "last number")
-    if found.how in GUESSES and (said := interval_in_words(sentence)) and re.search(r"[<>]|\\in?fty|\\[lg]e", theirs):
+    if (
+        found.how in GUESSES
+        and (said := interval_in_words(sentence))
+        and re.search(r"[<>]|\\in?fty|\\[lg]e|\\ne|\\mathbb|\\setminus|\breal\b", theirs)
+    ):
         return Found(said, "words")
     if len(top_level_parts(theirs)) > 1 or num_values(normalise(theirs)) not in (None, 1):
         named = re.findall(r"\$?\s*([a-zA-Z]\s*=\s*[^\s=,;$]+?)\s*\$?(?=[,;.]?(?:\s|$))", sentence)
@@ -134,12 +138,22 @@ _BOUNDS = (
 )
 
 
+_EXCEPTED = re.compile(
+    r"\ball\s+(?:the\s+)?real\s+numbers(?:\s+[a-z])?\s+(?:except(?:\s+for)?|other\s+than|but|excluding)\s+(?:[a-z]\s*=\s*)?"
+    rf"\$?{_PLAIN}(?:(?:,\s*and|,|\s+and)\s+{_PLAIN})*(?![\w/])",
+    re.IGNORECASE,
+)
+
+
 def interval_in_words(sentence: str) -> str:
-    """The interval that a sentence describes by one bound, in brackets; empty where it names none or several.
+    """The interval that a sentence describes by one bound, in brackets, or its words for all numbers but some; empty
+    where it names none or several.
 
     >>> interval_in_words("All real numbers greater than or equal to 2"), interval_in_words("more than 2, less than 5")
     ('[2, \\\\infty)', '')
     """
+    if excepted := _EXCEPTED.search(sentence):
+        return excepted[0]
     found = []
     for words, (opening, closing) in _BOUNDS:
         for bound in re.findall(rf"\b(?:{words})\s+\$?({_PLAIN}|\\frac\{{\d+\}}\{{\d+\}})", sentence, re.IGNORECASE):

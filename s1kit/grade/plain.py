@@ -58,11 +58,17 @@ _SPACE_GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)")
 _UNDERSCORED = re.compile(r"\d{1,3}(?:_\d{3})+")
 _SIGNED_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[a-zA-Z]|(?=[({]))")
 _WORD = re.compile(
-    r"(?<![\\a-zA-Z])(?:(arc(?:sin|cos|tan)|sinh|cosh|tanh|sin|cos|tan|cot|sec(?=\s*\()|csc|ln|log|exp|pi|infinity|infty|theta)"
+    r"(?<![\\a-zA-Z])(?:(arc(?:sin|cos|tan)|a(?:sin|cos|tan)(?=\s*\()|sinh|cosh|tanh|sin|cos|tan|cot|sec(?=\s*\()|csc|ln|log|exp|pi|infinity|infty|theta)"
     r"(?![a-zA-Z])|(sin|cos|tan|ln|log)(?=[a-zA-Z](?![a-zA-Z])))"
 )
 _CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*\(")
 _BRACED = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?=\{|\d)")
+_INVERSE = re.compile(r"\\?(?<![a-zA-Z])(sin|cos|tan)\s*\^\s*(?:\{\s*-\s*1\s*\}|-1(?!\d)|\(-1\))\s*")
+"""`\\sin^{-1}`, the inverse function."""
+_CHOSEN = re.compile(
+    r"(?<![\\a-zA-Z\d])n?C\s*\(\s*(\d+)\s*,\s*(\d+)\s*\)|(?<![\w\\{^])\{?(\d+)\s*(?:C|\\choose)\s*(\d+)(?![\w.])\}?"
+)
+"""`C(10, 3)`, `10C3` and `{10 \\choose 3}`: the number of ways to choose."""
 _POWER_OF_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
 _ARRAY = re.compile(
     r"(?:\\left\s*)?[\[(]\s*\\begin\s*\{array\}\s*\{[^{}]*\}(.*?)\\end\s*\{array\}\s*(?:\\right\s*)?[\])]", re.DOTALL
@@ -82,6 +88,8 @@ def to_latex(text: str) -> str:
         text = _from_unicode(text)
     text = _POWER_OF_TEN.sub(r"\\times ", join_digit_groups(text))
     text = re.sub(r"\^\s*(-?\d{2,}|-\d)(?![\d.])", r"^{\1}", text)
+    text = _INVERSE.sub(r"\\arc\1 ", text)
+    text = _CHOSEN.sub(lambda match: f"\\binom{{{match[1] or match[3]}}}{{{match[2] or match[4]}}}", text)
     text = _replace_calls(_BRACED.sub(r"\\sqrt", text))
     text = _WORD.sub(lambda match: _command(match[1] or match[2]), text)
     text = re.sub(r"\b(?:oo|inf)\b(?=\s*[,)\]])", r"\\infty ", text)
@@ -152,4 +160,6 @@ def _replace_calls(text: str) -> str:
 
 
 def _command(word: str) -> str:
+    if word in ("asin", "acos", "atan"):
+        return f"\\arc{word[1:]} "
     return "\\infty " if word == "infinity" else f"\\{word} "

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from fractions import Fraction
+from itertools import pairwise
 
 from s1kit.grade.lists import FILLER, lists, matrices, plus_minus, same_value
 from s1kit.grade.normalise import as_number, normalise
@@ -76,7 +77,14 @@ def _intervals(answer: str, solution: str) -> Verdict | None:
 
 
 _ALL = r"(?:the\s+set\s+of\s+)?(?:all\s+)?(?:the\s+)?real\s+numbers|all\s+reals|\\mathbb\s*\{?R\}?|ℝ|\\R"
-_INEQUALITY_OR_ALL = re.compile(rf"[<>≤≥]|\\(?:[lg]eq?(?:slant)?|lt|gt)(?![a-zA-Z])|{_ALL}", re.IGNORECASE)
+_INEQUALITY_OR_ALL = re.compile(rf"[<>≤≥≠]|\\(?:[lg]eq?(?:slant)?|neq?|lt|gt)(?![a-zA-Z])|{_ALL}", re.IGNORECASE)
+_EXCEPTED = re.compile(
+    rf"(?:{_NAME}\s*(?:\\in|is)\s+)?(?:{_ALL})(?:\s+{_NAME})?\s*(?:except(?:\s+for)?|other\s+than|but|excluding|\\setminus|\\backslash|"
+    rf"with\s+{_NAME}\s*(?:\\neq?|≠))\s*(?:{_NAME}\s*=)?\s*\\?\{{?\s*([^{{}}<>=]+?)\s*\\?\}}?",
+    re.IGNORECASE,
+)
+_UNEQUAL = re.compile(rf"(?:{_NAME}\s*\\in\s*\\mathbb\s*\{{?R\}}?\s*[,:]\s*)?{_NAME}\s*(?:\\neq?|≠)\s*([^<>=]+?)")
+_EXCEPTED_FROM = re.compile(rf"\s*(?:,\s*and\b|,|\band\b|\bor\b)\s*(?:{_NAME}\s*(?:\\neq?|≠|=)\s*)?")
 
 
 def _union(text: str) -> list[tuple[Side, Side]] | None:
@@ -84,8 +92,19 @@ def _union(text: str) -> list[tuple[Side, Side]] | None:
     if whole := _SET.fullmatch(text):
         text = whole[1]
     text = re.sub(rf"^{_NAME}\s*\\in(?![a-zA-Z])\s*", "", text)
+    if holes := _holes(text):
+        ends = [r"-\infty", *holes, r"\infty"]
+        return [((one, False), (other, False)) for one, other in pairwise(ends)]
     found = [_interval(part.strip()) for part in _UNION.split(text)]
     return None if None in found else [one for one in found if one is not None]
+
+
+def _holes(text: str) -> list[str]:
+    """The numbers that a text excepts from all real numbers, in order; empty for any other text."""
+    match = _EXCEPTED.fullmatch(_plain(text)) or _UNEQUAL.fullmatch(_plain(text))
+    numbers = [as_number(normalise(number)) for number in _EXCEPTED_FROM.split(match[1])] if match else []
+    known = [number for number in numbers if number is not None]
+    return [str(number) for number in sorted(known)] if len(known) == len(numbers) else []
 
 
 def _interval(text: str) -> tuple[Side, Side] | None:

@@ -20,7 +20,8 @@ from s1kit.records import Verdict
 
 _NAME = re.compile(r"^\s*\$?\s*([a-zA-Z])\s*(?:\(\s*([a-zA-Z])\s*\))?\s*=(?!=)[^=<>]+$")
 _AND = re.compile(r"\\text\s*\{\s*,?\s*(?:and|or)\s*\}|\b(?:and|or)\b")
-_WORDS = re.compile(r"\\text\s*\{[^{}]*[a-zA-Z]{3,}[^{}]*\}|(?<![\\a-zA-Z{])[a-zA-Z]{3,}")
+_WORDS = re.compile(r"\\text\s*\{[^{}]*[a-zA-Z]{3,}[^{}]*\}|(?<![\\a-zA-Z{\d])[a-zA-Z]{3,}(?![a-zA-Z\d])")
+"""Words; the letters of a code such as `KLM42` are none."""
 
 
 def other_units(answer: str, solution: str) -> bool:

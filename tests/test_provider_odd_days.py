@@ -80,7 +80,7 @@ class Day(NamedTuple):
     num_requests: int = 3
     says: str = ""
     """Words of the last message."""
-    seconds: float = 6.0
+    seconds: float = 30.0
     """It is over by then."""
     at_least: float = 0.0
     timeout: float = 60.0
@@ -203,7 +203,7 @@ def all_days(root: Path) -> dict[str, tuple[Day, Lived]]:
         folders = [root / str(n) for n in range(len(days))]
         for folder in folders:
             folder.mkdir()
-        lives = [asyncio.wait_for(live(*each), 20.0) for each in zip(days.values(), folders, strict=True)]
+        lives = [asyncio.wait_for(live(*each), 40.0) for each in zip(days.values(), folders, strict=True)]
         found = await asyncio.gather(*lives, return_exceptions=True)
         lived = [each if isinstance(each, Lived) else Lived(repr(each), 0, "", 99.0, []) for each in found]
         return dict(zip(days, zip(days.values(), lived, strict=True), strict=True))

@@ -49,7 +49,7 @@ def check_distill(recipe: Recipe, found: FaultCollector) -> None:
 
 def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> None:
     from s1kit.distill.idle import is_local
-    from s1kit.distill.open_teacher import engine_options, parameters
+    from s1kit.distill.open_teacher import parameters
     from s1kit.providers.local import check_parameters
     from s1kit.providers.terms import terms_of
 
@@ -79,7 +79,8 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
                     "Give distill.price={input=..., output=...}, or leave the cap out.",
                 )
         case _ if is_local(config.teacher):
-            found.model(check_engine, config.teacher, "distill.teacher", **engine_options(config))
+            how = {"format": config.format, "template": config.template}
+            found.model(check_engine, config.teacher, "distill.teacher", **how)
             found.run(check_parameters, parameters(config))
         case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
             pass

@@ -15,9 +15,9 @@ from s1kit.curate.curate import curate
 from s1kit.curate.difficulty import Attempt, outside_band
 from s1kit.curate.domains import by_keywords, by_source, domains
 from s1kit.curate.labelling import label_questions, rubric
-from s1kit.curate.limo import limo_score
 from s1kit.curate.quality import RULES, first_reason, rules_of
 from s1kit.curate.remote_student import RemoteStudent
+from s1kit.curate.selection import limo_score
 from s1kit.distill.distill import distill
 from s1kit.errors import InputError
 from s1kit.forcing.request import Request

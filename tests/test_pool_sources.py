@@ -18,8 +18,7 @@ from typing import Any
 import pytest
 
 from s1kit.errors import InputError
-from s1kit.pool.evaluation_names import builtin_sets, shipped_sets
-from s1kit.pool.evaluation_sets import hash_texts, load_set
+from s1kit.pool.evaluation_sets import builtin_sets, hash_texts, load_set, shipped_sets
 from s1kit.pool.hub import hub_files
 from s1kit.pool.hub_pools import against_paper, paper_counts, pool_sources
 from s1kit.pool.sources import expand, keeps, read_source, shaped

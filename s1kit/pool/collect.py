@@ -14,7 +14,7 @@ from pathlib import Path
 
 from s1kit.errors import InputError
 from s1kit.pool.decide import Decision, decide
-from s1kit.pool.evaluation_names import builtin_sets
+from s1kit.pool.evaluation_sets import builtin_sets
 from s1kit.pool.hub import hub_files, local_copy
 from s1kit.pool.hub_pools import against_paper
 from s1kit.pool.page import write_collect_page

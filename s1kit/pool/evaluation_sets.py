@@ -1,7 +1,8 @@
 """Evaluation sets as hashes of their n-grams: enough to find overlaps, not enough to read a question.
 
 The shipped ones are in `hashes/<name>.parquet`, written by `write_hashes` from the texts; any file of questions makes
-another one.
+another one. Two are read from the Hub when asked for: GPQA, whose authors ask that its questions be not published (an
+account that accepted its terms is needed), and LiveCodeBench, which grows.
 """
 
 from __future__ import annotations
@@ -10,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import TYPE_CHECKING, get_args
+from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from s1kit.errors import InputError, nearest
-from s1kit.pool.evaluation_names import ON_THE_HUB, builtin_sets, shipped_sets
 from s1kit.pool.ngrams import Tier, hash_ngrams
 from s1kit.pool.sources import read_source
 from s1kit.pool.templates import num_plain, template_words
@@ -33,6 +33,41 @@ MIN_PLAIN_WORDS = 4
 """An evaluation question with fewer plain words has no hashes in tier `template`: "Compute # + #" says nothing."""
 
 _BATCH = 128
+
+
+class HubSet(NamedTuple):
+    """Where an evaluation set's questions are on the Hugging Face Hub."""
+
+    hub: str
+    revision: str
+    files: list[str]
+    column: str
+
+
+ON_THE_HUB = {
+    "gpqa-diamond": HubSet(
+        "Idavidrein/gpqa", "633f5ee89ab8ad4522a9f850766b73f62147ffdd", ["gpqa_diamond.csv"], "Question"
+    ),
+    "livecodebench": HubSet(
+        "livecodebench/code_generation_lite",
+        "5c923977ac2edd278a385f2d78179ead9450fb63",
+        ["test.jsonl", "test2.jsonl", "test3.jsonl", "test4.jsonl"],
+        "question_content",
+    ),
+}
+"""Sets that the s1 release compared with (data/collect_data.py) and that are not shipped."""
+
+
+def shipped_sets() -> list[str]:
+    """Names of the sets in `hashes/`."""
+    folder = resources.files("s1kit.pool") / "hashes"
+    names = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    return sorted(name.removesuffix(".parquet") for name in names if name.endswith(".parquet"))
+
+
+def builtin_sets() -> list[str]:
+    """Every name that `collect.against` knows."""
+    return sorted([*shipped_sets(), *ON_THE_HUB, "tiny"])
 
 
 @dataclass(frozen=True)

@@ -5,17 +5,21 @@ What cannot be rendered or surely does not fit is refused.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from s1kit.errors import InputError
+from s1kit.forcing.formats import Tokenizer
 from s1kit.forcing.plain_text import CUT
 from s1kit.forcing.thinking_format import TEMPLATE_FAULTS, encode, guarded_turn
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.decoding import Backend
 from s1kit.serve.fields import ChatBody, CompletionBody, Message
-from s1kit.serve.prompt_size import check_length
 from s1kit.serve.refusals import Refusal, from_input_error
 from s1kit.serve.tools import arguments_of
+
+_SURELY_TOKENISED = 1 << 16
+"""Characters below which it costs less to count the tokens."""
 
 
 def chat_ids(body: ChatBody, backend: Backend) -> list[int]:
@@ -172,3 +176,25 @@ def is_thinking_open(tokens: TokenFormat, prompt: list[int]) -> bool:
 def _last(ids: list[int], wanted: tuple[int, ...]) -> int | None:
     size = len(wanted)
     return next((i for i in range(len(ids) - size, -1, -1) if tuple(ids[i : i + size]) == wanted), None)
+
+
+@lru_cache(maxsize=8)
+def longest_token(tokenizer: Tokenizer) -> int:
+    """An upper bound of the characters of one token: byte-level vocabularies write each byte as a character."""
+    return max(map(len, tokenizer.get_vocab()), default=1)
+
+
+def check_length(backend: Backend, text: str, param: str) -> None:
+    """Raises Refusal (400) where a text of this length has more tokens than the context, whatever its characters."""
+    if len(text) <= _SURELY_TOKENISED:
+        return
+    # Tokenizers are hashed by identity, which the protocol does not say.
+    least = len(text) // longest_token(backend.tokens.tokenizer)  # type: ignore[arg-type]
+    if least > backend.context_tokens:
+        raise Refusal(
+            400,
+            f"{param}: the prompt is {len(text)} characters long, which are at least {least} tokens, and the context "
+            f"of {backend.model} has {backend.context_tokens}. Send less.",
+            param=param,
+            code="context_length_exceeded",
+        )

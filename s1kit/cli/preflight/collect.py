@@ -21,7 +21,7 @@ PEEK = 20
 
 def check_collect(recipe: Recipe, found: FaultCollector) -> None:
     from s1kit.pool.collect import refuse_idle
-    from s1kit.pool.evaluation_names import ON_THE_HUB, shipped_sets
+    from s1kit.pool.evaluation_sets import ON_THE_HUB, shipped_sets
     from s1kit.pool.sentences import model_files
     from s1kit.pool.sources import expand
 

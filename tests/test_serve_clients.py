@@ -9,11 +9,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from typing import Any
+from functools import cache
+from typing import Any, get_args
 
 import anthropic
 import openai
 import pytest
+from anthropic.types import RawMessageStreamEvent
+from openai.types.chat import ChatCompletion, ChatCompletionChunk
+from openai.types.responses import Response, ResponseStreamEvent
+from pydantic import TypeAdapter
 
 pytest.importorskip("starlette")
 
@@ -46,6 +51,12 @@ SEARCHED = [
     {"type": "tool_search_output", "call_id": "s", "execution": "client", "status": "completed", "tools": [FILES]},
 ]
 CLAUDE_ADD = {"name": "add", "description": "Adds.", "input_schema": {"type": "object"}}
+
+
+EVENTS = {
+    get_args(kind.model_fields["type"].annotation)[0]: kind for kind in get_args(get_args(ResponseStreamEvent)[0])
+}
+"""The types of the events of a response, each of which is checked alone: all together they take seconds to build."""
 
 
 def _call(name: str, arguments: str = "{}") -> str:
@@ -397,3 +408,28 @@ def test_every_event_says_the_usage_so_far_where_that_is_asked_for(calling: Call
     assert counts == sorted(counts)
     assert counts[0] < counts[-1]
     assert joined(events)[0]["finish"] == "tool_calls"
+
+
+_adapter = cache(TypeAdapter)
+
+
+@pytest.mark.parametrize("says", ["Hi.", f"Sure. {_call('add')}"])
+def test_every_reply_and_event_has_the_fields_that_the_makers_types_require(
+    calling: Calling,  # noqa: F811
+    says: str,
+) -> None:
+    """The makers' own clients do not check; pydantic-ai, the AI SDK and clients made from the documents do."""
+    calling.says[""] = says
+    thinks = {"min_thinking_tokens": 2}
+    bodies: list[tuple[str, dict[str, Any], Any, Any]] = [
+        (CHAT, {"messages": [USER], "tools": TOOLS} | thinks, ChatCompletion, ChatCompletionChunk),
+        (RESPONSES, {"input": "x", "tools": [ADD], "reasoning": {"summary": "auto"}} | thinks, Response, None),
+        (RESPONSES, {"input": "x", "tools": [ADD]} | thinks, Response, None),
+        (MESSAGES, _messages(tools=[CLAUDE_ADD], **thinks), anthropic.types.Message, RawMessageStreamEvent),
+    ]
+    for path, body, whole, event in bodies:
+        _adapter(whole).validate_json(post(calling.url, body, path).content)
+        for line in post(calling.url, body | {"stream": True}, path).text.splitlines():
+            if line.startswith("data: {"):
+                kind = event or EVENTS[json.loads(line[6:])["type"]]
+                _adapter(kind).validate_json(line[6:])

@@ -70,6 +70,7 @@ def test_a_reply_has_openais_shape_and_the_thinking_beside_the_answer(server: Sc
     assert reply["object"] == "chat.completion"
     assert choice["message"] == {
         "role": "assistant",
+        "refusal": None,
         "content": "3",
         "reasoning": "one and one is three .",
         "reasoning_content": "one and one is three .",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import math
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -23,6 +24,7 @@ from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
 from s1kit.completions import CompletionsServer, Identity, discover
+from s1kit.completions.stream import Chunk, read_reply
 from s1kit.errors import InputError
 from s1kit.forcing.detection import detect_format
 from s1kit.forcing.plan import Plan
@@ -209,6 +211,13 @@ def test_log_probabilities_of_the_answer_are_passed_on(server: Proxied) -> None:
     streamed = ask(server.url, thinking_token_budget=2, logprobs=True, top_logprobs=1, answer_tokens=12, stream=True)
     pieces = [c["logprobs"]["content"] for e in read_events(streamed.text) for c in e["choices"] if c.get("logprobs")]
     assert [entry for piece in pieces for entry in piece] == content
+
+
+def test_a_probability_of_zero_has_a_logarithm_that_json_can_hold() -> None:
+    chunk, least = Chunk(), -math.inf
+    logprobs = {"tokens": ["x"], "token_logprobs": [least], "top_logprobs": [{"y": least, "z": -1.5}]}
+    read_reply({"choices": [{"text": "x", "logprobs": logprobs}]}, chunk)
+    assert [(t.logprob, t.top) for t in chunk.logprobs] == [(-9999.0, (("y", -9999.0), ("z", -1.5)))]
 
 
 def joined_tokens(content: list[dict[str, Any]]) -> list[str]:

@@ -181,6 +181,8 @@ class CompletionRun:
         elif isinstance(chunk.stop_reason, str):
             self._stop_text = chunk.stop_reason
             self._take_off_delimiter()
+        elif chunk.stop_reason is not None and not self._tokens.knows(chunk.stop_reason):
+            raise ServerFailed("nonsense", f"it stopped at the id {chunk.stop_reason}, which no token has")
         else:
             # An end of sequence has no stop_reason of its own.
             self._stop_id = chunk.stop_reason if chunk.stop_reason is not None else min(self._tokens.eos_ids)

@@ -8,6 +8,7 @@ none ends.
 from __future__ import annotations
 
 import json
+import math
 from array import array
 from dataclasses import dataclass, field
 from typing import Any
@@ -150,6 +151,9 @@ def read_reply(found: Any, chunk: Chunk) -> None:
             if type(text) is not str:
                 raise _nonsense("has a text that is not a string", found)
             chunk.text += text
+        elif "delta" in choice or "message" in choice:
+            # Read as a completion it would be one that ended at once, without a word.
+            raise _nonsense("is that of a chat, where a completion was asked for", found)
         if "token_ids" in choice and (ids := choice["token_ids"]) is not None:
             try:
                 if type(ids) is not list:
@@ -183,11 +187,26 @@ def _logprobs(found: Any, reply: Any) -> list[TokenLogprob]:
     try:
         tops = found.get("top_logprobs") or [None] * len(found["tokens"])
         return [
-            TokenLogprob(token, logprob if logprob is not None else 0.0, tuple((top or {}).items()))
+            TokenLogprob(
+                token,
+                _finite(logprob) if logprob is not None else 0.0,
+                tuple((rival, _finite(value)) for rival, value in (top or {}).items()),
+            )
             for token, logprob, top in zip(found["tokens"], found["token_logprobs"], tops, strict=True)
         ]
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise _nonsense("has logprobs that cannot be read", reply) from error
+
+
+_LEAST_LOGPROB = -9999.0
+"""What vLLM writes for a probability of 0, whose logarithm JSON has no number for."""
+
+
+def _finite(logprob: float) -> float:
+    """A log probability that JSON can hold. Raises ValueError where it is none, TypeError where it is no number."""
+    if math.isnan(logprob):
+        raise ValueError(logprob)
+    return max(logprob, _LEAST_LOGPROB)
 
 
 def _reported(error: Any) -> ServerFailed:

@@ -130,7 +130,7 @@ class TokenFormat:
     def knows(self, token_id: int) -> bool:
         """Whether an id is one of the tokenizer's. Some rows of a padded embedding are not."""
         if token_id < self.num_ids:
-            return True
+            return token_id >= 0
         # A vocabulary may grow; reading the whole of one takes a tenth of a second.
         try:
             return bool(self.tokenizer.decode([token_id], skip_special_tokens=False))

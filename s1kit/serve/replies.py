@@ -219,6 +219,8 @@ class HttpReply:
         message: dict[str, Any] = {
             "role": "assistant",
             "content": content if content or not choice.tool_calls else None,
+            # OpenAI's document requires it, and so do clients that were made from that.
+            "refusal": None,
             "reasoning": thinking,
             "reasoning_content": thinking,
         }

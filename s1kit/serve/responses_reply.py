@@ -76,7 +76,7 @@ class ResponsesReply:
         tally = self.choices[0].tally
         return {
             "input_tokens": self.prompt_tokens,
-            "input_tokens_details": {"cached_tokens": 0},
+            "input_tokens_details": {"cached_tokens": 0, "cache_write_tokens": 0},
             "output_tokens": tally.completion_tokens,
             "output_tokens_details": {"reasoning_tokens": tally.thinking_tokens},
             "total_tokens": self.prompt_tokens + tally.completion_tokens,

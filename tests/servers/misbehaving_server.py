@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -72,6 +73,21 @@ def _textless(events: Events) -> Events:
     return [e for event in events for e in (*idle, {"choices": None}, {"usage": {}}, {"choices": []}, event)]
 
 
+def _late(events: Events) -> Events:
+    """Each text comes with the ids of the next event."""
+    texts = [e["choices"][0]["text"] for e in events]
+    shifted = ["", *texts[:-2], "".join(texts[-2:])] if len(texts) > 1 else texts
+    return [{**e, "choices": [{**e["choices"][0], "text": text}]} for e, text in zip(events, shifted, strict=True)]
+
+
+def _end_apart(events: Events) -> Events:
+    """The finish reason in an event of its own, without text."""
+    last = events[-1]["choices"][0]
+    ids = {"token_ids": []} if "token_ids" in last else {}
+    end = {"index": 0, "text": "", "finish_reason": last["finish_reason"], "stop_reason": last.get("stop_reason")}
+    return [*events[:-1], *_with(events[-1:], finish_reason=None, stop_reason=None), {"choices": [end | ids]}]
+
+
 _DONE = b"data: [DONE]\n\n"
 LEGAL: dict[str, Callable[[Events], list[Part]]] = {
     "as usual": lambda e: [_CHUNKED, _chunk(_events(e) + _DONE), b"0\r\n\r\n"],
@@ -130,6 +146,25 @@ LEGAL: dict[str, Callable[[Events], list[Part]]] = {
     "another end after the end": lambda e: [_PLAIN, _events([*e, *_with(e[-1:], finish_reason="length")])],
     "a trailer": lambda e: [_CHUNKED, _chunk(_events(e) + _DONE), b"0\r\nX-Checksum: a\r\n\r\n"],
     "the prompt's ids beside": lambda e: [_PLAIN, _events(_with(e, prompt_token_ids=[1, 2], prompt_logprobs=None))],
+    "line breaks between events": lambda e: [_PLAIN, b"\n\n\n" + _events(e).replace(b"\n\n", b"\n\n\n\n") + _DONE],
+    "a semicolon after the type": lambda e: [
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream;charset=utf-8;\r\nConnection: close\r\n\r\n",
+        _events(e),
+    ],
+    "no type": lambda e: [b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n", _events(e) + _DONE],
+    "pings with a body": lambda e: [_PLAIN, *(b"event: ping\ndata: {}\n\n" + _events([x]) for x in e)],
+    "empty data": lambda e: [_PLAIN, *(b"data:\n\ndata: \n\n" + _events([x]) for x in e)],
+    "closed after the end": lambda e: [_CHUNKED, _chunk(_events(e))],
+    "padded comments": lambda e: [_PLAIN, *(b": " + b" " * 4096 + b"\n\n" + _events([x]) for x in e)],
+    "spaces before the data": lambda e: [_PLAIN, _events(e).replace(b"data: ", b"data:   ")],
+    "the end in an event of its own": lambda e: [_PLAIN, _events(_end_apart(e)) + _DONE],
+    "text an event late": lambda e: [_PLAIN, _events(_late(e)) + _DONE],
+    "deflate": lambda e: [
+        _HEAD + b"Content-Encoding: deflate\r\nConnection: close\r\n\r\n",
+        zlib.compress(_events(e) + _DONE),
+    ],
+    "error false": lambda e: [_PLAIN, _events([{**x, "error": False} for x in e])],
+    "usage in every event": lambda e: [_PLAIN, _events([{**x, "usage": {"completion_tokens": 1}} for x in e])],
     "pings before the first": lambda e: [_PLAIN, *(b": ping\n\n", 0.01) * 5, _events(e)],
 }
 
@@ -146,6 +181,13 @@ _TOKEN = _events([{"choices": [{"index": 0, "text": "x", "token_ids": [120], "fi
 _PING = b": ping\n\n"
 _EMPTY = _events([{"choices": [{"index": 0, "text": "", "token_ids": [], "finish_reason": None}]}])
 _USAGE = _events([{"choices": [], "usage": {"total_tokens": 1}}])
+
+
+def _delta(finish: str | None = None, **delta: str) -> bytes:
+    return _events([{"choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}])
+
+
+_CHAT = {"choices": [{"index": 0, "message": {"role": "assistant", "content": "x"}, "finish_reason": "stop"}]}
 
 WRONG: dict[str, tuple[str, list[Part]]] = {
     **{f"status {s}": ("refused", _status(s)) for s in (400, 413, 422)},
@@ -283,9 +325,45 @@ WRONG: dict[str, tuple[str, list[Part]]] = {
     "an error in a choice": ("failed", [_one(error={"message": "Bearer sesame"})]),
     "an error that is a list": ("failed", [_PLAIN, _events([{"error": ["Bearer sesame"]}])]),
     "a detail alone": ("nonsense or failed", [_whole(b'{"detail": "Not Found"}')]),
+    "chunks of a chat": ("nonsense", [_PLAIN, _delta(role="assistant"), _delta(content="x"), _delta("stop") + _DONE]),
+    "a reply of a chat": ("nonsense", [_whole(_dump(_CHAT))]),
+    "a response": ("nonsense", [_whole(b'{"object": "response", "output": [], "status": "completed"}')]),
+    "tgi's own events": ("nonsense or died", [_PLAIN, b'data:{"index":1,"token":{"id":120,"text":"x"}}\n\n']),
+    "ollama's own lines": ("nonsense", [_whole(b'{"response":"x"}\n{"done":true}\n', "application/x-ndjson")]),
+    "a web page called a stream": ("died or nonsense", [_PLAIN, b"<html><body>502 Bad Gateway</body></html>"]),
+    "an error outside of events": (
+        "failed or died or nonsense",
+        [_PLAIN, b'{"error": {"message": "Bearer sesame"}}'],
+    ),
+    "no route": ("nonsense", [_whole(b'{"message": "no Route matched with those values"}')]),
+    "no success": ("nonsense", [_whole(b'{"success": false, "errors": [{"code": 1}], "result": null}')]),
+    "an error beside a reply": ("failed", [_whole(_dump({"error": {"code": 503}} | _CHAT))]),
+    "a text that is true": ("nonsense", [_one(text=True)]),
+    "a text that is an object": ("nonsense", [_one(text={"a": 1})]),
+    "ids that are an object": ("nonsense", [_one(token_ids={"0": 120})]),
+    "a stop reason that is a fraction": ("nonsense", [_one(finish_reason="stop", stop_reason=1.5)]),
+    "an empty finish reason, then nothing": ("died", [_one(text="", token_ids=[], finish_reason="")]),
+    "a finish reason of another maker": ("failed", [_one(finish_reason="RECITATION")]),
+    "a finish reason that is a list": ("failed", [_one(finish_reason=["stop"])]),
+    "a redirect to another scheme": ("failed", [_whole(b"", status=307, more="Location: https://127.0.0.1:9/\r\n")]),
+    "a redirect to itself": ("failed", [_whole(b"", status=308, more="Location: /v1/completions\r\n")]),
+    **{f"status {s}": ("failed", _status(s)) for s in (406, 411, 415, 424, 426, 431, 444, 451, 498, 507, 511)},
+    **{f"status {s}": ("failed", _status(s)) for s in (522, 524, 526, 530)},
+    "a model that is loading": ("full", [_whole(b'{"error": {"code": 503, "message": "Loading"}}', status=503)]),
+    "a challenge": ("unauthorised", [_whole(b"<html>Just a moment...", "text/html", 403)]),
+    "two replies": ("nonsense or died", [_whole(b'{"id": 1}'), _whole(b'{"id": 2}')]),
+    "a null byte inside a text": ("nonsense", [_PLAIN, b'data: {"choices":[{"index":0,"text":"a\x00b"}]}\n\n']),
+    "an event cut by a blank line": ("nonsense", [_PLAIN, b'data: {"choices":[{"index":0,\n\ndata: "text":"x"}]}\n\n']),
+    "log probabilities that are none": (
+        "nonsense",
+        [_PLAIN, b'data: {"choices":[{"text":"x","logprobs":{"tokens":["x"],"token_logprobs":[NaN]}}]}\n\n'],
+    ),
 }
 WRONG_IDS: dict[str, tuple[str, list[Part]]] = {
     "an id beyond the vocabulary": ("nonsense", [_one(token_ids=[4_000_000], finish_reason="stop")]),
+    "a stop reason beyond the vocabulary": ("nonsense", [_one(finish_reason="stop", stop_reason=4_000_000)]),
+    "a stop reason below nothing": ("nonsense", [_one(finish_reason="stop", stop_reason=-1)]),
+    "a stop that nobody asked for": ("nonsense", [_one(finish_reason="stop", stop_reason="nobody")]),
     "text without ids": ("nonsense", [_one(token_ids=None, finish_reason="length")]),
     "fewer tokens than length says": ("nonsense", [_one(finish_reason="length")]),
     "more tokens than asked for": ("nonsense", [_one(token_ids=[120] * 3000, finish_reason="length")]),

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from s1kit.distill.teachers import shows_work, stated
 from s1kit.errors import InputError
+from s1kit.grade.form import solution_answer
 from s1kit.providers.chat import Chat, ChatRequest, Message, Problem, Reply
 from s1kit.providers.client import Client
 from s1kit.providers.terms import terms_of
 from s1kit.providers.wires.reading import SUMMARY
 from s1kit.records import Question, Trace
+
+WORK = "a worked answer taken as thinking"
 
 
 def shows_summaries(reference: str) -> bool:
@@ -27,8 +31,16 @@ def shows_summaries(reference: str) -> bool:
 class ChatTeacher:
     """Asks a chat model. A request that the provider refuses for its content is a trace that says so."""
 
-    def __init__(self, chat: Chat, reference: str, *, prompt: str = "{question}", system: str = "") -> None:
-        self._chat, self._reference = chat, reference
+    def __init__(
+        self,
+        chat: Chat,
+        reference: str,
+        *,
+        prompt: str = "{question}",
+        system: str = "",
+        work_as_thinking: bool = False,
+    ) -> None:
+        self._chat, self._reference, self._work_as_thinking = chat, reference, work_as_thinking
         self._prompt, self._system = prompt, system
         self._terms = terms_of(reference).terms
         self._is_summary = shows_summaries(reference)
@@ -74,14 +86,19 @@ class ChatTeacher:
         notes = [reply.note] if reply.note else []
         if self._is_summary and reply.thinking:
             notes.append(SUMMARY)
-        tokens = reply.thinking_tokens
+        thinking, answer, tokens = reply.thinking, reply.answer, reply.thinking_tokens
+        if self._work_as_thinking and not thinking:
+            final = solution_answer(answer)
+            if final and shows_work(answer, final):
+                thinking, answer, tokens = answer, stated(final), None
+                notes.append(WORK)
         return Trace(
             question=question,
             teacher=self._reference,
-            thinking=reply.thinking,
-            answer=reply.answer,
+            thinking=thinking,
+            answer=answer,
             # Four bytes a token, where neither the provider nor a student's tokenizer says.
-            thinking_tokens=len(reply.thinking.encode("utf-8", "replace")) // 4 if tokens is None else tokens,
+            thinking_tokens=len(thinking.encode("utf-8", "replace")) // 4 if tokens is None else tokens,
             finish_reason=reply.finish_reason,
             usage=reply.usage,
             cost_usd=reply.cost_usd,

@@ -21,6 +21,7 @@ _ASKING = {
     "thinking_budget",
     "reasoning_effort",
     "extra",
+    "work_as_thinking",
 }
 _DECODING = {"format", "template"}
 _REACHING = {"base_url", "headers", "key_file", "price"}

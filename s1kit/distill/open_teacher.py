@@ -246,4 +246,10 @@ def spend_id(folder: Path) -> str:
 
 
 def _teacher(chat: Client | LocalChat, settings: Distill) -> ChatTeacher:
-    return ChatTeacher(chat, settings.teacher, prompt=settings.prompt, system=settings.system)
+    return ChatTeacher(
+        chat,
+        settings.teacher,
+        prompt=settings.prompt,
+        system=settings.system,
+        work_as_thinking=settings.work_as_thinking,
+    )

@@ -26,6 +26,24 @@ class TinyTeacher:
         )
 
 
+def shows_work(solution: str, final: str) -> bool:
+    """Whether a solution has more than its final answer: a bare one shows no work to learn from.
+
+    >>> shows_work("Each has 2, and there are 3, so 6.", "6"), shows_work("It is 6.", "6")
+    (True, False)
+    """
+    return len(solution.split()) > len(final.split()) + 3
+
+
+def stated(final: str) -> str:
+    """The answer of a trace whose thinking is a worked solution.
+
+    >>> stated("6")
+    'Final Answer: $\\\\boxed{6}$'
+    """
+    return f"Final Answer: $\\boxed{{{final}}}$"
+
+
 class SolutionsTeacher:
     """Each question's published solution as its trace: worked solution as thinking, final answer as answer."""
 
@@ -34,13 +52,12 @@ class SolutionsTeacher:
     async def ask(self, question: Question, draw: int) -> Trace:
         solution = question.solution or ""
         final = solution_answer(reference(question) or "")
-        # A bare final answer shows no work to learn from.
-        has_work = len(solution.split()) > len(final.split()) + 3
+        has_work = shows_work(solution, final)
         return Trace(
             question=question,
             teacher="solutions",
             thinking=solution if has_work else "",
-            answer=f"Final Answer: $\\boxed{{{final}}}$" if final else "",
+            answer=stated(final) if final else "",
             thinking_tokens=len(solution.split()) if has_work else 0,
             finish_reason="stop" if has_work and final else "empty",
             terms="permits",

@@ -30,6 +30,9 @@ class Teaching(Config):
     thinking_budget: int | None = Field(default=None, ge=0)
     """Tokens of thinking at most, where the provider takes such a limit."""
     reasoning_effort: str | None = None
+    work_as_thinking: bool = False
+    """Of a reply without thinking, take the worked answer as thinking and its final answer as the answer: for models
+    that reason in their answer, such as instruct models. A reply that states no final answer stays as it is."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the provider's request body."""
     concurrency: int = Field(default=64, ge=1)

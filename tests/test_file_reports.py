@@ -38,6 +38,10 @@ def test_a_row_is_read_with_its_reference(case: dict[str, Any]) -> None:
             question_from(case["row"])
         return
     question = question_from(case["row"])
+    if right := case.get("choice"):  # its place among the wrong ones is drawn
+        assert question.text.startswith("Q?\n(A) ")
+        assert f"({reference(question)}) {right}" in question.text
+        return
     assert [question.text, reference(question)] == case["reads"]
     assert question.metadata.get("aliases") == case.get("aliases") or "aliases" not in case
     assert question.solution == case.get("worked", question.solution)

@@ -35,13 +35,17 @@ class RecordedReply:
     """Which of several teachers of the row wrote it."""
 
 
-_THOUGHT_COLUMNS = (*THINKING, "thinking_trajectories", "thinking_trajectory", "analysis", "reasoning_trace")
+_THOUGHT_COLUMNS = (
+    *(*THINKING, "thinking_trajectories", "thinking_trajectory", "analysis", "reasoning_trace"),
+    *("complex_cot", "chain_of_thought", "cot", "thought", "thoughts"),
+)
 _ANSWER_COLUMNS = ("answer", "attempt", "response", "content", "final", "generation", "output", "completion")
 _REPLY_COLUMNS = (
     *("response", "output", "generation", "completion", "model_output", "llm_response", "chosen", "answer", "attempt"),
     *("raw_response", "body", "content"),
 )
 _LIST_COLUMNS = ("generations", "resps", "filtered_resps", "responses", "samples", "completions")
+_NAMED = {*_THOUGHT_COLUMNS, *_REPLY_COLUMNS, *_LIST_COLUMNS, "final", "rejected"}
 _PAIR = re.compile(r"(.+)_(?:thinking_trajectory|thinking_trajectories|reasoning|reasoning_content|thinking)")
 """A teacher's thinking in a column with its name, beside its answer."""
 _PAIRED = ("attempt", "solution", "answer", "response", "output")
@@ -57,8 +61,7 @@ def model_of(row: Mapping[str, Any]) -> str:
 
 def reply_columns(row: Mapping[str, Any]) -> set[str]:
     """The columns that hold replies, and nothing of the question."""
-    named = {*_THOUGHT_COLUMNS, *_REPLY_COLUMNS, *_LIST_COLUMNS, "final", "rejected"} - {"answer"}
-    found = {name for name in row if _PAIR.fullmatch(name) or _NUMBERED.fullmatch(name) or name in named}
+    found = {n for n in row if _PAIR.fullmatch(n) or _NUMBERED.fullmatch(n) or n.lower() in _NAMED - {"answer"}}
     if isinstance(row.get("instruction"), str):  # Alpaca's `output` tells its shape
         found.discard("output")
     return {name for name in found if not (name in CHAT_COLUMNS and isinstance(row[name], list))}
@@ -66,6 +69,7 @@ def reply_columns(row: Mapping[str, Any]) -> set[str]:
 
 def replies_in(row: Mapping[str, Any]) -> list[RecordedReply]:
     """The replies of a row in the order of its columns; none where no column holds one."""
+    row = {name.lower() if name.lower() in _NAMED else name: value for name, value in row.items()}
     for find in (_completions, _pairs, _lists, _numbered, _conversation, _thought_apart, _tagged, _columns):
         if found := list(find(row)):
             return [_ended(reply, row, number) for number, reply in enumerate(found)]
@@ -79,11 +83,7 @@ def _completions(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
         value = row if not column else row.get(column)
         if column == "content" and isinstance(value, list):
             value = {"type": "message", "content": value}
-        if isinstance(value, Mapping) and (not column or "choices" in str(value) or "content" in value):
-            if column and shape_of(usual(value)) is None:
-                continue
-            if not column and shape_of(value) is None:
-                continue
+        if isinstance(value, Mapping) and shape_of(usual(value) if column else value) is not None:
             reply = read_reply(wire, value)
             yield RecordedReply(reply.thinking, reply.answer, reply.finish_reason, reply.note)
             return
@@ -132,7 +132,8 @@ def _thought_apart(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
         answers = (_text(row.get(name)) for name in _ANSWER_COLUMNS)
         others = (_text(value) for name, value in row.items() if name.endswith(("_solution", "_answer", "_attempt"))
                   and not name.startswith(("ground_truth", "reference", "gold", "expected")))  # fmt: skip
-        yield RecordedReply(thinking, next(filter(None, (*answers, *others)), ""))
+        solved = (_text(row.get("solution")),)
+        yield RecordedReply(thinking, next(filter(None, (*answers, *others, *solved)), ""))
 
 
 def _columns(row: Mapping[str, Any]) -> Iterator[RecordedReply]:

@@ -28,6 +28,7 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
     ("Here is my thought process:", "Here is my response:"),  # Granite 3.2
     ("Here's my thought process:", "Here's my response:"),  # Granite 3.2
     ("<longcat_think>", "</longcat_think>"),  # LongCat Flash Thinking
+    ("<unused94>thought", "<unused95>"),  # MedGemma
     ("<thought>", "</thought>"),  # EXAONE Deep
     ("<|im_start|>think", "<|im_start|>answer"),  # s1
     ("<thinking>", "</thinking>"),
@@ -56,6 +57,11 @@ _ENDS_OF_TURNS: Final = (
     *("<end_of_turn>", "<turn|>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<eos>", "</s>", "[|endofturn|]"),
 )
 """Special tokens that a server which does not know its model's leaves at the end of a text."""
+_HEAD_OF_TURN: Final = re.compile(
+    r"\s*(?:<\|im_start\|>assistant\s|<\|start_header_id\|>assistant<\|end_header_id\|>|<\|assistant\|>"
+    r"|<start_of_turn>model\s|<\|turn>model\s|<｜Assistant｜>|<\|START_OF_TURN_TOKEN\|><\|CHATBOT_TOKEN\|>)\s*"
+)
+"""What such a server leaves at the beginning."""
 _BOX: Final = re.compile(r"<\|(?:begin|end)_of_box\|>")
 """What GLM's vision models put around the result."""
 _CHANNEL: Final = re.compile(
@@ -91,6 +97,7 @@ def split_thinking(text: str) -> Parsed:
     >>> split_thinking("A [THINK] tag is text here.")
     Parsed(thinking='', answer='A [THINK] tag is text here.', is_closed=True)
     """
+    text = _without_turn(text)
     body = text.lstrip()
     if body.startswith(("<|channel|>", "<|start|>assistant<|channel|>")) and (parsed := _of_channels(body)) is not None:
         return parsed
@@ -154,12 +161,19 @@ def unwrapped(answer: str) -> str:
     return (found[1] if (found := _RESPONSE.fullmatch(answer)) is not None else answer).strip()
 
 
+def _without_turn(text: str) -> str:
+    """The text without the head of the turn that it is."""
+    head = text[:60].lstrip()
+    return text[found.end() :] if head.startswith("<") and (found := _HEAD_OF_TURN.match(text)) is not None else text
+
+
 def without_marks(text: str) -> str:
-    """The text without the special tokens that belong to no text: ends of turns at its end, and GLM's boxes.
+    """The text without the special tokens that belong to no text: those of its turn around it, and GLM's boxes.
 
     >>> without_marks("The tokens `<|im_end|>` end turns: <|begin_of_box|>4<|end_of_box|><|im_end|>")
     'The tokens `<|im_end|>` end turns: 4'
     """
+    text = _without_turn(text)
     while (bare := text.rstrip()).endswith(_ENDS_OF_TURNS):
         mark = next(mark for mark in _ENDS_OF_TURNS if bare.endswith(mark))
         if mark == "</s>" and "<s>" in bare:

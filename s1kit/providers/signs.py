@@ -70,6 +70,14 @@ _CREDIT = (
     "too many tokens per day",  # Bedrock
     "tokens per day limit exceeded",  # Cerebras; Groq's "on tokens per day" rolls on within minutes
     "daily request limit reached",  # Qianfan
+    "workspace api usage limit",  # Anthropic
+    "usage limit reached for",  # Z.ai, of hours or a week
+    "使用上限",
+    "usage limit, upgrade",  # Ollama
+    "customer_verification_required",  # Vercel
+    "verified account",  # Neon
+    "credits are depleted",  # Gemini
+    "spending cap",
 )
 """Signs in a code or message that the account cannot pay. Gemini's plain "exceeded your current quota" is a rate."""
 _LIMIT_OF_ZERO = re.compile(r"quota[^{}]{0,300}limit: 0(?![\d.])")
@@ -91,6 +99,7 @@ _MODEL = (
     *("model_not_available", "model identifier is invalid"),  # Together, Bedrock
     "on-demand throughput",  # Bedrock: the model is asked for through an inference profile
     *("invalid_model", "not a valid model", "decommissioned"),  # Mistral, OpenRouter, Groq
+    *("invalid model name", "model_deprecated", "plain http request"),  # LiteLLM, SambaNova, nginx of a wrong base URL
     *("no models loaded", "模型不存在"),  # LM Studio, Zhipu
 )
 _ACCESS = ("key", "auth", "signature", "permission", "access", "token", "forbidden", "denied", "credential")
@@ -148,7 +157,7 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
             return "key"
         case 402:
             return "credit"
-        case 404:
+        case 404 | 405 | 410:
             return "model"
         case 429 if "request too large" in signs:
             return "request"

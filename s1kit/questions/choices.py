@@ -167,12 +167,15 @@ def lettered_columns(row: dict[str, Any]) -> Shaped | None:
 def correct_and_incorrect(row: dict[str, Any]) -> Shaped | None:
     """A right answer and wrong ones, put in an order drawn from their texts: the same on every machine."""
     stem_column = _stem_column(row)
-    right = next((c for c in ("Correct Answer", "correct_answer", "best_answer") if isinstance(row.get(c), str)), None)
-    wrong = [c for c in row if re.fullmatch(r"Incorrect Answer \d|distractor_?\d|incorrect_answer_?\d", c)]
+    plain = {plain_name(column): column for column in row}
+    named = (plain[name] for name in ("correctanswer", "bestanswer") if name in plain)
+    right = next((column for column in named if isinstance(row[column], str)), None)
+    wrong = [column for name, column in plain.items() if re.fullmatch(r"(?:incorrectanswer|distractor)\d", name)]
+    listed = plain.get("incorrectanswers", "")
     if not stem_column or right is None:
         return None
-    if isinstance(row.get("incorrect_answers"), list):
-        gone, others = {"incorrect_answers", "correct_answers"}, row["incorrect_answers"]
+    if isinstance(row.get(listed), list):
+        gone, others = {listed, "correct_answers"}, row[listed]
     else:
         gone, others = set(wrong), [row[c] for c in wrong if row[c]]
     options = [str(row[right]).strip(), *(str(o).strip() for o in others)]

@@ -133,7 +133,8 @@ def _rows(document: Any, *, is_row: bool) -> tuple[str, list[Any]]:
         names, rows = _deeper(rows, _DEPTH)
         return f"the list {'/'.join([key, *names])!r} of a JSON object", rows
     if len(values) > 1 and all(isinstance(v, dict) for v in values) and _share_a_column(values):
-        return "a JSON object of rows by their ids", [{"id": k, **v} for k, v in document.items()]
+        names, rows = _deeper([{"id": k, **v} for k, v in document.items()], _DEPTH)
+        return " with ".join(["a JSON object of rows by their ids", *map(repr, names)]), rows
     return "", [document]
 
 

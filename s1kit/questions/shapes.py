@@ -36,7 +36,7 @@ from s1kit.questions.choices import (
 )
 from s1kit.questions.conversations import COLUMNS as CHAT_COLUMNS
 from s1kit.questions.exchanges import chat_parts, text_of_content
-from s1kit.questions.names import question_text
+from s1kit.questions.names import plain_name, question_text
 from s1kit.records import question_id
 
 
@@ -59,7 +59,7 @@ def _own_record(row: dict[str, Any]) -> Shaped | None:
     """Read rows that s1kit wrote: traces, samples and dropped rows."""
     if isinstance(row.get("trace"), dict) and "picked_by" in row:
         return _own_record(row["trace"])
-    if isinstance(row.get("question"), dict) and "text" in row["question"]:
+    if isinstance(row.get("question"), dict) and "text" in row["question"] and "correctAnswer" not in row:
         return Shaped(OWN, dict(row["question"]))
     if {"text", "licence", "metadata", "messages", "tools"} <= row.keys() and row.get("id") == question_id(row["text"]):
         return Shaped(OWN, dict(row))
@@ -122,6 +122,8 @@ def _reference_inside(rest: dict[str, Any]) -> tuple[Any, str] | None:
             truth = given.get(name)
             if isinstance(truth, dict) and truth.get("target"):  # Search-R1
                 truth = truth["target"]
+            if isinstance(truth, str) and truth.startswith("{") and _is_object(truth):
+                continue  # tests of a program: Eurus, Skywork
             if truth is not None and not isinstance(truth, dict):
                 del rest[holder]
                 return _first_of(truth), f"{holder}.{name}"
@@ -130,6 +132,13 @@ def _reference_inside(rest: dict[str, Any]) -> tuple[Any, str] | None:
         told = parse_cell(told, "metadata")
     truth = told.get("expected_answer") if isinstance(told, dict) else None
     return (truth, "metadata.expected_answer") if isinstance(truth, str) and truth else None
+
+
+def _is_object(text: str) -> bool:
+    try:
+        return isinstance(json.loads(text), dict)
+    except ValueError:
+        return False
 
 
 def _first_of(truth: Any) -> Any:
@@ -198,15 +207,19 @@ def _with_context(row: dict[str, Any]) -> Shaped | None:
 
 def _answers(row: dict[str, Any]) -> Shaped | None:
     """An answer as an object: `{value, aliases}` of TriviaQA, `{text: [...]}` of SQuAD."""
-    column = next(
-        (c for c in ("answer", "answers", "answers_spans") if re.match(r"\s*\[?\s*\{", str(row.get(c) or ""))), None
-    )
+    names = (c for c in row if plain_name(c) in ("answer", "answers", "answersspans"))
+    column = next((c for c in names if re.match(r"\s*\[?\s*\{", str(row[c] or ""))), None)
     given = parse_cell(row[column], column) if column else None
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
+    if isinstance(given, dict):
+        given = {str(name).lower(): value for name, value in given.items()}
     if column is None or not isinstance(given, dict):
         return None
-    key = next((k for k in ("value", "text", "spans", "final_answer", "answer") if given.get(k)), None)
+    if isinstance(given.get("date"), dict):  # DROP
+        given["date"] = " ".join(str(v) for v in given["date"].values() if v)
+    keys = ("value", "text", "spans", "final_answer", "answer", "number", "date")
+    key = next((k for k in keys if given.get(k)), None)
     if key is None and given.get("text") == []:  # SQuAD 2: the passage does not say
         return Shaped("a question without an answer", {k: v for k, v in row.items() if k != column})
     if key is None:
@@ -299,11 +312,17 @@ def _inside(row: dict[str, Any]) -> Shaped | None:
 
 
 def _turns(row: dict[str, Any]) -> Shaped | None:
-    """MT-bench, LiveBench: what a user asks in turn, as a list of texts; the first is the question."""
-    turns = row.get("turns")
+    """MT-bench, LiveBench, Arena-Hard: what a user asks in turn, as a list of texts; the first is the question. In the
+    logs of LMSYS the list stands in a text."""
+    column = "turns" if "turns" in row else "prompt"
+    turns = row.get(column)
+    if isinstance(turns, str) and turns.startswith('["'):
+        turns = parse_cell(turns, column)
+    if isinstance(turns, list):
+        turns = [turn["content"] if isinstance(turn, dict) and set(turn) == {"content"} else turn for turn in turns]
     if not isinstance(turns, list) or not turns or not all(isinstance(turn, str) for turn in turns):
         return None
-    rest = {name: value for name, value in row.items() if name != "turns"} | {"text": turns[0]}
+    rest = {name: value for name, value in row.items() if name != column} | {"text": turns[0]}
     if isinstance(reference := rest.pop("reference", None), list) and reference:
         rest["solution"] = reference[0]
     return Shaped(f"{'the first of several turns' if len(turns) > 1 else 'the only turn'} in turns", rest)
@@ -353,11 +372,12 @@ def _numbered_messages(row: dict[str, Any]) -> Shaped | None:
 
 
 def _stem_inside(row: dict[str, Any]) -> Shaped | None:
-    """ARC's own files: the question is an object with its stem and its choices."""
+    """ARC's own files: the question is an object with its stem and its choices; The Trivia API has its text there."""
     question = row.get("question")
-    if not isinstance(question, dict) or not isinstance(question.get("stem"), str):
+    stem = next((n for n in ("stem", "text") if isinstance(question, dict) and isinstance(question.get(n), str)), None)
+    if not isinstance(question, dict) or stem is None:
         return None
-    inside = {"question" if name == "stem" else name: value for name, value in question.items()}
+    inside = {"question" if name == stem else name: value for name, value in question.items()}
     return reshape({name: value for name, value in row.items() if name != "question"} | inside)
 
 

@@ -164,7 +164,9 @@ class ResponseAssembler:
         """Texts that are still growing, by item, list and index: the part's type, its field, the pieces."""
 
     def end(self) -> None:
-        self.is_whole = self.is_whole or bool(self._response.get("error"))
+        if not self.is_whole and self.has_text and not self._response.get("error"):
+            self._response["status"] = "completed"  # the mark of the end stands for the event that it should follow
+        self.is_whole = self.is_whole or self.has_text or bool(self._response.get("error"))
 
     def add(self, event: Mapping[str, Any]) -> None:
         kind = event.get("type")
@@ -172,6 +174,9 @@ class ResponseAssembler:
         at = at if type(at) is int else 0
         if isinstance(kind, str) and (named := _DELTAS.get(kind)) is not None:
             self._grow(event, at, *named)
+        elif isinstance(kind, str) and (named := _DELTAS.get(kind.removesuffix("done") + "delta")) is not None:
+            if self._items.get(at, {}).get("status") != "completed":
+                self._settle(event, at, *named)
         elif kind == "response.output_item.added":
             self._items.setdefault(at, dict(dict_of(event.get("item"))))
         elif kind == "response.output_item.done" and isinstance(event.get("item"), Mapping):
@@ -195,13 +200,34 @@ class ResponseAssembler:
             self._pieces.setdefault(key, (type_, field, []))[2].append(event["delta"])
             self.has_text = True
 
+    def _settle(self, event: Mapping[str, Any], at: int, parts: str, index: str, type_: str, field: str) -> None:
+        """The whole of a text that is done, where no more than that was sent."""
+        place = event.get(index)
+        key = (at, parts, place if type(place) is int else 0)
+        whole = event.get(field)
+        known = self._pieces.get(key)
+        if isinstance(whole, str) and len(whole) > (sum(map(len, known[2])) if known else 0):
+            self._pieces[key] = (type_, field, [whole])
+            self.has_text = True
+
     def body(self) -> dict[str, Any]:
-        if list_of(self._response.get("output")):
-            return self._response
+        last, sent = list_of(self._response.get("output")), self._sent()
+        # vLLM has sent the last token alone as the whole.
+        output = last if last and _num_said(last) >= _num_said(sent) else sent
+        return {"object": "response", **self._response, "output": output}
+
+    def _sent(self) -> list[dict[str, Any]]:
+        """The items as their own events brought them."""
         items = {at: dict(item) for at, item in self._items.items()}
         for (at, parts, _), (type_, field, pieces) in sorted(self._pieces.items(), key=lambda entry: entry[0]):
             kind = "reasoning" if type_ in ("reasoning_text", "summary_text") else "message"
             item = items.setdefault(at, {"type": kind})
             known = [part for part in list_of(item.get(parts)) if dict_of(part).get(field)]
             item[parts] = [*known, {"type": type_, field: "".join(pieces)}]
-        return {"object": "response", **self._response, "output": [item for _, item in sorted(items.items())]}
+        return [item for _, item in sorted(items.items())]
+
+
+def _num_said(output: list[Any]) -> int:
+    """The characters of thinking and answer in the items of a response."""
+    lists = (list_of(dict_of(item).get(name)) for item in output for name in ("content", "summary"))
+    return sum(len(text_of(part)) for parts in lists for part in parts)

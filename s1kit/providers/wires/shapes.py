@@ -151,7 +151,7 @@ def _with_message(body: Mapping[str, Any]) -> Mapping[str, Any]:
     tokens (RunPod)."""
     choice = body["choices"][0]
     if "message" in choice or isinstance(choice.get("text"), str):
-        return body
+        return _with_one_choice(body) if len(body["choices"]) > 1 else body
     said: dict[str, Any] = {}
     messages = choice.get("messages")
     if isinstance(messages, list) and messages and isinstance(messages[-1], Mapping):
@@ -161,6 +161,17 @@ def _with_message(body: Mapping[str, Any]) -> Mapping[str, Any]:
     elif (text := _joined(choice.get("tokens"))) is not None:
         said["text"] = text
     return {**body, "choices": [{**choice, **said}]} if said else body
+
+
+def _with_one_choice(body: Mapping[str, Any]) -> Mapping[str, Any]:
+    """A completion whose message is spread over choices of one index, as GitHub Copilot sends thinking and calls."""
+    choices = [dict_of(choice) for choice in body["choices"]]
+    if any(choice.get("index", 0) != choices[0].get("index", 0) for choice in choices):
+        return body
+    message: dict[str, Any] = {}
+    for choice in choices:
+        message |= {name: value for name, value in dict_of(choice.get("message")).items() if not message.get(name)}
+    return {**body, "choices": [{**choices[-1], **choices[0], "message": message}]}
 
 
 def _joined(value: Any) -> str | None:

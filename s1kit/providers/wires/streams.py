@@ -169,6 +169,9 @@ def _joined(value: Any) -> Any:
     return [_joined(inner) for inner in value] if isinstance(value, list) else value
 
 
+_BLOCK_OF = {"thinking_delta": "thinking", "text_delta": "text", "input_json_delta": "tool_use"}
+
+
 class MessageAssembler:
     """Events of Anthropic's messages: a message, its blocks, their deltas."""
 
@@ -177,6 +180,8 @@ class MessageAssembler:
         self._message: dict[str, Any] = {}
         self._error: Any = None
         self._blocks: dict[int, dict[str, Any]] = {}
+        self._place: dict[int, int] = {}
+        """Where the block is that an event's index means."""
 
     def end(self) -> None:
         self.is_whole = True
@@ -188,10 +193,14 @@ class MessageAssembler:
             case "message_start":
                 self._message.update(dict_of(event.get("message")))
             case "content_block_start":
-                _merge(self._blocks.setdefault(index, {}), dict_of(event.get("content_block")))
+                # Some gateways count all blocks as the first.
+                self._place[index] = index if index not in self._blocks else max(self._blocks) + 1
+                _merge(self._block(index), dict_of(event.get("content_block")))
             case "content_block_delta":
-                delta = dict_of(event.get("delta"))
-                _merge(self._blocks.setdefault(index, {}), {n: v for n, v in delta.items() if n != "type"})
+                delta, block = dict_of(event.get("delta")), self._block(index)
+                if "type" not in block and delta.get("type") in _BLOCK_OF:  # its start is missing
+                    block["type"] = _BLOCK_OF[delta["type"]]
+                _merge(block, {n: v for n, v in delta.items() if n != "type"})
                 self.has_text = True
             case "message_delta":
                 self._message.update((n, v) for n, v in dict_of(event.get("delta")).items())
@@ -208,6 +217,9 @@ class MessageAssembler:
                 self._message.update(event)
                 self._blocks = {n: dict(dict_of(block)) for n, block in enumerate(list_of(event.get("content")))}
                 self.is_whole = True
+
+    def _block(self, index: int) -> dict[str, Any]:
+        return self._blocks.setdefault(self._place.get(index, index), {})
 
     def body(self) -> dict[str, Any]:
         blocks = [_joined(block) for _, block in sorted(self._blocks.items())]

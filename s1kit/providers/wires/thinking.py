@@ -66,7 +66,10 @@ def _untangled(thinking: str, answer: str) -> tuple[str, str, bool]:
 
 def _is_thought(part: Mapping[str, Any]) -> bool:
     """Whether a part of a message's content is thinking: of Mistral, of Databricks, of Gemini."""
-    return part.get("type") in ("thinking", "reasoning", "thought") or part.get("thought") is True
+    return part.get("type") in _THOUGHT_TYPES or part.get("thought") is True
+
+
+_THOUGHT_TYPES = ("thinking", "reasoning", "thought", "reasoning_text", "summary_text")
 
 
 def _thought_in(part: Mapping[str, Any]) -> str:

@@ -21,6 +21,21 @@ def faults(tmp_path: Path, *overrides: str) -> list[str]:
     return [str(fault) for fault in check_recipe(load_recipe("tiny", [f"out={tmp_path}", *overrides]))]
 
 
+def test_recorded_traces_are_looked_at_and_their_terms_too(tmp_path: Path) -> None:
+    path = tmp_path / "traces.jsonl"
+
+    def found(row: dict[str, str], *overrides: str) -> str:
+        path.write_text(json.dumps(row) + "\n")
+        recipe = load_recipe("tiny", [f"out={tmp_path / 'runs'}", f"distill.teacher=recorded:{path}", *overrides])
+        return "\n".join(str(fault) for fault in check_recipe(recipe, ["distill"]))
+
+    row = {"question": "What is 1 + 1?", "thinking": "One and one make two.", "answer": "2"}
+    assert "the row holds no reply" in found({"question": "What is 1 + 1?"})
+    assert "whose terms are not known" in found(row)
+    assert not found(row, "train.acknowledge_terms=written by hand")
+    assert not found(row, 'stages=["collect", "distill"]')
+
+
 def test_the_default_recipe_passes(tmp_path: Path) -> None:
     assert faults(tmp_path) == []
 

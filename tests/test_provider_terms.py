@@ -81,11 +81,11 @@ def test_every_entry_has_a_source_and_a_date() -> None:
 
 @pytest.mark.parametrize("terms", ["forbids", "conditions", "unknown"])
 def test_training_on_what_is_not_plainly_permitted_asks_for_the_reason(terms: str) -> None:
-    samples = make_samples(2, terms=terms)
+    traces = [sample.trace for sample in make_samples(2, terms=terms)]
     with pytest.raises(InputError, match="acknowledge_terms"):
-        check_terms(samples, "")
-    check_terms(samples, "agreed in writing")
-    check_terms(make_samples(2, terms="permits"), "")
+        check_terms(traces, "")
+    check_terms(traces, "agreed in writing")
+    check_terms([sample.trace for sample in make_samples(2, terms="permits")], "")
 
 
 def test_the_default_teacher_of_the_paper_s_recipe_permits_training() -> None:

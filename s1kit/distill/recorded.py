@@ -24,15 +24,10 @@ class RecordedTeacher:
     """
 
     def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise InputError("there is no file of recorded traces", where=str(path), fix="Give recorded:<file>.")
         self._path = path
         self._draws: dict[str, list[Trace]] = defaultdict(list)
-        for raw in read_rows_of(path):
-            if raw.row is None:
-                raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
-            for trace in _traces(raw.row, raw.where, path):
-                self._draws[trace.question.id].append(trace)
+        for trace in recorded_traces(path):
+            self._draws[trace.question.id].append(trace)
 
     async def ask(self, question: Question, draw: int) -> Trace:
         recorded = self._draws.get(question.id, [])
@@ -48,6 +43,16 @@ class RecordedTeacher:
             draw=draw,
             note=f"{self._path.name} holds {len(recorded)} traces of this question",
         )
+
+
+def recorded_traces(path: Path) -> Iterator[Trace]:
+    """The traces of a file, in its order. Raises InputError for a file that is not there and for a row without one."""
+    if not path.is_file():
+        raise InputError("there is no file of recorded traces", where=str(path), fix="Give recorded:<file>.")
+    for raw in read_rows_of(path):
+        if raw.row is None:
+            raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
+        yield from _traces(raw.row, raw.where, path)
 
 
 _S1K_TERMS: dict[str, Terms] = {

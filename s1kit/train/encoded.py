@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from s1kit.errors import InputError
 from s1kit.forcing.formats import ThinkingFormat, Tokenizer
 from s1kit.forcing.token_format import TokenFormat
-from s1kit.records import Sample
+from s1kit.records import Sample, Trace
 
 TOO_LONG = "too_long"
 
@@ -44,7 +44,7 @@ def check_format(tokenizer: Tokenizer, fmt: ThinkingFormat) -> None:
         )
 
 
-def check_terms(samples: Sequence[Sample], acknowledge_terms: str) -> None:
+def check_terms(traces: Sequence[Trace], acknowledge_terms: str) -> None:
     """Raises InputError for traces whose teacher does not plainly permit training, unless the reason is given.
 
     Terms that forbid it, that set conditions for the trained model, and that are not known each need the reason.
@@ -57,11 +57,11 @@ def check_terms(samples: Sequence[Sample], acknowledge_terms: str) -> None:
         "unknown": "are not known",
     }
     for terms, verb in verbs.items():
-        if traces := [s.trace for s in samples if s.trace.terms == terms]:
-            teachers = ", ".join(sorted({trace.teacher for trace in traces}))
+        if bound := [trace for trace in traces if trace.terms == terms]:
+            teachers = ", ".join(sorted({trace.teacher for trace in bound}))
             raise InputError(
-                f"{len(traces)} traces come from {teachers}, whose terms {verb}",
-                where=f"first: question {traces[0].question.id}",
+                f"{len(bound)} traces come from {teachers}, whose terms {verb}",
+                where=f"first: question {bound[0].question.id}",
                 fix='Take another teacher, or say why you may with train.acknowledge_terms="...".',
             )
 

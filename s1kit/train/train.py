@@ -53,7 +53,7 @@ def train(recipe: Recipe, run: Run) -> Stage:
     if stage.is_done:
         return stage
     samples = list(run.rows("curate", "samples", Sample))
-    check_terms(samples, recipe.train.acknowledge_terms)
+    check_terms([s.trace for s in samples], recipe.train.acknowledge_terms)
     from s1kit.train.base import require_torch
 
     require_torch()
@@ -84,7 +84,7 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
 
         train_samples(samples, Path("mine"), Train(base="hf:Qwen/Qwen2.5-1.5B-Instruct", layout=Layout(...)))
     """
-    check_terms(samples, train.acknowledge_terms)
+    check_terms([s.trace for s in samples], train.acknowledge_terms)
     say(f"train: loading {train.base}")
     from s1kit.train.base import load_config, load_format_and_tokenizer, require_torch
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
-from s1kit.cli.preflight.collect import first_questions
+from s1kit.cli.preflight.collect import PEEK, first_questions
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import check_chat, check_engine, require
 from s1kit.engines import suggested
@@ -14,6 +15,7 @@ from s1kit.extensions import load_extension
 from s1kit.grade import reference as solution_of
 from s1kit.grade.load import find_grader
 from s1kit.recipe import Distill, Recipe
+from s1kit.train.encoded import check_terms
 
 _WORDS_OF_AN_ANSWER = 6
 """A solution of more words is taken for a worked one."""
@@ -59,8 +61,7 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
         case "tiny" | "solutions" if not rest:
             found.run(_check_own_teacher, recipe, config.teacher)
         case "recorded" if rest:
-            if not Path(rest).is_file():
-                found.add("there is no file of recorded traces", rest, "Give recorded:<file>.")
+            found.run(_check_recorded, recipe, Path(rest))
         case "chat":
             found.model(
                 check_chat,
@@ -103,6 +104,17 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
                 "distill.teacher",
                 'Take another teacher, or say why you may with train.acknowledge_terms="...".',
             )
+
+
+def _check_recorded(recipe: Recipe, path: Path) -> None:
+    """The first traces can be read, and may be trained on where that is what they are for."""
+    from s1kit.distill.recorded import recorded_traces
+
+    traces = list(islice(recorded_traces(path), PEEK))
+    if not traces:
+        raise InputError("the file holds no traces", where=str(path), fix="Give one that has rows.")
+    if "train" in recipe.stages:
+        check_terms(traces, recipe.train.acknowledge_terms)
 
 
 def _check_own_teacher(recipe: Recipe, teacher: str) -> None:

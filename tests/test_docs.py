@@ -110,6 +110,17 @@ def test_every_link_of_the_documentation_leads_somewhere() -> None:
     assert not wrong
 
 
+def test_the_changelog_has_one_change_a_bullet_under_its_subject() -> None:
+    """A paragraph of several changes, or one that stands outside of a subject, is not found by whom it concerns."""
+    text = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    unreleased = text.partition("## [Unreleased]")[2].partition("\n## ")[0]
+    bullets = re.findall(r"^- .*\n(?:  .*\n)*", unreleased, re.MULTILINE)
+    assert len(bullets) > 100
+    assert [b for b in bullets if b.count("\n") > 5] == []
+    assert [line for line in text.splitlines() if len(line) > 120] == []
+    assert not re.search(r"^### \w+\n+- ", unreleased, re.MULTILINE)
+
+
 def test_every_page_is_in_the_navigation() -> None:
     named = set(re.findall(r": ([\w/]+\.md)$|- ([\w/]+\.md)$", (ROOT / "mkdocs.yml").read_text("utf-8"), re.MULTILINE))
     there = {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]}

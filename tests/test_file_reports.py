@@ -73,6 +73,13 @@ def test_a_picture_is_let_pass_where_the_text_is_named() -> None:
     assert question_from(row | {"image": "https://example.org/a.png"}).solution == "2"  # of a page, not of the question
 
 
+def test_a_tag_amid_a_text_is_no_picture() -> None:
+    assert question_from({"question": "What does <image> mean in SVG?"}).text
+    for text in ("<image>\nWhat is it?", "What is it? <image>", "Compare <image 1> to <image_2>."):
+        with pytest.raises(InputError, match="needs a picture"):
+            question_from({"question": text})
+
+
 def test_a_column_whose_name_says_little_is_a_reference_only_as_text() -> None:
     for value in ([{"text": "a", "score": 5}, {"text": "b", "score": 1}], {"tokens": 5}):
         for name in ("output", "expected", "reference"):

@@ -13,7 +13,8 @@ _COLUMNS = re.compile(
     r"(?:decoded|question|input)?(?:image|picture|figure|photo)s?(?:path|file|bytes)?\d{0,2}|pixelvalues"
 )
 _FILE = re.compile(r"(?!https?:)\S+\.(?:png|jpe?g|gif|webp|bmp|tiff?)", re.IGNORECASE)
-_MARK = re.compile(r"<image(?: ?\d+)?>")
+_MARK = re.compile(r"\A\s*<image>|<image>\s*\Z|<image[ _]?\d+>")
+"""The place of a picture; `<image>` amid a text may be XML."""
 
 
 def refuse_pictures(row: Mapping[str, Any], text: str) -> None:

@@ -363,6 +363,12 @@ HOSTED = {"type": "web_search_20250305", "name": "web_search"}
         (MESSAGES, _messages(_system(_change("tool_addition", "nope"))), "messages.1.content.0.tool.name"),
         (MESSAGES, _messages({"role": "user", "content": "x", "output_config": {}}), "messages.1"),
         (MESSAGES, _messages({"role": "user"}), "messages.1"),
+        (MESSAGES, _messages({"role": "user", "content": [{"type": "text"}]}), "messages.1.content.0"),
+        (MESSAGES, _messages(*_result({"type": "tool_reference"})), "messages.2.content.0.content.0"),
+        (MESSAGES, _messages({"role": "user", "content": [{"type": "tool_result"}]}), "messages.1.content.0"),
+        (RESPONSES, {"input": [ASKED, {"type": "function_call", "call_id": "c"}, ASKED]}, "input.1"),
+        (RESPONSES, {"input": [ASKED, {"type": "function_call_output", "output": "3"}]}, "input.1"),
+        (RESPONSES, {"input": [{"role": "user"}]}, "input.0"),
     ],
 )
 def test_what_cannot_be_had_is_refused_where_the_client_wrote_it(
@@ -433,3 +439,19 @@ def test_every_reply_and_event_has_the_fields_that_the_makers_types_require(
             if line.startswith("data: {"):
                 kind = event or EVENTS[json.loads(line[6:])["type"]]
                 _adapter(kind).validate_json(line[6:])
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "advice"),
+    [
+        (CHAT, {"messages": [USER], "tools": [ADD]}, "Put it into the tool's function."),
+        (RESPONSES, {"input": "x", "tools": [OTHER]}, "Put the fields inside it into the tool itself, beside type."),
+    ],
+)
+def test_a_tool_in_the_form_of_the_other_surface_is_told_where_its_fields_belong(
+    calling: Calling,  # noqa: F811
+    path: str,
+    body: dict[str, Any],
+    advice: str,
+) -> None:
+    assert post(calling.url, body, path).json()["error"]["message"].endswith(advice)

@@ -44,6 +44,13 @@ class Wire(BaseModel):
         return {k: v for k, v in (given | whole).items() if v is not None}
 
 
+def check_parts(given: Wire, kind: str, needed: Mapping[str, tuple[str, ...]]) -> None:
+    """Raises ValueError for a missing field that its kind has: an empty one in its place would hide the mistake."""
+    for name in needed.get(kind, ()):
+        if name not in given.model_fields_set:
+            raise ValueError(f"{name} is missing, which every {kind} has")
+
+
 class Echo(Wire):
     """What gateways and clients add to what they send back; it never reaches the model."""
 

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from s1kit.serve.fields import Effort, PositiveCount, StopString, ThinkingFields, Wire
+from s1kit.serve.fields import Effort, PositiveCount, StopString, ThinkingFields, Wire, check_parts
 from s1kit.serve.refusals import Refusal
 
 
@@ -53,6 +53,15 @@ class ToolChange(Wire):
         if (self.definition is None) == (self.type == "tool_definition"):
             raise ValueError("definition belongs to a tool_definition, and every one has it")
         return self
+
+
+_BLOCK_PARTS = {
+    "text": ("text",),
+    "thinking": ("thinking",),
+    "tool_use": ("id", "name"),
+    "tool_result": ("tool_use_id",),
+    "tool_reference": ("tool_name",),
+}
 
 
 class Block(Wire):
@@ -98,7 +107,8 @@ class Block(Wire):
     caller: dict[str, Any] | None = None
 
     @model_validator(mode="after")
-    def _has_a_source(self) -> Self:
+    def _is_whole(self) -> Self:
+        check_parts(self, self.type, _BLOCK_PARTS)
         if (self.source is None) == (self.type in ("document", "search_result")):
             raise ValueError("source belongs to a document or a search result, and every one has it")
         if self.source is not None and isinstance(self.source, str) != (self.type == "search_result"):

@@ -114,6 +114,11 @@ _HINTS = {
     "function_call": "Use tool_choice.",
 }
 
+_TOOL_HINTS = dict.fromkeys(("name", "description", "parameters", "strict"), "Put it into the tool's function.") | {
+    "function": "Put the fields inside it into the tool itself, beside type."
+}
+"""The two forms of OpenAI's tools: of chats, and of responses."""
+
 
 _SAME = (
     {"stop", "stop_sequences"},
@@ -152,7 +157,7 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
     # A part of a kind that is not known has fields that are not known either.
     loc = problem["loc"]
     kinds = [(*loc[:i], "type") for i in range(len(loc))]
-    kind = next((k for k in kinds if any(p["loc"] == k and p["type"] == "literal_error" for p in problems)), None)
+    kind = next((k for k in kinds if any(p["loc"] == k and p["type"] in _NO_SUCH_KIND for p in problems)), None)
     if kind is not None and (meant := _of_the_kind_that_was_meant(problems, kind)) is not None:
         problem, kind = meant, None
     problem = next((p for p in problems if p["loc"] == kind), problem)
@@ -166,6 +171,8 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
             # All of some sixty names would hide the one that was meant.
             close = nearest(str(path[-1]), known).partition("Known: ")[0]
             advice = _other_name(str(path[-1]), known) or f"{close}All fields are listed at /openapi.json."
+        if advice is None and len(path) == 3 and path[0] == "tools":
+            advice = _TOOL_HINTS.get(str(path[-1]))
         advice = advice or "Leave it out."
         return Refusal(400, f"{param} is not a field of this request. {advice}", param=param, code="unknown_field")
     said = {problem["msg"]: None}
@@ -177,6 +184,10 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
     return Refusal(
         400, f"{param or 'the body'}{_value(problem)}: {', or: '.join(said)}.", param=param, code="invalid_value"
     )
+
+
+_NO_SUCH_KIND = ("literal_error", "string_pattern_mismatch", "missing")
+"""Complaints about a type that say that the branch of a union is not meant."""
 
 
 def _of_the_kind_that_was_meant(problems: Sequence[ErrorDetails], kind: tuple[Any, ...]) -> ErrorDetails | None:

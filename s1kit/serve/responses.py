@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, model_validator
 
 from s1kit.serve.fields import (
     AsWord,
@@ -17,6 +17,7 @@ from s1kit.serve.fields import (
     ThinkingFields,
     Total,
     Wire,
+    check_parts,
 )
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.responses_reply import ResponseShape
@@ -39,6 +40,17 @@ class AgentPart(Wire):
     def said(self) -> str:
         """The text."""
         return self.encrypted_content
+
+
+_ITEM_PARTS = {
+    "function_call": ("call_id", "name"),
+    "function_call_output": ("call_id", "output"),
+    "custom_tool_call": ("call_id", "name", "input"),
+    "custom_tool_call_output": ("call_id", "output"),
+    "additional_tools": ("tools",),
+    "tool_search_output": ("tools",),
+    "agent_message": ("content",),
+}
 
 
 class Item(Wire):
@@ -84,6 +96,13 @@ class Item(Wire):
     metadata: dict[str, Any] | None = None
     provider_data: dict[str, Any] | None = None
     internal_chat_message_metadata_passthrough: dict[str, Any] | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        check_parts(self, self.type, _ITEM_PARTS)
+        if self.type == "message" and self.role != "assistant":
+            check_parts(self, self.type, {self.type: ("content",)})
+        return self
 
 
 class OpenaiItem(BaseModel):

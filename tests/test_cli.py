@@ -123,6 +123,13 @@ def test_the_page_of_settings_is_what_the_schema_prints(capsys: pytest.CaptureFi
     assert capsys.readouterr().out == page.read_text(encoding="utf-8"), "run: s1kit schema > docs/settings.md"
 
 
+def test_every_setting_and_column_has_a_meaning() -> None:
+    page = (Path(__file__).parents[1] / "docs" / "settings.md").read_text(encoding="utf-8")
+    rows = [line for line in page.splitlines() if line.startswith("| `")]
+    assert len(rows) > 200
+    assert [row for row in rows if row.endswith("|  |")] == []
+
+
 def test_the_schema_as_json_names_every_section(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["schema", "--json"]) == 0
     assert {"Collect", "Distill", "Train"} <= json.loads(capsys.readouterr().out)["recipe"]["$defs"].keys()

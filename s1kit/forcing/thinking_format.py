@@ -54,6 +54,7 @@ class ThinkingFormat:
     """Delimiters, wait and closing phrase of one model family."""
 
     name: str
+    """Its name in settings and messages."""
     open: str
     """What begins thinking. Left out where the chat template's prompt already ends with it."""
     end: str

@@ -27,7 +27,9 @@ class Source(Config):
     """Files of the Hub data set, as globs, e.g. `["data/train-*.parquet"]`. Without them the package `datasets` finds
     those of `subset` and `split`; it reads no data set that is a script."""
     subset: str = ""
+    """Subset (configuration) of the Hub data set, where there are several."""
     split: str = "train"
+    """Split of the Hub data set."""
     revision: str = ""
     """Commit, tag or branch of the Hub data set; pin it to draw the same pool again."""
     columns: dict[str, str] = Field(default_factory=dict)
@@ -45,6 +47,7 @@ class Source(Config):
     name: str = ""
     """The `source` of its rows where they do not say it themselves."""
     licence: str = ""
+    """Licence of its rows where they do not say it themselves."""
     num: int | None = Field(default=None, ge=1)
     """At most so many rows, from the start; of a built-in pool so many of each data set."""
     sample: bool = False
@@ -82,10 +85,12 @@ class Collect(Config):
     """questions <- sources, less duplicates and what overlaps with evaluation sets."""
 
     sources: list[Source] = Field(default_factory=list)
+    """Where questions come from, in order; see `collect.sources[]`."""
     hub_folder: str = ""
     """A folder with copies of Hub data sets, each in `<owner>/<name>/` as `hf download --local-dir` writes it. What
     is there is read from there, and the Hub is asked for the rest."""
     duplicates: Literal["none", "exact", "near"] = "near"
+    """`exact`: equal texts after normalising are dropped; `near`: near duplicates too."""
     near_threshold: float = Field(default=0.9, gt=0, le=1)
     """Jaccard similarity of word shingles from which on two questions are near duplicates."""
     decontaminate: Literal["none", "s1", "strict", "template", "semantic"] = "s1"

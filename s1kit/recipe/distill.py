@@ -18,6 +18,7 @@ class Teaching(Config):
     prompt: str = "{question}"
     """What is asked; `{question}` stands for the question's text."""
     system: str = ""
+    """System message sent before the question; empty: none."""
     format: str = ""
     """Thinking format of a local engine; empty: found from the model's files."""
     template: dict[str, Any] = Field(default_factory=dict)
@@ -27,9 +28,11 @@ class Teaching(Config):
     temperature: float | None = Field(default=None, ge=0)
     """None: the provider's own; of a local engine, what the model's generation_config.json says."""
     top_p: float | None = Field(default=None, gt=0, le=1)
+    """Nucleus sampling. None: the provider's own; for a local engine the model's."""
     thinking_budget: int | None = Field(default=None, ge=0)
     """Tokens of thinking at most, where the provider takes such a limit."""
     reasoning_effort: str | None = None
+    """Effort level, such as `low` or `high`, where the provider takes one."""
     work_as_thinking: bool = False
     """Of a reply without thinking, take the worked answer as thinking and its final answer as the answer: for models
     that reason in their answer, such as instruct models. A reply that states no final answer stays as it is."""
@@ -40,6 +43,7 @@ class Teaching(Config):
     requests_per_minute: float | None = Field(default=None, gt=0)
     """None: as the provider's headers say, else as fast as it accepts."""
     tokens_per_minute: float | None = Field(default=None, gt=0)
+    """None: as the provider's headers say, else found from refusals."""
     timeout_seconds: float = Field(default=1800.0, gt=0)
     """For one reply."""
     stream: bool = True

@@ -17,6 +17,7 @@ class Comparator(Config):
     effort: list[str] = Field(default_factory=lambda: [""])
     """Levels of `reasoning_effort` to ask with; empty: the provider's own."""
     max_output_tokens: int = Field(default=32768, ge=1)
+    """Thinking and answer of a remote model together."""
     base_url: str = ""
     """Address of the provider's server, where it is not the usual one."""
     max_cost_usd: float | None = Field(default=None, ge=0)
@@ -68,6 +69,7 @@ class Evaluate(Workers):
     votes: list[int] = Field(default_factory=list)
     """Sizes of the majority vote, the baseline at matched tokens."""
     vote_temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature of the votes' draws."""
     temperature: float = Field(default=0.0, ge=0)
     """Sampling temperature of every setting but the votes; 0 is greedy, and then there is nothing to repeat."""
     repeats: int = Field(default=1, ge=1)
@@ -81,6 +83,7 @@ class Evaluate(Workers):
     rejection: list[int] = Field(default_factory=list)
     """Limits in tokens: sample until thinking is no longer than that."""
     rejection_tries: int = Field(default=16, ge=1)
+    """Draws at most until one is short enough."""
     auto: list[str] = Field(default_factory=list)
     """Exit rules by which thinking is left when its answer is settled: files that `s1kit calibrate` wrote, or `model`
     for the one beside the model's own files. Each is a setting, with and without the most of `num_waits`."""

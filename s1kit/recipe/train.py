@@ -16,7 +16,9 @@ class Lora(Config):
     rank: int = Field(default=256, ge=1)
     """Schulman et al., "LoRA Without Regret" (2025): 256 on all linear layers, with ten times the learning rate."""
     alpha: float = Field(default=512, gt=0)
+    """The adapters' output is scaled by alpha / rank."""
     dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of the adapters' inputs that is dropped in training."""
     quantize: bool = False
     """QLoRA: the frozen base in 4 bits (NF4); needs bitsandbytes and a CUDA card."""
 
@@ -28,7 +30,9 @@ class Cluster(Config):
     card: str = "H100"
     """A name that s1kit/train/flops.py knows."""
     num_cards: int = Field(default=16, ge=1)
+    """Cards (GPUs) in all."""
     cards_per_node: int = Field(default=8, ge=1)
+    """Cards in one machine."""
     network_gbps: float = Field(default=400.0, gt=0)
     """Between nodes, of each card."""
     efficiency: float | None = Field(default=None, gt=0, le=1)
@@ -36,7 +40,7 @@ class Cluster(Config):
 
 
 class Layout(Config):
-    """How training lies on the hardware. It changes speed and memory, never the objective or the order of the data."""
+    """How training is laid out on the hardware: speed and memory, never the objective or the order of the data."""
 
     context_parallel: int = Field(default=1, ge=1)
     """Processes that share each sequence (Ulysses); must divide the number of processes and the attention heads."""
@@ -65,6 +69,7 @@ class Layout(Config):
     peak_tflops: float = Field(default=0.0, ge=0)
     """Dense bf16 peak of one card, against which MFU is stated; 0: the data sheet's, by the card's name."""
     cluster: Cluster = Cluster()
+    """The machines that `s1kit estimate` assumes."""
 
 
 class Train(Config):
@@ -81,30 +86,37 @@ class Train(Config):
     template: dict[str, Any] = Field(default_factory=dict)
     """Switches passed to the base's chat template, and set in the checkpoint's, e.g. `{ thinking = true }`."""
     epochs: int = Field(default=5, ge=1)
+    """Passes over the samples."""
     max_steps: int | None = Field(default=None, ge=1)
     """Stop after so many optimiser steps; None: all epochs."""
     batch_size: int = Field(default=16, ge=1)
     """Sequences in an optimiser step, over all processes."""
     learning_rate: float = Field(default=1e-5, gt=0)
+    """Its peak, reached after the warm-up."""
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps with a linear warm-up; then cosine to zero."""
     betas: tuple[float, float] = (0.9, 0.95)
+    """Of AdamW: decay of the mean of gradients and of their squares."""
     weight_decay: float = Field(default=1e-4, ge=0)
+    """Of AdamW, on matrices only."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm; None: never."""
     max_length: int = Field(default=32768, ge=8)
     """Tokens a sample may have; a longer one is an error unless `drop_too_long`."""
     drop_too_long: bool = False
+    """Leave out samples above `max_length`, and count them, instead of stopping."""
     loss_normalization: Literal["per_sequence", "per_token"] = "per_sequence"
     """`per_sequence` is s1's: the mean over a sequence's tokens, then over sequences."""
     micro_batch_tokens: int = Field(default=16384, ge=8)
     """Tokens in a forward pass; a batch is packed into as few passes as possible."""
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
+    """Type in which weights are saved, and in which products are computed."""
     save_every: int = Field(default=50, ge=1)
     """Optimiser steps between resumable checkpoints."""
     lora: Lora | None = None
     """None: all weights are trained."""
     layout: Layout = Layout()
+    """How training is laid out on the hardware."""
     acknowledge_terms: str = ""
     """Why traces are used whose teacher's terms forbid it, set conditions or are not known; in the model card."""
 

@@ -23,6 +23,7 @@ class Report(Config):
     """What the report says about the run besides its figures."""
 
     title: str = ""
+    """Heading of the report; empty: the name of the run."""
     caveat: str = ""
     """A sentence printed at the top, e.g. what the run does not prove."""
 
@@ -35,6 +36,7 @@ class Recipe(Config):
     recipe: str = ""
     """Name of the recipe: what `name` was in the file before the command line renamed the run."""
     description: str = ""
+    """A sentence on the run, shown where its variants are compared."""
     seed: int = 0
     """Seeds every draw of s1kit: questions, samples, the order of training, sampling by engines. What a provider
     draws does not depend on it: `distill.extra` has its seed, where it takes one."""

@@ -14,11 +14,15 @@ class Segment(Record):
     """A run of tokens of one origin and one kind."""
 
     origin: Origin
+    """`sampled` by the model, or `forced`."""
     kind: SegmentKind
+    """What it is part of: `thinking`, `wait`, `close`, `closing_phrase`, `answer` or another of `SegmentKind`."""
     text: str
+    """The text of its tokens."""
     token_ids: tuple[int, ...] = ()
     """Empty where a server exchanged text only; then `num_tokens` is as it reported."""
     num_tokens: int
+    """Its number of tokens."""
 
     @classmethod
     def of_ids(cls, origin: Origin, kind: SegmentKind, text: str, token_ids: tuple[int, ...]) -> Self:
@@ -75,10 +79,15 @@ class Generation(Record):
     }
 
     question_id: str
+    """Id of the question."""
     setting: Setting | None = None
+    """The setting under which it was decoded."""
     repeat: int = 0
+    """Which draw of the setting it is, from 0."""
     segments: tuple[Segment, ...] = ()
+    """Thinking and answer in order, each run of tokens of one origin and kind."""
     ending: Ending
+    """How thinking ended, e.g. `closed` by the model or `cut_off` by the budget."""
     answer_finish: Literal["stop", "length", "stop_string", "loop", "none"] = "stop"
     """Why the answer ended: end of sequence, its token room, a stop string, the loop guard; `none`: no answer."""
     seam: Literal["ids", "text"] = "ids"
@@ -86,7 +95,9 @@ class Generation(Record):
     note: str = ""
     """Why it failed, or what a reader must know."""
     verdict: Verdict | None = None
+    """The grader's: `correct`, `wrong` or `abstain`; None: not graded."""
     evidence: str = ""
+    """What the verdict rests on."""
     final_answer: str = ""
     """What the grader extracted from the answer, in the form that votes are counted on; empty: nothing, or ungraded."""
     cost_usd: float = 0.0
@@ -113,6 +124,7 @@ class Generation(Record):
 
     @property
     def answer_tokens(self) -> int:
+        """Tokens of the answer, a forced closing phrase included."""
         return sum(s.num_tokens for s in self.segments if s.kind in ("closing_phrase", "answer"))
 
     @property

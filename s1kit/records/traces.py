@@ -23,11 +23,13 @@ class Question(Record):
     """A question with its reference."""
 
     text: str
+    """What is asked."""
     solution: str | None = None
     """The reference: a final answer, or a worked solution that contains it."""
     source: str = ""
     """Where it comes from, e.g. `MATH/train` or `tiny/add`."""
     licence: str = ""
+    """Licence of the question, as its source says; empty: not known."""
     domain: str = ""
     """Subject; empty until `curate` labels it."""
     metadata: dict[str, Any] = Field(default_factory=dict)
@@ -79,16 +81,23 @@ class Trace(Record):
     """A teacher's thinking and answer to one question."""
 
     question: Question
+    """The question that was asked."""
     teacher: str
     """Model reference of the teacher, e.g. `chat:deepseek/deepseek-reasoner` or `tiny`."""
     thinking: str
+    """The text of the thinking, without delimiters."""
     answer: str
+    """The text after the thinking."""
     thinking_tokens: int
     """In the student's tokens where its tokenizer is known, else as the provider counted."""
     finish_reason: FinishReason = "stop"
+    """How the reply ended: `stop`, `length`, `refused`, `empty`, `malformed`, `failed` or `cut`."""
     usage: Usage = Usage()
+    """Tokens that the provider charged for."""
     cost_usd: float = 0.0
+    """Cost of the reply in dollars."""
     terms: Terms = "unknown"
+    """Whether the teacher's terms permit training on it: `permits`, `conditions`, `forbids` or `unknown`."""
     draw: int = 0
     """Which of this teacher's replies to the same question this is, from 0."""
     note: str = ""
@@ -105,6 +114,7 @@ class Sample(Record):
     """A selected question and trace: one row of the training set."""
 
     trace: Trace
+    """The trace, with its question."""
     picked_by: str
     """The rule that picked it, e.g. `s1:trusted` or `s1:domain=number theory,rank=3`."""
 

@@ -50,7 +50,8 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
     if right_number is not None and mine != "e" and len(mine) <= MAX_SYMBOLIC and _is_no_formula(mine):
         stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
         if not stated and (said := number_in_words(raw_mine)) is not None:
-            return ("correct" if said == right_number else "wrong"), "a number in words"
+            same = said == right_number or ("%" in raw_right and said * 100 == right_number)
+            return ("correct" if same else "wrong"), "a number in words"
         if not stated and _NUMBER_IN_WORDS.search(raw_mine):
             return "abstain", "a number in words"
         if re.search(r"\d[a-zA-Z]\b", mine) and not unit_at_end(raw_mine):
@@ -64,6 +65,9 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         and len(truths := {TRUTH[word.casefold()] for word in _SAID_TRUTH.findall(raw_mine)}) == 1
     ):
         return ("correct" if truths == {TRUTH[right.casefold()]} else "wrong"), "yes or no"
+    if right.casefold() in ("true", "false") and (claims := _SAID_CORRECT.findall(raw_mine)):
+        said_true = bool(re.fullmatch("correct|valid", claims[-1], re.IGNORECASE))
+        return ("correct" if said_true == (right.casefold() == "true") else "wrong"), "true or false"
     if is_word(right) and not re.search(r"[\\=]", raw_mine):
         return _compare_words(raw_mine, right)
     if is_word(mine) and is_word(right):
@@ -75,6 +79,11 @@ TRUTH = {"true": True, "yes": True, "false": False, "no": False}
 
 _SAID_TRUTH = re.compile(
     r"(?:^\W*|[,:;]\s+|\b(?:is|are|be|so|thus|therefore|hence|answer)[\s*:]+)(?:so\s+)?(true|yes|false|no(?!\s+\w))\b",
+    re.IGNORECASE,
+)
+_SAID_CORRECT = re.compile(
+    r"\b(?:statement|claim|assertion|proposition|conjecture|it|this|that)\s+is\s+(?:therefore\s+|indeed\s+)?"
+    r"((?:not\s+)?(?:correct|valid)|incorrect|invalid|wrong)\b",
     re.IGNORECASE,
 )
 _NUMBER_IN_WORDS = re.compile(
@@ -106,7 +115,11 @@ def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
         return "correct", "words"
     if _NOT_THERE.fullmatch(right) and _NOT_THERE.search(raw):
         return "correct", "words"
-    is_it = re.search(rf"\b(?:is|are|be|was|were|on)\s+(?:an?\s+|the\s+)?{re.escape(right)}\W*$", raw, re.IGNORECASE)
+    is_it = re.search(
+        rf"\b(?:is|are|be|was|were|on|heading|going|moving|facing|pointing|towards?|called|named)\s+(?:an?\s+|the\s+)?{re.escape(right)}\W*$",
+        raw,
+        re.IGNORECASE,
+    )
     is_not = re.search(rf"\b(?:not|neither|nor)\s+(?:an?\s+|the\s+)?{re.escape(right)}\b", raw, re.IGNORECASE)
     if is_it and not re.search(r"\b(?:not|neither|nor|never|no)\b|n't\b", raw, re.IGNORECASE):
         return "correct", "the word that the sentence ends in"

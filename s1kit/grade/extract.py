@@ -246,6 +246,16 @@ def _bare(text: str) -> Found:
     return Found(whole if whole.endswith("..") else whole.rstrip("."), "whole")
 
 
+_REASON = re.compile(r"\W*(?:Since|Because|As|If|When)\b[^,]*\d[^,]*,\s+")
+_COUNTED = re.compile(r"\b(?:exactly|only|just|are|has|have|makes|leaves)\s+((?:[a-z]+[\s-]){1,6})", re.IGNORECASE)
+
+
+def _counted(clause: str) -> str:
+    """The number in words that a clause without digits counts: `two` of `there are exactly two roots`."""
+    counted = _COUNTED.search(f"{clause.rstrip(' .')} ") if not re.search(r"\d", clause) else None
+    return clause.strip() if counted and number_in_words(counted[1]) is not None and number_in_words(clause) else ""
+
+
 def _whole(text: str) -> Found | None:
     """What a short text of words says: its last formula, else the number it arrives at, else all of a few words."""
     if not text:
@@ -256,6 +266,8 @@ def _whole(text: str) -> Found | None:
         return Found(([span for span in spans if len(span) > 1] or spans)[-1], "last formula")
     if formula := stated_formula(sentence):
         return Found(formula, "last formula")
+    if (clause := _REASON.match(sentence)) and (said := _counted(sentence[clause.end() :])):
+        return Found(said, "last number")
     number, is_result = last_number(text)
     if number:
         return Found(number, "concluding number" if is_result else "last number")

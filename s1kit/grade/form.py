@@ -63,12 +63,15 @@ _OPTION_LETTER = re.compile(
 
 
 _INDIAN = re.compile(r"\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
+_MYRIADS = re.compile(r"\d{1,4}(?:(?:,\d{4}){2,}|,0000)")
 _CONTINENTAL = re.compile(r"\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})")
 
 
 def _regrouped(text: str) -> str:
-    """One number in Indian (12,34,567) or continental (1.234,5) digit groups, where one number is asked for."""
-    if _INDIAN.fullmatch(text.strip(" $.")):
+    """One number in Indian (12,34,567), East Asian (5,0000) or continental (1.234,5) digit groups, where one is asked
+    for.
+    """
+    if _INDIAN.fullmatch(text.strip(" $.")) or _MYRIADS.fullmatch(text.strip(" $.")):
         return text.replace(",", "")
     return text.replace(".", "").replace(",", ".") if _CONTINENTAL.fullmatch(text.strip(" $.")) else text
 

@@ -71,7 +71,9 @@ def normalise(text: str) -> str:
         text = _NAMED.sub("", text)
     text = text.replace("−", "-").replace("–", "-").replace("->", " ")
     text = _SPACED.sub("_", text)
-    text = re.sub(r"\s+", "", text).removeprefix("+")
+    # A command stays apart from a letter: `\\cdot s` is not `\\cdots`, `\\sin h` is not `\\sinh`.
+    text = re.sub(r"(\\[a-zA-Z]+)\s+(?=[a-zA-Z])|\s+", lambda match: f"{match[1]} " if match[1] else "", text)
+    text = text.removeprefix("+")
     text = text if text.endswith("..") else text.rstrip(".,;:")
     return NUMBER_WORDS.get(text.casefold(), text)
 

@@ -62,6 +62,8 @@ _WORD = re.compile(
     r"(?![a-zA-Z])|(sin|cos|tan|ln|log)(?=[a-zA-Z](?![a-zA-Z])))"
 )
 _CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*\(")
+_ABS = re.compile(r"(?<![\\a-zA-Z])abs\s*\(([^()|]*)\)")
+_LOG_OF = re.compile(r"(?<![\\a-zA-Z])log_?(2|10)(?=\s*\()")
 _BRACED = re.compile(r"(?<![\\a-zA-Z])sqrt\s*(?=\{|\d)")
 _INVERSE = re.compile(r"\\?(?<![a-zA-Z])(sin|cos|tan)\s*\^\s*(?:\{\s*-\s*1\s*\}|-1(?!\d)|\(-1\))\s*")
 """`\\sin^{-1}`, the inverse function."""
@@ -90,6 +92,8 @@ def to_latex(text: str) -> str:
     text = re.sub(r"\^\s*(-?\d{2,}|-\d)(?![\d.])", r"^{\1}", text)
     text = _INVERSE.sub(r"\\arc\1 ", text)
     text = _CHOSEN.sub(lambda match: f"\\binom{{{match[1] or match[3]}}}{{{match[2] or match[4]}}}", text)
+    text = _ABS.sub(r"|\1|", text)
+    text = _LOG_OF.sub(r"\\log_{\1}", text)
     text = _replace_calls(_BRACED.sub(r"\\sqrt", text))
     text = _WORD.sub(lambda match: _command(match[1] or match[2]), text)
     text = re.sub(r"\b(?:oo|inf)\b(?=\s*[,)\]])", r"\\infty ", text)

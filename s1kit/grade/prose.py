@@ -178,7 +178,7 @@ def _without_denied(sentence: str) -> str:
 
 _CLAUSES = re.compile(r";\s+|,\s+(?:but|while|whereas|although|though)\s+")
 _DENIAL = re.compile(
-    r"\b(?:not|never|fails?|failed|cannot|invalid|extraneous|impossible|too\s+(?:small|large|few|many))\b|n't\b"
+    r"\b(?:thought|assumed|guessed|initially|at\s+first|not|never|fails?|failed|cannot|invalid|extraneous|impossible|too\s+(?:small|large|few|many))\b|n't\b"
 )
 
 
@@ -210,6 +210,7 @@ _ASIDES = (
     ),
     re.compile(r",?\s+(?:attained\s+|reached\s+)?(?:at|where|with|for|using|given)\s+\$?[a-zA-Z]\s*=\s*[^,;]*"),
     re.compile(r"^(?:After|When|If|Since|Because|Before|While|With|For|Given|Of|Out\s+of|Among)\b[^,]*,(?!\d)"),
+    re.compile(r":\s+\$?\d[^:;]*\b(?:more|less|fewer|longer|older|larger|smaller|higher|lower)\s+than\b[^:;]*$"),
     re.compile(r",?\s+(?:including|excluding|(?:not\s+)?counting)\s[^,]*"),
     re.compile(r"[，,]?\s*(?:当且?仅?当|当|此时|其中)[^，。]*"),
 )

@@ -77,12 +77,15 @@ def _intervals(answer: str, solution: str) -> Verdict | None:
 
 
 _ALL = r"(?:the\s+set\s+of\s+)?(?:all\s+)?(?:the\s+)?real\s+numbers|all\s+reals|\\mathbb\s*\{?R\}?|ℝ|\\R"
-_INEQUALITY_OR_ALL = re.compile(rf"[<>≤≥≠]|\\(?:[lg]eq?(?:slant)?|neq?|lt|gt)(?![a-zA-Z])|{_ALL}", re.IGNORECASE)
+_INEQUALITY_OR_ALL = re.compile(
+    rf"non-?zero|[<>≤≥≠]|\\(?:[lg]eq?(?:slant)?|neq?|lt|gt)(?![a-zA-Z])|{_ALL}", re.IGNORECASE
+)
 _EXCEPTED = re.compile(
     rf"(?:{_NAME}\s*(?:\\in|is)\s+)?(?:{_ALL})(?:\s+{_NAME})?\s*(?:except(?:\s+for)?|other\s+than|but|excluding|\\setminus|\\backslash|"
     rf"with\s+{_NAME}\s*(?:\\neq?|≠))\s*(?:{_NAME}\s*=)?\s*\\?\{{?\s*([^{{}}<>=]+?)\s*\\?\}}?",
     re.IGNORECASE,
 )
+_NOT_ZERO = re.compile(r"(?:all\s+)?(?:the\s+)?non-?zero\s+(?:real\s+numbers?|reals)", re.IGNORECASE)
 _UNEQUAL = re.compile(rf"(?:{_NAME}\s*\\in\s*\\mathbb\s*\{{?R\}}?\s*[,:]\s*)?{_NAME}\s*(?:\\neq?|≠)\s*([^<>=]+?)")
 _EXCEPTED_FROM = re.compile(rf"\s*(?:,\s*and\b|,|\band\b|\bor\b)\s*(?:{_NAME}\s*(?:\\neq?|≠|=)\s*)?")
 
@@ -101,6 +104,8 @@ def _union(text: str) -> list[tuple[Side, Side]] | None:
 
 def _holes(text: str) -> list[str]:
     """The numbers that a text excepts from all real numbers, in order; empty for any other text."""
+    if _NOT_ZERO.fullmatch(_plain(text)):
+        return ["0"]
     match = _EXCEPTED.fullmatch(_plain(text)) or _UNEQUAL.fullmatch(_plain(text))
     numbers = [as_number(normalise(number)) for number in _EXCEPTED_FROM.split(match[1])] if match else []
     known = [number for number in numbers if number is not None]

@@ -127,7 +127,7 @@ def _judge_choice(answer: str, solution: str, question: str, choices: dict[str, 
     if not mine:
         return Judgement("wrong", "no option chosen")
     shown = f"options: {mine} and {right}"
-    if mine != right and set(mine) < set(right) and mentions_every(answer, right):
+    if len(mine) == 1 and set(mine) < set(right) and mentions_every(answer, right):
         return Judgement("abstain", f"{shown}; all right ones are named", mine)
     return Judgement("correct" if mine == right else "wrong", shown, mine)
 

@@ -85,3 +85,20 @@ def test_the_size_of_a_gguf_file_is_read_from_its_header(
     text = told(capsys, "tiny", f"out={tmp_path}", f"evaluate.model=llama.cpp:{tmp_path}/none.gguf")
     assert "its size is not known: " in text
     assert "none.gguf" in text
+
+
+def test_an_estimate_counts_as_the_stages_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "q.csv").write_text("question,answer\n" + "".join(f"What is {i}?,{i}\n" for i in range(7)))
+    given = [f'collect.sources=[{{path = "{tmp_path / "q.csv"}"}}]', f"out={tmp_path}", "train.batch_size=4"]
+    local = told(capsys, "tiny", *given, "distill.teacher=hf:nowhere", "distill.max_output_tokens=100")
+    assert "7 requests of at most 100 tokens each" in local
+    assert "  7 samples, 0.0" in local
+    # At most a quarter of an epoch of seven samples: one step of four.
+    short = told(capsys, "tiny", *given, "train.max_steps=1", "curate.selection=full", "distill.num_traces=2")
+    assert "14 samples, 0.00M tokens in 1 step (" in short
+    chat = "chat:deepseek/deepseek-reasoner"
+    asked = f'evaluate.comparators=[{{model = "{chat}", effort = ["low", "high"], max_cost_usd = 2}}]'
+    paid = told(capsys, "tiny", *given, f"distill.teacher={chat}", "distill.max_output_tokens=100", asked)
+    assert "if a reply has 100 tokens, which is max_output_tokens" in paid
+    assert f"{chat}: 720 requests, at most $2.00" in paid
+    assert "6,000 questions" in told(capsys, "tiny", 'collect.sources=[{builtin = "tiny"}]', f"out={tmp_path}")

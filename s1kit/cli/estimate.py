@@ -7,6 +7,7 @@ import os
 from itertools import islice
 
 from s1kit.cli.variants import recipes_of
+from s1kit.distill.drawing import places_a_question
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe, Source, load_recipe
 from s1kit.records import Question
@@ -43,7 +44,7 @@ def main(given: argparse.Namespace) -> int:
     for one in recipes:
         mark = f" ({one.name})" if len(recipes) > 1 else ""
         if "train" in one.stages:
-            print("\n  ".join([f"train{mark}", *estimate_train(one)]))
+            print("\n  ".join([f"train{mark}", *estimate_train(one, num_samples(one, questions))]))
         if "evaluate" in one.stages:
             print("\n  ".join([f"evaluate{mark}", *estimate_evaluation(one)]))
     return 0
@@ -68,12 +69,21 @@ def num_questions(recipe: Recipe) -> int | None:
     return sum(known) if rows and len(known) == len(rows) else None
 
 
+def num_samples(recipe: Recipe, questions: int | None) -> int | None:
+    """Samples at most: one a question but with `full`, which takes every trace; None where nothing is known."""
+    curate, distill = recipe.curate, recipe.distill
+    if curate.selection == "full":
+        return None if questions is None else questions * places_a_question(distill) * max(1, distill.until_correct)
+    return curate.num if questions is None else min(curate.num, questions)
+
+
 def _num_of_source(source: Source) -> int | None:
     """Rows of a source at most: those of a file are counted, of a data set on the Hub only its `num` is known."""
+    from s1kit.pool.sources import NUM_TINY
     from s1kit.questions import find_files, read_rows_of
 
     if not source.path:
-        return source.num
+        return source.num or (NUM_TINY if source.builtin == "tiny" else None)
     rows = (row for file in find_files(source.path) for row in read_rows_of(file))
     return sum(1 for _ in islice(rows, source.num))
 
@@ -93,7 +103,7 @@ def estimate_attempts(recipe: Recipe, questions: int | None) -> list[str]:
 
 def estimate_evaluation(recipe: Recipe) -> list[str]:
     """Every question under every setting, repeats included; thinking is taken to use its whole budget."""
-    from s1kit.analysis.settings import DIRECT, grid
+    from s1kit.analysis.settings import DIRECT, REJECTION, grid
     from s1kit.evaluate.decode import answer_room, direct_room
 
     config = recipe.evaluate
@@ -107,7 +117,7 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
     num = sum(counts)
     answer, direct = answer_room(config, None), direct_room(config, None)
     tokens = sum(
-        repeats
+        (config.rejection_tries if s.method == REJECTION else repeats)
         * (
             PROMPT_TOKENS
             + (direct if s.method == DIRECT else answer + (THINKING_TOKENS if s.max_tokens is None else s.max_tokens))
@@ -116,7 +126,12 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
     )
     draws = sum(repeats for _, repeats in cells)
     head = f"{num:,} questions x {draws} draws under {len(cells)} settings, at most {num * tokens / 1e6:,.1f}M tokens"
-    return [head, decoding(config.model or recipe.train.base, num * tokens, recipe)]
+    asked = [
+        f"{c.model}: {num * len(c.effort):,} requests" + (f", at most ${c.max_cost_usd:,.2f}" if c.max_cost_usd else "")
+        for c in config.comparators
+        if c.model
+    ]
+    return [head, decoding(config.model or recipe.train.base, num * tokens, recipe), *asked]
 
 
 def _num_rows(benchmark: str) -> int | None:

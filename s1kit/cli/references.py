@@ -15,6 +15,7 @@ from s1kit.engines import SCHEMES, suggested
 from s1kit.engines.options import joined, read_reference, with_dtype
 from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.forcing.formats import find_format
+from s1kit.train.estimate import has_gpu
 
 _ENGINE_PACKAGES = {
     "hf": (("torch", "torch"), ("transformers", "torch")),
@@ -56,6 +57,12 @@ def check_engine(
         raise InputError(f"{reference!r} names no model", where=where, fix=f"Known: {', '.join(SCHEMES)}.")
     for package, extra in _ENGINE_PACKAGES.get(scheme, ()):
         require(package, f"{where} = {reference}", extra)
+    if str(read.options.get("device", "")).startswith("cuda") and not has_gpu():
+        fix = "Give device=cpu, or leave it out."
+        raise InputError("there is no GPU that torch can use here", where=f"{where} = {reference}", fix=fix)
+    if str(read.options.get("device", "")).startswith("cuda") and not has_gpu():
+        fix = "Give device=cpu, or leave it out."
+        raise InputError("there is no GPU that torch can use here", where=f"{where} = {reference}", fix=fix)
     path = Path(rest.split("#")[0]).expanduser()
     if scheme == "llama.cpp" and not path.is_file():
         raise InputError(f"there is no file {rest!r}", where=where, fix="Give a .gguf file.")

@@ -107,20 +107,23 @@ def estimate_traces(recipe: Recipe, num_questions: int | None) -> list[str]:
 def _estimate_one(config: Distill, num_questions: int | None) -> list[str]:
     if config.teacher.partition(":")[0] in ("tiny", "solutions", "recorded"):
         return [f"teacher {config.teacher}: it costs nothing but seconds"]
-    if not config.teacher.startswith("chat:"):
-        return [f"teacher {config.teacher}: decoded here, at no price"]
-    lines = [f"teacher {config.teacher}: {terms_of(config.teacher).sentence}"]
-    model = find_model(config.teacher, first_url(config.base_url))
-    price = price_of(model, setting=config.price, prices_path=config.prices)
     num = 1000 if num_questions is None else num_questions
     requests = num * (config.until_correct or config.num_traces)
     most = "at most " if config.until_correct > 1 else ""
     told = f"{most}{requests:,} requests" + ("" if num_questions is not None else " a 1,000 questions")
+    if not config.teacher.startswith("chat:"):
+        room = f"of at most {config.max_output_tokens:,} tokens each"
+        return [f"teacher {config.teacher}: {told} {room}, decoded here, at no price"]
+    lines = [f"teacher {config.teacher}: {terms_of(config.teacher).sentence}"]
+    model = find_model(config.teacher, first_url(config.base_url))
+    price = price_of(model, setting=config.price, prices_path=config.prices)
     if price is None:
         return [*lines, f"{told}; the price is unknown"]
-    usage = Usage(input_tokens=150, output_tokens=REPLY_TOKENS)
+    tokens = min(REPLY_TOKENS, config.max_output_tokens)
+    why = "as s1K's do on average" if tokens == REPLY_TOKENS else "which is max_output_tokens"
+    usage = Usage(input_tokens=150, output_tokens=tokens)
     dollars = requests * price.cost(usage, is_batch=config.mode == "batch")
-    lines.append(f"{told}, {most}${dollars:,.2f} if a reply has {REPLY_TOKENS:,} tokens, as s1K's do on average")
+    lines.append(f"{told}, {most}${dollars:,.2f} if a reply has {tokens:,} tokens, {why}")
     return lines
 
 

@@ -25,6 +25,9 @@ from s1kit.questions.conversations import whole_conversation
 from s1kit.recipe import Source
 from s1kit.records import Question, question_id
 
+NUM_TINY = 6000
+"""Questions of the built-in families, unless the source says."""
+
 
 def read_source(
     source: Source,
@@ -237,7 +240,7 @@ def _read_builtin(source: Source, seed: int) -> Iterator[Question]:
         )
     from s1kit.tiny.questions import tiny_questions
 
-    return iter(tiny_questions(source.num or 6000, seed))
+    return iter(tiny_questions(source.num or NUM_TINY, seed))
 
 
 def _read_hub_files(

@@ -52,7 +52,8 @@ def estimate(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluste
     """Estimate a training on a cluster. Raises InputError for an unknown card."""
     layout = train.layout
     rows = max(1, cluster.num_cards // layout.context_parallel)
-    steps = packing.batches(len(lengths), train.batch_size, 1, train.max_steps, seed=0)
+    num_epochs = 1 if train.max_steps is None else train.epochs
+    steps = packing.batches(len(lengths), train.batch_size, num_epochs, train.max_steps, seed=0)
     factor = 1 + RECOMPUTED[layout.activation_checkpointing] / 3
     measured = efficiency(shape.parameters / 1e9, sum(lengths) / len(lengths))
     speed = peak(cluster.card) * 1e12 * (cluster.efficiency or measured.hfu)

@@ -18,6 +18,7 @@ from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.train.advice import advice, fastest, fits
 from s1kit.train.cost import card_gib, estimate
 from s1kit.train.flops import PEAK_TFLOPS, training_flops
+from s1kit.train.packing import batches
 from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES, Shape
 
@@ -32,20 +33,26 @@ CPU_GFLOPS = 40.0
 """GFLOP/s of one core on the tiny model, measured on an AVX2 server core; for recipes that train on a CPU."""
 
 
-def estimate_train(recipe: Recipe) -> list[str]:
-    """Lines for people. Raises InputError for a card or a base that is not known."""
+def estimate_train(recipe: Recipe, most: int | None = None) -> list[str]:
+    """Lines for people. Raises InputError for a card or a base that is not known.
+
+    `most`: samples that there can be; None: as many as are selected.
+    """
     train = recipe.train
     shape = shape_of(train.base)
-    lengths, told = sample_lengths(recipe)
+    lengths, told = sample_lengths(recipe, most)
     layout, cluster = train.layout, machine_of(train)
-    num_tokens = sum(lengths) * train.epochs
-    head = f"{len(lengths):,} samples, {num_tokens / 1e6:,.2f}M tokens in {train.epochs} epochs ({told})"
+    steps = batches(len(lengths), train.batch_size, train.epochs, train.max_steps, recipe.seed)
+    num_tokens = sum(lengths[i] for members in steps for i in members)
+    epochs = num_tokens / sum(lengths)
+    how_long = f"{train.epochs} epochs" if train.max_steps is None else f"{len(steps):,} step{'s' * (len(steps) > 1)}"
+    head = f"{len(lengths):,} samples, {num_tokens / 1e6:,.2f}M tokens in {how_long} ({told})"
     if shape.parameters < 5e7:
-        seconds = training_flops(shape, lengths) * train.epochs / (CPU_GFLOPS * 1e9)
+        seconds = training_flops(shape, lengths) * epochs / (CPU_GFLOPS * 1e9)
         return [head, f"{shape.parameters / 1e6:.1f}M parameters: about {seconds:,.0f} s on one CPU core"]
     if cluster is None:
         cores = os.cpu_count() or 1
-        hours = training_flops(shape, lengths) * train.epochs / (CPU_GFLOPS * 1e9 * cores) / 3600
+        hours = training_flops(shape, lengths) * epochs / (CPU_GFLOPS * 1e9 * cores) / 3600
         took = f"{hours:,.1f} hours" if hours >= 2 else f"{max(1.0, hours * 60):,.0f} minutes"
         return [
             head,
@@ -108,11 +115,11 @@ def shape_of(base: str) -> Shape:
     return Shape.of_config(json.loads(path.read_text(encoding="utf-8")))
 
 
-def sample_lengths(recipe: Recipe) -> tuple[list[int], str]:
+def sample_lengths(recipe: Recipe, most: int | None = None) -> tuple[list[int], str]:
     """Tokens of each sample: of the run's own where curation is done, else as s1K's are spread.
 
     s1K: 4.7K tokens of thinking on average (Table 5), 74 % of the samples above 4,096 tokens in all (Table 7): a
-    log-normal with a deviation of 0.35, 5.45M tokens.
+    log-normal with a deviation of 0.35, 5.45M tokens. `most`: as in `estimate_train`.
     """
     files = sorted((recipe.folder / "curate").glob("samples-*.parquet"))
     if (recipe.folder / "curate" / "receipt.json").exists() and files:
@@ -123,7 +130,7 @@ def sample_lengths(recipe: Recipe) -> tuple[list[int], str]:
         return [
             t.thinking_tokens + int((len(t.question.text) + len(t.answer)) / 3.5) + 12 for t in traces
         ], "from the run's samples"
-    num = recipe.curate.num
+    num = recipe.curate.num if most is None else max(1, most)
     if recipe.train.base == "tiny-base":
         return [215] * num, "some 215 each, as the built-in teacher writes"
     spread, above = 0.35, 0.74

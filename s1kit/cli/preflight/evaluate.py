@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from glob import glob
 from pathlib import Path
 
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import check_engine, require
-from s1kit.engines.options import check_dtype
+from s1kit.engines.options import check_dtype, read_reference
 from s1kit.errors import InputError
 from s1kit.executors import executor_of
 from s1kit.forcing.formats import find_format
 from s1kit.grade.load import find_grader
 from s1kit.recipe import Evaluate, Recipe
 from s1kit.stage import RECEIPT
+from s1kit.train.reference import base_folder
 
 
 def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
@@ -32,6 +34,7 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     else:
         found.run(check_dtype, config.dtype, "evaluate.dtype")
         found.run(find_format, config.format or "s1")
+    found.run(_check_answer_room, recipe)
     if config.baseline:
         found.model(check_engine, config.baseline, "evaluate.baseline", format="direct", dtype=config.dtype)
     if not config.model and "train" not in recipe.stages and not (recipe.folder / "train" / RECEIPT).exists():
@@ -54,6 +57,27 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(find_grader, config.grader)
     elif any(needs_formulas):
         found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_answer_room(recipe: Recipe) -> None:
+    """The room of an answer is less than the context of a model whose files are here."""
+    room = recipe.evaluate.answer_tokens
+    read = read_reference(recipe.evaluate.model or recipe.train.base)
+    if room is None or read.scheme not in ("hf", "tiny", "tiny-base"):
+        return
+    context = read.options.get("context_tokens")
+    if context is None:
+        # The packaged models are of one shape.
+        path = Path(read.target or base_folder(read.scheme)[1]).expanduser() / "config.json"
+        context = (
+            json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings") if path.is_file() else None
+        )
+    if context is not None and room >= context:
+        raise InputError(
+            f"answer_tokens is {room:,}, and the model's context has {context:,} tokens",
+            where="evaluate.answer_tokens",
+            fix=f"Give fewer than {context:,}, so that a question and its thinking have room, too.",
+        )
 
 
 def _check_outputs(file: str) -> None:

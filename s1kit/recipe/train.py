@@ -96,9 +96,9 @@ class Train(Config):
     warmup: float = Field(default=0.05, ge=0, lt=1)
     """Share of the steps with a linear warm-up; then cosine to zero."""
     betas: tuple[float, float] = (0.9, 0.95)
-    """Of AdamW: decay of the mean of gradients and of their squares."""
+    """AdamW's decay of the mean of the gradients and of their squares."""
     weight_decay: float = Field(default=1e-4, ge=0)
-    """Of AdamW, on matrices only."""
+    """AdamW's weight decay, on matrices only."""
     max_grad_norm: float | None = Field(default=1.0, gt=0)
     """Gradients are scaled down to this norm; None: never."""
     max_length: int = Field(default=32768, ge=8)

@@ -11,10 +11,14 @@ from pathlib import Path
 import pytest
 
 from s1kit.distill.distill import distill
+from s1kit.distill.open_teacher import open_teachers
 from s1kit.distill.shards import DistillPass, TraceBlock
 from s1kit.distill.student_tokens import student_counter
 from s1kit.distill.teachers import SolutionsTeacher
+from s1kit.engines.scripted import ScriptedEngine
 from s1kit.errors import InputError
+from s1kit.providers.chat import ChatRequest, Parameters
+from s1kit.providers.local import engine_request
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
 from s1kit.stage import Run, Stage, open_run
@@ -183,3 +187,32 @@ def test_traces_that_come_faster_than_shards_are_written_do_not_fill_the_memory(
     stage = distill(recipe_of(tmp_path, teacher="solutions", concurrency=100), run_of(tmp_path, questions))
     assert len(traces_of(stage)) == 1200
     assert max(waiting) < 300  # 204 workers with a trace each, and the shards that are being written
+
+
+def test_a_local_reply_of_another_format_switch_or_seed_is_another_reply(tmp_path: Path) -> None:
+    def key(seed: int = 0, **settings: object) -> str:
+        section = {"teacher": "tiny-base"} | settings
+        recipe = Recipe.model_validate({"name": "r", "out": str(tmp_path), "seed": seed, "distill": section})
+        asked = open_teachers(recipe, load_engines=False)
+        try:
+            local = asked.teachers[0].local
+            assert local is not None
+            return local.request([{"role": "user", "content": "1 + 1?"}]).key
+        finally:
+            asked.close()
+
+    keys = [key(), key(seed=1), key(format="s1"), key(format="qwen3"), key(template={"thinking": True})]
+    assert len(set(keys)) == len(keys)
+    assert key(teacher="tiny-base,format=s1") == key(format="s1")
+    assert key(concurrency=3) == key()
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(None, (75, 25)), (40, (40, 25)), (90, (90, 10))])
+def test_thinking_and_answer_of_a_local_teacher_stay_within_its_output(
+    budget: int | None, expected: tuple[int, int]
+) -> None:
+    parameters = Parameters(max_output_tokens=100, thinking_budget=budget)
+    asked = ChatRequest("local", "m", ({"role": "user", "content": "1 + 1?"},), parameters)
+    request = engine_request(asked, 0, ScriptedEngine())
+    assert request.budget is not None
+    assert (request.budget.max_tokens, request.answer_tokens) == expected

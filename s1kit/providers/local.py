@@ -43,7 +43,8 @@ class _Waiting:
 class LocalChat:
     """An engine behind the call that reaches the providers. `model` is its reference, e.g. `hf:models/r1-distill`.
 
-    Without an engine it reads the journal only: somebody else fills it.
+    The journal knows its replies by it, so it states the options that they depend on. Without an engine it reads the
+    journal only: somebody else fills it.
     """
 
     def __init__(

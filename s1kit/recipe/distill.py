@@ -34,7 +34,7 @@ class Teaching(Config):
     reasoning_effort: str | None = None
     """Effort level, such as `low` or `high`, where the provider takes one."""
     work_as_thinking: bool = False
-    """Of a reply without thinking, take the worked answer as thinking and its final answer as the answer: for models
+    """Take the worked answer of a reply without thinking as thinking, and its final answer as the answer: for models
     that reason in their answer, such as instruct models. A reply that states no final answer stays as it is."""
     extra: dict[str, Any] = Field(default_factory=dict)
     """Further fields of the provider's request body."""

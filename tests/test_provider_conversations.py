@@ -341,7 +341,7 @@ def test_columns_of_tables_that_are_empty_and_arguments_that_are_objects_are_in_
         ({"messages": [{"role": "assistant", "content": "a"}]}, "asks nothing"),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "narrator", "content": "n"}]}, "role 'narrator'"),
         ({"messages": [{"role": "user", "content": None}]}, "has no content"),
-        ({"messages": [{"role": "user", "content": "q"}], "tools": "nope"}, "the tools are"),
+        ({"messages": [{"role": "user", "content": "q"}], "tools": "nope"}, "which is no list"),
     ],
 )
 def test_a_row_without_a_conversation_is_refused(row: dict[str, Any], complaint: str) -> None:

@@ -56,7 +56,10 @@ def _write(model: str, rows: Sequence[Recorded], paths: Sequence[Path], out: Pat
     judged = sum(bool(r.generation.verdict or (r.generation.answer and r.question.solution)) for r in rows)
     if not judged:
         fix = "Name the columns: --column correct=NAME, or --column output=NAME --column solution=NAME."
-        what = f"none of the {len(rows):,} rows can be judged: there is no verdict, nor an output beside a reference"
+        whose = f" of {model}" if model else ""
+        what = (
+            f"no row{whose} can be judged ({len(rows):,} in all): there is no verdict, nor an output beside a reference"
+        )
         raise InputError(what, where=", ".join(map(str, paths)), fix=fix)
     if judged < len(rows):
         say(f"{len(rows) - judged:,} of {len(rows):,} rows have neither a verdict nor an output beside a reference")

@@ -16,7 +16,15 @@ FIELDS: dict[str, tuple[str, ...]] = {
     "solution": ("gold", "target", "reference", "ground_truth", "expected_answer", "gts", "answer", "solution"),
     "output": TEXT_COLUMNS,
     "thinking": ("thinking", "reasoning", "reasoning_content"),
-    "final_answer": ("final_answer", "extracted", "extracted_answer", "predicted_answer", "prediction", "pred"),
+    "final_answer": (
+        "final_answer",
+        "extracted",
+        "extracted_answer",
+        "predicted_answer",
+        "prediction",
+        "predicted",
+        "pred",
+    ),
     "correct": ("correct", "is_correct", "verdict", "symbolic_correct"),
     "thinking_tokens": (
         "thinking_tokens",
@@ -130,6 +138,8 @@ def _generation(
     tokens = int(float(counted)) if counted is not None else None
     if text is None:
         output, thinking = said["output"], said["thinking"]
+        if output is None and said["correct"] is None:  # a bare answer, which is all there is to judge
+            output = said["final_answer"]
         if thinking is not None:
             text = f"{STARTS[0]}{thinking}{ENDS[0]}{'' if output is None else output}"
         else:

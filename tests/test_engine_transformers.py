@@ -436,7 +436,7 @@ def test_a_cancelled_request_leaves_the_others_as_they_were(engine: Any) -> None
     ("reference", "complaint"),
     [
         ("hf:/no/such/folder", "no folder '/no/such/folder'"),
-        ("chat:openai/gpt-5", "a remote chat model cannot be forced"),
+        ("chat:openai/gpt-5", "a remote chat model takes no budget"),
         ("gguf:x", "no engine knows the model 'gguf:x'.*Known: tiny, "),
         ("scripted:/no/such.json", "not a script"),
     ],

@@ -110,7 +110,7 @@ def test_published_outputs_are_graded_beside_the_model_and_never_twice(tmp_path:
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
-        ({}, "none of them"),
+        ({}, "names none of model, file and numbers"),
         ({"model": "chat:openai/o1", "file": "x.jsonl"}, "model, file"),
         ({"model": "hf:here"}, "not a remote model"),
     ],

@@ -116,7 +116,7 @@ def test_rows_done_in_other_processes_are_counted_here(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_said_and_not_waited_for(tmp_path: Path) -> None:
-    with pytest.raises(WorkFailed, match="a process of the work died"):
+    with pytest.raises(WorkFailed, match="a worker process ended unexpectedly"):
         list(load_executor("local", 2).run(Fragile(str(tmp_path), kills=(5,)), range(20)))
 
 

@@ -206,7 +206,7 @@ def test_thinking_may_have_a_field_of_its_own_for_templates_that_write_the_delim
     (reply,) = json.loads(to.read_text())["completion"]
     assert reply["reasoning_content"] == sample.trace.thinking.strip()
     assert reply["content"] == sample.trace.answer.strip()
-    with pytest.raises(InputError, match=r"llama-factory knows no field 'thinking'.*--thinking-field"):
+    with pytest.raises(InputError, match=r"LLaMA-Factory's form has no field 'thinking'.*--thinking-field"):
         export_samples(curate.folder, to, "llama-factory", thinking_field="thinking")
 
 

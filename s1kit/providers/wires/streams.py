@@ -198,8 +198,8 @@ class MessageAssembler:
                 _merge(self._block(index), dict_of(event.get("content_block")))
             case "content_block_delta":
                 delta, block = dict_of(event.get("delta")), self._block(index)
-                if "type" not in block and delta.get("type") in _BLOCK_OF:  # its start is missing
-                    block["type"] = _BLOCK_OF[delta["type"]]
+                if "type" not in block and (kind := _BLOCK_OF.get(str(delta.get("type")))):  # its start is missing
+                    block["type"] = kind
                 _merge(block, {n: v for n, v in delta.items() if n != "type"})
                 self.has_text = True
             case "message_delta":

@@ -212,3 +212,21 @@ def test_no_more_decodes_together_than_the_recipe_lets_be_in_flight(tmp_path: Pa
             assert asked.teachers[0].engine.max_batch == num  # type: ignore[union-attr]
         finally:
             asked.close()
+
+
+@pytest.mark.parametrize(
+    ("format", "turns", "wanted"),
+    [
+        ("direct", ["", "answer " * 90], ("", 90)),  # no thinking: a quarter had been left to it
+        ("s1", ["a thought .", "answer " * 60], ("a thought .", 60)),  # thinking ends early
+    ],
+)
+def test_what_thinking_leaves_of_the_output_limit_is_the_answer_s(
+    format: str, turns: list[str], wanted: tuple[str, int], tmp_path: Path
+) -> None:
+    (tmp_path / "script.json").write_text(json.dumps({"Which?": [turns]}))
+    engine = load_engine(f"scripted:{tmp_path / 'script.json'}", format=format)
+    with Journal(tmp_path / "j.sqlite") as journal:
+        (reply,) = ask(LocalChat(engine, "scripted", journal, Parameters(max_output_tokens=100)), ["Which?"])
+    assert isinstance(reply, Reply)
+    assert (reply.thinking.strip(), len(reply.answer.split()), reply.finish_reason) == (*wanted, "stop")

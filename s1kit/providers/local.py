@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
+from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Engine, Request, Sampling, grammar_of_schema
 from s1kit.journal import Entry, Journal
 from s1kit.providers.chat import ChatRequest, Message, Parameters, Problem, Reply, settle_finish
@@ -21,7 +22,7 @@ from s1kit.providers.wires.conversation import take_format, turns
 from s1kit.records import FinishReason, Generation, Usage
 
 ANSWER_SHARE = 4
-"""One part in so many of the output limit is kept for the answer."""
+"""One part in so many of the output limit is kept for the answer of a model that thinks; all of another's is answer."""
 DRAWS_A_SEED = 65_537
 """Draws of one question before those of the next seed begin."""
 SECONDS_TO_GATHER = 0.05
@@ -98,7 +99,7 @@ class LocalChat:
                 while self._waiting:
                     waiting = self._waiting.pop(0)
                     try:
-                        plan = engine.plan(engine_request(waiting.request, 0, engine))
+                        plan = _whole(engine.plan(engine_request(waiting.request, 0, engine)))
                     except InputError as error:
                         waiting.fail(error)
                         continue
@@ -205,7 +206,12 @@ def engine_request(request: ChatRequest, number: int, engine: Engine) -> Request
     system = "\n\n".join(turn.text for turn in said if turn.role == "system")
     most = min(p.max_output_tokens, getattr(engine, "context_tokens", p.max_output_tokens))
     answer = max(1, most // ANSWER_SHARE)
-    thinking = most - answer if p.thinking_budget is None else min(p.thinking_budget, most - 1)
+    if not _thinks(engine):
+        answer, thinking = most, 0
+    elif p.thinking_budget is None:
+        thinking = most - answer
+    else:
+        thinking = min(p.thinking_budget, most - 1)
     own = getattr(engine, "sampling", Sampling()) if p.temperature is None else Sampling(p.temperature)
     return Request(
         question=last.text,
@@ -222,6 +228,17 @@ def engine_request(request: ChatRequest, number: int, engine: Engine) -> Request
         closing_phrase="" if grammar else None,
         repeat=number,
     )
+
+
+def _thinks(engine: Engine) -> bool:
+    """Whether an engine's format has thinking; one that does not say has."""
+    tokens = getattr(engine, "tokens", None)
+    return tokens is None or bool(tokens.format.thinks)
+
+
+def _whole(plan: Plan) -> Plan:
+    """The plan whose answer may take what thinking leaves of the reply's tokens."""
+    return replace(plan, completion_tokens=plan.total_tokens - len(plan.prompt_ids)) if plan.thinks else plan
 
 
 def body_of(generation: Generation) -> dict[str, Any]:

@@ -75,8 +75,8 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for block in RECIPES:
         name = re.search(r'^name = "(.+)"', block.text, re.MULTILINE)
         assert name
-        # Without a key `check` refuses the teacher, as it should.
-        text = block.text.replace("chat:deepseek/deepseek-reasoner", "tiny")
+        # Without a key `check` refuses the teacher, as it should; another model takes the same settings, but a price.
+        text = block.text.replace("chat:deepseek/deepseek-reasoner", "tiny-base")
         (folder / f"{name[1]}.toml").write_text(text, encoding="utf-8")
     for block in blocks():
         if block.marks.startswith("file: "):
@@ -92,7 +92,9 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"aime_{budget}_{waits}.jsonl").write_text("".join(rows), encoding="utf-8")
     bash("s1kit run tiny", folder)
     # Small: the pages only look at it.
-    bash("s1kit run tiny name=mine train.max_steps=20 evaluate.num_questions=40", folder)
+    small = (ROOT / "s1kit" / "recipes" / "tiny.toml").read_text(encoding="utf-8").replace('"tiny"', '"mine"', 1)
+    (folder / "small.toml").write_text(small, encoding="utf-8")
+    bash("s1kit run small.toml train.max_steps=20 evaluate.num_questions=40", folder)
     bash("s1kit export runs/tiny/train/checkpoint --to any.gguf", folder)
     return folder
 

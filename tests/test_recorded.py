@@ -15,10 +15,11 @@ from s1kit.analysis.findings import Findings
 from s1kit.cli import main
 from s1kit.errors import InputError
 from s1kit.evaluate.recorded import files_of, record
-from s1kit.records import Generation, Segment, Setting
+from s1kit.records import Generation, Question, Segment, Setting
 from s1kit.report.report import findings_of
 from s1kit.report.summaries import is_summary, read_series, report_summaries
 from s1kit.report.view import if_graded
+from s1kit.stage import open_run
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> Path:
@@ -363,3 +364,21 @@ def test_log_probabilities_that_are_no_numbers_are_refused_with_their_line(tmp_p
     path = write(tmp_path / "a.jsonl", [{"question": "q", "output": "4", "gold": "4", "logprobs": ["x"]}])
     with pytest.raises(InputError, match=r"log-probabilities cannot be read.*a\.jsonl"):
         record([path], tmp_path / "out", {})
+
+
+def test_a_log_that_has_grown_or_is_graded_again_is_reported_anew(tmp_path: Path) -> None:
+    rows = [{"question": f"q{q}", "output": f"so {q}", "gold": str(q), "correct": False, "budget": 8} for q in range(6)]
+    path, out = tmp_path / "a.jsonl", tmp_path / "out"
+    assert found([write(path, rows[:4])], out).by_budget[0].estimate.value == 0.0
+    assert len(found([write(path, rows)], out).results.questions) == 6
+    ((_, run),) = record([path], out, {}, regrade=True)
+    assert {g.verdict for g in run.rows("evaluate", "generations", Generation)} == {"correct"}
+
+
+def test_a_folder_with_decoded_generations_is_left_alone(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "out" / "recorded", "recorded", {})
+    run.open("evaluate", config={"model": "tiny"}, seed=0).write("questions", Question, [Question(text="q")], shard=0)
+    path = write(tmp_path / "a.jsonl", [{"question": "q", "correct": True, "budget": 8}])
+    with pytest.raises(InputError, match="started with other settings"):
+        record([path], tmp_path / "out", {})
+    assert run.open("evaluate", config={"model": "tiny"}, seed=0).shards("questions")

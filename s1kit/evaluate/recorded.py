@@ -8,7 +8,9 @@ verdict of their own keep it; others are graded.
 
 from __future__ import annotations
 
+import json
 import re
+import shutil
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -24,7 +26,7 @@ from s1kit.progress import say
 from s1kit.questions import read_rows_of
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Setting, from_arrow, question_id
-from s1kit.stage import Run, open_run
+from s1kit.stage import Run, Stage, open_run
 
 VOTES = (1, 3, 4, 8, 16, 32, 64)
 
@@ -76,7 +78,7 @@ def _write(model: str, rows: Sequence[Recorded], paths: Sequence[Path], out: Pat
         }
     )
     run = open_run(recipe.folder, recipe.name, recipe.model_dump(mode="json"))
-    stage = run.open("evaluate", config={"recorded": model, "regrade": regrade}, seed=0, inputs=list(paths))
+    stage = _opened(run, {"recorded": model, "regrade": regrade}, paths)
     if not stage.is_done:
         stage.write("questions", Question, list(questions.values()), shard=0)
         stage.write("generations", Generation, _graded(rows, questions, regrade), shard=0)
@@ -84,6 +86,23 @@ def _write(model: str, rows: Sequence[Recorded], paths: Sequence[Path], out: Pat
         stage.figures["model"] = model
         stage.finish()
     return recipe, run
+
+
+def _opened(run: Run, config: Mapping[str, Any], paths: Sequence[Path]) -> Stage:
+    """The stage's folder. What other files or settings were made into is made anew: nothing was decoded for it.
+
+    Raises InputError where a folder holds an evaluation that was decoded.
+    """
+    try:
+        return run.open("evaluate", config=config, seed=0, inputs=list(paths))
+    except InputError as error:
+        started = run.folder / "evaluate" / "started.json"
+        if "recorded" not in json.loads(started.read_text(encoding="utf-8"))["config"]:
+            raise
+        say(f"report: {run.folder} is made anew: {error.what}")
+        for name in ("evaluate", "report"):
+            shutil.rmtree(run.folder / name, ignore_errors=True)
+        return run.open("evaluate", config=config, seed=0, inputs=list(paths))
 
 
 def _graded(rows: Sequence[Recorded], questions: Mapping[str, Question], regrade: bool) -> list[Generation]:

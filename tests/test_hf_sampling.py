@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s1kit.engines.hf.sampling import BLOCK, Cut, Knobs, draw
+from s1kit.engines.hf.sampling import BLOCK, Cut, Knobs, _search, draw
 
 
 @pytest.mark.parametrize("size", [3, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 5 * BLOCK + 7])
@@ -27,3 +27,9 @@ def test_a_draw_is_where_the_random_number_falls_in_the_running_sum(size: int, s
     first = last - probabilities.gather(-1, drawn[:, None])[:, 0].double()
     wanted = uniform * below[:, -1]
     assert bool(((first - 1e-12 <= wanted) & (wanted <= last + 1e-12)).all())
+
+
+def test_a_share_that_rounding_has_made_whole_is_of_the_last_entry_that_weighs_something() -> None:
+    found, share = _search(torch.tensor([[1.0, 2.0, 0.0, 0.0]]), torch.ones(1, 1, dtype=torch.float64))
+    assert found.tolist() == [[1]]
+    assert 0 < float(share) <= 1

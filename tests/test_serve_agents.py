@@ -44,6 +44,13 @@ class Calling:
         """The prompt that the model last saw."""
         return self._tokenizer.decode(self.upstream.bodies[-1]["prompt"])
 
+    def ignored(self, path: str, body: dict[str, Any]) -> list[str]:
+        """What the reply to a request says was left out."""
+        self.says[""] = "Hi."
+        reply = post(self.url, body, path).json()
+        left_out: list[str] = reply["s1kit"]["ignored"]
+        return left_out
+
 
 @pytest.fixture(scope="module")
 def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calling]:

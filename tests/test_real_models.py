@@ -157,7 +157,7 @@ decontaminate = "{decontaminate}"
 against = ["{tests}"]
 [distill]
 teacher = "{teacher}"
-max_output_tokens = 160
+{limit}
 [curate]
 quality = ["s1", "complete"]
 selection = "random"
@@ -194,7 +194,7 @@ def road(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         kept = [{k: r[k] for k in ("question", "solution", "licence")} for r in rows]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(r) + "\n" for r in kept))
     files = {"questions": folder / "pool.jsonl", "tests": folder / "tests.jsonl"}
-    text = RECIPE.format(teacher="solutions", num=8, base=f"hf:{smollm2}", decontaminate="strict", **files)
+    text = RECIPE.format(teacher="solutions", limit="", num=8, base=f"hf:{smollm2}", decontaminate="strict", **files)
     (folder / "real.toml").write_text(text)
     assert main(["run", str(folder / "real.toml"), f"out={folder}"]) == 0
     return folder / "real"
@@ -270,7 +270,9 @@ def test_a_local_instruct_model_teaches_and_what_it_lacks_is_dropped_by_name(smo
     rows = [{"question": q, "solution": s} for q, s in zip(QUESTIONS, ("42", "10", "Paris"), strict=True)]
     (tmp_path / "pool.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
     files = {"questions": tmp_path / "pool.jsonl", "tests": tmp_path / "pool.jsonl"}
-    text = RECIPE.format(teacher=f"hf:{smollm2}", num=3, base="tiny-base", decontaminate="none", **files)
+    text = RECIPE.format(
+        teacher=f"hf:{smollm2}", limit="max_output_tokens = 160", num=3, base="tiny-base", decontaminate="none", **files
+    )
     (tmp_path / "real.toml").write_text(text)
     for stage in ("collect", "distill"):
         assert main([stage, str(tmp_path / "real.toml"), f"out={tmp_path}"]) == 0

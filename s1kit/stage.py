@@ -22,6 +22,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 import pyarrow as pa
@@ -104,6 +105,8 @@ class Stage:
     seed: int
     inputs: dict[str, str] = field(default_factory=dict)
     """Path below the run folder, or a source's name, to a hash."""
+    models: Mapping[str, str] = field(default_factory=dict)
+    """Reference of a model on this machine to the fingerprint of its files."""
     counts: Counter[str] = field(default_factory=Counter)
     """`in`, `out`, `dropped:<reason>`, and whatever else the stage counts."""
     figures: dict[str, Any] = field(default_factory=dict)
@@ -155,6 +158,7 @@ class Stage:
                 "seed": self.seed,
                 "config": self.config,
                 "inputs": self.inputs,
+                "models": self.models,
                 "counts": dict(sorted(self.counts.items())),
                 "environment": environment(),
                 **self.figures,
@@ -199,19 +203,25 @@ class Run:
     """Stages do this part of their shards and stop before the receipt; None: all."""
 
     def open(
-        self, name: str, config: Mapping[str, Any], seed: int, inputs: Iterable[Path | tuple[str, str]] = ()
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        seed: int,
+        inputs: Iterable[Path | tuple[str, str]] = (),
+        models: Mapping[str, str] = MappingProxyType({}),
     ) -> Stage:
         """The stage's folder, fresh, half done or done (`Stage.is_done`).
 
-        Raises InputError when something was made there with another configuration or from other inputs.
+        `models`: fingerprints of the models on this machine by their references. Raises InputError when something was
+        made there with another configuration, from other inputs or by other models.
         """
         folder = self.folder / name
         make_folder(folder)
         hashes = dict(self._hashed(given) for given in inputs)
         plain = json.loads(json.dumps(config, default=str))
-        stage = Stage(folder, name, plain, seed, hashes)
+        stage = Stage(folder, name, plain, seed, hashes, models)
         started_path = folder / "started.json"
-        now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain, "inputs": hashes}
+        now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain, "inputs": hashes, "models": dict(models)}
         if started_path.exists() and any(p != started_path for p in folder.iterdir()):
             _refuse_other(json.loads(started_path.read_text(encoding="utf-8")), now, folder)
         else:
@@ -296,8 +306,20 @@ def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
             raise InputError(
                 complaint,
                 where=str(folder),
-                fix=f"Add --redo {folder.name} to do it and what follows again, or give another run with name=...",
+                fix=_redo(folder),
             )
+    # A model that is gone, or that an earlier version did not look at, is not held against what it made.
+    known: Mapping[str, str] = before.get("models") or {}
+    if changed_models := [name for name, hashed in now["models"].items() if known.get(name, hashed) != hashed]:
+        raise InputError(
+            f"this stage was made with another model: the files of {' and '.join(changed_models)} changed since",
+            where=str(folder),
+            fix=_redo(folder),
+        )
+
+
+def _redo(folder: Path) -> str:
+    return f"Add --redo {folder.name} to do it and what follows again, or give another run with name=..."
 
 
 def _same(before: Any, now: Any) -> bool:

@@ -111,6 +111,16 @@ def test_a_stage_whose_input_changed_is_refused(tmp_path: Path) -> None:
         run.open("collect", {}, seed=0, inputs=[pool])
 
 
+def test_a_stage_whose_model_changed_is_refused_and_what_nobody_knows_is_not_held_against_it(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    begin(run, "train", {})
+    run.open("train", {}, seed=0, models={"hf:a": "1"})  # begun before models were looked at
+    (run.open("curate", {}, seed=0, models={"hf:a": "1", "hf:b": "2"}).folder / "log.jsonl").touch()
+    run.open("curate", {}, seed=0, models={"hf:a": "1"})  # the other is gone
+    with pytest.raises(InputError, match=r"the files of hf:b changed since.*--redo curate"):
+        run.open("curate", {}, seed=0, models={"hf:a": "1", "hf:b": "3"})
+
+
 def test_a_run_of_another_recipe_or_version_is_refused(tmp_path: Path) -> None:
     open_run(tmp_path / "r", "tiny", {})
     with pytest.raises(InputError, match="recipe 'tiny', not 's1k'"):

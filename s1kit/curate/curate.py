@@ -14,6 +14,7 @@ from s1kit.curate.page import write_curate_page
 from s1kit.curate.quality import first_reason, rules_of
 from s1kit.curate.selection import Candidate, find_selector, limo_score, needs_verdict
 from s1kit.engines.options import scheme_of
+from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
 from s1kit.executors import RowWork, executor_of, in_order, load_executor
 from s1kit.executors.grading import Grading, SpreadGrader
@@ -39,7 +40,8 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     config = recipe.curate
     inputs = run.shards("distill", "traces")
     settings = config.model_copy(update={"attempt_batch": Curate.model_fields["attempt_batch"].default})
-    stage = run.open("curate", config=settings.model_dump(exclude=set(WORKERS)), seed=recipe.seed, inputs=inputs)
+    asked = settings.model_dump(exclude=set(WORKERS))
+    stage = run.open("curate", asked, recipe.seed, inputs, fingerprints([*config.students, config.domains]))
     if stage.is_done:
         return stage
     # Nothing can be learned from a trace without thinking, and `train` refuses it.

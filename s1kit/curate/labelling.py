@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from s1kit.curate.domains import by_keywords, domains
+from s1kit.engines.weights import fingerprint
 from s1kit.executors import Executor, load_executor
 from s1kit.executors.chats import Chatting, fill_journal
 from s1kit.journal import Journal
@@ -62,7 +63,7 @@ def label_questions(
     ]
     with Journal(journal_path) as journal, meter("curate: domains", len(questions), "questions") as m:
         if isinstance(model, str) and not model.startswith("chat:"):
-            local = LocalChat(None, model, journal, PARAMETERS)
+            local = LocalChat(None, model, journal, PARAMETERS, fingerprint=fingerprint(model))
             requests = [local.request(messages) for messages in conversations]
             fill_journal(executor or load_executor(), Chatting(model), requests, journal, m.advance)
             replies = chat_many(local, conversations, journal)

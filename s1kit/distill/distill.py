@@ -24,6 +24,7 @@ from s1kit.distill.shards import DistillPass, TraceBlock, settle
 from s1kit.distill.student_tokens import student_counter
 from s1kit.distill.summary import refuse_missing, sum_up
 from s1kit.distill.unusable import refuse_many_unusable, retry
+from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
 from s1kit.grade import load_grader
 from s1kit.progress import meter, say
@@ -69,7 +70,8 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     references = [each.teacher for each in settings.each]
     recorded = [Path(name.removeprefix("recorded:")) for name in references if name.startswith("recorded:")]
     inputs = [*run.shards("collect", "questions"), *(path for path in recorded if path.is_file())]
-    stage = run.open("distill", config=_what_is_asked(settings), seed=recipe.seed, inputs=inputs)
+    models = fingerprints(filter(is_local, references))
+    stage = run.open("distill", _what_is_asked(settings), recipe.seed, inputs, models)
     if stage.is_done and not settings.retry:
         return stage
     recipe = _of_part(recipe, run, references)

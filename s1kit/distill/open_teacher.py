@@ -17,6 +17,7 @@ from s1kit.distill.recorded import RecordedTeacher
 from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
 from s1kit.engines.base import Engine, close_engine
 from s1kit.engines.options import written
+from s1kit.engines.weights import fingerprint
 from s1kit.errors import InputError
 from s1kit.extensions import load_extension
 from s1kit.journal import Journal
@@ -136,7 +137,9 @@ def _open(recipe: Recipe, settings: Distill, asked: OpenTeachers, load_engines: 
             engine = load_engine(reference, **engine_options(settings)) if load_engines else None
             # A reply in another thinking format is another reply; how many decode together changes none.
             named = written(reference, {k: v for k, v in engine_options(settings).items() if k != "max_batch"})
-            chat = LocalChat(engine, named, journal, parameters(settings, recipe.seed))
+            chat = LocalChat(
+                engine, named, journal, parameters(settings, recipe.seed), fingerprint=fingerprint(reference)
+            )
             return OpenTeacher(settings, _teacher(chat, settings), engine=engine, local=chat)
         case _ if (own := load_extension(reference, "teacher", "distill.teacher")) is not None:
             return OpenTeacher(settings, own(recipe.model_copy(update={"distill": settings})))

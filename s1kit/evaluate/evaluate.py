@@ -20,6 +20,7 @@ from s1kit.engines import Engine, load_engine
 from s1kit.engines.base import close_engine
 from s1kit.engines.options import with_dtype
 from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
+from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
 from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
 from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks, name_of
@@ -62,7 +63,9 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     identity = {name: getattr(config, name) for name in IDENTITY}
     if "rejection_tries" in config.stated:
         identity["rejection_tries"] = config.rejection_tries
-    stage = run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs)
+    # The checkpoint of this run is among the inputs.
+    models = fingerprints(name for name in (config.model, config.baseline) if name)
+    stage = run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs, models=models)
     questions = _questions(stage, recipe)
     refuse_labels(rules, questions)
     cells = [(q, setting, repeat) for q in questions for setting, num in settings for repeat in range(num)]

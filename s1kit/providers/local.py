@@ -25,6 +25,8 @@ ANSWER_SHARE = 4
 """One part in so many of the output limit is kept for the answer of a model that thinks; all of another's is answer."""
 DRAWS_A_SEED = 65_537
 """Draws of one question before those of the next seed begin."""
+FINGERPRINT_DIGITS = 12
+"""Of a model's fingerprint in the journal: enough for the contents that one path will ever have."""
 SECONDS_TO_GATHER = 0.05
 
 SECONDS_AWAY = 0.05
@@ -44,8 +46,8 @@ class _Waiting:
 class LocalChat:
     """An engine behind the call that reaches the providers. `model` is its reference, e.g. `hf:models/r1-distill`.
 
-    The journal knows its replies by it, so it states the options that they depend on. Without an engine it reads the
-    journal only: somebody else fills it.
+    The journal knows its replies by it, so it states the options that they depend on; `fingerprint` tells one content
+    of its folder from another. Without an engine it reads the journal only: somebody else fills it.
     """
 
     def __init__(
@@ -56,8 +58,10 @@ class LocalChat:
         parameters: Parameters | None = None,
         *,
         batch_size: int = 64,
+        fingerprint: str = "",
     ) -> None:
-        self._engine, self._model, self.journal = engine, model, journal
+        self._engine, self.journal = engine, journal
+        self._model = f"{model}@{fingerprint[:FINGERPRINT_DIGITS]}" if fingerprint else model
         self._parameters = parameters or Parameters()
         self._batch_size = batch_size
         self._waiting: list[_Waiting] = []

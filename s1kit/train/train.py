@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
 from s1kit.progress import quieted, say
 from s1kit.recipe import Recipe, Train
@@ -49,7 +50,9 @@ def train(recipe: Recipe, run: Run) -> Stage:
     settings = same.model_dump(mode="json", exclude={"layout"})
     if types := {name: getattr(recipe.train.layout, name) for name in recipe.train.layout.stated & ROUNDING}:
         settings["layout"] = types
-    stage = run.open("train", settings, recipe.seed, run.shards("curate", "samples"))
+    base = recipe.train.base
+    models = fingerprints([base if ":" in base else f"hf:{base}"])
+    stage = run.open("train", settings, recipe.seed, run.shards("curate", "samples"), models)
     if stage.is_done:
         return stage
     samples = list(run.rows("curate", "samples", Sample))

@@ -45,7 +45,7 @@ def main() -> None:
     from s1kit.recipe import Layout, Train
     from s1kit.train import loop
     from s1kit.train import prepare as preparing
-    from s1kit.train.base import load_config, load_tokenizer
+    from s1kit.train.loading import load_config, load_tokenizer
     from s1kit.train.world import open_world
 
     preparing.multiplies_bfloat16 = lambda _: True  # as on a card

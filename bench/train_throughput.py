@@ -27,7 +27,7 @@ import train_profile
 
 from s1kit.progress import quieted
 from s1kit.recipe import Layout, Train
-from s1kit.train import base, loop, packing
+from s1kit.train import loading, loop, packing
 from s1kit.train.attention import choose_kernel
 from s1kit.train.cost import RECOMPUTED
 from s1kit.train.encoded import Encoded
@@ -272,7 +272,7 @@ def main() -> int:
     parser.add_argument("--shrink", type=int, help="divide lengths by this; the tiny shape, bfloat16, FSDP")
     parser.add_argument("--json", help="append the results to this file")
     given = parser.parse_args()
-    base.require_torch()
+    loading.require_torch()
     cuda = torch.cuda.is_available()
     if not cuda:
         torch.set_num_threads(1)

@@ -11,8 +11,8 @@ import torch
 from s1kit.recipe import Train
 from s1kit.records import Question, Sample, Terms, Trace
 from s1kit.train import packing
-from s1kit.train.base import load_config, load_tokenizer
 from s1kit.train.encoded import Encoded, encode_samples
+from s1kit.train.loading import load_config, load_tokenizer
 
 
 def make_samples(num: int, seed: int = 0, terms: Terms = "permits") -> list[Sample]:

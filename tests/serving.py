@@ -15,7 +15,7 @@ import httpx
 import uvicorn
 
 from s1kit.engines import scripted
-from s1kit.engines.base import Event
+from s1kit.engines.interface import Event
 from s1kit.forcing.formats import FORMATS, ThinkingFormat
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_format import TokenFormat

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from s1kit.engines import load_engine
-from s1kit.engines.base import PlanningEngine
+from s1kit.engines.interface import PlanningEngine
 from s1kit.errors import InputError
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.request import Request

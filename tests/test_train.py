@@ -17,11 +17,12 @@ from s1kit.errors import InputError
 from s1kit.forcing.formats import FORMATS
 from s1kit.recipe import Layout, Lora, Train
 from s1kit.train import packing
-from s1kit.train.base import base_folder, load_tokenizer
 from s1kit.train.encoded import Encoded, check_format, encode_samples
 from s1kit.train.flops import training_flops
+from s1kit.train.loading import load_tokenizer
 from s1kit.train.loop import learning_rate
 from s1kit.train.objective import _ChunkedLoss
+from s1kit.train.reference import base_folder
 from s1kit.train.row import make_row, token_weights
 from s1kit.train.shapes import SHAPES, Shape
 from s1kit.train.world import World

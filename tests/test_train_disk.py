@@ -100,7 +100,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_weights_are_read(
     base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(disk.shutil, "disk_usage", lambda _: SimpleNamespace(free=1000))
-    monkeypatch.setattr("s1kit.train.base.load_weights", lambda *_: pytest.fail("the weights were read"))
+    monkeypatch.setattr("s1kit.train.loading.load_weights", lambda *_: pytest.fail("the weights were read"))
     with pytest.raises(InputError, match=r"needs about \d\.\d MB of disk, and 0\.0 MB are free"):
         train_samples(make_samples(10), tmp_path, settings_for(base))
 

@@ -21,7 +21,7 @@ from s1kit.errors import InputError, MissingExtra
 from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, attention, loop, packing
 from s1kit.train import prepare as preparing
-from s1kit.train.base import load_config, load_tokenizer
+from s1kit.train.loading import load_config, load_tokenizer
 from s1kit.train.prepare import FP8_MULTIPLE, prepare
 from s1kit.train.row import make_row
 from s1kit.train.world import World

@@ -12,8 +12,8 @@ from fixtures_train import encode, make_samples
 
 from s1kit.forcing.formats import FORMATS
 from s1kit.recipe import Train
-from s1kit.train.base import load_tokenizer
 from s1kit.train.export import assistant_text
+from s1kit.train.loading import load_tokenizer
 
 pytest.importorskip("trl")
 sys.path.insert(0, str(Path(__file__).parents[1] / "bench"))

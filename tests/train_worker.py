@@ -14,8 +14,8 @@ from safetensors.torch import save_file
 
 from s1kit.recipe import Train
 from s1kit.train import packing
-from s1kit.train.base import load_config, load_tokenizer
 from s1kit.train.encoded import Encoded
+from s1kit.train.loading import load_config, load_tokenizer
 from s1kit.train.loop import backward, clip, make_optimizer, set_learning_rate
 from s1kit.train.prepare import plain_name, prepare
 from s1kit.train.world import World, open_world

@@ -12,7 +12,7 @@ from typing import TextIO
 from s1kit.adaptive.answering import answer_adaptively
 from s1kit.adaptive.rule import ExitRule, load_rule
 from s1kit.engines import Engine, load_engine
-from s1kit.engines.base import close_engine
+from s1kit.engines.interface import close_engine
 from s1kit.engines.options import read_switches
 from s1kit.engines.streams import results_only
 from s1kit.errors import InputError, WorkFailed

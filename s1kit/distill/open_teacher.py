@@ -15,11 +15,12 @@ from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.idle import is_local, refuse_idle
 from s1kit.distill.recorded import RecordedTeacher
 from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
-from s1kit.engines.base import Engine, close_engine
+from s1kit.engines.interface import close_engine
 from s1kit.engines.options import written
 from s1kit.engines.weights import fingerprint
 from s1kit.errors import InputError
 from s1kit.extensions import load_extension
+from s1kit.forcing.request import Engine
 from s1kit.journal import Journal
 from s1kit.progress import say
 from s1kit.providers import Teacher

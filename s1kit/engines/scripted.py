@@ -17,7 +17,7 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from s1kit.engines.base import BatchEngine, Event, lost
+from s1kit.engines.interface import BatchEngine, Event, lost
 from s1kit.errors import InputError
 from s1kit.forcing.formats import FORMATS, ThinkingFormat, find_format
 from s1kit.forcing.plan import Plan

@@ -17,7 +17,7 @@ from typing import Any
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
-from s1kit.engines.base import close_engine
+from s1kit.engines.interface import close_engine
 from s1kit.engines.options import with_dtype
 from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
 from s1kit.engines.weights import fingerprints

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any
 
 from s1kit.engines import load_engine
-from s1kit.engines.base import close_engine
+from s1kit.engines.interface import close_engine
 from s1kit.executors.protocol import Executor, OnProgress
 from s1kit.journal import Journal
 from s1kit.providers.chat import ChatRequest

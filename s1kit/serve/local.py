@@ -13,7 +13,7 @@ from contextlib import aclosing
 
 from s1kit.adaptive.answering import check_engine
 from s1kit.adaptive.rule import ExitRule
-from s1kit.engines.base import Event, RunningBatch
+from s1kit.engines.interface import Event, RunningBatch
 from s1kit.errors import InputError
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling

@@ -18,9 +18,9 @@ from s1kit.progress import say
 from s1kit.recipe import Train
 from s1kit.records import Sample
 from s1kit.train import adapters
-from s1kit.train.base import load_weights
 from s1kit.train.declared import GENERATION_FILE, declare_ends, declare_template
 from s1kit.train.disk import writing
+from s1kit.train.loading import load_weights
 from s1kit.train.loop import Fitted
 from s1kit.train.meter import read_log
 from s1kit.train.prepare import plain_name

@@ -14,7 +14,7 @@ from torch import nn
 from s1kit.errors import InputError, MissingExtra
 from s1kit.progress import say
 from s1kit.recipe import Layout, Train
-from s1kit.train import adapters, base
+from s1kit.train import adapters, loading
 from s1kit.train.architecture import kept_states, layers_of
 from s1kit.train.objective import Objective
 from s1kit.train.reference import check_machine
@@ -84,7 +84,7 @@ def load(train: Train, model_config: Any, dtype: torch.dtype, seed: int, world: 
     """The whole base on this process."""
     if train.lora is not None and train.lora.quantize:
         return adapters.load_quantized(train.base, model_config, world.device)
-    return base.load_weights(train.base, model_config, dtype, seed)
+    return loading.load_weights(train.base, model_config, dtype, seed)
 
 
 def plain_name(name: str) -> str:
@@ -188,7 +188,7 @@ def _prepare_sharded(train: Train, model_config: Any, seed: int, world: World, m
     from accelerate import init_empty_weights
 
     with init_empty_weights(include_buffers=False):
-        model = adapters.add(base.build(model_config, master), train.lora, seed)
+        model = adapters.add(loading.build(model_config, master), train.lora, seed)
     model.tie_weights()
     objective = Objective(model, train.layout.loss_chunk_tokens)
     _wrap_layers(objective, train.layout, world.device)

@@ -57,7 +57,7 @@ def train(recipe: Recipe, run: Run) -> Stage:
         return stage
     samples = list(run.rows("curate", "samples", Sample))
     check_terms([s.trace for s in samples], recipe.train.acknowledge_terms)
-    from s1kit.train.base import require_torch
+    from s1kit.train.loading import require_torch
 
     require_torch()
     from s1kit.train.world import open_world
@@ -89,7 +89,7 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     """
     check_terms([s.trace for s in samples], train.acknowledge_terms)
     say(f"train: loading {train.base}")
-    from s1kit.train.base import load_config, load_format_and_tokenizer, require_torch
+    from s1kit.train.loading import load_config, load_format_and_tokenizer, require_torch
 
     require_torch()
     from s1kit.train import packing

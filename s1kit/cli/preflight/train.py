@@ -78,7 +78,7 @@ def _check_tokenizer(recipe: Recipe) -> None:
             check_format(files, choose_format(train.format or None, load_format(folder), files, train.template))
             check_config(config, len(files.get_vocab()))
             return
-    from s1kit.train.base import load_config, load_format_and_tokenizer
+    from s1kit.train.loading import load_config, load_format_and_tokenizer
 
     fmt, tokenizer = load_format_and_tokenizer(train)
     check_format(tokenizer, fmt)

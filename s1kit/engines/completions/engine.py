@@ -16,11 +16,11 @@ from s1kit.completions.decoding import decode
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import GONE, Farm, Member
 from s1kit.completions.protocol import CompletionSettings
-from s1kit.engines.base import OnSegment, PlanningEngine
+from s1kit.engines.interface import PlanningEngine
 from s1kit.errors import InputError
 from s1kit.forcing.plain_text import CUT, guarded
 from s1kit.forcing.plan import Plan
-from s1kit.forcing.request import Request
+from s1kit.forcing.request import OnSegment, Request
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.transcript import Transcript
 from s1kit.records import Generation, Segment

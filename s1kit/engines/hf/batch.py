@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from s1kit.engines.base import Event, lost
 from s1kit.engines.grammar import AnswerMatcher, Grammars
 from s1kit.engines.hf.joining import PrefillGroup
 from s1kit.engines.hf.kv_cache import Slots
@@ -32,6 +31,7 @@ from s1kit.engines.hf.request_queue import RequestQueue
 from s1kit.engines.hf.rows import COLUMN, CONSTRAINED, DRAWS, LENGTH, QUEUED, QUIET, SHOWN, Active, Ints, RunningRows
 from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, Flight, RowState
 from s1kit.engines.hf.windows import ALL_SEE_ALL, Windows
+from s1kit.engines.interface import Event, lost
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat

@@ -13,7 +13,7 @@ from typing import Any
 import llama_cpp
 import numpy as np
 
-from s1kit.engines.base import Event, lost
+from s1kit.engines.interface import Event, lost
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_driver import TokenDriver

@@ -15,9 +15,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from s1kit.engines.base import BatchEngine
 from s1kit.engines.gguf.exporting import FILE_KEY, FILES
 from s1kit.engines.gguf.reading import read_gguf
+from s1kit.engines.interface import BatchEngine
 from s1kit.engines.memory import check_fits
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.detection import choose_format

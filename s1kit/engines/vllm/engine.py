@@ -11,8 +11,8 @@ from typing import Any
 # The plugin must live in this process, where it finds the plans and leaves the rows.
 os.environ.setdefault("VLLM_ENABLE_V1_MULTIPROCESSING", "0")
 
-from s1kit.engines.base import BatchEngine, Event, lost
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
+from s1kit.engines.interface import BatchEngine, Event, lost
 from s1kit.engines.vllm.fields import REQUEST_FIELD
 from s1kit.errors import InputError, MissingExtra, WorkFailed, nearest
 from s1kit.forcing.detection import choose_format

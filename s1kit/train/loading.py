@@ -1,4 +1,4 @@
-"""From `train.base` to a tokenizer, a config and weights."""
+"""Loads what `train.base` names: tokenizer, thinking format, config and weights."""
 
 from __future__ import annotations
 

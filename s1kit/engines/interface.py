@@ -1,4 +1,4 @@
-"""The interfaces of engines and running batches, and the `generate` loop that engines share.
+"""What engines and running batches offer, and the `generate` loop that engines in this process share.
 
 The running batches of all engines speak alike, with one object for each request that has news in a step:
 
@@ -21,11 +21,9 @@ from s1kit.engines.grammar import check_grammar
 from s1kit.errors import InputError
 from s1kit.forcing.formats import ThinkingFormat
 from s1kit.forcing.plan import Plan, make_plan
-from s1kit.forcing.request import Engine, OnSegment, Request, Sampling
+from s1kit.forcing.request import OnSegment, Request, Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
-
-__all__ = ["BatchEngine", "Engine", "Event", "OnSegment", "PlanningEngine", "RunningBatch", "close_engine", "lost"]
 
 
 @dataclass(frozen=True, slots=True)

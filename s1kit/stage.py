@@ -221,7 +221,8 @@ class Run:
         plain = json.loads(json.dumps(config, default=str))
         stage = Stage(folder, name, plain, seed, hashes, models)
         started_path = folder / "started.json"
-        now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain, "inputs": hashes, "models": dict(models)}
+        now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain, "inputs": hashes}
+        now["models"] = dict(models)
         if started_path.exists() and any(p != started_path for p in folder.iterdir()):
             _refuse_other(json.loads(started_path.read_text(encoding="utf-8")), now, folder)
         else:

@@ -203,6 +203,7 @@ def test_a_link_with_everything_in_it_sets_every_field(server: Running, in_brows
         await tab.open(f"{server.url}/#q=hello&t=0.5&seed=4&answer=40&system=be%20brief&{runs}")
         values = "[...document.querySelectorAll('#question,#system,#temperature,#seed,#answer')].map((e) => e.value)"
         assert await tab.js(values) == ["hello", "be brief", "0.5", "4", "40"]
+        assert await tab.js("document.querySelector('.more').open"), "what holds for the runs is seen"
         fields = (
             "[...document.querySelectorAll('.dial')].map((f) => ['max','min','waits','wait'].map((n) => f[n].value))"
         )
@@ -294,11 +295,13 @@ def test_after_run_the_question_folds_and_the_run_is_in_view(server: Running, in
     async def visit(tab: Tab) -> None:
         await tab.resize(390, 844, phone=True)
         await tab.open(f"{server.url}/#q={'long%20' * 300}&run=max%3D8")
+        await tab.js("document.getElementById('question').scrollTop = 200")
         await tab.js("document.getElementById('run').click()")
         await tab.until(DONE)
         place = "document.querySelector('.{0}').getBoundingClientRect()"
         await tab.until(f"{place.format('thinking')}.top > 0 && {place.format('answer')}.bottom < innerHeight")
         assert await tab.js("document.getElementById('question').offsetHeight") < 70
+        assert await tab.js("document.getElementById('question').scrollTop") == 0, "it shows how the question begins"
         await tab.js("document.getElementById('question').focus()")
         assert await tab.js("document.getElementById('question').offsetHeight") > 200
 
@@ -432,7 +435,8 @@ def test_several_draws_are_shown_one_by_one_and_vote(server: Running, in_browser
         await tab.js("document.getElementById('run').click()")
         await tab.until(DONE)
         said = (await text(tab, ".vote"))[0]
-        assert said == "Vote: 3 of 6 draws: 3 (4) · 2 (2)."
+        assert said == "Vote of 6 draws: 3 (4) · 2 (2)."
+        assert await text(tab, ".vote b") == ["3", "3"]
         answers = []
         for i in range(6):
             await tab.js(f"document.querySelectorAll('.run:first-child .draws button')[{i}].click()")
@@ -468,6 +472,85 @@ def test_the_answer_that_votes_is_the_final_one(server: Running, in_browser: Vis
     in_browser(visit)
 
 
+@pytest.mark.parametrize(
+    ("source", "found", "shown"),
+    [
+        ("| a | b |\n|:-:|--:|\n| 1 | 2 |", ["td[style*=center]", "td[style*=right]"], "1\t2"),
+        ("- [x] done\n- [ ] to do", ["li.task"], "☑ done\n☐ to do"),
+        ("We have \\begin{align} x &= 1 \\\\ y &= 2 \\end{align} and so on.", [".katex-display"], "We have"),
+        ("It is \\boxed{4}, of $20 for 3 and {$a$, $b$}.", [".katex", "span + span"], "of $20 for 3 and {"),
+        ("שלום עולם", [":dir(rtl)"], "שלום"),
+        ("a &lt; b &amp;&amp; `&lt;`", ["code"], "a < b && &lt;"),
+    ],
+)
+def test_what_models_write_is_rendered_as_they_mean_it(
+    server: Running, in_browser: Visit, source: str, found: list[str], shown: str
+) -> None:
+    async def visit(tab: Tab) -> None:
+        await tab.open(server.url)
+        call = "import('/page/markdown.js').then((m) => { const e = document.createElement('div');"
+        call += f" document.body.append(e); new m.Document(e).show({json.dumps(source)});"
+        call += f" return [e.innerText, ...{json.dumps(found)}.map((s) => e.querySelectorAll(s).length)] }})"
+        text, *numbers = await tab.js(call)
+        assert shown in text
+        assert all(numbers), (text, numbers)
+
+    in_browser(visit)
+
+
+async def asked_again(tab: Tab) -> tuple[str, str]:
+    """What the page says of its model and of its only run, after a run."""
+    await tab.js("document.getElementById('run').click()")
+    await tab.until(DONE)
+    await tab.until("document.getElementById('model').textContent !== ''")
+    return await tab.js("document.getElementById('model').textContent"), (await text(tab, ".failure"))[0]
+
+
+def test_a_broken_connection_is_told_and_what_came_before_it_stays(server: Running, in_browser: Visit) -> None:
+    async def visit(tab: Tab) -> None:
+        await tab.open(f"{server.url}/#q=x")
+        event = {"id": "a", "choices": [{"index": 0, "delta": {"content": "Half an"}, "s1kit": {"kind": "answer"}}]}
+        body = json.dumps(f"data: {json.dumps(event)}\n\n")
+        break_off = "setTimeout(() => c.error(new TypeError('network error')), 50)"
+        parts = f"start(c) {{ c.enqueue(new TextEncoder().encode({body})); {break_off} }}"
+        await tab.js(f"window.fetch = async () => new Response(new ReadableStream({{ {parts} }}))")
+        assert (await asked_again(tab))[1] == "The connection broke before the end."
+        assert await text(tab, ".answer") == ["Half an"]
+        offered = (
+            "[...document.querySelectorAll('.tools button')].filter((b) => b.offsetHeight).map((b) => b.className)"
+        )
+        assert not [name for name in await tab.js(offered) if "copy-thinking" in name]
+        await tab.js("window.fetch = async () => { throw new TypeError('Failed to fetch') }")
+        assert (await asked_again(tab))[1] == "The server cannot be reached."
+        await tab.until("document.getElementById('model').textContent === 'the server does not answer'")
+        assert len(await tab.js(offered)) == 2, "there is no text to copy or to go on from"
+
+    in_browser(visit)
+
+
+def test_a_server_that_has_become_another_is_asked_what_it_is(
+    server: Running, in_browser: Visit, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def visit(tab: Tab) -> None:
+        await tab.open(f"{server.url}/#q=solve")
+        monkeypatch.setattr(server.state.backend, "model", "another")
+        assert "not served here" in (await asked_again(tab))[1]
+        await tab.until("document.getElementById('model').textContent === 'another'")
+        assert await asked_again(tab) == ("another", "")
+        monkeypatch.setattr(server.state, "api_keys", {"me": "right"})
+        assert (await asked_again(tab))[1] == "This server wants an API key. Give it under More."
+        await tab.until("document.activeElement.id === 'key'")
+        await tab.type("wrong")
+        assert (await asked_again(tab))[1] == "The API key is wrong. Give it under More."
+        await tab.until("document.getElementById('model').textContent === 'the API key is wrong'")
+        await tab.js("document.getElementById('key').value = 'right'")
+        assert (await asked_again(tab))[1] == ""
+        await tab.js("sessionStorage.clear()")
+        tab.complaints.clear()  # The browser notes the refusals itself.
+
+    in_browser(visit)
+
+
 @pytest.mark.parametrize("source", [">" * 30000, "$" * 40000, "*a " * 15000, "[" * 30000, "`" * 30000, "\\[" * 15000])
 def test_text_that_is_hard_to_parse_is_shown(server: Running, in_browser: Visit, source: str) -> None:
     async def visit(tab: Tab) -> None:
@@ -489,8 +572,8 @@ def test_escape_stops_the_runs_and_an_error_is_shown_where_it_belongs(server: Ru
         server.wait_until(lambda: server.state.admission.running == 0)
         await tab.open(f"{server.url}/#q=x&run=max%3D4090%26min%3D4090")
         await tab.js("document.getElementById('run').click()")
-        await tab.until("document.querySelector('.answer.error') !== null")
-        assert "there is room for" in (await text(tab, ".answer"))[0]
+        await tab.until("document.querySelector('.failed') !== null")
+        assert "there is room for" in (await text(tab, ".failure"))[0]
         tab.complaints.clear()  # The browser notes the 400 itself.
 
     in_browser(visit)

@@ -9,6 +9,7 @@ const MARKS = /[\uE000\uE001]/g;
 const LONGEST = 60000; // characters; longer text is shown as it is
 const LONGEST_MATH = 3000;
 const MOST_MARKS = 4000; // what may begin a formula, code or a link: more are shown as they are, as parsing takes quadratic time
+const MONEY = /^\$\d[\d.,]*\)?\s+(?!mod\b)[a-z]{2,}/i; // a price and a word, of which another price seems to be the end
 const MARKS_OF_SYNTAX = /[$`[*_~>|]|\\[([]/g;
 
 export function marked(text, isForced) {
@@ -19,12 +20,12 @@ export function marked(text, isForced) {
 const math = (pattern, name, level) => ({
   name,
   level,
-  start: (text) => text.match(level === "block" ? /\$\$|\\\[|\\begin\{/ : /\$|\\\(|\\\[|\\boxed\{/)?.index,
+  start: (text) => text.match(level === "block" ? /\$\$|\\\[|\\begin\{/ : /\$|\\\(|\\\[|\\boxed\{|\\begin\{/)?.index,
   tokenizer(text) {
     const found = pattern.exec(text);
-    if (!found) return undefined;
+    if (!found || MONEY.test(found[0])) return undefined;
     const tex = found.slice(1).find((group) => group !== undefined);
-    return { type: "math", raw: found[0], text: tex, isBlock: level === "block" || /^(\$\$|\\\[)/.test(found[0]) };
+    return { type: "math", raw: found[0], text: tex, isBlock: level === "block" || /^(\$\$|\\\[|\\begin)/.test(found[0]) };
   },
 });
 const any = `[\\s\\S]{1,${LONGEST_MATH}}?`;
@@ -36,7 +37,7 @@ const parser = new Marked({
   extensions: [
     math(new RegExp(`^ {0,3}(?:\\$\\$(${any})\\$\\$|\\\\\\[(${any})\\\\\\]|${ENVIRONMENT})[ \\t]*(?:\\n|$)`), "blockMath", "block"),
     math(
-      new RegExp(`^(?:\\$\\$(${any})\\$\\$|\\\\\\[(${any})\\\\\\]|\\\\\\((${any})\\\\\\)|(${BOXED})|\\$(?!\\s)((?:\\\\.|[^\\\\$\\n]){1,400}?)(?<!\\s)\\$(?!\\d))`),
+      new RegExp(`^(?:\\$\\$(${any})\\$\\$|\\\\\\[(${any})\\\\\\]|\\\\\\((${any})\\\\\\)|${ENVIRONMENT}|(${BOXED})|\\$(?!\\s)((?:\\\\.|[^\\\\$\\n]){1,400}?)(?<!\\s)\\$(?!\\d))`),
       "inlineMath",
       "inline",
     ),
@@ -67,6 +68,7 @@ export class Document {
     this.blocks.length = kept;
     for (const block of blocks.slice(kept)) {
       const node = document.createElement("div");
+      node.dir = "auto";
       new Writer().block(node, block);
       this.element.append(node);
       this.blocks.push({ raw: block.raw, type: block.type, node });
@@ -84,6 +86,10 @@ function parsed(text) {
     return plain(text); // Nested too deeply.
   }
 }
+
+// The entities that models write where they mean the character; the result is text like all other.
+const ENTITIES = { lt: "<", gt: ">", amp: "&", quot: '"', apos: "'", "#39": "'", nbsp: "\u00A0" };
+const unescaped = (text) => text.replace(/&(lt|gt|amp|quot|apos|#39|nbsp);/g, (_, name) => ENTITIES[name]);
 
 class Writer {
   isForced = false;
@@ -124,7 +130,8 @@ class Writer {
       case "list": return this.list(parent, token);
       case "table": return this.table(parent, token);
       case "math": return this.math(parent, token);
-      case "text": return token.tokens ? this.inlines(parent, token.tokens) : this.text(parent, token.text);
+      case "checkbox": return this.text(parent, token.checked ? "☑ " : "☐ ");
+      case "text": return token.tokens ? this.inlines(parent, token.tokens) : this.text(parent, unescaped(token.text));
       default: return this.text(this.element(parent, "p"), token.raw); // HTML and link definitions too
     }
   }
@@ -139,14 +146,18 @@ class Writer {
   list(parent, token) {
     const list = this.element(parent, token.ordered ? "ol" : "ul");
     if (token.ordered && token.start !== 1) list.start = token.start;
-    for (const item of token.items) this.blocks(this.element(list, "li"), item.tokens);
+    for (const item of token.items) this.blocks(this.element(list, "li", item.task ? "task" : ""), item.tokens);
   }
 
   table(parent, token) {
     const table = this.element(this.element(parent, "div", "wide"), "table");
     const row = (cells, name) => {
       const line = this.element(table, "tr");
-      for (const cell of cells) this.inlines(this.element(line, name), cell.tokens);
+      for (const cell of cells) {
+        const place = this.element(line, name);
+        if (cell.align) place.style.textAlign = cell.align;
+        this.inlines(place, cell.tokens);
+      }
     };
     row(token.header, "th");
     for (const cells of token.rows) row(cells, "td");
@@ -165,8 +176,9 @@ class Writer {
       case "br": return this.element(parent, "br");
       case "math": return this.math(parent, token);
       case "link": return this.link(parent, token);
+      case "checkbox": return this.text(parent, token.checked ? "☑ " : "☐ ");
       case "escape": return this.text(parent, token.text);
-      case "text": return token.tokens ? this.inlines(parent, token.tokens) : this.text(parent, token.text);
+      case "text": return token.tokens ? this.inlines(parent, token.tokens) : this.text(parent, unescaped(token.text));
       default: return this.text(parent, token.raw); // HTML and images: as they were written
     }
   }

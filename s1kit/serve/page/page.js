@@ -109,6 +109,8 @@ function show(found) {
   for (const name of ["question", "system", "temperature", "seed"]) id(name).value = found[name];
   id("answer").value = found.answer || "";
   id("draws").value = found.draws;
+  const isSet = found.system || found.temperature !== "" || found.seed !== "" || found.answer || found.draws > 1;
+  if (isSet) document.querySelector(".more").open = true; // What holds for the runs is seen.
   setTurns(found.turns);
   runs = [];
   setRuns(found.runs.map(makeRun));
@@ -146,13 +148,15 @@ async function start() {
   setBusy(false);
   const said = outcomes.map((o, i) => `Run ${i + 1}: ${o.status === "fulfilled" ? o.value : o.reason.message}`);
   id("news").textContent = `Done. ${said.join(". ")}`;
-  if (outcomes.some((o) => o.reason?.status === 401)) askForKey();
+  // No connection, no key, another model: the server may not be what it was.
+  if (outcomes.some(({ reason }) => [0, 401, 404].includes(reason?.status))) connect();
 }
 
 // The question takes little room while there are runs to be read.
 function fold() {
   document.body.classList.add("folded");
   if (document.activeElement === id("question")) id("question").blur();
+  id("question").scrollTop = 0;
 }
 
 function unfold() {
@@ -222,7 +226,9 @@ async function connect() {
   const headers = id("key").value ? { authorization: `Bearer ${id("key").value}` } : {};
   const reply = await fetch("v1/models", { headers }).catch(() => null);
   if (!reply?.ok) {
-    id("model").textContent = reply?.status === 401 ? "this server wants an API key" : "the server does not answer";
+    const wants = id("key").value ? "the API key is wrong" : "this server wants an API key";
+    id("model").textContent = reply?.status === 401 ? wants : "the server does not answer";
+    id("format").textContent = "";
     if (reply?.status === 401) askForKey();
     return offerExamples(EXAMPLES);
   }

@@ -35,12 +35,14 @@ export function plot(figure, runs) {
     const label = answer.length > letters ? `${answer.slice(0, letters - 1)}…` : answer;
     svg.append(shape("text", { x: left - 14, y: y + 4, class: "label" }, label));
   });
-  const taken = new Map(); // points at one place are moved apart
+  const taken = new Map(); // points at one place are moved apart, so far that the number of each run can be read
   for (const { run, tokens, answer } of points) {
     const place = `${Math.round(x(tokens) / 14)} ${row(answer)}`;
-    const moved = taken.get(place) ?? 0;
-    taken.set(place, moved + 1);
-    const group = shape("g", { class: "point", transform: `translate(${x(tokens) + 4 * moved} ${18 + row(answer) * line})` });
+    const last = taken.get(place);
+    const moved = last ? last.moved + (last.run === run ? 4 : 19) : 0;
+    taken.set(place, { run, moved });
+    const at = x(tokens) + (x(tokens) > 0.7 * width ? -moved : moved);
+    const group = shape("g", { class: "point", transform: `translate(${at} ${18 + row(answer) * line})` });
     group.append(shape("circle", { r: 9 }), shape("text", { y: 4 }, String(run)));
     group.append(shape("title", {}, `run ${run}: ${answer} after ${tokens} thinking tokens`));
     svg.append(group);

@@ -13,7 +13,8 @@ const ENDINGS = {
   stopped: "you ended thinking",
   loop: "thinking went in circles and was ended",
 };
-const PARTS = ["thinking", "ending", "answer", "figures", "meter", "fill", "floor", "count", "draws", "vote", "tools", "enough"];
+const NO_KEY = { missing: "This server wants an API key.", wrong: "The API key is wrong." };
+const PARTS = ["thinking", "ending", "answer", "failure", "figures", "meter", "fill", "floor", "count", "draws", "vote", "tools", "enough"];
 
 export class Run {
   constructor(template, setting, page) {
@@ -99,9 +100,8 @@ export class Run {
     this.parts.draws.hidden = number < 2;
     this.parts.draws.replaceChildren(...this.draws.map((_, i) => this.tab(i)));
     for (const document of Object.values(this.documents)) document.clear();
-    for (const name of ["ending", "figures", "vote"]) this.parts[name].replaceChildren();
+    for (const name of ["ending", "failure", "figures", "vote"]) this.parts[name].replaceChildren();
     this.parts.tools.hidden = true;
-    this.parts.answer.classList.remove("error");
     this.parts.ending.classList.remove("forced");
     this.element.classList.remove("failed", "answering", "done");
   }
@@ -123,6 +123,7 @@ export class Run {
     this.page.drawAll();
     this.render();
     this.describe();
+    this.offer();
   }
 
   async start(common, key, signal) {
@@ -146,6 +147,7 @@ export class Run {
     } finally {
       this.element.classList.remove("busy", "answering");
       this.parts.enough.hidden = true;
+      this.offer();
     }
   }
 
@@ -188,7 +190,7 @@ export class Run {
     const { thinking } = this.parts;
     const follows = thinking.scrollHeight - thinking.scrollTop - thinking.clientHeight < 40;
     this.documents.thinking.show(this.shown.source.thinking, this.page.isPlain);
-    if (!this.element.classList.contains("failed")) this.documents.answer.show(this.shown.source.answer, this.page.isPlain);
+    this.documents.answer.show(this.shown.source.answer, this.page.isPlain);
     if (follows) thinking.scrollTop = thinking.scrollHeight;
     this.renderAt = performance.now() + 10 * (performance.now() - began);
   }
@@ -217,7 +219,8 @@ export class Run {
   count() {
     const { thinking, forced, waits } = this.shown.tokens;
     const of = this.setting.max === UNLIMITED ? "" : ` of ${this.setting.max}`;
-    const said = `${thinking}${of} thinking tokens`;
+    const words = `${of} thinking ${(this.setting.max === UNLIMITED ? thinking : this.setting.max) === 1 ? "token" : "tokens"}`;
+    const said = `${thinking}${words}`;
     const put = forced ? `, ${forced} put in by ${waits} ${waits === 1 ? "wait" : "waits"}` : "";
     this.parts.meter.setAttribute("aria-label", said + put);
     const number = document.createElement("b");
@@ -225,16 +228,24 @@ export class Run {
     const extra = document.createElement("span");
     extra.className = "put";
     extra.textContent = put;
-    this.parts.count.replaceChildren(number, `${of} thinking tokens`, extra);
+    this.parts.count.replaceChildren(number, words, extra);
   }
 
   finish() {
     this.seconds = (performance.now() - this.began) / 1000;
     this.element.classList.add("done");
-    this.parts.tools.hidden = false;
     this.render();
     this.describe();
     this.page.finished();
+  }
+
+  // What can be done with the draw that is shown: nothing with a text that it does not have.
+  offer() {
+    if (!this.asked || this.element.classList.contains("busy")) return;
+    const { thinking, answer } = this.shown.text;
+    for (const name of ["follow", "copy-answer"]) this.find(`.${name}`).hidden = !answer.trim();
+    this.find(".copy-thinking").hidden = !thinking.trim();
+    this.parts.tools.hidden = false;
   }
 
   // What is said of the draw that is shown, and of the vote of all.
@@ -261,13 +272,17 @@ export class Run {
 
   vote() {
     const found = votes(this.draws);
-    const line = found.map(({ answer, draws }) => `${answer} (${draws.length})`).join(" · ");
+    const parts = found.map(({ answer, draws }) => [answer, ` (${draws.length})`]);
     const texts = new Set(this.draws.map((draw) => draw.text.thinking + draw.text.answer));
     const note = texts.size === 1 ? " All draws are the same: set a temperature above 0." : "";
-    const winner = document.createElement("b");
     const isTie = found.length > 1 && found[0].draws.length === found[1].draws.length;
-    winner.textContent = !found.length ? "No answer to vote on. " : isTie ? "A tie. " : `${found[0].answer} `;
-    this.parts.vote.replaceChildren("Vote: ", winner, line && `of ${this.draws.length} draws: ${line}.`, note);
+    const said = parts.flatMap(([answer, number], i) => {
+      const shown = document.createElement(i === 0 && !isTie ? "b" : "span");
+      shown.textContent = answer;
+      return [i ? " · " : "", shown, number];
+    });
+    const end = !found.length ? "no answer to vote on." : isTie ? ", a tie." : ".";
+    this.parts.vote.replaceChildren(`Vote of ${this.draws.length} draws: `, ...said, end, note);
     [...this.parts.draws.children].forEach((tab, i) => {
       tab.title = finalAnswer(this.draws[i].text.answer);
       tab.classList.toggle("won", !isTie && found[0]?.draws.includes(i));
@@ -277,12 +292,10 @@ export class Run {
   fail(error) {
     const stopped = error.name === "AbortError";
     this.parts.ending.textContent = stopped ? "stopped" : "";
-    this.parts.tools.hidden = false;
+    this.render();
     if (stopped) return;
     this.element.classList.add("failed");
-    this.parts.answer.classList.add("error");
-    this.documents.answer.clear();
-    this.documents.answer.show(error.message, true);
+    this.parts.failure.textContent = error.status === 401 ? `${NO_KEY[this.key ? "wrong" : "missing"]} Give it under More.` : error.message;
     if (error.param) this.fields[FIELDS[error.param] ?? ""]?.focus({ preventScroll: true });
   }
 }

@@ -13,13 +13,13 @@ export async function stream(body, key, signal, take) {
   const headers = { "content-type": "application/json" };
   if (key) headers.authorization = `Bearer ${key}`;
   const init = { method: "POST", headers, signal, body: JSON.stringify({ ...body, stream: true }) };
-  const reply = await fetch("v1/chat/completions", init);
+  const reply = await inOurWords(fetch("v1/chat/completions", init), "The server cannot be reached.");
   if (!reply.ok) throw failure(await reply.json().catch(() => ({})), reply.status);
   const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
   let held = "";
   for (;;) {
-    const { done, value } = await reader.read();
-    if (done) throw new Failed("The connection broke before the end.", 0);
+    const { done, value } = await inOurWords(reader.read(), BROKEN);
+    if (done) throw new Failed(BROKEN, 0);
     const lines = (held + value).split("\n");
     held = lines.pop();
     for (const line of lines) {
@@ -36,6 +36,15 @@ export async function stream(body, key, signal, take) {
 export function stopThinking(id, key) {
   const headers = key ? { authorization: `Bearer ${key}` } : {};
   return fetch(`v1/requests/${encodeURIComponent(id)}/stop_thinking`, { method: "POST", headers });
+}
+
+const BROKEN = "The connection broke before the end.";
+
+// What browsers say of a lost connection differs, and says little. Who stops a run has lost none.
+function inOurWords(work, what) {
+  return work.catch((error) => {
+    throw error.name === "AbortError" ? error : new Failed(what, 0);
+  });
 }
 
 function failure(body, status) {

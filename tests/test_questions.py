@@ -332,6 +332,7 @@ def test_a_right_answer_among_wrong_ones_gets_the_letter_of_its_place(row: dict[
     ("row", "complaint"),
     [
         ({"question": "Which?", "choices": ["4", "6"], "answer": 9}, "none of the 2 options"),
+        ({"question": "Which?", "choices": {"text": []}, "answer": "A"}, "the options in .choices. are"),
         ({"question": "Which?", "choices": [1, 2, 3], "answer": 2}, "may be an index"),
         ({"question": "Which?", "answer": {"a": 1}}, "an object with a"),
         ({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}, "of the role 'tool'"),

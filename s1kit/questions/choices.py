@@ -6,20 +6,13 @@ import hashlib
 import re
 from collections.abc import Collection, Sequence
 from random import Random
-from typing import Any, NamedTuple
+from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.questions.names import plain_name, question_text
 from s1kit.questions.options import LETTERS, ChoiceOptions, letter_of, read_options
-
-
-class Shaped(NamedTuple):
-    """The question and reference found in a multiple-choice row."""
-
-    name: str
-    """What the row was taken for; empty when it is plain columns."""
-    row: dict[str, Any]
-
+from s1kit.questions.passages import take_context
+from s1kit.questions.raw_rows import Shaped
 
 _STEMS = ("question", "questionstem", "problem", "ctx", "goal", "sentence", "premise", "stem", "startphrase")
 """Plain names of what is asked where another column may be a text, too, such as a passage; the last of HellaSwag, PIQA,
@@ -198,39 +191,3 @@ def _with_options(
     context = take_context(rest, stem)
     rest["text"] = "\n".join([f"{context}{stem.strip()}", *lines])
     return rest | ({"final_answer": letter} if letter else {}) | {"kind": "choice"}
-
-
-CONTEXTS = ("context", "passage", "article", "body", "background", "narrative", "puzzle", "story", "paragraphs")
-"""Names of the passage that a question is about; `body` of SVAMP and ASDiv, the last of MuSR, ZebraLogic, CoQA and
-MuSiQue."""
-
-
-def take_context(rest: dict[str, Any], stem: str) -> str:
-    """The passage that a question is about, taken out of the other columns; empty where there is none."""
-    for column in [column for name in CONTEXTS for column in rest if str(column).casefold() == name]:
-        passage = _passage(rest[column])
-        if passage.strip():
-            del rest[column]
-            return "" if passage.strip() in stem else f"{passage.strip()}\n\n"
-    return ""
-
-
-def _passage(value: Any) -> str:
-    """The text of a passage: one text, or paragraphs under their titles (PubMedQA, HotpotQA, MuSiQue)."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, dict) and isinstance(value.get("contexts"), list):
-        return "\n".join(map(str, value["contexts"]))
-    if isinstance(value, dict) and isinstance(value.get("sentences"), list) and isinstance(value.get("title"), list):
-        value = list(zip(value["title"], value["sentences"], strict=False))
-    paragraphs = []
-    for part in value if isinstance(value, list) else []:
-        if isinstance(part, dict):
-            title, text = part.get("title"), next((part[n] for n in ("paragraph_text", "text") if part.get(n)), None)
-        else:
-            title, text = part if isinstance(part, list | tuple) and len(part) == 2 else (None, None)
-        if isinstance(text, list):
-            text = "".join(map(str, text))
-        if isinstance(text, str) and text.strip():
-            paragraphs.append(f"{title}: {text.strip()}" if title else text.strip())
-    return "\n".join(paragraphs)

@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -27,8 +27,6 @@ from s1kit.questions.names import COLUMNS, columns_for, plain_name
 from s1kit.questions.pictures import refuse_pictures
 from s1kit.questions.shapes import OWN, reshape
 from s1kit.records import Question
-
-_NOT_METADATA = {"metadata", "id"}
 
 
 class Reject(NamedTuple):
@@ -72,46 +70,23 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         )
     shape, plain = ("", dict(row)) if "text" in named else reshape(row)
     values = {key: _value_at(row, column, key) for key, column in named.items()}
-    taken = set(named.values())
-    found: dict[str, str] = dict(named)
+    found = dict(named)
     for key in COLUMNS.keys() - named.keys():
-        column = next((c for c in columns_for(key, plain) if c not in taken and _is_there(plain[c], c)), None)
-        if column is not None:
+        free = (c for c in columns_for(key, plain) if c not in named.values())
+        if (column := next((c for c in free if _is_there(plain[c], c)), None)) is not None:
             found[key], values[key] = column, plain[column]
-    text = values.get("text")
-    if "text" not in found:
-        raise InputError(
-            f"no column holds the question; the columns are {', '.join(map(str, row)) or 'none'}",
-            where="columns",
-            fix=_where_the_question_may_be(row),
-        )
-    if not isinstance(text, str) or not any(map(str.isalnum, text)):
-        raise InputError(
-            f"the question in column {found['text']!r} is {text!r:.60}",
-            where=found["text"],
-            fix="A question is a text."
-            + (" If the file is a table of columns, save it as one object a row." if isinstance(text, list) else ""),
-        )
+    text = _checked_text(row, values, found)
     if "text" not in named:
         refuse_pictures(row, text)
-    if other := _same_name(plain, found["text"], named):
-        raise InputError(
-            f"the columns {found['text']!r} and {other!r} both may hold the question",
-            where="columns",
-            fix=f'Say which in the source, for example columns = {{ text = "{found["text"]}" }}.',
-        )
-    worked, answer = (_as_text(values.get(key), found.get(key, "")) for key in ("worked", "answer"))
+        _refuse_second_question(plain, found["text"])
+    given = {key: _as_text(values.get(key), found.get(key, "")) for key in COLUMNS if key != "text"}
+    worked, answer = given["worked"], given["answer"]
     if worked is not None and str(answer).casefold() in _NO_ANSWERS:
         answer = None
     conversation = {name: _objects(plain.get(name)) if shape == OWN else () for name in ("messages", "tools")}
-    used = set(found.values()) | _NOT_METADATA | (conversation.keys() if shape == OWN else set())
-    metadata = {key: value for key, value in plain.items() if key not in used and not _is_missing(value)}
-    metadata |= _parse_metadata(plain.get("metadata"))
-    if plain.get("id") is not None:
-        metadata["source_id"] = plain["id"]
+    metadata = _metadata(plain, {*found.values(), *(conversation if shape == OWN else ())})
     if worked is not None and answer is not None and answer != worked:
         metadata["final_answer"] = answer
-    given = {key: _as_text(values.get(key), found.get(key, "")) for key in ("source", "licence", "domain")}
     try:
         question = Question(
             text=text,
@@ -127,6 +102,49 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
     except (ValidationError, UnicodeEncodeError) as error:
         raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Correct the row.") from error
     return _Read(question, shape or _described(found))
+
+
+def _checked_text(row: Mapping[str, Any], values: Mapping[str, Any], found: Mapping[str, str]) -> str:
+    """The question's text. Raises InputError where no column holds it, and where its value is nothing that is asked."""
+    if "text" not in found:
+        raise InputError(
+            f"no column holds the question; the columns are {', '.join(map(str, row)) or 'none'}",
+            where="columns",
+            fix=_where_the_question_may_be(row),
+        )
+    text = values["text"]
+    if not isinstance(text, str) or not any(map(str.isalnum, text)):
+        raise InputError(
+            f"the question in column {found['text']!r} is {text!r:.60}",
+            where=found["text"],
+            fix="A question is a text."
+            + (" If the file is a table of columns, save it as one object a row." if isinstance(text, list) else ""),
+        )
+    return text
+
+
+def _refuse_second_question(row: Mapping[str, Any], column: str) -> None:
+    """Raises InputError where another column with a text has the same name but for case and signs."""
+    others = (other for other in row if other != column and plain_name(other) == plain_name(column))
+    if other := next((str(o) for o in others if isinstance(row[o], str) and row[o].strip()), ""):
+        raise InputError(
+            f"the columns {column!r} and {other!r} both may hold the question",
+            where="columns",
+            fix=f'Say which in the source, for example columns = {{ text = "{column}" }}.',
+        )
+
+
+def _metadata(row: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
+    """What the row has beside the question, its own `metadata` spread out and its id as `source_id`."""
+    given = row.get("metadata")
+    if isinstance(given, str):
+        try:
+            given = json.loads(given)
+        except json.JSONDecodeError:
+            given = {"metadata": given}
+    rest = {key: value for key, value in row.items() if key not in {*used, "metadata", "id"} and not _is_missing(value)}
+    rest |= given if isinstance(given, dict) else {}
+    return rest | ({"source_id": row["id"]} if row.get("id") is not None else {})
 
 
 def read_questions(
@@ -226,12 +244,6 @@ _NO_ANSWERS = ("proof", "notfound")
 """What NuminaMath-1.5 has for the answer of a question that has none."""
 
 
-def _same_name(row: Mapping[str, Any], column: str, named: Mapping[str, str]) -> str:
-    """Another column with a text whose name differs in case or signs alone; empty where the user has named one."""
-    others = (other for other in row if other != column and plain_name(other) == plain_name(column))
-    return "" if "text" in named else next((str(o) for o in others if isinstance(row[o], str) and row[o].strip()), "")
-
-
 _SAY_LITTLE = ("answers", "output", "reference", "expected", "targets", "inputs")
 _REPLIES = ("response", "completion", "output")
 
@@ -273,12 +285,3 @@ def _as_text(value: Any, column: str = "") -> str | None:
         return ", ".join(_as_text(v) or "" for v in value) or None
     text = value if isinstance(value, str) else str(value)
     return text if text.strip() else None
-
-
-def _parse_metadata(value: Any) -> dict[str, Any]:
-    if isinstance(value, str):
-        try:
-            value = json.loads(value)
-        except json.JSONDecodeError:
-            return {"metadata": value}
-    return dict(value) if isinstance(value, dict) else {}

@@ -26,6 +26,7 @@ _ROLES = {
     "developer": "system",
     **dict.fromkeys(("gpt", "chatgpt", "model", "bing", "bard", "claude"), "assistant"),
 }
+"""Other names of the roles, those of ShareGPT, Gemini and OpenAssistant among them."""
 _KNOWN = ("system", "user", "assistant", "tool")
 
 
@@ -86,6 +87,12 @@ def _is_conversation(value: Any, column: str) -> bool:
     )
 
 
+def role_of(message: Mapping[str, Any]) -> tuple[str, str]:
+    """A message's role in OpenAI's names where it is known, and as it stands in the message; empty where none does."""
+    given = str(message.get("role", message.get("from", "")))
+    return _ROLES.get(given.lower(), given.lower()), given
+
+
 def content_of(message: Mapping[str, Any]) -> Any:
     """What a message says, in OpenAI's (`content`), ShareGPT's (`value`) or Gemini's (`parts`) form."""
     return next((message[name] for name in ("content", "value", "parts") if message.get(name) is not None), None)
@@ -93,8 +100,7 @@ def content_of(message: Mapping[str, Any]) -> Any:
 
 def _message(given: Mapping[str, Any], column: str) -> dict[str, Any]:
     """A message in OpenAI's names. Fields without a value, as tables have them, are left out."""
-    named = str(given.get("role", given.get("from", "")))
-    role = _ROLES.get(named.lower(), named.lower())
+    role, named = role_of(given)
     if role not in _KNOWN:
         raise InputError(
             f"a message in {column!r} is of the role {named!r}",

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
 from s1kit.questions.cells import parse_cell
-from s1kit.questions.conversations import content_of
+from s1kit.questions.conversations import content_of, role_of
 
 
 class ChatParts(NamedTuple):
@@ -29,21 +29,14 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
     None where the value is neither a list of messages nor one message. Raises InputError for a conversation without a
     user, with an unknown role, or with contents that are no text.
     """
-    if isinstance(value, str) and not re.match(r"\s*\[\s*\{", value):
-        return None
-    value = _with_roles(parse_cell(value, column), column)
-    if isinstance(value, dict) and "role" in value and "content" in value:
-        value = [value]
-    if not isinstance(value, list) or not value or not all(isinstance(m, dict) for m in value):
-        return None
-    if not any("role" in message or "from" in message for message in value):
+    messages = _messages_in(value, column)
+    if messages is None:
         return None
     said: dict[str, list[str]] = {"system": [], "user": [], "assistant": []}
     num_users, thinking = 0, ""
-    for message in value:
-        given = str(message.get("role", message.get("from", "")))
-        role = _ROLES.get(given.lower())
-        if role is None:
+    for message in messages:
+        role, given = role_of(message)
+        if role not in said:
             raise InputError(
                 f"a message in {column!r} is of the role {given!r}",
                 where=column,
@@ -53,15 +46,16 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
         if role == "assistant" and not num_users:
             continue  # ShareGPT's that begin with the model's greeting, or amid a conversation
         num_users += role == "user"
-        if not said["assistant"] or (role == "assistant" and num_users == len(said["user"])):
-            content = content_of(message)
-            if role == "assistant":
-                thinking = thinking or _thinking_of(message, content)
-                if isinstance(content, list):
-                    content = [part for part in content if not _is_thought(part)]
-                elif content is None and (thinking or "ground_truth" in message):
-                    content = ""
-            said[role].append(text_of_content(content, column))
+        if said["assistant"] and not (role == "assistant" and num_users == len(said["user"])):
+            continue  # the first exchange is over
+        content = content_of(message)
+        if role == "assistant":
+            thinking = thinking or _thinking_of(message, content)
+            if isinstance(content, list):
+                content = [part for part in content if not _is_thought(part)]
+            elif content is None and (thinking or "ground_truth" in message):
+                content = ""
+        said[role].append(text_of_content(content, column))
     if not said["user"]:
         raise InputError(
             f"the conversation in {column!r} has no message of the user",
@@ -70,6 +64,18 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
         )
     user, assistant = "\n\n".join(said["user"]), "".join(said["assistant"])
     return ChatParts("\n".join(said["system"]), user, assistant, num_users > len(said["user"]), thinking)
+
+
+def _messages_in(value: Any, column: str) -> list[dict[str, Any]] | None:
+    """The messages of a cell, as a list or as text; None where it holds anything else."""
+    if isinstance(value, str) and not re.match(r"\s*\[\s*\{", value):
+        return None
+    value = _with_roles(parse_cell(value, column), column)
+    if isinstance(value, dict) and "role" in value and "content" in value:
+        return [value]
+    if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
+        return None
+    return value if any("role" in message or "from" in message for message in value) else None
 
 
 def _with_roles(value: Any, column: str) -> Any:
@@ -86,22 +92,6 @@ def _with_roles(value: Any, column: str) -> Any:
 
 THINKING = ("reasoning_content", "thinking", "reasoning", "thinking_content")
 """Fields of a message, or columns of a row, that hold a model's thinking."""
-
-
-_ROLES = {
-    "system": "system",
-    "developer": "system",
-    "user": "user",
-    "human": "user",
-    "assistant": "assistant",
-    "gpt": "assistant",
-    "model": "assistant",
-    "chatgpt": "assistant",
-    "bing": "assistant",
-    "bard": "assistant",
-    "claude": "assistant",
-    "prompter": "user",
-}
 
 
 def _thinking_of(message: dict[str, Any], content: Any) -> str:

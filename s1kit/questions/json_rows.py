@@ -35,25 +35,38 @@ def read_json(path: Path) -> Iterator[RawRow]:
     with open_text(path) as file:
         first, *more = [*islice((line for line in file if line.strip() and not _COMMENT.match(line)), 2), ""]
     start = first.lstrip()[:1]
+    rows = None
     if start == "[" or (start == "{" and (not any(more) or not _is_json(first))):
-        with open_text(path) as file:
-            whole = file.read()
-        if not has_invalid_bytes(whole):
-            try:
-                yield from _document(path, whole, is_row=not any(more) and ".jsonl" in path.name.lower())
-                return
-            except json.JSONDecodeError as error:
-                if first.strip() == "[":
-                    where = f"{path}:{error.lineno}"
-                    raise InputError(
-                        f"the JSON array is broken: {error.msg}", where=where, fix="Correct it at that place."
-                    ) from error
-                if (several := _several(whole)) is not None:
-                    for number, row in enumerate(several):
-                        yield _checked(f"{path}, item {number}", row, str(row)[:200], "JSON objects one after another")
-                    return
-            except (ValueError, RecursionError):
-                pass  # no document: its broken lines are named one by one
+        rows = _read_whole(path, first, is_row=not any(more) and ".jsonl" in path.name.lower())
+    yield from _read_lines(path) if rows is None else rows
+
+
+def _read_whole(path: Path, first: str, *, is_row: bool) -> list[RawRow] | None:
+    """The rows of a file that is one document, or several objects spread over lines; None where it is neither.
+
+    `first` is the file's first line. `is_row` as in `_document`.
+    """
+    with open_text(path) as file:
+        whole = file.read()
+    if has_invalid_bytes(whole):
+        return None
+    try:
+        return _document(path, whole, is_row=is_row)
+    except json.JSONDecodeError as error:
+        if first.strip() == "[":
+            where = f"{path}:{error.lineno}"
+            raise InputError(
+                f"the JSON array is broken: {error.msg}", where=where, fix="Correct it at that place."
+            ) from error
+    except (ValueError, RecursionError):
+        return None  # no document: its broken lines are named one by one
+    if (several := _several(whole)) is None:
+        return None
+    form = "JSON objects one after another"
+    return [_checked(f"{path}, item {number}", row, str(row)[:200], form) for number, row in enumerate(several)]
+
+
+def _read_lines(path: Path) -> Iterator[RawRow]:
     with open_text(path) as file:
         # A carriage return alone ends a line too; `newline=""` leaves it in, and JSON allows none within a string.
         lines = (part.removeprefix(_RECORD_MARK) for line in file for part in re.split(r"\r(?!\n)", line))
@@ -82,8 +95,11 @@ def _several(whole: str) -> list[Any] | None:
 _BETWEEN = re.compile(r"[\s,]*")
 
 
-def _document(path: Path, whole: str, *, is_row: bool) -> Iterator[RawRow]:
-    """`is_row`: an object is likely the only row of JSONL, unless it holds a list of what is plainly rows."""
+def _document(path: Path, whole: str, *, is_row: bool) -> list[RawRow]:
+    """The rows of one document.
+
+    `is_row`: an object is likely the only row of JSONL, unless it holds a list of what is plainly rows.
+    """
     mended = ""
     try:
         document = _load(whole)
@@ -94,9 +110,11 @@ def _document(path: Path, whole: str, *, is_row: bool) -> Iterator[RawRow]:
             raise
         document, mended = _load(text), ", comments or needless commas left out"
     form, rows = _rows(document, is_row=is_row)
-    for number, row in enumerate(rows):
-        short = json.dumps(row, default=str)[:200]
-        yield _checked(f"{path}, item {number}", row, short, f"{form}{mended}" if form else mended.removeprefix(", "))
+    form = f"{form}{mended}" if form else mended.removeprefix(", ")
+    return [
+        _checked(f"{path}, item {number}", row, json.dumps(row, default=str)[:200], form)
+        for number, row in enumerate(rows)
+    ]
 
 
 CUT = "truncated_cells"
@@ -111,31 +129,47 @@ def _rows(document: Any, *, is_row: bool) -> tuple[str, list[Any]]:
         return "a JSON array", document
     if not isinstance(document, dict):
         return "", [document]
-    names, values = list(document), list(document.values())
-    lists = {k: v for k, v in document.items() if k not in _DESCRIBING and isinstance(v, list) and v}
     columns, data = document.get("columns"), document.get("data")
     if isinstance(columns, list) and isinstance(data, list) and all(isinstance(row, list) for row in data):
         return "a table by rows (columns, data)", [dict(zip(columns, row, strict=False)) for row in data]
-    if has_question(names):
-        texts = document[columns_for("text", names)[0]]
-        is_table = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
-        if is_table and all(isinstance(v, list) and len(v) == len(texts) for v in values):
-            return "a table by columns", [dict(zip(names, cells, strict=True)) for cells in zip(*values, strict=True)]
-        if all(isinstance(v, dict) for v in values) and all(v.keys() == values[0].keys() for v in values):
-            return "a table by columns", [{name: document[name][key] for name in names} for key in values[0]]
-        return "", [document]
+    if has_question(document):
+        table = _table_by_columns(document)
+        return ("", [document]) if table is None else ("a table by columns", table)
+    return _list_inside(document, is_row=is_row) or _rows_by_id(document) or ("", [document])
+
+
+def _table_by_columns(document: dict[str, Any]) -> list[Any] | None:
+    """The rows of an object that has a list for each column, or an object of cells by their row; None for others."""
+    values = list(document.values())
+    texts = document[columns_for("text", document)[0]]
+    is_table = isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+    if is_table and all(isinstance(v, list) and len(v) == len(texts) for v in values):
+        return [dict(zip(document, cells, strict=True)) for cells in zip(*values, strict=True)]
+    if all(isinstance(v, dict) for v in values) and all(v.keys() == values[0].keys() for v in values):
+        return [{name: document[name][key] for name in document} for key in values[0]]
+    return None
+
+
+def _list_inside(document: dict[str, Any], *, is_row: bool) -> tuple[str, list[Any]] | None:
+    """The only list of rows that an object holds, and its name."""
+    lists = {k: v for k, v in document.items() if k not in _DESCRIBING and isinstance(v, list) and v}
     tables = {k: v for k, v in lists.items() if all(isinstance(row, dict) and not _is_message(row) for row in v)}
-    holds_one = any(isinstance(value, dict) and has_question(value) for value in values)
-    if len(tables) == 1 and not holds_one and not (is_row and not has_question(next(iter(tables.values()))[0])):
-        ((key, rows),) = tables.items()
-        if all(isinstance(row.get("row"), dict) for row in rows):  # as the Hub's viewer gives them
-            rows = [row["row"] | {CUT: row[CUT]} if row.get(CUT) else row["row"] for row in rows]
-        names, rows = _deeper(rows, _DEPTH)
-        return f"the list {'/'.join([key, *names])!r} of a JSON object", rows
-    if len(values) > 1 and all(isinstance(v, dict) for v in values) and _share_a_column(values):
-        names, rows = _deeper([{"id": k, **v} for k, v in document.items()], _DEPTH)
-        return " with ".join(["a JSON object of rows by their ids", *map(repr, names)]), rows
-    return "", [document]
+    holds_one = any(isinstance(value, dict) and has_question(value) for value in document.values())
+    if len(tables) != 1 or holds_one or (is_row and not has_question(next(iter(tables.values()))[0])):
+        return None
+    ((key, rows),) = tables.items()
+    if all(isinstance(row.get("row"), dict) for row in rows):  # as the Hub's viewer gives them
+        rows = [row["row"] | {CUT: row[CUT]} if row.get(CUT) else row["row"] for row in rows]
+    names, rows = _deeper(rows, _DEPTH)
+    return f"the list {'/'.join([key, *names])!r} of a JSON object", rows
+
+
+def _rows_by_id(document: dict[str, Any]) -> tuple[str, list[Any]] | None:
+    values = list(document.values())
+    if len(values) < 2 or not all(isinstance(v, dict) for v in values) or not set(values[0]).intersection(*values[1:]):
+        return None
+    names, rows = _deeper([{"id": k, **v} for k, v in document.items()], _DEPTH)
+    return " with ".join(["a JSON object of rows by their ids", *map(repr, names)]), rows
 
 
 def _deeper(rows: list[Any], depth: int) -> tuple[list[str], list[Any]]:
@@ -159,10 +193,6 @@ def _deeper(rows: list[Any], depth: int) -> tuple[list[str], list[Any]]:
 
 def _is_message(value: Mapping[str, Any]) -> bool:
     return "role" in value or "from" in value
-
-
-def _share_a_column(rows: list[Mapping[str, Any]]) -> bool:
-    return bool(set(rows[0]).intersection(*rows[1:]))
 
 
 def _row_of_line(where: str, line: str, form: str) -> RawRow:

@@ -13,6 +13,7 @@ LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
 _LABEL_NAMES = ("label", "key", "letter", "id", "option", "identifier", "index")
 _TEXT_NAMES = ("text", "value", "content", "answer", "option_text", "description")
+_RIGHT_FLAGS = ("is_correct", "correct", "isCorrect", "is_answer", "iscorrect")
 _MARK = re.compile(r"^\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s?[).:])\s*")
 _MARKS_IN_TEXT = re.compile(r"(?:^|[\n,;]|(?<=\s))\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s?[).:])\s*")
 
@@ -37,44 +38,56 @@ def read_options(value: Any, column: str) -> ChoiceOptions | None:
     ['x', 'y']
     """
     value = parse_cell(value, column)
-    if isinstance(value, str):
-        value = _split(value)
-    right: list[int] = []
-    labels = list(LETTERS)
     if isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
         value = dict(value)  # Parquet's maps
-    if isinstance(value, Mapping) and value and all(type(score) in (int, float) for score in value.values()):
-        best = max(value.values())  # BIG-bench: a score for each option
-        right, value = [n for n, score in enumerate(value.values()) if score == best], list(value)
-    if isinstance(value, Mapping):
-        lists = {name: given for name, given in value.items() if isinstance(given, list)}
-        texts = next((lists[name] for name in ("text", "choices", "texts", "options") if name in lists), None)
-        if texts is not None:
-            marks = next((lists[n] for n in ("label", "labels") if len(lists.get(n, ())) == len(texts)), None)
-            if marks is not None and set(marks) <= {0, 1} and 1 in marks:
-                right = [place for place, mark in enumerate(marks) if mark == 1]
-            elif marks is not None:
-                labels = [str(mark) for mark in marks]
-            value = texts
-        elif value and all(re.fullmatch(r"[A-Za-z]|\d", str(name)) for name in value):
-            kept = {str(name): text for name, text in value.items() if text is not None}
-            value, labels = list(kept.values()), list(kept)
+    labels: list[str] = []
+    right: list[int] = []
+    if isinstance(value, str):
+        value = _split(value)
+    elif isinstance(value, Mapping):
+        value, labels, right = _of_an_object(value)
     elif isinstance(value, list) and value and all(isinstance(option, Mapping) for option in value):
-        text = next((name for name in _TEXT_NAMES if all(name in option for option in value)), None)
-        label = next((name for name in _LABEL_NAMES if name != text and all(name in o for o in value)), None)
-        if text is None:
-            return None
-        flags = ("is_correct", "correct", "isCorrect", "is_answer", "iscorrect")
-        right = [n for n, option in enumerate(value) if any(option.get(flag) is True for flag in flags)]
-        labels = [str(option[label]) for option in value] if label else labels
-        value = [option[text] for option in value]
+        value, labels, right = _of_objects(value)
     while isinstance(value, list) and value and value[-1] is None:  # rows of a table that have fewer options
         value = value[:-1]
     if not isinstance(value, list) or not 2 <= len(value) <= len(LETTERS):
         return None
     if any(isinstance(option, list | Mapping) for option in value):
         return None
-    return ChoiceOptions([_bare(str(option)) for option in value], labels[: len(value)], value, right)
+    labels = (labels or list(LETTERS))[: len(value)]
+    return ChoiceOptions([_bare(str(option)) for option in value], labels, value, right)
+
+
+_Listed = tuple[list[Any] | None, list[str], list[int]]
+"""Options as they stand in a row, or None; their labels, where they have any; the places of those marked as right."""
+
+
+def _of_an_object(value: Mapping[Any, Any]) -> _Listed:
+    """Options of an object: lists of texts and labels or marks, texts by their letters, or scores by their texts."""
+    if value and all(type(score) in (int, float) for score in value.values()):  # BIG-bench
+        best = max(value.values())
+        return list(value), [], [place for place, score in enumerate(value.values()) if score == best]
+    lists = {name: given for name, given in value.items() if isinstance(given, list)}
+    texts = next((lists[name] for name in ("text", "choices", "texts", "options") if name in lists), None)
+    if texts is not None:
+        marks = next((lists[n] for n in ("label", "labels") if n in lists and len(lists[n]) == len(texts)), [])
+        if marks and set(marks) <= {0, 1} and 1 in marks:
+            return texts, [], [place for place, mark in enumerate(marks) if mark == 1]
+        return texts, [str(mark) for mark in marks], []
+    if value and all(re.fullmatch(r"[A-Za-z]|\d", str(name)) for name in value):
+        kept = {str(name): text for name, text in value.items() if text is not None}
+        return list(kept.values()), list(kept), []
+    return None, [], []
+
+
+def _of_objects(value: list[Mapping[str, Any]]) -> _Listed:
+    """Options that are objects with a text each, and perhaps a label or a flag for the right one."""
+    text = next((name for name in _TEXT_NAMES if all(name in option for option in value)), None)
+    if text is None:
+        return None, [], []
+    label = next((name for name in _LABEL_NAMES if name != text and all(name in o for o in value)), None)
+    right = [n for n, option in enumerate(value) if any(option.get(flag) is True for flag in _RIGHT_FLAGS)]
+    return [option[text] for option in value], [str(option[label]) for option in value] if label else [], right
 
 
 def _split(text: str) -> list[str] | None:

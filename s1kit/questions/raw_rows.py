@@ -1,4 +1,4 @@
-"""One row as it stands in a file, and what makes a value impossible to keep."""
+"""One row: as it stands in a file, rewritten into plain columns, and what makes a value impossible to keep."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 MEND = "Correct or delete it, or go on without it with --allow-rejects."
 
@@ -27,6 +27,14 @@ class RawRow:
     fix: str = MEND
     form: str = ""
     """How the file was read where that was found out, e.g. `CSV separated by ;`."""
+
+
+class Shaped(NamedTuple):
+    """A row rewritten into plain columns: `text`, `solution`, `final_answer` and the rest."""
+
+    name: str
+    """What the row was taken for; empty when it is plain columns."""
+    row: dict[str, Any]
 
 
 class TooLong(str):

@@ -19,24 +19,26 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
-from s1kit.questions.choices import (
-    CONTEXTS,
-    Shaped,
-    correct_and_incorrect,
-    lettered_columns,
-    options_list,
-    take_context,
-)
+from s1kit.questions.choices import correct_and_incorrect, lettered_columns, options_list
 from s1kit.questions.conversations import COLUMNS as CHAT_COLUMNS
 from s1kit.questions.exchanges import chat_parts, text_of_content
-from s1kit.questions.names import plain_name, question_text
+from s1kit.questions.names import question_text
+from s1kit.questions.passages import with_context, yes_or_no
+from s1kit.questions.raw_rows import Shaped
+from s1kit.questions.references import (
+    answer_object,
+    first_of,
+    reference_inside,
+    reference_of_messages,
+    several_answers,
+    with_reference,
+)
 from s1kit.records import question_id
 
 
@@ -70,99 +72,37 @@ def _own_record(row: dict[str, Any]) -> Shaped | None:
 
 
 def _chat(row: dict[str, Any]) -> Shaped | None:
-    for column in CHAT_COLUMNS:
-        if (parts := chat_parts(row.get(column), column)) is None:
-            continue
-        rest = {key: value for key, value in row.items() if key not in (column, "completion")}
-        if isinstance(row.get("prompt"), str) and row["prompt"].strip() == parts.user.strip():
-            rest.pop("prompt", None)
-        if parts.system:
-            rest["system"] = parts.system
-        reply = parts.assistant
-        if (
-            not reply and (completion := row.get("completion")) is not None
-        ):  # TRL keeps the reply in a column of its own
-            reply = (
-                completion
-                if isinstance(completion, str)
-                else "".join(text_of_content(m["content"], "completion") for m in completion)
-            )
-        if not reply and column == "input" and isinstance(row.get("output"), str):
-            reply = str(rest.pop("output"))
-        name = f"{'the first exchange of ' if parts.goes_on else ''}chat messages in {column}"
-        truth = _reference_inside(rest) or _reference_of_messages(row[column])
-        if truth is not None:
-            rest["final_answer"], place = truth
-            name = f"{name}, reference in {place}"
-            if isinstance(row.get("data_source"), str):
-                rest["source"] = rest.pop("data_source")
-        elif reply and not any(rest.get(c) for c in ("solution", "answer", "final_answer")):
-            rest["solution"] = split_thinking(reply).answer
-        found = _aliases(rest | {"text": parts.user})
-        return Shaped(name, found.row if found else rest | {"text": parts.user})
-    return None
-
-
-_TRUTHS = ("ground_truth", "reference_answer", "answer", "target", "expected_response", "output")
-_HOLDERS = (
-    *("reward_model", "verification_info", "reward_spec"),
-    *("outputs", "reference_outputs", "expectations", "expectedOutput", "expected_output", "expected"),
-)
-"""Objects of a row that say what is right: of verl, SYNTHETIC-1 and SkyRL; of LangSmith, MLflow, Langfuse and
-Braintrust."""
-
-
-def _reference_inside(rest: dict[str, Any]) -> tuple[Any, str] | None:
-    """The reference and its place, taken out of an object of the row."""
-    for holder in (name for name in _HOLDERS if rest.get(name)):
-        given = parse_cell(rest[holder], holder)
-        if not isinstance(given, dict):
-            continue
-        for name in _TRUTHS:
-            truth = given.get(name)
-            if isinstance(truth, dict) and truth.get("target"):  # Search-R1
-                truth = truth["target"]
-            if isinstance(truth, str) and truth.startswith("{") and _is_object(truth):
-                continue  # tests of a program: Eurus, Skywork
-            if truth is not None and not isinstance(truth, dict):
-                del rest[holder]
-                return _first_of(truth), f"{holder}.{name}"
-    told = rest.get("metadata")
-    if isinstance(told, str) and "expected_answer" in told:  # Nemotron
-        told = parse_cell(told, "metadata")
-    truth = told.get("expected_answer") if isinstance(told, dict) else None
-    return (truth, "metadata.expected_answer") if isinstance(truth, str) and truth else None
-
-
-def _is_object(text: str) -> bool:
-    try:
-        return isinstance(json.loads(text), dict)
-    except ValueError:
-        return False
-
-
-def _first_of(truth: Any) -> Any:
-    """The first of several answers of which any is right."""
-    truth = parse_cell(truth, "reference") if isinstance(truth, str) and truth.startswith('["') else truth
-    return truth[0] if isinstance(truth, list) and truth and not isinstance(truth[0], dict | list) else truth
-
-
-def _reference_of_messages(messages: Any) -> tuple[Any, str] | None:
-    """What is right as a field of a message: of Open-Reasoner-Zero, and of AM-DeepSeek-R1-Distilled's `info`."""
-    for message in messages if isinstance(messages, list) else []:
-        for holder in (message.get("ground_truth"), message.get("info")) if isinstance(message, dict) else ():
-            truth = next((holder[n] for n in ("value", "reference_answer") if holder.get(n)), None) if holder else None
-            if isinstance(truth, str):
-                return truth, "a message"
-    return None
-
-
-def _with_reference(row: dict[str, Any]) -> Shaped | None:
-    """A question as text whose reference stands in an object."""
-    rest = dict(row)
-    if not question_text(row) or (truth := _reference_inside(rest)) is None:
+    column, parts = next(((c, p) for c in CHAT_COLUMNS if (p := chat_parts(row.get(c), c)) is not None), ("", None))
+    if parts is None:
         return None
-    return Shaped(f"question from {question_text(row)!r}, reference in {truth[1]}", rest | {"final_answer": truth[0]})
+    rest = {key: value for key, value in row.items() if key not in (column, "completion")}
+    if isinstance(row.get("prompt"), str) and row["prompt"].strip() == parts.user.strip():
+        rest.pop("prompt", None)
+    if parts.system:
+        rest["system"] = parts.system
+    reply = parts.assistant or _reply_beside(row, column, rest)
+    name = f"{'the first exchange of ' if parts.goes_on else ''}chat messages in {column}"
+    truth = reference_inside(rest) or reference_of_messages(row[column])
+    if truth is not None:
+        rest["final_answer"], place = truth
+        name = f"{name}, reference in {place}"
+        if isinstance(row.get("data_source"), str):
+            rest["source"] = rest.pop("data_source")
+    elif reply and not any(rest.get(c) for c in ("solution", "answer", "final_answer")):
+        rest["solution"] = split_thinking(reply).answer
+    rest["text"] = parts.user
+    found = several_answers(rest)
+    return Shaped(name, found.row if found else rest)
+
+
+def _reply_beside(row: dict[str, Any], column: str, rest: dict[str, Any]) -> str:
+    """The reply in a column of its own: TRL's `completion`, or the `output` of an `input`, taken out of `rest`."""
+    completion = row.get("completion")
+    if isinstance(completion, list):
+        completion = "".join(text_of_content(m["content"], "completion") for m in completion)
+    if not completion and column == "input" and isinstance(row.get("output"), str):
+        completion = rest.pop("output")
+    return completion if isinstance(completion, str) else ""
 
 
 def _alpaca(row: dict[str, Any]) -> Shaped | None:
@@ -179,87 +119,6 @@ def _alpaca(row: dict[str, Any]) -> Shaped | None:
 
 
 _NOTHING_GIVEN = ("<noinput>", "<no input>", "noinput", "no input", "n/a", "nan", "none")
-
-
-def _yes_or_no(row: dict[str, Any]) -> Shaped | None:
-    """BoolQ as SuperGLUE has it: a passage, a question, and whether it is so as 0 or 1."""
-    if type(row.get("label")) is not int or row["label"] not in (-1, 0, 1) or not row.get("passage"):
-        return None
-    rest = {key: value for key, value in row.items() if key != "label"}
-    shaped = _with_context(rest | ({} if row["label"] < 0 else {"answer": bool(row["label"])}))
-    return shaped and Shaped(f"{shaped.name}, yes or no by label", shaped.row)
-
-
-def _with_context(row: dict[str, Any]) -> Shaped | None:
-    stem_column = next((c for c in row if str(c).casefold() == "question"), "")
-    stem = row.get(stem_column)
-    if not isinstance(stem, str):
-        return None
-    rest = {key: value for key, value in row.items() if key != stem_column}
-    context = take_context(rest, stem)
-    if not context:
-        return None
-    named = next(c for c in row if c not in rest and str(c).casefold() in CONTEXTS)
-    rest["text"] = f"{context}{stem.strip()}"
-    found = _answers(rest) or _aliases(rest)
-    return Shaped(f"a question about a {named}", found.row if found else rest)
-
-
-def _answers(row: dict[str, Any]) -> Shaped | None:
-    """An answer as an object: `{value, aliases}` of TriviaQA, `{text: [...]}` of SQuAD."""
-    names = (c for c in row if plain_name(c) in ("answer", "answers", "answersspans"))
-    column = next((c for c in names if re.match(r"\s*\[?\s*\{", str(row[c] or ""))), None)
-    given = parse_cell(row[column], column) if column else None
-    if isinstance(given, list) and len(given) == 1:
-        given = given[0]
-    if isinstance(given, dict):
-        given = {str(name).lower(): value for name, value in given.items()}
-    if column is None or not isinstance(given, dict):
-        return None
-    if isinstance(given.get("date"), dict):  # DROP
-        given["date"] = " ".join(str(v) for v in given["date"].values() if v)
-    keys = ("value", "text", "spans", "final_answer", "answer", "number", "date")
-    key = next((k for k in keys if given.get(k)), None)
-    if key is None and given.get("text") == []:  # SQuAD 2: the passage does not say
-        return Shaped("a question without an answer", {k: v for k, v in row.items() if k != column})
-    if key is None:
-        raise InputError(
-            f"{column!r} is an object with {', '.join(given) or 'nothing'}",
-            where=column,
-            fix=f'Name the part that is the answer, e.g. columns = {{ answer = "{column}.{next(iter(given), "x")}" }}.',
-        )
-    values = given[key] if isinstance(given[key], list) else [given[key]]
-    aliases = [str(v) for v in [*values[1:], *(given.get("aliases") or [])] if str(v) != str(values[0])]
-    rest = {k: v for k, v in row.items() if k != column} | {"final_answer": str(values[0])}
-    return Shaped(
-        f"an answer with aliases ({column}.{key})",
-        rest | ({"aliases": list(dict.fromkeys(aliases))} if aliases else {}),
-    )
-
-
-_SEVERAL = ("answers", "ideal", "gold_answers", "golden_answers", "possible_answers")
-_WORD = re.compile(r"(?<![\\a-zA-Z])[^\W\d_]{3,}")
-
-
-def _aliases(row: dict[str, Any]) -> Shaped | None:
-    """Several answers of which any is right, as a list of texts (`answer` of NQ-open), or beside one (MuSiQue).
-
-    Numbers, letters and formulas in a list called `answer` are the parts of one answer, such as roots or options.
-    """
-    column = next((c for c in _SEVERAL if row.get(c)), None)
-    if column is None and isinstance(row.get("answer"), list) and row.get("is_multiple_answer") is not True:
-        column = "answer" if any(_WORD.search(str(value)) for value in row["answer"]) else None
-    given = parse_cell(row[column], column) if column else None
-    if column is None and isinstance(row.get("answer_aliases"), list) and isinstance(row.get("answer"), str):
-        column, given = "answer_aliases", [row["answer"], *row["answer_aliases"]]
-    if column is None or not isinstance(given, list) or not all(isinstance(v, str | int | float) for v in given):
-        return None
-    if not question_text(row) or not given:
-        return None
-    first, *others = [str(value) for value in given]
-    rest = {k: v for k, v in row.items() if k not in (column, "answer")} | {"final_answer": first}
-    name = f"question from {question_text(row)!r}, an answer with aliases ({column})"
-    return Shaped(name, rest | ({"aliases": list(dict.fromkeys(others))} if others else {}))
 
 
 def _generations(row: dict[str, Any]) -> Shaped | None:
@@ -331,7 +190,7 @@ def _turns(row: dict[str, Any]) -> Shaped | None:
 def _annotated(row: dict[str, Any]) -> Shaped | None:
     """What annotators answered: Argilla's `answer.responses`, and the results of Label Studio."""
     told = {
-        name.removesuffix(".responses"): _first_of(value)
+        name.removesuffix(".responses"): first_of(value)
         for name, value in row.items()
         if str(name).endswith(".responses") and isinstance(value, list) and value
     }
@@ -344,7 +203,7 @@ def _annotated(row: dict[str, Any]) -> Shaped | None:
     results = [r for a in given if isinstance(a, dict) and not a.get("was_cancelled") for r in a.get("result") or ()]
     values = [r["value"] for r in results if isinstance(r, dict) and isinstance(r.get("value"), dict)]
     answers = [
-        _first_of(v[n]) for v in values for n in ("text", "choices", "number") if isinstance(v.get(n), list | int)
+        first_of(v[n]) for v in values for n in ("text", "choices", "number") if isinstance(v.get(n), list | int)
     ]
     if not answers:
         return None
@@ -397,10 +256,10 @@ _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     options_list,
     lettered_columns,
     correct_and_incorrect,
-    _yes_or_no,
-    _with_context,
-    _answers,
-    _aliases,
-    _with_reference,
+    yes_or_no,
+    with_context,
+    answer_object,
+    several_answers,
+    with_reference,
 )
 """The first that fits a row decides."""

@@ -19,7 +19,7 @@ from s1kit.forcing.delimiters import DELIMITERS, split_thinking
 from s1kit.forcing.detection import _say, choose_format, detect_format
 from s1kit.forcing.formats import FORMATS
 from s1kit.forcing.thinking_format import encode
-from s1kit.forcing.tokenizer import _environment
+from s1kit.forcing.tokenizer import template_environment
 
 
 class Characters:
@@ -49,7 +49,7 @@ class Characters:
     def apply_chat_template(self, conversation: Any, **options: Any) -> str:
         self.rendered.append(options)
         options = {"add_generation_prompt": True, "chat_template": self.chat_template, **options}
-        return _environment().from_string(options["chat_template"]).render(messages=conversation, **options)
+        return template_environment().from_string(options["chat_template"]).render(messages=conversation, **options)
 
 
 THINK = ["<think>", "</think>"]

@@ -412,6 +412,10 @@ def test_a_budget_in_a_chat_templates_words_is_a_budget(calling: Calling, fields
         ({"n": 0}, "n is 0: Input should be greater than or equal to 1."),
         ({"echo": True}, "echo is true: "),
         ({"frequency_penalty": 0.5}, "frequency_penalty is 0.5: it would act on thinking and answer as on one text"),
+        (
+            {"chat_template_kwargs": {"enable_thnking": False}},
+            "chat_template_kwargs.enable_thnking is not a field of this request. Did you mean enable_thinking?",
+        ),
         ({"guided_json": {}}, "guided_json is not a field of this request. All fields are listed at /openapi.json."),
         ({"user": "u" * 2000}, "user: String should have at most"),
     ],

@@ -15,7 +15,10 @@ from s1kit.engines import SCHEMES, suggested
 from s1kit.engines.options import joined, read_reference, with_dtype
 from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.forcing.formats import find_format
+from s1kit.forcing.switches import check_switches
+from s1kit.forcing.tokenizer import read_chat_template
 from s1kit.train.estimate import has_gpu
+from s1kit.train.reference import base_folder
 
 _ENGINE_PACKAGES = {
     "hf": (("torch", "torch"), ("transformers", "torch")),
@@ -46,7 +49,8 @@ def check_engine(
     """
     read = read_reference(with_dtype(reference, dtype))
     given = {"template": template or {}} | ({"format": format} if format else {})
-    if name := joined(read.options, given, reference).get("format"):
+    options = joined(read.options, given, reference)
+    if name := options.get("format"):
         find_format(name)
     scheme, rest = read.scheme, read.target
     known = [s.partition(":")[0] for s in SCHEMES]
@@ -57,9 +61,6 @@ def check_engine(
         raise InputError(f"{reference!r} names no model", where=where, fix=f"Known: {', '.join(SCHEMES)}.")
     for package, extra in _ENGINE_PACKAGES.get(scheme, ()):
         require(package, f"{where} = {reference}", extra)
-    if str(read.options.get("device", "")).startswith("cuda") and not has_gpu():
-        fix = "Give device=cpu, or leave it out."
-        raise InputError("there is no GPU that torch can use here", where=f"{where} = {reference}", fix=fix)
     if str(read.options.get("device", "")).startswith("cuda") and not has_gpu():
         fix = "Give device=cpu, or leave it out."
         raise InputError("there is no GPU that torch can use here", where=f"{where} = {reference}", fix=fix)
@@ -79,7 +80,21 @@ def check_engine(
         )
     if scheme == "scripted" and not path.is_file():
         raise InputError(f"there is no file {rest!r}", where=where, fix="Give a script of replies.")
+    if switches := options["template"]:
+        source = chat_template_of(scheme, options.get("tokenizer") or rest)
+        if source is not None:
+            check_switches(switches, source, f"{where}, template")
     return read_urls(rest.partition("#")[0], where) if scheme == "completions" else []
+
+
+def chat_template_of(scheme: str, target: str) -> str | None:
+    """The chat template of a model whose files are on this machine; None where it has none or is elsewhere."""
+    path = Path(base_folder(scheme)[1] if scheme in ("tiny", "tiny-base") else target).expanduser()
+    if path.suffix.lower() == ".gguf" and path.is_file():
+        from s1kit.engines.gguf.reading import read_gguf
+
+        return read_gguf(path).metadata.get("tokenizer.chat_template")
+    return read_chat_template(path) if path.is_dir() else None
 
 
 def check_chat(

@@ -17,6 +17,7 @@ from typing import Any
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import DELIMITERS
 from s1kit.forcing.formats import DIRECT, FORMAT_FILE, FORMATS, ThinkingFormat, Tokenizer, find_format
+from s1kit.forcing.switches import check_switches
 from s1kit.forcing.thinking_format import TEMPLATE_FAULTS, closed_by, opened_by
 
 _LOGGER = logging.getLogger("s1kit.forcing")
@@ -52,8 +53,13 @@ def choose_format(
 ) -> ThinkingFormat:
     """The format to load a model with: what the caller gave, else what came with the model, else the detected one.
 
-    `template`: switches passed to the chat template. Raises InputError where the template contradicts the format.
+    `template`: switches passed to the chat template. Raises InputError for a switch that it does not have, and where it
+    contradicts the format.
     """
+    if template:
+        named = given if isinstance(given, ThinkingFormat) else find_format(given) if given else own
+        source = getattr(tokenizer, "chat_template", None) or (named and named.chat_template)
+        check_switches(template, source, "template")
     if isinstance(given, ThinkingFormat):
         return _switched(given, template)
     if given:

@@ -64,7 +64,7 @@ class Templated:
 
     def _compiled(self, text: str) -> Template:
         if text not in self._templates:
-            self._templates[text] = _environment().from_string(text)
+            self._templates[text] = template_environment().from_string(text)
         return self._templates[text]
 
 
@@ -85,7 +85,7 @@ class FileTokenizer(Templated):
         self._tokenizer.no_padding()
         settings = _read_json(folder / "tokenizer_config.json")
         names = ("bos_token", "eos_token", "pad_token", "unk_token")
-        super().__init__(_template(folder, settings), {name: _token_text(settings.get(name)) for name in names})
+        super().__init__(read_chat_template(folder), {name: _token_text(settings.get(name)) for name in names})
         self.model_max_length = settings.get("model_max_length")
         self.generation: dict[str, Any] = _read_json(folder / "generation_config.json")
         """The model's generation settings; empty where the folder has none."""
@@ -147,7 +147,7 @@ class _GenerationMarks(Extension):
         return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
 
-def _environment() -> ImmutableSandboxedEnvironment:
+def template_environment() -> ImmutableSandboxedEnvironment:
     """A jinja2 environment with the filters and globals that transformers gives chat templates."""
 
     def raise_exception(message: str) -> None:
@@ -165,11 +165,12 @@ def _environment() -> ImmutableSandboxedEnvironment:
     return environment
 
 
-def _template(folder: Path, settings: dict[str, Any]) -> str | None:
+def read_chat_template(folder: Path) -> str | None:
+    """The chat template among a checkpoint's files; None where there is none. Raises InputError for files not JSON."""
     path = folder / "chat_template.jinja"
     if path.is_file():
         return path.read_text(encoding="utf-8")
-    found = settings.get("chat_template")
+    found = _read_json(folder / "tokenizer_config.json").get("chat_template")
     if isinstance(found, list):
         by_name = {entry["name"]: entry["template"] for entry in found}
         found = by_name.get("default")

@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
 from s1kit.errors import InputError, nearest
+from s1kit.serve.fields import TemplateSwitches
 
 # OpenAI's own names for the classes of error, by status.
 _TYPES = {
@@ -171,6 +172,8 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
             # All of some sixty names would hide the one that was meant.
             close = nearest(str(path[-1]), known).partition("Known: ")[0]
             advice = _other_name(str(path[-1]), known) or f"{close}All fields are listed at /openapi.json."
+        if advice is None and len(path) == 2 and path[0] == "chat_template_kwargs":
+            advice = nearest(str(path[1]), TemplateSwitches.model_fields)
         if advice is None and len(path) == 3 and path[0] == "tools":
             advice = _TOOL_HINTS.get(str(path[-1]))
         advice = advice or "Leave it out."

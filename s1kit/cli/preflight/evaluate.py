@@ -7,11 +7,12 @@ from glob import glob
 from pathlib import Path
 
 from s1kit.cli.preflight.faults import FaultCollector
-from s1kit.cli.references import check_engine, require
+from s1kit.cli.references import chat_template_of, check_engine, require
 from s1kit.engines.options import check_dtype, read_reference
 from s1kit.errors import InputError
 from s1kit.executors import executor_of
 from s1kit.forcing.formats import find_format
+from s1kit.forcing.switches import check_switches
 from s1kit.grade.load import find_grader
 from s1kit.recipe import Evaluate, Recipe
 from s1kit.stage import RECEIPT
@@ -34,6 +35,7 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     else:
         found.run(check_dtype, config.dtype, "evaluate.dtype")
         found.run(find_format, config.format or "s1")
+        found.run(_check_template, recipe)
     found.run(_check_answer_room, recipe)
     if config.baseline:
         found.model(check_engine, config.baseline, "evaluate.baseline", format="direct", dtype=config.dtype)
@@ -57,6 +59,15 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(find_grader, config.grader)
     elif any(needs_formulas):
         found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_template(recipe: Recipe) -> None:
+    """Switches for the checkpoint of this run are those of its base, and the one by which a trained opening is off."""
+    source = chat_template_of("hf", base_folder(recipe.train.base)[1])
+    if recipe.evaluate.template and source is not None:
+        check_switches(
+            recipe.evaluate.template, {"base": source, "trained": "{{ enable_thinking }}"}, "evaluate.template"
+        )
 
 
 def _check_answer_room(recipe: Recipe) -> None:

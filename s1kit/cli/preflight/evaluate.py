@@ -63,11 +63,10 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
 
 def _check_template(recipe: Recipe) -> None:
     """Switches for the checkpoint of this run are those of its base, and the one by which a trained opening is off."""
-    source = chat_template_of("hf", base_folder(recipe.train.base)[1])
-    if recipe.evaluate.template and source is not None:
-        check_switches(
-            recipe.evaluate.template, {"base": source, "trained": "{{ enable_thinking }}"}, "evaluate.template"
-        )
+    switches = recipe.evaluate.template
+    source = chat_template_of("hf", base_folder(recipe.train.base)[1]) if switches else None
+    if source is not None:
+        check_switches(switches, {"base": source, "trained": "{{ enable_thinking }}"}, "evaluate.template")
 
 
 def _check_answer_room(recipe: Recipe) -> None:

@@ -225,14 +225,14 @@ function offerExamples(questions) {
 async function connect() {
   const headers = id("key").value ? { authorization: `Bearer ${id("key").value}` } : {};
   const reply = await fetch("v1/models", { headers }).catch(() => null);
-  if (!reply?.ok) {
+  const card = reply?.ok ? (await reply.json().catch(() => null))?.data?.[0] : null;
+  if (!card) {
     const wants = id("key").value ? "the API key is wrong" : "this server wants an API key";
     id("model").textContent = reply?.status === 401 ? wants : "the server does not answer";
     id("format").textContent = "";
     if (reply?.status === 401) askForKey();
     return offerExamples(EXAMPLES);
   }
-  const card = (await reply.json()).data[0];
   page.context = card.max_model_len;
   page.model = card.id;
   id("model").textContent = card.id;

@@ -187,6 +187,55 @@ def test_letters_without_a_separator_are_a_product_unless_the_question_has_them_
     assert judged.verdict == "wrong"
 
 
+@pytest.mark.parametrize(
+    ("solution", "answer", "verdict"),
+    [
+        # A parameter may have any name, and a family may begin anywhere.
+        (r"x = \frac{\pi}{4} + k\pi", "x = π/4 + nπ, n ∈ ℤ", "correct"),
+        (r"x = \frac{\pi}{4} + k\pi", "x = π/4 + 2nπ, n ∈ ℤ", "wrong"),
+        (r"k\pi, k\in\mathbb{Z}", r"x = (m + 1)\pi \text{ for } m \in \mathbb{Z}", "correct"),
+        (r"30^\circ + 180^\circ k, k \in \mathbb{Z}", r"\frac{\pi}{6} + n\pi, n \in \mathbb{Z}", "correct"),
+        # The order of a set's elements says nothing.
+        (r"\{-2, 3\}", "x = 3 or x = -2", "correct"),
+        (r"\{-2, 3\}", "x = 2 or x = -3", "wrong"),
+        (r"\{-2, 3\}", "The solutions are -2 and 3.", "correct"),
+        ("-2, 3", r"$x_1 = 3,\ x_2 = -2$", "correct"),
+        # Times, dates and quantities of two parts, in a sentence or alone.
+        ("4:35 PM", "The train arrives at 4:35 in the afternoon.", "correct"),
+        ("4:35 PM", "The train arrives at 4:35 in the morning.", "wrong"),
+        ("noon", "12:00 PM", "correct"),
+        ("March 15", "15 March", "correct"),
+        ("March 15", "The party is on the 16th of March.", "wrong"),
+        ("160", "It takes 2 hours and 40 minutes.", "correct"),
+        ("150", "It takes 2 hours and 40 minutes.", "wrong"),
+        # Distances are intervals.
+        ("[-2, 2]", "|a| ≤ 2", "correct"),
+        ("[-2, 2]", "|a| < 2", "wrong"),
+        ("(1, 5)", "|x - 3| < 2", "correct"),
+        (r"(-\infty, -1) \cup (1, \infty)", "|x| > 1", "correct"),
+        # Bases, digits that repeat, terms that are written out.
+        ("1A_{16}", "26_{10}", "correct"),
+        ("1A_{16}", "27_{10}", "wrong"),
+        ("1/7", "0.142857142857...", "correct"),
+        ("1/6", "0.1666...", "correct"),
+        ("1/6", "0.1555...", "wrong"),
+        (r"1, 4, 9, \ldots, n^2", r"1, 4, 9, \ldots, (n+1)^2", "wrong"),
+        (r"1+\frac12+\frac14+\cdots", "1 + 1/2 + 1/4 + ...", "correct"),
+        # What a sentence has exactly and rounded; how often something is done; no solution in LaTeX's text.
+        (r"\frac{3}{56}", "The probability is 3/56 ≈ 0.0536.", "correct"),
+        ("0.0536", "The probability is 3/56, or about 0.0536.", "correct"),
+        ("1", "Wendi needs to give 20 cups of feed in the final meal for her 1 flock.", "wrong"),
+        ("infinitely many", "There are infinitely many solutions.", "correct"),
+        ("infinitely many", "There are not infinitely many solutions.", "wrong"),
+        (r"\text{no real solutions}", "∅", "correct"),
+    ],
+)
+def test_values_are_compared_and_not_their_spelling(solution: str, answer: str, verdict: str) -> None:
+    judged = judge_by_rules(Case(answer, solution))
+    assert isinstance(judged, Judgement)
+    assert judged.verdict == verdict, judged.evidence
+
+
 def test_choices_are_read_in_linear_time() -> None:
     begun = time.process_time()
     for text in ("(A) " * 5000, "A, " * 6000, "answer" + " " * 20000, "options:\n" + "A. b\n" * 4000):

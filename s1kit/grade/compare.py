@@ -27,6 +27,7 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         return "wrong", "empty answer"
     if mine == right:
         return "correct", "same text"
+    raw_mine, raw_right = (_IN_TEXT.sub(r"\1", raw) for raw in (raw_mine, raw_right))
     my_number, right_number = as_number(mine), as_number(right)
     if my_number is not None and right_number is not None:
         same = my_number == right_number or _rounds_to(my_number, right_number, right, mine)
@@ -42,11 +43,17 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         return "correct", "nothing"
     if _NOTHING.fullmatch(raw_right.strip(" .$")) and not re.search(r"\d", raw_mine) and _NOTHING_SAID.search(raw_mine):
         return "correct", "nothing"
+    if _INFINITE.fullmatch(raw_right.strip(" .$")):
+        is_said = bool(_INFINITE_SAID.search(raw_mine) or _INFINITE.fullmatch(raw_mine.strip(" .$*")))
+        is_denied = bool(re.search(r"\b(?:not|no|never|finitely)\b|n't\b", raw_mine))
+        return ("correct" if is_said and not is_denied else "wrong"), "infinitely many"
+    based = _in_base(mine), _in_base(right)
+    if based[0] is not None and based[1] is not None:
+        return ("correct" if based[0] == based[1] else "wrong"), "digits and base"
     if _BASE.fullmatch(mine) or _BASE.fullmatch(right):
         bases = [_BASE.fullmatch(text) for text in (mine, right)]
         digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
-        named = {match[2] for match in bases if match}
-        return ("correct" if digits[0] == digits[1] and len(named) == 1 else "wrong"), "digits and base"
+        return ("correct" if digits[0] == digits[1] else "wrong"), "digits and base"
     if right_number is not None and mine != "e" and len(mine) <= MAX_SYMBOLIC and _is_no_formula(mine):
         stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
         if not stated and (said := number_in_words(raw_mine)) is not None:
@@ -105,6 +112,12 @@ _NOTHING_SAID = re.compile(
     r"\bno\s+(?:such\s+)?(?:\w+\s+){0,2}?(?:solutions?|roots?|values?|integers?|numbers?|pairs?|triples?|functions?)\b|"
     r"\b(?:set|solution|it)\b[^.]{0,30}\b(?:is|are)\s+empty\b",
     re.IGNORECASE,
+)
+_INFINITE = re.compile(
+    r"(?:there\s+are\s+)?(?:infinitely\s+many|an\s+infinite\s+number|infinite)(?:\s+of)?(?:\s+\w+)?", re.IGNORECASE
+)
+_INFINITE_SAID = re.compile(
+    r"\b(?:infinitely\s+many|an\s+infinite\s+number|infinite\s+(?:number|solutions))\b", re.IGNORECASE
 )
 _NOT_THERE = re.compile(r"(?:it\s+|the\s+limit\s+)?(?:does\s+not|doesn't)\s+exist|DNE", re.IGNORECASE)
 
@@ -169,6 +182,17 @@ def _is_no_formula(text: str) -> bool:
 
 
 _BASE = re.compile(r"(\d+)_\{?(?:\\text)?\{?(\d+)\}*")
+_ANY_BASE = re.compile(r"\(?([\dA-Z]+)\)?_\{?(?:\\text)?\{?\(?(\d{1,2})\)?\}*")
+_IN_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}")
+
+
+def _in_base(text: str) -> int | None:
+    """The number that `2F_{16}` states; None where these are no digits of that base."""
+    match = _ANY_BASE.fullmatch(text)
+    try:
+        return int(match[1], int(match[2])) if match and int(match[2]) > 1 else None
+    except ValueError:
+        return None
 
 
 def _rounds_to(mine: Fraction, right: Fraction, right_text: str, my_text: str) -> bool:

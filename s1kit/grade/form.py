@@ -7,10 +7,12 @@ import re
 
 from s1kit.grade.compare import TRUTH, is_word
 from s1kit.grade.extract import Found, box_groups, final_answer
+from s1kit.grade.moments import moment
 from s1kit.grade.normalise import as_number, is_decimal, normalise
 from s1kit.grade.plain import to_latex
 from s1kit.grade.prose import last_sentence, main_clause
 from s1kit.grade.shapes import num_values, top_level_parts
+from s1kit.grade.units import unit_at_end
 
 MAX_SOLUTION = 300
 """Characters of a solution that is taken whole when nothing marks its final answer."""
@@ -39,7 +41,15 @@ def with_unit(found: Found, answer: str) -> str:
     if found.how not in NUMBERS:
         return found.text
     places = list(re.finditer(rf"(?<![\w.]){re.escape(found.text)}(?!\d|\.\d)", answer))
-    return _UNIT_ENDS.split(answer[places[-1].start() :].strip(), maxsplit=1)[0] if places else found.text
+    if not places:
+        return found.text
+    measured = _UNIT_ENDS.split(answer[places[-1].start() :].strip(), maxsplit=1)[0]
+    larger = _LARGER_PART.search(answer[: places[-1].start()])
+    return f"{larger[0]}{measured}" if larger and unit_at_end(larger[1]) else measured
+
+
+_LARGER_PART = re.compile(r"(?<![\w.])(\d+\s+[a-zA-Z]{3,})(?:,|,?\s+and)?\s+$")
+"""`2 hours and` before `40 minutes`."""
 
 
 _UNIT_ENDS = re.compile(
@@ -79,6 +89,25 @@ def _regrouped(text: str) -> str:
 _RATIO = re.compile(r"(?<![\d.:√}])(?<!: )(\d+)(?:\s+(?:to|in|out\s+of)\s+|\s*[:：]\s*)(\d+)(?![\d:]|\.\d)")
 
 
+_AND_ABOUT = re.compile(
+    r"(?<![\w.])(-?\d+/\d+|-?\d+(?:\.\d+)?)%?[\s*]*(?:≈|\\approx|[,(]?\s*(?:or|which\s+is|that\s+is|i\.e\.,?)?\s*"
+    r"(?:about|approximately|roughly|around|≈))\s*(-?\d+\.\d+)(?![\d%])"
+)
+
+
+def _with_decimal(sentence: str, number: str) -> str:
+    """`3/56 ≈ 0.054` of a sentence that has a number exactly and rounded; empty where it has none of this kind.
+
+    >>> _with_decimal("The probability is 3/56, or about 0.054.", "0.054"), _with_decimal("5 of about 7.5", "7.5")
+    ('3/56 ≈ 0.054', '')
+    """
+    for exact, decimal in _AND_ABOUT.findall(sentence):
+        values = as_number(exact), as_number(decimal)
+        if number in (exact, decimal) and values[0] and values[1] and abs(values[0] / values[1] - 1) < 0.05:
+            return f"{exact} ≈ {decimal}"
+    return ""
+
+
 _FROM_TO = re.compile(
     r"\b(?:from|between)\s+\$?(-?[\w\\./{}]+?)\$?\s+(?:to|and)\s+\$?(-?[\w\\./{}]+?)\$?,?\s*\(?(inclusive|exclusive)\b"
 )
@@ -94,6 +123,10 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
         return Found(answer.strip(), "whole")
     if found.how in NUMBERS and is_word(theirs):
         return Found(sentence, "whole")
+    if said := moment(sentence, theirs):
+        return Found(said, "words")
+    if found.how in NUMBERS and (both := _with_decimal(sentence, found.text)):
+        return Found(both, "last formula")
     ratios = _RATIO.findall(main_clause(sentence)) if re.search(":|/|frac", theirs) else []
     if len(ratios) == 1:
         return Found((":" if ":" in theirs else "/").join(ratios[0]), "last number")
@@ -103,7 +136,7 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
         and re.search(r"[<>]|\\in?fty|\\[lg]e|\\ne|\\mathbb|\\setminus|\breal\b", theirs)
     ):
         return Found(said, "words")
-    if len(top_level_parts(theirs)) > 1 or num_values(normalise(theirs)) not in (None, 1):
+    if len(top_level_parts(theirs)) > 1 or num_values(normalise(theirs)) not in (None, 1) or _IS_A_SET.match(theirs):
         named = re.findall(r"\$?\s*([a-zA-Z]\s*=\s*[^\s=,;$]+?)\s*\$?(?=[,;.]?(?:\s|$))", sentence)
         if len(named) > 1:
             values = [each.split("=")[1].strip() for each in named]
@@ -117,6 +150,8 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
             return Found(f"{brackets[1]}{last}{brackets[2]}" if brackets and is_bare else last, found.how)
     return found
 
+
+_IS_A_SET = re.compile(r"\s*\$?\s*(?:\\left)?\\?\{")
 
 _PLAIN = r"-?\d+(?:\.\d+)?(?:/\d+)?"
 _TUPLE = r"\([^()]{1,60}\)"

@@ -29,6 +29,22 @@ def same_value(one: str, other: str) -> bool:
     return compare_numbers(one, other) == "same"
 
 
+def known_to_differ(one: str, other: str) -> bool:
+    """Whether two entries certainly have different values: both are understood as a whole, and their values differ.
+
+    >>> known_to_differ("2", "3"), known_to_differ("n^2", "(n+1)^2"), known_to_differ("2", "two?")
+    (True, True, False)
+    """
+    numbers = as_number(normalise(one)), as_number(normalise(other))
+    if None not in numbers:
+        return numbers[0] != numbers[1]
+    try:
+        from s1kit.grade.numeric import compare_numbers
+    except ImportError:
+        return False
+    return compare_numbers(one, other) == "different"
+
+
 _LIST = re.compile(r",|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b")
 
 
@@ -49,6 +65,58 @@ def plus_minus(answer: str, solution: str) -> Verdict | None:
         orders = (values, values[::-1])
         return "correct" if any(all(map(same_value, both, order)) for order in orders) else "wrong"
     return None
+
+
+_SAME_NAME = re.compile(r"\s*([a-zA-Z])(?:_\{?(\d)\}?)?\s*=\s*([^=<>]+?)\s*")
+_IN_BRACES = re.compile(r"(?:[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|=)\s*)?\\?\{(.*?)\\?\}")
+_WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textrm)\s*\{\s*(,?\s*(?:and|or)\s*)\}")
+
+
+def finite_sets(answer: str, solution: str) -> Verdict | None:
+    r"""The verdict on two sets of numbers, at least one of them in braces or by one name for all: `x = 2 or x = 3`.
+
+    >>> finite_sets("x = 3 or x = -2", r"\{-2, 3\}"), finite_sets("2, 3", r"\{-2, 3\}"), finite_sets("2, 3", "3, 2")
+    ('correct', 'wrong', None)
+    """
+    mine, right = _set(answer), _set(solution)
+    if mine is None or right is None or not (mine[1] or right[1]):
+        return None
+    if len(mine[0]) == 1 or len(right[0]) == 1:
+        return None
+    open_ones = list(right[0])
+    for entry in mine[0]:
+        same = next((other for other in open_ones if same_value(entry, other)), None)
+        if same is None:
+            return "wrong" if all(known_to_differ(entry, other) for other in open_ones) else None
+        open_ones.remove(same)
+    return "wrong" if open_ones else "correct"
+
+
+def _set(text: str) -> tuple[list[str], bool] | None:
+    """The entries of a set or list, and whether it is surely a set; None for other texts, brackets included."""
+    text = _WRAPPED.sub(r" \1 ", FILLER.sub(" ", text)).strip(" .")
+    if braced := _IN_BRACES.fullmatch(text):
+        inside = braced[1].rstrip("\\ ")
+        is_list = not re.search(r"[:{(<>|=]|\\mid", inside)
+        return ([part.strip() for part in inside.split(",")], True) if is_list else None
+    if re.match(r"[(\[]", text) and re.search(r"[)\]]$", text):
+        return None
+    parts = [part.strip() for part in _LIST.split(text) if part.strip()]
+    named = [match for part in parts if (match := _SAME_NAME.fullmatch(part))]
+    if len(parts) < 2 or {match[1] for match in named} != {match[1] for match in named[:1]}:
+        return None
+    if not named:
+        is_plain = not re.search(r"[=<>{}(]", _ARGUMENTS.sub("", text))
+        return (parts, False) if is_plain else None
+    if len(named) == 1 and parts[0] == named[0][0]:  # x = 2, 3
+        return [named[0][3], *parts[1:]], True
+    if len(named) < len(parts):
+        return None
+    is_set = len({match[2] for match in named}) == 1 or named[0][1] in "xtz"
+    return [match[3] for match in named], is_set
+
+
+_ARGUMENTS = re.compile(r"\\\w+\{[^{}]*\}(?:\{[^{}]*\})?")
 
 
 _VECTOR = re.compile(r"\\begin\s*\{[pbv]?matrix\}(.*?)\\end\s*\{[pbv]?matrix\}", re.DOTALL)

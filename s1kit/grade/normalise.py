@@ -53,6 +53,8 @@ _DECIMAL = re.compile(r"[-+]?(?:\d+\.\d*|\.\d+|\d+)")
 _POWER = re.compile(r"([-+]?)(?:(\d+(?:\.\d*)?|\.\d+)(?:\*|\\cdot|\\times))?10\^(?:\{([-+]?\d+)\}|(\d))")
 _PROGRAMMED = re.compile(r"([-+]?(?:\d+\.?\d*|\.\d+))[eE]([-+]?\d{1,3})")
 _REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\overline\{(\d+)\}")
+_DOTTED = re.compile(r"([-+]?)(\d*)\.(\d+?)(?:\\[lc]?dots|\.{3}|…)")
+_RECURRENT = re.compile(r"(\d*?)(?:(\d)\2{2,}|(\d{2,}?)\3+)")
 _MIXED = re.compile(r"([-+]?)(\d+)(?:\\frac\{(\d+)\}\{(\d+)\}|_(\d+)/(\d+))")
 MAX_POWER = 300
 """A larger power of ten is compared as text."""
@@ -83,6 +85,8 @@ def as_number(normalised: str) -> Fraction | None:
 
     >>> as_number("007"), as_number("-.50"), as_number(r"-\\frac{2}{4}"), as_number("3/6"), as_number("x")
     (Fraction(7, 1), Fraction(-1, 2), Fraction(-1, 2), Fraction(1, 2), None)
+    >>> as_number("0.1666..."), as_number("3.14159...")
+    (Fraction(1, 6), None)
     >>> as_number("2_5/8"), as_number(r"-1\\frac{1}{2}"), as_number(r"0.\\overline{36}"), as_number("1.5*10^{-1}")
     (Fraction(21, 8), Fraction(-3, 2), Fraction(4, 11), Fraction(3, 20))
     """
@@ -96,6 +100,8 @@ def as_number(normalised: str) -> Fraction | None:
     if match := _MIXED.fullmatch(normalised):
         part = _ratio(int(match[3] or match[5]), int(match[4] or match[6]))
         return _signed(match[1], int(match[2]) + part) if part is not None and part < 1 else None
+    if (match := _DOTTED.fullmatch(normalised)) and (digits := _RECURRENT.fullmatch(match[3])):
+        normalised = f"{match[1]}{match[2]}.{digits[1]}\\overline{{{digits[2] or digits[3]}}}"
     if match := _REPEATING.fullmatch(normalised):
         once, again = match[3], match[4]
         part = Fraction(int((once + again) or 0) - int(once or 0), 10 ** len(once) * (10 ** len(again) - 1))

@@ -14,6 +14,7 @@ import re
 from collections.abc import Sequence
 from fractions import Fraction
 
+from s1kit.grade.families import without_declaration
 from s1kit.grade.units import named_unit
 
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)\s*\{([^{}]*)\}")
@@ -63,7 +64,7 @@ def is_bare(text: str) -> bool:
         return False
     if re.fullmatch(r"\$[^$]+\$", text) or not re.search(r"\s", text):
         return True
-    rest = _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", _TEXT.sub(r" \1 ", text)))
+    rest = _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", _TEXT.sub(r" \1 ", without_declaration(text))))
     words = [word.casefold() for word in _LETTERS.findall(rest)]
     strange = [
         w for w in words if (len(w) > 2 and w not in _KNOWN_WORDS and named_unit(w) is None) or w in _SHORT_WORDS
@@ -157,7 +158,9 @@ def last_number(text: str) -> tuple[str, bool]:
     is_said = is_single and main != whole
     if number := _result(main if is_single else concluded):
         return number, True
-    numbers = _NUMBER.findall(main if is_single else _without((_HOW_LONG,), concluded)) or _NUMBER.findall(text)
+    shorter = main if is_single else _without((_HOW_LONG,), concluded)
+    numbers = _NUMBER.findall(shorter) or _NUMBER.findall(text)
+    is_said = is_said or (shorter != concluded and len(numbers) == 1)
     return (str(numbers[-1]).lstrip("+") if numbers else ""), is_said
 
 
@@ -216,14 +219,15 @@ _ASIDES = (
 )
 """What a sentence says beside its main clause: in brackets, and for which value of a variable it holds."""
 _HOW_LONG = re.compile(
-    r"\s+(?:in|over|after|within|at|every|from|on|for(?!\s*\$))\s+(?:the\s+|all\s+)?(?=[$\d])[^,;]*$"
+    r"\s+(?:in|over|after|within|at|every|from|on|for(?!\s*\$))\s+"
+    r"(?:(?:the|all|his|her|its|their|our|my|your|each|these|those|of)\s+)*(?=[$\d])[^,;]*$"
 )
 """What the last number only qualifies: `180 km in 3 hours`."""
 _CLAUSE = re.compile(r",\s+(?:and|but|so|then|of\s+which)\b|;")
 
 
 _CIRCUMSTANCE = re.compile(
-    r"(?<=\w)\s+(?:after|when|if|since|because|before|while|once|to\s+(?:reach|get|make|finish|complete|[a-z]+\s+(?:all|the|every)))\s"
+    r"(?<=\w)\s+(?:after|when|if|since|because|before|while|once|by\s+[a-z]+ing|to\s+(?:reach|get|make|finish|complete|[a-z]+\s+(?:all|the|every)))\s"
 )
 """What follows says under which circumstances: `He has 6 left after giving 4 away`."""
 

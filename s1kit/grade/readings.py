@@ -15,7 +15,9 @@ from collections.abc import Callable
 from fractions import Fraction
 from itertools import pairwise
 
-from s1kit.grade.lists import FILLER, lists, matrices, plus_minus, same_value
+from s1kit.grade.families import families
+from s1kit.grade.lists import FILLER, finite_sets, lists, matrices, plus_minus, same_value
+from s1kit.grade.moments import dates, times
 from s1kit.grade.normalise import as_number, normalise
 from s1kit.grade.units import Quantity, quantity
 from s1kit.records import Verdict
@@ -34,9 +36,12 @@ def by_value(answer: str, solution: str) -> Read | None:
         "intervals": _intervals,
         "quantities": _quantities,
         "large numbers": _large_numbers,
-        "times": _times,
+        "times": times,
+        "dates": dates,
         "angles": _angles,
         "values of one expression": plus_minus,
+        "families": families,
+        "sets": finite_sets,
         "lists": lists,
         "matrices": matrices,
     }
@@ -98,8 +103,28 @@ def _union(text: str) -> list[tuple[Side, Side]] | None:
     if holes := _holes(text):
         ends = [r"-\infty", *holes, r"\infty"]
         return [((one, False), (other, False)) for one, other in pairwise(ends)]
+    if distances := _distances(text):
+        return distances
     found = [_interval(part.strip()) for part in _UNION.split(text)]
     return None if None in found else [one for one in found if one is not None]
+
+
+_DISTANCE = re.compile(rf"\|\s*{_NAME}\s*(?:([-+])\s*{_END})?\s*\|\s*(?:{_LESS}|{_MORE})\s*{_END}")
+
+
+def _distances(text: str) -> list[tuple[Side, Side]]:
+    """The intervals of `|x - 3| < 2` and `|x| > 1`; empty for any other text."""
+    match = _DISTANCE.fullmatch(re.sub(r"\\[lr]?vert(?![a-zA-Z])|\\mid(?![a-zA-Z])", "|", text).strip())
+    if match is None:
+        return []
+    numbers = [as_number(normalise(number or "0")) for number in (match[2], match[5])]
+    if numbers[0] is None or numbers[1] is None or numbers[1] <= 0:
+        return []
+    middle, holds = numbers[0] * (1 if match[1] == "-" else -1), _holds(match[3] or match[4])
+    low, high = (str(middle + sign * numbers[1]) for sign in (-1, 1))
+    if match[3]:
+        return [((low, holds), (high, holds))]
+    return [((r"-\infty", False), (low, holds)), ((high, holds), (r"\infty", False))]
 
 
 def _holes(text: str) -> list[str]:
@@ -158,6 +183,8 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
             return None
         if number in (measured.amount, measured.value if measured.unit.dimensions == _DOLLARS else None):
             return "correct"
+        if _in_small_unit(measured, answer if mine is not None else solution) == number:
+            return "correct"
         ratio = abs(number / measured.amount) if measured.amount else Fraction(0)
         if measured.unit.dimensions != _DOLLARS and {ratio, 1 / ratio if ratio else ratio} & _SCALES:
             return "abstain"
@@ -178,7 +205,7 @@ def _is_power_of_ten(ratio: Fraction) -> bool:
 
 
 _DOLLARS = (("money", 1),)
-_COMPOSITE = re.compile(r"(\d+(?:\.\d+)?\s*[a-zA-Z]+)\s*(?:,|and)?\s*(\d+(?:\.\d+)?\s*[a-zA-Z]+)")
+_COMPOSITE = re.compile(r"(\d+(?:\.\d+)?\s*[a-zA-Z]+)\s*(?:,|,?\s*and)?\s*(\d+(?:\.\d+)?\s*[a-zA-Z]+)")
 
 
 def _quantity(text: str) -> Quantity | None:
@@ -195,6 +222,13 @@ def _quantity(text: str) -> Quantity | None:
     return Quantity(total / large.unit.factor, total, large.unit)
 
 
+def _in_small_unit(total: Quantity, text: str) -> Fraction | None:
+    """A quantity of two parts such as `2 hours and 40 minutes` in the smaller of its units; None for any other."""
+    parts = _COMPOSITE.fullmatch(_plain(text))
+    small = quantity(parts[2]) if parts else None
+    return total.value / small.unit.factor if small else None
+
+
 _LARGE = {"thousand": 1000, "k": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _IN_WORDS = re.compile(rf"(?<![\w.])(\d+(?:\.\d+)?)\s*(?:(?<=\s)(?!k)|(?=k))({'|'.join(_LARGE)})\b", re.IGNORECASE)
 
@@ -208,30 +242,8 @@ def _large_numbers(answer: str, solution: str) -> Verdict | None:
     return "correct" if Fraction(found[0][0]) * _LARGE[found[0][1].casefold()] == value else None
 
 
-_CLOCK = re.compile(r"(\d{1,2}):([0-5]\d)(?::([0-5]\d))?\s*(?:([ap])\.?\s*m\.?)?", re.IGNORECASE)
-
-
-def _times(answer: str, solution: str) -> Verdict | None:
-    """Times of day; without am or pm an hour up to 12 may be either, and nothing is known of it."""
-    clocks = [_CLOCK.fullmatch(_plain(text)) for text in (answer, solution)]
-    if clocks[0] is None or clocks[1] is None or not (clocks[0][4] or clocks[1][4] or clocks[0][3] or clocks[1][3]):
-        return None
-    seconds = [_seconds(match) for match in clocks if match]
-    if seconds[0] == seconds[1]:
-        return "correct"
-    half_known = bool(clocks[0][4]) != bool(clocks[1][4]) and all(int(m[1]) <= 12 for m in clocks if m)
-    return "abstain" if half_known and (seconds[0] - seconds[1]) % 43200 == 0 else "wrong"
-
-
 def _plain(text: str) -> str:
     return re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r" \1", text).replace("\\,", " ").strip(" $*.")
-
-
-def _seconds(match: re.Match[str]) -> int:
-    hour = int(match[1])
-    if match[4]:
-        hour = hour % 12 + (12 if match[4].casefold() == "p" else 0)
-    return hour * 3600 + int(match[2]) * 60 + int(match[3] or 0)
 
 
 _DEGREE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|degrees?|\\degree)")

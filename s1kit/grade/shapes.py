@@ -14,6 +14,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
+from s1kit.grade.lists import known_to_differ, same_value
 from s1kit.grade.normalise import as_number
 from s1kit.grade.units import unit_at_end
 from s1kit.records import Verdict
@@ -94,21 +95,51 @@ _DOTS = re.compile(r"\\(?:[lcv]?dots[bcmio]?)(?![a-zA-Z])|\.{2,}")
 
 
 def compare_dots(mine: str, right: str) -> Verdict | Literal[""]:
-    """What can be said of two normalised formulas that differ, where one has dots; empty where none has.
+    """What can be said of two normalised formulas that differ, where one has dots; empty where none has, or where the
+    dots only say that the digits of a decimal repeat.
 
-    Dots stand for terms that no parser knows, so the formulas are never equal by a comparison of patterns.
+    Dots stand for terms that no parser knows: formulas are equal where the same terms are written out, and different
+    where a term at the same place is.
 
-    >>> compare_dots(r"1,3,5,\\ldots,2n-1", r"1,2,\\ldots,n"), compare_dots("0.333...", "1/3"), compare_dots("1", "2")
-    ('wrong', 'abstain', '')
+    >>> compare_dots(r"1,3,5,\\ldots,2n-1", r"1,2,\\ldots,n"), compare_dots("1+2+...+n", "1+2+3+...+n")
+    ('wrong', 'abstain')
     """
     if not _DOTS.search(mine) and not _DOTS.search(right):
         return ""
+    if as_number(mine) is not None and as_number(right) is not None:
+        return ""
     if _DOTS.sub("...", mine) == _DOTS.sub("...", right):
         return "correct"
-    starts = [re.split(r"[,+:<]", _DOTS.split(text)[0].strip(",+:<")) for text in (mine, right)]
-    numbers = [[as_number(term) for term in terms] for terms in starts]
-    differ = any(a is not None and b is not None and a != b for a, b in zip(*numbers, strict=False))
-    return "wrong" if differ and all(len(terms) > 1 for terms in starts) else "abstain"
+    parts = [_DOTS.split(text) for text in (mine, right)]
+    if len(parts[0]) != len(parts[1]) or len(parts[0]) != 2:
+        return "abstain"
+    (start, end), (other_start, other_end) = ([_terms(part) for part in each] for each in parts)
+    differ = [known_to_differ(*pair) for pair in zip(start, other_start, strict=False)]
+    if min(len(start), len(other_start)) > 1 and any(differ):
+        return "wrong"
+    if (
+        min(len(end), len(other_end)) == 1
+        and min(len(start), len(other_start)) > 1
+        and known_to_differ(end[-1], other_end[-1])
+    ):
+        return "wrong"
+    is_same = len(start) == len(other_start) and len(end) == len(other_end)
+    pairs = [*zip(start, other_start, strict=False), *zip(end, other_end, strict=False)]
+    separators = [set(re.findall(r"[,+:<]", text)) for text in (mine, right)]
+    same = is_same and len(start) > 1 and separators[0] == separators[1] and all(same_value(*pair) for pair in pairs)
+    return "correct" if same else "abstain"
+
+
+def _terms(text: str) -> list[str]:
+    """The terms of one side of the dots: between commas where there are any, else of the sum or the chain."""
+    marks = "," if "," in text.strip(",") else "+:<,"
+    parts, depth, start = [], 0, 0
+    for at, character in enumerate(text):
+        depth += (character in "([{") - (character in ")]}")
+        if character in marks and depth <= 0:
+            parts.append(text[start:at])
+            start = at + 1
+    return [part for part in [*parts, text[start:].strip(",")] if part]
 
 
 _LEFT_NAME = re.compile(

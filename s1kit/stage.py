@@ -17,7 +17,7 @@ import os
 import platform
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -209,11 +209,13 @@ class Run:
         seed: int,
         inputs: Iterable[Path | tuple[str, str]] = (),
         models: Mapping[str, str] = MappingProxyType({}),
+        until_done: Collection[str] = (),
     ) -> Stage:
         """The stage's folder, fresh, half done or done (`Stage.is_done`).
 
-        `models`: fingerprints of the models on this machine by their references. Raises InputError when something was
-        made there with another configuration, from other inputs or by other models.
+        `models`: fingerprints of the models on this machine by their references. `until_done`: settings that say how
+        the work is cut into files, so that they may not change half-way. Raises InputError when something was made
+        there with another configuration, from other inputs or by other models.
         """
         folder = self.folder / name
         make_folder(folder)
@@ -224,7 +226,10 @@ class Run:
         now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain, "inputs": hashes}
         now["models"] = dict(models)
         if started_path.exists() and any(p != started_path for p in folder.iterdir()):
-            _refuse_other(json.loads(started_path.read_text(encoding="utf-8")), now, folder)
+            before = json.loads(started_path.read_text(encoding="utf-8"))
+            if stage.is_done:
+                before["config"] = before.get("config", {}) | {k: plain[k] for k in until_done}
+            _refuse_other(before, now, folder)
         else:
             write_json(started_path, now)
         return stage

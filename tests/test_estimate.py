@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from s1kit.adaptive.rule import ExitRule
 from s1kit.cli import main
 
 
@@ -85,6 +86,25 @@ def test_the_size_of_a_gguf_file_is_read_from_its_header(
     text = told(capsys, "tiny", f"out={tmp_path}", f"evaluate.model=llama.cpp:{tmp_path}/none.gguf")
     assert "its size is not known: " in text
     assert "none.gguf" in text
+
+
+def test_exit_rules_are_counted_with_all_their_probes(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    given = [f"out={tmp_path}", "evaluate.num_questions=10", "evaluate.max_tokens=[32]", "evaluate.num_waits=[0]"]
+    given += ["evaluate.answer_tokens=10", "evaluate.votes=[]", "evaluate.baseline=", "evaluate.probe_every=none"]
+    plain = told(capsys, "tiny", *given)
+    assert "10 questions x 1 draws under 1 settings, at most 0.0M tokens" in plain
+    rule = tmp_path / "rule.json"
+    ExitRule(every=1000, agree=3, max_tokens=10_000).save(rule)
+    # Of each question 150 + 10,000 of thinking, 10 of the answer, and 9 earlier probes of 10 with 3 samples each.
+    assert "x 2 draws under 2 settings, at most 0.1M tokens" in told(
+        capsys, "tiny", *given, f'evaluate.auto=["{rule}"]'
+    )
+    later = told(capsys, "tiny", *given, 'evaluate.auto=["model"]')
+    assert "the exit rule of the checkpoint is not counted" in later
+    checkpoint = tmp_path / "tiny" / "train" / "checkpoint"
+    checkpoint.mkdir(parents=True)
+    ExitRule(every=1000, stable=2, max_tokens=90_000).save(checkpoint / "auto_budget.json")
+    assert "at most 0.9M tokens" in told(capsys, "tiny", *given, 'evaluate.auto=["model"]')
 
 
 def test_an_estimate_counts_as_the_stages_do(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

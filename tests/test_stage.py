@@ -111,6 +111,17 @@ def test_a_stage_whose_input_changed_is_refused(tmp_path: Path) -> None:
         run.open("collect", {}, seed=0, inputs=[pool])
 
 
+def test_how_the_work_is_cut_may_change_when_it_is_done_and_not_before(tmp_path: Path) -> None:
+    run = open_run(tmp_path / "r", "r", {})
+    begin(run, "curate", {"num": 5, "attempt_shard": 3})
+    with pytest.raises(InputError, match=r"config\.attempt_shard was 3 and is now 4"):
+        run.open("curate", {"num": 5, "attempt_shard": 4}, seed=0, until_done=["attempt_shard"])
+    run.open("curate", {"num": 5, "attempt_shard": 3}, seed=0, until_done=["attempt_shard"]).finish()
+    assert run.open("curate", {"num": 5, "attempt_shard": 4}, seed=0, until_done=["attempt_shard"]).is_done
+    with pytest.raises(InputError, match=r"config\.num was 5 and is now 6"):
+        run.open("curate", {"num": 6, "attempt_shard": 4}, seed=0, until_done=["attempt_shard"])
+
+
 def test_a_stage_whose_model_changed_is_refused_and_what_nobody_knows_is_not_held_against_it(tmp_path: Path) -> None:
     run = open_run(tmp_path / "r", "r", {})
     begin(run, "train", {})

@@ -10,7 +10,7 @@ from s1kit.cli.variants import recipes_of
 from s1kit.distill.drawing import places_a_question
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe, Source, load_recipe
-from s1kit.records import Question
+from s1kit.records import Question, Setting
 from s1kit.stage import RECEIPT, Run
 
 PROMPT_TOKENS = 150
@@ -102,12 +102,23 @@ def estimate_attempts(recipe: Recipe, questions: int | None) -> list[str]:
 
 
 def estimate_evaluation(recipe: Recipe) -> list[str]:
-    """Every question under every setting, repeats included; thinking is taken to use its whole budget."""
-    from s1kit.analysis.settings import DIRECT, REJECTION, grid
+    """Every question under every setting, repeats included; thinking is taken to use its whole budget.
+
+    Under an exit rule, it is taken never to be left early, so that every probe is paid. Raises InputError for a rule
+    that is not there, unless it is to come with the checkpoint of this run.
+    """
+    from s1kit.adaptive.calibration import largest_price
+    from s1kit.adaptive.rule import FILE
+    from s1kit.analysis.settings import AUTO, DIRECT, REJECTION, grid
+    from s1kit.evaluate.auto import OWN, auto_settings, load_rules, rule_of
     from s1kit.evaluate.decode import answer_room, direct_room
 
     config = recipe.evaluate
-    cells = grid(config)
+    checkpoint = recipe.folder / "train" / "checkpoint"
+    model = config.model or (f"hf:{checkpoint}" if (checkpoint / FILE).is_file() else "")
+    later = [name for name in config.auto if name == OWN and not model]
+    present = config.model_copy(update={"auto": [name for name in config.auto if name not in later]})
+    cells = grid(config) + auto_settings(config, load_rules(present, model))
     known = {"aime24": 30, "aime25": 30, "aime26": 30, "math500": 500, "gsm8k": 1319, "olympiadbench": 675}
     sizes = known | {"gpqa-diamond": 198, "tiny": 360}
     most = config.num_questions or 10**9
@@ -116,13 +127,17 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
     ]
     num = sum(counts)
     answer, direct = answer_room(config, None), direct_room(config, None)
+
+    def reply(setting: Setting) -> int:
+        if setting.method == DIRECT:
+            return direct
+        if setting.method == AUTO:
+            return answer + largest_price([rule_of(setting)], answer)
+        return answer + (THINKING_TOKENS if setting.max_tokens is None else setting.max_tokens)
+
     tokens = sum(
-        (config.rejection_tries if s.method == REJECTION else repeats)
-        * (
-            PROMPT_TOKENS
-            + (direct if s.method == DIRECT else answer + (THINKING_TOKENS if s.max_tokens is None else s.max_tokens))
-        )
-        for s, repeats in cells
+        (config.rejection_tries if setting.method == REJECTION else repeats) * (PROMPT_TOKENS + reply(setting))
+        for setting, repeats in cells
     )
     draws = sum(repeats for _, repeats in cells)
     head = f"{num:,} questions x {draws} draws under {len(cells)} settings, at most {num * tokens / 1e6:,.1f}M tokens"
@@ -131,7 +146,8 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
         for c in config.comparators
         if c.model
     ]
-    return [head, decoding(config.model or recipe.train.base, num * tokens, recipe), *asked]
+    uncounted = ["the exit rule of the checkpoint is not counted: s1kit calibrate makes it"] if later else []
+    return [head, *uncounted, decoding(config.model or recipe.train.base, num * tokens, recipe), *asked]
 
 
 def _num_rows(benchmark: str) -> int | None:

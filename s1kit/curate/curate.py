@@ -41,7 +41,8 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     inputs = run.shards("distill", "traces")
     settings = config.model_copy(update={"attempt_batch": Curate.model_fields["attempt_batch"].default})
     asked = settings.model_dump(exclude=set(WORKERS))
-    stage = run.open("curate", asked, recipe.seed, inputs, fingerprints([*config.students, config.domains]))
+    models = fingerprints([*config.students, config.domains])
+    stage = run.open("curate", asked, recipe.seed, inputs, models, until_done=("attempt_shard",))
     if stage.is_done:
         return stage
     # Nothing can be learned from a trace without thinking, and `train` refuses it.

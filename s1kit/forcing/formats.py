@@ -116,15 +116,10 @@ def load_format(folder: Path) -> ThinkingFormat | None:
 def from_mapping(values: Mapping[str, Any], where: str) -> ThinkingFormat:
     """A format from JSON values; `extends` names a known one to start from. Raises InputError."""
     known = {f.name for f in fields(ThinkingFormat)} | {"extends"}
-    for key in values:
+    for key, value in values.items():
         if key not in known:
             raise InputError(f"unknown field {key!r}", where=where, fix=nearest(key, known))
-    for key, value in values.items():
-        if key == "template":
-            if not isinstance(value, Mapping):
-                raise InputError(f"template is {value!r}, not an object", where=where, fix="Give names and values.")
-        elif key != "answer_stops" and not isinstance(value, str) and not (key == "chat_template" and value is None):
-            raise InputError(f"{key} is {value!r}, not a text", where=where, fix="Give a string.")
+        _check_field(key, value, where)
     own: dict[str, Any] = {k: tuple(v) if k == "answer_stops" else v for k, v in values.items() if k != "extends"}
     if "extends" in values:
         # A file that came with a model names no code of its own.
@@ -134,3 +129,12 @@ def from_mapping(values: Mapping[str, Any], where: str) -> ThinkingFormat:
         fix = f"Give it, or extend a known format: {', '.join(FORMATS)}."
         raise InputError(f"field {missing[0]!r} is missing", where=where, fix=fix)
     return ThinkingFormat(**own)
+
+
+def _check_field(key: str, value: Any, where: str) -> None:
+    """Raises InputError for a value of the wrong type."""
+    if key == "template":
+        if not isinstance(value, Mapping):
+            raise InputError(f"template is {value!r}, not an object", where=where, fix="Give names and values.")
+    elif key != "answer_stops" and not isinstance(value, str) and not (key == "chat_template" and value is None):
+        raise InputError(f"{key} is {value!r}, not a text", where=where, fix="Give a string.")

@@ -68,16 +68,23 @@ def first_loop(ids: Sequence[int], start: int, min_tokens: int, kinds: Mapping[i
 
 
 def _counts_on(ids: Sequence[int], kinds: Mapping[int, str]) -> bool:
-    """Whether the ids end in repeats that differ by numbers alone, each of which stays, or all go the same way by one.
-
-    A number is a run of ids of digits; the last one may be broken off and is left out.
-    """
+    """Whether the ids end in repeats that differ by numbers alone, which all go the same way by one, or stay."""
     if len(set(ids[-MIN_TOKENS:])) > MIN_TOKENS // 2:
         return False  # more words than 12 repeats leave room for
+    masked, values = _masked(ids[-_COUNTED_WINDOW:], kinds)
+    longest = min(_COUNTED_PERIOD, len(masked) // _COUNTED_REPEATS)
+    return any(_counts_with(period, masked, values, kinds) for period in range(2, longest + 1))
+
+
+def _masked(ids: Sequence[int], kinds: Mapping[int, str]) -> tuple[list[int], list[int]]:
+    """The ids with `_NUMBER` in place of each run of digits, and the value of each place, 0 where it is no number.
+
+    A number at the end may be broken off and is left out.
+    """
     masked: list[int] = []
     values: list[int] = []
     digits = ""
-    for token in ids[-_COUNTED_WINDOW:]:
+    for token in ids:
         kind = kinds[token]
         if kind.isdigit():
             digits += kind
@@ -88,19 +95,18 @@ def _counts_on(ids: Sequence[int], kinds: Mapping[int, str]) -> bool:
             digits = ""
         masked.append(token)
         values.append(0)
-    end = len(masked)
-    for period in range(2, min(_COUNTED_PERIOD, end // _COUNTED_REPEATS) + 1):
-        start = end - _COUNTED_REPEATS * period
-        if masked[end - period :] != masked[end - 2 * period : end - period]:
-            continue
-        if masked[start + period :] != masked[start : end - period]:
-            continue
-        if sum(kinds[token].isalpha() for token in masked[end - period :] if token != _NUMBER) < _COUNTED_WORDS:
-            continue
-        steps = {b - a for a, b in zip(values[start:], values[start + period :], strict=False)}
-        if steps in ({0, 1}, {0, -1}):
-            return True
-    return False
+    return masked, values
+
+
+def _counts_with(period: int, masked: Sequence[int], values: Sequence[int], kinds: Mapping[int, str]) -> bool:
+    start = len(masked) - _COUNTED_REPEATS * period
+    last = masked[-period:]
+    if last != masked[-2 * period : -period] or masked[start + period :] != masked[start:-period]:
+        return False
+    if sum(kinds[token].isalpha() for token in last if token != _NUMBER) < _COUNTED_WORDS:
+        return False
+    steps = {b - a for a, b in zip(values[start:], values[start + period :], strict=False)}
+    return steps in ({0, 1}, {0, -1})
 
 
 def _repeats(window: array[int], period: int) -> bool:

@@ -26,7 +26,7 @@ ANSWER_SHARE = 4
 DRAWS_A_SEED = 65_537
 """Draws of one question before those of the next seed begin."""
 FINGERPRINT_DIGITS = 12
-"""Of a model's fingerprint in the journal: enough for the contents that one path will ever have."""
+"""How many digits of a model's fingerprint the journal keeps: enough for the contents that one path will ever have."""
 SECONDS_TO_GATHER = 0.05
 
 SECONDS_AWAY = 0.05

@@ -6,6 +6,7 @@ Keys and tensor layouts are those of llama.cpp's converter and loader; tensor na
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +117,15 @@ def add_settings(writer: Any, architecture: Architecture, config: Any, where: st
     _add_rope_scaling(writer, architecture, config, rope, where)
 
 
+def tensor_names(architecture: Architecture, num_layers: int) -> Callable[[str], str | None]:
+    """Maps a checkpoint's name of a tensor to the one in the file, None where the architecture has no such tensor."""
+    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
+
+    kind = next(k for k, name in MODEL_ARCH_NAMES.items() if name == architecture.name)
+    names = get_tensor_name_map(kind, num_layers)
+    return lambda name: names.get_name(name, (".weight", ".bias"))
+
+
 def head_size(config: Any) -> int:
     return int(getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads)
 
@@ -176,6 +186,50 @@ def rope_factors(rope: dict[str, Any], width: int) -> list[float] | None:
 
 def config_of(gguf: GgufFile) -> dict[str, Any]:
     """The fields of a transformers config. Raises InputError for an architecture or setting that is not known."""
+    architecture = _architecture_of(gguf)
+    config: dict[str, Any] = {name: gguf.value(key) for name, key in _NUMBERS.items()}
+    if isinstance(config["num_key_value_heads"], list) or isinstance(config["intermediate_size"], list):
+        raise InputError(
+            "the layers differ in shape, which is not read here",
+            where=str(gguf.path),
+            fix="Use the engine llama.cpp:.",
+        )
+    heads = config["num_attention_heads"]
+    config["num_key_value_heads"] = config["num_key_value_heads"] or heads
+    width = gguf.value("attention.key_length") or gguf.value("rope.dimension_count") or config["hidden_size"] // heads
+    rope = _rope_parameters(gguf, width)
+    config |= {
+        "model_type": architecture.model_type,
+        "head_dim": width,
+        "hidden_act": architecture.activation,
+        "rms_norm_eps": round(gguf.value("attention.layer_norm_rms_epsilon", 1e-6), 10),
+        "vocab_size": gguf.tensors["token_embd.weight"].shape[0],
+        "tie_word_embeddings": "output.weight" not in gguf.tensors,
+        "rope_parameters": rope,
+    }
+    match architecture.name:
+        case "llama":
+            config["attention_bias"] = "blk.0.attn_q.bias" in gguf.tensors
+            config["mlp_bias"] = "blk.0.ffn_up.bias" in gguf.tensors
+        case "qwen3":
+            config["attention_bias"] = "blk.0.attn_q.bias" in gguf.tensors
+        case "gemma3":
+            sliding = {"rope_type": "default", "rope_theta": _SLIDING_THETA}
+            config["rope_parameters"] = {"sliding_attention": sliding, "full_attention": rope}
+    if architecture.norm_offset:
+        config["hidden_activation"] = architecture.activation
+    if architecture.name in _SLIDING_PATTERN:
+        config["sliding_window"] = gguf.value("attention.sliding_window", 4096)
+        config["layer_types"] = _layer_types(architecture, config["num_hidden_layers"])
+        config |= {name: gguf.value(key) for name, key in _CAPS.items()}
+    if architecture.scales_queries:
+        is_27b = config["num_hidden_layers"] == _LAYERS_27B[architecture.name]
+        config["query_pre_attn_scalar"] = config["hidden_size"] // heads if is_27b else width
+    return config
+
+
+def _architecture_of(gguf: GgufFile) -> Architecture:
+    """The architecture of a file. Raises InputError for one that is not read here and for a part of a model."""
     where = str(gguf.path)
     architecture = ARCHITECTURES.get(gguf.architecture)
     if architecture is None:
@@ -192,41 +246,7 @@ def config_of(gguf: GgufFile) -> dict[str, Any]:
         raise InputError(
             "the model is a mixture of experts, which is not read here", where=where, fix="Use the engine llama.cpp:."
         )
-    config: dict[str, Any] = {name: gguf.value(key) for name, key in _NUMBERS.items()}
-    if isinstance(config["num_key_value_heads"], list) or isinstance(config["intermediate_size"], list):
-        raise InputError(
-            "the layers differ in shape, which is not read here", where=where, fix="Use the engine llama.cpp:."
-        )
-    heads = config["num_attention_heads"]
-    config["num_key_value_heads"] = config["num_key_value_heads"] or heads
-    width = gguf.value("attention.key_length") or gguf.value("rope.dimension_count") or config["hidden_size"] // heads
-    config |= {
-        "model_type": architecture.model_type,
-        "head_dim": width,
-        "hidden_act": architecture.activation,
-        "rms_norm_eps": round(gguf.value("attention.layer_norm_rms_epsilon", 1e-6), 10),
-        "vocab_size": gguf.tensors["token_embd.weight"].shape[0],
-        "tie_word_embeddings": "output.weight" not in gguf.tensors,
-        "rope_parameters": _rope_parameters(gguf, width),
-    }
-    if architecture.norm_offset:
-        config["hidden_activation"] = architecture.activation
-    if architecture.name in ("llama", "qwen3"):
-        config["attention_bias"] = "blk.0.attn_q.bias" in gguf.tensors
-    if architecture.name == "llama":
-        config["mlp_bias"] = "blk.0.ffn_up.bias" in gguf.tensors
-    if architecture.name in _SLIDING_PATTERN:
-        config["sliding_window"] = gguf.value("attention.sliding_window", 4096)
-        config["layer_types"] = _layer_types(architecture, config["num_hidden_layers"])
-        config |= {name: gguf.value(key) for name, key in _CAPS.items()}
-        if architecture.name == "gemma3":
-            sliding = {"rope_type": "default", "rope_theta": _SLIDING_THETA}
-            full = config["rope_parameters"]
-            config["rope_parameters"] = {"sliding_attention": sliding, "full_attention": full}
-    if architecture.scales_queries:
-        is_27b = config["num_hidden_layers"] == _LAYERS_27B[architecture.name]
-        config["query_pre_attn_scalar"] = config["hidden_size"] // heads if is_27b else width
-    return config
+    return architecture
 
 
 def _rope_parameters(gguf: GgufFile, width: int) -> dict[str, Any]:

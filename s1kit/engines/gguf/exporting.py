@@ -8,14 +8,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from s1kit.engines.gguf.architectures import Architecture, add_settings, head_size, of_config, rope_factors, rope_of
+from s1kit.engines.gguf.architectures import (
+    Architecture,
+    add_settings,
+    head_size,
+    of_config,
+    rope_factors,
+    rope_of,
+    tensor_names,
+)
 from s1kit.engines.gguf.vocabulary import add_special_tokens, add_vocabulary
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.formats import FORMAT_FILE
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.stage import write_atomically
+
+if TYPE_CHECKING:
+    import torch
 
 FILE_KEY = "s1kit.file."
 """What the keys of the files inside begin with; the file's name follows."""
@@ -78,14 +89,12 @@ def _read_config(folder: Path) -> Any:
 def _tensors(folder: Path, architecture: Architecture, config: Any) -> Iterator[tuple[str, Any]]:
     """Names as llama.cpp has them, and arrays as it lays them out."""
     import torch
-    from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
     from safetensors import safe_open
 
     files = sorted(folder.glob("*.safetensors"))
     if not files:
         raise InputError("no *.safetensors in the folder", where=str(folder), fix="Save the checkpoint as safetensors.")
-    kind = next(k for k, name in MODEL_ARCH_NAMES.items() if name == architecture.name)
-    names = get_tensor_name_map(kind, config.num_hidden_layers)
+    place_of = tensor_names(architecture, config.num_hidden_layers)
     if (factors := rope_factors(rope_of(config), head_size(config))) is not None:
         yield "rope_freqs.weight", torch.tensor(factors, dtype=torch.float32).numpy()
     for file in files:
@@ -93,18 +102,23 @@ def _tensors(folder: Path, architecture: Architecture, config: Any) -> Iterator[
             for name in tensors.keys():  # noqa: SIM118 (safe_open is no mapping)
                 if name == "lm_head.weight" and (config.tie_word_embeddings or architecture.is_tied):
                     continue
-                plain = name.replace("language_model.", "", 1) if name.startswith("language_model.") else name
-                found = names.get_name(plain, (".weight", ".bias"))
-                if found is None:
+                place = place_of(name.removeprefix("language_model."))
+                if place is None:
                     fix = "Only plain checkpoints can be written; merge adapters first."
                     raise InputError(f"GGUF has no place for tensor {name!r}", where=str(file), fix=fix)
-                tensor = tensors.get_tensor(name)
-                if architecture.norm_offset and found.endswith("norm.weight"):
-                    tensor = tensor.float() + architecture.norm_offset
-                if architecture.is_permuted and (heads := permuted_heads(found, config)):
-                    tensor = to_pairs(tensor, heads)
-                is_small = tensor.dim() == 1 or tensor.dtype == torch.float32
-                yield found, tensor.to(torch.float32 if is_small else torch.float16).contiguous().numpy()
+                yield place, _array(tensors.get_tensor(name), place, architecture, config)
+
+
+def _array(tensor: torch.Tensor, place: str, architecture: Architecture, config: Any) -> Any:
+    """A tensor as llama.cpp lays it out: float32 where it was or has one dimension, else float16."""
+    import torch
+
+    if architecture.norm_offset and place.endswith("norm.weight"):
+        tensor = tensor.float() + architecture.norm_offset
+    if architecture.is_permuted and (heads := permuted_heads(place, config)):
+        tensor = to_pairs(tensor, heads)
+    is_small = tensor.dim() == 1 or tensor.dtype == torch.float32
+    return tensor.to(torch.float32 if is_small else torch.float16).contiguous().numpy()
 
 
 def permuted_heads(name: str, config: Any) -> int:

@@ -6,17 +6,20 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from s1kit.engines.gguf.architectures import ARCHITECTURES, config_of
+from s1kit.engines.gguf.architectures import ARCHITECTURES, config_of, tensor_names
 from s1kit.engines.gguf.exporting import FILE_KEY, from_pairs, permuted_heads
 from s1kit.engines.gguf.reading import GgufFile, read_gguf
 from s1kit.engines.gguf.vocabulary import write_tokenizer_files
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.tokenizer import find_folder
 from s1kit.progress import say
+
+if TYPE_CHECKING:
+    import torch
 
 _SHARD_BYTES = 4 * 2**30
 _FLOAT32, _BFLOAT16 = 0, 30
@@ -125,49 +128,19 @@ def _size(shape: tuple[int, ...]) -> int:
 
 
 def _write_model(gguf: GgufFile, config: dict[str, Any], folder: Path) -> None:
+    """Write the weights and config.json into `folder`, which holds the tokenizer's files already."""
     try:
+        import gguf as _  # noqa: F401 (`tensor_names` needs it)
         import torch
-        from gguf import MODEL_ARCH_NAMES, get_tensor_name_map
-        from safetensors.torch import save_file
         from transformers import AutoConfig, AutoModelForCausalLM
     except ImportError as error:
         raise MissingExtra("reading a GGUF file as a checkpoint", error.name or "gguf", extra="gguf,torch") from error
-    architecture = ARCHITECTURES[gguf.architecture]
     settings = AutoConfig.for_model(**config)
     kinds = {info.kind for info in gguf.tensors.values() if len(info.shape) > 1}
     dtype = torch.float32 if _keeps_float32(gguf) else torch.bfloat16 if kinds == {_BFLOAT16} else torch.float16
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(settings, dtype=dtype)
-    kind = next(k for k, name in MODEL_ARCH_NAMES.items() if name == architecture.name)
-    names = get_tensor_name_map(kind, settings.num_hidden_layers)
-    wanted = {n: names.get_name(n, (".weight", ".bias")) or "output.weight" for n in model.state_dict()}
-    if settings.tie_word_embeddings:
-        wanted.pop("lm_head.weight", None)
-    missing = [found for found in wanted.values() if found not in gguf.tensors]
-    strange = set(gguf.tensors) - set(wanted.values()) - {"rope_freqs.weight"}
-    if missing or strange:
-        what = f"no tensor {missing[0]!r}" if missing else f"a tensor {min(strange)!r}, which the architecture lacks"
-        fix = "Take a file of the whole model (merge parts with llama-gguf-split), or use the engine llama.cpp:."
-        raise InputError(f"the file has {what}", where=str(gguf.path), fix=fix)
-    shards: list[dict[str, Any]] = [{}]
-    held = 0
-    index: dict[str, int] = {}
-    for name, found in wanted.items():
-        tensor = torch.from_numpy(gguf.array(found))
-        if architecture.norm_offset and found.endswith("norm.weight"):
-            tensor = tensor - architecture.norm_offset
-        if architecture.is_permuted and (heads := permuted_heads(found, settings)):
-            tensor = from_pairs(tensor, heads)
-        tensor = tensor.to(dtype).contiguous()
-        if held and held + tensor.nbytes > _SHARD_BYTES:
-            _save(save_file, shards, folder)
-            shards.append({})
-            held = 0
-        shards[-1][name] = tensor
-        index[name] = len(shards)
-        held += tensor.nbytes
-    _save(save_file, shards, folder)
-    _name_shards(folder, index, len(shards))
+    _write_weights(gguf, settings, _places(gguf, settings, model.state_dict()), dtype, folder)
     generation = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
     for name in ("eos_token_id", "bos_token_id", "pad_token_id"):
         setattr(settings, name, generation.get(name))
@@ -176,10 +149,51 @@ def _write_model(gguf: GgufFile, config: dict[str, Any], folder: Path) -> None:
     settings.save_pretrained(folder)
 
 
-def _save(save_file: Any, shards: list[dict[str, Any]], folder: Path) -> None:
-    """Write the last shard and let its memory go."""
-    save_file(shards[-1], folder / f"part-{len(shards)}.safetensors", metadata={"format": "pt"})
-    shards[-1] = {}
+def _places(gguf: GgufFile, settings: Any, names: Iterable[str]) -> dict[str, str]:
+    """The name in the file of each tensor of a checkpoint. Raises InputError where the file has others."""
+    place_of = tensor_names(ARCHITECTURES[gguf.architecture], settings.num_hidden_layers)
+    places = {name: place_of(name) or "output.weight" for name in names}
+    if settings.tie_word_embeddings:
+        places.pop("lm_head.weight", None)
+    missing = [place for place in places.values() if place not in gguf.tensors]
+    strange = set(gguf.tensors) - set(places.values()) - {"rope_freqs.weight"}
+    if missing or strange:
+        what = f"no tensor {missing[0]!r}" if missing else f"a tensor {min(strange)!r}, which the architecture lacks"
+        fix = "Take a file of the whole model (merge parts with llama-gguf-split), or use the engine llama.cpp:."
+        raise InputError(f"the file has {what}", where=str(gguf.path), fix=fix)
+    return places
+
+
+def _write_weights(gguf: GgufFile, settings: Any, places: Mapping[str, str], dtype: torch.dtype, folder: Path) -> None:
+    """Write the tensors in shards, of which one at a time is in memory."""
+    import torch
+    from safetensors.torch import save_file
+
+    architecture = ARCHITECTURES[gguf.architecture]
+    shard: dict[str, Any] = {}
+    held = 0
+    index: dict[str, int] = {}
+    num_shards = 1
+
+    def save() -> None:
+        save_file(shard, folder / f"part-{num_shards}.safetensors", metadata={"format": "pt"})
+
+    for name, place in places.items():
+        tensor = torch.from_numpy(gguf.array(place))
+        if architecture.norm_offset and place.endswith("norm.weight"):
+            tensor = tensor - architecture.norm_offset
+        if architecture.is_permuted and (heads := permuted_heads(place, settings)):
+            tensor = from_pairs(tensor, heads)
+        tensor = tensor.to(dtype).contiguous()
+        if held and held + tensor.nbytes > _SHARD_BYTES:
+            save()
+            shard.clear()
+            num_shards, held = num_shards + 1, 0
+        shard[name] = tensor
+        index[name] = num_shards
+        held += tensor.nbytes
+    save()
+    _name_shards(folder, index, num_shards)
 
 
 def _name_shards(folder: Path, index: dict[str, int], num: int) -> None:

@@ -26,16 +26,18 @@ pytest.importorskip("starlette")
 
 from serving import CLIENT, Running, ScriptedServing, ask, post, serving
 
+from s1kit.completions.roster import file_state
 from s1kit.engines.scripted import Step
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
 from s1kit.serve.callers import KeyFile, check_caller, named, read_keys
 from s1kit.serve.http import while_connected
+from s1kit.serve.listening import listening_at, shown
 from s1kit.serve.local import Local
 from s1kit.serve.options import Options
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.server import _PoliteServer, _serve, run
+from s1kit.serve.server import _limits, _PoliteServer, _serve, run
 from s1kit.serve.state import Limits
 
 SCRIPT = {"1+1?": [Step("one and one is two .", "2")], "long": [Step(" ".join(f"w{i}" for i in range(400)), "done")]}
@@ -351,6 +353,72 @@ def test_a_real_server_speaks_tls_behind_a_prefix_and_drains_visibly(tmp_path: P
         server.kill()
         server.wait()
         server.stderr.close()
+
+
+def test_a_server_at_a_unix_socket_reads_its_keys_and_certificate_again_when_it_is_told_to(tmp_path: Path) -> None:
+    cert, key = make_certificate(tmp_path)
+    place, names, script = tmp_path / "s.sock", tmp_path / "keys", tmp_path / "script.json"
+    script.write_text(json.dumps({"q": [{"thinking": "a", "answer": "b"}]}))
+    names.write_text("ann:sk-ann\n")
+    options = Options(
+        model=f"scripted:{script}", uds=str(place), api_keys_file=str(names), tls_cert=str(cert), tls_key=str(key)
+    )
+    keys = KeyFile(names)
+
+    async def seen(client: httpx.AsyncClient) -> tuple[int, bytes]:
+        """What a caller with Ann's key gets, and the certificate that it is shown."""
+        url, headers = "https://any.example/v1/models", {"x-api-key": "sk-ann", "connection": "close"}
+        async with client.stream("GET", url, headers=headers) as reply:
+            return reply.status_code, reply.extensions["network_stream"].get_extra_info("ssl_object").getpeercert(True)
+
+    async def main(listener: socket.socket) -> None:
+        served = asyncio.ensure_future(_serve(options, _limits(options), {}, keys, listener))
+        found: list[tuple[int, bytes]] = []
+        transport = httpx.AsyncHTTPTransport(uds=str(place), verify=False)
+        async with httpx.AsyncClient(transport=transport, trust_env=False) as client:
+            found.append(await seen(client))
+            make_certificate(tmp_path)
+            names.write_text("ann:sk-bea\n")
+            keys._stamp = file_state(names)  # As on a disk that does not tell of the change.
+            found.append(await seen(client))
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0.05)
+            found.append(await seen(client))
+            cert.write_text("no certificate")
+            os.kill(os.getpid(), signal.SIGHUP)
+            await asyncio.sleep(0.05)
+            found.append(await seen(client))
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.wait_for(served, 10)
+        assert [status for status, _ in found] == [200, 200, 401, 401]
+        assert [shown == found[0][1] for _, shown in found] == [True, True, False, False]
+        assert found[2] == found[3]
+
+    gc.unfreeze()
+    try:
+        with listening_at(place) as listener:
+            assert shown(listener, is_tls=True) == f"unix:{place}"
+            asyncio.run(main(listener))
+    finally:
+        gc.unfreeze()
+    assert not place.exists()
+
+
+def test_a_unix_socket_takes_the_place_of_one_that_nobody_listens_at_and_of_nothing_else(tmp_path: Path) -> None:
+    place = tmp_path / "s.sock"
+    left = socket.socket(socket.AF_UNIX)
+    left.bind(str(place))
+    left.close()
+    with listening_at(place), pytest.raises(InputError, match="cannot listen at"), listening_at(place):
+        pass
+    place.write_text("a file")
+    for path in (place, tmp_path / "none" / "s.sock", tmp_path / ("s" * 200)):
+        with pytest.raises(InputError, match="cannot listen at") as caught, listening_at(path):
+            pass
+        assert caught.value.where == "--uds"
+    assert place.read_text() == "a file"
+    with pytest.raises(InputError, match="at one"):
+        run(Options(uds=str(place), port=9000))
 
 
 def test_health_tells_how_much_is_left_while_it_drains() -> None:

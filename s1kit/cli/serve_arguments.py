@@ -16,6 +16,7 @@ def add_serve(serve: argparse.ArgumentParser) -> None:
     )
     serve.add_argument("--host", default="127.0.0.1", help="address to listen on (default: %(default)s)")
     serve.add_argument("--port", type=int, default=8000, help="0: any that is free (default: %(default)s)")
+    serve.add_argument("--uds", metavar="PATH", help="listen at this Unix socket, not at host and port")
 
     names = serve.add_argument_group("the model")
     names.add_argument("--name", metavar="NAME", help="its name on the wire (default: as given)")

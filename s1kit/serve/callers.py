@@ -58,15 +58,19 @@ class KeyFile(Mapping[str, str]):
         self._keys = read_keys(path) | self._more
 
     def _fresh(self) -> dict[str, str]:
-        if (now := file_state(self._path)) != self._stamp:
-            self._stamp = now
-            try:
-                self._keys = read_keys(self._path) | self._more
-            except InputError as error:
-                log("the keys stay as they were", level=30, why=str(error))
-            else:
-                log("the keys were read again", keys=len(self._keys))
+        if file_state(self._path) != self._stamp:
+            self.read_again()
         return self._keys
+
+    def read_again(self) -> None:
+        """Read the file, whether or not it seems to have changed."""
+        self._stamp = file_state(self._path)
+        try:
+            self._keys = read_keys(self._path) | self._more
+        except InputError as error:
+            log("the keys stay as they were", level=30, why=str(error))
+        else:
+            log("the keys were read again", keys=len(self._keys))
 
     def __getitem__(self, name: str) -> str:
         return self._fresh()[name]

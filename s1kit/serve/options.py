@@ -36,6 +36,8 @@ class Options:
     """Tokens that prompt, thinking and answer may take together; None: what the model or the upstream says."""
     host: str = "127.0.0.1"
     port: int = 8000
+    uds: str | None = None
+    """Path of a Unix socket to listen at, in the place of host and port."""
     api_key: Sequence[str] = ()
     """Accepted keys; empty: that of S1KIT_API_KEY, else none is asked for."""
     api_keys_file: str | None = None

@@ -11,10 +11,12 @@ import gc
 import math
 import os
 import re
+import signal
 import socket
 import ssl
 import sys
-from collections.abc import Mapping
+import threading
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import FrameType
@@ -30,6 +32,7 @@ from s1kit.serve.callers import KeyFile, named
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import read_efforts
+from s1kit.serve.listening import listen, listening_at, shown
 from s1kit.serve.options import Options
 from s1kit.serve.state import Limits, Server
 from s1kit.serve.tracing import OpenTelemetry
@@ -49,6 +52,13 @@ def run(options: Options) -> None:
         )
     if not 0 <= options.port <= 65535:
         raise InputError(f"--port is {options.port}", where="--port", fix="Give 0 (any that is free) to 65535.")
+    own = Options()
+    if options.uds is not None and (options.host, options.port) != (own.host, own.port):
+        raise InputError(
+            "an address and a Unix socket are named, and the server listens at one",
+            where="--uds, --host, --port",
+            fix="Leave --uds or the others out.",
+        )
     logs.set_up(options.log)
     efforts = read_efforts(Path(options.effort_map) if options.effort_map else None, tuple(options.effort))
     limits = _limits(options)
@@ -56,8 +66,7 @@ def run(options: Options) -> None:
     if options.api_keys_file is not None:
         keys = KeyFile(Path(options.api_keys_file), keys if options.api_key else None)
     _check_tls(options)
-    listener = _listen(options.host, options.port)
-    with listener:
+    with listening_at(Path(options.uds)) if options.uds else listen(options.host, options.port) as listener:
         asyncio_run = asyncio.run
         if sys.platform != "win32":
             import uvloop
@@ -95,16 +104,37 @@ async def _serve(
         timeout_graceful_shutdown=int(options.grace) + 10,
     )
     server = _PoliteServer(config, app.state.server, options.grace)
-    address, port = listener.getsockname()[:2]
-    shown = f"[{address}]" if ":" in address else address
-    scheme = "https" if options.tls_cert else "http"
     _keep_from_collection()
-    logs.log("serving", url=f"{scheme}://{shown}:{port}/", model=backend.model, upstream=options.upstream)
+    if (options.api_keys_file or options.tls_cert) and sys.platform != "win32":
+        _on_hangup(lambda: _read_again(options, keys, config))
+    address = shown(listener, is_tls=options.tls_cert is not None)
+    logs.log("serving", url=address, model=backend.model, upstream=options.upstream)
     try:
         await server.serve(sockets=[listener])
     finally:
         if tracer is not None:
             await asyncio.to_thread(tracer.close)
+
+
+def _on_hangup(work: Callable[[], None]) -> None:
+    """Do `work` at the signal SIGHUP, which only the main thread can be told of."""
+    if threading.current_thread() is threading.main_thread():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, work)
+
+
+def _read_again(options: Options, keys: Mapping[str, str], config: uvicorn.Config) -> None:
+    """Read the files of keys and of TLS again. One that cannot be used changes nothing, and the log says why."""
+    if isinstance(keys, KeyFile):
+        keys.read_again()
+    if options.tls_cert is None or not config.loaded or config.ssl is None:
+        return
+    try:
+        _check_tls(options)
+    except InputError as error:
+        logs.log("the certificate stays as it was", level=30, why=str(error))
+    else:
+        config.ssl.load_cert_chain(options.tls_cert, options.tls_key)
+        logs.log("the certificate was read again")
 
 
 class _PoliteServer(uvicorn.Server):
@@ -250,7 +280,8 @@ def _examples(options: Options) -> tuple[str, ...]:
 
 
 def _limits(options: Options) -> Limits:
-    local = LOOPBACK if options.host in LOOPBACK else ()
+    # No web page can call a socket in the file system, so that any name may stand in Host there.
+    local = LOOPBACK if options.host in LOOPBACK and options.uds is None else ()
     return Limits(
         max_running=options.max_running,
         max_waiting=options.max_waiting,
@@ -332,24 +363,3 @@ def _keep_from_collection() -> None:
 
 def _tracer(options: Options) -> OpenTelemetry | None:
     return OpenTelemetry() if options.otel else None
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    """A listening socket; InputError where there is none to be had."""
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0]
-        listener = socket.socket(family, socket.SOCK_STREAM)
-        try:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(address)
-            listener.listen(2048)
-        except OSError:
-            listener.close()
-            raise
-    except (OSError, OverflowError) as error:
-        raise InputError(
-            f"cannot listen on {host}:{port}: {error}",
-            where="--host, --port",
-            fix="Choose another port, or stop the program that uses this one.",
-        ) from error
-    return listener

@@ -101,29 +101,29 @@ def said(setting: Setting) -> str:
     >>> said(Setting(method="token_control", target="64", max_tokens=64))
     'asked for 64 tokens, forced'
     """
+    method = setting.method
     limit = "no limit" if setting.max_tokens is None else f"{setting.max_tokens:,} tokens"
-    forced = "" if setting.max_tokens is None else ", forced"
-    match setting.method:
-        case method if method == FORCING:
-            least = f", at least {setting.min_tokens:,}" if setting.min_tokens else ""
-            waits = f", {waits_name(setting.num_waits)}" if setting.num_waits else ""
-            text = f"{limit}{least}{waits}"
-        case method if method == AUTO:
-            waits = f", {waits_name(setting.num_waits)}" if setting.num_waits else ""
-            text = f"auto within {limit}: {setting.target}{waits}"
-        case method if method == PROBE:
-            text = f"answer probed at {limit}"
-        case method if method == REJECTION:
-            text = f"drawn until within {limit}"
-        case method if method in (TOKEN_CONTROL, STEP_CONTROL, CLASS_CONTROL):
-            unit = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}[method]
-            text = f"asked for {setting.target} {unit}{forced}"
-        case method if method == DIRECT:
-            text = f"{setting.model}, answering directly"
-        case _:
-            effort = f", effort {setting.target}" if setting.target else ""
-            return f"{setting.model.removeprefix('chat:')}{effort}"
+    waits = f", {waits_name(setting.num_waits)}" if setting.num_waits else ""
+    if method == FORCING:
+        least = f", at least {setting.min_tokens:,}" if setting.min_tokens else ""
+        text = f"{limit}{least}{waits}"
+    elif method == AUTO:
+        text = f"auto within {limit}: {setting.target}{waits}"
+    elif method == PROBE:
+        text = f"answer probed at {limit}"
+    elif method == REJECTION:
+        text = f"drawn until within {limit}"
+    elif method in _UNITS:
+        text = f"asked for {setting.target} {_UNITS[method]}{'' if setting.max_tokens is None else ', forced'}"
+    elif method == DIRECT:
+        text = f"{setting.model}, answering directly"
+    else:
+        effort = f", effort {setting.target}" if setting.target else ""
+        return f"{setting.model.removeprefix('chat:')}{effort}"
     return f"{text}, temperature {setting.temperature:g}" if setting.temperature else text
+
+
+_UNITS = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}
 
 
 def _check(config: Evaluate) -> None:

@@ -6,9 +6,11 @@ known, from the usage that the provider reports, and the generation says so.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from glob import glob
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from s1kit.analysis.results import HIDDEN, UNCOUNTED
 from s1kit.analysis.settings import CHAT, FILE
@@ -16,7 +18,13 @@ from s1kit.errors import InputError
 from s1kit.evaluate.published import read_published
 from s1kit.recipe import Comparator
 from s1kit.records import Generation, Question, Segment, Setting
-from s1kit.stage import hash_file
+from s1kit.stage import Stage, hash_file, read_rows
+
+if TYPE_CHECKING:
+    from s1kit.providers.chat import Reply
+
+ORIGINS = "comparators.json"
+"""File of what the generations of comparators were made from."""
 
 _OF_MODELS = {"effort", "max_output_tokens", "base_url", "max_cost_usd", "price"}
 _IDLE = {"model": {"name"}, "file": _OF_MODELS, "numbers": _OF_MODELS | {"name"}}
@@ -49,6 +57,27 @@ def origins(comparators: Sequence[Comparator]) -> dict[str, str]:
             depends = f"{comparator.max_output_tokens} tokens {comparator.base_url}".strip()
         found |= {setting.model_dump_json(): depends for setting in settings_of([comparator])}
     return found
+
+
+def changed(stage: Stage, comparators: Sequence[Comparator]) -> list[Setting]:
+    """The settings of comparators whose file or request is another one than when their generations were written."""
+    path = stage.folder / ORIGINS
+    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    now = origins(comparators)
+    # A file that is gone was read while it was there.
+    return [
+        s
+        for s in settings_of(comparators)
+        if (text := s.model_dump_json()) in before and now[text] not in ("", before[text])
+    ]
+
+
+def shards_of(stage: Stage, settings: Sequence[Setting]) -> list[Path]:
+    """The shards of comparators' settings: each has its own."""
+    if not settings:
+        return []
+    first = ((path, next(iter(read_rows([path], Generation)), None)) for path in stage.shards("generations"))
+    return [path for path, generation in first if generation is not None and generation.setting in settings]
 
 
 def _check(comparator: Comparator) -> None:
@@ -118,10 +147,7 @@ def ask(comparator: Comparator, effort: str, questions: Sequence[Question], jour
     return [_generation(reply, question.id, setting) for reply, question in zip(replies, questions, strict=True)]
 
 
-def _generation(reply: object, question_id: str, setting: Setting) -> Generation:
-    from s1kit.providers.chat import Reply
-
-    assert isinstance(reply, Reply)
+def _generation(reply: Reply, question_id: str, setting: Setting) -> Generation:
     answer_words = len(reply.answer.split())
     notes = [reply.note] if reply.note else []
     thinking = reply.thinking_tokens

@@ -54,21 +54,15 @@ class Decoding:
 
 def fill(engine: Engine, cells: Sequence[Cell], how: Decoding, on_progress: OnProgress) -> list[Generation]:
     """A generation for each cell, in the order of the cells."""
-    done: dict[tuple[str, Setting, int], Generation] = {}
     limited = [(question, setting) for question, setting, _ in cells if setting.method == REJECTION]
-    for generation in _sample_until_short(engine, limited, how):
-        assert generation.setting is not None
-        done[generation.question_id, generation.setting, 0] = generation
-        on_progress(1)
-    for generation in _left_when_settled(engine, [cell for cell in cells if cell[1].method == AUTO], how, on_progress):
-        assert generation.setting is not None
-        done[generation.question_id, generation.setting, generation.repeat] = generation
+    generations = _sample_until_short(engine, limited, how)
+    on_progress(len(generations))
+    generations += _left_when_settled(engine, [cell for cell in cells if cell[1].method == AUTO], how, on_progress)
     settings = dict.fromkeys(setting for _, setting, _ in cells if setting.method not in (REJECTION, AUTO))
     for family in families(settings):
         wanted = [cell for cell in cells if cell[1] in set(family)]
-        for generation in _named(engine, wanted, parent_of(family), how, on_progress):
-            assert generation.setting is not None
-            done[generation.question_id, generation.setting, generation.repeat] = generation
+        generations += _named(engine, wanted, parent_of(family), how, on_progress)
+    done = {(g.question_id, g.setting, g.repeat): g for g in generations}
     return [done[question.id, setting, repeat] for question, setting, repeat in cells]
 
 
@@ -104,19 +98,11 @@ def _sample_until_short(engine: Engine, wanted: Sequence[tuple[Question, Setting
 def _fill_family(
     engine: Engine, cells: Sequence[Cell], parent: Setting, how: Decoding, on_progress: OnProgress
 ) -> list[Generation]:
-    parent_cells = list(dict.fromkeys((question.id, repeat) for question, _, repeat in cells))
-    by_id = {question.id: question for question, _, _ in cells}
-    wanted = {(question.id, repeat) for question, setting, repeat in cells if setting == parent}
-    parents: dict[tuple[str, int], Generation] = {}
-    for whole in _generate(engine, [_request(by_id[i], parent, repeat, how) for i, repeat in parent_cells]):
-        parents[whole.question_id, whole.repeat] = whole
-        on_progress((whole.question_id, whole.repeat) in wanted)
-    answers: dict[object, Generation] = {}
-    asked: dict[object, Request] = {}
+    parents = _think(engine, cells, parent, how, on_progress)
     filled: list[Generation] = []
-    open_cells: list[tuple[Cell, object, Replayed | None]] = []
-    for cell in cells:
-        question, setting, repeat = cell
+    asked: dict[object, Request] = {}
+    open_cells: list[tuple[Setting, object, Replayed | None]] = []
+    for question, setting, repeat in cells:
         whole = parents[question.id, repeat]
         if setting == parent:
             filled.append(whole)
@@ -124,6 +110,7 @@ def _fill_family(
         replayed = replay(whole, budget_of(setting))
         if replayed is not None and replayed.is_all:
             filled.append(_as_cell(whole, setting, replayed))
+            on_progress(1)
             continue
         if whole.seam == "text":
             # Without token ids half of a thinking cannot be handed back exactly: the cell thinks for itself.
@@ -131,19 +118,38 @@ def _fill_family(
         key = _context(question.id, repeat, setting, replayed)
         if key not in asked:
             asked[key] = _request(question, setting, repeat, how, replayed)
-        open_cells.append((cell, key, replayed))
-    on_progress(len(filled) - len(wanted))
+        open_cells.append((setting, key, replayed))
+    answers = _answer(engine, asked, Counter(key for _, key, _ in open_cells), on_progress)
+    return filled + [_as_cell(answers[key], setting, replayed) for setting, key, replayed in open_cells]
+
+
+def _think(
+    engine: Engine, cells: Sequence[Cell], parent: Setting, how: Decoding, on_progress: OnProgress
+) -> dict[tuple[str, int], Generation]:
+    """Each question and repeat of the cells under the parent setting, whether or not that is one of the cells."""
+    questions = {(question.id, repeat): question for question, _, repeat in cells}
+    wanted = {(question.id, repeat) for question, setting, repeat in cells if setting == parent}
+    parents: dict[tuple[str, int], Generation] = {}
+    for whole in _generate(engine, [_request(q, parent, repeat, how) for (_, repeat), q in questions.items()]):
+        key = (whole.question_id, whole.repeat)
+        parents[key] = whole
+        on_progress(key in wanted)
+    return parents
+
+
+def _answer(
+    engine: Engine, asked: dict[object, Request], num_cells: Counter[object], on_progress: OnProgress
+) -> dict[object, Generation]:
+    """The generations of requests under their keys; `num_cells`: how many cells each of them fills."""
     # Neighbours of similar length waste no padding.
-    order = sorted(asked, key=lambda k: _prefix_tokens(asked[k]))
-    keys = {(r.question_id, r.repeat, r.setting): k for k, r in asked.items()}
-    num_cells = Counter(key for _, key, _ in open_cells)
-    for generation in _generate(engine, [asked[k] for k in order]):
+    order = sorted(asked, key=lambda key: _prefix_tokens(asked[key]))
+    keys = {(r.question_id, r.repeat, r.setting): key for key, r in asked.items()}
+    answers: dict[object, Generation] = {}
+    for generation in _generate(engine, [asked[key] for key in order]):
         key = keys[generation.question_id, generation.repeat, generation.setting]
         answers[key] = generation
         on_progress(num_cells[key])
-    for (_, setting, _), key, replayed in open_cells:
-        filled.append(_as_cell(answers[key], setting, replayed))
-    return filled
+    return answers
 
 
 def _generate(engine: Engine, requests: Iterable[Request]) -> Iterable[Generation]:
@@ -211,15 +217,13 @@ def instructed(question: str, setting: Setting) -> str:
     >>> instructed("1 + 1?", Setting(method="token_control", target="64"))
     '1 + 1?\\nThink for up to 64 tokens.'
     """
-    match setting.method:
-        case method if method == TOKEN_CONTROL:
-            return f"{question}\nThink for up to {setting.target} tokens."
-        case method if method == STEP_CONTROL:
-            return f"{question}\nThink for up to {setting.target} steps."
-        case method if method == CLASS_CONTROL:
-            return f"{question}\n{CLASSES[setting.target]}"
-        case _:
-            return question
+    if setting.method == TOKEN_CONTROL:
+        return f"{question}\nThink for up to {setting.target} tokens."
+    if setting.method == STEP_CONTROL:
+        return f"{question}\nThink for up to {setting.target} steps."
+    if setting.method == CLASS_CONTROL:
+        return f"{question}\n{CLASSES[setting.target]}"
+    return question
 
 
 ANSWER_TOKENS = 1024

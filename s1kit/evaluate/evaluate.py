@@ -6,7 +6,6 @@ repeats goes on in the same folder and computes only the cells that are missing.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -24,15 +23,15 @@ from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
 from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
 from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks, name_of
-from s1kit.evaluate.comparators import ask, check_models, from_file, origins, settings_of
+from s1kit.evaluate.comparators import ORIGINS, ask, changed, check_models, from_file, origins, settings_of, shards_of
 from s1kit.evaluate.decode import Cell, Decoding, answer_room, direct_room, fill
 from s1kit.evaluate.published_numbers import read_numbers
-from s1kit.executors import Executor, OnProgress, executor_of, load_executor
+from s1kit.executors import OnProgress, executor_of, load_executor
 from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
-from s1kit.stage import RECEIPT, Run, Stage, StagePart, read_rows, write_json, write_rows
+from s1kit.stage import RECEIPT, Run, Stage, StagePart, write_json, write_rows
 
 IDENTITY = (
     "model",
@@ -48,9 +47,6 @@ IDENTITY = (
 )
 """The part of the configuration that a folder of generations stands for."""
 
-ORIGINS = "comparators.json"
-"""File of what the generations of comparators were made from."""
-
 
 def evaluate(recipe: Recipe, run: Run) -> Stage:
     """Fill all cells that the recipe asks for and that are not there yet."""
@@ -60,32 +56,22 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     model, inputs = _model(recipe, run)
     rules = load_rules(config, model)
     settings += auto_settings(config, rules)
-    identity = {name: getattr(config, name) for name in IDENTITY}
-    if "rejection_tries" in config.stated:
-        identity["rejection_tries"] = config.rejection_tries
-    # The checkpoint of this run is among the inputs.
-    models = fingerprints(name for name in (config.model, config.baseline) if name)
-    stage = run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs, models=models)
+    stage = _open(recipe, run, inputs)
     questions = _questions(stage, recipe)
     refuse_labels(rules, questions)
     cells = [(q, setting, repeat) for q in questions for setting, num in settings for repeat in range(num)]
     there = set(_keys(stage))
     missing = [cell for cell in cells if _key(cell) not in there]
-    changed = _changed(stage, config.comparators)
-    others = [s for s in asked if s in changed or not any(key[1] == s for key in there)]
+    stale = changed(stage, config.comparators)
+    others = [s for s in asked if s in stale or not any(key[1] == s for key in there)]
     same_numbers = numbers == list(stage.rows("numbers", PublishedNumber))
     if stage.is_done and not missing and not others and same_numbers:
         return stage
     check_models([c for c in config.comparators if any(s in others for s in settings_of([c]))])
     stage.receipt_path.unlink(missing_ok=True)
-    for path in _shards_of(stage, changed):
+    for path in shards_of(stage, stale):
         path.unlink()
-    executor = executor_of(config) if missing else load_executor()
-    num_engines = executor.num_workers * (run.part.of if run.part is not None else 1)
-    size = _shard_size(len(questions), config.batch_size, num_engines)
-    shards = _shards(stage, questions, missing, size, run.part)
-    with meter("evaluate", total=sum(len(cells) for _, cells in shards), unit="cells") as m:
-        _fill(stage, executor, Evaluating(model, config, recipe.seed), shards, m.advance, is_alone=run.part is None)
+    _fill(stage, Evaluating(model, config, recipe.seed), questions, missing, run.part)
     if run.part is not None:
         return stage
     _add_comparators(stage, config.comparators, others, questions, config.grader)
@@ -102,46 +88,39 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     return stage
 
 
+def _open(recipe: Recipe, run: Run, inputs: Sequence[Path | tuple[str, str]]) -> Stage:
+    config = recipe.evaluate
+    identity = {name: getattr(config, name) for name in IDENTITY}
+    if "rejection_tries" in config.stated:
+        identity["rejection_tries"] = config.rejection_tries
+    # The checkpoint of this run is among the inputs.
+    models = fingerprints(name for name in (config.model, config.baseline) if name)
+    return run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs, models=models)
+
+
 def _fill(
-    stage: Stage,
-    executor: Executor,
-    work: Evaluating,
-    shards: Sequence[tuple[Path, list[Cell]]],
-    on_progress: OnProgress,
-    is_alone: bool,
+    stage: Stage, work: Evaluating, questions: Sequence[Question], missing: Sequence[Cell], part: StagePart | None
 ) -> None:
-    """All shards. What is refused before anything was made leaves nothing that would refuse the right command."""
+    """The missing cells, of which this process does those of its part. What is refused before anything was made leaves
+    nothing that would refuse the right command.
+    """
+    executor = executor_of(work.config) if missing else load_executor()
+    num_engines = executor.num_workers * (part.of if part is not None else 1)
+    size = _shard_size(len(questions), work.config.batch_size, num_engines)
+    shards = _shards(stage, questions, missing, size, part)
     try:
-        with closing(executor.run(work, [cells for _, cells in shards], on_progress)) as done:
+        with (
+            meter("evaluate", total=sum(len(cells) for _, cells in shards), unit="cells") as m,
+            closing(executor.run(work, [cells for _, cells in shards], m.advance)) as done,
+        ):
             for position, (generations, servers) in done:
                 write_rows(shards[position][0], Generation, generations)
                 add_up(stage.figures.setdefault("servers", {}), servers)
     except InputError:
-        if is_alone and not stage.shards("generations"):
+        if part is None and not stage.shards("generations"):
             for path in stage.shards("questions"):
                 path.unlink()
         raise
-
-
-def _changed(stage: Stage, comparators: Sequence[Comparator]) -> list[Setting]:
-    """The settings of comparators whose file or request is another one than when their generations were written."""
-    path = stage.folder / ORIGINS
-    before = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
-    now = origins(comparators)
-    # A file that is gone was read while it was there.
-    return [
-        s
-        for s in settings_of(comparators)
-        if (text := s.model_dump_json()) in before and now[text] not in ("", before[text])
-    ]
-
-
-def _shards_of(stage: Stage, settings: Sequence[Setting]) -> list[Path]:
-    """The shards of comparators' settings: each has its own."""
-    if not settings:
-        return []
-    first = ((path, next(iter(read_rows([path], Generation)), None)) for path in stage.shards("generations"))
-    return [path for path, generation in first if generation is not None and generation.setting in settings]
 
 
 def _add_comparators(

@@ -36,7 +36,7 @@ class Cluster(Config):
     network_gbps: float = Field(default=400.0, gt=0)
     """Between nodes, of each card."""
     efficiency: float | None = Field(default=None, gt=0, le=1)
-    """Operations done, over the peak, while a card is busy; None: from the table in s1kit/train/measured.py."""
+    """Operations done, over the peak, while a card is busy; None: from the table in s1kit/train/flops.py."""
 
 
 class Layout(Config):

@@ -12,8 +12,7 @@ from dataclasses import dataclass
 from s1kit.errors import InputError, nearest
 from s1kit.recipe import Cluster, Train
 from s1kit.train import packing
-from s1kit.train.flops import CARD_GIB, PEAK_TFLOPS, training_flops
-from s1kit.train.measured import efficiency
+from s1kit.train.flops import CARD_GIB, PEAK_TFLOPS, efficiency, training_flops
 from s1kit.train.shapes import Shape
 
 NVLINK_GBYTES = 300.0

@@ -6,6 +6,7 @@ import json
 import math
 import os
 import sys
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
@@ -17,7 +18,7 @@ from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.train.advice import advice, fastest, fits
 from s1kit.train.cost import card_gib, estimate
-from s1kit.train.flops import PEAK_TFLOPS, training_flops
+from s1kit.train.flops import known_card, training_flops
 from s1kit.train.packing import batches
 from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES, Shape
@@ -41,31 +42,39 @@ def estimate_train(recipe: Recipe, most: int | None = None) -> list[str]:
     train = recipe.train
     shape = shape_of(train.base)
     lengths, told = sample_lengths(recipe, most)
-    layout, cluster = train.layout, machine_of(train)
     steps = batches(len(lengths), train.batch_size, train.epochs, train.max_steps, recipe.seed)
     num_tokens = sum(lengths[i] for members in steps for i in members)
-    epochs = num_tokens / sum(lengths)
     how_long = f"{train.epochs} epochs" if train.max_steps is None else f"{len(steps):,} step{'s' * (len(steps) > 1)}"
     head = f"{len(lengths):,} samples, {num_tokens / 1e6:,.2f}M tokens in {how_long} ({told})"
+    cluster = machine_of(train)
+    if cluster is None or shape.parameters < 5e7:
+        return [head, *_on_processor(shape, training_flops(shape, lengths) * num_tokens / sum(lengths))]
+    return [head, *_on_cards(shape, lengths, train, cluster)]
+
+
+def _on_processor(shape: Shape, operations: float) -> list[str]:
+    """Lines about a training without cards."""
     if shape.parameters < 5e7:
-        seconds = training_flops(shape, lengths) * epochs / (CPU_GFLOPS * 1e9)
-        return [head, f"{shape.parameters / 1e6:.1f}M parameters: about {seconds:,.0f} s on one CPU core"]
-    if cluster is None:
-        cores = os.cpu_count() or 1
-        hours = training_flops(shape, lengths) * epochs / (CPU_GFLOPS * 1e9 * cores) / 3600
-        took = f"{hours:,.1f} hours" if hours >= 2 else f"{max(1.0, hours * 60):,.0f} minutes"
-        return [
-            head,
-            f"{shape.parameters / 1e9:.2f}B parameters on these {cores} cores (no GPU): about {took},"
-            f" {shape.parameters * 16 / 1e9:,.0f} GB of memory and more",
-            "on cards instead: add train.layout.cluster.card=H100 train.layout.cluster.num_cards=8",
-        ]
+        seconds = operations / (CPU_GFLOPS * 1e9)
+        return [f"{shape.parameters / 1e6:.1f}M parameters: about {seconds:,.0f} s on one CPU core"]
+    cores = os.cpu_count() or 1
+    hours = operations / (CPU_GFLOPS * 1e9 * cores) / 3600
+    took = f"{hours:,.1f} hours" if hours >= 2 else f"{max(1.0, hours * 60):,.0f} minutes"
+    return [
+        f"{shape.parameters / 1e9:.2f}B parameters on these {cores} cores (no GPU): about {took},"
+        f" {shape.parameters * 16 / 1e9:,.0f} GB of memory and more",
+        "on cards instead: add train.layout.cluster.card=H100 train.layout.cluster.num_cards=8",
+    ]
+
+
+def _on_cards(shape: Shape, lengths: Sequence[int], train: Train, cluster: Cluster) -> list[str]:
+    """Lines about a training on cards."""
     found = estimate(shape, lengths, train, cluster)
+    price = train.layout.dollars_per_gpu_hour
     lines = [
-        head,
         f"{shape.parameters / 1e9:.1f}B parameters on {cluster.num_cards} {cluster.card}: "
-        f"{found.seconds / 60:.1f} minutes, ${found.dollars(layout.dollars_per_gpu_hour):.2f} "
-        f"at ${layout.dollars_per_gpu_hour:.2f} a card and hour; MFU {found.mfu:.0%}",
+        f"{found.seconds / 60:.1f} minutes, ${found.dollars(price):.2f} "
+        f"at ${price:.2f} a card and hour; MFU {found.mfu:.0%}",
         f"balance {found.balance:.0%}, operations done over needed {found.recompute:.2f}, "
         f"traffic not hidden {found.exposed_seconds / 60:.1f} minutes; efficiency from: {found.source}",
         f"memory {found.memory_gib:.0f} of {card_gib(cluster.card):.0f} GiB a card",
@@ -91,8 +100,7 @@ def machine_of(train: Train) -> Cluster | None:
         return None
     import torch
 
-    words = torch.cuda.get_device_name(0).replace("-", " ").split()
-    card = max((name for name in PEAK_TFLOPS if set(name.split()) <= set(words)), key=len, default="")
+    card = known_card(torch.cuda.get_device_name(0))
     num = torch.cuda.device_count()
     return Cluster(card=card, num_cards=num, cards_per_node=num) if card else None
 
@@ -127,9 +135,8 @@ def sample_lengths(recipe: Recipe, most: int | None = None) -> tuple[list[int], 
 
         traces = [s.trace for s in read_samples(recipe.folder)]
         # Some 3.5 characters a token of English and mathematics.
-        return [
-            t.thinking_tokens + int((len(t.question.text) + len(t.answer)) / 3.5) + 12 for t in traces
-        ], "from the run's samples"
+        lengths = [t.thinking_tokens + int((len(t.question.text) + len(t.answer)) / 3.5) + 12 for t in traces]
+        return lengths, "from the run's samples"
     num = recipe.curate.num if most is None else max(1, most)
     if recipe.train.base == "tiny-base":
         return [215] * num, "some 215 each, as the built-in teacher writes"

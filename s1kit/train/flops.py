@@ -1,8 +1,13 @@
-"""Floating-point operations and peaks: what MFU is a ratio of."""
+"""Floating-point operations, the peaks of cards, and what share of a peak trainings have reached.
+
+MFU, the usual share, does not count what is computed twice; HFU does: HFU = MFU * (3 + recomputed share of the
+forward pass) / 3.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from s1kit.train.shapes import Shape
 
@@ -44,12 +49,53 @@ def training_flops(shape: Shape, lengths: Iterable[int], lora: bool = False) -> 
     return float(sum(per_token * n + per_square * n * n for n in lengths))
 
 
-def peak_tflops(card: str) -> float:
-    """The peak of a card by the name its driver gives, 0 where it is not known.
+def known_card(name: str) -> str:
+    """The card of `PEAK_TFLOPS` that a driver's name means; empty where it is none of them.
 
-    >>> peak_tflops("NVIDIA H100 80GB HBM3"), peak_tflops("NVIDIA H100 PCIe")
-    (989.0, 756.0)
+    >>> known_card("NVIDIA H100 80GB HBM3"), known_card("NVIDIA H100 PCIe")
+    ('H100', 'H100 PCIe')
     """
-    words = card.replace("-", " ").split()
-    best = max((name for name in PEAK_TFLOPS if set(name.split()) <= set(words)), key=len, default="")
-    return PEAK_TFLOPS.get(best, 0.0)
+    words = name.replace("-", " ").split()
+    return max((known for known in PEAK_TFLOPS if set(known.split()) <= set(words)), key=len, default="")
+
+
+def peak_tflops(name: str) -> float:
+    """The peak of a card by the name its driver gives, 0 where it is not known."""
+    return PEAK_TFLOPS.get(known_card(name), 0.0)
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One published or own measurement of dense training on H100-class cards, bf16."""
+
+    source: str
+    billions: float
+    """Parameters."""
+    cards: int
+    tokens: int
+    """Tokens of a sequence."""
+    hfu: float
+
+
+MEASURED = (
+    Measured("llm-foundry, MPT-30B, FSDP, all recomputed", 30, 16, 2048, 0.574),
+    Measured("llm-foundry, MPT-13B, FSDP, all recomputed (MFU 31.7 %)", 13, 8, 32768, 0.423),
+    Measured("llm-foundry, MPT-7B, FSDP, all recomputed (MFU 30.9 %)", 7, 8, 32768, 0.412),
+    Measured("torchtitan, Llama3-8B, FSDP2, selective, compiled (MFU 36.8 %)", 8, 8, 8192, 0.43),
+    Measured("TRL #6845, Qwen3-32B, one sequence of 1M tokens, all recomputed (MFU 33-36 %)", 32, 8, 1_000_000, 0.46),
+)
+"""Published; none was measured by us yet. `bench/gpu.sh` measures what a row says."""
+
+
+def efficiency(billions: float, tokens: float) -> Measured:
+    """The measurement nearest in size and length, both by ratio.
+
+    >>> efficiency(32.8, 5000).billions
+    30
+    """
+
+    def distance(m: Measured) -> float:
+        ratios = (m.billions / billions, (m.tokens / tokens) ** 0.5)
+        return sum(max(r, 1 / r) for r in ratios)
+
+    return min(MEASURED, key=distance)

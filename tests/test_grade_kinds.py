@@ -228,6 +228,29 @@ def test_letters_without_a_separator_are_a_product_unless_the_question_has_them_
         ("infinitely many", "There are infinitely many solutions.", "correct"),
         ("infinitely many", "There are not infinitely many solutions.", "wrong"),
         (r"\text{no real solutions}", "∅", "correct"),
+        # Congruences, temperatures, formulas of substances, other units and prefixes.
+        (r"n \equiv 1 \pmod{4}", "n = 4k + 1 for integers k", "correct"),
+        (r"n \equiv 1 \pmod{4}", "n ≡ 3 (mod 4)", "wrong"),
+        ("25 °C", "298.15 K", "correct"),
+        ("25 °C", "77°F", "correct"),
+        ("25 °C", "25 K", "wrong"),
+        (r"\text{H}_2\text{SO}_4", "H₂SO₄", "correct"),
+        (r"\text{H}_2\text{SO}_4", "H₂SO₃", "wrong"),
+        (r"0.23 \mathrm{~nm}", "2.3 Å", "correct"),
+        ("11011_2", "0b11011", "correct"),
+        # A purpose, what is compared with, another line: none of these is the answer.
+        ("75", "You need a 75 on the final exam to average exactly 80 over 4 tests.", "correct"),
+        ("80", "You need a 75 on the final exam to average exactly 80 over 4 tests.", "wrong"),
+        (r"\text{Evelyn}", "Carla has a greater average speed than Evelyn.", "wrong"),
+        ("x=1", "The axis of symmetry is y = 1.", "wrong"),
+        # Mixed numbers and listed formulas in a sentence; amounts in bold; phrases; a total in Chinese; times in words.
+        (r"\frac{14}{3}", "Evaluating gives 4 2/3.", "correct"),
+        ("10", r"**Answer:** Weng earned **\$10** yesterday.", "correct"),
+        ("all odd primes", "every odd prime", "correct"),
+        ("120", "他一共跑了120米，用时36秒。", "correct"),
+        ("36", "他一共跑了120米，用时36秒。", "wrong"),
+        ("7:45 a.m.", "She must leave at quarter to eight in the morning.", "correct"),
+        (r"1 \pm \sqrt{19}", r"$\{1-\sqrt{19}, 1+\sqrt{19}\}$", "correct"),
     ],
 )
 def test_values_are_compared_and_not_their_spelling(solution: str, answer: str, verdict: str) -> None:

@@ -75,6 +75,8 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
     if right.casefold() in ("true", "false") and (claims := _SAID_CORRECT.findall(raw_mine)):
         said_true = bool(re.fullmatch("correct|valid", claims[-1], re.IGNORECASE))
         return ("correct" if said_true == (right.casefold() == "true") else "wrong"), "true or false"
+    if is_phrase(raw_right) and (verdict := _compare_phrases(raw_mine, raw_right)):
+        return verdict, "words"
     if is_word(right) and not re.search(r"[\\=]", raw_mine):
         return _compare_words(raw_mine, right)
     if is_word(mine) and is_word(right):
@@ -134,12 +136,16 @@ def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
         re.IGNORECASE,
     )
     is_not = re.search(rf"\b(?:not|neither|nor)\s+(?:an?\s+|the\s+)?{re.escape(right)}\b", raw, re.IGNORECASE)
-    if is_it and not re.search(r"\b(?:not|neither|nor|never|no)\b|n't\b", raw, re.IGNORECASE):
+    if is_it and not _DENIED.search(raw):
         return "correct", "the word that the sentence ends in"
     if _is_subject(raw, right):
         return "correct", "the subject of the sentence"
     if is_not:
         return "wrong", "the word is denied"
+    if re.search(
+        rf"\b(?:than|after|before)\s+(?:the\s+)?{re.escape(right)}\b", raw, re.IGNORECASE
+    ) and not _DENIED.search(raw):
+        return "wrong", "the word that something is compared with"
     if right[0].isupper() and (other := _ENDS_IN_A_NAME.search(raw)) and other[1] != right:
         return "wrong", "the sentence ends in another name"
     words = [word.casefold() for word in re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", raw)]
@@ -148,6 +154,7 @@ def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
     return ("abstain", "the word within a sentence") if right.casefold() in words else ("wrong", "words")
 
 
+_DENIED = re.compile(r"\b(?:not|neither|nor|never|no|none|nobody|nothing)\b|n't\b", re.IGNORECASE)
 _ENDS_IN_A_NAME = re.compile(r"\b(?:is|was|be)\s+(?:a\s+)?([A-Z][a-z]+)[\s.*]*$")
 
 
@@ -187,7 +194,9 @@ _IN_TEXT = re.compile(r"\\(?:text|mathrm|mbox|textrm|textbf|mathbf|operatorname)
 
 
 def _in_base(text: str) -> int | None:
-    """The number that `2F_{16}` states; None where these are no digits of that base."""
+    """The number that `2F_{16}` or `0x2F` states; None where these are no digits of that base."""
+    if re.fullmatch(r"0(?:b[01]+|o[0-7]+|x[\da-fA-F]+)", text):
+        return int(text, 0)
     match = _ANY_BASE.fullmatch(text)
     try:
         return int(match[1], int(match[2])) if match and int(match[2]) > 1 else None
@@ -229,6 +238,32 @@ def _approximates_a_constant(mine: str, right: str) -> bool:
 
 
 _MULTIPLES = ((1, 1), (2, 1), (3, 1), (4, 1), (1, 2), (1, 3), (1, 4))
+
+
+_EMPTY_WORDS = frozenset(
+    "a an the all every each any of such that it they is are be was were will would to for which these".split()  # noqa: SIM905
+)
+
+
+def is_phrase(text: str) -> bool:
+    """Whether a text is of several words, with little else: `all odd primes`."""
+    plain = _IN_TEXT.sub(r" \1 ", text)
+    return len(re.findall(r"[^\W\d_]{3,}", plain)) > 1 and not re.search(r"[=<>^_\\{}(\[]", plain)
+
+
+def _compare_phrases(raw: str, right: str) -> Verdict | None:
+    """Whether two phrases have the same words, articles and plurals aside; with half of them they may say the same."""
+    mine, theirs = ({_stem(w) for w in re.findall(r"[^\W_]+", text.casefold())} - _EMPTY_WORDS for text in (raw, right))
+    if mine == theirs:
+        return "correct"
+    denial = {"not", "no", "never", "none", "neither"}
+    if bool(mine & denial) != bool(theirs & denial):
+        return "abstain" if mine & theirs else None
+    return "abstain" if theirs and 2 * len(mine & theirs) >= len(theirs) else None
+
+
+def _stem(word: str) -> str:
+    return word[:-1] if len(word) > 3 and word.endswith("s") and not word.endswith("ss") else word
 
 
 def is_word(text: str) -> bool:

@@ -230,9 +230,15 @@ def _last_stated(pattern: re.Pattern[str], text: str) -> str:
     return ""
 
 
+_EMPHASIS = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*(?![\w*(])")
+
+
 def _first_sentence(text: str) -> str:
     """The first sentence, without the words that introduce the answer."""
     text = re.sub(r"(?<=\d)\s*\([a-zA-Z -]{3,40}\)(?=\W*$)", "", text)
+    text = _EMPHASIS.sub(r"\1", text)
+    if re.search(r"[a-z]{3} .* [a-z]{3}", text):
+        text = re.sub(r"\\\$(?=\d)", "$", text)
     if (maths := _MATHS.match(text)) and not (maths[1] and is_money(maths[1])):
         rest = text[maths.end() :].strip(" .*")
         return text[: maths.end()] if not rest or rest[0].isupper() else text.rstrip(" .*")

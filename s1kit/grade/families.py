@@ -43,6 +43,11 @@ def without_declaration(text: str) -> str:
     return plain[: declared.start()] if declared else text
 
 
+_CONGRUENT = re.compile(
+    r"\s*[a-zA-Z]\s*\\equiv\s*([^=]+?)\s*(?:\\pmod|\(?\s*(?:\\b?mod|mod)(?:ulo)?)\s*\{?\s*(\d+)\s*\}?\s*\)?"
+)
+
+
 class _Family(NamedTuple):
     steps: list[tuple[float, float]]
     """For each arithmetic progression its member at 0 and its step; a step of 0 is a single number."""
@@ -55,7 +60,7 @@ def families(answer: str, solution: str) -> Verdict | None:
 
     None where one of the two is none, or where neither says what its parameter is and no angle is meant.
     """
-    if not re.search(r"(?<![a-zA-Z\\])[kmn](?![a-zA-Z])", answer + " " + solution):
+    if not re.search(r"(?<![a-zA-Z\\])[kmn](?![a-zA-Z])|\\equiv", answer + " " + solution):
         return None
     mine, right = _read(answer), _read(solution)
     if mine is None or right is None:
@@ -67,6 +72,11 @@ def families(answer: str, solution: str) -> Verdict | None:
 
 def _read(text: str) -> _Family | None:
     text = _WORDS.sub(r" \1 ", FILLER.sub(" ", text)).strip(" .")
+    if congruent := _CONGRUENT.fullmatch(text):
+        rests = [_progression(rest.replace(r"\pm", "-"), "") for rest in _EITHER.split(congruent[1]) if rest.strip()]
+        rests += [_progression(rest.replace(r"\pm", ""), "") for rest in _EITHER.split(congruent[1]) if r"\pm" in rest]
+        firsts = [rest[0] for rest in rests if rest is not None and not rest[1]]
+        return _Family([(one, float(congruent[2])) for one in firsts], True) if len(firsts) == len(rests) else None
     declared = _DECLARED.search(text)
     if declared and (declared["part"] or (declared["set"] or "Z") in "Nℕ"):
         return None

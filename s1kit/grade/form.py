@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import re
 
-from s1kit.grade.compare import TRUTH, is_word
+from s1kit.grade.compare import TRUTH, is_phrase, is_word
 from s1kit.grade.extract import Found, box_groups, final_answer
 from s1kit.grade.moments import moment
 from s1kit.grade.normalise import as_number, is_decimal, normalise
@@ -108,6 +108,21 @@ def _with_decimal(sentence: str, number: str) -> str:
     return ""
 
 
+_FORMULA = r"(?:\$[^$]+\$|\\\([^()]*(?:\([^()]*\)[^()]*)*\\\))"
+_FORMULAS = re.compile(rf"{_FORMULA}(?:(?:,|,?\s+(?:and|or))\s*{_FORMULA})+")
+
+
+def _listed_formulas(sentence: str, num: int) -> str:
+    """The formulas that a sentence lists last, as one list of `num` parts; empty where it lists another number of them.
+
+    >>> _listed_formulas("The values are $3, 5$ and $7$.", 3)
+    '3, 5, 7'
+    """
+    listed = [re.findall(_FORMULA, run) for run in _FORMULAS.findall(sentence)]
+    text = ", ".join(one.strip("$").removeprefix("\\(").removesuffix("\\)") for one in listed[-1]) if listed else ""
+    return text if len(top_level_parts(text)) == num > 1 else ""
+
+
 _FROM_TO = re.compile(
     r"\b(?:from|between)\s+\$?(-?[\w\\./{}]+?)\$?\s+(?:to|and)\s+\$?(-?[\w\\./{}]+?)\$?,?\s*\(?(inclusive|exclusive)\b"
 )
@@ -121,7 +136,7 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
         return Found(f"{opening}{ends[0][0]}, {ends[0][1]}{closing}", "last formula")
     if found.how in GUESSES and theirs.casefold() in TRUTH:
         return Found(answer.strip(), "whole")
-    if found.how in NUMBERS and is_word(theirs):
+    if found.how in NUMBERS and (is_word(theirs) or is_phrase(theirs)):
         return Found(sentence, "whole")
     if said := moment(sentence, theirs):
         return Found(said, "words")
@@ -148,6 +163,8 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
             brackets = re.fullmatch(r"\s*\$?\s*([\[(]|\\\{).*([\])]|\\\})\s*\$?\s*", theirs)
             is_bare = brackets and last[0] not in "[("
             return Found(f"{brackets[1]}{last}{brackets[2]}" if brackets and is_bare else last, found.how)
+    if found.how == "last formula" and (formulas := _listed_formulas(sentence, len(top_level_parts(theirs)))):
+        return Found(formulas, found.how)
     return found
 
 

@@ -55,8 +55,8 @@ def plus_minus(answer: str, solution: str) -> Verdict | None:
             FILLER.sub(" ", one),
             [v.strip() for v in re.split(r",|\band\b|\bor\b|\\text\{\s*(?:and|or)\s*\}", other)],
         )
-        if braced := re.fullmatch(r"\s*\\?\{([^{}]*)\\?\}\s*", other):
-            values = [v.strip() for v in braced[1].rstrip("\\").split(",")]
+        if braced := re.fullmatch(r"\s*\\?\{(.*?)\\?\}\s*", FILLER.sub(" ", other)):
+            values = [v.strip() for v in braced[1].split(",")]
         if plain.count(r"\pm") != 1 or "," in plain or r"\pm" in other or len(values) != 2:
             continue
         plain = plain.rpartition("=")[2]
@@ -67,7 +67,7 @@ def plus_minus(answer: str, solution: str) -> Verdict | None:
     return None
 
 
-_SAME_NAME = re.compile(r"\s*([a-zA-Z])(?:_\{?(\d)\}?)?\s*=\s*([^=<>]+?)\s*")
+_SAME_NAME = re.compile(r"\s*([a-zA-Z](?:\([a-z]\))?)(?:_\{?(\d)\}?)?\s*=\s*([^=<>]+?)\s*")
 _IN_BRACES = re.compile(r"(?:[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|=)\s*)?\\?\{(.*?)\\?\}")
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textrm)\s*\{\s*(,?\s*(?:and|or)\s*)\}")
 
@@ -112,7 +112,7 @@ def _set(text: str) -> tuple[list[str], bool] | None:
         return [named[0][3], *parts[1:]], True
     if len(named) < len(parts):
         return None
-    is_set = len({match[2] for match in named}) == 1 or named[0][1] in "xtz"
+    is_set = len({match[2] for match in named}) == 1 or named[0][1] in ("x", "t", "z")
     return [match[3] for match in named], is_set
 
 

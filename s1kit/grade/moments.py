@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
+from s1kit.grade.normalise import NUMBER_WORDS
 from s1kit.records import Verdict
 
 _HALF = (
@@ -57,12 +58,46 @@ def times(answer: str, solution: str) -> Verdict | None:
         return None
     if mine.seconds == right.seconds:
         return "correct"
+    if not right.half and mine.half in ("a", "p") and (mine.seconds - right.seconds) % 43200 == 0:
+        return "correct"
     is_open = (not mine.half or not right.half) and mine.half != right.half
     return "abstain" if is_open and (mine.seconds - right.seconds) % 43200 == 0 else "wrong"
 
 
+_HOURS = r"(one|two|three|four|five|six|seven|eight|nine|ten|eleven|twelve|\d{1,2})"
+_TO_OR_PAST = re.compile(
+    rf"(half|(?:a\s+)?quarter|five|ten|twenty|twenty-five|\d{{1,2}})(?:\s+minutes)?\s+(past|after|to|before)\s+{_HOURS}\b",
+    re.IGNORECASE,
+)
+_OCLOCK = re.compile(
+    rf"(?<![:\w]){_HOURS}(?=\s+(?:o'?clock|[ap]\.?m\b|in\s+the\s+(?:morning|afternoon|evening)))", re.IGNORECASE
+)
+_MINUTES = {"half": 30, "quarter": 15, "five": 5, "ten": 10, "twenty": 20, "twenty-five": 25}
+
+
+def _in_digits(text: str) -> str:
+    """`quarter to eight` and `eight o'clock` in digits.
+
+    >>> _in_digits("quarter to eight in the morning"), _in_digits("half past two"), _in_digits("five o'clock")
+    ('7:45 in the morning', '2:30', "5 o'clock")
+    """
+
+    def spelled(match: re.Match[str]) -> str:
+        word = match[1].casefold().removeprefix("a").strip()
+        minutes, hour = _MINUTES.get(word) or int(word if word.isdecimal() else 0), _hour(match[3])
+        if match[2].casefold() in ("to", "before"):
+            minutes, hour = 60 - minutes, hour - 1 or 12
+        return f"{hour}:{minutes:02d}" if 0 < minutes < 60 else match[0]
+
+    return _OCLOCK.sub(lambda match: str(_hour(match[1])), _TO_OR_PAST.sub(spelled, text))
+
+
+def _hour(word: str) -> int:
+    return int(word) if word.isdecimal() else int(NUMBER_WORDS[word.casefold()])
+
+
 def _time(text: str) -> _Time | None:
-    match = CLOCK.fullmatch(_plain(text))
+    match = CLOCK.fullmatch(_plain(_in_digits(text)))
     if match is None:
         return None
     if match["named"]:
@@ -110,7 +145,7 @@ def moment(sentence: str, solution: str) -> str:
     if _date(solution) is not None:
         found = [m[0] for pattern in (*DATES, _ISO) for m in pattern.finditer(sentence)]
     elif (asked := _time(solution)) is not None and (asked.half or ":" in solution):
-        found = [m[0] for m in CLOCK.finditer(sentence) if _time(m[0]) is not None]
+        found = [m[0] for m in CLOCK.finditer(_in_digits(sentence)) if _time(m[0]) is not None]
     else:
         return ""
     return found[0].strip() if len(found) == 1 else ""

@@ -32,6 +32,7 @@ _SYMBOLS = {
     "±": "\\pm ",
     "≤": "\\le ",
     "≥": "\\ge ",
+    "≡": "\\equiv ",
     "≠": "\\ne ",
     "∪": "\\cup ",
     "∩": "\\cap ",
@@ -91,6 +92,7 @@ def to_latex(text: str) -> str:
     if not text.isascii():
         text = join_words(text)
         text = _from_unicode(text)
+    text = re.sub(r"\\[dt]frac(?![a-zA-Z])", r"\\frac", text)
     text = _POWER_OF_TEN.sub(r"\\times ", join_digit_groups(text))
     text = re.sub(r"\^\s*(-?\d{2,}|-\d)(?![\d.])", r"^{\1}", text)
     text = _INVERSE.sub(r"\\arc\1 ", text)

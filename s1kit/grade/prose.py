@@ -31,7 +31,7 @@ _KNOWN_WORDS = frozenset(_MATHS_WORDS.split())
 _SHORT_WORDS = frozenset("is it so he we of to in at my no be by if do as an on us me go up".split())  # noqa: SIM905
 _OTHER_MATHS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(
-    r"(?<![a-zA-Z\d_.√∛^{])[-+]?\$?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?"
+    r"(?<![a-zA-Z\d_.√∛^{])[-+]?\$?(?:\d{1,3}\s(?=[1-9]\d?/[1-9]\d?(?!\d)))?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?"
     r"(?:\s*(?:×|\\times|\*|x)\s*10(?:\s*\^\s*\{?[-+]?\d+\}?|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?(?![a-zA-Z\d_√∛π²³]|[.,]\d)%?"
 )
 _PAID = re.compile(
@@ -138,7 +138,10 @@ def stated_formula(sentence: str) -> str:
 _STATED_VALUE = re.compile(
     r"(?:\b(?:is|are|be|equals|becomes|gives|get|to)\s|[是为得])([^\u3400-\u9fff，。]{1,80}?)[\s.。*]*$"
 )
-_PLAIN_MATHS = re.compile(r"[√∛∜π∞²³⁴^<>≤≥±∪]|\b(?:sqrt|pi|infinity)\b|\w\s*\*\s*\w|\d[a-z]\b|[a-z]/")
+_PLAIN_MATHS = re.compile(r"[√∛∜π∞²³⁴^<>≤≥±∪]|\b(?:sqrt|pi|infinity)\b|\w\s*\*\s*\w|\d[a-z]\b|[a-z]/|^\s*[a-z]\s*=")
+
+
+_IN_ALL_HAN = re.compile(r"(?:一共|总共|共计|合计)[^\d，。；、]{0,6}(\d[\d,]*(?:\.\d+)?)")
 
 
 def last_number(text: str) -> tuple[str, bool]:
@@ -148,7 +151,7 @@ def last_number(text: str) -> tuple[str, bool]:
     number of a main clause.
     """
     whole = last_sentence(text)
-    if in_all := _IN_ALL.findall(without_rejected(whole)):
+    if in_all := _IN_ALL.findall(without_rejected(whole)) or _IN_ALL_HAN.findall(whole):
         return str(in_all[-1]), True
     sentence = main_clause(whole)
     parts = _SO.split(sentence)
@@ -227,7 +230,9 @@ _CLAUSE = re.compile(r",\s+(?:and|but|so|then|of\s+which)\b|;")
 
 
 _CIRCUMSTANCE = re.compile(
-    r"(?<=\w)\s+(?:after|when|if|since|because|before|while|once|by\s+[a-z]+ing|to\s+(?:reach|get|make|finish|complete|[a-z]+\s+(?:all|the|every)))\s"
+    r"(?<=\w)\s+(?:after|when|if|since|because|before|while|once|by\s+[a-z]+ing|"
+    r"(?<!has\s)(?<!have\s)(?<!had\s)(?<!need\s)(?<!needs\s)(?<!needed\s)(?<!able\s)(?<!going\s)(?<!wants\s)(?<!want\s)to\s+"
+    r"(?!(?:the|a|an|about|exactly|nearly|almost|only|just|be|at|each|his|her|their|its|my|our|your|those|these)\b)[a-z]+)\s"
 )
 """What follows says under which circumstances: `He has 6 left after giving 4 away`."""
 

@@ -19,6 +19,7 @@ from s1kit.grade.families import families
 from s1kit.grade.lists import FILLER, finite_sets, lists, matrices, plus_minus, same_value
 from s1kit.grade.moments import dates, times
 from s1kit.grade.normalise import as_number, normalise
+from s1kit.grade.substances import substances
 from s1kit.grade.units import Quantity, quantity
 from s1kit.records import Verdict
 
@@ -41,6 +42,7 @@ def by_value(answer: str, solution: str) -> Read | None:
         "angles": _angles,
         "values of one expression": plus_minus,
         "families": families,
+        "substances": substances,
         "sets": finite_sets,
         "lists": lists,
         "matrices": matrices,
@@ -189,14 +191,36 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
         if measured.unit.dimensions != _DOLLARS and {ratio, 1 / ratio if ratio else ratio} & _SCALES:
             return "abstain"
         return None if abs(ratio - 1) < Fraction(1, 100) and number * measured.amount > 0 else "wrong"
+    temperatures = _kelvin(mine), _kelvin(right)
+    if temperatures[0] is not None and temperatures[1] is not None:
+        if temperatures[0] == temperatures[1]:
+            return "correct"
+        is_near = mine.unit != right.unit and abs(temperatures[0] - temperatures[1]) < 1
+        return "abstain" if is_near else "wrong"
     if mine.unit.dimensions != right.unit.dimensions:
         return "wrong"
     if mine.value == right.value:
         return "correct"
     if mine.unit == right.unit:
         return None
-    is_near = right.value and abs(mine.value / right.value - 1) < Fraction(1, 100)
+    is_near = bool(right.value) and abs(mine.value / right.value - 1) < Fraction(1, 100)
     return "abstain" if is_near and not _is_power_of_ten(mine.unit.factor / right.unit.factor) else "wrong"
+
+
+_ZEROS: dict[str, tuple[Fraction, Fraction]] = {
+    "temperature": (Fraction(1), Fraction(0)),
+    "celsius": (Fraction(1), Fraction("273.15")),
+    "fahrenheit": (Fraction(5, 9), Fraction("459.67")),
+}
+"""What a degree is in kelvins, and what is added to a temperature first, in its own degrees."""
+
+
+def _kelvin(measured: Quantity) -> Fraction | None:
+    """A temperature in kelvins; None for other quantities."""
+    if len(measured.unit.dimensions) != 1 or measured.unit.dimensions[0][1] != 1:
+        return None
+    name = measured.unit.dimensions[0][0]
+    return (measured.value + _ZEROS[name][1]) * _ZEROS[name][0] if name in _ZEROS else None
 
 
 def _is_power_of_ten(ratio: Fraction) -> bool:

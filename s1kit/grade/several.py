@@ -65,6 +65,7 @@ def named_letters(text: str, *, is_joined: bool = False) -> str:
     if len(text) > 4 * MAX_LETTER:
         return ""
     plain = " ".join(_MARKUP.sub("", text).split()).strip(".")
+    plain = re.sub(r"^(?:both|options?|choices?|statements?)\s+", "", plain, flags=re.IGNORECASE)
     if is_joined and _JOINED.fullmatch(plain):
         found = list(plain)
     elif _NAMED.fullmatch(plain):

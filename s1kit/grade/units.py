@@ -38,7 +38,7 @@ class Quantity(NamedTuple):
     unit: Unit
 
 
-def _unit(factor: str | int, is_metric: bool = True, **dimensions: int) -> Unit:
+def _unit(factor: str | int | Fraction, is_metric: bool = True, **dimensions: int) -> Unit:
     return Unit(Fraction(factor), tuple(sorted(dimensions.items())), is_metric)
 
 
@@ -91,6 +91,17 @@ _OTHERS = {
     "celsius": _unit(1, celsius=1),
     "fahrenheit": _unit(1, False, fahrenheit=1),
     "rad": _unit(1, angle=1),
+    "angstrom": _unit("1e-10", length=1),
+    "ly": _unit(9460730472580800, length=1),
+    "acre": _unit("4046.8564224", False, length=2),
+    "gallon": _unit("0.003785411784", False, length=3),
+    "quart": _unit("0.000946352946", False, length=3),
+    "pint": _unit("0.000473176473", False, length=3),
+    "tonne": _unit(1000000, False, mass=1),
+    "torr": _unit(Fraction(101325000, 760), False, mass=1, length=-1, time=-2),
+    "psi": _unit("6894757.293168", False, mass=1, length=-1, time=-2),
+    "decade": _unit(10, False, year=1),
+    "century": _unit(100, False, year=1),
 }
 _WORDS = {
     "m": "meter meters metre metres",
@@ -132,6 +143,16 @@ _WORDS = {
     "celsius": "degc",
     "fahrenheit": "degf",
     "rad": "radian radians",
+    "angstrom": "Å Å ångström ångströms angstroms",
+    "ly": "lightyear lightyears",
+    "acre": "acres",
+    "gallon": "gallons gal",
+    "quart": "quarts qt",
+    "pint": "pints",
+    "tonne": "tonnes",
+    "torr": "Torr mmHg",
+    "decade": "decades",
+    "century": "centuries",
 }
 _NAMED = {word: name for name, words in _WORDS.items() for word in words.split()}
 
@@ -148,14 +169,14 @@ _NUMBER = (
     rf"|{_POWER_OF_TEN}|\\frac\{{\d+\}}\{{\d+\}})"
 )
 _FACTOR = (
-    r"(?:(?:square|cubic|sq\.?|cu\.?)\s+)?[a-zA-Zμµ¢Ω]+(?![a-zA-Zμµ¢Ω])(?:\s+(?:squared|cubed))?"
+    r"(?:(?:square|cubic|sq\.?|cu\.?)\s+)?[a-zA-Zμµ¢ΩÅÅåö]+(?![a-zA-Zμµ¢ΩÅÅåö])(?:\s+(?:squared|cubed))?"
     r"(?:\s*\^\s*(?:\{\s*-?\d\s*\}|-?\d))?"
 )
 _PRODUCT = rf"{_FACTOR}(?:(?:\s*(?:\\cdot|[*/·])\s*|\s+){_FACTOR})*"
 _MEASURED = re.compile(rf"^(?P<before>.*?)(?P<number>{_NUMBER})(?P<gap>\s*)(?P<unit>{_PRODUCT})$")
 _AT_END = re.compile(rf"(?<=[\d}})\s])(?P<unit>{_PRODUCT})$")
 _ONE_FACTOR = re.compile(
-    r"(?P<sign>\\cdot|[*/·]|)\s*(?:(?P<before>square|cubic|sq\.?|cu\.?)\s+)?(?P<name>[a-zA-Zμµ¢Ω]+)"
+    r"(?P<sign>\\cdot|[*/·]|)\s*(?:(?P<before>square|cubic|sq\.?|cu\.?)\s+)?(?P<name>[a-zA-Zμµ¢ΩÅÅåö]+)"
     r"(?:\s+(?P<after>squared|cubed))?(?:\s*\^\s*\{?\s*(?P<power>-?\d)\s*\}?)?\s*"
 )
 _POWERS = {"square": 2, "sq": 2, "sq.": 2, "squared": 2, "cubic": 3, "cu": 3, "cu.": 3, "cubed": 3}
@@ -189,7 +210,7 @@ def quantity(text: str) -> Quantity | None:
 
 
 def _plain(text: str) -> str:
-    text = _MICRO.sub(lambda match: (match[1] or "") + "μ", text).replace(r"\Omega", "Ω")
+    text = _MICRO.sub(lambda match: (match[1] or "") + "μ", text).replace(r"\Omega", "Ω").replace(r"\AA", "Å")
     text = _WRAPPED.sub(lambda match: f" {(match[1] or match[2]).strip()} ", text)
     text = _SPACES.sub(" ", text).replace("$", " ")
     text = _TEMPERATURE.sub(lambda match: {"C": " celsius", "F": " fahrenheit"}[match[1]], text)

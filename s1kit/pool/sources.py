@@ -238,9 +238,9 @@ def _read_builtin(source: Source, seed: int) -> Iterator[Question]:
             where="collect.sources.builtin",
             fix=nearest(source.builtin, ["tiny", *POOLS]),
         )
-    from s1kit.tiny.questions import tiny_questions
+    from s1kit.tiny.questions import tiny_pool
 
-    return iter(tiny_questions(source.num or NUM_TINY, seed))
+    return islice(tiny_pool(seed), source.num or NUM_TINY)
 
 
 def _read_hub_files(

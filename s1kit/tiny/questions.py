@@ -7,6 +7,8 @@ split, `1` the development split (for looking at while designing), every other d
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from itertools import islice
 from random import Random
 from typing import Literal
 
@@ -47,22 +49,32 @@ def split_of(question: Question) -> Split:
 def held_out_questions(num: int, seed: int, split: Literal["test", "development"] = "test") -> list[Question]:
     """Distinct questions of 4 to 16 items, families in turn; fewer of a seed are the first of more."""
     _check_num(num)
-    stream = _distinct(Random(f"tiny:{split}:{seed}"), split, share_easy=0.0)
-    return [next(stream) for _ in range(num)]
+    return list(_held_out(num, seed, split))
+
+
+@lru_cache(maxsize=4)
+def _held_out(num: int, seed: int, split: Literal["test", "development"]) -> tuple[Question, ...]:
+    """Only a sixteenth of what is drawn belongs to the split, and a check asks for the same ones several times."""
+    return tuple(islice(_distinct(Random(f"tiny:{split}:{seed}"), split, share_easy=0.0), num))
 
 
 def tiny_questions(num: int, seed: int) -> list[Question]:
-    """A pool of questions in four families, as dirty as a real one.
+    """The first questions of `tiny_pool`."""
+    _check_num(num)
+    return list(islice(tiny_pool(seed), num))
+
+
+def tiny_pool(seed: int) -> Iterator[Question]:
+    """An endless pool of questions in four families, as dirty as a real one.
 
     Besides distinct questions it holds what `collect` must find: some 3 % repeat a test question of the same seed
     (exactly, or the same list in other words), and 2 % repeat one of the pool. All else belongs to the pool split.
     """
-    _check_num(num)
     random = Random(f"tiny:pool:{seed}")
     stream = _distinct(random, "pool", share_easy=SHARE_EASY)
     test = held_out_questions(LEAK_FROM, seed)
     pool: list[Question] = []
-    while len(pool) < num:
+    while True:
         dice = random.random()
         if dice < SHARE_LEAKED:
             pool.append(_repeat(random, test))
@@ -70,7 +82,7 @@ def tiny_questions(num: int, seed: int) -> list[Question]:
             pool.append(_repeat(random, pool))
         else:
             pool.append(next(stream))
-    return pool
+        yield pool[-1]
 
 
 def _distinct(random: Random, split: Split, share_easy: float) -> Iterator[Question]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from s1kit.cli.preflight.collect import first_questions
 from s1kit.cli.preflight.faults import FaultCollector
+from s1kit.cli.preflight.room import check_prompts, check_reply, known_context
 from s1kit.cli.references import check_chat, check_model, require
 from s1kit.executors import executor_of
 from s1kit.extensions import load_extension
@@ -23,9 +25,15 @@ def check_curate(recipe: Recipe, found: FaultCollector) -> None:
     if found.run(load_extension, config.domains, "domains", "curate.domains") is not None:
         pass
     elif found.run(check_domains, config.domains) and config.domains not in ("source", "offline"):
+        before = len(found.faults)
         found.model(check_model, config.domains, "curate.domains")
+        if len(found.faults) == before and not config.domains.startswith("chat:"):
+            found.run(_check_labeller, config.domains)
     for student in config.students:
+        before = len(found.faults)
         found.model(check_model, student, "curate.students", format="direct")
+        if len(found.faults) == before and not student.startswith("chat:"):
+            found.run(_check_room, recipe, student)
     found.run(executor_of, config)
     found.run(refuse_idle, config)
     low, high = config.keep_band
@@ -37,3 +45,22 @@ def check_curate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(find_grader, config.grader)
     elif config.students or "complete" in config.quality:
         found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_room(recipe: Recipe, student: str) -> None:
+    """The first questions fit a student's context, and so does an attempt as long as the recipe says."""
+    config = recipe.curate
+    if (model := known_context(student, format="direct")) is None:
+        return
+    questions = [question.text for question in first_questions(recipe)]
+    check_prompts(model, questions, f"curate.students = {student}")
+    if "attempt_tokens" in config.stated:
+        check_reply(model, questions, config.attempt_tokens, "curate.attempt_tokens")
+
+
+def _check_labeller(reference: str) -> None:
+    """The list of domains fits the context of the model that is to choose from it."""
+    from s1kit.curate.labelling import rubric
+
+    if (model := known_context(reference)) is not None:
+        check_prompts(model, ["?"], f"curate.domains = {reference}", system=rubric())

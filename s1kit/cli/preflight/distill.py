@@ -7,6 +7,7 @@ from pathlib import Path
 
 from s1kit.cli.preflight.collect import PEEK, first_questions
 from s1kit.cli.preflight.faults import FaultCollector
+from s1kit.cli.preflight.room import check_prompts, check_reply, known_context
 from s1kit.cli.references import check_chat, check_engine, require
 from s1kit.engines import suggested
 from s1kit.errors import InputError
@@ -83,6 +84,8 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
             how = {"format": config.format, "template": config.template}
             found.model(check_engine, config.teacher, "distill.teacher", **how)
             found.run(check_parameters, parameters(config))
+            if len(found.faults) == before:
+                found.run(_check_room, recipe, config)
         case _ if found.run(load_extension, config.teacher, "teacher", "distill.teacher") is not None:
             pass
         case _ if len(found.faults) == before:
@@ -104,6 +107,19 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
                 "distill.teacher",
                 'Take another teacher, or say why you may with train.acknowledge_terms="...".',
             )
+
+
+def _check_room(recipe: Recipe, config: Distill) -> None:
+    """The first questions fit the context of a local teacher, and so does the thinking that the recipe asks for."""
+    model = known_context(config.teacher, format=config.format, template=config.template)
+    if model is None:
+        return
+    questions = [config.prompt.replace("{question}", question.text) for question in first_questions(recipe)]
+    check_prompts(model, questions, "distill.teacher", system=config.system or "", room=model.delimiter_tokens + 1)
+    if config.thinking_budget is not None:
+        others = model.delimiter_tokens + 1
+        name = "distill.thinking_budget"
+        check_reply(model, questions, config.thinking_budget, name, others=others, system=config.system or "")
 
 
 def _check_recorded(recipe: Recipe, path: Path) -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
+from collections.abc import Sequence
+from contextlib import suppress
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from s1kit.cli.preflight.faults import FaultCollector
+from s1kit.cli.preflight.room import check_prompts, check_reply, known_context
 from s1kit.cli.references import chat_template_of, check_engine, require
-from s1kit.engines.options import check_dtype, read_reference
+from s1kit.engines.options import check_dtype
 from s1kit.errors import InputError
 from s1kit.executors import executor_of
 from s1kit.forcing.formats import find_format
 from s1kit.forcing.switches import check_switches
 from s1kit.grade.load import find_grader
 from s1kit.recipe import Evaluate, Recipe
+from s1kit.records import Question
 from s1kit.stage import RECEIPT
 from s1kit.train.reference import base_folder
 
@@ -22,7 +26,7 @@ from s1kit.train.reference import base_folder
 def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     from s1kit.analysis.settings import grid
     from s1kit.evaluate.auto import OWN
-    from s1kit.evaluate.benchmarks import name_of
+    from s1kit.evaluate.benchmarks import is_on_hub, name_of
     from s1kit.evaluate.comparators import check_models, settings_of
     from s1kit.evaluate.published_numbers import read_numbers
 
@@ -36,7 +40,6 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(check_dtype, config.dtype, "evaluate.dtype")
         found.run(find_format, config.format or "s1")
         found.run(_check_template, recipe)
-    found.run(_check_answer_room, recipe)
     if config.baseline:
         found.model(check_engine, config.baseline, "evaluate.baseline", format="direct", dtype=config.dtype)
     if not config.model and "train" not in recipe.stages and not (recipe.folder / "train" / RECEIPT).exists():
@@ -47,7 +50,7 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
         found.add(f"{name} stands twice", "evaluate.benchmarks", "Name it once.")
     if config.auto and (config.model or OWN not in config.auto):  # the model's own rule comes with the checkpoint
         found.run(_check_rules, config, recipe.seed)
-    needs_formulas = [found.run(_check_benchmark, name, recipe) for name in config.benchmarks]
+    questions = [q for name in config.benchmarks for q in found.run(_check_benchmark, name, recipe) or []]
     found.run(_check_held_out, recipe)
     found.run(settings_of, config.comparators)
     found.run(check_models, config.comparators)
@@ -55,9 +58,11 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     for comparator in config.comparators:
         if comparator.file:
             found.run(_check_outputs, comparator.file)
+    if not found.faults:  # what is no model, or no setting, has no room either
+        found.run(_check_room, recipe, [question.text for question in questions], found)
     if config.grader:
         found.run(find_grader, config.grader)
-    elif any(needs_formulas):
+    elif any(map(is_on_hub, config.benchmarks)) or not all(map(_asks_for_a_letter, questions)):
         found.run(require, "math_verify", "grading", "grade")
 
 
@@ -69,25 +74,37 @@ def _check_template(recipe: Recipe) -> None:
         check_switches(switches, {"base": source, "trained": "{{ enable_thinking }}"}, "evaluate.template")
 
 
-def _check_answer_room(recipe: Recipe) -> None:
-    """The room of an answer is less than the context of a model whose files are here."""
-    room = recipe.evaluate.answer_tokens
-    read = read_reference(recipe.evaluate.model or recipe.train.base)
-    if room is None or read.scheme not in ("hf", "tiny", "tiny-base"):
-        return
-    context = read.options.get("context_tokens")
-    if context is None:
-        # The packaged models are of one shape.
-        path = Path(read.target or base_folder(read.scheme)[1]).expanduser() / "config.json"
-        context = (
-            json.loads(path.read_text(encoding="utf-8")).get("max_position_embeddings") if path.is_file() else None
-        )
-    if context is not None and room >= context:
-        raise InputError(
-            f"answer_tokens is {room:,}, and the model's context has {context:,} tokens",
-            where="evaluate.answer_tokens",
-            fix=f"Give fewer than {context:,}, so that a question and its thinking have room, too.",
-        )
+def _check_room(recipe: Recipe, questions: Sequence[str], found: FaultCollector) -> None:
+    """Prompts, budgets and answers fit the models whose files are here. What a setting is said to be, it is."""
+    from s1kit.analysis.settings import DIRECT, grid
+    from s1kit.evaluate.decode import answer_room, direct_room
+
+    config = recipe.evaluate
+    how: dict[str, Any] = {"format": config.format, "template": config.template}
+    reference = config.model
+    if not reference and (recipe.folder / "train" / RECEIPT).exists():
+        reference = f"hf:{recipe.folder / 'train' / 'checkpoint'}"
+    elif not reference and not recipe.train.tokenizer:
+        # The checkpoint of this run will have its base's tokenizer. What is no base is said where it is trained.
+        with suppress(InputError):
+            reference = ":".join(base_folder(recipe.train.base))
+        how["format"] = config.format or recipe.train.format
+    model = known_context(reference, **how) if reference else None
+    if model is not None:
+        answer = answer_room(config, model.context_tokens)
+        check_reply(model, questions, answer, "evaluate.answer_tokens", others=model.delimiter_tokens + 1)
+        settings = [setting for setting, _ in grid(config) if setting.method != DIRECT]
+        least = max(setting.min_tokens for setting in settings)
+        needed = model.delimiter_tokens + answer
+        where = "evaluate.min_tokens" if least else "evaluate.model" if config.model else "train.base"
+        found.run(check_prompts, model, questions, where, room=needed + least)
+        most = max((setting.max_tokens or 0 for setting in settings), default=0)
+        found.run(check_reply, model, questions, most, "evaluate.max_tokens", others=needed)
+    if config.baseline and (baseline := known_context(config.baseline, format="direct")) is not None:
+        found.run(check_prompts, baseline, questions, "evaluate.baseline")
+        if config.direct_tokens is not None:
+            room = direct_room(config, baseline.context_tokens)
+            found.run(check_reply, baseline, questions, room, "evaluate.direct_tokens")
 
 
 def _check_outputs(file: str) -> None:
@@ -122,19 +139,21 @@ def _check_held_out(recipe: Recipe) -> None:
             )
 
 
-def _check_benchmark(name: str, recipe: Recipe) -> bool:
-    """A benchmark on this machine is read whole; of one on the Hub it is known only whether it could be.
-
-    True where its answers may be formulas, which are compared by math-verify: any but letters of options.
-    """
+def _check_benchmark(name: str, recipe: Recipe) -> list[Question]:
+    """The questions of a benchmark on this machine; of one on the Hub it is known only whether it could be read."""
     from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks
+
+    if is_on_hub(name):
+        require("datasets", f"reading {name} from the Hub", "hub")
+        return []
+    return load_benchmarks([name], recipe.evaluate.num_questions, recipe.seed)
+
+
+def _asks_for_a_letter(question: Question) -> bool:
+    """Whether the answer is a letter of an option. Any other may be a formula, which math-verify compares."""
     from s1kit.grade import reference
     from s1kit.grade.choice import is_letter
     from s1kit.grade.several import named_letters
 
-    if is_on_hub(name):
-        require("datasets", f"reading {name} from the Hub", "hub")
-        return True
-    questions = load_benchmarks([name], recipe.evaluate.num_questions, recipe.seed)
-    references = [reference(question) or "" for question in questions]
-    return not all(is_letter(text) or named_letters(text) for text in references)
+    text = reference(question) or ""
+    return is_letter(text) or bool(named_letters(text))

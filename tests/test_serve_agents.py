@@ -56,7 +56,7 @@ class Calling:
 def calling(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Calling]:
     folder = tmp_path_factory.mktemp("model")
     write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
-    (folder / "chat_template.jinja").write_text(TOOL_TEMPLATE)
+    (folder / "chat_template.jinja").write_text("{% if preserve_thinking %}All of it.{% endif %}" + TOOL_TEMPLATE)
     tokenizer = FileTokenizer(folder)
     tokens = TokenFormat(detect_format(tokenizer), tokenizer)
     says = {"": f"Sure. {CALL}\n{CALL}"}
@@ -251,6 +251,17 @@ HISTORY = [
             },
         ),
         ("/v1/chat/completions", {"tools": TOOLS, "tool_choice": {"type": "auto"}}),
+        ("/v1/chat/completions", {"reasoning_format": "parsed", "reasoning_split": True, "cache_salt": "s"}),
+        (
+            "/v1/chat/completions",
+            {
+                "messages": [
+                    {"role": "user", "content": "x"},
+                    {"role": "assistant", "content": "a", "reasoning_text": "t", "reasoning_opaque": "o", "images": []},
+                    {"role": "user", "content": "y"},
+                ]
+            },
+        ),
         ("/v1/chat/completions", {"typical_p": 1, "repeat_penalty": 1.0, "mirostat": 0, "reasoning_format": "auto"}),
         ("/v1/chat/completions", {"stop_token_ids": [], "bad_words": [], "detokenize": True, "vllm_xargs": {}}),
         ("/v1/chat/completions", {"separate_reasoning": True, "no_stop_trim": False, "structured_outputs": None}),
@@ -286,6 +297,129 @@ def test_what_agents_and_gateways_add_is_accepted(calling: Calling, path: str, f
     base = {"messages": [{"role": "user", "content": "x"}]} if path == "/v1/chat/completions" else {}
     reply = post(calling.url, base | fields, path)
     assert reply.status_code == 200, reply.text
+
+
+SEARCHED = [{"content": "x"}, {"type": "mcp_call", "id": "m", "name": "n", "output": "5"}, {"content": "y"}]
+RAN = [{"type": "program", "id": "p", "code": "1"}, {"type": "program_output", "id": "o", "result": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("path", "fields", "left_out"),
+    [
+        ("/v1/responses", {"input": "x", "moderation": {"model": "m"}, "image": {"detail": "low"}}, "moderation image"),
+        ("/v1/responses", {"input": SEARCHED}, "input.1 (mcp_call)"),
+        ("/v1/responses", {"input": [{"content": "x"}, *RAN]}, "input.1 (program) input.2 (program_output)"),
+        (
+            "/v1/responses",
+            {"input": "x", "tools": [{"type": "programmatic_tool_calling"}]},
+            "tools.0 (programmatic_tool_calling)",
+        ),
+        ("/v1/chat/completions", {"messages": HISTORY[:1], "web_search_options": {"a": 1}}, "web_search_options"),
+        (
+            "/v1/chat/completions",
+            {"messages": HISTORY[:1], "usage": {"include": True}, "models": ["a"]},
+            "models usage",
+        ),
+        ("/v1/messages", {"messages": HISTORY[:1], "max_tokens": 90, "fallbacks": "default"}, "fallbacks"),
+    ],
+)
+def test_what_only_the_makers_servers_do_is_left_out_and_said(
+    calling: Calling, path: str, fields: dict[str, Any], left_out: str
+) -> None:
+    assert " ".join(calling.ignored(path, fields)) == left_out
+
+
+@pytest.mark.parametrize(
+    ("path", "field", "value"),
+    [
+        ("/v1/responses", "prompt", {"id": "pmpt_1"}),
+        ("/v1/responses", "background", True),
+        ("/v1/responses", "conversation", {"id": "c"}),
+        ("/v1/messages", "thread", {"type": "create"}),
+    ],
+)
+def test_what_would_need_a_store_is_refused_by_name(calling: Calling, path: str, field: str, value: Any) -> None:
+    fields = {"input": "x"} if path == "/v1/responses" else {"messages": HISTORY[:1], "max_tokens": 90}
+    error = post(calling.url, fields | {field: value}, path).json()["error"]
+    assert (error["param"], error["code"]) == (field, "unsupported")
+    assert "not stored here" in error["message"]
+
+
+def test_an_update_of_the_configuration_holds_for_the_replies_after_it(calling: Calling) -> None:
+    calling.says[""] = '{"a": 1}'
+    schema = {"type": "json_schema", "name": "n", "schema": {"type": "object"}}
+    updates: list[dict[str, Any]] = [
+        {"type": "configuration_update", "reasoning": {"effort": "high"}},
+        {"type": "configuration_update", "id": "u", "reasoning": {"effort": "low"}, "text": {"format": schema}},
+    ]
+    calling.upstream.bodies.clear()
+    body = {"input": [*updates, {"content": "x"}], "reasoning": {"effort": "minimal"}}
+    reply = post(calling.url, body, "/v1/responses").json()
+    assert reply["s1kit"]["budget"]["max_thinking_tokens"] == 1024, reply
+    assert calling.upstream.bodies[-1]["response_format"]["json_schema"]["name"] == "n"
+    refused = post(calling.url, {"input": [{"type": "configuration_update"}]}, "/v1/responses").json()
+    assert "every one has one of them" in refused["error"]["message"]
+
+
+RESULT = [
+    {"role": "user", "content": "x"},
+    {"role": "assistant", "content": [{"type": "tool_use", "id": "t", "name": "add", "input": {}}]},
+    {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "t"}, {"type": "text", "text": "Go on."}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("messages", "thinking", "most"),
+    [
+        (RESULT[:1], {"type": "between_tools"}, 0),
+        (RESULT, {"type": "between_tools"}, None),
+        (RESULT[:1], {"type": "adaptive", "budget_tokens": 0}, None),
+        (RESULT[:1], {"type": "adaptive", "effort": "minimal", "display": "updates"}, 128),
+        (RESULT[:1], {"type": "enabled", "budget_tokens": 0}, 0),
+    ],
+)
+def test_the_kinds_of_thinking_that_clients_ask_for(
+    calling: Calling, messages: list[dict[str, Any]], thinking: dict[str, Any], most: int | None
+) -> None:
+    calling.says[""] = "Hi."
+    body = {"max_tokens": 900, "messages": messages, "thinking": thinking}
+    found = post(calling.url, body, "/v1/messages").json()["s1kit"]["budget"]["max_thinking_tokens"]
+    assert found == most if most is not None else found > 128
+
+
+@pytest.mark.parametrize("name", ["prefix", "partial"])
+def test_a_last_message_may_say_of_itself_that_it_begins_the_answer(calling: Calling, name: str) -> None:
+    calling.says[""] = "Hi."
+    begun = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "It is", name: True}]
+    reply = post(calling.url, {"messages": begun})
+    assert reply.status_code == 200, reply.text
+    assert calling.shown.endswith("It is")
+    refused = post(calling.url, {"messages": [*begun, {"role": "user", "content": "y"}]}).json()["error"]
+    assert refused["param"] == f"messages.1.{name}"
+
+
+def test_which_earlier_thinking_is_shown_is_up_to_a_switch_of_the_template(calling: Calling) -> None:
+    calling.says[""] = "Hi."
+    assert ask(calling.url, chat_template_kwargs={"preserve_thinking": True}).status_code == 200
+    assert "All of it." in calling.shown
+    kept = {"messages": [{"role": "user", "content": "x"}], "chat_template_kwargs": {"preserve_thinking": True}}
+    assert post(calling.url, kept, "/tokenize").json()["count"] > 10 + len("x")
+    for path, fields, param in (
+        ("/v1/chat/completions", {"messages": HISTORY[:1], "thinking": {"type": "enabled", "clear_thinking": False}},
+         "thinking.clear_thinking"),
+        ("/v1/completions", {"prompt": "x", "chat_template_kwargs": {"preserve_thinking": True}},
+         "chat_template_kwargs.preserve_thinking"),
+    ):  # fmt: skip
+        refused = post(calling.url, fields, path)
+        assert (refused.status_code, refused.json()["error"]["param"]) == (400, param), refused.text
+
+
+def test_an_answer_in_a_form_has_no_closing_phrase_before_it(calling: Calling) -> None:
+    calling.says[""] = '{"a": 1}'
+    for form in ({"type": "json_object"}, {"type": "json_schema", "json_schema": {"name": "n", "schema": {}}}):
+        reply = ask(calling.url, response_format=form, thinking_token_budget=0).json()
+        assert reply["choices"][0]["message"]["content"] == '{"a": 1}'
+    assert ask(calling.url, thinking_token_budget=0).json()["choices"][0]["message"]["content"].startswith("Final")
 
 
 IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA"}

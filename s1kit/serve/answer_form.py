@@ -34,8 +34,9 @@ class AnswerForm:
         """What is put in after thinking that the budget ended. `stated` is the request's own."""
         if stated is not None:
             return self.opening + stated if stated else ""
-        # An answer that is held to a grammar is nothing but that, and a model with tools may rather call one.
-        return "" if self.grammar or self.style is not None else self.tokens.format.closing_phrase
+        # An answer that is held to a form is nothing but that, and a model with tools may rather call one.
+        is_held = bool(self.grammar) or self.response_format is not None or self.style is not None
+        return "" if is_held else self.tokens.format.closing_phrase
 
 
 def read_answer_form(body: ChatBody, backend: Backend) -> AnswerForm:

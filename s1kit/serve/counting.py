@@ -32,7 +32,7 @@ class TokenizeBody(Wire):
     add_special_tokens: bool | None = None
     """True: with what the tokenizer puts before and after a text. A chat has what its template writes."""
     chat_template_kwargs: TemplateSwitches | None = None
-    """A budget changes nothing of the prompt."""
+    """A budget changes nothing of the prompt; which earlier thinking is shown does."""
     return_token_strs: bool | None = None
 
     @model_validator(mode="after")
@@ -58,7 +58,7 @@ async def tokenize(server: Server, request: Request) -> Response:
     if body.prompt is not None:
         ids = await asyncio.to_thread(text_ids, server.backend, body.prompt, bool(body.add_special_tokens))
     else:
-        kept = {"messages", "tools", "continue_final_message", "add_generation_prompt"}
+        kept = {"messages", "tools", "continue_final_message", "add_generation_prompt", "chat_template_kwargs"}
         chat, _ = read_as(ChatBody, json.dumps(body.model_dump(include=kept, exclude_none=True)).encode())
         ids = await asyncio.to_thread(chat_ids, chat, server.backend)
     found = {"tokens": ids, "count": len(ids), "max_model_len": server.backend.context_tokens}

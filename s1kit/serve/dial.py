@@ -185,7 +185,9 @@ def _stated_budgets(fields: ThinkingFields, efforts: Mapping[str, int]) -> list[
     if fields.thinking is not None:
         if fields.thinking.type == "disabled":
             stated.append(("thinking.type", 0))
-        stated.append(("thinking.budget_tokens", fields.thinking.budget_tokens))
+        stated.append(("thinking.budget_tokens", fields.thinking.number))
+        if fields.thinking.effort is not None:
+            stated.append(("thinking.effort", _effort(efforts, fields.thinking.effort, "thinking.effort")))
     if fields.reasoning is not None:
         if fields.reasoning.enabled is False:
             stated.append(("reasoning.enabled", 0))
@@ -223,6 +225,8 @@ def _effort(efforts: Mapping[str, int], effort: Effort, field: str) -> int:
 
 def _shows_thinking(fields: ThinkingFields) -> bool:
     stated = [("include_reasoning", fields.include_reasoning)]
+    if fields.reasoning_format is not None:
+        stated.append(("reasoning_format", False))
     if fields.reasoning is not None and fields.reasoning.exclude is not None:
         stated.append(("reasoning.exclude", not fields.reasoning.exclude))
     if fields.thinking is not None and fields.thinking.display is not None:

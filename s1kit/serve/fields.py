@@ -108,6 +108,7 @@ class Message(Echo):
     reasoning: str | None = None
     """An assistant's earlier thinking; whether it is shown to the model again is up to the chat template."""
     reasoning_content: str | None = None
+    reasoning_text: str | None = None
     tool_calls: list[ToolCall] | None = None
     tool_call_id: str | None = None
     name: str | None = None
@@ -116,6 +117,12 @@ class Message(Echo):
     reasoning_details: list[dict[str, Any]] | None = None
     """An echo of thinking, as `thinking_blocks`; `reasoning` is what reaches the chat template."""
     thinking_blocks: list[dict[str, Any]] | None = None
+    reasoning_opaque: str | None = None
+    images: Annotated[list[Any], Field(max_length=0)] | None = None
+    prefix: bool | None = None
+    """DeepSeek's and Mistral's way to say `continue_final_message`, on the last message."""
+    partial: bool | None = None
+    """Kimi's."""
     id: str | None = None
     refusal: str | None = None
     """An earlier reply's refusal, which is its text where it has no other."""
@@ -129,6 +136,16 @@ class Message(Echo):
         if (self.tool_call_id is None) == (self.role == "tool"):
             raise ValueError("tool_call_id belongs to a message of role tool, and every such message has one")
         return self
+
+    @property
+    def thinking(self) -> str | None:
+        """Earlier thinking, by whichever of its names."""
+        return self.reasoning_content or self.reasoning or self.reasoning_text
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether it says of itself that it is the beginning of the answer."""
+        return bool(self.prefix or self.partial)
 
     @property
     def text(self) -> str:
@@ -205,14 +222,25 @@ class StreamOptions(Wire):
 
 
 class ThinkingSwitch(Wire):
-    """Anthropic's form."""
+    """Anthropic's form. `auto` is what others call `adaptive`."""
 
-    type: Literal["enabled", "disabled", "adaptive"]
+    type: Literal["enabled", "disabled", "adaptive", "auto"]
     budget_tokens: BudgetCount | None = None
-    display: Literal["summarized", "omitted"] | None = None
+    """0 beside `adaptive` is how some clients say that they have no number."""
+    effort: Effort | None = None
+    """The same as `reasoning_effort`."""
+    display: Literal["summarized", "omitted", "updates"] | None = None
     """`omitted`: the reply leaves the thinking text out; it is still done and counted."""
+    clear_thinking: bool | None = None
+    """The same as `chat_template_kwargs.clear_thinking`."""
     block_binding: dict[str, Any] | None = None
     """What becomes of thinking whose signature is not right; none is checked here."""
+
+    @property
+    def number(self) -> int | None:
+        """The budget that is stated."""
+        is_own = self.type in ("adaptive", "auto")
+        return None if is_own and self.budget_tokens == 0 else self.budget_tokens
 
 
 class ReasoningSwitch(Wire):
@@ -232,6 +260,11 @@ class TemplateSwitches(Wire):
     thinking: bool | None = None
     thinking_budget: BudgetCount | None = None
     reasoning_effort: Effort | None = None
+    # These say which earlier thinking the model sees again, and are handed to the template.
+    preserve_thinking: bool | None = None
+    """True: all of it (Qwen3.6)."""
+    clear_thinking: bool | None = None
+    """False: all of it (GLM 4.7)."""
 
 
 class ThinkingFields(Wire):
@@ -268,6 +301,19 @@ class ThinkingFields(Wire):
     """Room kept for the answer before thinking starts."""
     include_reasoning: bool | None = None
     """False: the reply leaves the thinking text out; it is still done and counted."""
+    reasoning_format: Literal["hidden"] | None = None
+    """Groq's way to say the same."""
+
+    @property
+    def template_switches(self) -> dict[str, tuple[str, bool]]:
+        """What is to be handed to the chat template, by its name there: the field that says so, and the value."""
+        stated: dict[str, tuple[str, bool | None]] = {}
+        if self.thinking is not None:
+            stated["clear_thinking"] = ("thinking.clear_thinking", self.thinking.clear_thinking)
+        for name in ("preserve_thinking", "clear_thinking"):
+            if (value := getattr(self.chat_template_kwargs, name, None)) is not None:
+                stated[name] = (f"chat_template_kwargs.{name}", value)
+        return {name: (field, value) for name, (field, value) in stated.items() if value is not None}
 
 
 NEUTRAL: Mapping[str, tuple[Any, ...]] = {
@@ -283,7 +329,9 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "id_slot": (-1,),
     "timings_per_token": (False,),
     "return_progress": (False,),
-    "reasoning_format": ("auto", "deepseek"),
+    "reasoning_format": ("auto", "deepseek", "parsed"),
+    # MiniMax
+    "reasoning_split": (True,),
     # vLLM
     "stop_token_ids": ([],),
     "bad_words": ([],),
@@ -339,6 +387,7 @@ class SamplingFields(Wire):
     prompt_cache_retention: str | None = None
     prompt_cache_options: dict[str, Any] | None = None
     cache_prompt: bool | None = None
+    cache_salt: str | None = None
     safety_identifier: str | None = None
     client_metadata: dict[str, Any] | None = None
     request_id: str | None = None
@@ -383,16 +432,30 @@ class ChatBody(SamplingFields, ThinkingFields):
     """A guess at the answer, to be faster where it is right; it is not used."""
     verbosity: Literal["low", "medium", "high"] | None = None
     """A hint to OpenAI's models; the reply says that it was left out."""
+    # What only the makers' own servers and routers do; the reply says that it was left out.
+    moderation: dict[str, Any] | None = None
+    web_search_options: dict[str, Any] | None = None
+    provider: dict[str, Any] | None = None
+    models: list[Any] | None = None
+    route: str | None = None
+    transforms: list[Any] | None = None
+    plugins: list[Any] | None = None
+    usage: dict[str, Any] | None = None
 
     @property
     def left_out(self) -> tuple[str, ...]:
         """Fields that were accepted and have no meaning here."""
-        return ("verbosity",) if self.verbosity in ("low", "high") else ()
+        found = tuple(name for name in _OF_OTHERS if getattr(self, name))
+        return ("verbosity", *found) if self.verbosity in ("low", "high") else found
 
     @property
     def wants_tools(self) -> bool:
         """Whether the model may call a tool."""
         return bool(self.tools) and self.tool_choice != "none"
+
+
+_OF_OTHERS = ("moderation", "web_search_options", "provider", "models", "route", "transforms", "plugins", "usage")
+"""Fields of a chat for what only OpenAI's servers and OpenRouter do."""
 
 
 class CompletionBody(SamplingFields, ThinkingFields):

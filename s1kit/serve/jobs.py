@@ -20,7 +20,7 @@ from s1kit.serve.answer_form import AnswerForm, read_answer_form, unsupported
 from s1kit.serve.decoding import Backend, Job
 from s1kit.serve.dial import Dial, Fit, read_dial
 from s1kit.serve.fields import MOST_CHOICES, ChatBody, CompletionBody, SamplingFields
-from s1kit.serve.prompts import chat_ids, goes_on, is_thinking_open, prompt_ids, prompts_of
+from s1kit.serve.prompts import chat_ids, check_no_switches, goes_on, is_thinking_open, prompt_ids, prompts_of
 from s1kit.serve.refusals import Refusal, from_input_error
 from s1kit.serve.tools import ToolStyle
 
@@ -74,6 +74,7 @@ def parse_completion(
 ) -> ParsedRequest:
     """The jobs of a completion request: for each prompt, `n` of them. Raises Refusal."""
     dial = read_dial(body, efforts, default)
+    check_no_switches(body)
     prompts = [prompt_ids(backend, p) for p in prompts_of(body)]
     if len(prompts) * (body.n or 1) > MOST_CHOICES:
         raise Refusal(

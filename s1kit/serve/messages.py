@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, Field, model_validator
 
-from s1kit.serve.fields import Effort, PositiveCount, StopString, ThinkingFields, Wire, check_parts
+from s1kit.serve.fields import Effort, PositiveCount, StopString, ThinkingFields, ThinkingSwitch, Wire, check_parts
 from s1kit.serve.refusals import Refusal
 
 
@@ -222,11 +222,17 @@ class MessageToolChoice(Wire):
         return {"any": "required"}.get(self.type, self.type)
 
 
+class MessageThinking(ThinkingSwitch):
+    type: Literal["enabled", "disabled", "adaptive", "auto", "between_tools"]  # type: ignore[assignment]
+    """`between_tools`: the model thinks after the results of tools, and not before a first answer."""
+
+
 class CountBody(ThinkingFields):
     """The body of `POST /v1/messages/count_tokens`."""
 
     model: str | None = None
     messages: Annotated[list[Turn], Field(min_length=1)]
+    thinking: MessageThinking | None = None
     system: str | list[SystemBlock] | None = None
     tools: list[MessageTool | AnthropicTool] | None = None
     tool_choice: MessageToolChoice | None = None
@@ -235,7 +241,7 @@ class CountBody(ThinkingFields):
     """How Anthropic's servers shorten a long conversation; here none is shortened, and the reply says so."""
     compaction: dict[str, Any] | None = None
     """The same."""
-    fallbacks: list[Any] | None = None
+    fallbacks: list[Any] | str | None = None
     """Other models, for what the first refuses; left out."""
     container: str | dict[str, Any] | None = None
     """Where Anthropic's servers run code; left out."""
@@ -245,10 +251,14 @@ class CountBody(ThinkingFields):
     cache_control: dict[str, Any] | None = None
     betas: list[str] | None = None
     inference_geo: str | None = None
+    billing_policy: dict[str, Any] | None = None
+    fallback_credit_token: str | dict[str, Any] | None = None
     speed: Literal["standard", "fast"] | None = None
     user_profile_id: str | None = None
     workspace_id: str | None = None
     mcp_servers: Annotated[list[Any], Field(max_length=0)] | None = None
+    thread: dict[str, Any] | None = None
+    """A conversation that Anthropic's servers hold; refused."""
     output_format: OutputFormat | None = None
     """The older place of `output_config.format`."""
 
@@ -291,12 +301,30 @@ class CountBody(ThinkingFields):
     @property
     def _has_own_budget(self) -> bool:
         thinking = self.thinking
-        return thinking is not None and (thinking.budget_tokens is not None or thinking.type == "disabled")
+        return thinking is not None and (thinking.number is not None or self._thinking_type == "disabled")
+
+    @property
+    def _thinking_type(self) -> str | None:
+        """In the words of a chat, which do not depend on the turns."""
+        kind = self.thinking.type if self.thinking is not None else None
+        if kind != "between_tools":
+            return kind
+        is_after_tools = any(block.type == "tool_result" for block in _blocks(self.messages[-1].content))
+        return "adaptive" if is_after_tools else "disabled"
+
+    def _thinking(self) -> dict[str, Any]:
+        """What is said about thinking, in the words of a chat. Raises Refusal for what would need a store."""
+        if self.thread is not None:
+            what = "thread: conversations are not stored here. Send all turns in messages."
+            raise Refusal(400, what, param="thread", code="unsupported")
+        stated = self.model_dump(include=set(ThinkingFields.model_fields), exclude_none=True)
+        if "thinking" in stated:
+            stated["thinking"]["type"] = self._thinking_type
+        return stated
 
     def as_chat(self) -> dict[str, Any]:
-        """The same request as a chat body."""
-        chat = self.model_dump(include=set(ThinkingFields.model_fields), exclude_none=True)
-        return chat | self._shared()
+        """The same request as a chat body. Raises Refusal."""
+        return self._thinking() | self._shared()
 
     def _shared(self) -> dict[str, Any]:
         shared: dict[str, Any] = {"model": self.model, "messages": self._turns()}
@@ -382,9 +410,7 @@ class MessagesBody(CountBody):
 
     def as_chat(self) -> dict[str, Any]:
         more = self.model_dump(include={"max_tokens", "stream", "temperature", "top_p", "top_k", "seed"})
-        thinking = self.model_dump(include=set(ThinkingFields.model_fields), exclude_none=True)
-        if not thinking:
-            thinking = {"include_reasoning": False}
+        thinking = self._thinking() or {"include_reasoning": False}
         return thinking | self._shared() | more | {"stop": self.stop_sequences}
 
 

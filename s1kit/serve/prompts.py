@@ -26,11 +26,11 @@ def chat_ids(body: ChatBody, backend: Backend) -> list[int]:
     """The ids of the rendered chat, the opening delimiter included. Raises Refusal where the template does."""
     tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if body.wants_tools else None
     if not goes_on(body):
-        return _render(backend, body.messages, tools)
+        return _render(backend, body.messages, tools, _switches(body, backend.tokens))
     begun, tokens = body.messages[-1], backend.tokens
-    prompt = _render(backend, body.messages[:-1], tools)
+    prompt = _render(backend, body.messages[:-1], tools, _switches(body, backend.tokens))
     if tokens.format.thinks:
-        thinking = begun.reasoning_content or begun.reasoning or ""
+        thinking = begun.thinking or ""
         prompt += [*encode(tokens.tokenizer, thinking), *tokens.lead_ids, *tokens.end_ids]
     check_length(backend, begun.text, "messages")
     return prompt + (encode(tokens.tokenizer, begun.text) if begun.text else [])
@@ -39,7 +39,12 @@ def chat_ids(body: ChatBody, backend: Backend) -> list[int]:
 def goes_on(body: ChatBody) -> bool:
     """Whether the reply continues the last message, which is the beginning of an answer. Raises Refusal."""
     role, last = body.messages[-1].role, len(body.messages) - 1
-    goes_on = bool(body.continue_final_message)
+    for i, message in enumerate(body.messages):
+        if message.is_begun and (i < last or role != "assistant"):
+            field = f"messages.{i}.{'prefix' if message.prefix else 'partial'}"
+            what = f"{field} is true; only a last message of the assistant can be the beginning of the answer."
+            raise Refusal(400, what, param=field, code="invalid_value")
+    goes_on = bool(body.continue_final_message) or body.messages[-1].is_begun
     if body.add_generation_prompt is not None and body.add_generation_prompt == goes_on:
         raise Refusal(
             400,
@@ -65,13 +70,32 @@ def goes_on(body: ChatBody) -> bool:
     return goes_on
 
 
-def _render(backend: Backend, messages: list[Message], tools: list[dict[str, Any]] | None) -> list[int]:
+def check_no_switches(body: CompletionBody) -> None:
+    """Raises Refusal for what would be handed to a chat template, which a prompt does not pass through."""
+    for field, _ in body.template_switches.values():
+        what = f"{field}: a prompt is used as it is, without the chat template. Leave it out."
+        raise Refusal(400, what, param=field, code="no_effect")
+
+
+def _switches(body: ChatBody, tokens: TokenFormat) -> dict[str, bool]:
+    """What the request hands to the chat template. Raises Refusal for what the template does not look at."""
+    template = getattr(tokens.tokenizer, "chat_template", None) or tokens.format.chat_template
+    for name, (field, _) in body.template_switches.items():
+        if isinstance(template, str) and name not in template:
+            what = f"{field}: the chat template of this model has no switch {name}. Leave it out."
+            raise Refusal(400, what, param=field, code="no_effect")
+    return {name: value for name, (_, value) in body.template_switches.items()}
+
+
+def _render(
+    backend: Backend, messages: list[Message], tools: list[dict[str, Any]] | None, switches: dict[str, bool]
+) -> list[int]:
     """The ids of the chat, the opening delimiter included. Raises Refusal where the template does.
 
     What users, tools and the system message say is text, also where it spells a delimiter.
     """
     tokens = backend.tokens
-    options = dict(tokens.format.template) | ({"tools": tools} if tools else {})
+    options = dict(tokens.format.template) | switches | ({"tools": tools} if tools else {})
     field = _thinking_field(tokens)
     if not getattr(tokens.tokenizer, "chat_template", None):
         options["chat_template"] = tokens.format.chat_template
@@ -114,7 +138,7 @@ def _turn(message: Message, thinking_field: str) -> dict[str, Any]:
         "role": "system" if message.role == "developer" else message.role,
         "content": message.text,
     }
-    thinking = message.reasoning_content or message.reasoning
+    thinking = message.thinking
     # gpt-oss's template takes either text or thinking beside a call.
     if thinking and not (thinking_field == "thinking" and message.tool_calls and message.text):
         turn[thinking_field] = thinking

@@ -122,19 +122,19 @@ _TOOL_HINTS = dict.fromkeys(("name", "description", "parameters", "strict"), "Pu
 
 
 _SAME = (
-    {"stop", "stop_sequences"},
-    {"max_tokens", "max_output_tokens"},
-    {"max_completion_tokens", "max_output_tokens"},
-    {"messages", "input", "prompt"},
-    {"system", "instructions"},
-    {"response_format", "text", "output_config"},
+    ("stop", "stop_sequences"),
+    ("max_tokens", "max_output_tokens"),
+    ("max_completion_tokens", "max_output_tokens"),
+    ("messages", "input", "prompt"),
+    ("system", "instructions"),
+    ("response_format", "text", "output_config"),
 )
-"""Names that the surfaces have for one thing."""
+"""Names that the surfaces have for one thing, the one to use first."""
 
 
 def _other_name(name: str, known: Sequence[str]) -> str | None:
     """Advice where the field has another name on this surface."""
-    others = [other for same in _SAME if name in same for other in same - {name} if other in known]
+    others = [other for same in _SAME if name in same for other in same if other != name and other in known]
     return f"Use {others[0]}." if others else None
 
 

@@ -53,6 +53,22 @@ _ITEM_PARTS = {
 }
 
 
+class TextFormat(JsonSchema):
+    type: Literal["text", "json_object", "json_schema"] = "text"
+
+
+class ItemReasoning(Wire):
+    """What an item sets for the replies after it."""
+
+    effort: Effort | None = None
+
+
+class ItemText(Wire):
+    """The same."""
+
+    format: TextFormat
+
+
 class Item(Wire):
     """One item of the input: a message, tools, or an echo of an earlier reasoning item, call or call's output."""
 
@@ -67,6 +83,7 @@ class Item(Wire):
         "tool_search_output",
         "additional_tools",
         "agent_message",
+        "configuration_update",
         "item_reference",
     ] = "message"
     id: str | None = None
@@ -91,6 +108,10 @@ class Item(Wire):
     author: str = ""
     recipient: str = ""
     """The agent that a message of another is for."""
+    reasoning: ItemReasoning | None = None
+    """What an update of the configuration sets; the last one holds, also above the request's own fields."""
+    text: ItemText | None = None
+    """The same."""
     # These say where an item is from, and reach no model.
     caller: dict[str, Any] | None = None
     metadata: dict[str, Any] | None = None
@@ -102,13 +123,21 @@ class Item(Wire):
         check_parts(self, self.type, _ITEM_PARTS)
         if self.type == "message" and self.role != "assistant":
             check_parts(self, self.type, {self.type: ("content",)})
+        if (self.reasoning is None and self.text is None) == (self.type == "configuration_update"):
+            raise ValueError("reasoning and text belong to a configuration_update, and every one has one of them")
         return self
 
 
 class OpenaiItem(BaseModel):
     """A client's record of what OpenAI's servers did between two items; the model is not shown it."""
 
-    type: Annotated[str, Field(pattern="^(web_search_call|file_search_call|mcp_list_tools)$")]
+    type: Annotated[
+        str,
+        Field(
+            pattern="^(web_search_call|file_search_call|code_interpreter_call|image_generation_call"
+            "|program|program_output|mcp_(call|list_tools|approval_request|approval_response))$"
+        ),
+    ]
 
 
 class ResponseChoice(Wire):
@@ -147,10 +176,6 @@ class ResponseReasoning(ReasoningSwitch):
     @property
     def wants_summary(self) -> bool:
         return (self.summary or self.generate_summary or "none") != "none"
-
-
-class TextFormat(JsonSchema):
-    type: Literal["text", "json_object", "json_schema"] = "text"
 
 
 class TextOptions(Wire):
@@ -196,9 +221,16 @@ class ResponsesBody(ThinkingFields):
     truncation: Literal["disabled", "auto"] | None = None
     """`auto` lets OpenAI's servers drop turns of a prompt that is too long; here such a prompt is refused."""
     context_management: list[dict[str, Any]] | None = None
-    background: Literal[False] | None = None
+    # What only OpenAI's servers do; the reply says that it was left out.
+    moderation: dict[str, Any] | None = None
+    access_programs: dict[str, Any] | None = None
+    background_options: dict[str, Any] | None = None
+    image: dict[str, Any] | None = None
+    # What would need a store: refused by name.
+    background: bool | None = None
     previous_response_id: str | None = None
     conversation: str | dict[str, Any] | None = None
+    prompt: dict[str, Any] | None = None
 
     @property
     def chat_names(self) -> dict[str, str]:
@@ -237,7 +269,7 @@ class ResponsesBody(ThinkingFields):
         found = [name for where, tools in self._tool_places for name in hosted(where, tools)]
         found += [f"input.{i} ({item.type})" for i, item in enumerate(self._items) if _was_hosted(item)]
         found += ["text.verbosity"] if self.text and self.text.verbosity in ("low", "high") else []
-        found += ["context_management"] if self.context_management else []
+        found += [name for name in _OF_OPENAI if getattr(self, name)]
         found += ["truncation"] if self.truncation == "auto" else []
         return (*found, *(f"include ({name})" for name in self.include or [] if not name.startswith("reasoning.")))
 
@@ -252,10 +284,9 @@ class ResponsesBody(ThinkingFields):
 
     def as_chat(self) -> dict[str, Any]:
         """The same request as a chat body. Raises Refusal for what would need a store of replies."""
-        for name in ("previous_response_id", "conversation"):
-            if getattr(self, name) is not None:
-                what = f"{name}: replies are not stored here. Send the earlier turns in input."
-                raise Refusal(400, what, param=name, code="unsupported")
+        for name, why in _NEEDS_STORE.items():
+            if getattr(self, name) not in (None, False):
+                raise Refusal(400, f"{name}: {why}", param=name, code="unsupported")
         kept = {*ThinkingFields.model_fields, "model", "stream", "temperature", "top_p", "seed", "user"}
         kept |= {"parallel_tool_calls"}
         chat = self.model_dump(include=kept, exclude_none=True)
@@ -264,8 +295,12 @@ class ResponsesBody(ThinkingFields):
         if shown := self.tool_table().shown:
             chat["tools"] = [{"type": "function", "function": function} for function in shown.values()]
         chat["tool_choice"] = self._tool_choice()
-        if self.text and self.text.format and self.text.format.type != "text":
-            form = self.text.format.model_dump(by_alias=True, exclude_none=True)
+        updates = [item for item in self._items if isinstance(item, Item) and item.type == "configuration_update"]
+        if efforts := [one.reasoning.effort for one in updates if one.reasoning and one.reasoning.effort]:
+            chat["reasoning"] = {**chat.get("reasoning", {}), "effort": efforts[-1]}
+        formats = [self.text.format if self.text else None, *(one.text.format for one in updates if one.text)]
+        if (last := formats[-1]) is not None and last.type != "text":
+            form = last.model_dump(by_alias=True, exclude_none=True)
             kind = form.pop("type")
             chat["response_format"] = {"type": kind} | ({"json_schema": form} if kind == "json_schema" else {})
         chat["messages"] = self._turns()
@@ -287,7 +322,7 @@ class ResponsesBody(ThinkingFields):
             turns.append({"role": "system", "content": self.instructions})
         thinking = ""
         for number, item in enumerate(self._items):
-            if isinstance(item, OpenaiItem) or _was_hosted(item) or item.type == "additional_tools":
+            if isinstance(item, OpenaiItem) or _was_hosted(item) or item.type in _NO_TURN:
                 continue
             if item.type == "item_reference":
                 what = (
@@ -324,6 +359,18 @@ class ResponsesBody(ThinkingFields):
         if not turns:
             turns.append({"role": "user", "content": ""})
         return turns
+
+
+_OF_OPENAI = ("context_management", "moderation", "access_programs", "background_options", "image")
+"""Fields for what only OpenAI's servers do."""
+_NEEDS_STORE = {
+    "previous_response_id": "replies are not stored here. Send the earlier turns in input.",
+    "conversation": "replies are not stored here. Send the earlier turns in input.",
+    "background": "replies are not stored here. Leave it out, and read the reply as a stream.",
+    "prompt": "prompt templates are not stored here. Send instructions and input.",
+}
+_NO_TURN = ("additional_tools", "configuration_update")
+"""Items that say something about the replies after them, and are no turns."""
 
 
 def _said(text: str, thinking: str) -> dict[str, Any]:

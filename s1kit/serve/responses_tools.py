@@ -107,7 +107,13 @@ class SearchTool(Wire):
 class OpenaiTool(BaseModel):
     """A tool that OpenAI's own servers run; the model here is not told of it."""
 
-    type: Annotated[str, Field(pattern="^(web_search|file_search|code_interpreter|image_generation|mcp|tool_search$)")]
+    type: Annotated[
+        str,
+        Field(
+            pattern="^(web_search|file_search|code_interpreter|image_generation|mcp"
+            "|programmatic_tool_calling$|tool_search$)"
+        ),
+    ]
     execution: Literal["server"] | None = None
 
 

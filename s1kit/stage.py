@@ -242,16 +242,18 @@ class Run:
 
     def shards(self, stage: str, name: str) -> list[Path]:
         """Paths of the shards of a finished stage. Raises InputError when it has not finished."""
-        if not (self.folder / stage / RECEIPT).exists():
+        if not is_finished(self.folder, stage):
             raise InputError(
                 f"stage {stage} has not finished", where=str(self.folder), fix=f"Run it first: s1kit {stage} RECIPE"
             )
         return sorted((self.folder / stage).glob(f"{name}-?????.parquet"))
 
     def rows(self, stage: str, name: str, record: type[R]) -> Iterator[R]:
+        """The rows of a finished stage's shards as records. Raises InputError when it has not finished."""
         return read_rows(self.shards(stage, name), record)
 
     def receipt(self, stage: str) -> dict[str, Any]:
+        """The receipt of a finished stage. Raises InputError when it has not finished."""
         self.shards(stage, "")
         receipt: dict[str, Any] = json.loads((self.folder / stage / RECEIPT).read_text(encoding="utf-8"))
         return receipt
@@ -287,6 +289,11 @@ def refuse_other_run(folder: Path, recipe_name: str) -> None:
         raise InputError(
             "the folder is not empty and holds no run", where=str(folder), fix="Give another with name=..."
         )
+
+
+def is_finished(run_folder: Path, stage: str) -> bool:
+    """Whether a stage of a run has written its receipt."""
+    return (run_folder / stage / RECEIPT).exists()
 
 
 def make_folder(folder: Path) -> None:

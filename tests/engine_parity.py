@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -262,3 +263,10 @@ def assert_thinking_ends_when_told(engine: Any) -> None:
         (wanted,) = engine.generate([replace(request, budget=budget)])
         assert tokens_of(generation) == tokens_of(wanted)
         assert joined_text(streamed[ticket]) == joined_text(generation.segments)
+
+
+def free_port() -> int:
+    """A port of this machine that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return int(free.getsockname()[1])

@@ -165,3 +165,16 @@ def think_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with `<think>` and `</think>` as tokens."""
     specials = (*SPECIALS, "<think>", "</think>")
     return write_random_checkpoint(tmp_path_factory.mktemp("tiny_think"), specials=specials, seed=1)
+
+
+@pytest.fixture(scope="session")
+def shown_think_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tokenizer as Qwen3's: `<think>` and `</think>` are tokens but not special, so a server shows them in text."""
+    folder = tmp_path_factory.mktemp("shown_think")
+    write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
+    path = folder / "tokenizer.json"
+    content = json.loads(path.read_text())
+    for token in content["added_tokens"]:
+        token["special"] = "think" not in token["content"]
+    path.write_text(json.dumps(content))
+    return folder

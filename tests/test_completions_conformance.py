@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass, replace
+from pathlib import Path
 from random import Random
 from typing import Any, Literal
 from urllib.parse import quote
@@ -16,7 +16,6 @@ import pytest
 pytest.importorskip("starlette")
 
 from fake_sampler import by_rows
-from fixtures_models import SPECIALS, write_tokenizer
 from servers.misbehaving_server import LEGAL, WRONG, WRONG_IDS, MisbehavingServer
 
 from s1kit import Request, ThinkingBudget
@@ -62,17 +61,10 @@ class Outcome:
 
 
 @pytest.fixture(scope="module")
-def tokens(tmp_path_factory: pytest.TempPathFactory) -> TokenFormat:
+def tokens(shown_think_folder: Path) -> TokenFormat:
     """A tokenizer in which `</think>` is a token that is shown, and a format in which nothing merges at a seam."""
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
-    path = folder / "tokenizer.json"
-    content = json.loads(path.read_text())
-    for token in content["added_tokens"]:
-        token["special"] = "think" not in token["content"]
-    path.write_text(json.dumps(content))
     unmerged = replace(FORMATS["qwen3"], lead="", open="<think>", end="</think>")
-    return TokenFormat(unmerged, FileTokenizer(folder))
+    return TokenFormat(unmerged, FileTokenizer(shown_think_folder))
 
 
 def model(tokens: TokenFormat) -> Callable[[Sequence[int]], int]:

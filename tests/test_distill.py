@@ -9,6 +9,7 @@ import signal
 from pathlib import Path
 
 import pytest
+from collected_runs import collected_run
 
 from s1kit.distill.distill import distill
 from s1kit.distill.open_teacher import open_teachers
@@ -21,15 +22,11 @@ from s1kit.providers.chat import ChatRequest, Parameters
 from s1kit.providers.local import engine_request
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
-from s1kit.stage import Run, Stage, open_run
+from s1kit.stage import Run, Stage
 
 
 def run_of(tmp_path: Path, questions: list[Question], name: str = "r") -> Run:
-    run = open_run(tmp_path / name, name, {})
-    stage = run.open("collect", config={}, seed=0)
-    stage.write("questions", Question, questions)
-    stage.finish()
-    return run
+    return collected_run(tmp_path / name, questions)
 
 
 def recipe_of(tmp_path: Path, **settings: object) -> Recipe:

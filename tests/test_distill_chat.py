@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collected_runs import collected_run
 
 from s1kit.cli import main
 from s1kit.distill.distill import distill
@@ -23,16 +24,12 @@ from s1kit.providers.spend_cap import CapReached
 from s1kit.providers.throttle import ThrottleSettings
 from s1kit.recipe import Recipe
 from s1kit.records import Question, Trace
-from s1kit.stage import Run, Stage, open_run
+from s1kit.stage import Run, Stage
 from tests.servers.provider_server import KEY, Fault, ProviderServer, answer_of, thinking_of
 
 
 def run_of(tmp_path: Path, num: int, name: str = "r") -> Run:
-    run = open_run(tmp_path / name, name, {})
-    stage = run.open("collect", config={}, seed=0)
-    stage.write("questions", Question, [Question(text=f"How much is {n} and {n}?") for n in range(num)])
-    stage.finish()
-    return run
+    return collected_run(tmp_path / name, [Question(text=f"How much is {n} and {n}?") for n in range(num)])
 
 
 def recipe_of(tmp_path: Path, server: ProviderServer, **settings: object) -> Recipe:

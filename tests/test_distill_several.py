@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collected_runs import collected_run
 
 from s1kit.curate.quality import first_reason, rules_of
 from s1kit.distill.distill import distill
@@ -19,18 +20,15 @@ from s1kit.journal import Journal
 from s1kit.providers.spend_cap import CapReached
 from s1kit.recipe import Recipe, load_recipe
 from s1kit.records import Question, Trace
-from s1kit.stage import Run, open_run
+from s1kit.stage import Run
 from tests.servers.provider_server import KEY, Fault, ProviderServer
 
 FREE = {"price": "free"}
 
 
 def run_of(tmp_path: Path, num: int, name: str = "r", solution: str = "7") -> Run:
-    run = open_run(tmp_path / name, name, {})
-    stage = run.open("collect", config={}, seed=0)
-    stage.write("questions", Question, [Question(text=f"Question {n}?", solution=solution or None) for n in range(num)])
-    stage.finish()
-    return run
+    questions = [Question(text=f"Question {n}?", solution=solution or None) for n in range(num)]
+    return collected_run(tmp_path / name, questions)
 
 
 def recipe_of(tmp_path: Path, **settings: object) -> Recipe:

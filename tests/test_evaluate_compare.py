@@ -56,6 +56,12 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
         load_runs([tmp_path])
 
 
+def test_a_run_whose_settings_have_other_names_is_refused_and_said_which(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"resolved": {"recipe": "old", "evaluate": {"budgets": [64]}}}')
+    with pytest.raises(InputError, match=r"unknown key 'evaluate\.budgets'"):
+        load_runs([tmp_path])
+
+
 def test_the_study_has_the_random_control_first_and_its_variants_are_recipes() -> None:
     study = load_recipe("study")
     assert next(iter(study.variants)) == "random"

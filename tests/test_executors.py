@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collected_runs import collected_run
 
 from s1kit.cli import main
 from s1kit.cli.preflight import check_recipe
@@ -209,12 +210,7 @@ def distilled(folder: Path, **config: Any) -> tuple[dict[str, bytes], int]:
     (folder.parent / "teacher.json").write_text(json.dumps(script))
     settings = {"teacher": f"scripted:{folder.parent}/teacher.json", "num_traces": 2, "max_output_tokens": 64}
     recipe = Recipe.model_validate({"name": "run", "out": str(folder), "distill": settings | config})
-    run = open_run(recipe.folder, recipe.name, {})
-    if not (recipe.folder / "collect").exists():
-        stage = run.open("collect", config={}, seed=0)
-        stage.write("questions", Question, questions)
-        stage.finish()
-    stage = distill(recipe, run)
+    stage = distill(recipe, collected_run(recipe.folder, questions))
     with Journal(folder / "journal.sqlite") as journal:
         return {p.name: p.read_bytes() for p in stage.folder.glob("*.parquet")}, len(journal)
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from collected_runs import collected_run
 
 from s1kit.cli import main
 from s1kit.distill.distill import distill
@@ -23,7 +24,7 @@ from s1kit.providers.chat import Parameters, Problem, Reply
 from s1kit.providers.local import LocalChat
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Trace
-from s1kit.stage import open_run, read_rows
+from s1kit.stage import read_rows
 from s1kit.tiny.questions import held_out_questions
 
 pytest.importorskip("transformers")
@@ -155,10 +156,7 @@ def test_the_stage_distills_from_a_local_model_and_a_second_run_computes_nothing
     settings = {"teacher": MODEL, "max_output_tokens": 400, "thinking_budget": 200}
     traces = []
     for name in ("first", "second"):
-        run = open_run(tmp_path / name, name, {})
-        stage = run.open("collect", config={}, seed=0)
-        stage.write("questions", Question, [Question(text=text) for text in ASKED])
-        stage.finish()
+        run = collected_run(tmp_path / name, [Question(text=text) for text in ASKED])
         recipe = Recipe.model_validate({"name": name, "out": str(tmp_path), "distill": settings})
         traces.append(list(distill(recipe, run).rows("traces", Trace)))
     assert traces[0] == traces[1]

@@ -24,15 +24,8 @@ QUOTES = ("</think>", "<|im_end|>", "<|im_start|>answer\n", "<think>", "<|endoft
 
 
 @pytest.fixture(scope="module")
-def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> FileTokenizer:
-    """As Qwen3's: delimiters of turns are special, those of thinking are not."""
-    folder = tmp_path_factory.mktemp("plain_text")
-    write_tokenizer(folder, SPECIALS)
-    raw = json.loads((folder / "tokenizer.json").read_text())
-    for token in raw["added_tokens"]:
-        token["special"] = "think" not in token["content"]
-    (folder / "tokenizer.json").write_text(json.dumps(raw))
-    return FileTokenizer(folder)
+def tokenizer(shown_think_folder: Path) -> FileTokenizer:
+    return FileTokenizer(shown_think_folder)
 
 
 def specials(tokenizer: FileTokenizer, ids: list[int]) -> list[str]:

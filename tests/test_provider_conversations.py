@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 import pytest
+from collected_runs import collected_run
 
 from s1kit.cli import main
 from s1kit.curate.curate import curate
@@ -21,7 +22,7 @@ from s1kit.questions import question_from
 from s1kit.questions.conversations import whole_conversation
 from s1kit.recipe import Recipe, Source
 from s1kit.records import Question, Sample, Trace, arrow_schema, from_arrow, to_arrow
-from s1kit.stage import open_run, read_rows
+from s1kit.stage import read_rows
 from s1kit.train.export import export_samples
 from tests.servers.provider_server import Fault, ProviderServer, question_in
 
@@ -236,10 +237,7 @@ def test_a_conversation_with_tools_reaches_the_teacher_and_the_export_as_it_was(
     assert question.tools == (WEATHER,)
     assert (question.solution, question.metadata["topic"]) == ("No.", "rain")
     assert "User: And tomorrow?" in question.text
-    run = open_run(tmp_path / "r", "r", {})
-    stage = run.open("collect", config={}, seed=0)
-    stage.write("questions", Question, [question])
-    stage.finish()
+    run = collected_run(tmp_path / "r", [question])
     recipe = recipe_of(tmp_path, server)
     (trace,) = distill(recipe, run).rows("traces", Trace)
     assert seen[0]["messages"] == MESSAGES
@@ -264,10 +262,7 @@ def test_a_teacher_s_call_of_a_tool_is_kept_in_the_row(server: ProviderServer, t
 
     server.faults = lambda number, question: Fault(change=calls, whole=True)
     question = Question(text="q", messages=tuple(MESSAGES), tools=(WEATHER,))
-    run = open_run(tmp_path / "r", "r", {})
-    stage = run.open("collect", config={}, seed=0)
-    stage.write("questions", Question, [question])
-    stage.finish()
+    run = collected_run(tmp_path / "r", [question])
     (trace,) = distill(recipe_of(tmp_path, server), run).rows("traces", Trace)
     assert (trace.finish_reason, trace.thinking, trace.tool_calls) == ("stop", "I must look.", (CALL,))
 

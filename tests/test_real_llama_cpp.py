@@ -7,7 +7,6 @@ import gzip
 import json
 import os
 import signal
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,6 +21,7 @@ from engine_parity import (
     assert_same_transcripts,
     assert_streams_add_up,
     assert_thinking_ends_when_told,
+    free_port,
     random_requests,
     server,
     tokens_of,
@@ -336,12 +336,6 @@ def shown_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_plain_checkpoint(tmp_path_factory.mktemp("plain"))
     assert main(["export", str(folder), "--to", str(folder / "think.gguf")]) == 0
     return folder
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def command(folder: Path, port: int) -> list[str]:

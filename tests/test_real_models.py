@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_parity import server
+from engine_parity import free_port, server
 from real_weights import fetched
 
 from s1kit import Request, ThinkingBudget, load_engine
@@ -52,12 +51,6 @@ def weights(name: str) -> Path:
     if isinstance(found, str):
         pytest.skip(found)
     return found
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def ids_of(generation: Generation) -> list[int]:

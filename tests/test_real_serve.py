@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -22,7 +21,7 @@ import pytest
 pytest.importorskip("starlette", reason="run make engines, then make test-engines")
 pytest.importorskip("torch", reason="run make engines, then make test-engines")
 
-from engine_parity import server
+from engine_parity import free_port, server
 from fixtures_models import CHAT_TEMPLATE, write_random_checkpoint
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
@@ -134,12 +133,6 @@ def in_front(url: str, kind: str, folder: Path, work_done: Callable[[], float]) 
     with serving(backend) as running:
         assert running.state.backend.capabilities.dialect.name == kind  # type: ignore[attr-defined]
         yield Dial(running, kind, False, work_done)
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
 
 
 def generated(url: str) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,6 +14,7 @@ from engine_parity import (
     assert_bounds_hold_when_sampling,
     assert_same_transcripts,
     assert_streams_add_up,
+    free_port,
     random_requests,
     server,
     tokens_of,
@@ -42,9 +42,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def remote(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [str(Path(sys.executable).with_name("transformers")), "serve", str(folder), "--device", "cpu"]
     command += ["--host", "127.0.0.1", "--port", str(port)]
     with server(command, f"http://127.0.0.1:{port}/health", tmp_path_factory.mktemp("log") / "log"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import socket
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
@@ -22,6 +21,7 @@ from engine_parity import (
     assert_same_transcripts_under_preemption,
     assert_streams_add_up,
     assert_thinking_ends_when_told,
+    free_port,
     server,
 )
 from fixtures_models import write_random_checkpoint
@@ -40,9 +40,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def url(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     plugin = "s1kit.engines.vllm_plugin:BudgetForcing"
     command = [sys.executable, "-m", "vllm.entrypoints.openai.api_server", "--model", str(folder), "--dtype", "float32"]
     command += ["--enforce-eager", "--port", str(port), "--host", "127.0.0.1", "--logits-processors", plugin]

@@ -104,18 +104,8 @@ def _no_faults(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def tokenizer_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    from fixtures_models import SPECIALS, write_tokenizer
-
-    folder = tmp_path_factory.mktemp("tokenizer")
-    write_tokenizer(folder, (*SPECIALS, "<think>", "</think>"))
-    # As in Qwen3: the delimiters are tokens of their own but not special, so a server shows them in text.
-    path = folder / "tokenizer.json"
-    content = json.loads(path.read_text())
-    for token in content["added_tokens"]:
-        token["special"] = "think" not in token["content"]
-    path.write_text(json.dumps(content))
-    return folder
+def tokenizer_folder(shown_think_folder: Path) -> Path:
+    return shown_think_folder
 
 
 def expected(server: Proxied, text: str, **fields: Any) -> TokenDriver:

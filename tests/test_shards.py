@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from collected_runs import collected_run
 
 from s1kit.cli import main
 from s1kit.curate.difficulty import attempt_all
@@ -17,7 +18,6 @@ from s1kit.distill.distill import distill
 from s1kit.errors import InputError
 from s1kit.grade import load_grader, reference
 from s1kit.recipe import Recipe
-from s1kit.records import Question
 from s1kit.stage import Stage, StagePart, open_run, read_part
 from s1kit.tiny.questions import held_out_questions
 
@@ -80,12 +80,7 @@ def collected(folder: Path, **config: Any) -> tuple[Recipe, Any]:
         "curate": {"students": [f"scripted:{path}", f"scripted:{path},max_batch=4"], "attempt_shard": 3},
     }
     recipe = Recipe.model_validate({"name": "run", "out": str(folder), **sections})
-    run = open_run(recipe.folder, recipe.name, {})
-    if not (recipe.folder / "collect").exists():
-        stage = run.open("collect", config={}, seed=0)
-        stage.write("questions", Question, QUESTIONS)
-        stage.finish()
-    return recipe, run
+    return recipe, collected_run(recipe.folder, QUESTIONS)
 
 
 def test_parts_of_a_local_teacher_give_the_traces_of_one_process(
@@ -94,10 +89,10 @@ def test_parts_of_a_local_teacher_give_the_traces_of_one_process(
     from dataclasses import replace
 
     monkeypatch.setattr("s1kit.distill.distill.BLOCK", 5)
-    recipe, run = collected(tmp_path / "whole")
+    recipe, run = collected_run(tmp_path / "whole")
     whole = shards(distill(recipe, run).folder, "traces")
     assert len(whole) == 5
-    recipe, run = collected(tmp_path / "parts")
+    recipe, run = collected_run(tmp_path / "parts")
     for number, expected in ((2, 1), (0, 3), (1, 5)):
         stage = distill(recipe, replace(run, part=StagePart(number, 3)))
         assert not stage.is_done
@@ -110,7 +105,7 @@ def test_parts_of_a_local_teacher_give_the_traces_of_one_process(
 def test_a_provider_is_not_asked_in_parts(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    recipe, run = collected(tmp_path / "x")
+    recipe, run = collected_run(tmp_path / "x")
     chat = recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"teacher": "chat:openai/o3"})})
     with pytest.raises(InputError, match=r"'chat:openai/o3' is asked from one process"):
         distill(chat, replace(run, part=StagePart(0, 2)))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 import torch
+from engine_parity import free_port
 from fixtures_models import write_random_checkpoint
 from fixtures_train import make_samples
 from safetensors.torch import load_file
@@ -90,12 +90,6 @@ def assert_same_training(recipe: Recipe, alone: Path) -> None:
         torch.testing.assert_close(weight, expected[name], rtol=1e-3, atol=1e-4, msg=name)
 
 
-def free_port() -> str:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return str(free.getsockname()[1])
-
-
 @pytest.mark.slow
 def test_one_node_of_two_processes_trains_what_one_process_does(sums: Path, alone: Path, tmp_path: Path) -> None:
     recipe = curated(sums, tmp_path)
@@ -114,7 +108,7 @@ def test_one_node_without_a_card_is_one_process(sums: Path, alone: Path, tmp_pat
 def test_two_nodes_train_what_one_process_does(sums: Path, alone: Path, tmp_path: Path) -> None:
     recipe = curated(sums, tmp_path)
     command = [str(RUNS / "train_two_nodes.sh"), str(sums), f"out={tmp_path}"]
-    place = {"HEAD": "127.0.0.1", "PORT": free_port()}
+    place = {"HEAD": "127.0.0.1", "PORT": str(free_port())}
     finish(*(start(command, NODE=node, **place) for node in "01"))
     assert_same_training(recipe, alone)
 
@@ -137,7 +131,7 @@ def test_the_slurm_job_starts_the_same_training_on_each_of_its_nodes(sums: Path,
         "SLURM_NNODES": "2",
         "SLURM_GPUS_ON_NODE": "1",
         "SLURM_SUBMIT_DIR": str(ROOT),
-        "PORT": free_port(),
+        "PORT": str(free_port()),
     }
     finish(start(["bash", str(RUNS / "train.sbatch"), str(sums), f"out={tmp_path}"], **slurm))
     assert_same_training(recipe, alone)
@@ -158,7 +152,7 @@ def test_the_skypilot_task_starts_the_same_training_on_each_of_its_nodes(
         "SKYPILOT_NODE_IPS": "127.0.0.1\n127.0.0.2",
         "SKYPILOT_NUM_NODES": "2",
         "SKYPILOT_NUM_GPUS_PER_NODE": "1",
-        "PORT": free_port(),
+        "PORT": str(free_port()),
     }
     finish(*(start(["bash", "-c", task["run"]], SKYPILOT_NODE_RANK=rank, **sky) for rank in "01"))
     assert_same_training(recipe, alone)

@@ -79,6 +79,7 @@ class ExitRule(Record):
 
     @property
     def leaves_early(self) -> bool:
+        """Whether the rule has a criterion; without one thinking goes on to its end."""
         return (self.stable, self.sure, self.agree) != (None, None, None)
 
     @property

@@ -12,10 +12,7 @@ from s1kit.analysis.results import Draws, Point
 from s1kit.analysis.statistics import question_means
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Matrix = NDArray[np.float64]
+    from s1kit.analysis.statistics import Matrix
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from s1kit.analysis.paired import holm
 from s1kit.analysis.paper_metrics import Method, method_of
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.results import Draws, Point, Results
-from s1kit.analysis.settings import DIRECT, FORCING, waits_name
+from s1kit.analysis.settings import DIRECT, FORCING, limit_name, waits_name
 from s1kit.analysis.statistics import accuracy
 
 
@@ -60,7 +60,7 @@ class Findings:
     @cached_property
     def by_budget(self) -> list[Point]:
         """Thinking budgets, the model stopping when it wants."""
-        return [plain(d, _budget_name(d)) for d in self._sequential if d.setting.num_waits == 0]
+        return [plain(d, limit_name(d.setting)) for d in self._sequential if d.setting.num_waits == 0]
 
     @cached_property
     def by_budget_with_waits(self) -> list[Point]:
@@ -71,7 +71,7 @@ class Findings:
         most = max((d.setting.num_waits for d in self._sequential), default=0)
         found = [d for d in self._sequential if d.setting.num_waits == most > 0]
         is_shown = len(found) > 1 or not (self.by_waits or self.by_budget)
-        return [plain(d, f"{_budget_name(d)}, up to {waits_name(most)}") for d in found] if is_shown else []
+        return [plain(d, f"{limit_name(d.setting)}, up to {waits_name(most)}") for d in found] if is_shown else []
 
     @cached_property
     def main_line(self) -> list[Point]:
@@ -125,14 +125,17 @@ class Findings:
 
     @cached_property
     def comparators(self) -> list[Point]:
+        """Other models on the same questions, a point each."""
         return methods.comparators(self.results)
 
     @cached_property
     def passes(self) -> list[Point]:
+        """pass@k for each number of votes: an upper bound, since it takes an oracle to choose."""
         return methods.passes(self.results, self.votes)
 
     @cached_property
     def early_exits(self) -> list[methods.Calibration]:
+        """How far an early exit can be trusted, a row for each number of agreeing probes."""
         return methods.calibration(self.results)
 
     @cached_property
@@ -209,6 +212,7 @@ class Findings:
 
     @cached_property
     def benchmarks(self) -> list[str]:
+        """Names of the benchmarks that were asked, in the order of the questions."""
         return list(dict.fromkeys(str(q.metadata.get("benchmark") or q.source) for q in self.results.questions))
 
     @cached_property
@@ -222,6 +226,7 @@ class Findings:
 
     @cached_property
     def sources(self) -> list[str]:
+        """The kinds of `source_of`, in the order of the questions."""
         return list(dict.fromkeys(self.source_of.values()))
 
     def numbers_of(self, source: str | None) -> list[PublishedNumber]:
@@ -244,8 +249,3 @@ class Findings:
 
 def _budget(draws: Draws) -> float:
     return float("inf") if draws.setting.max_tokens is None else draws.setting.max_tokens
-
-
-def _budget_name(draws: Draws) -> str:
-    limit = draws.setting.max_tokens
-    return "no limit" if limit is None else f"{limit:,} tokens"

@@ -27,6 +27,7 @@ class Estimate(NamedTuple):
 
     @property
     def excludes_zero(self) -> bool:
+        """Whether zero lies outside the interval."""
         return self.low > 0 or self.high < 0
 
 

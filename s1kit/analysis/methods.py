@@ -1,8 +1,7 @@
 """Every other way to spend test-time compute, as series of points on the same axes as budget forcing. Pure.
 
 What can be worked out from draws that exist is: votes, the shortest and the likeliest of several, adaptive voting,
-early exit. Each point
-costs the thinking tokens of all draws it needed, probes included.
+early exit. Each point costs the thinking tokens of all draws it needed, probes included.
 """
 
 from __future__ import annotations
@@ -19,23 +18,18 @@ from s1kit.analysis.results import Draws, Point, Results
 from s1kit.analysis.settings import (
     AUTO,
     CHAT,
-    CLASS_CONTROL,
+    CONTROLS,
     FILE,
     FORCING,
     PROBE,
     REJECTION,
-    STEP_CONTROL,
-    TOKEN_CONTROL,
     said,
 )
 from s1kit.analysis.statistics import accuracy, average, question_means, repeats_worth
 from s1kit.grade.equality import group_equal
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Matrix = NDArray[np.float64]
+    from s1kit.analysis.statistics import Matrix
 
 STABLE = (2, 3, 4)
 """Probes in a row that must agree before thinking is left."""
@@ -48,8 +42,6 @@ AND_FORCED = " and forced"
 
 RIGHT = "right"
 """What all right answers of a question vote for: equal to its solution, they are equal to each other."""
-
-CONTROLS = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}
 
 
 @dataclass(frozen=True)
@@ -244,12 +236,7 @@ def automatic(results: Results) -> list[Point]:
 
 def comparators(results: Results) -> list[Point]:
     """Other models on the same questions."""
-    points = []
-    for setting, draws in results.draws.items():
-        if setting.method in (CHAT, FILE):
-            effort = f", effort {setting.target}" if setting.target else ""
-            points.append(plain(draws, f"{setting.model.removeprefix('chat:')}{effort}"))
-    return points
+    return [plain(draws, said(setting)) for setting, draws in results.draws.items() if setting.method in (CHAT, FILE)]
 
 
 def plain(draws: Draws, name: str) -> Point:

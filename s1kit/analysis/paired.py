@@ -13,10 +13,7 @@ from s1kit.analysis.intervals import Estimate, normal_quantile, t_quantile, tang
 from s1kit.analysis.statistics import question_means, repeats_worth
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Matrix = NDArray[np.float64]
+    from s1kit.analysis.statistics import Matrix
 
 
 @dataclass(frozen=True)

@@ -13,10 +13,7 @@ from s1kit.analysis.settings import CLASS_CONTROL, target_range
 from s1kit.analysis.statistics import accuracy, bootstrap, question_means
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    Matrix = NDArray[np.float64]
+    from s1kit.analysis.statistics import Matrix
 
 
 @dataclass(frozen=True)

@@ -39,6 +39,7 @@ class PublishedNumber(Record):
 
     @property
     def why_no_interval(self) -> str:
+        """Why `estimate` is None; empty where it is not."""
         if self.estimate is not None:
             return ""
         if self.num_questions is None:

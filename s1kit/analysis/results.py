@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    Matrix = NDArray[np.float64]
+    from s1kit.analysis.statistics import Matrix
 
 HIDDEN = "the provider hides the thinking; its tokens are from the reported usage"
 UNCOUNTED = "the provider does not count thinking apart; its tokens are those of the output less the answer's words"
@@ -70,10 +70,12 @@ class Draws:
 
     @property
     def accuracy(self) -> float:
+        """Mean over questions of their shares of right draws, 0 to 1."""
         return float(question_means(self.correct).mean())
 
     @property
     def mean_thinking(self) -> float:
+        """Thinking tokens of a draw, averaged over questions."""
         return float(question_means(self.thinking_tokens).mean())
 
     def are(self, condition: NDArray[np.bool_]) -> Matrix:
@@ -122,10 +124,12 @@ class Point:
 
     @property
     def outcomes(self) -> Matrix:
+        """Questions x repeats: verdicts as 0 or 1, or questions x 1: chances of a right answer."""
         return self.draws.correct if self.per_question is None else self.per_question
 
     @property
     def tokens_per_question(self) -> Matrix:
+        """Thinking tokens paid, one value a question."""
         return self.votes * question_means(self.draws.thinking_tokens) if self.paid is None else self.paid
 
     @property

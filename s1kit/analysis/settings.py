@@ -102,7 +102,7 @@ def said(setting: Setting) -> str:
     'asked for 64 tokens, forced'
     """
     method = setting.method
-    limit = "no limit" if setting.max_tokens is None else f"{setting.max_tokens:,} tokens"
+    limit = limit_name(setting)
     waits = f", {waits_name(setting.num_waits)}" if setting.num_waits else ""
     if method == FORCING:
         least = f", at least {setting.min_tokens:,}" if setting.min_tokens else ""
@@ -113,8 +113,8 @@ def said(setting: Setting) -> str:
         text = f"answer probed at {limit}"
     elif method == REJECTION:
         text = f"drawn until within {limit}"
-    elif method in _UNITS:
-        text = f"asked for {setting.target} {_UNITS[method]}{'' if setting.max_tokens is None else ', forced'}"
+    elif method in CONTROLS:
+        text = f"asked for {setting.target} {CONTROLS[method]}{'' if setting.max_tokens is None else ', forced'}"
     elif method == DIRECT:
         text = f"{setting.model}, answering directly"
     else:
@@ -123,7 +123,13 @@ def said(setting: Setting) -> str:
     return f"{text}, temperature {setting.temperature:g}" if setting.temperature else text
 
 
-_UNITS = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}
+CONTROLS = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thinking"}
+"""The methods that ask for a length in the question, and what they ask for."""
+
+
+def limit_name(setting: Setting) -> str:
+    """`no limit`, `1,024 tokens`."""
+    return "no limit" if setting.max_tokens is None else f"{setting.max_tokens:,} tokens"
 
 
 def _check(config: Evaluate) -> None:

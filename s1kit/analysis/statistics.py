@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Matrix = NDArray[np.float64]
+    """Questions x repeats, or one value a question."""
 
 
 def question_means(outcomes: Matrix) -> Matrix:

@@ -11,7 +11,7 @@ from s1kit.distill.drawing import places_a_question
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe, Source, load_recipe
 from s1kit.records import Question, Setting
-from s1kit.stage import RECEIPT, Run
+from s1kit.stage import Run, is_finished
 
 PROMPT_TOKENS = 150
 """A question with its chat template; s1K's average is near it."""
@@ -52,7 +52,7 @@ def main(given: argparse.Namespace) -> int:
 
 def num_questions(recipe: Recipe) -> int | None:
     """Questions that reach the teacher: as collected, else as the sources say; None where only reading would tell."""
-    if (recipe.folder / "collect" / RECEIPT).exists():
+    if is_finished(recipe.folder, "collect"):
         return sum(1 for _ in Run(recipe.folder).rows("collect", "questions", Question))
     sources = recipe.collect.sources
     if sources and all(source == Source(builtin="s1", optional=source.optional) for source in sources):

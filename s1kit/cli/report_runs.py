@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from pydantic import ValidationError
-
-from s1kit.recipe import Recipe
-from s1kit.recipe.complaints import explain
+from s1kit.recipe import recipe_of_run
 from s1kit.stage import Run
 
 
@@ -18,13 +14,9 @@ def report_runs(folders: list[Path], out: Path | None = None, title: str = "", d
     from s1kit.report.report import report, summary
 
     if len(folders) == 1:
-        path = folders[0] / "run.json"
-        try:
-            recipe = Recipe.model_validate(json.loads(path.read_text(encoding="utf-8"))["resolved"])
-        except ValidationError as error:  # made by another version, whose settings had other names
-            raise explain(error, str(path)) from error
-        report(recipe, Run(folders[0]))
-        print(summary(Run(folders[0])))
+        run = Run(folders[0])
+        report(recipe_of_run(run.folder), run)
+        print(summary(run))
         return 0
     page = compare(folders, out or folders[0].parent / "compare", title, description)
     print("\n".join([*describe(load_runs(folders)), f"report: {page}"]))

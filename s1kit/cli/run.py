@@ -18,7 +18,7 @@ from s1kit.cli.variants import recipes_of, take_over
 from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
 from s1kit.recipe import Recipe
-from s1kit.stage import RECEIPT, Run, Stage, open_run, read_part
+from s1kit.stage import Run, Stage, is_finished, open_run, read_part
 
 STAGES = {
     "collect": "s1kit.pool.collect",
@@ -100,7 +100,7 @@ def _run_variants(given: argparse.Namespace, recipe: Recipe, redone: Sequence[st
 def _do(name: str, recipe: Recipe, run: Run, again: str) -> None:
     do: Callable[[Recipe, Run], Stage] = getattr(import_module(STAGES[name]), name)
     started = time.monotonic()
-    if not (run.folder / name / RECEIPT).exists():
+    if not is_finished(run.folder, name):
         say(f"{name}: begins")
     try:
         stage = do(recipe, run)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from s1kit.recipe import Recipe, load_recipe
-from s1kit.stage import RECEIPT
+from s1kit.stage import is_finished
 
 WHOLE = ("collect", "distill")
 """Stages that are taken over as they are."""
@@ -38,13 +38,13 @@ def take_over(done: Recipe, next_one: Recipe) -> list[str]:
         if done.seed != next_one.seed or getattr(done, name) != getattr(next_one, name):
             return taken
         source, target = done.folder / name, next_one.folder / name
-        if not (source / RECEIPT).exists() or target.exists():
+        if not is_finished(done.folder, name) or target.exists():
             return taken
         _link(source.iterdir(), target)
         taken.append(name)
     attempts = sorted((done.folder / "curate").glob("attempts-?????.parquet"))
     target = next_one.folder / "curate"
-    is_done = (done.folder / "curate" / RECEIPT).exists()
+    is_done = is_finished(done.folder, "curate")
     if attempts and is_done and not target.exists() and _attempting(done) == _attempting(next_one):
         _link(attempts, target)
         taken.append("attempts")

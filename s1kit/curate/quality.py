@@ -67,10 +67,12 @@ def truncated(trace: Trace) -> DropReason | None:
 
 
 def no_thinking(trace: Trace) -> DropReason | None:
+    """The thinking is empty or white space."""
     return None if trace.thinking.strip() else DropReason("no_thinking", trace.answer[:60])
 
 
 def no_answer(trace: Trace) -> DropReason | None:
+    """The answer is empty or white space, and no tool is called."""
     return None if trace.answer.strip() or trace.tool_calls else DropReason("no_answer", f"...{trace.thinking[-60:]}")
 
 

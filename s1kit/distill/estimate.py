@@ -21,7 +21,7 @@ from s1kit.providers.sync import in_parallel, run_async
 from s1kit.providers.terms import terms_of
 from s1kit.recipe import Distill, Recipe
 from s1kit.records import Question, Record, Terms, Trace, Usage
-from s1kit.stage import RECEIPT, Run
+from s1kit.stage import Run, is_finished
 
 NUM_PROBES = 20
 
@@ -75,7 +75,7 @@ class DistillEstimate(Record):
 
 def estimate_distill(recipe: Recipe) -> list[str]:
     """Lines for `s1kit estimate`. A teacher that costs money is asked 20 questions, once the pool is collected."""
-    if not (recipe.folder / "collect" / RECEIPT).exists():
+    if not is_finished(recipe.folder, "collect"):
         lines = [f"teacher {each.teacher}: {terms_of(each.teacher).sentence}" for each in recipe.distill.each]
         told = f"the pool is not collected yet: run s1kit collect first, then {NUM_PROBES} requests probe the cost"
         return [*lines, told]

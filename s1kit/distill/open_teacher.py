@@ -75,6 +75,7 @@ class OpenTeachers:
         await self._stack.aclose()
 
     def close(self) -> None:
+        """Close the engines and the journal."""
         for each in self.teachers:
             close_engine(each.engine)
         if self.journal is not None:
@@ -82,6 +83,7 @@ class OpenTeachers:
 
     @property
     def clients(self) -> list[Client]:
+        """The clients of the teachers that are asked over the network."""
         return [each.client for each in self.teachers if each.client is not None]
 
     def note(self, num_to_come: int) -> str:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from s1kit.distill.recorded_replies import model_of, replies_in, reply_columns
 from s1kit.errors import InputError
 from s1kit.providers.terms import terms_of
-from s1kit.questions import question_from, read_rows_of
+from s1kit.questions import question_from, whole_rows
 from s1kit.records import Question, Terms, Trace, from_arrow
 
 
@@ -30,6 +30,7 @@ class RecordedTeacher:
             self._draws[trace.question.id].append(trace)
 
     async def ask(self, question: Question, draw: int) -> Trace:
+        """The recorded draw of that number; a trace that failed where the file holds fewer."""
         recorded = self._draws.get(question.id, [])
         if draw < len(recorded):
             return recorded[draw].model_copy(update={"question": question, "draw": draw})
@@ -49,10 +50,8 @@ def recorded_traces(path: Path) -> Iterator[Trace]:
     """The traces of a file, in its order. Raises InputError for a file that is not there and for a row without one."""
     if not path.is_file():
         raise InputError("there is no file of recorded traces", where=str(path), fix="Give recorded:<file>.")
-    for raw in read_rows_of(path):
-        if raw.row is None:
-            raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
-        yield from _traces(raw.row, raw.where, path)
+    for row, where in whole_rows(path):
+        yield from _traces(row, where, path)
 
 
 _S1K_TERMS: dict[str, Terms] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,9 @@ from s1kit.distill.shards import DistillPass
 from s1kit.engines.servers import ServerMeter, add_up
 from s1kit.errors import WorkFailed
 from s1kit.progress import say
+from s1kit.providers.client import Client
 from s1kit.recipe import Distill
+from s1kit.stage import Stage
 
 
 def refuse_missing(work: DistillPass) -> None:
@@ -41,7 +44,26 @@ def refuse_missing(work: DistillPass) -> None:
 
 def sum_up(work: DistillPass, settings: Distill) -> None:
     """Counts and figures for the receipt, from the shards, so that a resumed run says the same."""
-    stage, tokens, cost = work.stage, Counter[str](), 0.0
+    stage = work.stage
+    _add_traces(stage, settings)
+    stage.counts["in"] = stage.counts["out"]
+    stage.figures["thinking_tokens_counted_in"] = "student tokens" if work.count else "the teacher's own count"
+    if settings.until_correct:
+        correct = stage.counts["verdict:correct"]
+        mean = round(stage.counts["out"] / max(1, work.total), 4)
+        stage.figures["draws"] = {"mean": mean, "most": settings.until_correct, "ended_correct": correct}
+        say(f"distill: {correct} of {work.total} were answered correctly, with {mean:.2f} draws on average.")
+    for each in work.asked.teachers:
+        if figures := ServerMeter().take([each.engine]):
+            add_up(stage.figures.setdefault("servers", {}), figures)
+    if work.asked.clients:
+        stage.figures["requests"] = _requests(work.asked.clients)
+    (stage.folder / "failures.jsonl").unlink(missing_ok=True)
+
+
+def _add_traces(stage: Stage, settings: Distill) -> None:
+    """Count the traces of all shards by how they ended, their terms and verdicts, and add up tokens and dollars."""
+    tokens, cost = Counter[str](), 0.0
     unanimous = compared = 0
     for path in stage.shards("traces"):
         names = ["thinking_tokens", "finish_reason", "terms", "cost_usd", "usage", "teacher", "verdict", "agreement"]
@@ -59,29 +81,22 @@ def sum_up(work: DistillPass, settings: Distill) -> None:
         tokens["input"] += sum(usage["input_tokens"] for usage in columns["usage"])
         tokens["output"] += sum(usage["output_tokens"] for usage in columns["usage"])
         cost += sum(columns["cost_usd"])
-    stage.counts["in"] = stage.counts["out"]
     stage.figures |= {"tokens": dict(tokens), "cost_usd": round(cost, 6)}
-    stage.figures["thinking_tokens_counted_in"] = "student tokens" if work.count else "the teacher's own count"
     if compared:
         stage.figures["agreement"] = {"traces": compared, "all_replies_say_the_same": unanimous}
-    if settings.until_correct:
-        correct = stage.counts["verdict:correct"]
-        mean = round(stage.counts["out"] / max(1, work.total), 4)
-        stage.figures["draws"] = {"mean": mean, "most": settings.until_correct, "ended_correct": correct}
-        say(f"distill: {correct} of {work.total} were answered correctly, with {mean:.2f} draws on average.")
-    for each in work.asked.teachers:
-        if figures := ServerMeter().take([each.engine]):
-            add_up(stage.figures.setdefault("servers", {}), figures)
-    if work.asked.clients:
-        sums: Counter[str] = Counter()
-        problems: Counter[str] = Counter()
-        for client in work.asked.clients:
-            tally = client.tally
-            problems += tally.problems
-            sums += Counter(sent=tally.sent, from_journal=tally.from_journal, lost_on_the_way=client.spend_cap.num_lost)
-        names = ["sent", "from_journal", "lost_on_the_way"]
-        stage.figures["requests"] = {name: sums[name] for name in names} | {"problems": dict(problems)}
-    (stage.folder / "failures.jsonl").unlink(missing_ok=True)
+
+
+def _requests(clients: Sequence[Client]) -> dict[str, Any]:
+    """Requests of all clients: sent, answered from the journal, lost on the way, and problems by kind."""
+    problems: Counter[str] = Counter()
+    for client in clients:
+        problems += client.tally.problems
+    return {
+        "sent": sum(client.tally.sent for client in clients),
+        "from_journal": sum(client.tally.from_journal for client in clients),
+        "lost_on_the_way": sum(client.spend_cap.num_lost for client in clients),
+        "problems": dict(problems),
+    }
 
 
 def _columns(path: Path, names: list[str]) -> dict[str, list[Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import Any
 from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.extensions import load_extension
 from s1kit.progress import say
-from s1kit.questions import question_from, read_rows_of
+from s1kit.questions import find_files, question_from, whole_rows
 from s1kit.records import Question
 
 FOLDER = "S1KIT_BENCHMARKS"
@@ -43,13 +43,7 @@ class Benchmark:
 
 
 BENCHMARKS: Mapping[str, Benchmark] = {
-    "aime24": Benchmark(
-        "HuggingFaceH4/aime_2024",
-        "train",
-        30,
-        "text (c) MAA",
-        "aeedc8732da5a529",
-    ),
+    "aime24": Benchmark("HuggingFaceH4/aime_2024", "train", 30, "text (c) MAA", "aeedc8732da5a529"),
     "aime25": Benchmark("math-ai/aime25", "test", 30, "text (c) MAA", "c03d8b5a266395ca"),
     "aime26": Benchmark("MathArena/aime_2026", "train", 30, "CC BY-NC-SA 4.0; text (c) MAA"),
     "math500": Benchmark("HuggingFaceH4/MATH-500", "test", 500, "MIT; text AoPS/MAA", "354242958e49962b"),
@@ -121,7 +115,7 @@ def _load(name: str, num: int | None, seed: int) -> list[Question]:
     elif (own := load_extension(name, "benchmark", "evaluate.benchmarks")) is not None:
         questions = list(own())
     elif "/" in name or "." in name:
-        questions = [_question(raw.row, raw.where, name_of(name), "", seed) for raw in _rows_of(name)]
+        questions = [_question(row, where, name_of(name), "", seed) for row, where in _rows_of(name)]
     else:
         fix = f"Give a file of questions, or a built-in name. {nearest(name, names())}"
         raise InputError(f"there is no benchmark {name!r}", where="evaluate.benchmarks", fix=fix)
@@ -135,7 +129,7 @@ def _load(name: str, num: int | None, seed: int) -> list[Question]:
 def _built_in(name: str, benchmark: Benchmark, seed: int) -> list[Question]:
     path = _local(name, benchmark)
     if path is not None:
-        rows = [(raw.row, raw.where) for raw in _rows_of(str(path))]
+        rows = list(_rows_of(str(path)))
     else:
         rows = [(row, f"{benchmark.hub}, row {i}") for i, row in enumerate(_hub_rows(name, benchmark))]
     questions = [_question(row, where, name, benchmark.kind, seed) for row, where in rows]
@@ -172,14 +166,9 @@ def _hub_rows(name: str, benchmark: Benchmark) -> list[dict[str, Any]]:
     return [dict(row) for row in rows]
 
 
-def _rows_of(pattern: str) -> Iterable[Any]:
-    from s1kit.questions import find_files
-
+def _rows_of(pattern: str) -> Iterator[tuple[dict[str, Any], str]]:
     for path in find_files(pattern):
-        for raw in read_rows_of(path):
-            if raw.row is None:
-                raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
-            yield raw
+        yield from whole_rows(path)
 
 
 def _question(row: Mapping[str, Any], where: str, name: str, kind: str, seed: int) -> Question:

@@ -31,7 +31,7 @@ from s1kit.grade import BatchGrader, Case, load_grader, reference
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
-from s1kit.stage import RECEIPT, Run, Stage, StagePart, write_json, write_rows
+from s1kit.stage import Run, Stage, StagePart, is_finished, write_json, write_rows
 
 IDENTITY = (
     "model",
@@ -204,7 +204,7 @@ def _model(recipe: Recipe, run: Run) -> tuple[str, list[Path | tuple[str, str]]]
     if recipe.evaluate.model:
         return recipe.evaluate.model, []
     checkpoint = run.folder / "train" / "checkpoint"
-    if not (run.folder / "train" / RECEIPT).exists():
+    if not is_finished(run.folder, "train"):
         raise InputError(
             "no model to evaluate: stage train has not finished",
             where=str(run.folder),

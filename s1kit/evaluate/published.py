@@ -12,7 +12,7 @@ from typing import Any
 from s1kit.analysis.results import WORDS_NOTE
 from s1kit.analysis.settings import FILE
 from s1kit.errors import InputError
-from s1kit.questions import find_files, question_from, read_rows_of
+from s1kit.questions import find_files, question_from, whole_rows
 from s1kit.records import Generation, Question, Segment, Setting
 
 ENDS = ("</think>", "<|im_start|>answer", "<|end_of_thought|>", "<|begin_of_solution|>")
@@ -29,14 +29,12 @@ def read_published(pattern: str, name: str) -> Iterator[tuple[Question, Generati
     """
     repeats: dict[str, int] = {}
     for path in find_files(pattern):
-        for raw in read_rows_of(path):
-            if raw.row is None:
-                raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
-            question, texts = _row(raw.row, raw.where)
+        for row, where in whole_rows(path):
+            question, texts = _row(row, where)
             for text in texts:
                 repeat = repeats.get(question.id, 0)
                 repeats[question.id] = repeat + 1
-                yield question, generation_of(text, question.id, Setting(method=FILE, model=name), repeat, raw.row)
+                yield question, generation_of(text, question.id, Setting(method=FILE, model=name), repeat, row)
 
 
 def is_lm_eval(row: Mapping[str, Any]) -> bool:
@@ -44,13 +42,17 @@ def is_lm_eval(row: Mapping[str, Any]) -> bool:
     return "doc" in row and "resps" in row
 
 
+def draws_of_lm_eval(row: Mapping[str, Any]) -> list[str]:
+    """The texts of a sample's draws, of which each request has a list of its own."""
+    return [str(text) for draws in row["resps"] for text in (draws if isinstance(draws, list) else [draws])]
+
+
 def _row(row: Mapping[str, Any], where: str) -> tuple[Question, list[str]]:
     if is_lm_eval(row):
         doc = dict(row["doc"])
         if row.get("target") not in (None, "") and not any(k in doc for k in ("answer", "solution", "final_answer")):
             doc["answer"] = str(row["target"])
-        texts = [str(text) for draws in row["resps"] for text in (draws if isinstance(draws, list) else [draws])]
-        return _question(doc, where), texts
+        return _question(doc, where), draws_of_lm_eval(row)
     if isinstance(row.get("answer"), str) and isinstance(row.get("thinking"), str):
         # Our own plain shape: the model's words in `thinking` and `answer`, the reference in `solution`.
         asked = {"question": row.get("question") or row.get("text"), "solution": row.get("solution")}

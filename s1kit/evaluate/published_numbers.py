@@ -18,7 +18,7 @@ from typing import Any
 
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.errors import InputError
-from s1kit.questions import find_files, read_rows_of
+from s1kit.questions import find_files, whole_rows
 from s1kit.recipe import Comparator
 
 PACKAGED = {"s1-paper": "s1_paper_numbers.csv"}
@@ -51,10 +51,8 @@ def _read(reference: str) -> Iterator[PublishedNumber]:
     else:
         paths = find_files(reference)
     for path in paths:
-        for raw in read_rows_of(path):
-            if raw.row is None:
-                raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
-            yield _number(raw.row, raw.where)
+        for row, where in whole_rows(path):
+            yield _number(row, where)
 
 
 def _number(row: dict[str, Any], where: str) -> PublishedNumber:

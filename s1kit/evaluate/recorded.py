@@ -23,7 +23,7 @@ from s1kit.evaluate.recorded_rows import FIELDS, Recorded, recorded
 from s1kit.evaluate.recorded_shapes import evalplus_rows, is_evalplus
 from s1kit.grade import load_grader
 from s1kit.progress import say
-from s1kit.questions import read_rows_of
+from s1kit.questions import find_files, whole_rows
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Setting, from_arrow, question_id
 from s1kit.stage import Run, Stage, open_run
@@ -170,16 +170,11 @@ def _rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
     if path.suffix == ".eval" or (path.suffix == ".json" and is_inspect(path)):
         yield from inspect_rows(path)
         return
-    for raw in read_rows_of(path):
-        if raw.row is None:
-            raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
-        yield raw.row, raw.where
+    yield from whole_rows(path)
 
 
 def files_of(given: Iterable[str]) -> list[Path]:
     """The files that paths, folders and globs name. InputError where there is none."""
-    from s1kit.questions import find_files
-
     found: list[Path] = []
     for name in given:
         folder = Path(name)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.errors import InputError
+from s1kit.evaluate.published import draws_of_lm_eval
 from s1kit.records import Verdict
 
 QUESTION_COLUMNS = ("question", "problem", "prompt", "text", "input", "qid", "question_id", "problem_id", "doc_id")
@@ -30,8 +31,7 @@ def of_lm_eval(row: Mapping[str, Any]) -> tuple[dict[str, Any], list[str | None]
         text += "\n" + "\n".join(f"{letter}. {option}" for letter, option in options)
     temperature = asked.get("temperature", 0.0) if asked.get("do_sample", True) else 0.0
     flat = {**asked, "question": text, "gold": row.get("target") or doc.get("answer"), "temperature": temperature}
-    texts = [str(text) for draws in row["resps"] for text in (draws if isinstance(draws, list) else [draws])]
-    return flat, list(texts)
+    return flat, list(draws_of_lm_eval(row))
 
 
 def _generation_arguments(arguments: Any) -> dict[str, Any]:
@@ -45,6 +45,7 @@ def _generation_arguments(arguments: Any) -> dict[str, Any]:
 
 
 def is_inspect(path: Path) -> bool:
+    """Whether a JSON file is a log of inspect."""
     with path.open(encoding="utf-8-sig") as file:
         return file.read(400).lstrip().startswith("{") and '"eval"' in path.read_text(encoding="utf-8-sig")[:20000]
 

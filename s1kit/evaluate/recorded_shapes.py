@@ -84,6 +84,7 @@ def _asked(prompt: Any) -> Any:
 
 
 def is_evalplus(path: Path) -> bool:
+    """Whether a JSON file is evalplus's results."""
     with path.open(encoding="utf-8-sig") as file:
         start = file.read(20000)
     return start.lstrip().startswith("{") and '"base_status"' in start and '"eval"' in start

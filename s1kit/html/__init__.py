@@ -34,6 +34,7 @@ def environment(package: str, **filters: Callable[..., object]) -> Environment:
 
 
 def is_number(value: object) -> bool:
+    """Whether a cell is set to the right, as numbers are."""
     return isinstance(value, int | float)
 
 

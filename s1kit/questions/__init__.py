@@ -5,8 +5,8 @@ a `Question`. Nothing here knows what a stage is.
 """
 
 from s1kit.questions.columns import Reject, question_from, read_questions
-from s1kit.questions.files import find_files, read_rows_of
+from s1kit.questions.files import find_files, read_rows_of, whole_rows
 from s1kit.questions.names import COLUMNS
 from s1kit.questions.raw_rows import RawRow
 
-__all__ = ["COLUMNS", "RawRow", "Reject", "find_files", "question_from", "read_questions", "read_rows_of"]
+__all__ = ["COLUMNS", "RawRow", "Reject", "find_files", "question_from", "read_questions", "read_rows_of", "whole_rows"]

@@ -10,6 +10,7 @@ import lzma
 from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.questions.arrow_rows import read_arrow, read_parquet
@@ -88,3 +89,11 @@ def read_rows_of(path: Path) -> Iterator[RawRow]:
             raise InputError(f"{path.name} has an unknown ending", where=str(path), fix=advice)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, lzma.LZMAError) as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path), fix="Give a readable file.") from error
+
+
+def whole_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:
+    """The rows of one file, each with its place. Raises InputError, naming the place, at the first broken one."""
+    for raw in read_rows_of(path):
+        if raw.row is None:
+            raise InputError(raw.complaint, where=raw.where, fix="Correct or delete that line.")
+        yield raw.row, raw.where

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
 from collections.abc import Sequence
@@ -37,6 +38,20 @@ def load_recipe(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         return Recipe.model_validate(data)
     except ValidationError as error:
         raise explain(error, where) from error
+
+
+def recipe_of_run(folder: Path) -> Recipe:
+    """The recipe, as resolved, that a run folder was made with.
+
+    Raises InputError for a folder that holds no run, or one of another version with other settings.
+    """
+    path = folder / "run.json"
+    if not path.is_file():
+        raise InputError(f"{folder} is not a run folder", where="RUN", fix="Give run folders, such as runs/tiny.")
+    try:
+        return Recipe.model_validate(json.loads(path.read_text(encoding="utf-8"))["resolved"])
+    except ValidationError as error:
+        raise explain(error, str(path)) from error
 
 
 def read_settings(reference: str, overrides: Sequence[str]) -> tuple[dict[str, Any], str]:

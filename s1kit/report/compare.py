@@ -7,7 +7,6 @@ settings.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,7 +22,7 @@ from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE, said
 from s1kit.analysis.statistics import question_means
 from s1kit.errors import InputError
 from s1kit.html import write_page
-from s1kit.recipe import Recipe
+from s1kit.recipe import Recipe, recipe_of_run
 from s1kit.records import Setting
 from s1kit.report import origins, view
 from s1kit.report.curves import draw_lines
@@ -46,6 +45,7 @@ class Compared:
     findings: Findings
 
     def draws(self, setting: Setting) -> Draws:
+        """The draws of this run in a setting that it has."""
         return self.findings.results.draws[setting]
 
 
@@ -69,12 +69,7 @@ def load_runs(folders: Sequence[Path]) -> list[Compared]:
     """The finished evaluations of run folders. InputError where one is missing or asked other questions."""
     runs = []
     for folder in folders:
-        path = folder / "run.json"
-        if not path.is_file():
-            fix = "Give run folders, such as runs/tiny."
-            raise InputError(f"{folder} is not a run folder", where="RUN", fix=fix)
-        recipe = Recipe.model_validate(json.loads(path.read_text(encoding="utf-8"))["resolved"])
-        run = Run(folder)
+        recipe, run = recipe_of_run(folder), Run(folder)
         runs.append(Compared(folder.name, run, recipe, findings_of(run, recipe.evaluate.votes)))
     control = {q.id for q in runs[0].findings.results.questions}
     for other in runs[1:]:

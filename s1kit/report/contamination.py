@@ -6,9 +6,9 @@ not to drop a sample, but to say which questions of the benchmark a reader shoul
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -22,7 +22,7 @@ from s1kit.questions.wording import (
     strict_words,
 )
 from s1kit.records import Question
-from s1kit.stage import RECEIPT, Run
+from s1kit.stage import Run, is_finished
 
 
 class Overlap(NamedTuple):
@@ -67,6 +67,23 @@ def contamination(questions: Sequence[Question], samples: Iterable[tuple[str, st
     counts = Counter(gram for _, hits in shared for gram in hits)
     limit = max(BOILERPLATE_MIN, BOILERPLATE_SHARE * num_samples)
     common = {g for g, who in owners.items() if len(who) > BOILERPLATE_QUESTIONS or counts[g] > limit}
+    best = _most_covered(questions, grams, owners, shared, common)
+    others = sorted((o for o in best if o.question_id not in exact), key=lambda o: -o.coverage)
+    return Contamination(tuple(q.id for q in questions if q.id in exact), tuple(others))
+
+
+def _most_covered(
+    questions: Sequence[Question],
+    grams: Sequence[set[str]],
+    owners: Mapping[str, Sequence[int]],
+    shared: Iterable[tuple[str, Sequence[str]]],
+    common: AbstractSet[str],
+) -> Collection[Overlap]:
+    """For each question the sample that covers most of it, where that is `COVERAGE` or more.
+
+    `grams` are the n-grams of each question, `owners` the questions of each n-gram, `shared` the samples' ids with
+    those of their n-grams that a question has, and `common` the n-grams that are boilerplate.
+    """
     best: dict[int, Overlap] = {}
     for sample_id, hits in shared:
         num_all = Counter(i for gram in hits for i in owners[gram])
@@ -76,8 +93,7 @@ def contamination(questions: Sequence[Question], samples: Iterable[tuple[str, st
             if share >= COVERAGE and (i not in best or share > best[i].coverage):
                 words = next(g for g in hits if g not in common and i in owners[g])
                 best[i] = Overlap(questions[i].id, sample_id, share, words)
-    others = sorted((o for o in best.values() if o.question_id not in exact), key=lambda o: -o.coverage)
-    return Contamination(tuple(q.id for q in questions if q.id in exact), tuple(others))
+    return best.values()
 
 
 def contamination_of(run: Run, questions: Sequence[Question]) -> Contamination:
@@ -94,10 +110,9 @@ def contamination_of(run: Run, questions: Sequence[Question]) -> Contamination:
 
 def _decided(run: Run) -> set[str]:
     """The benchmarks that `collect` kept the pool clear of, by the rule above or more."""
-    receipt = run.folder / "collect" / RECEIPT
-    if not receipt.exists():
+    if not is_finished(run.folder, "collect"):
         return set()
-    config = json.loads(receipt.read_text(encoding="utf-8"))["config"]
+    config = run.receipt("collect")["config"]
     is_strict = config.get("decontaminate") in ("strict", "template", "semantic")
     return {Path(name).name.split(".")[0] for name in config.get("against", ())} if is_strict else set()
 

@@ -192,12 +192,14 @@ def draw_line(
 
 
 def draw_baseline(axes: Axes, point: Point) -> None:
+    """A dashed line across at the accuracy, with its interval as a band."""
     low, value, high = (100 * x for x in (point.estimate.low, point.estimate.value, point.estimate.high))
     axes.axhspan(low, high, color=COLOURS["baseline"], alpha=0.10, linewidth=0)
     axes.axhline(value, color=COLOURS["baseline"], linewidth=1.2, linestyle=(0, (4, 3)))
 
 
 def draw_other_model(axes: Axes, point: Point, colour: str, place: Callable[[float], float]) -> None:
+    """A named diamond with its interval; `place` maps thinking tokens to the axis."""
     x, y = place(point.tokens), 100 * point.estimate.value
     low, high = 100 * point.estimate.low, 100 * point.estimate.high
     axes.errorbar(

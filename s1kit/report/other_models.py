@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
-from math import inf
 from typing import Any
 
 from s1kit.analysis.comparisons import Comparison, compare
 from s1kit.analysis.findings import Findings
-from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.rates import rates
 from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point
 from s1kit.analysis.settings import CHAT
 from s1kit.analysis.statistics import ratio
+from s1kit.report.sentences import with_interval
 
 COUNTED = {
     HIDDEN: "hidden; from the reported usage",
@@ -43,6 +42,7 @@ def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str
     draws = p.draws
     num, dollars = len(draws.question_ids), float(np.nansum(draws.cost_usd))
     failed = rates(draws).failed.value
+    price = ratio(np.nansum(draws.cost_usd, axis=1), np.nansum(draws.correct, axis=1))
     return {
         "point": p,
         "how": "asked now" if draws.setting.method == CHAT else "published outputs",
@@ -50,24 +50,9 @@ def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str
         "questions": str(num) if num == asked else f"{num} of {asked}",
         "counted": counted(draws),
         "dollars": f"{dollars:.4f}" if dollars else "",
-        "dollars_per_right": price(ratio(np.nansum(draws.cost_usd, axis=1), np.nansum(draws.correct, axis=1))),
+        "dollars_per_right": with_interval(price, ".4f") if price.value else "",
         "difference": difference,
     }
-
-
-def price(estimate: Estimate) -> str:
-    """Dollars per right answer with their interval; empty where nothing was paid.
-
-    >>> price(Estimate(0.5, 0.4, 0.65)), price(Estimate(inf, 0, inf)), price(Estimate(0.5, 0, inf))
-    ('0.5000 [0.4000, 0.6500]', 'none right', '0.5000')
-    """
-    if not estimate.value:
-        return ""
-    if estimate.value == inf:
-        return "none right"
-    if estimate.high == inf:  # one question says nothing of others
-        return f"{estimate.value:.4f}"
-    return f"{estimate.value:.4f} [{estimate.low:.4f}, {estimate.high:.4f}]"
 
 
 def counted(draws: Draws) -> str:

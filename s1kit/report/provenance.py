@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.records import Dropped, from_arrow
-from s1kit.stage import RECEIPT, Run
+from s1kit.stage import Run, is_finished
 
 STAGES = ("collect", "distill", "curate", "train", "evaluate")
 PAGES = (("collect", "collect.html"), ("curate", "curate.html"))
@@ -32,6 +32,8 @@ class Drop:
 
 @dataclass
 class Provenance:
+    """What the stages of a run left behind, as far as they are done."""
+
     receipts: dict[str, dict[str, Any]] = field(default_factory=dict)
     """Receipts of the finished stages, in order."""
     drops: list[Drop] = field(default_factory=list)
@@ -42,11 +44,11 @@ class Provenance:
 
 
 def read_provenance(run: Run) -> Provenance:
+    """Reads receipts, dropped rows, the training log and the list of pages from a run folder."""
     found = Provenance()
     for stage in STAGES:
-        path = run.folder / stage / RECEIPT
-        if path.exists():
-            found.receipts[stage] = json.loads(path.read_text(encoding="utf-8"))
+        if is_finished(run.folder, stage):
+            found.receipts[stage] = run.receipt(stage)
             found.drops += _drops(run.folder / stage, stage, found.receipts[stage]["counts"])
     found.losses = list(_losses(run.folder / "train" / "log.jsonl"))
     found.pages = [f"{stage}/{name}" for stage, name in PAGES if (run.folder / stage / name).exists()]

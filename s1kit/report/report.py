@@ -12,7 +12,7 @@ from s1kit import __version__
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.html import Markup, write_page
-from s1kit.recipe import Recipe
+from s1kit.recipe import Recipe, recipe_of_run
 from s1kit.records import Question
 from s1kit.report import origins, view
 from s1kit.report.curves import draw_curve, draw_loss, draw_methods, draw_panels
@@ -21,7 +21,7 @@ from s1kit.report.provenance import Provenance, read_provenance
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline, text_curve
 from s1kit.report.tables import as_csv, as_latex
-from s1kit.stage import RECEIPT, Run, Stage, hash_file
+from s1kit.stage import Run, Stage, hash_file, is_finished
 
 MAX_PANELS = 6
 
@@ -32,7 +32,7 @@ def report(recipe: Recipe, run: Run) -> Stage:
     Of a run that ends before its evaluation it shows how the pool became samples.
     """
     stage = run.open("report", config={}, seed=0)
-    if not _is_evaluated(run) and (found := read_provenance(run)).receipts:
+    if not is_finished(run.folder, "evaluate") and (found := read_provenance(run)).receipts:
         return _report_samples(stage, recipe, found)
     shards = run.shards("evaluate", "generations")
     read = [*run.shards("evaluate", "questions"), *run.shards("evaluate", "numbers"), *shards]
@@ -49,10 +49,6 @@ def report(recipe: Recipe, run: Run) -> Stage:
     stage.figures["headline"] = [str(sentence) for sentence in headline(findings)]
     stage.finish()
     return stage
-
-
-def _is_evaluated(run: Run) -> bool:
-    return (run.folder / "evaluate" / RECEIPT).exists()
 
 
 def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
@@ -89,10 +85,9 @@ def _is_made_from(stage: Stage, inputs: dict[str, str], recipe: Recipe) -> bool:
 
 def summary(run: Run) -> str:
     """The curve as text and where the report lies, for the terminal."""
-    if not _is_evaluated(run):
+    if not is_finished(run.folder, "evaluate"):
         return f"report: {run.folder / 'report' / 'report.html'}"
-    votes = json.loads((run.folder / "run.json").read_text(encoding="utf-8"))["resolved"]["evaluate"]["votes"]
-    findings = findings_of(run, votes)
+    findings = findings_of(run, recipe_of_run(run.folder).evaluate.votes)
     groups = [
         ("thinking budget", findings.by_budget),
         ("Waits", findings.by_waits),

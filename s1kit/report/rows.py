@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
     from numpy.typing import NDArray
 
-    Matrix = NDArray[np.float64]
+    from s1kit.analysis.statistics import Matrix
 
 ROW_COLUMNS = [
     "question_id",

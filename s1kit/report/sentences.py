@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 from typing import NamedTuple
 
 from s1kit.analysis.comparisons import Comparison, compare
@@ -26,6 +27,22 @@ def points(difference: Estimate) -> str:
     # Adding zero turns a rounded minus zero into zero.
     value, low, high = (round(100 * x, 1) + 0.0 for x in difference)
     return f"{value:+.1f} points [{low:+.1f}, {high:+.1f}]"
+
+
+def with_interval(estimate: Estimate, form: str) -> str:
+    """A number with its interval, each in a format such as `,.0f`; bare where the interval has no upper end.
+
+    >>> with_interval(Estimate(512, 480.2, 544), ",.0f"), with_interval(Estimate(inf, 0, inf), ".4f")
+    ('512 [480, 544]', 'none right')
+    >>> with_interval(Estimate(0.5, 0, inf), ".4f")
+    '0.5000'
+    """
+    value, low, high = estimate
+    if value == inf:
+        return "none right"
+    if high == inf:  # one question says nothing of others
+        return f"{value:{form}}"
+    return f"{value:{form}} [{low:{form}}, {high:{form}}]"
 
 
 class Sentence(NamedTuple):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from math import inf
 from typing import Any, NamedTuple
 
 from jinja2 import Environment
@@ -23,7 +22,7 @@ from s1kit.report.origins import origins
 from s1kit.report.other_models import comparators
 from s1kit.report.provenance import read_provenance
 from s1kit.report.questions import flip_map, verdicts
-from s1kit.report.sentences import WITHIN_NOISE, headline, p_value, percent, points
+from s1kit.report.sentences import WITHIN_NOISE, headline, p_value, percent, points, with_interval
 from s1kit.report.transcripts import examples, longest
 from s1kit.stage import Run
 
@@ -83,18 +82,10 @@ def is_public(question: Question) -> bool:
 
 
 def amount(estimate: Estimate | None) -> str:
-    """A number of tokens with its interval: `512 [480, 544]`; empty where there is none or it is zero throughout.
-
-    >>> amount(Estimate(512, 480.2, 544)), amount(Estimate(inf, 0, inf)), amount(Estimate(300, 0, inf))
-    ('512 [480, 544]', 'none right', '300')
-    """
+    """A number of tokens with its interval: `512 [480, 544]`; empty where there is none or it is zero throughout."""
     if estimate is None or estimate.value == estimate.high == 0:
         return ""
-    if estimate.value == inf:
-        return "none right"
-    if estimate.high == inf:  # one question says nothing of others
-        return f"{estimate.value:,.0f}"
-    return f"{estimate.value:,.0f} [{estimate.low:,.0f}, {estimate.high:,.0f}]"
+    return with_interval(estimate, ",.0f")
 
 
 def body(
@@ -131,6 +122,7 @@ def notes(recipe: Recipe) -> list[str]:
 
 
 def caption(findings: Findings) -> str:
+    """The sentences below the scaling curve."""
     parts = [f"{len(findings.results.questions):,} questions; bands are 95 % intervals of each point by itself."]
     if findings.by_waits:
         parts.append("Numbers at the orange points count Waits.")

@@ -12,6 +12,7 @@ from s1kit.train.shapes import Shape
 
 
 def fits(found: TrainingEstimate, cluster: Cluster) -> bool:
+    """Whether the fullest card needs at most 94 % of its memory, by the estimate."""
     return found.memory_gib <= 0.94 * card_gib(cluster.card)
 
 

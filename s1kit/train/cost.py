@@ -44,6 +44,7 @@ class TrainingEstimate:
     cards: int
 
     def dollars(self, per_card_hour: float) -> float:
+        """What it costs at a price for one card and hour."""
         return self.seconds / 3600 * self.cards * per_card_hour
 
 
@@ -158,5 +159,6 @@ def peak(card: str) -> float:
 
 
 def card_gib(card: str) -> float:
+    """Memory of a card in GiB, 80 where it is not listed. Raises InputError as `peak` does."""
     peak(card)
     return CARD_GIB.get(card, 80.0)

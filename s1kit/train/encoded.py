@@ -25,6 +25,7 @@ class Encoded:
 
     @property
     def num_learned(self) -> int:
+        """How many ids have a loss."""
         return len(self.ids) - self.num_prompt
 
     def __len__(self) -> int:

@@ -16,6 +16,7 @@ from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.gguf.unpacking import is_gguf
 from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, Train
+from s1kit.stage import is_finished
 from s1kit.train.advice import advice, fastest, fits
 from s1kit.train.cost import card_gib, estimate
 from s1kit.train.flops import known_card, training_flops
@@ -130,7 +131,7 @@ def sample_lengths(recipe: Recipe, most: int | None = None) -> tuple[list[int], 
     log-normal with a deviation of 0.35, 5.45M tokens. `most`: as in `estimate_train`.
     """
     files = sorted((recipe.folder / "curate").glob("samples-*.parquet"))
-    if (recipe.folder / "curate" / "receipt.json").exists() and files:
+    if is_finished(recipe.folder, "curate") and files:
         from s1kit.train.export import read_samples
 
         traces = [s.trace for s in read_samples(recipe.folder)]

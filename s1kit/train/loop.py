@@ -190,5 +190,6 @@ def learning_rate(step: int, num_steps: int, peak: float, warmup: float) -> floa
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Set one rate for all groups of parameters."""
     for group in optimizer.param_groups:
         group["lr"] = rate

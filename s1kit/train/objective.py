@@ -27,6 +27,7 @@ class Objective(nn.Module):
         self.loss_chunk_tokens = loss_chunk_tokens
 
     def forward(self, row: Row, packing: Packing) -> Tensor:
+        """The row's share of the batch's loss, a scalar in float32."""
         hidden = self.model.base_model(
             input_ids=row.ids[None], position_ids=row.positions[None], use_cache=False, packing=packing
         ).last_hidden_state[0]

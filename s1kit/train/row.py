@@ -44,6 +44,7 @@ class Row:
         )
 
     def to(self, device: torch.device) -> Row:
+        """The row with its tensors on a device."""
         ids, positions, targets, weights, learned = (
             x.to(device) for x in (self.ids, self.positions, self.targets, self.weights, self.learned)
         )

@@ -25,6 +25,7 @@ class Shape:
 
     @property
     def attention_size(self) -> int:
+        """Summed size of all query heads."""
         return self.num_attention_heads * (self.head_dim or self.hidden_size // self.num_attention_heads)
 
     @property
@@ -41,6 +42,7 @@ class Shape:
 
     @property
     def parameters(self) -> int:
+        """All parameters, the embedding table included."""
         return self.matmul_parameters + (0 if self.tie_word_embeddings else self.vocab_size * self.hidden_size)
 
     @classmethod

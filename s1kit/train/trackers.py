@@ -13,9 +13,11 @@ from s1kit.recipe import Train
 class Tracker(Protocol):
     """Takes the lines of the log."""
 
-    def add(self, row: dict[str, float]) -> None: ...
+    def add(self, row: dict[str, float]) -> None:
+        """Log one step: what is in a line of log.jsonl."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Write what is held back."""
 
 
 def check(name: str) -> None:

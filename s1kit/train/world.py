@@ -35,6 +35,7 @@ class World:
 
     @property
     def is_main(self) -> bool:
+        """Whether this process writes files and messages."""
         return self.rank == 0
 
     @property
@@ -60,6 +61,7 @@ class World:
         return value.item()
 
     def barrier(self) -> None:
+        """Wait until every process has come here."""
         if self.size > 1:
             dist.barrier()
 

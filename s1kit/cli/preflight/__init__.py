@@ -19,7 +19,7 @@ from s1kit.cli.variants import overrides_of_variants
 from s1kit.errors import InputError
 from s1kit.providers.contact import unreachable
 from s1kit.recipe import Recipe, load_for_check
-from s1kit.stage import RECEIPT, refuse_other_run
+from s1kit.stage import is_finished, refuse_other_run
 
 __all__ = ["Fault", "check_recipe", "check_reference", "refuse_faults"]
 
@@ -51,7 +51,7 @@ def check_recipe(
         )
         faults.append(Fault("recipe", error))
     for name in order:
-        if name in names and (name in redone or not (recipe.folder / name / RECEIPT).exists()):
+        if name in names and (name in redone or not is_finished(recipe.folder, name)):
             found = FaultCollector(name)
             checks[name](recipe, found)
             faults += found.faults

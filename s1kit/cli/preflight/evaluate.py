@@ -19,7 +19,7 @@ from s1kit.forcing.switches import check_switches
 from s1kit.grade.load import find_grader
 from s1kit.recipe import Evaluate, Recipe
 from s1kit.records import Question
-from s1kit.stage import RECEIPT
+from s1kit.stage import is_finished
 from s1kit.train.reference import base_folder
 
 
@@ -42,7 +42,7 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(_check_template, recipe)
     if config.baseline:
         found.model(check_engine, config.baseline, "evaluate.baseline", format="direct", dtype=config.dtype)
-    if not config.model and "train" not in recipe.stages and not (recipe.folder / "train" / RECEIPT).exists():
+    if not config.model and "train" not in recipe.stages and not is_finished(recipe.folder, "train"):
         found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
     if not config.benchmarks:
         found.add("no benchmark", "evaluate.benchmarks", 'Name one, for example ["tiny"].')

@@ -200,33 +200,33 @@ def problem_of_error(body: Mapping[str, Any]) -> Problem:
     error = body.get("error")
     text = error_message(body) or _dump(error)[:300]
     status = _status_in(error) or _status_in({name: value for name, value in body.items() if name != "error"})
-    signs = (_dump(body) + " " + text).lower()
-    kind: ProblemKind
     if status >= 500 and any(sign in text.lower() for sign in _CONTENT):
-        kind = "refused"  # OpenRouter tells of it as 502
+        kind: ProblemKind = "refused"  # OpenRouter tells of it as 502
     elif status:
         kind = kind_of_status(status, body, text)
-    elif cannot_pay(signs):
-        kind = "credit"
-    elif any(sign in signs for sign in _KEY):
-        kind = "key"
-    elif any(sign in signs for sign in _MODEL):
-        kind = "model"
-    elif any(sign in signs for sign in _LOCATION):
-        kind = "location"
-    elif any(sign in signs for sign in _TOO_LONG):
-        kind = "request"
-    elif any(sign in signs for sign in _RATE):
-        kind = "rate"
-    elif any(sign in signs for sign in _BUSY):
-        kind = "server"
-    elif any(sign in signs for sign in _CONTENT):
-        kind = "refused"
-    elif "invalid_request" in signs:
-        kind = "request"
     else:
-        kind = "server"
+        kind = _kind_of_words((_dump(body) + " " + text).lower())
     return Problem(kind, text or "an error without a message", status=status or 200, retry_after=retry_after({}, body))
+
+
+def _kind_of_words(signs: str) -> ProblemKind:
+    """What an error's words, in lower case, say about asking again, where no status does."""
+    if cannot_pay(signs):
+        return "credit"
+    return next((kind for kind, words in _KINDS if any(word in signs for word in words)), "server")
+
+
+_KINDS: tuple[tuple[ProblemKind, tuple[str, ...]], ...] = (
+    ("key", _KEY),
+    ("model", _MODEL),
+    ("location", _LOCATION),
+    ("request", _TOO_LONG),
+    ("rate", _RATE),
+    ("server", _BUSY),
+    ("refused", _CONTENT),
+    ("request", ("invalid_request",)),
+)
+"""The first that fits decides."""
 
 
 _WRITTEN = ("choices", "candidates", "content", "output", "outputs", "results")

@@ -92,18 +92,8 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
         return usual(_in_small_letters(inner), 0)
     if (typed := _typed_output(body)) is not None:
         return typed
-    for name in _ENVELOPES if depth else ():
-        if isinstance(inner := body.get(name), Mapping):
-            unwrapped = usual(inner, depth - 1)
-            if shape_of(unwrapped) is not None:
-                return {"usage": body.get("usage"), **unwrapped} if body.get("usage") else unwrapped
-    for name in _SEVERAL if depth else ():
-        if (several := body.get(name)) and isinstance(several, list) and isinstance(several[0], Mapping):
-            first = several[0]
-            rest = {key: value for key, value in body.items() if key not in (name, "status")}
-            unwrapped = usual({"finish_reason": None, **rest, **first, **dict_of(first.get("data"))}, depth - 1)
-            if shape_of(unwrapped) == "chat":
-                return unwrapped
+    if depth and (inside := _inside(body, depth - 1)) is not None:
+        return inside
     if isinstance(message := body.get("message"), Mapping) and "content" in message:
         return _completion(body, {"message": message})
     if _SIGNS_OF_A_MODEL.isdisjoint(body) and body.get("success") is not True and body.get("status") != "succeeded":
@@ -113,6 +103,23 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
         if text is not None:
             return _completion({**body, **source}, {"text": text} | {n: source[n] for n in THINKING if n in source})
     return body
+
+
+def _inside(body: Mapping[str, Any], depth: int) -> Mapping[str, Any] | None:
+    """The reply that stands in an object of the body, or first in a list of it; None where none does."""
+    for name in _ENVELOPES:
+        if isinstance(inner := body.get(name), Mapping):
+            unwrapped = usual(inner, depth)
+            if shape_of(unwrapped) is not None:
+                return {"usage": body.get("usage"), **unwrapped} if body.get("usage") else unwrapped
+    for name in _SEVERAL:
+        if (several := body.get(name)) and isinstance(several, list) and isinstance(several[0], Mapping):
+            first = several[0]
+            rest = {key: value for key, value in body.items() if key not in (name, "status")}
+            unwrapped = usual({"finish_reason": None, **rest, **first, **dict_of(first.get("data"))}, depth)
+            if shape_of(unwrapped) == "chat":
+                return unwrapped
+    return None
 
 
 def _in_small_letters(value: Any, depth: int = 6) -> Any:

@@ -82,7 +82,7 @@ def _check_room(recipe: Recipe, questions: Sequence[str], found: FaultCollector)
     config = recipe.evaluate
     how: dict[str, Any] = {"format": config.format, "template": config.template}
     reference = config.model
-    if not reference and (recipe.folder / "train" / RECEIPT).exists():
+    if not reference and is_finished(recipe.folder, "train"):
         reference = f"hf:{recipe.folder / 'train' / 'checkpoint'}"
     elif not reference and not recipe.train.tokenizer:
         # The checkpoint of this run will have its base's tokenizer. What is no base is said where it is trained.

@@ -37,11 +37,12 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         if not same and _is_rounded(my_number, right_number, mine, right):
             return "abstain", "rounded further than the solution"
         return ("correct" if same else "wrong"), "integers" if is_integer(mine) and is_integer(right) else "numbers"
-    if my_number is not None and (said := number_in_words(raw_right)) is not None:
-        return ("correct" if said == my_number else "wrong"), "a number in words"
+    if my_number is not None and (spelled := number_in_words(raw_right)) is not None:
+        return ("correct" if spelled == my_number else "wrong"), "a number in words"
     if _NOTHING.fullmatch(raw_mine.strip(" .$")) and _NOTHING.fullmatch(raw_right.strip(" .$")):
         return "correct", "nothing"
-    if _NOTHING.fullmatch(raw_right.strip(" .$")) and not re.search(r"\d", raw_mine) and _NOTHING_SAID.search(raw_mine):
+    said = _CIRCUMSTANCE.split(raw_mine)[0]
+    if _NOTHING.fullmatch(raw_right.strip(" .$")) and not re.search(r"\d", said) and _NOTHING_SAID.search(said):
         return "correct", "nothing"
     if _INFINITE.fullmatch(raw_right.strip(" .$")):
         is_said = bool(_INFINITE_SAID.search(raw_mine) or _INFINITE.fullmatch(raw_mine.strip(" .$*")))
@@ -56,8 +57,8 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         return ("correct" if digits[0] == digits[1] else "wrong"), "digits and base"
     if right_number is not None and mine != "e" and len(mine) <= MAX_SYMBOLIC and _is_no_formula(mine):
         stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
-        if not stated and (said := number_in_words(raw_mine)) is not None:
-            same = said == right_number or ("%" in raw_right and said * 100 == right_number)
+        if not stated and (spelled := number_in_words(raw_mine)) is not None:
+            same = spelled == right_number or ("%" in raw_right and spelled * 100 == right_number)
             return ("correct" if same else "wrong"), "a number in words"
         if not stated and _NUMBER_IN_WORDS.search(raw_mine):
             return "abstain", "a number in words"
@@ -77,7 +78,7 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         return ("correct" if said_true == (right.casefold() == "true") else "wrong"), "true or false"
     if is_phrase(raw_right) and (verdict := _compare_phrases(raw_mine, raw_right)):
         return verdict, "words"
-    if is_word(right) and not re.search(r"[\\=]", raw_mine):
+    if is_word(right) and not re.search(r"[\\=]", _CIRCUMSTANCE.split(raw_mine)[0]):
         return _compare_words(raw_mine, right)
     if is_word(mine) and is_word(right):
         return ("correct" if mine.casefold() == right.casefold() else "wrong"), "words"
@@ -115,6 +116,7 @@ _NOTHING_SAID = re.compile(
     r"\b(?:set|solution|it)\b[^.]{0,30}\b(?:is|are)\s+empty\b",
     re.IGNORECASE,
 )
+_CIRCUMSTANCE = re.compile(r",?(?<=[\w,])\s+(?:at|when|if|since|because|where)\s")
 _INFINITE = re.compile(
     r"(?:there\s+are\s+)?(?:infinitely\s+many|an\s+infinite\s+number|infinite)(?:\s+of)?(?:\s+\w+)?", re.IGNORECASE
 )
@@ -130,6 +132,7 @@ def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
         return "correct", "words"
     if _NOT_THERE.fullmatch(right) and _NOT_THERE.search(raw):
         return "correct", "words"
+    raw = _CIRCUMSTANCE.split(raw)[0]
     is_it = re.search(
         rf"\b(?:is|are|be|was|were|on|heading|going|moving|facing|pointing|towards?|called|named)\s+(?:an?\s+|the\s+)?{re.escape(right)}\W*$",
         raw,
@@ -149,10 +152,17 @@ def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
     if right[0].isupper() and (other := _ENDS_IN_A_NAME.search(raw)) and other[1] != right:
         return "wrong", "the sentence ends in another name"
     words = [word.casefold() for word in re.findall(r"[^\W\d_]+(?:[-'][^\W\d_]+)*", raw)]
+    if re.fullmatch(rf"[^()]+\(\s*{re.escape(right)}\s*\)\W*", raw):
+        return "correct", "the word in brackets"
     if [word for word in words if word not in ("a", "an", "the")] == [right.casefold()]:
         return "correct", "words"
     return ("abstain", "the word within a sentence") if right.casefold() in words else ("wrong", "words")
 
+
+DECISIVE = frozenset(
+    ("the word is denied", "the sentence ends in another name", "the word that something is compared with")
+)
+"""Rules that tell that a word of a sentence is not what it states."""
 
 _DENIED = re.compile(r"\b(?:not|neither|nor|never|no|none|nobody|nothing)\b|n't\b", re.IGNORECASE)
 _ENDS_IN_A_NAME = re.compile(r"\b(?:is|was|be)\s+(?:a\s+)?([A-Z][a-z]+)[\s.*]*$")

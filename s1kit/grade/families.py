@@ -43,6 +43,10 @@ def without_declaration(text: str) -> str:
     return plain[: declared.start()] if declared else text
 
 
+_PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])")
+_MULTIPLES = re.compile(
+    r"(?:[a-zA-Z]\s+(?:is|are)\s+)?(?:(?:all|any|an|every)\s+)?(?:integer\s+|(odd\s+))?multiples?\s+of\s+(.+)"
+)
 _CONGRUENT = re.compile(
     r"\s*[a-zA-Z]\s*\\equiv\s*([^=]+?)\s*(?:\\pmod|\(?\s*(?:\\b?mod|mod)(?:ulo)?)\s*\{?\s*(\d+)\s*\}?\s*\)?"
 )
@@ -60,7 +64,7 @@ def families(answer: str, solution: str) -> Verdict | None:
 
     None where one of the two is none, or where neither says what its parameter is and no angle is meant.
     """
-    if not re.search(r"(?<![a-zA-Z\\])[kmn](?![a-zA-Z])|\\equiv", answer + " " + solution):
+    if not re.search(r"(?<![a-zA-Z\\])[kmn](?![a-zA-Z])|\\equiv|multiple", answer + " " + solution):
         return None
     mine, right = _read(answer), _read(solution)
     if mine is None or right is None:
@@ -73,8 +77,8 @@ def families(answer: str, solution: str) -> Verdict | None:
 def _read(text: str) -> _Family | None:
     text = _WORDS.sub(r" \1 ", FILLER.sub(" ", text)).strip(" .")
     if congruent := _CONGRUENT.fullmatch(text):
-        rests = [_progression(rest.replace(r"\pm", "-"), "") for rest in _EITHER.split(congruent[1]) if rest.strip()]
-        rests += [_progression(rest.replace(r"\pm", ""), "") for rest in _EITHER.split(congruent[1]) if r"\pm" in rest]
+        named = [rest for rest in _EITHER.split(congruent[1]) if rest.strip()]
+        rests = [_progression(_PLUS_MINUS.sub(sign, rest), "") for sign in ("", "-") for rest in named]
         firsts = [rest[0] for rest in rests if rest is not None and not rest[1]]
         return _Family([(one, float(congruent[2])) for one in firsts], True) if len(firsts) == len(rests) else None
     declared = _DECLARED.search(text)
@@ -83,17 +87,27 @@ def _read(text: str) -> _Family | None:
     if declared and (sort := declared["sort1"] or declared["sort2"]) and not sort.startswith("integer"):
         return None
     body = _IN_BRACES.sub("", text[: declared.start()] if declared else text).rstrip(r" \}")
+    if (multiple := _MULTIPLES.fullmatch(body)) and (step := _progression(multiple[2], "")):
+        first = step[0] if multiple[1] else 0.0
+        return _Family([(first, step[0] * (2 if multiple[1] else 1))], True)
     parameter = (declared["name1"] or declared["name2"] or declared["name3"]) if declared else ""
     steps: list[tuple[float, float]] = []
     for part in filter(str.strip, _EITHER.split(body)):
         one = _LEFT.sub("", part)
-        signs = ("+", "-") if r"\pm" in one else ("",)
-        for sign in signs:
-            step = _progression(one.replace(r"\pm", sign), parameter)
-            if step is None:
+        for signed in [_PLUS_MINUS.sub(sign, one) for sign in "+-"] if _PLUS_MINUS.search(one) else [one]:
+            found = [_progression(signed, parameter)]
+            if found == [None]:  # (-1)^n \pi/6 + n\pi is two of them
+                name = parameter or "n"
+                found = [_progression(_put(signed, name, f"(2 {name} + {rest})"), name) for rest in (0, 1)]
+            steps += [step for step in found if step is not None]
+            if None in found:
                 return None
-            steps.append(step)
     return _Family(steps, bool(declared)) if any(step for _, step in steps) else None
+
+
+def _put(text: str, name: str, value: str) -> str:
+    """`text` with a value in place of each single letter `name`."""
+    return re.sub(rf"(?<![a-zA-Z\\]){name}(?![a-zA-Z])", lambda _: f"{{{value}}}", text)
 
 
 def _progression(text: str, parameter: str) -> tuple[float, float] | None:

@@ -12,7 +12,7 @@ from s1kit.grade.normalise import as_number, is_decimal, normalise
 from s1kit.grade.plain import to_latex
 from s1kit.grade.prose import last_sentence, main_clause
 from s1kit.grade.shapes import num_values, top_level_parts
-from s1kit.grade.units import unit_at_end
+from s1kit.grade.units import quantity, unit_at_end
 
 MAX_SOLUTION = 300
 """Characters of a solution that is taken whole when nothing marks its final answer."""
@@ -44,6 +44,10 @@ def with_unit(found: Found, answer: str) -> str:
     if not places:
         return found.text
     measured = _UNIT_ENDS.split(answer[places[-1].start() :].strip(), maxsplit=1)[0]
+    words = measured.split()
+    if 2 < len(words) < 8 and not quantity(measured):
+        known = next((n for n in range(len(words) - 1, 1, -1) if quantity(" ".join(words[:n]))), 0)
+        measured = " ".join(words[:known]) if known else measured
     larger = _LARGER_PART.search(answer[: places[-1].start()])
     return f"{larger[0]}{measured}" if larger and unit_at_end(larger[1]) else measured
 
@@ -89,6 +93,8 @@ def _regrouped(text: str) -> str:
 _RATIO = re.compile(r"(?<![\d.:√}])(?<!: )(\d+)(?:\s+(?:to|in|out\s+of)\s+|\s*[:：]\s*)(\d+)(?![\d:]|\.\d)")
 
 
+_PLAIN = r"-?\d+(?:\.\d+)?(?:/\d+)?"
+_CHAIN = re.compile(r"(?<![\d.:])\d+(?:\s*:\s*\d+){2,}(?![\d:])")
 _AND_ABOUT = re.compile(
     r"(?<![\w.])(-?\d+/\d+|-?\d+(?:\.\d+)?)%?[\s*]*(?:≈|\\approx|[,(]?\s*(?:or|which\s+is|that\s+is|i\.e\.,?)?\s*"
     r"(?:about|approximately|roughly|around|≈))\s*(-?\d+\.\d+)(?![\d%])"
@@ -128,9 +134,14 @@ _FROM_TO = re.compile(
 )
 
 
+_BETWEEN = re.compile(rf"\bstrictly\s+between\s+\$?({_PLAIN})\$?\s+and\s+\$?({_PLAIN})(?![\w/])")
+
+
 def _with_relation(found: Found, answer: str, theirs: str) -> Found:
     """`3 to 2` for a solution that is a ratio, `1 in 6` for a fraction; all named values where it has several."""
     sentence = last_sentence(answer) if found.how in GUESSES else found.text
+    if len(between := _BETWEEN.findall(sentence)) == 1 and re.search(r"[<(\[]", theirs):
+        return Found(f"({between[0][0]}, {between[0][1]})", "last formula")
     if theirs.strip("$ ")[:1] in ("(", "[") and len(ends := _FROM_TO.findall(sentence)) == 1:
         opening, closing = ("[", "]") if ends[0][2] == "inclusive" else ("(", ")")
         return Found(f"{opening}{ends[0][0]}, {ends[0][1]}{closing}", "last formula")
@@ -142,6 +153,8 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
         return Found(said, "words")
     if found.how in NUMBERS and (both := _with_decimal(sentence, found.text)):
         return Found(both, "last formula")
+    if ":" in theirs and len(chains := _CHAIN.findall(sentence)) == 1:
+        return Found(chains[0], "last number")
     ratios = _RATIO.findall(main_clause(sentence)) if re.search(":|/|frac", theirs) else []
     if len(ratios) == 1:
         return Found((":" if ":" in theirs else "/").join(ratios[0]), "last number")
@@ -170,7 +183,6 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
 
 _IS_A_SET = re.compile(r"\s*\$?\s*(?:\\left)?\\?\{")
 
-_PLAIN = r"-?\d+(?:\.\d+)?(?:/\d+)?"
 _TUPLE = r"\([^()]{1,60}\)"
 _LISTED = re.compile(
     rf"{_TUPLE}(?:,\s*{_TUPLE})*,?\s+and\s+{_TUPLE}|"

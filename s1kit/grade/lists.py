@@ -45,6 +45,7 @@ def known_to_differ(one: str, other: str) -> bool:
     return compare_numbers(one, other) == "different"
 
 
+_PLUS_MINUS = re.compile(r"\\pm(?![a-zA-Z])")
 _LIST = re.compile(r",|\\text\{\s*(?:and|or)\s*\}|\band\b|\bor\b")
 
 
@@ -57,7 +58,7 @@ def plus_minus(answer: str, solution: str) -> Verdict | None:
         )
         if braced := re.fullmatch(r"\s*\\?\{(.*?)\\?\}\s*", FILLER.sub(" ", other)):
             values = [v.strip() for v in braced[1].split(",")]
-        if plain.count(r"\pm") != 1 or "," in plain or r"\pm" in other or len(values) != 2:
+        if len(_PLUS_MINUS.findall(plain)) != 1 or "," in plain or _PLUS_MINUS.search(other) or len(values) != 2:
             continue
         plain = plain.rpartition("=")[2]
         both = [plain.replace(r"\pm", sign) for sign in "+-"]
@@ -95,6 +96,8 @@ def finite_sets(answer: str, solution: str) -> Verdict | None:
 def _set(text: str) -> tuple[list[str], bool] | None:
     """The entries of a set or list, and whether it is surely a set; None for other texts, brackets included."""
     text = _WRAPPED.sub(r" \1 ", FILLER.sub(" ", text)).strip(" .")
+    if re.search(r"\\in\s*\\mathbb|\\equiv|\\pmod", text):
+        return None
     if braced := _IN_BRACES.fullmatch(text):
         inside = braced[1].rstrip("\\ ")
         is_list = not re.search(r"[:{(<>|=]|\\mid", inside)

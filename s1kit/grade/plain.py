@@ -63,7 +63,7 @@ _UNDERSCORED = re.compile(r"\d{1,3}(?:_\d{3})+")
 _SIGNED_ROOT = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?|[a-zA-Z]|(?=[({]))")
 _WORD = re.compile(
     r"(?<![\\a-zA-Z])(?:(arc(?:sin|cos|tan)|a(?:sin|cos|tan)(?=\s*\()|sinh|cosh|tanh|sin|cos|tan|cot|sec(?=\s*\()|csc|ln|log|exp|pi|infinity|infty|theta)"
-    r"(?![a-zA-Z])|(sin|cos|tan|ln|log)(?=[a-zA-Z](?![a-zA-Z])))"
+    r"(?![a-zA-Z])|(sin|cos|tan|ln|log)(?=[xyzuvABC](?![a-zA-Z])))"
 )
 _CALL = re.compile(r"(?<![\\a-zA-Z])(sqrt|cbrt)\s*\(")
 _ABS = re.compile(r"(?<![\\a-zA-Z])abs\s*\(([^()|]*)\)")

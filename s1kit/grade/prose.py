@@ -184,7 +184,7 @@ def _without_denied(sentence: str) -> str:
 
 _CLAUSES = re.compile(r";\s+|,\s+(?:but|while|whereas|although|though)\s+")
 _DENIAL = re.compile(
-    r"\b(?:thought|assumed|guessed|initially|at\s+first|not|never|fails?|failed|cannot|invalid|extraneous|impossible|too\s+(?:small|large|few|many))\b|n't\b"
+    r"\b(?:earlier|originally|previously|thought|assumed|guessed|initially|at\s+first|not|never|fails?|failed|cannot|invalid|extraneous|impossible|too\s+(?:small|large|few|many))\b|n't\b"
 )
 
 

@@ -16,11 +16,11 @@ from fractions import Fraction
 from itertools import pairwise
 
 from s1kit.grade.families import families
-from s1kit.grade.lists import FILLER, finite_sets, lists, matrices, plus_minus, same_value
+from s1kit.grade.lists import FILLER, finite_sets, known_to_differ, lists, matrices, plus_minus, same_value
 from s1kit.grade.moments import dates, times
 from s1kit.grade.normalise import as_number, normalise
 from s1kit.grade.substances import substances
-from s1kit.grade.units import Quantity, quantity
+from s1kit.grade.units import Quantity, quantity, unit_at_end, without_unit
 from s1kit.records import Verdict
 
 Read = tuple[Verdict, str]
@@ -36,8 +36,10 @@ def by_value(answer: str, solution: str) -> Read | None:
     kinds: dict[str, Callable[[str, str], Verdict | None]] = {
         "intervals": _intervals,
         "quantities": _quantities,
+        "expressions with units": _with_units,
         "large numbers": _large_numbers,
         "times": times,
+        "ratios": _ratios,
         "dates": dates,
         "angles": _angles,
         "values of one expression": plus_minus,
@@ -207,6 +209,21 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
     return "abstain" if is_near and not _is_power_of_ten(mine.unit.factor / right.unit.factor) else "wrong"
 
 
+def _with_units(answer: str, solution: str) -> Verdict | None:
+    """Two expressions that are no plain numbers, both with a unit: `5\\sqrt{3}` centimetres."""
+    units = unit_at_end(answer), unit_at_end(solution)
+    if units[0] is None or units[1] is None or "=" in answer + solution:
+        return None
+    values = [without_unit(text, is_sure=True) for text in (answer, solution)]
+    if not all(re.search(r"[\d)}]|\\pi", value) for value in values):
+        return None
+    if units[0].dimensions != units[1].dimensions:
+        return "wrong" if known_to_differ(*values) else None
+    factor = units[0].factor / units[1].factor
+    mine = values[0] if factor == 1 else rf"({values[0]}) \cdot \frac{{{factor.numerator}}}{{{factor.denominator}}}"
+    return "correct" if same_value(mine, values[1]) else None
+
+
 _ZEROS: dict[str, tuple[Fraction, Fraction]] = {
     "temperature": (Fraction(1), Fraction(0)),
     "celsius": (Fraction(1), Fraction("273.15")),
@@ -244,6 +261,23 @@ def _quantity(text: str) -> Quantity | None:
         return None
     total = large.value + small.value
     return Quantity(total / large.unit.factor, total, large.unit)
+
+
+_RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s*(?::|\\colon)\s*\d+(?:\.\d+)?)+")
+
+
+_CLOCK = re.compile(r"\d{1,2}:[0-5]\d")
+
+
+def _ratios(answer: str, solution: str) -> Verdict | None:
+    """Two ratios of the same number of terms: `6:8:10` is `3:4:5`."""
+    terms = [re.findall(r"[\d.]+", text) if _RATIO.fullmatch(text) else [] for text in map(_plain, (answer, solution))]
+    if len(terms[0]) != len(terms[1]) or not terms[0] or all(map(_CLOCK.fullmatch, map(_plain, (answer, solution)))):
+        return None
+    mine, right = ([Fraction(term) for term in some] for some in terms)
+    pairs = list(pairwise(zip(mine, right, strict=True)))
+    is_same = all(mine) and all(right) and all(a * d == b * c for (a, b), (c, d) in pairs)
+    return "correct" if is_same else "wrong"
 
 
 def _in_small_unit(total: Quantity, text: str) -> Fraction | None:

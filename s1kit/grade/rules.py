@@ -6,7 +6,7 @@ import re
 
 from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, mentions_options, options
-from s1kit.grade.compare import MAX_SYMBOLIC, canonical, compare_plain
+from s1kit.grade.compare import DECISIVE, MAX_SYMBOLIC, canonical, compare_plain
 from s1kit.grade.extract import final_answer, unwrap
 from s1kit.grade.form import in_form_of, is_guess, mentions, mentions_all, solution_answer, with_unit
 from s1kit.grade.normalise import normalise
@@ -23,6 +23,7 @@ from s1kit.grade.shapes import (
     top_level_parts,
     without_name,
 )
+from s1kit.grade.units import unit_at_end, without_unit
 
 MAX_READ = 10000
 """Characters of a final answer that is read; longer ones are compared as text."""
@@ -93,7 +94,7 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement(read[0], f"{read[1]}: {shown}", canonical(mine))
     verdict, rule = compare_plain(mine, right, found.text, theirs)
     is_open = verdict == "wrong" or (verdict is None and not re.search(r"[\d\\]", theirs))
-    if is_open and is_open_guess and mentions(sentence, theirs):
+    if is_open and rule not in DECISIVE and is_open_guess and mentions(sentence, theirs):
         return Judgement("abstain", f"the solution stands elsewhere in the sentence: {shown}", canonical(mine))
     if other_units(whole, theirs):
         return Judgement("abstain", f"other units: {shown}", canonical(mine))
@@ -110,7 +111,9 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement("wrong", f"{nums[0]} and {nums[1]} values: {shown}", canonical(mine))
     if _TOWER.search(mine) or _TOWER.search(right):
         return Judgement("abstain", f"too large to compute: {shown}", canonical(mine))
-    return _for_symbols(without_name(found.text, theirs)), _for_symbols(without_name(theirs, found.text))
+    return _for_symbols(without_name(found.text, theirs), theirs), _for_symbols(
+        without_name(theirs, found.text), found.text
+    )
 
 
 def _num_values(normalised: str, text: str) -> int | None:
@@ -140,8 +143,11 @@ def _judge_choice(answer: str, solution: str, question: str, choices: dict[str, 
     return Judgement("correct" if mine == right else "wrong", shown, mine)
 
 
-def _for_symbols(text: str) -> str:
-    """The expression without math delimiters, which would end the formula that a worker puts around it."""
+def _for_symbols(text: str, other: str) -> str:
+    """The expression without a unit that the other has not, and without math delimiters, which would end the formula
+    that a worker puts around it.
+    """
+    text = without_unit(text) if unit_at_end(other) is None else text
     text = re.sub(r"(?<!\\)\$|\\[()\[\]]", " ", text).strip().rstrip(".")
     text = re.sub(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi ", text)
     if re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])", text):

@@ -48,7 +48,7 @@ def unalike(answer: str, solution: str) -> str:
     for sort, (mine, right) in {
         "an inequality and brackets": (_is_inequality, _is_bracketed),
         "a matrix and brackets": (_is_matrix, _is_bracketed),
-        r"\pm and a list": (lambda text: r"\pm" in text, lambda text: "," in text),
+        r"\pm and a list": (lambda text: bool(re.search(r"\\pm(?![a-zA-Z])", text)), lambda text: "," in text),
         "radians and degrees": (lambda text: r"\pi" in text, lambda text: r"\circ" in text),
         "unit vectors and brackets": (lambda text: r"\mathbf" in text, _is_bracketed),
     }.items():

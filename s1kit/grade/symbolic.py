@@ -21,10 +21,9 @@ _OF_A_FUNCTION = re.compile(
 
 
 def _with_constant_of(solution: str, answer: str) -> str:
-    """The answer with the solution's name of a constant of integration, which is C in one book and c in the next."""
-    for mine, theirs in (("C", "c"), ("c", "C")):
-        named = re.compile(rf"(?<![a-zA-Z\\]){mine}(?![a-zA-Z])")
-        other = re.compile(rf"(?<![a-zA-Z\\]){theirs}(?![a-zA-Z])")
+    """The answer with the solution's name of a constant of integration: C in one book, c or A in the next."""
+    for mine, theirs in (("C", "c"), ("c", "C"), ("A", "C"), ("A", "c"), ("K", "C"), ("k", "C")):
+        named, other = (re.compile(rf"(?<![a-zA-Z\\]){name}(?=e\s*\^|[^a-zA-Z]|$)") for name in (mine, theirs))
         if named.search(answer) and other.search(solution) and not (named.search(solution) or other.search(answer)):
             return named.sub(theirs, answer)
     return answer

@@ -50,6 +50,7 @@ _SI = {
     "K": _unit(1, temperature=1),
     "mol": _unit(1, substance=1),
     "L": _unit("1/1000", length=3),
+    "M": _unit(1000, substance=1, length=-3),
     "N": _unit(1000, mass=1, length=1, time=-2),
     "J": _unit(1000, mass=1, length=2, time=-2),
     "W": _unit(1000, mass=1, length=2, time=-3),
@@ -111,6 +112,7 @@ _WORDS = {
     "A": "ampere amperes amp amps",
     "K": "kelvin kelvins",
     "mol": "mole moles",
+    "M": "molar",
     "N": "newton newtons",
     "J": "joule joules",
     "W": "watt watts",
@@ -264,6 +266,27 @@ def _canonical(word: str) -> tuple[str, int] | None:
     if base in _SI and word[0] in _PREFIXES:
         return base, _PREFIXES[word[0]]
     return None
+
+
+_UNITS = re.compile(
+    r"(?<=[\w})])\s+(?:\\text\s*\{\s*)?(?:(?:square|cubic|sq\.)\s+)?units?\s*(?:\^\s*\{?\d\}?)?\s*\}?[\s$.]*$"
+)
+
+
+def without_unit(text: str, *, is_sure: bool = False) -> str:
+    r"""An expression without the unit at its end, be that known or only called `square units`.
+
+    A symbol of one or two letters may be a variable; it is a unit only where that `is_sure`.
+
+    >>> without_unit(r"12\sqrt{3} \text{ cm}"), without_unit(r"36\pi square units"), without_unit("x + y")
+    ('12\\sqrt{3}', '36\\pi', 'x + y')
+    """
+    text = _UNITS.sub("", text)
+    if unit_at_end(text) is None or (not is_sure and not re.search(r"\\text|\\mathrm|[a-zA-Z]{3,}\W*$", text)):
+        return text
+    plain = _plain(text)
+    match = _MEASURED.fullmatch(plain) or _AT_END.search(plain)
+    return plain[: match.start("unit")].strip() if match else text
 
 
 def unit_at_end(text: str) -> Unit | None:

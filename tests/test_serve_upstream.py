@@ -210,6 +210,13 @@ def test_a_probability_of_zero_has_a_logarithm_that_json_can_hold() -> None:
     assert [(t.logprob, t.top) for t in chunk.logprobs] == [(-9999.0, (("y", -9999.0), ("z", -1.5)))]
 
 
+def test_log_probabilities_are_read_as_llama_cpp_writes_them() -> None:
+    rivals = [{"id": 1, "token": "x", "bytes": [120], "logprob": -0.5}, {"id": 2, "token": "y", "logprob": -3.4e38}]
+    chunk = Chunk()
+    read_reply({"choices": [{"text": "x", "logprobs": {"content": [rivals[0] | {"top_logprobs": rivals}]}}]}, chunk)
+    assert [(t.token, t.logprob, t.top) for t in chunk.logprobs] == [("x", -0.5, (("x", -0.5), ("y", -9999.0)))]
+
+
 def joined_tokens(content: list[dict[str, Any]]) -> list[str]:
     return [entry["token"] for entry in content]
 

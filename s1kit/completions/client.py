@@ -27,6 +27,7 @@ _STATUSES: dict[int, tuple[FailureKind, str]] = {
     404: ("unknown_model", "does not know the model or has no /v1/completions"),
     429: ("full", "is full"),
     503: ("full", "is full or not ready"),
+    529: ("full", "is full or not ready"),
 }
 
 _DRAIN_SECONDS = 1.0

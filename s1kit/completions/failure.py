@@ -8,8 +8,9 @@ FailureKind = Literal[
     "down", "died", "silent", "full", "refused", "unauthorised", "unknown_model", "failed", "nonsense"
 ]
 """`down`: no connection. `died`: the connection broke or the stream ended early. `silent`: no token by the deadline.
-`full`: 429 or 503. `refused`: 400, 413 or 422. `unauthorised`: 401 or 403. `unknown_model`: 404. `failed`: any other
-status, an error inside a stream or an unnatural finish reason. `nonsense`: a reply that the protocol does not allow."""
+`full`: 429, 503 or 529, as a status or inside a reply. `refused`: 400, 413 or 422. `unauthorised`: 401 or 403.
+`unknown_model`: 404. `failed`: any other status, another error inside a stream or an unnatural finish reason.
+`nonsense`: a reply that the protocol does not allow."""
 
 
 class ServerFailed(Exception):

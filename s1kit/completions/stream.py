@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from array import array
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -133,7 +134,7 @@ def read_reply(found: Any, chunk: Chunk) -> None:
     if type(found) is not dict:
         raise _nonsense("is not an object", found)
     if found.get("error"):
-        raise _reported(found["error"])
+        raise _reported(found)
     choices = found.get("choices")
     if choices is None:
         # vLLM's error body: the object itself, not wrapped in `error`.
@@ -185,6 +186,16 @@ def _read_finish(choice: dict[str, Any], chunk: Chunk, found: Any) -> None:
 
 def _logprobs(found: Any, reply: Any) -> list[TokenLogprob]:
     try:
+        if "content" in found:
+            # llama.cpp's server writes those of completions as OpenAI does those of chats.
+            return [
+                TokenLogprob(
+                    one["token"],
+                    _finite(one["logprob"]),
+                    tuple((rival["token"], _finite(rival["logprob"])) for rival in one.get("top_logprobs") or ()),
+                )
+                for one in found["content"] or ()
+            ]
         tops = found.get("top_logprobs") or [None] * len(found["tokens"])
         return [
             TokenLogprob(
@@ -209,8 +220,26 @@ def _finite(logprob: float) -> float:
     return max(logprob, _LEAST_LOGPROB)
 
 
+_FULL_STATUSES = frozenset({"429", "503", "529"})
+_FULL_TYPES = frozenset(
+    {"overloaded", "overloaded_error", "rate_limit_error", "service_unavailable", "unavailable_error"}
+)
+"""What SGLang, TGI, llama.cpp's server and gateways call it where status 200 is already sent."""
+
+
 def _reported(error: Any) -> ServerFailed:
-    return ServerFailed("failed", "it reported an error inside its reply", said=str(error)[:500])
+    """The failure that an error inside a reply stands for: an object, an object around it, or the text of one."""
+    if isinstance(error, str):
+        with suppress(ValueError):
+            error = from_json(error)
+    inner = error.get("error") if isinstance(error, dict) else None
+    said = str(inner if inner else error)[:500]
+    objects = [one for one in (error, inner) if isinstance(one, dict)]
+    statuses = {str(one.get("code")) for one in objects}
+    types = {str(one.get(name)).lower() for one in objects for name in ("type", "error_type")}
+    if statuses & _FULL_STATUSES or types & _FULL_TYPES:
+        return ServerFailed("full", "it is full or not ready, as it says inside its reply", said=said)
+    return ServerFailed("failed", "it reported an error inside its reply", said=said)
 
 
 def _nonsense(what: str, found: Any) -> ServerFailed:

@@ -88,6 +88,12 @@ def _end_apart(events: Events) -> Events:
     return [*events[:-1], *_with(events[-1:], finish_reason=None, stop_reason=None), {"choices": [end | ids]}]
 
 
+def _matched(events: Events) -> Events:
+    """SGLang's name for what stopped it, null until then."""
+    choices = [dict(e["choices"][0]) for e in events]
+    return [{"choices": [{**c, "matched_stop": c.pop("stop_reason", None)}]} for c in choices]
+
+
 _DONE = b"data: [DONE]\n\n"
 LEGAL: dict[str, Callable[[Events], list[Part]]] = {
     "as usual": lambda e: [_CHUNKED, _chunk(_events(e) + _DONE), b"0\r\n\r\n"],
@@ -165,6 +171,28 @@ LEGAL: dict[str, Callable[[Events], list[Part]]] = {
     ],
     "error false": lambda e: [_PLAIN, _events([{**x, "error": False} for x in e])],
     "usage in every event": lambda e: [_PLAIN, _events([{**x, "usage": {"completion_tokens": 1}} for x in e])],
+    "usage null in every event": lambda e: [
+        _PLAIN,
+        _events([{**x, "usage": None, "timings": {"n": 1}} for x in e]) + _DONE,
+    ],
+    "the stop by sglang's name": lambda e: [_PLAIN, _events(_matched(e)) + _DONE],
+    "progress of the prompt first": lambda e: [
+        _PLAIN,
+        _events(
+            [{"choices": [{"index": 0, "text": ""}], "prompt_progress": {"total": 9, "processed": n}} for n in (3, 9)]
+        ),
+        _events(e),
+    ],
+    "log probabilities of nothing": lambda e: [
+        _PLAIN,
+        _events(_with(e, logprobs={"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []})),
+    ],
+    "log probabilities as of a chat": lambda e: [_PLAIN, _events(_with(e, logprobs={"content": []}))],
+    "a name for every event": lambda e: [
+        _PLAIN,
+        b"".join(b"event: completion\nid: 7\n" + _events([x]) for x in e) + b"event: done\n" + _DONE,
+    ],
+    "done and spaces": lambda e: [_PLAIN, _events(e) + b"data: [DONE] \n\n"],
     "pings before the first": lambda e: [_PLAIN, *(b": ping\n\n", 0.01) * 5, _events(e)],
 }
 
@@ -298,7 +326,7 @@ WRONG: dict[str, tuple[str, list[Part]]] = {
         "nonsense",
         [_HEAD + b"Content-Encoding: gzip\r\nConnection: close\r\n\r\n" + gzip.compress(b"x" * (1 << 26))],
     ),
-    "a full server, said inside the stream": ("failed", [_PLAIN, _events([{"error": {"code": 429, "message": "x"}}])]),
+    "a full server, said inside the stream": ("full", [_PLAIN, _events([{"error": {"code": 429, "message": "x"}}])]),
     "calls as finish reason": ("failed", [_one(finish_reason="tool_calls")]),
     "a full server behind a web page": ("full", [_whole(b"<html>", "text/html", 503)]),
     "full until a date": ("full", [_whole(b"", status=429, more="Retry-After: Wed, 21 Oct 2026 07:28:00 GMT\r\n")]),
@@ -308,7 +336,7 @@ WRONG: dict[str, tuple[str, list[Part]]] = {
     "a refusal that is a web page": ("refused", [_whole(b"<html>", "text/html", 400)]),
     "a login page": ("unauthorised", [_whole(b"<html>Bearer sesame", "text/html", 401)]),
     **{f"status {s}": ("failed", _status(s)) for s in (421, 425, 499, 520)},
-    "status 529": ("failed or full", _status(529)),
+    "status 529": ("full", _status(529)),
     "tls": ("died", [b"\x15\x03\x01\x00\x02\x02\x46"]),
     "frames of another http": ("died", [b"\x00\x00\x00\x04\x00\x00\x00\x00\x00"]),
     "a coding that nobody asked for": ("died or nonsense", [_HEAD + b"Content-Encoding: br\r\n\r\n", _TOKEN]),
@@ -337,7 +365,7 @@ WRONG: dict[str, tuple[str, list[Part]]] = {
     ),
     "no route": ("nonsense", [_whole(b'{"message": "no Route matched with those values"}')]),
     "no success": ("nonsense", [_whole(b'{"success": false, "errors": [{"code": 1}], "result": null}')]),
-    "an error beside a reply": ("failed", [_whole(_dump({"error": {"code": 503}} | _CHAT))]),
+    "an error beside a reply": ("full", [_whole(_dump({"error": {"code": 503}} | _CHAT))]),
     "a text that is true": ("nonsense", [_one(text=True)]),
     "a text that is an object": ("nonsense", [_one(text={"a": 1})]),
     "ids that are an object": ("nonsense", [_one(token_ids={"0": 120})]),
@@ -354,6 +382,30 @@ WRONG: dict[str, tuple[str, list[Part]]] = {
     "two replies": ("nonsense or died", [_whole(b'{"id": 1}'), _whole(b'{"id": 2}')]),
     "a null byte inside a text": ("nonsense", [_PLAIN, b'data: {"choices":[{"index":0,"text":"a\x00b"}]}\n\n']),
     "an event cut by a blank line": ("nonsense", [_PLAIN, b'data: {"choices":[{"index":0,\n\ndata: "text":"x"}]}\n\n']),
+    "sglang's full queue": (
+        "full",
+        [_PLAIN, _events([{"error": {"object": "error", "type": "SERVICE_UNAVAILABLE", "code": 503}}]) + _DONE],
+    ),
+    "full after a token": ("full", [_PLAIN, _TOKEN, _events([{"error": {"code": "429", "message": "Bearer sesame"}}])]),
+    "tgi's overload": ("full", [_PLAIN, _events([{"error": "Bearer sesame", "error_type": "overloaded"}])]),
+    "an overload by name": ("full", [_PLAIN, b'event: error\ndata: {"error":{"type":"overloaded_error"}}\n\n']),
+    "a model that is loading, in a field": ("full", [_PLAIN, b'error: {"code": 503, "type": "unavailable_error"}\n\n']),
+    "a model that was unloaded": ("failed", [_PLAIN, _TOKEN, b'event: error\ndata: {"error":"Model unloaded."}\n\n']),
+    "a refusal inside the stream": ("failed", [_PLAIN, _events([{"error": {"type": "BadRequestError", "code": 400}}])]),
+    "an error whose code is a list": ("failed", [_PLAIN, _events([{"error": {"code": [503], "type": {"a": 1}}}])]),
+    **{
+        f"finish reason {reason}": ("failed", [_one(finish_reason=reason)])
+        for reason in ("load", "unload", "preempted", "max_time", "repetition")
+    },
+    "an internal error in plain text": ("nonsense", [_whole(b"Internal Server Error", "text/plain")]),
+    "aborted, then done": (
+        "failed",
+        [_PLAIN, _TOKEN, _one(text="", token_ids=[], finish_reason="abort")[len(_PLAIN) :], _DONE],
+    ),
+    "log probabilities of a chat that are none": (
+        "nonsense",
+        [_one(logprobs={"content": [{"token": "x"}]})],
+    ),
     "log probabilities that are none": (
         "nonsense",
         [_PLAIN, b'data: {"choices":[{"text":"x","logprobs":{"tokens":["x"],"token_logprobs":[NaN]}}]}\n\n'],

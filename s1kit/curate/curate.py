@@ -19,7 +19,7 @@ from s1kit.errors import InputError
 from s1kit.executors import RowWork, executor_of, in_order, load_executor
 from s1kit.executors.grading import Grading, SpreadGrader
 from s1kit.extensions import load_extension
-from s1kit.grade import BatchGrader, Case, load_grader, reference
+from s1kit.grade import BatchGrader, case_of, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import WORKERS, Curate, Recipe
 from s1kit.records import Agreement, Dropped, Question, Sample, Trace
@@ -151,7 +151,7 @@ def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selections: Sequ
         for index, trace in enumerate(traces)
     ]
     needed = [c for c in candidates if any(needs_verdict(selection)(c) for selection in selections)]
-    cases = [_case(traces[c.index]) for c in needed]
+    cases = [case_of(traces[c.index].answer, traces[c.index].question) for c in needed]
     for candidate, judged in zip(needed, grader.grade(cases), strict=True):
         verdict = judged.verdict == "correct"
         candidates[candidate.index] = Candidate(**{**vars(candidate), "is_correct": verdict})
@@ -160,11 +160,6 @@ def as_candidates(traces: Sequence[Trace], grader: BatchGrader, selections: Sequ
 
 def _share(agreement: Agreement | None) -> float | None:
     return None if agreement is None else agreement.num_same / max(1, agreement.num_replies)
-
-
-def _case(trace: Trace) -> Case:
-    question = trace.question
-    return Case(trace.answer, reference(question) or "", str(question.metadata.get("kind", "")), question.text)
 
 
 def _by_difficulty(

@@ -19,7 +19,7 @@ from s1kit.engines.interface import close_engine
 from s1kit.engines.options import read_reference
 from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
 from s1kit.executors import OnProgress, executor_of, load_executor
-from s1kit.grade import BatchGrader, Case, load_grader, reference
+from s1kit.grade import BatchGrader, case_of, load_grader
 from s1kit.progress import meter
 from s1kit.recipe import Curate
 from s1kit.records import Question, Record, Verdict
@@ -173,10 +173,7 @@ class Attempting:
 def judged(attempts: Sequence[Attempt], questions: Sequence[Question], grader: BatchGrader) -> list[Attempt]:
     """The same attempts with `verdict` and `evidence` filled in by the grader."""
     by_id = {q.id: q for q in questions}
-    cases = []
-    for attempt in attempts:
-        q = by_id[attempt.question_id]
-        cases.append(Case(attempt.answer, reference(q) or "", str(q.metadata.get("kind", "")), q.text))
+    cases = [case_of(attempt.answer, by_id[attempt.question_id]) for attempt in attempts]
     return [
         attempt.model_copy(update={"verdict": judgement.verdict, "evidence": judgement.evidence})
         for attempt, judgement in zip(attempts, grader.grade(cases), strict=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from s1kit.distill.open_teacher import OpenTeacher
-from s1kit.grade import BatchGrader, Case, reference
+from s1kit.grade import BatchGrader, Case, case_of, reference
 from s1kit.recipe import Distill
 from s1kit.records import Question, Trace, Verdict
 
@@ -47,10 +47,9 @@ class Verifier:
 
     async def verdict(self, question: Question, answer: str) -> Verdict:
         """`abstain` where the question has no reference to compare with."""
-        solution = reference(question)
-        if solution is None:
+        if reference(question) is None:
             return "abstain"
-        case = Case(answer, solution, str(question.metadata.get("kind", "")), question.text)
+        case = case_of(answer, question)
         settled: asyncio.Future[Verdict] = asyncio.get_running_loop().create_future()
         self._waiting.append((case, settled))
         if self._worker is None or self._worker.done():

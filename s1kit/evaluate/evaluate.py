@@ -27,7 +27,7 @@ from s1kit.evaluate.comparators import ORIGINS, ask, changed, check_models, from
 from s1kit.evaluate.decode import Cell, Decoding, answer_room, direct_room, fill
 from s1kit.evaluate.published_numbers import read_numbers
 from s1kit.executors import OnProgress, executor_of, load_executor
-from s1kit.grade import BatchGrader, Case, load_grader, reference
+from s1kit.grade import BatchGrader, case_of, load_grader
 from s1kit.progress import meter
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
@@ -227,17 +227,23 @@ def _questions(stage: Stage, recipe: Recipe) -> list[Question]:
 def _refuse_changed(stage: Stage, kept: Sequence[Question], recipe: Recipe) -> None:
     """Raises InputError where a benchmark on this machine has changed since the stage began."""
     config = recipe.evaluate
-    before = {(q.metadata.get("benchmark"), q.id, q.solution) for q in kept}
+    before = {(q.metadata.get("benchmark"), *_known_of(q)) for q in kept}
     for given in config.benchmarks:
         if is_on_hub(given):
             continue
-        now = {(name_of(given), q.id, q.solution) for q in load_benchmarks([given], config.num_questions, recipe.seed)}
+        read = load_benchmarks([given], config.num_questions, recipe.seed)
+        now = {(name_of(given), *_known_of(q)) for q in read}
         if now != {one for one in before if one[0] == name_of(given)}:
             raise InputError(
                 f"this stage was made from other inputs: {given} changed since",
                 where=str(stage.folder),
                 fix="Add --redo evaluate to do it and what follows again, or give another run with name=...",
             )
+
+
+def _known_of(question: Question) -> tuple[str, ...]:
+    """What verdicts on a question depend on."""
+    return question.id, question.solution or "", *map(str, question.metadata.get("aliases") or ())
 
 
 def _shard_size(num_questions: int, batch_size: int, num_engines: int) -> int:
@@ -290,10 +296,7 @@ def grade(
     """The generations with verdict, evidence and final answer. A generation without an answer is wrong, and says so."""
     rows = list(generations)
     answers = list(dict.fromkeys((row.question_id, row.answer) for row in rows if row.answer.strip()))
-    cases = []
-    for question_id, answer in answers:
-        question = questions[question_id]
-        cases.append(Case(answer, reference(question) or "", str(question.metadata.get("kind", "")), question.text))
+    cases = [case_of(answer, questions[question_id]) for question_id, answer in answers]
     judged = dict(zip(answers, grader.grade(cases), strict=True))
     graded = []
     for row in rows:

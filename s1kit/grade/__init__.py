@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from s1kit.grade.cases import BatchGrader, Case, Grader, Judgement, Kind, exact_match, reference
+from s1kit.grade.cases import BatchGrader, Case, Grader, Judgement, Kind, case_of, exact_match, reference
 from s1kit.grade.load import load_grader
 
-__all__ = ["BatchGrader", "Case", "Grader", "Judgement", "Kind", "exact_match", "load_grader", "reference"]
+__all__ = ["BatchGrader", "Case", "Grader", "Judgement", "Kind", "case_of", "exact_match", "load_grader", "reference"]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 
 from s1kit.errors import MissingExtra
-from s1kit.grade.cases import Case, Judgement
+from s1kit.grade.cases import Case, Judgement, judge_any
 from s1kit.grade.compare import canonical
 from s1kit.grade.normalise import normalise
 from s1kit.grade.rules import judge_by_rules, short
@@ -28,8 +28,10 @@ class Cascade:
         self._pool = WorkerPool(processes, seconds)
         self._judge = judge
 
-    def __call__(self, answer: str, solution: str, kind: str = "", question: str = "") -> Judgement:
-        return self.grade([Case(answer, solution, kind, question)])[0]
+    def __call__(
+        self, answer: str, solution: str, kind: str = "", question: str = "", aliases: tuple[str, ...] = ()
+    ) -> Judgement:
+        return self.grade([Case(answer, solution, kind, question, aliases)])[0]
 
     def close(self) -> None:
         """Stop the worker processes. They also stop when the grader is garbage collected."""
@@ -37,6 +39,10 @@ class Cascade:
 
     def grade(self, cases: Sequence[Case]) -> list[Judgement]:
         """The verdicts, one a case, in order. Whatever a case holds, it neither raises nor hangs."""
+        done = judge_any(cases, self._grade)
+        return self._ask_judge(cases, done) if self._judge else done
+
+    def _grade(self, cases: Sequence[Case]) -> list[Judgement]:
         judgements: list[Judgement | None] = []
         pairs: dict[tuple[str, str], list[int]] = {}
         for number, case in enumerate(cases):
@@ -51,8 +57,7 @@ class Cascade:
         for (pair, numbers), found in zip(pairs.items(), self._pool.run(list(pairs)) if pairs else (), strict=True):
             for number in numbers:
                 judgements[number] = _symbolic_judgement(pair, found)
-        done = [judgement for judgement in judgements if judgement is not None]
-        return self._ask_judge(cases, done) if self._judge else done
+        return [judgement for judgement in judgements if judgement is not None]
 
     def _ask_judge(self, cases: Sequence[Case], judgements: list[Judgement]) -> list[Judgement]:
         open_ones = [n for n, j in enumerate(judgements) if j.verdict == "abstain" and j.final_answer]

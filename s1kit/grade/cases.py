@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from itertools import islice
 from typing import Literal, NamedTuple, Protocol
 
 from s1kit.records import Question, Verdict
@@ -31,6 +32,8 @@ class Case(NamedTuple):
     kind: str = ""
     question: str = ""
     """Helps: its options are what a choice may be spelled as; its own `\\boxed{}` is no answer."""
+    aliases: tuple[str, ...] = ()
+    """Further references, any of which is right."""
 
 
 class Grader(Protocol):
@@ -43,6 +46,34 @@ class BatchGrader(Grader, Protocol):
     """Judges many at once, in order."""
 
     def grade(self, cases: Sequence[Case]) -> list[Judgement]: ...
+
+
+def case_of(answer: str, question: Question) -> Case:
+    """An answer to a question, with all that the question says of how it is judged."""
+    aliases = question.metadata.get("aliases")
+    return Case(
+        answer,
+        reference(question) or "",
+        str(question.metadata.get("kind", "")),
+        question.text,
+        tuple(map(str, aliases)) if isinstance(aliases, list | tuple) else (),
+    )
+
+
+def judge_any(cases: Sequence[Case], judge: Callable[[Sequence[Case]], Sequence[Judgement]]) -> list[Judgement]:
+    """Judgements of cases by a function that knows no aliases: right where any reference is met, and an abstention
+    where it is not known of one whether it is.
+    """
+    each = [[case._replace(solution=text, aliases=()) for text in (case.solution, *case.aliases)] for case in cases]
+    judged = iter(judge([one for ones in each for one in ones]))
+    return [_best(ones, list(islice(judged, len(ones)))) for ones in each]
+
+
+def _best(cases: Sequence[Case], judgements: Sequence[Judgement]) -> Judgement:
+    order: tuple[Verdict, ...] = ("correct", "abstain", "wrong")
+    place = min(range(len(cases)), key=lambda n: order.index(judgements[n].verdict))
+    found = judgements[place]
+    return found._replace(evidence=f"alias {cases[place].solution!r:.60}: {found.evidence}") if place else found
 
 
 def exact_match(answer: str, solution: str, kind: str = "", question: str = "") -> Judgement:

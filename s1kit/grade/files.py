@@ -13,6 +13,7 @@ from s1kit.errors import InputError
 from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.load import load_grader
 from s1kit.questions import RawRow, read_rows_of
+from s1kit.questions.cells import parse_cell
 
 BATCH = 512
 
@@ -28,7 +29,8 @@ JudgeAll = Callable[[Iterable[Sequence[Case]]], Iterator[list[Judgement]]]
 def grade_file(path: Path, out: TextIO, judge_all: JudgeAll | None = None) -> Counter[str]:
     """Write each row back as a JSON line with `verdict` and `evidence`; count the verdicts.
 
-    A row holds `solution` (or `gold`), `answer` (or `pred`), perhaps `kind` and `question`. Batches are drawn as
+    A row holds `solution` (or `gold`), `answer` (or `pred`), perhaps `kind`, `question` and `aliases`, further
+    references any of which is right. Batches are drawn as
     `judge_all` takes them; None: they are judged in this process. Raises InputError naming the line of the first row
     that does not.
     """
@@ -59,7 +61,18 @@ def _case(raw: RawRow) -> tuple[dict[str, Any], Case]:
     kind = row.get("kind") or ""
     if kind not in KINDS:
         raise InputError(f"kind is {kind!r}", where=raw.where, fix="Known: math, choice, exact.")
-    return row, Case(answer, solution, kind, str(row.get("question") or ""))
+    return row, Case(answer, solution, kind, str(row.get("question") or ""), _aliases(raw.where, row))
+
+
+def _aliases(where: str, row: dict[str, Any]) -> tuple[str, ...]:
+    """The further references of a row, as a list or as a list in JSON."""
+    given = row.get("aliases")
+    if given is None or given == "":
+        return ()
+    found = parse_cell(given, "aliases") if isinstance(given, str) else given
+    if not isinstance(found, list):
+        raise InputError(f"aliases is {given!r:.60}", where=where, fix="Give a list of texts, any of which is right.")
+    return tuple(map(str, found))
 
 
 def _field(where: str, row: dict[str, Any], columns: tuple[str, ...]) -> str:

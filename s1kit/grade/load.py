@@ -9,7 +9,7 @@ from typing import Any
 from s1kit.errors import InputError
 from s1kit.extensions import load_extension
 from s1kit.grade.cascade import Cascade
-from s1kit.grade.cases import BatchGrader, Case, Judgement
+from s1kit.grade.cases import BatchGrader, Case, Judgement, judge_any
 from s1kit.grade.judge import judge_with
 
 
@@ -32,7 +32,7 @@ class OwnGrader:
         return found
 
     def grade(self, cases: Sequence[Case]) -> list[Judgement]:
-        return [self(*case) for case in cases]
+        return judge_any(cases, lambda single: [self(c.answer, c.solution, c.kind, c.question) for c in single])
 
 
 def load_grader(processes: int = 2, judge: str = "", journal_path: str = "", own: str = "") -> BatchGrader:

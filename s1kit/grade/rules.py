@@ -52,7 +52,7 @@ def _positional(text: str) -> str:
 
 def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     """The verdict where spelling, numbers or options decide; else the pair to compare symbolically."""
-    answer, solution, kind, question = case
+    answer, solution, kind, question, _ = case
     answer = unwrap(answer) if kind != "exact" else answer
     if kind == "exact":
         same = answer.strip() == solution.strip()

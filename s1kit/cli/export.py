@@ -31,25 +31,33 @@ def main(given: argparse.Namespace) -> int:
 
         export_gguf(path, to)
     elif given.format == "rows":
-        num = 0
-
-        def write(file: Path) -> None:
-            nonlocal num
-            with file.open("w", encoding="utf-8") as lines:
-                for row in read_any(path):
-                    lines.write(json.dumps(row, ensure_ascii=False) + "\n")
-                    num += 1
-
-        write_atomically(to, write)
-        say(f"{num:,} rows written to {to}")
+        _export_rows(path, to)
     else:
-        from s1kit.train.export import export_samples
-
-        exported = export_samples(path, to, given.format, given.thinking_format, given.thinking_field)
-        say(f"{exported.written:,} samples written to {to} for {given.format}, thinking format {exported.format}")
-        if exported.left_out:
-            say(
-                f"{exported.left_out:,} samples left out that quote a delimiter: {given.format} would read the "
-                "quotation as the delimiter, s1kit's own training does not"
-            )
+        _export_samples(path, to, given)
     return 0
+
+
+def _export_rows(path: Path, to: Path) -> None:
+    num = 0
+
+    def write(file: Path) -> None:
+        nonlocal num
+        with file.open("w", encoding="utf-8") as lines:
+            for row in read_any(path):
+                lines.write(json.dumps(row, ensure_ascii=False) + "\n")
+                num += 1
+
+    write_atomically(to, write)
+    say(f"{num:,} rows written to {to}")
+
+
+def _export_samples(path: Path, to: Path, given: argparse.Namespace) -> None:
+    from s1kit.train.export import export_samples
+
+    exported = export_samples(path, to, given.format, given.thinking_format, given.thinking_field)
+    say(f"{exported.written:,} samples written to {to} for {given.format}, thinking format {exported.format}")
+    if exported.left_out:
+        say(
+            f"{exported.left_out:,} samples left out that quote a delimiter: {given.format} would read the "
+            "quotation as the delimiter, s1kit's own training does not"
+        )

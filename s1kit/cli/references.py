@@ -12,6 +12,9 @@ from typing import Any
 
 from s1kit.completions.roster import read_urls
 from s1kit.engines import SCHEMES, suggested
+from s1kit.engines.gguf.architectures import config_of
+from s1kit.engines.gguf.reading import read_gguf
+from s1kit.engines.gguf.unpacking import is_gguf
 from s1kit.engines.options import joined, read_reference, with_dtype
 from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.forcing.formats import find_format
@@ -64,22 +67,7 @@ def check_engine(
     if str(read.options.get("device", "")).startswith("cuda") and not has_gpu():
         fix = "Give device=cpu, or leave it out."
         raise InputError("there is no GPU that torch can use here", where=f"{where} = {reference}", fix=fix)
-    path = Path(rest.split("#")[0]).expanduser()
-    if scheme == "llama.cpp" and not path.is_file():
-        raise InputError(f"there is no file {rest!r}", where=where, fix="Give a .gguf file.")
-    if scheme in ("hf", "vllm") and rest.lower().endswith(".gguf"):
-        from s1kit.engines.gguf.architectures import config_of
-        from s1kit.engines.gguf.reading import read_gguf
-
-        config_of(read_gguf(path))
-    elif scheme in ("hf", "vllm") and _looks_local(rest) and not (path / "config.json").is_file():
-        raise InputError(
-            f"{rest!r} is no model folder: it has no config.json",
-            where=where,
-            fix="Give a model folder or a Hub id.",
-        )
-    if scheme == "scripted" and not path.is_file():
-        raise InputError(f"there is no file {rest!r}", where=where, fix="Give a script of replies.")
+    _check_files(scheme, rest, where)
     if switches := options["template"]:
         source = chat_template_of(scheme, options.get("tokenizer") or rest)
         if source is not None:
@@ -87,12 +75,28 @@ def check_engine(
     return read_urls(rest.partition("#")[0], where) if scheme == "completions" else []
 
 
+def _check_files(scheme: str, target: str, where: str) -> None:
+    """Raises InputError for a model's file or folder that is not there, or not of a kind that the engine takes."""
+    path = Path(target).expanduser()
+    if scheme in ("llama.cpp", "scripted") and not path.is_file():
+        fix = "Give a .gguf file." if scheme == "llama.cpp" else "Give a script of replies."
+        raise InputError(f"there is no file {target!r}", where=where, fix=fix)
+    if scheme not in ("hf", "vllm"):
+        return
+    if is_gguf(target):
+        config_of(read_gguf(path))
+    elif _looks_local(target) and not (path / "config.json").is_file():
+        raise InputError(
+            f"{target!r} is no model folder: it has no config.json",
+            where=where,
+            fix="Give a model folder or a Hub id.",
+        )
+
+
 def chat_template_of(scheme: str, target: str) -> str | None:
     """The chat template of a model whose files are on this machine; None where it has none or is elsewhere."""
     path = Path(base_folder(scheme)[1] if scheme in ("tiny", "tiny-base") else target).expanduser()
-    if path.suffix.lower() == ".gguf" and path.is_file():
-        from s1kit.engines.gguf.reading import read_gguf
-
+    if is_gguf(path.name) and path.is_file():
         return read_gguf(path).metadata.get("tokenizer.chat_template")
     return read_chat_template(path) if path.is_dir() else None
 

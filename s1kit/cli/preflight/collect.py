@@ -12,7 +12,7 @@ from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import check_chat, require
 from s1kit.errors import InputError
 from s1kit.executors import load_executor
-from s1kit.recipe import Recipe
+from s1kit.recipe import Collect, Recipe
 from s1kit.records import Question
 
 PEEK = 20
@@ -21,8 +21,6 @@ PEEK = 20
 
 def check_collect(recipe: Recipe, found: FaultCollector) -> None:
     from s1kit.pool.collect import refuse_idle
-    from s1kit.pool.evaluation_sets import ON_THE_HUB, shipped_sets
-    from s1kit.pool.sentences import model_files
     from s1kit.pool.sources import expand
 
     config = recipe.collect
@@ -42,30 +40,36 @@ def check_collect(recipe: Recipe, found: FaultCollector) -> None:
         found.run(load_executor, "ray", num, address=config.address, cards_per_engine=0.0)
     if Path(recipe.out).is_file():
         found.add(f"{recipe.out!r} is a file", "out", "Name a folder that the run's folder is made in.")
-    if config.decontaminate == "none":
-        return
+    if config.decontaminate != "none":
+        _check_decontamination(config, found)
+
+
+def _check_decontamination(config: Collect, found: FaultCollector) -> None:
+    """The evaluation sets can be read, and are no sources; the sentence model and the judge are there."""
+    from s1kit.pool.evaluation_sets import ON_THE_HUB, shipped_sets
+    from s1kit.pool.sentences import model_files
+
     for name in {source.path for source in config.sources} & set(config.against) - {""}:
         fix = "Keep the questions to be evaluated on in a file of their own."
         found.add(f"{name} is a source, too: each of its questions would be dropped", "collect.against", fix)
+    # What ships as n-grams need not be read, but has no texts to compare by their sense.
+    known = {"tiny", *ON_THE_HUB, *(() if config.decontaminate == "semantic" else shipped_sets())}
     for name in config.against:
-        if (
-            name not in ON_THE_HUB
-            and name != "tiny"
-            and (name not in shipped_sets() or config.decontaminate == "semantic")
-        ):
+        if name not in known:
             found.run(_peek_set, name, config.decontaminate)
-    if config.decontaminate == "semantic":
-        if config.semantic is None:
-            found.add(
-                "decontaminate = 'semantic' has no sentence model",
-                "collect.semantic.model",
-                "Give its folder, e.g. collect.semantic.model=models/all-MiniLM-L6-v2.",
-            )
-        else:
-            found.run(require, "torch", "collect.decontaminate = semantic", "semantic")
-            found.run(lambda model: list(model_files(model)), config.semantic.model)
-            if config.semantic.judge:
-                found.model(check_chat, config.semantic.judge, "collect.semantic.judge")
+    if config.decontaminate != "semantic":
+        return
+    if config.semantic is None:
+        found.add(
+            "decontaminate = 'semantic' has no sentence model",
+            "collect.semantic.model",
+            "Give its folder, e.g. collect.semantic.model=models/all-MiniLM-L6-v2.",
+        )
+        return
+    found.run(require, "torch", "collect.decontaminate = semantic", "semantic")
+    found.run(lambda model: list(model_files(model)), config.semantic.model)
+    if config.semantic.judge:
+        found.model(check_chat, config.semantic.judge, "collect.semantic.judge")
 
 
 def _peek(source: Any, recipe: Recipe) -> None:

@@ -24,15 +24,15 @@ def check_curate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(find_selector, name)
     if found.run(load_extension, config.domains, "domains", "curate.domains") is not None:
         pass
-    elif found.run(check_domains, config.domains) and config.domains not in ("source", "offline"):
-        before = len(found.faults)
-        found.model(check_model, config.domains, "curate.domains")
-        if len(found.faults) == before and not config.domains.startswith("chat:"):
-            found.run(_check_labeller, config.domains)
+    elif (
+        found.run(check_domains, config.domains)
+        and config.domains not in ("source", "offline")
+        and found.model(check_model, config.domains, "curate.domains")
+        and not config.domains.startswith("chat:")
+    ):
+        found.run(_check_labeller, config.domains)
     for student in config.students:
-        before = len(found.faults)
-        found.model(check_model, student, "curate.students", format="direct")
-        if len(found.faults) == before and not student.startswith("chat:"):
+        if found.model(check_model, student, "curate.students", format="direct") and not student.startswith("chat:"):
             found.run(_check_room, recipe, student)
     found.run(executor_of, config)
     found.run(refuse_idle, config)

@@ -41,10 +41,15 @@ class FaultCollector:
             self.add(f"there is no file {error.filename}", fix="Check the path in the recipe.")
         return None
 
-    def model(self, check: Callable[..., list[str]], reference: str, where: str, **options: Any) -> None:
-        """Check a model reference with one of `cli.references`, and note the servers that it names."""
-        if urls := self.run(check, reference, where, **options):
+    def model(self, check: Callable[..., list[str]], reference: str, where: str, **options: Any) -> bool:
+        """Check a model reference with one of `cli.references`, and note the servers that it names.
+
+        Returns whether nothing is wrong with it.
+        """
+        urls = self.run(check, reference, where, **options)
+        if urls:
             self.servers.append(Servers(tuple(urls), where, by_proxy=reference.startswith("chat:")))
+        return urls is not None
 
     def add(self, what: str, where: str = "", fix: str = "") -> None:
         self.faults.append(Fault(self.stage, InputError(what, where=where, fix=fix)))

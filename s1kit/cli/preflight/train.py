@@ -10,7 +10,7 @@ from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import require
 from s1kit.engines.memory import memory_size
 from s1kit.errors import InputError
-from s1kit.recipe import Recipe
+from s1kit.recipe import Recipe, Train
 
 BYTES_A_PARAMETER = 16
 """Bytes a parameter takes in float32 training: weight, gradient and two moments of the optimiser."""
@@ -25,24 +25,8 @@ def check_train(recipe: Recipe, found: FaultCollector) -> None:
     from s1kit.train.shapes import SHAPES
 
     train = recipe.train
-    num_known = len(found.faults)
-    if train.format:
-        found.run(find_format, train.format)
-    is_known = len(found.faults) == num_known
-    num_before = len(found.faults)
-    for package in ("torch", "transformers"):
-        found.run(require, package, "fine-tuning", "train")
-    if train.lora:
-        found.run(require, "peft", "train.lora", "train")
-        if train.lora.quantize:
-            found.run(require, "bitsandbytes", "train.lora.quantize", "qlora")
-    if train.layout.attention == "flash":
-        found.run(require, "flash_attn", "train.layout.attention = flash", "flash")
-    if train.layout.fp8:
-        found.run(require, "torchao", "train.layout.fp8", "fp8")
-    for tracker in train.layout.trackers:
-        found.run(require, tracker, "train.layout.trackers", tracker)
-    has_packages = len(found.faults) == num_before
+    is_known = not train.format or found.run(find_format, train.format) is not None
+    has_packages = _check_packages(train, found)
     found.run(check_machine, train, has_card=has_gpu(), num_processes=int(os.environ.get("WORLD_SIZE", "1")))
     base = found.run(base_folder, train.base)
     on_hub = train.tokenizer.startswith("hf:")
@@ -55,6 +39,24 @@ def check_train(recipe: Recipe, found: FaultCollector) -> None:
         found.run(_check_tokenizer, recipe)
     if base and has_packages:
         found.run(_check_room, recipe)
+
+
+def _check_packages(train: Train, found: FaultCollector) -> bool:
+    """The packages that the settings need are installed; whether none is missing."""
+    needed = [("torch", "fine-tuning", "train"), ("transformers", "fine-tuning", "train")]
+    if train.lora:
+        needed.append(("peft", "train.lora", "train"))
+    if train.lora and train.lora.quantize:
+        needed.append(("bitsandbytes", "train.lora.quantize", "qlora"))
+    if train.layout.attention == "flash":
+        needed.append(("flash_attn", "train.layout.attention = flash", "flash"))
+    if train.layout.fp8:
+        needed.append(("torchao", "train.layout.fp8", "fp8"))
+    needed += [(tracker, "train.layout.trackers", tracker) for tracker in train.layout.trackers]
+    num_before = len(found.faults)
+    for package, purpose, extra in needed:
+        found.run(require, package, purpose, extra)
+    return len(found.faults) == num_before
 
 
 def _check_tokenizer(recipe: Recipe) -> None:

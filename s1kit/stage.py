@@ -38,6 +38,9 @@ FORMAT_VERSION = 1
 
 RECEIPT = "receipt.json"
 
+_DROPPED = "dropped:"
+"""What the count of a reason to drop begins with."""
+
 _NOT_ALLOWED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 
@@ -139,7 +142,7 @@ class Stage:
 
     def drop(self, row: Record, id: str, reason: str, evidence: str = "") -> Dropped:
         """Record a dropped row with its reason, and count it in the receipt."""
-        self.counts[f"dropped:{reason}"] += 1
+        self.counts[_DROPPED + reason] += 1
         return Dropped(id=id, stage=self.name, reason=reason, evidence=evidence, row=row.model_dump_json())
 
     def finish(self) -> None:
@@ -289,6 +292,20 @@ def refuse_other_run(folder: Path, recipe_name: str) -> None:
         raise InputError(
             "the folder is not empty and holds no run", where=str(folder), fix="Give another with name=..."
         )
+
+
+def drops_in(counts: Mapping[str, int]) -> dict[str, int]:
+    """The rows that a stage dropped, by reason, among all that it counted.
+
+    >>> drops_in({"in": 5, "out": 3, "dropped:no_answer": 2})
+    {'no_answer': 2}
+    """
+    return {name.removeprefix(_DROPPED): num for name, num in counts.items() if name.startswith(_DROPPED)}
+
+
+def said_drops(counts: Mapping[str, int]) -> str:
+    """The same in words: `2 no_answer, 1 truncated`; empty where nothing was dropped."""
+    return ", ".join(f"{num:,} {reason}" for reason, num in sorted(drops_in(counts).items()))
 
 
 def is_finished(run_folder: Path, stage: str) -> bool:

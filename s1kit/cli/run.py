@@ -18,7 +18,7 @@ from s1kit.cli.variants import recipes_of, take_over
 from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
 from s1kit.recipe import Recipe
-from s1kit.stage import Run, Stage, is_finished, open_run, read_part
+from s1kit.stage import Run, Stage, drops_in, is_finished, open_run, read_part
 
 STAGES = {
     "collect": "s1kit.pool.collect",
@@ -122,6 +122,6 @@ def _main_counts(stage: Stage) -> dict[str, int]:
     """Rows in and out of a stage; read from its receipt where it was done before."""
 
     counts: dict[str, int] = json.loads(stage.receipt_path.read_text(encoding="utf-8"))["counts"]
+    dropped = sum(drops_in(counts).values())
     main = {what: count for what, count in counts.items() if not what.startswith("dropped:")}
-    dropped = sum(count for what, count in counts.items() if what.startswith("dropped:"))
     return main | ({"dropped": dropped} if dropped else {})

@@ -23,7 +23,7 @@ from s1kit.grade import BatchGrader, case_of, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import WORKERS, Curate, Recipe
 from s1kit.records import Agreement, Dropped, Question, Sample, Trace
-from s1kit.stage import Run, Stage, StagePart
+from s1kit.stage import Run, Stage, StagePart, said_drops
 
 KEYWORD_SHARD = 8192
 
@@ -237,5 +237,4 @@ def _counted(names: Iterable[str]) -> dict[str, int]:
 
 
 def _reasons(stage: Stage) -> str:
-    drops = {k.removeprefix("dropped:"): n for k, n in sorted(stage.counts.items()) if k.startswith("dropped:")}
-    return ", ".join(f"{n:,} {reason}" for reason, n in drops.items()) or "nothing was dropped"
+    return said_drops(stage.counts) or "nothing was dropped"

@@ -27,7 +27,7 @@ from s1kit.progress import meter, say
 from s1kit.questions import find_files
 from s1kit.recipe import Collect, Recipe, Source
 from s1kit.records import Dropped, Question
-from s1kit.stage import Run, Stage, hash_file, write_atomically
+from s1kit.stage import Run, Stage, hash_file, said_drops, write_atomically
 
 SHARD = 16384
 """Rows in a shard, kept and dropped together."""
@@ -148,8 +148,7 @@ def _check(stage: Stage, pool: Pool) -> None:
         path = stage.folder / "rejects.jsonl"
         write_atomically(path, lambda p: p.write_text(lines, encoding="utf-8"))
         say(f"collect: {len(pool.rejects)} broken rows are named in {path}")
-    drops = {k.removeprefix("dropped:"): n for k, n in sorted(stage.counts.items()) if k.startswith("dropped:")}
-    counted = ", ".join(f"{n:,} {reason}" for reason, n in drops.items())
+    counted = said_drops(stage.counts)
     if not stage.counts["out"]:
         raise InputError(
             f"no question is left of {stage.counts['in']:,}: {counted or 'the sources are empty'}",

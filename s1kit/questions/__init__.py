@@ -1,7 +1,8 @@
 """Questions from the files people have: any column names, the usual shapes, JSON, JSONL, CSV, Parquet and Arrow.
 
-`files` reads rows, `shapes` recognises what a row is (chat messages, Alpaca, multiple choice, ...), `columns` makes it
-a `Question`. Nothing here knows what a stage is.
+`files` reads rows, `shapes` recognises what a row is (chat messages, Alpaca, multiple choice, ...) with the help of
+`exchanges`, `choices`, `passages` and `references`, and `columns` makes it a `Question`. Nothing here knows what a
+stage is.
 """
 
 from s1kit.questions.columns import Reject, question_from, read_questions

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.records import Dropped, from_arrow
-from s1kit.stage import Run, is_finished
+from s1kit.stage import Run, drops_in, is_finished
 
 STAGES = ("collect", "distill", "curate", "train", "evaluate")
 PAGES = (("collect", "collect.html"), ("curate", "curate.html"))
@@ -56,7 +56,7 @@ def read_provenance(run: Run) -> Provenance:
 
 
 def _drops(folder: Path, stage: str, counts: dict[str, int]) -> list[Drop]:
-    reasons = {k.removeprefix("dropped:"): n for k, n in counts.items() if k.startswith("dropped:") and n}
+    reasons = {reason: num for reason, num in drops_in(counts).items() if num}
     examples = _examples(folder, set(reasons))
     return [
         Drop(stage, reason, n, *examples.get(reason, ("", "")))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from s1kit.completions.capabilities import DIALECTS, Capabilities
@@ -48,31 +49,15 @@ def load(
     folder = tokenizer_folder(tokenizer or model)
     files = FileTokenizer(folder)
     tokens = TokenFormat(choose_format(format, load_format(folder), files, template), files, files.more_eos_ids)
-    num_parallel = num_parallel or max_batch or 32
     key = os.environ.get(KEY_VARIABLE) or None
-    urls = read_urls(url, where)
-    members = [Member(CompletionsServer(one, key, timeout), Identity(model), listed_as=one) for one in urls]
+    connector = _Connector(model, tokens, None if kind == "auto" else kind, key, timeout, where)
+    members = [Member(connector.server(one), Identity(model), listed_as=one) for one in read_urls(url, where)]
     farm = Farm(members, timeout, say=say)
     loop = EngineLoop()
     try:
-        work = _connect_all(farm, model, tokens, kind, where)
-        identity, capabilities = loop.submit(work).result()
+        identity, capabilities = loop.submit(connector.connect_all(farm)).result()
         if url.startswith("@"):
-
-            async def join(one: str) -> Member:
-                server = CompletionsServer(one, key, timeout)
-                try:
-                    found = await _connect(server, model, tokens, kind, where)
-                    refuse_stranger(server, *found, farm.members[0], capabilities, where)
-                except BaseException:
-                    await server.close()
-                    raise
-                return Member(server, found[0], listed_as=one)
-
-            async def watch() -> None:
-                farm.watch(follow(farm, url, join))
-
-            loop.submit(watch()).result()
+            loop.submit(connector.follow(farm, url, capabilities)).result()
         context = context_tokens or identity.context_tokens or files.model_max_length or 0
         if not 0 < context < 10**8:
             raise InputError(
@@ -80,6 +65,7 @@ def load(
                 where=where,
                 fix=f"Give it: {where},context_tokens=4096 (or what the server was started with).",
             )
+        num_parallel = num_parallel or max_batch or 32
         return CompletionsEngine(farm, model, capabilities, tokens, int(context), num_parallel, loop)
     except ServerFailed as failure:
         close_farm(farm, loop)
@@ -92,24 +78,48 @@ def load(
         raise
 
 
-async def _connect_all(
-    farm: Farm, model: str, tokens: TokenFormat, kind: str | None, where: str
-) -> tuple[Identity, Capabilities]:
-    """What all servers are; InputError, naming the server, where one is not what the first one is."""
-    found = [await _connect(member.server, model, tokens, kind, where) for member in farm.members]
-    identity, capabilities = found[0]
-    for member, (other, others) in zip(farm.members, found, strict=True):
-        member.identity = other
-        refuse_stranger(member.server, other, others, farm.members[0], capabilities, where)
-    return identity, capabilities
+@dataclass(frozen=True)
+class _Connector:
+    """How the servers of one engine are reached, and what all of them must be."""
 
+    model: str
+    tokens: TokenFormat
+    kind: str | None
+    key: str | None
+    timeout: float
+    where: str
 
-async def _connect(
-    server: CompletionsServer, model: str, tokens: TokenFormat, kind: str | None, where: str
-) -> tuple[Identity, Capabilities]:
-    # A server may take a name that it does not list (an adapter, an alias); the probe decides.
-    identity = await identify(server, model)
-    return identity, await discover(server, identity, tokens, None if kind == "auto" else kind, where)
+    def server(self, url: str) -> CompletionsServer:
+        return CompletionsServer(url, self.key, self.timeout)
+
+    async def connect_all(self, farm: Farm) -> tuple[Identity, Capabilities]:
+        """What all servers are; InputError, naming the server, where one is not what the first one is."""
+        found = [await self._connect(member.server) for member in farm.members]
+        identity, capabilities = found[0]
+        for member, (other, others) in zip(farm.members, found, strict=True):
+            member.identity = other
+            refuse_stranger(member.server, other, others, farm.members[0], capabilities, self.where)
+        return identity, capabilities
+
+    async def follow(self, farm: Farm, roster: str, capabilities: Capabilities) -> None:
+        """Let servers that come onto the roster join the farm, from now on."""
+
+        async def join(url: str) -> Member:
+            server = self.server(url)
+            try:
+                found = await self._connect(server)
+                refuse_stranger(server, *found, farm.members[0], capabilities, self.where)
+            except BaseException:
+                await server.close()
+                raise
+            return Member(server, found[0], listed_as=url)
+
+        farm.watch(follow(farm, roster, join))
+
+    async def _connect(self, server: CompletionsServer) -> tuple[Identity, Capabilities]:
+        # A server may take a name that it does not list (an adapter, an alias); the probe decides.
+        identity = await identify(server, self.model)
+        return identity, await discover(server, identity, self.tokens, self.kind, self.where)
 
 
 def _parse(address: str) -> tuple[str, str]:

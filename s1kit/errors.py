@@ -75,3 +75,12 @@ def nearest(word: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(word, names, n=1)
     guess = f"Did you mean {close[0]}? " if close else ""
     return f"{guess}Known: {', '.join(names)}."
+
+
+def first_line(error: BaseException) -> str:
+    """The first line of what an error says; its type where it says nothing.
+
+    >>> first_line(ValueError("broken\\nand more")), first_line(TimeoutError())
+    ('broken', 'TimeoutError')
+    """
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)

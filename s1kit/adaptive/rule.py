@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, ValidationError, model_validator
 
-from s1kit.errors import InputError
+from s1kit.errors import InputError, first_line
 from s1kit.records import Record
 from s1kit.stage import write_json
 
@@ -158,5 +158,5 @@ def load_rule(path: Path) -> ExitRule:
         fix = "Make one with: s1kit calibrate MODEL --questions FILE"
         raise InputError("there is no calibrated rule", where=str(file), fix=fix) from error
     except (OSError, ValueError, ValidationError) as error:
-        what = f"the rule cannot be read: {str(error).splitlines()[0]}"
+        what = f"the rule cannot be read: {first_line(error)}"
         raise InputError(what, where=str(file), fix="Make it again with s1kit calibrate.") from error

@@ -10,7 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from s1kit.distill.recorded_replies import model_of, replies_in, reply_columns
-from s1kit.errors import InputError
+from s1kit.errors import InputError, first_line
 from s1kit.providers.terms import terms_of
 from s1kit.questions import question_from, whole_rows
 from s1kit.records import Question, Terms, Trace, from_arrow
@@ -73,7 +73,7 @@ def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
         else:
             question = question_from(_asked(row))
     except (InputError, KeyError, TypeError, ValidationError) as error:
-        what = error.what if isinstance(error, InputError) else str(error).splitlines()[0]
+        what = error.what if isinstance(error, InputError) else first_line(error)
         raise InputError(
             f"the row is not a trace: {what}", where=where, fix="A row needs question, thinking and answer."
         ) from error

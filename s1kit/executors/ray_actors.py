@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from s1kit.errors import InputError, S1kitError, WorkFailed
+from s1kit.errors import InputError, S1kitError, WorkFailed, first_line
 from s1kit.executors.protocol import OnProgress, Result, Shard, Work, ignore
 from s1kit.executors.ray_cluster import ActorResources, connect
 
@@ -54,7 +54,7 @@ class RayExecutor:
             raise
         except RayActorError as error:
             raise WorkFailed(
-                f"an engine's process died {RETRIES + 1} times at the same rows: {_first_line(error)}",
+                f"an engine's process died {RETRIES + 1} times at the same rows: {first_line(error)}",
                 where="executor = ray",
                 fix="What was finished is kept. Look at the memory of the machines, or set a smaller batch.",
             ) from error
@@ -90,7 +90,3 @@ def _take(pool: Any, on_progress: OnProgress) -> tuple[int, Any]:
     position, result, told = pool.get_next_unordered()
     on_progress(told)
     return position, result
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

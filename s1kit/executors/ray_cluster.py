@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-from s1kit.errors import InputError, MissingExtra, WorkFailed
+from s1kit.errors import InputError, MissingExtra, WorkFailed, first_line
 
 CONNECT_SECONDS = 1.0
 """For the head to take a connection: one that is not there is told at once, not after Ray's own patience."""
@@ -48,7 +48,7 @@ def connect(address: str, num_engines: int | None, cards_per_engine: float | Non
         try:
             ray.init(**_options(address, num_engines))
         except Exception as error:
-            line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            line = first_line(error)
             if address in ("", "local"):
                 fix = "Run the same command again, on a machine that is less busy; what is done is kept."
                 raise WorkFailed(

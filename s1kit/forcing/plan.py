@@ -58,6 +58,11 @@ class Plan:
         return ""
 
     @property
+    def prefix_ids(self) -> list[int]:
+        """Token ids of the thinking that is given."""
+        return [i for segment in self.prefix for i in segment.token_ids]
+
+    @property
     def least_tokens(self) -> int:
         """Tokens that the context comes to for certain, where thinking is not ended before."""
         return len(self.prompt_ids) + self.budget.min_tokens

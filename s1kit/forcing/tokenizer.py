@@ -18,7 +18,7 @@ from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from tokenizers import Tokenizer
 
-from s1kit.errors import InputError
+from s1kit.errors import InputError, first_line
 from s1kit.forcing.plain_text import check_round_trip
 
 
@@ -133,7 +133,7 @@ def find_folder(name: str) -> Path:
         return Path(snapshot_download(name, allow_patterns=wanted))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
         raise InputError(
-            f"cannot fetch the tokenizer of {name!r}: {str(error).splitlines()[0]}", where="--tokenizer", fix=fix
+            f"cannot fetch the tokenizer of {name!r}: {first_line(error)}", where="--tokenizer", fix=fix
         ) from error
 
 

@@ -109,7 +109,7 @@ class Transcript:
             forced = self._close(has_phrase=False, ending="closed", matched_ids=())
         else:
             forced = self._carry_out(move)
-        return (*self.plan.prompt_ids, *self._prefix_ids(), *forced)
+        return (*self.plan.prompt_ids, *self.plan.prefix_ids, *forced)
 
     def add_thinking(self, ids: Sequence[int]) -> tuple[int, ...]:
         """The model sampled thinking tokens, at most `room`; returns what is forced after them.
@@ -341,6 +341,3 @@ class Transcript:
             room = self.plan.completion_tokens - self._runs.num_ids
         self._go_on(room)
         return (*lead, *tokens.end_ids, *phrase)
-
-    def _prefix_ids(self) -> list[int]:
-        return [i for s in self.plan.prefix for i in s.token_ids]

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from s1kit.errors import InputError
+from s1kit.errors import InputError, first_line
 from s1kit.providers.catalog import Model
 from s1kit.records import Record, Usage
 
@@ -183,7 +183,7 @@ def _read_table(path: Path) -> tuple[Price, ...]:
         return tuple(Price.model_validate(entry) for entry in tomllib.loads(text).get("price", []))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError, ValidationError) as error:
         raise InputError(
-            f"the price table cannot be read: {str(error).splitlines()[0]}",
+            f"the price table cannot be read: {first_line(error)}",
             where=str(path),
             fix="Write [[price]] entries with provider, model, input and output.",
         ) from error

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from s1kit.errors import InputError, WorkFailed
+from s1kit.errors import InputError, WorkFailed, first_line
 from s1kit.records import Sample
 from s1kit.share.cards import dataset_card, licence_text
 from s1kit.stage import read_rows
@@ -97,7 +97,7 @@ def upload(plan: PushPlan, private: bool = True) -> Iterator[str]:
             ) from error
         except (HfHubHTTPError, OSError) as error:
             raise WorkFailed(
-                f"the Hub did not take {repository.name}: {str(error).splitlines()[0][:300]}",
+                f"the Hub did not take {repository.name}: {first_line(error)[:300]}",
                 where="--to",
                 fix="Correct that and run the same command again; what was uploaded is not sent again.",
             ) from error

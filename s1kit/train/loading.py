@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1kit.engines.hf.tokenizer import read_tokenizer
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import InputError, MissingExtra, first_line
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import ThinkingFormat, find_format, load_format
 from s1kit.forcing.plain_text import check_round_trip
@@ -73,7 +73,7 @@ def load_config(base: str, tokenizer: Any) -> Any:
             config = AutoConfig.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise InputError(
-                f"cannot load a model: {str(error).splitlines()[0]}", where=folder, fix="Check the folder or Hub id."
+                f"cannot load a model: {first_line(error)}", where=folder, fix="Check the folder or Hub id."
             ) from error
     check_config(config.to_dict(), len(tokenizer))
     if type(config) not in AutoModelForCausalLM._model_mapping:
@@ -116,7 +116,7 @@ def load_weights(base: str, config: Any, dtype: torch.dtype, seed: int) -> Any:
         )
     except (OSError, SafetensorError) as error:
         raise InputError(
-            f"cannot load the model: {str(error).splitlines()[0]}", where=folder, fix="Check the folder or Hub id."
+            f"cannot load the model: {first_line(error)}", where=folder, fix="Check the folder or Hub id."
         ) from error
     return model.train()
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import InputError, MissingExtra, first_line
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import ThinkingFormat, load_format
 from s1kit.forcing.plan import Plan
@@ -133,7 +133,7 @@ def load(
         loaded = kind_of_model.from_pretrained(model, dtype=kind).to(place).eval() if kind_of_model else None
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
-            f"cannot load a language model: {_first_line(error)}", where=f"hf:{model}", fix=_FOLDER
+            f"cannot load a language model: {first_line(error)}", where=f"hf:{model}", fix=_FOLDER
         ) from error
     if loaded is None:
         raise InputError(
@@ -236,7 +236,7 @@ def _check_device(name: str, model: str) -> None:
         torch.empty(0, device=name)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
         raise InputError(
-            f"there is no device {name!r}: {_first_line(error)}",
+            f"there is no device {name!r}: {first_line(error)}",
             where=f"hf:{model}",
             fix="Give cpu, cuda or cuda:<number>, or leave device out.",
         ) from error
@@ -248,7 +248,3 @@ def resolve_format(
     """The given format, else the checkpoint folder's own, else the one its tokenizer points to."""
     own = load_format(Path(model)) if Path(model).is_dir() and format is None else None
     return choose_format(format, own, tokenizer, template)
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -13,6 +13,7 @@ import torch
 
 from s1kit.engines.hf.passes import Passes
 from s1kit.engines.hf.state import How, RowState
+from s1kit.errors import first_line
 from s1kit.progress import say
 
 ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
@@ -52,7 +53,7 @@ class RecordedSteps:
             except RuntimeError as error:
                 self._is_off = True
                 self._forget()
-                say(f"hf: decodes without CUDA graphs, which were refused: {str(error).splitlines()[0]}")
+                say(f"hf: decodes without CUDA graphs, which were refused: {first_line(error)}")
                 return None
         graph, chosen = self._graphs[key]
         graph.replay()

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from s1kit.errors import InputError
+from s1kit.errors import InputError, first_line
 from s1kit.forcing.plain_text import PROBE, check_round_trip
 from s1kit.progress import say
 
@@ -27,8 +27,7 @@ def read_tokenizer(source: str, where: str) -> Any:
         fix = "Copy tokenizer.json and tokenizer_config.json of its base model there."
         if os.environ.get("HF_HUB_OFFLINE"):
             fix += " HF_HUB_OFFLINE is set, so the Hub was not asked."
-        lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise InputError(f"cannot load a tokenizer: {lines[0]}", where=where, fix=fix) from error
+        raise InputError(f"cannot load a tokenizer: {first_line(error)}", where=where, fix=fix) from error
     # Decoding is to give the text of the ids: no space before a full stop is taken out.
     tokenizer.clean_up_tokenization_spaces = False
     check_round_trip(tokenizer, where)

@@ -74,7 +74,7 @@ class VllmBatch:
         """Queue a request; returns the ticket that its events carry."""
         number = next(_numbers)
         self._plans[number], PLANS[number] = (plan, is_streamed), plan
-        prompt = vllm.TokensPrompt(prompt_token_ids=[*plan.prompt_ids, *_prefix_ids(plan)])
+        prompt = vllm.TokensPrompt(prompt_token_ids=[*plan.prompt_ids, *plan.prefix_ids])
         self._engine.add_request(str(number), prompt, _parameters(number, plan, is_streamed))
         return number
 
@@ -223,12 +223,8 @@ def _parameters(number: int, plan: Plan, is_streamed: bool) -> Any:
         top_p=request.top_p,
         top_k=request.top_k,
         seed=request.seed if request.temperature else None,
-        max_tokens=plan.total_tokens - len(plan.prompt_ids) - len(_prefix_ids(plan)),
+        max_tokens=plan.total_tokens - len(plan.prompt_ids) - len(plan.prefix_ids),
         detokenize=False,
         output_kind=kind,
         extra_args={REQUEST_FIELD: number},
     )
-
-
-def _prefix_ids(plan: Plan) -> list[int]:
-    return [i for s in plan.prefix for i in s.token_ids]

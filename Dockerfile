@@ -2,7 +2,7 @@
 #   docker build -t s1kit .                                                               for a processor
 #   docker build -t s1kit --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cu130 . for NVIDIA cards
 #   docker run --rm -p 8000:8000 s1kit serve --host 0.0.0.0
-#   docker run --rm -v $PWD:/data s1kit run mine.toml
+#   docker run --rm -v "$PWD:/data" --user "$(id -u):$(id -g)" s1kit run mine.toml
 FROM python:3.12-slim
 ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1

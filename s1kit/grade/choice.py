@@ -9,6 +9,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Collection
+from functools import lru_cache
 
 from s1kit.grade.extract import final_answer, find_boxes
 from s1kit.grade.normalise import normalise
@@ -23,7 +25,7 @@ MAX_READ = 20000
 """Characters at an answer's end in which a letter is looked for."""
 
 _OPTION = re.compile(
-    r"(?:^|\n|\s{2,}|(?<=\s)|\\q?quad)\s*(?:\\(?:textbf|mathrm|text)\s*\{\s*)?\(?([A-J])\s*(?:\)\s*\}|\)|[.:](?=\s)|\}\s*\))"
+    r"(?:^|\n|\s{2,}|(?<=\s)|\\q?quad)\s*(?:\\(?:textbf|mathrm|text)\s*\{\s*)?\(?([A-Z])\s*(?:\)\s*\}|\)|[.:](?=\s)|\}\s*\))"
 )
 _ALONE = r"([A-J])(?![A-Za-z'’])(?!\s+(?!is|are|because|since|as|and|or|not|but|it|for)[a-z])"
 _STATED_CHOICE = re.compile(
@@ -54,6 +56,20 @@ _LETTER_ANYWHERE = re.compile(
 )
 
 
+def last_letter(choices: Collection[str]) -> str:
+    """The last letter that may name an option: J, or that of the question's last one where it has more than ten."""
+    return max([*choices, "J"])
+
+
+@lru_cache
+def up_to(pattern: re.Pattern[str], last: str) -> re.Pattern[str]:
+    """The pattern with options up to a letter in place of J: in prose, letters that name no option are other things."""
+    if last <= "J":
+        return pattern
+    wider = pattern.pattern.replace("A-J", f"A-{last}").replace("B-J", f"B-{last}").replace("a-j", f"a-{last.lower()}")
+    return re.compile(wider, pattern.flags)
+
+
 def options(question: str) -> dict[str, str]:
     """The options of a question by letter; empty when there are not at least two in order."""
     # Long white space would make the pattern try each of its places against every other.
@@ -72,36 +88,38 @@ def options(question: str) -> dict[str, str]:
     return found if len(found) >= 2 else {}
 
 
-def is_letter(text: str) -> bool:
+def is_letter(text: str, choices: Collection[str] = ()) -> bool:
     """Whether a solution is the letter of an option and nothing else."""
-    match = _LETTER_ALONE.match(text) if len(text) <= MAX_LETTER else None
+    match = up_to(_LETTER_ALONE, last_letter(choices)).match(text) if len(text) <= MAX_LETTER else None
     return bool(match) and match[1].isupper() if match else False
 
 
 def letter(text: str, choices: dict[str, str]) -> str:
     """The letter of the option that an answer chooses; empty when it chooses none."""
-    text = TAGS.sub(r"\\boxed{\1}", text)
-    boxes = [match[1].upper() for box in find_boxes(text) if (match := _LETTER_ALONE.match(box[:MAX_LETTER]))]
-    if not boxes and (stated := _stated_letter(text[-MAX_READ:])):
+    text, last = TAGS.sub(r"\\boxed{\1}", text), last_letter(choices)
+    alone, first = up_to(_LETTER_ALONE, last), up_to(_LETTER_FIRST, last)
+    boxes = [match[1].upper() for box in find_boxes(text) if (match := alone.match(box[:MAX_LETTER]))]
+    if not boxes and (stated := _stated_letter(text[-MAX_READ:], last)):
         return stated
-    for candidate in _candidates(text):
+    for candidate in _candidates(text, last):
         if len(candidate) > MAX_OPTION:
             continue
-        if match := _LETTER_ALONE.match(candidate):
+        if match := alone.match(candidate):
             return match[1].upper()
-        if match := _LETTER_FIRST.match(candidate):
+        if match := first.match(candidate):
             return match[1].upper()
         spelled = normalise(_LEAD.sub("", candidate)).casefold()
         same = [key for key, option in choices.items() if normalise(option).casefold() == spelled]
         if len(same) == 1:
             return same[0]
-    return _concluded(text[-MAX_READ:], choices) or _mentioned(text[-MAX_READ:])
+    return _concluded(text[-MAX_READ:], choices) or _mentioned(text[-MAX_READ:], last)
 
 
 def mentions_options(text: str, choices: dict[str, str]) -> bool:
     """Whether an answer speaks of options at all, be it by letter or by text."""
     end, spelled = text[-MAX_READ:], text[-MAX_READ:].casefold()
-    return bool(_LETTER_ANYWHERE.search(end)) or any(len(o) > 2 and o.casefold() in spelled for o in choices.values())
+    named = up_to(_LETTER_ANYWHERE, last_letter(choices)).search(end)
+    return bool(named) or any(len(o) > 2 and o.casefold() in spelled for o in choices.values())
 
 
 def _concluded(text: str, choices: dict[str, str]) -> str:
@@ -152,11 +170,11 @@ _ASIDE = re.compile(r"\b(?:while|whereas|unlike|although|but)\b")
 """What begins a clause about other options."""
 
 
-def _mentioned(text: str) -> str:
+def _mentioned(text: str, last: str) -> str:
     """The one option that is named at all, or that the last sentence names, in no sentence that rejects it."""
     sentences = re.split(r"(?<=[.!?])\s+|\n+", text.strip())
     for some in (sentences, sentences[-1:]):
-        where = [(a or b, s) for s in some for a, b in _LETTER_ANYWHERE.findall(s)]
+        where = [(a or b, s) for s in some for a, b in up_to(_LETTER_ANYWHERE, last).findall(s)]
         if len({name for name, _ in where}) == 1 and not any(map(_REJECTED.search, {s for _, s in where})):
             return str(where[0][0])
     return ""
@@ -177,17 +195,18 @@ _SMALL_LETTER = re.compile(
 )
 
 
-def stated_letters(text: str) -> list[tuple[int, str]]:
-    """The letters that the text states as its choice, and where each statement begins, in order."""
-    found = [(m.start(), next(name for name in m.groups() if name)) for m in _STATED_CHOICE.finditer(text)]
-    found += [(len(text), m[1]) for m in _LAST_LINE.finditer(text.rstrip()[-60:])]
+def stated_letters(text: str, last: str = "J") -> list[tuple[int, str]]:
+    """The letters up to `last` that the text states as its choice, and where each statement begins, in order."""
+    stated = up_to(_STATED_CHOICE, last).finditer(text)
+    found = [(m.start(), next(name for name in m.groups() if name)) for m in stated]
+    found += [(len(text), m[1]) for m in up_to(_LAST_LINE, last).finditer(text.rstrip()[-60:])]
     return [(place, name) for place, name in sorted(found) if name.isupper()]
 
 
-def _stated_letter(text: str) -> str:
+def _stated_letter(text: str, last: str) -> str:
     """The last letter that the text states as its choice, so that a correction counts; empty when there is none."""
-    stated = stated_letters(text)
-    if not stated and (small := _SMALL_LETTER.search(text[-60:])):
+    stated = stated_letters(text, last)
+    if not stated and (small := up_to(_SMALL_LETTER, last).search(text[-60:])):
         return small[1].upper()
     return stated[-1][1] if stated else ""
 
@@ -198,10 +217,10 @@ _LEAD = re.compile(
 )
 
 
-def _candidates(text: str) -> list[str]:
+def _candidates(text: str, last: str) -> list[str]:
     """The parts of an answer in which to look for a letter, most explicit first."""
     boxes = [box for box in find_boxes(text) if box.strip()]
     stated = final_answer(text)
-    bold = _BOLD.findall(text[-MAX_READ:])[-1:]
+    bold = up_to(_BOLD, last).findall(text[-MAX_READ:])[-1:]
     found = [stated.text, stated.text.rpartition("=")[2]] if stated else []
     return [*reversed(boxes), *found, text.strip(), *bold]

@@ -59,7 +59,7 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement("correct" if same else "wrong", "exact text", answer.strip())
     choices = options(question) if kind != "math" else {}
     several = solution_letters(solution, choices, kind) if kind != "math" else ""
-    if kind == "choice" or several or (not kind and is_letter(solution)):
+    if kind == "choice" or several or (not kind and is_letter(solution, choices)):
         return _judge_choice(answer, solution, question, choices, several)
     if solution and answer.strip() == solution.strip():
         return Judgement("correct", "same text", canonical(normalise(answer)))

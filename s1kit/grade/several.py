@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from s1kit.grade.choice import MAX_LETTER, MAX_READ, TAGS, letter, stated_letters
+from s1kit.grade.choice import MAX_LETTER, MAX_READ, TAGS, last_letter, letter, stated_letters, up_to
 from s1kit.grade.extract import box_groups, unwrap
 from s1kit.grade.normalise import normalise
 
@@ -57,19 +57,19 @@ _EITHER = re.compile(rf"(?<![A-Za-z(]){_MARK} or {_MARK}(?=[\s.,!)*]|$)")
 _CLAUSE_START = re.compile(r"[.!?;\n。；]|,\s(?:but|while|whereas|so|and\s+so)\b")
 
 
-def named_letters(text: str, *, is_joined: bool = False) -> str:
+def named_letters(text: str, *, is_joined: bool = False, last: str = "J") -> str:
     """The letters of a text that names several options and says nothing else, in order; empty for any other text.
 
-    `is_joined`: `AC` names two options, too.
+    `is_joined`: `AC` names two options, too. `last`: the last letter that names one.
     """
     if len(text) > 4 * MAX_LETTER:
         return ""
     plain = " ".join(_MARKUP.sub("", text).split()).strip(".")
     plain = re.sub(r"^(?:both|options?|choices?|statements?)\s+", "", plain, flags=re.IGNORECASE)
-    if is_joined and _JOINED.fullmatch(plain):
+    if is_joined and up_to(_JOINED, last).fullmatch(plain):
         found = list(plain)
-    elif _NAMED.fullmatch(plain):
-        found = re.findall(r"[A-J]", re.sub(r"\band\b", ",", plain))
+    elif up_to(_NAMED, last).fullmatch(plain):
+        found = re.findall(rf"[A-{last}]", re.sub(r"\band\b", ",", plain))
     else:
         return ""
     return "".join(sorted(found)) if len(set(found)) == len(found) > 1 else ""
@@ -80,7 +80,7 @@ def solution_letters(solution: str, choices: Mapping[str, str], kind: str) -> st
 
     `AC` without a separator may be a product or a segment: it names options of a `choice`, and those the question has.
     """
-    named = named_letters(solution, is_joined=kind == "choice" or bool(choices))
+    named = named_letters(solution, is_joined=kind == "choice" or bool(choices), last=last_letter(choices))
     if named and (not choices or set(named) <= set(choices)):
         return named
     return _listed(solution, choices) if kind == "choice" else ""
@@ -88,27 +88,26 @@ def solution_letters(solution: str, choices: Mapping[str, str], kind: str) -> st
 
 def chosen_letters(text: str, choices: Mapping[str, str]) -> str:
     """The letters of all options that an answer chooses, in order; `A|C` where it leaves open which; empty for none."""
-    text = TAGS.sub(r"\\boxed{\1}", unwrap(text)[-MAX_READ:])
+    text, last = TAGS.sub(r"\\boxed{\1}", unwrap(text)[-MAX_READ:]), last_letter(choices)
     if groups := box_groups(text):
         boxes = groups[-1][0]
-        together = "".join(
-            sorted({one for box in boxes for one in (named_letters(box, is_joined=True) or _alone(box))})
-        )
+        named = {one for box in boxes for one in (named_letters(box, is_joined=True, last=last) or _alone(box, last))}
+        together = "".join(sorted(named))
         if len(together) > 1:
             return together
-    elif whole := named_letters(text, is_joined=True) or _listed(text, choices):
+    elif whole := named_letters(text, is_joined=True, last=last) or _listed(text, choices):
         return whole
     else:
         plain = _without_emphasis(text)
-        at, several = _stated(plain)
-        reasoned = _REASONED.match(plain)
+        at, several = _stated(plain, last)
+        reasoned = up_to(_REASONED, last).match(plain)
         singles = [(0, reasoned[1])] if reasoned else []
-        singles += stated_letters(plain)
+        singles += stated_letters(plain, last)
         if several and not any(place > at or one not in several for place, one in singles):
             return several
-        if (several := _below(plain)) and not singles:
+        if (several := _below(plain, last)) and not singles:
             return several
-        if (either := _either(plain)) and (not singles or singles[-1][1] in either):
+        if (either := _either(plain, last)) and (not singles or singles[-1][1] in either):
             return either
     return letter(text, dict(choices))
 
@@ -124,8 +123,8 @@ def mentions_every(text: str, letters: str) -> bool:
     return all(re.search(rf"(?<![A-Za-z]){one}(?![A-Za-z'’])", text) for one in letters)
 
 
-def _alone(box: str) -> str:
-    match = re.fullmatch(r"[\s(]*([A-J])[\s).]*", _MARKUP.sub("", box).strip("{} "))
+def _alone(box: str, last: str) -> str:
+    match = re.fullmatch(rf"[\s(]*([A-{last}])[\s).]*", _MARKUP.sub("", box).strip("{} "))
     return match[1] if match else ""
 
 
@@ -135,7 +134,7 @@ def _listed(text: str, choices: Mapping[str, str]) -> str:
         return ""
     spelled = {normalise(option).casefold(): key for key, option in choices.items()}
     parts = [part.strip(" '\"*.") for part in re.split(r"[,;\n]|\band\b", text.strip(" []")) if part.strip()]
-    found = [re.fullmatch(r"\(?([A-J])[).:]?\s*(.*)", part) for part in parts]
+    found = [re.fullmatch(rf"\(?([A-{last_letter(choices)}])[).:]?\s*(.*)", part) for part in parts]
     letters = [
         spelled.get(normalise(part).casefold())
         or (match and normalise(match[2]).casefold() in ("", *spelled) and match[1])
@@ -145,33 +144,33 @@ def _listed(text: str, choices: Mapping[str, str]) -> str:
     return "".join(sorted(named)) if len(named) == len(parts) == len(set(named)) > 1 else ""
 
 
-def _stated(text: str) -> tuple[int, str]:
+def _stated(text: str, last: str) -> tuple[int, str]:
     """Where the last list of letters ends that a text states as its choice, and its letters."""
     found = []
-    for match in _STATED.finditer(text):
+    for match in up_to(_STATED, last).finditer(text):
         said = match[0][match.end("claimed" if match["claimed"] else "letters") - match.start() :]
         if (match["claimed"] or _NAME.match(match[0])) and said.strip() and not _CLAIM.search(said):
             continue
         before = text[max(0, match.start() - 200) : match.start()]
         start = max((clause.end() for clause in _CLAUSE_START.finditer(before)), default=0)
-        letters = set(re.findall(r"(?<![a-z])[A-J](?![a-z'’])", match["letters"] or match["claimed"]))
+        letters = set(re.findall(rf"(?<![a-z])[A-{last}](?![a-z'’])", match["letters"] or match["claimed"]))
         if len(letters) > 1 and not _DENIED.search(before[start:] + (match["after"] or "")):
             found.append((match.end(), "".join(sorted(letters))))
     return max(found, default=(-1, ""))
 
 
-def _below(text: str) -> str:
+def _below(text: str, last: str) -> str:
     """The letters that begin the lines below a sentence such as `The correct options are:`."""
     found = [
         m
-        for m in _BELOW.finditer(text)
+        for m in up_to(_BELOW, last).finditer(text)
         if not _DENIED.search(text[text.rfind("\n", 0, m.start()) + 1 : m.start("lines")])
     ]
-    return "".join(sorted(set(_LINE_LETTER.findall(found[-1]["lines"])))) if found else ""
+    return "".join(sorted(set(up_to(_LINE_LETTER, last).findall(found[-1]["lines"])))) if found else ""
 
 
-def _either(text: str) -> str:
+def _either(text: str, last: str) -> str:
     """`A|C` where the last sentence leaves open which of several options it is."""
-    last = re.split(r"(?<=[.!?])\s+|\n+", text.strip())[-1]
-    found = _EITHER.findall(last) if not _DENIED.search(last) else []
-    return "|".join(sorted(re.findall(r"(?<![A-Za-z])[A-J](?![A-Za-z'’])", found[-1]))) if found else ""
+    sentence = re.split(r"(?<=[.!?])\s+|\n+", text.strip())[-1]
+    found = up_to(_EITHER, last).findall(sentence) if not _DENIED.search(sentence) else []
+    return "|".join(sorted(re.findall(rf"(?<![A-Za-z])[A-{last}](?![A-Za-z'’])", found[-1]))) if found else ""

@@ -22,6 +22,7 @@ from s1kit.pool.hub import hub_files, local_copy
 from s1kit.pool.hub_pools import POOLS, pool_sources
 from s1kit.questions import Reject, question_from, read_questions
 from s1kit.questions.conversations import whole_conversation
+from s1kit.questions.options import LETTERS
 from s1kit.recipe import Source
 from s1kit.records import Question, question_id
 
@@ -215,7 +216,7 @@ def shaped(source: Source, row: dict[str, Any]) -> dict[str, Any]:
 
 
 _COLUMN = re.compile(r"\{([^{}]+)\}")
-_OPTION = re.compile(r"^\(([A-J])\) (\{[^{}]+\})$", re.MULTILINE)
+_OPTION = re.compile(r"^\(([A-Z])\) (\{[^{}]+\})$", re.MULTILINE)
 
 
 def _shuffled(template: str, fill: Callable[[re.Match[str]], str]) -> tuple[str, str]:
@@ -228,7 +229,7 @@ def _shuffled(template: str, fill: Callable[[re.Match[str]], str]) -> tuple[str,
     order = sorted(options, key=lambda _: drawn.random())
     rest = iter(order)
     shuffled = _OPTION.sub(lambda match: f"({match[1]}) {next(rest)}", template)
-    return shuffled, "ABCDEFGHIJ"[order.index(options[0])]
+    return shuffled, LETTERS[order.index(options[0])]
 
 
 def _read_builtin(source: Source, seed: int) -> Iterator[Question]:

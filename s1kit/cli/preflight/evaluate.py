@@ -152,8 +152,8 @@ def _check_benchmark(name: str, recipe: Recipe) -> list[Question]:
 def _asks_for_a_letter(question: Question) -> bool:
     """Whether the answer is a letter of an option. Any other may be a formula, which math-verify compares."""
     from s1kit.grade import reference
-    from s1kit.grade.choice import is_letter
+    from s1kit.grade.choice import is_letter, last_letter, options
     from s1kit.grade.several import named_letters
 
-    text = reference(question) or ""
-    return is_letter(text) or bool(named_letters(text))
+    text, choices = reference(question) or "", options(question.text)
+    return is_letter(text, choices) or bool(named_letters(text, last=last_letter(choices)))

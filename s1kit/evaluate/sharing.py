@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from s1kit.forcing import Insert, Sampled, StopAttempt, ThinkingBudget, advance, begin
+from s1kit.forcing import Insert, Sampled, StopAttempt, Thinking, ThinkingBudget, advance, begin
 from s1kit.forcing.request import Prefix
 from s1kit.records import Ending, Generation, Segment
 
@@ -45,19 +45,21 @@ def replay(parent: Generation, budget: ThinkingBudget) -> Replayed | None:
             state, move = advance(budget, wait_tokens, state, StopAttempt())
         else:
             state, move = advance(budget, 1, state, Sampled(min(segment.num_tokens, move.room)))
+    ending: Ending
     if state.closed:
-        ending: Ending = "cut_off" if move.insert is Insert.CUTOFF else "closed"
-    elif parent.ending == "closed":
-        after, _ = advance(budget, wait_tokens, state, StopAttempt())
-        if not after.closed:
-            return None
-        ending = "closed"
-    elif parent.ending == "loop":
-        ending = "loop"
+        ending = "cut_off" if move.insert is Insert.CUTOFF else "closed"
+    elif parent.ending == "loop" or (parent.ending == "closed" and _may_stop(budget, wait_tokens, state)):
+        ending = parent.ending
     else:
         return None
     is_all = state.spent == parent.thinking_tokens and ending == parent.ending
     return Replayed(_prefix(thinking, state.spent, ending), ending, is_all)
+
+
+def _may_stop(budget: ThinkingBudget, wait_tokens: int, state: Thinking) -> bool:
+    """Whether an attempt to stop would end thinking here, and not become a wait."""
+    after, _ = advance(budget, wait_tokens, state, StopAttempt())
+    return after.closed
 
 
 def _prefix(thinking: tuple[Segment, ...], spent: int, ending: Ending) -> Prefix:

@@ -117,13 +117,20 @@ def fit_template(format: ThinkingFormat, tokenizer: Tokenizer) -> ThinkingFormat
             where=f"thinking format {format.name!r}",
             fix=f"Use the format {DIRECT!r}, or name the template's own switch in {FORMAT_FILE} under template.",
         )
-    fitted, prompt = neutral
-    written = text.replace("\n", "\\n")
+    return _spaced_as_in(text, *neutral)
+
+
+def _spaced_as_in(text: str, format: ThinkingFormat, prompt: str) -> ThinkingFormat:
+    """The format with the line breaks that a template's text has around its opening; unchanged where it has none.
+
+    `prompt`: what the opening follows.
+    """
+    written, marker = text.replace("\n", "\\n"), format.open.strip()
     if marker not in written:
-        return fitted
+        return format
     before = "\n" if f"\\n{marker}" in written and not prompt.endswith("\n") else ""
     after = "\n" if f"{marker}\\n" in written else ""
-    return _spaced(replace(fitted, open=before + marker + after))
+    return _spaced(replace(format, open=before + marker + after))
 
 
 @dataclass(frozen=True, slots=True)

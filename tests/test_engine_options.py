@@ -55,6 +55,11 @@ def test_options_follow_the_model_and_a_comma_of_its_name_stays() -> None:
     assert address.options == {"tokenizer": "./t", "timeout": 3.0, "max_batch": 2}
 
 
+def test_a_tilde_is_the_home_folder_in_a_reference(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert read_reference("hf:~/mine,dtype=float32").target == f"{tmp_path}/mine"
+
+
 @pytest.mark.parametrize(
     ("reference", "complaint"),
     [

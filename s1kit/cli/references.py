@@ -15,7 +15,7 @@ from s1kit.engines import SCHEMES, suggested
 from s1kit.engines.gguf.architectures import config_of
 from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.gguf.unpacking import is_gguf
-from s1kit.engines.options import joined, read_reference, with_dtype
+from s1kit.engines.options import joined, looks_local, read_reference, with_dtype
 from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.forcing.formats import find_format
 from s1kit.forcing.switches import check_switches
@@ -85,7 +85,7 @@ def _check_files(scheme: str, target: str, where: str) -> None:
         return
     if is_gguf(target):
         config_of(read_gguf(path))
-    elif _looks_local(target) and not (path / "config.json").is_file():
+    elif looks_local(target) and not (path / "config.json").is_file():
         raise InputError(
             f"{target!r} is no model folder: it has no config.json",
             where=where,
@@ -144,7 +144,3 @@ def check_model(reference: str, where: str, *, format: str = "") -> list[str]:
     if reference.startswith("chat:"):
         return check_chat(reference, where)
     return check_engine(reference, where, format=format)
-
-
-def _looks_local(name: str) -> bool:
-    return Path(name).expanduser().exists() or name.startswith((".", "/", "~")) or name.count("/") > 1

@@ -13,6 +13,7 @@ import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from s1kit.errors import InputError, nearest
@@ -72,6 +73,8 @@ def read_reference(reference: str) -> Reference:
         else:
             pieces[-1] += f",{piece}"
     scheme, _, target = pieces[0].partition(":")
+    if target.startswith("~"):  # no shell expands it behind a colon
+        target = str(Path(target).expanduser())
     options: dict[str, Any] = {}
     for piece in pieces[1:]:
         name, _, text = piece.partition("=")
@@ -83,6 +86,15 @@ def read_reference(reference: str) -> Reference:
         elif scheme in OPTIONS:
             options[name] = _value(scheme, name, text, reference)
     return Reference(scheme, target, options)
+
+
+def looks_local(target: str) -> bool:
+    """Whether a target means a folder or file of this machine, there or not, rather than an id of the Hub.
+
+    >>> looks_local("./missing"), looks_local("Qwen/Qwen3-8B"), looks_local("models/of/mine")
+    (True, False, True)
+    """
+    return Path(target).expanduser().exists() or target.startswith((".", "/", "~")) or target.count("/") > 1
 
 
 def scheme_of(reference: str) -> str:

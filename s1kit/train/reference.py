@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
-from s1kit.engines.options import read_reference
+from s1kit.engines.options import looks_local, read_reference
 from s1kit.errors import InputError
 from s1kit.recipe import Layout, Train
 from s1kit.train.shapes import SHAPES
@@ -43,8 +43,7 @@ def base_folder(base: str) -> tuple[str, str]:
             where="train.base",
             fix="Give hf:<folder, GGUF file or Hub id>, random:<folder or shape>, or tiny-base.",
         )
-    looks_local = Path(name).exists() or name.startswith((".", "/", "~")) or name.count("/") > 1
-    if looks_local:
+    if looks_local(name):
         return kind, str(_checked(Path(name).expanduser(), base, need_weights=kind == "hf"))
     if kind == "random" and name not in SHAPES:
         raise InputError(

@@ -31,7 +31,7 @@ from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.engines.hf.windows import ALL_SEE_ALL, WITH_ANOTHER_ENGINE, Windows, find_windows
 from s1kit.engines.interface import BatchEngine
 from s1kit.engines.memory import check_fits, memory_size
-from s1kit.engines.options import check_dtype
+from s1kit.engines.options import check_dtype, looks_local
 
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""
@@ -200,14 +200,13 @@ _FOLDER = "Give a checkpoint folder (config.json, *.safetensors, tokenizer.json)
 def check_folder(model: str) -> None:
     """InputError when `model` means a folder and is not a checkpoint."""
     path = Path(model)
-    looks_local = path.exists() or model.startswith((".", "/", "~")) or model.count("/") > 1
-    if not model or (looks_local and not path.is_dir()):
+    if model and not looks_local(model):
+        return
+    if not model or not path.is_dir():
         raise InputError(f"no folder {model!r}", where=f"hf:{model}", fix=_FOLDER)
-    if looks_local and not (path / "config.json").is_file():
+    if not (path / "config.json").is_file():
         raise InputError("the folder holds no config.json", where=f"hf:{model}", fix=_FOLDER)
-    if looks_local and not any(
-        (path / n).is_file() for n in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")
-    ):
+    if not any((path / n).is_file() for n in ("tokenizer.json", "tokenizer_config.json", "tokenizer.model")):
         raise InputError(
             "the checkpoint has no tokenizer", where=f"hf:{model}", fix="Copy its base model's tokenizer files there."
         )

@@ -312,11 +312,12 @@ class Http:
             text = f"the server redirects to {target or 'another path'}; redirects are not followed"
         # Hidden before it is cut: a key across the cut would show its first half.
         text = " ".join(self.hide(error_message(body) or text).split())[:500] or "no explanation"
+        wait = retry_after(headers, body)
         return Problem(
-            kind_of_status(status, body, text),
+            kind_of_status(status, body, text, wait),
             text,
             status=status,
-            retry_after=retry_after(headers, body),
+            retry_after=wait,
             may_be_charged=status in GATEWAY_TIMEOUTS,
             raw=self._hidden.hide_in_bytes(raw),
         )

@@ -25,6 +25,8 @@ MAX_COMPLAINTS = 8
 """The same refusal so many times in a row, without an answer in between, stops the run."""
 SECONDS_WORTH_SAYING = 60.0
 """A wait that a provider asks for is said from so many seconds on."""
+MAX_SECONDS_TO_WAIT = 90_000.0
+"""The longest wait that is waited out: a quota of the day comes back within it, one of the week may not."""
 MAX_UNREACHED = 2
 """Failed connections after which a server that never answered is called unreachable."""
 
@@ -74,6 +76,8 @@ class Patience:
 
     def hear(self, problem: Problem) -> None:
         """Returns where another attempt may help. Raises the problem if only this request is affected, else Stopped."""
+        if problem.retriable and (problem.retry_after or 0.0) > MAX_SECONDS_TO_WAIT:
+            raise self._stopped(f"{self._provider} {_asks_to_wait(problem)} ({problem})", problem, _LONG_WAIT)
         self._say_wait(problem)
         if problem.kind == "unreachable" and not self._has_answered:
             self._unreached += 1
@@ -104,21 +108,27 @@ class Patience:
         if not problem.retriable or seconds < SECONDS_WORTH_SAYING or time.monotonic() < self._said_until:
             return
         self._said_until = time.monotonic() + seconds
-        try:
-            until = f"{datetime.now() + timedelta(seconds=seconds):%Y-%m-%d %H:%M}"
-        except OverflowError:
-            until = "further than the calendar goes"
-        why = "a quota is used up, by the day perhaps" if problem.kind == "rate" else "it is down"
         say(
-            f"{self._provider} asks to wait {human(seconds)}, until {until}: {why} ({problem}). Nothing is sent until"
-            " then. Ctrl-C ends the run now; the same command goes on later."
+            f"{self._provider} {_asks_to_wait(problem)} ({problem}). Nothing is sent until then. Ctrl-C ends the run "
+            "now; the same command goes on later."
         )
 
-    def _stopped(self, what: str, problem: Problem) -> Stopped:
-        stop = Stopped(what, where=self._reference, fix=REMEDY[problem.kind])
+    def _stopped(self, what: str, problem: Problem, fix: str = "") -> Stopped:
+        stop = Stopped(what, where=self._reference, fix=fix or REMEDY[problem.kind])
         stop.__cause__ = problem
         self._throttle.give_up(stop)
         return stop
+
+
+def _asks_to_wait(problem: Problem) -> str:
+    """How long, until when and why, in words."""
+    seconds = problem.retry_after or 0.0
+    try:
+        until = f"{datetime.now() + timedelta(seconds=seconds):%Y-%m-%d %H:%M}"
+    except OverflowError:
+        until = "further than the calendar goes"
+    why = "a quota is used up" if problem.kind == "rate" else "it is down"
+    return f"asks to wait {human(seconds)}, until {until}: {why}"
 
 
 def human(seconds: float) -> str:
@@ -134,6 +144,10 @@ def human(seconds: float) -> str:
     return f"{seconds / 3600:.1f} h" if seconds < 172_800 else f"{seconds / 86400:.1f} days"
 
 
+_LONG_WAIT = (
+    "Run the same command again then: what was paid is kept. Or take another provider, a larger plan, or a key of the "
+    "kind that is paid by the token."
+)
 REMEDY: dict[ProblemKind, str] = {
     "key": "Check the key (s1kit doctor shows which is set), then run the same command again.",
     "model": "Check the model's name and the base URL, then run the same command again.",

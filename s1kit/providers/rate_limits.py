@@ -7,7 +7,7 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from email.utils import parsedate_to_datetime
 from typing import Any
 
@@ -103,7 +103,7 @@ def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
         except (ValueError, TypeError, OverflowError):
             return None
     error = body.get("error") if isinstance(body, dict) else None
-    if (reset := _reset_in(headers, error)) is not None:
+    if (reset := _reset_in(headers, error)) is not None or (reset := _in_fields(error)) is not None:
         return reset
     details = error.get("details") if isinstance(error, dict) else None
     for detail in details if isinstance(details, list) else []:
@@ -112,12 +112,24 @@ def retry_after(headers: Mapping[str, str], body: Any) -> float | None:
     return _asked_for(error_message(body))
 
 
+_UNIT = r"ms|milli\w*|[smhdw]|sec\w*|min\w*|h(?:ou)?rs?|days?|weeks?"
+_DURATION = rf"\d+(?:\.\d+)? ?(?:{_UNIT})(?![a-z])"
 _ASKED_FOR = re.compile(
-    r"\b(?:try again|retry) (?:in|after) (?:about )?"
-    r"(?:((?:\d+(?:\.\d+)?(?:ms|[hms]))+)\b|(\d+(?:\.\d+)?) (milli|sec|min|hour))",
+    rf"\b(?:try again|retry|available(?: again)?|resets?) (?:in|after) (?:about )?"
+    rf"({_DURATION}(?:(?:,? and |, ?| ?){_DURATION})*)",
     re.IGNORECASE,
 )
-_UNITS = {"milli": 0.001, "sec": 1.0, "min": 60.0, "hour": 3600.0}
+_LENGTHS = {"ms": 0.001, "mi": 60.0, "m": 60.0, "s": 1.0, "se": 1.0, "h": 3600.0, "d": 86400.0, "w": 604_800.0}
+"""Seconds of a unit by its first letters."""
+_MOMENT = re.compile(
+    r"(?:resets?|try again|available(?: again)?) (?:at|after|on) "
+    r"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d(?::\d\d)?)(?: ?(Z|UTC|[+-]\d\d:?\d\d))?"
+    r"|(\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) ?重置",
+    re.IGNORECASE,
+)
+_BEIJING = timezone(timedelta(hours=8))
+_SAID_IN_BEIJING = ("usage limit reached for", "limit exhausted", "重置")
+"""Z.ai's and Zhipu's messages state the time of Beijing without saying so."""
 
 
 def _asked_for(message: str) -> float | None:
@@ -125,11 +137,41 @@ def _asked_for(message: str) -> float | None:
 
     >>> _asked_for("Please try again in 1m2.5s."), _asked_for("Please retry after 6 seconds."), _asked_for("Retry.")
     (62.5, 6.0, None)
+    >>> _asked_for("You've hit your usage limit. Try again in 5 hours 30 minutes."), _asked_for("It resets in 2 days")
+    (19800.0, 172800.0)
     """
-    if (found := _ASKED_FOR.search(message)) is None:
+    if found := _ASKED_FOR.search(message):
+        parts = re.findall(rf"(\d+(?:\.\d+)?) ?({_UNIT})(?![a-z])", found[1], re.IGNORECASE)
+        return sum(float(number) * _length(unit.lower()) for number, unit in parts)
+    if (moment := _MOMENT.search(message)) is None:
         return None
-    short, number, unit = found.groups()
-    return seconds_in(short.lower()) if short else float(number) * _UNITS[unit.lower()]
+    zone = (moment[2] or "").upper().replace("UTC", "Z")
+    try:
+        at = datetime.fromisoformat(f"{moment[1] or moment[3]}{zone}")
+    except ValueError:  # the 31st of a month that has none
+        return None
+    if not zone:
+        at = at.replace(tzinfo=_BEIJING if any(sign in message.lower() for sign in _SAID_IN_BEIJING) else UTC)
+    return max(0.0, (at - datetime.now(UTC)).total_seconds())
+
+
+def _length(unit: str) -> float:
+    """Seconds of a unit, however it is written."""
+    if unit.startswith("milli"):
+        return 0.001
+    return _LENGTHS.get(unit[:2]) or _LENGTHS[unit[:1]]
+
+
+def _in_fields(error: Any) -> float | None:
+    """The wait that fields of an error object state, such as Codex's `resets_in_seconds`."""
+    if not isinstance(error, dict):
+        return None
+    for name in ("resets_in_seconds", "retry_after_seconds", "retry_after"):
+        value = error.get(name)
+        if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _FIRST_MOMENT:
+            return float(value)
+    at = error.get("resets_at")
+    return seconds_in(str(at)) if isinstance(at, int | float) and at >= _FIRST_MOMENT else None
 
 
 def _reset_in(headers: Mapping[str, str], error: Any) -> float | None:

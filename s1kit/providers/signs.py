@@ -74,12 +74,19 @@ _CREDIT = (
     "usage limit reached for",  # Z.ai, of hours or a week
     "使用上限",
     "usage limit, upgrade",  # Ollama
+    "wait or upgrade",
+    "usage_limit_reached",  # Codex
     "customer_verification_required",  # Vercel
     "verified account",  # Neon
     "credits are depleted",  # Gemini
     "spending cap",
 )
 """Signs in a code or message that the account cannot pay. Gemini's plain "exceeded your current quota" is a rate."""
+_SESSION = (
+    *("usage limit reached", "usage limit has been reached", "usage_limit_reached", "hit your usage limit", "使用上限"),
+    *("session usage limit", "hourly usage limit", "weekly usage limit", "monthly limit exhausted"),
+)
+"""Signs of a plan whose hours or week are used up, which comes back by itself: a rate where the reply says when."""
 _LIMIT_OF_ZERO = re.compile(r"quota[^{}]{0,300}limit: 0(?![\d.])")
 """Gemini's quota of a model that the account's plan does not have: no wait helps."""
 _QUOTA_OF_THE_DAY = re.compile(r'"quotaid": ?"[^"]*perday')
@@ -125,8 +132,8 @@ _RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted", 
 _BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again")
 
 
-def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
-    """What an error status says about asking again.
+def kind_of_status(status: int, body: Any, text: str = "", wait: float | None = None) -> ProblemKind:
+    """What an error status says about asking again. `wait`: seconds that the reply asks to wait, where it does.
 
     Retriable: 408, 409, 421, 424, 425, 429, 498, 499 and 5xx. A 403 that is no JSON comes from a firewall in front and
     concerns this question, until it comes for every one.
@@ -144,6 +151,8 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
         return "refused"
     if status == 400 and any(sign in signs for sign in _PASSES):
         return "server"
+    if status == 429 and _comes_back(signs, wait):
+        return "rate"
     if 400 <= status < 500 and cannot_pay(signs):
         return "credit"
     if status in (400, 403) and any(sign in signs for sign in _LOCATION):
@@ -182,6 +191,11 @@ def kind_of_status(status: int, body: Any, text: str = "") -> ProblemKind:
             return "request"
 
 
+def _comes_back(signs: str, wait: float | None) -> bool:
+    """Whether an error's words, in lower case, tell of a plan that is used up until a time that the reply states."""
+    return wait is not None and any(sign in signs for sign in _SESSION)
+
+
 def cannot_pay(signs: str) -> bool:
     """Whether an error's words, in lower case, say that the account cannot pay, or not today."""
     if _NO_CREDIT_SIGN in signs:
@@ -197,16 +211,17 @@ def problem_of_error(body: Mapping[str, Any]) -> Problem:
     What the model had written by then is left out of account: it may speak of money and keys.
     """
     body = {name: value for name, value in body.items() if name not in _WRITTEN}
-    error = body.get("error")
+    error, wait = body.get("error"), retry_after({}, body)
     text = error_message(body) or _dump(error)[:300]
     status = _status_in(error) or _status_in({name: value for name, value in body.items() if name != "error"})
     if status >= 500 and any(sign in text.lower() for sign in _CONTENT):
         kind: ProblemKind = "refused"  # OpenRouter tells of it as 502
     elif status:
-        kind = kind_of_status(status, body, text)
+        kind = kind_of_status(status, body, text, wait)
     else:
-        kind = _kind_of_words((_dump(body) + " " + text).lower())
-    return Problem(kind, text or "an error without a message", status=status or 200, retry_after=retry_after({}, body))
+        signs = (_dump(body) + " " + text).lower()
+        kind = "rate" if _comes_back(signs, wait) else _kind_of_words(signs)
+    return Problem(kind, text or "an error without a message", status=status or 200, retry_after=wait)
 
 
 def _kind_of_words(signs: str) -> ProblemKind:

@@ -25,7 +25,7 @@ from s1kit.records import Generation, Segment
 
 @dataclass
 class ProbedRequest:
-    """One question on its way."""
+    """One request under an exit rule, with what its rounds gave so far."""
 
     request: Request
     probes: list[Generation] = field(default_factory=list)

@@ -84,7 +84,7 @@ class TriedRule:
 
 
 def rules_of(kind: Kind, every: int, max_tokens: int) -> list[ExitRule]:
-    """The candidates of a kind, from the most cautious to the boldest."""
+    """The rules of one kind that a calibration tries, from the most cautious to the boldest."""
     values: Sequence[float] = {"stable": STABLE, "sure": SURE, "agree": AGREE}[kind]
     return [ExitRule.model_validate({"every": every, "max_tokens": max_tokens, kind: value}) for value in values]
 
@@ -118,7 +118,10 @@ def largest_price(rules: Sequence[ExitRule], answer_tokens: int) -> int:
 
 
 def check_promise(num: int, max_loss: float | None, most_tokens: float | None, confidence: float, largest: int) -> None:
-    """Raises InputError for a promise that makes no sense or needs more than so many labelled questions."""
+    """Raises InputError for a promise that makes no sense, or that needs more than `num` labelled questions.
+
+    `max_loss` and `confidence` are shares; `most_tokens` is a mean a question, `largest` the most one can take.
+    """
     shares = [("--confidence", confidence)] + ([("--max-loss", max_loss)] if max_loss is not None else [])
     for name, value in shares:
         if not 0 < value < 1:

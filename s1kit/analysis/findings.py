@@ -92,7 +92,7 @@ class Findings:
 
     @cached_property
     def by_minimum(self) -> list[Point]:
-        """Least thinking demanded, under the largest budget."""
+        """A point for each minimum of thinking tokens, under the largest budget."""
         found = [d for d in self._greedy if d.setting.min_tokens]
         return [plain(d, f"at least {d.setting.min_tokens:,} tokens") for d in found]
 
@@ -157,7 +157,7 @@ class Findings:
 
     @cached_property
     def best_waits(self) -> Comparison | None:
-        """From no Wait to the number of Waits with the best accuracy, widened for the picking."""
+        """The number of Waits with the best accuracy against none; its interval is widened for the picking."""
         if len(self.by_waits) < 2:
             return None
         none, *some = self.by_waits

@@ -19,7 +19,7 @@ Z95 = 1.959963984540054
 
 
 class Estimate(NamedTuple):
-    """A value and its 95 % interval."""
+    """A value and its 95 % interval, in the unit of the value."""
 
     value: float
     low: float

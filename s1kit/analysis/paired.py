@@ -113,7 +113,7 @@ def paired_difference(before: Matrix, after: Matrix, *, comparisons: int = 1) ->
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The same p-values, adjusted for being several (Holm 1979), in the given order.
+    """p-values adjusted for the number of tests (Holm 1979), in the given order.
 
     >>> holm([0.01, 0.04, 0.03])
     [0.03, 0.06, 0.06]

@@ -32,7 +32,7 @@ class PublishedNumber(Record):
 
     @property
     def estimate(self) -> Estimate | None:
-        """With the exact interval (Clopper and Pearson) of that many of so many; None where it cannot be known."""
+        """The accuracy with its exact interval (Clopper and Pearson); None where the counts are not known."""
         if self.num_right is None or self.num_questions is None:
             return None
         return Estimate(self.accuracy, *clopper_pearson(self.num_right, self.num_questions))

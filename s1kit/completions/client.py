@@ -299,7 +299,7 @@ async def _read_all(response: aiohttp.ClientResponse) -> bytes:
 
 
 def error_message(text: str) -> str:
-    """The human part of an error body, at most 500 characters."""
+    """What an error body says in words, at most 500 characters."""
     try:
         found = json.loads(text)
     except (ValueError, RecursionError):

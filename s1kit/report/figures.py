@@ -148,7 +148,7 @@ def inline(svg: str, title: str, kind: str) -> Markup:
 
 
 def token_axis(axes: Axes, tokens: Sequence[float]) -> Callable[[float], float]:
-    """A log2 axis with a place for zero at its left end; returns where a number of tokens lies."""
+    """Give the axes a log2 scale with a place for zero at the left; returns the function from tokens to x."""
     import math
 
     low = math.floor(math.log2(min(tokens))) if tokens else 0

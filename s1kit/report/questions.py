@@ -45,7 +45,7 @@ def verdicts(findings: Findings) -> tuple[list[str], list[tuple[Question, list[f
 
 
 def kind_of(outcomes: Sequence[float | None]) -> str:
-    """How a question fared over several settings.
+    """How a question fared from the first to the last setting that asked it: right, wrong, fixed, broken, or empty.
 
     >>> kind_of([1.0, 1.0]), kind_of([0.0, 0.0, 1.0]), kind_of([1.0, None, 0.25]), kind_of([0.0, 1.0, 0.0])
     ('right', 'fixed', 'broken', '')

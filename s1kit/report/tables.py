@@ -27,7 +27,7 @@ COLUMNS = (
 
 
 def as_csv(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
-    """Every point of every group (name, colour, points), one a row."""
+    """CSV text with a row for every point of every group; a group is its name, colour and points."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -43,7 +43,7 @@ def as_csv(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
 
 
 def as_latex(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
-    """Accuracy with its interval and the thinking tokens of every point."""
+    """A LaTeX table of the accuracy in percent, with its interval, and the thinking tokens of every point."""
     lines = [r"\begin{tabular}{lrr}", r"\toprule", r"setting & accuracy, \% & thinking tokens \\"]
     for name, _, points in groups:
         lines += [r"\midrule", rf"\multicolumn{{3}}{{l}}{{{escape(name)}}} \\"]

@@ -13,7 +13,7 @@ MAX_TRANSCRIPT_TOKENS = 400_000
 
 
 def longest(findings: Findings) -> tuple[dict[str, Generation], int]:
-    """The transcript of the largest setting by question id, as many as a page can carry, and how many it leaves out."""
+    """Transcripts under the largest setting by question id, as many as a page can carry, and how many are left out."""
     shown = findings.main_line
     if not shown:
         return {}, 0

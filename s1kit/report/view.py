@@ -72,7 +72,7 @@ def short(text: str) -> str:
 
 
 def mark_noise(text: str) -> Markup:
-    """The words `within noise` made visible."""
+    """The text, escaped, with the words `within noise` emphasised."""
     return Markup(escape(text).replace(WITHIN_NOISE, Markup(f'<em class="noise">{WITHIN_NOISE}</em>')))
 
 

@@ -152,7 +152,7 @@ def lora_parameters(shape: Shape, rank: int) -> int:
 
 
 def peak(card: str) -> float:
-    """TFLOP/s; InputError, listing the known, for another card."""
+    """The peak of a card, TFLOP/s. Raises InputError, listing the known, for another."""
     if card not in PEAK_TFLOPS:
         raise InputError(f"unknown card {card!r}", where="train.layout.cluster.card", fix=nearest(card, PEAK_TFLOPS))
     return PEAK_TFLOPS[card]

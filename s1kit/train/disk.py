@@ -18,7 +18,7 @@ KEEP = 2
 
 @contextmanager
 def writing(what: str, where: Path, part: Path | None = None) -> Iterator[None]:
-    """Name what could not be written; `part`, the half of it that was, is removed, so that its space is free."""
+    """Turn an error of writing into WorkFailed, which names `what` and the free space; the unfinished `part` goes."""
     try:
         yield
     except _write_errors() as error:
@@ -48,7 +48,7 @@ def _reason(error: BaseException) -> str:
 
 
 def needed_bytes(shape: Shape, train: Train, num_steps: int) -> int:
-    """What lies on the disk at its fullest: resumable checkpoints, one more being written, the final folder."""
+    """Bytes on the disk at its fullest: resumable checkpoints, one more being written, the final folder."""
     final = shape.parameters * (2 if train.dtype == "bfloat16" else 4)
     trained = shape.parameters if train.lora is None else lora_parameters(shape, train.lora.rank)
     state = 3 * trained * (4 if train.layout.master_dtype == "float32" else 2)

@@ -36,7 +36,7 @@ CPU_GFLOPS = 40.0
 
 
 def estimate_train(recipe: Recipe, most: int | None = None) -> list[str]:
-    """Lines for people. Raises InputError for a card or a base that is not known.
+    """The estimate as lines of text. Raises InputError for a card or a base that is not known.
 
     `most`: samples that there can be; None: as many as are selected.
     """

@@ -27,7 +27,7 @@ from s1kit.stage import read_rows, write_atomically, write_json
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What became of the samples."""
+    """How many samples were written and left out, and in which thinking format."""
 
     written: int
     left_out: int

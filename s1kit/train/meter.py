@@ -22,7 +22,7 @@ from s1kit.train.world import World
 
 @dataclass
 class TrainingMeter:
-    """Writes one line a step. The main process's alone is real; the others' writes nothing."""
+    """Counts what each step takes. The main process also writes log.jsonl, a line a step, and feeds the trackers."""
 
     log_path: Path
     train: Train
@@ -89,7 +89,7 @@ class TrainingMeter:
         return row
 
     def summary(self) -> dict[str, float]:
-        """For the receipt and the model card."""
+        """Totals for the receipt and the model card: tokens, seconds, GiB, dollars."""
         out = {"tokens": self.tokens, "training_seconds": round(self.seconds, 2)}
         if self.seconds:
             out["tokens_per_second"] = round(self.tokens / self.seconds, 1)

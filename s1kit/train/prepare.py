@@ -49,7 +49,7 @@ def _is_sharded(train: Train, world: World) -> bool:
 
 
 def product_dtype(train: Train, device: torch.device) -> torch.dtype:
-    """What matrices are multiplied in."""
+    """The data type in which matrices are multiplied on a device."""
     return torch.bfloat16 if train.dtype == "bfloat16" and multiplies_bfloat16(device) else torch.float32
 
 

@@ -54,7 +54,7 @@ class World:
         return self.rank % self.row_size
 
     def total(self, value: torch.Tensor) -> float:
-        """The sum over all processes."""
+        """The sum of a scalar over all processes."""
         if self.size > 1:
             value = value.clone()
             dist.all_reduce(value)

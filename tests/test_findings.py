@@ -120,6 +120,13 @@ def test_votes_are_counted_on_draws_sampled_as_the_waits_are_where_there_are_suc
         assert picked.setting == expected.setting
 
 
+def test_votes_are_counted_on_the_largest_budget_and_zero_is_the_smallest() -> None:
+    budgets = [draws_of(Setting(max_tokens=n, temperature=0.6), np.ones((4, 8))) for n in (0, 9, 5)]
+    picked = vote_draws(Results([], {d.setting: d for d in budgets}), [4])
+    assert picked is not None
+    assert picked.setting.max_tokens == 9
+
+
 def test_a_vote_of_two_and_an_adaptive_vote_that_cannot_stop_are_no_rivals() -> None:
     four = draws_of(Setting(max_tokens=9, temperature=1.0), np.ones((6, 4)))
     assert [p.votes for p in findings_of([four], [1, 2, 4]).by_votes] == [1, 4]

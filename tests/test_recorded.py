@@ -61,6 +61,19 @@ def test_logs_with_one_number_of_waits_only_are_drawn(tmp_path: Path) -> None:
         assert not findings.by_budget
 
 
+@pytest.mark.parametrize(("limits", "budgets"), [((64, 512), [64, 512]), ((512, 512), [None])])
+def test_max_tokens_is_the_budget_where_a_question_has_several(
+    tmp_path: Path, limits: tuple[int, int], budgets: list[int | None]
+) -> None:
+    rows = [
+        {"question": f"q{i}", "answer": str(i), "output": f"\\boxed{{{i * (limit > 64)}}}", "max_tokens": limit}
+        for limit in limits
+        for i in range(1, 5)
+    ]
+    findings = found([write(tmp_path / "rows.jsonl", rows)], tmp_path / "out")
+    assert [p.draws.setting.max_tokens for p in findings.by_budget] == budgets
+
+
 def test_the_names_of_files_say_settings_and_the_rest_is_graded(tmp_path: Path) -> None:
     paths = [
         write(

@@ -78,12 +78,17 @@ def vote_draws(results: Results, sizes: Sequence[int] = ()) -> Draws | None:
     found = [results.draws[s] for s in sampled if s.num_waits == 0 and not s.min_tokens]
     lowest = min((s.temperature for s in forced), default=0.0)
     alike = [d for d in found if d.setting.temperature == lowest and d.repeats >= max(sizes, default=2)]
-    draws = max(alike or found, key=lambda d: (d.setting.max_tokens or inf, d.repeats), default=None)
+    draws = max(alike or found, key=lambda d: (_budget(d), d.repeats), default=None)
     if draws is None:
         return None
     enough = int(np.quantile(draws.counts, 1 - NEARLY_ALL, method="lower"))
     largest = max((k for k in sizes if k <= enough), default=min(enough, 2))
     return draws.on([q for q, num in zip(draws.question_ids, draws.counts, strict=True) if num >= largest])
+
+
+def _budget(draws: Draws) -> float:
+    """The thinking budget, infinite where there is none; a budget of zero is the smallest."""
+    return inf if draws.setting.max_tokens is None else draws.setting.max_tokens
 
 
 def votes(results: Results, sizes: Sequence[int]) -> list[Point]:
@@ -212,7 +217,7 @@ def controlled(results: Results) -> dict[str, list[Point]]:
 def rejected(results: Results) -> list[Point]:
     """Draws repeated until they are short enough; the tokens are those of all draws."""
     found = [d for s, d in results.draws.items() if s.method == REJECTION]
-    ordered = sorted(found, key=lambda d: d.setting.max_tokens or 0)
+    ordered = sorted(found, key=_budget)
     return [
         Point(
             f"until within {d.setting.max_tokens:,}",
@@ -230,7 +235,7 @@ def automatic(results: Results) -> list[Point]:
     found = [d for s, d in results.draws.items() if s.method == AUTO]
     return [
         Point(said(d.setting), float(d.paid_tokens.mean()), accuracy(d.correct), d, paid=d.paid_tokens.mean(axis=1))
-        for d in sorted(found, key=lambda d: (d.setting.max_tokens or 0, d.setting.target, d.setting.num_waits))
+        for d in sorted(found, key=lambda d: (_budget(d), d.setting.target, d.setting.num_waits))
     ]
 
 
@@ -265,7 +270,7 @@ def _probes(results: Results, method: str) -> list[Draws]:
         for s, d in results.draws.items()
         if s.method == method and s.max_tokens and not (s.num_waits or s.min_tokens or s.temperature)
     ]
-    return sorted((d for d in found if d.repeats == 1), key=lambda d: d.setting.max_tokens or 0)
+    return sorted((d for d in found if d.repeats == 1), key=_budget)
 
 
 def _calibrated(probes: Sequence[Draws], stable: int) -> Calibration:

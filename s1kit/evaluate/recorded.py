@@ -44,7 +44,8 @@ def record(
         if field not in FIELDS:
             raise InputError(f"there is no field {field!r}", where="--column", fix=nearest(field, list(FIELDS)))
     by_model: defaultdict[str, list[Recorded]] = defaultdict(list)
-    for row in _read(paths, columns, pattern):
+    rows = list(_read(paths, columns, pattern))
+    for row in _numbered(rows if "max_tokens" in columns else _with_limits(rows)):
         by_model[row.model].append(row)
     if not by_model:
         raise InputError("the files hold no generation", where="--from", fix="Give files with rows.")
@@ -124,7 +125,6 @@ def _graded(rows: Sequence[Recorded], questions: Mapping[str, Question], regrade
 
 def _read(paths: Sequence[Path], columns: Mapping[str, str], pattern: str) -> Iterator[Recorded]:
     known: dict[str, Question] = {}  # rows of questions beside our own generations
-    repeats: Counter[tuple[str, Setting, str]] = Counter()
     for path in paths:
         of_file = _fields_of_name(path, pattern)
         for row, where in _rows(path):
@@ -132,11 +132,41 @@ def _read(paths: Sequence[Path], columns: Mapping[str, str], pattern: str) -> It
                 question = from_arrow(Question, row)
                 known[question.id] = question
                 continue
-            for one in recorded(row, where, of_file, columns, known):
-                setting = one.generation.setting or Setting()
-                key = one.model, setting, one.question.id
-                yield one._replace(generation=one.generation.model_copy(update={"repeat": repeats[key]}))
-                repeats[key] += 1
+            yield from recorded(row, where, of_file, columns, known)
+
+
+def _with_limits(rows: Sequence[Recorded]) -> Sequence[Recorded]:
+    """The rows, their `max_tokens` as thinking budgets where one question was asked under several: these are no draws
+    of one setting. One value for all is what an output may be long at most, and no setting.
+    """
+    limits: defaultdict[tuple[str, Setting, str], set[int | None]] = defaultdict(set)
+    for row in rows:
+        limits[row.model, row.generation.setting or Setting(), row.question.id].add(row.limit)
+    models = {model for (model, _, _), values in limits.items() if len(values) > 1}
+    if not models:
+        return rows
+    say("the column max_tokens is read as the thinking budget: it has several values for one question")
+    return [
+        row._replace(
+            generation=row.generation.model_copy(update={"setting": _limited(row.generation.setting, row.limit)})
+        )
+        if row.model in models and row.limit is not None and row.limit >= 0
+        else row
+        for row in rows
+    ]
+
+
+def _limited(setting: Setting | None, limit: int | None) -> Setting:
+    return (setting or Setting()).model_copy(update={"max_tokens": limit})
+
+
+def _numbered(rows: Iterable[Recorded]) -> Iterator[Recorded]:
+    """The rows, the draws of a question in one setting numbered."""
+    repeats: Counter[tuple[str, Setting, str]] = Counter()
+    for row in rows:
+        key = row.model, row.generation.setting or Setting(), row.question.id
+        yield row._replace(generation=row.generation.model_copy(update={"repeat": repeats[key]}))
+        repeats[key] += 1
 
 
 def _is_question(row: Mapping[str, Any]) -> bool:

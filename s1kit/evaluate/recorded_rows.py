@@ -60,6 +60,8 @@ class Recorded(NamedTuple):
     model: str
     question: Question
     generation: Generation
+    limit: int | None = None
+    """What the row calls `max_tokens` where nothing states its thinking budget; perhaps the limit of an output."""
 
 
 def recorded(
@@ -80,7 +82,8 @@ def recorded(
     question = _question(said, row, where)
     setting = _setting(said, where)
     for text in texts:
-        yield Recorded(str(said["model"] or ""), question, _generation(said, row, text, question.id, setting, where))
+        made = _generation(said, row, text, question.id, setting, where)
+        yield Recorded(str(said["model"] or ""), question, made, _limit(row) if said["max_tokens"] is None else None)
 
 
 def _value(row: Mapping[str, Any], field: str, columns: Mapping[str, str]) -> Any:
@@ -112,6 +115,14 @@ def _question(said: Mapping[str, Any], row: Mapping[str, Any], where: str) -> Qu
     return Question(
         text=str(said["question"]), solution=None if solution is None else str(solution), source=name, metadata=metadata
     )
+
+
+def _limit(row: Mapping[str, Any]) -> int | None:
+    found = row.get("max_tokens")
+    try:
+        return None if isinstance(found, bool) or found is None else int(float(found))
+    except (TypeError, ValueError, OverflowError):
+        return None
 
 
 def _setting(said: Mapping[str, Any], where: str) -> Setting:

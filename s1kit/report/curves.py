@@ -165,7 +165,8 @@ def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]], preset: 
             draw_line(axes, points, colour, place, is_main=False, style=style if len(points) > 1 else "None")
         axes.set_ylim(0, 100)
         axes.set_yticks(range(0, 101, 20), [f"{y} %" for y in range(0, 101, 20)])
-        axes.set_xlabel("thinking tokens a question, all draws together, average (log scale)")
+        broken = "\n" if preset == "column" else " "
+        axes.set_xlabel(f"thinking tokens a question, all draws together,{broken}average (log scale)")
         named = [(name, colour, style) for name, colour, _, style in shown if name]
         is_beside = len(named) > 5 and preset == "page"
         place_of_legend = {"loc": "best"} if preset == "page" else ABOVE

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from s1kit.distill.recorded_replies import model_of, replies_in, reply_columns
+from s1kit.distill.recorded_replies import RecordedReply, model_of, replies_in, reply_columns
 from s1kit.errors import InputError, first_line
 from s1kit.providers.terms import terms_of
 from s1kit.questions import question_from, whole_rows
@@ -78,6 +78,9 @@ def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
             f"the row is not a trace: {what}", where=where, fix="A row needs question, thinking and answer."
         ) from error
     replies = replies_in(row)
+    if not replies and any(row[column] is None for column in reply_columns(row)):
+        # What failed is kept in its place as an empty reply, as distilabel does.
+        replies = [RecordedReply("", "", "failed", "the row's reply is null")]
     if not replies:
         raise InputError(
             f"the row holds no reply; its columns are {', '.join(map(str, row))}",

@@ -13,7 +13,7 @@ from s1kit.errors import InputError
 from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.load import load_grader
 from s1kit.questions import RawRow, read_rows_of
-from s1kit.questions.cells import parse_cell
+from s1kit.questions.references import aliases_in
 
 BATCH = 512
 
@@ -65,14 +65,11 @@ def _case(raw: RawRow) -> tuple[dict[str, Any], Case]:
 
 
 def _aliases(where: str, row: dict[str, Any]) -> tuple[str, ...]:
-    """The further references of a row, as a list or as a list in JSON."""
-    given = row.get("aliases")
-    if given is None or given == "":
-        return ()
-    found = parse_cell(given, "aliases") if isinstance(given, str) else given
-    if not isinstance(found, list):
-        raise InputError(f"aliases is {given!r:.60}", where=where, fix="Give a list of texts, any of which is right.")
-    return tuple(map(str, found))
+    """The further references of a row."""
+    try:
+        return tuple(aliases_in(row.get("aliases")))
+    except InputError as error:
+        raise InputError(error.what, where=where, fix=error.fix) from error
 
 
 def _field(where: str, row: dict[str, Any], columns: tuple[str, ...]) -> str:

@@ -25,6 +25,8 @@ from s1kit.questions.files import find_files, read_rows_of
 from s1kit.questions.json_rows import CUT
 from s1kit.questions.names import COLUMNS, columns_for, plain_name
 from s1kit.questions.pictures import refuse_pictures
+from s1kit.questions.references import aliases_in
+from s1kit.questions.rendered import without_template
 from s1kit.questions.shapes import OWN, reshape
 from s1kit.records import Question
 
@@ -75,7 +77,7 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         free = (c for c in columns_for(key, plain) if c not in named.values())
         if (column := next((c for c in free if _is_there(plain[c], c)), None)) is not None:
             found[key], values[key] = column, plain[column]
-    text = _checked_text(row, values, found)
+    text = without_template(_checked_text(row, values, found))
     if "text" not in named:
         refuse_pictures(row, text)
         _refuse_second_question(plain, found["text"])
@@ -144,6 +146,8 @@ def _metadata(row: Mapping[str, Any], used: Collection[str]) -> dict[str, Any]:
             given = {"metadata": given}
     rest = {key: value for key, value in row.items() if key not in {*used, "metadata", "id"} and not _is_missing(value)}
     rest |= given if isinstance(given, dict) else {}
+    if isinstance(rest.get("aliases"), str):
+        rest["aliases"] = aliases_in(rest["aliases"])
     return rest | ({"source_id": row["id"]} if row.get("id") is not None else {})
 
 
@@ -255,7 +259,8 @@ def _is_there(value: Any, column: str) -> bool:
     """
     if column in _SAY_LITTLE and isinstance(value, list | dict):
         return False
-    return not _is_missing(value) and not (column in _REPLIES and split_thinking(str(value)).thinking)
+    is_reply = column in _REPLIES or (isinstance(value, str) and "</think>" in value)
+    return not _is_missing(value) and not (is_reply and split_thinking(str(value)).thinking)
 
 
 def _is_missing(value: Any) -> bool:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import lzma
+import re
 from collections.abc import Iterator
 from glob import glob
 from pathlib import Path
@@ -80,7 +81,7 @@ def read_rows_of(path: Path) -> Iterator[RawRow]:
             yield from read_parquet(path)
         elif start.startswith(b"ARROW1") or name.endswith((".arrow", ".feather", ".ipc")):
             yield from read_arrow(path)
-        elif name.endswith((".jsonl", ".ndjson", ".json", ".jl")):
+        elif name.endswith((".jsonl", ".ndjson", ".json", ".jl")) or (name.endswith(".txt") and _is_json(start)):
             yield from read_json(path)
         elif name.endswith((".csv", ".tsv", ".tab")) or (name.endswith(".txt") and start.startswith(ANKI)):
             yield from read_csv(path, is_tsv=name.endswith((".tsv", ".tab")))
@@ -89,6 +90,11 @@ def read_rows_of(path: Path) -> Iterator[RawRow]:
             raise InputError(f"{path.name} has an unknown ending", where=str(path), fix=advice)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, lzma.LZMAError) as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path), fix="Give a readable file.") from error
+
+
+def _is_json(start: bytes) -> bool:
+    """Whether a file begins as a JSON object, or as an array of objects: a text may begin with a bracket."""
+    return re.match(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*[\"}]", start) is not None
 
 
 def whole_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:

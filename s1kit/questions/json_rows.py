@@ -135,6 +135,8 @@ def _rows(document: Any, *, is_row: bool) -> tuple[str, list[Any]]:
     if has_question(document):
         table = _table_by_columns(document)
         return ("", [document]) if table is None else ("a table by columns", table)
+    if cells := _cells_by_number(document):
+        return "a table by columns", cells
     return _list_inside(document, is_row=is_row) or _rows_by_id(document) or ("", [document])
 
 
@@ -148,6 +150,17 @@ def _table_by_columns(document: dict[str, Any]) -> list[Any] | None:
     if all(isinstance(v, dict) for v in values) and all(v.keys() == values[0].keys() for v in values):
         return [{name: document[name][key] for name in document} for key in values[0]]
     return None
+
+
+def _cells_by_number(document: dict[str, Any]) -> list[Any] | None:
+    """The rows of a table as pandas' `to_json` writes it by default: each column an object of cells by row number."""
+    first = next(iter(document.values()), None)
+    numbers = list(first) if isinstance(first, dict) else []
+    if numbers != [str(n) for n in range(len(numbers))] or not numbers:
+        return None
+    if not all(isinstance(cells, dict) and list(cells) == numbers for cells in document.values()):
+        return None
+    return [{name: cells[number] for name, cells in document.items()} for number in numbers]
 
 
 def _list_inside(document: dict[str, Any], *, is_row: bool) -> tuple[str, list[Any]] | None:

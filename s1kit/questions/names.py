@@ -26,7 +26,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "answer": (
         # Beside one of these, `answer` may be a model's, or worked.
         *("final_answer", "ground_truth", "ground_truth_answer", "reference_answer", "expected_answer"),
-        *("gold_answer", "true_answer"),
+        *("gold_answer", "true_answer", "gts"),
         *("answer", "correct_answer", "gold", "target", "label"),
         *("ideal", "expected_output", "answer_number", "numerical_answer", "numeric_answer", "answer_value"),
         *("final_decision", "back", "answers", "targets", "targets_pretokenized", "final_ans", "ans", "golden"),

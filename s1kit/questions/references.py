@@ -30,6 +30,8 @@ def reference_inside(row: dict[str, Any]) -> tuple[Any, str] | None:
         for name in _TRUTHS if isinstance(given, dict) else ():
             if (truth := _plain_truth(given.get(name))) is not None:
                 del row[holder]
+                if others := others_of(truth):
+                    row.setdefault("aliases", others)
                 return first_of(truth), f"{holder}.{name}"
     told = row.get("metadata")
     if isinstance(told, str) and "expected_answer" in told:  # Nemotron
@@ -57,6 +59,29 @@ def first_of(truth: Any) -> Any:
     """The first of several answers of which any is right."""
     truth = parse_cell(truth, "reference") if isinstance(truth, str) and truth.startswith('["') else truth
     return truth[0] if isinstance(truth, list) and truth and not isinstance(truth[0], dict | list) else truth
+
+
+def others_of(truth: Any) -> list[str]:
+    """The further ones of several answers of which any is right."""
+    truth = parse_cell(truth, "reference") if isinstance(truth, str) and truth.startswith('["') else truth
+    others = truth[1:] if isinstance(truth, list) else []
+    return [str(other) for other in dict.fromkeys(map(str, others)) if other != str(truth[0])]
+
+
+def aliases_in(cell: Any) -> list[str]:
+    """The aliases of a cell: a list, its JSON, or texts with `;` or `|` between them.
+
+    >>> aliases_in('["a", "b"]'), aliases_in("Clemens; S. Clemens"), aliases_in(None)
+    (['a', 'b'], ['Clemens', 'S. Clemens'], [])
+    """
+    given = parse_cell(cell, "aliases")
+    if isinstance(given, str):
+        given = re.split("[;|]", given)
+    if given is not None and not isinstance(given, list | tuple):
+        raise InputError(
+            f"aliases is {given!r:.60}", where="aliases", fix="Give a list of texts, any of which is right."
+        )
+    return [str(one).strip() for one in given or () if str(one).strip()]
 
 
 def reference_of_messages(messages: Any) -> tuple[Any, str] | None:
@@ -119,6 +144,9 @@ def several_answers(row: dict[str, Any]) -> Shaped | None:
     Numbers, letters and formulas in a list called `answer` are the parts of one answer, such as roots or options.
     """
     column = next((c for c in _SEVERAL if row.get(c)), None)
+    boxed = row.get("solutions")  # AReaL
+    if column is None and isinstance(boxed, list) and all(str(one).startswith("\\boxed{") for one in boxed):
+        column = "solutions"
     if column is None and isinstance(row.get("answer"), list) and row.get("is_multiple_answer") is not True:
         column = "answer" if any(_WORD.search(str(value)) for value in row["answer"]) else None
     given = parse_cell(row[column], column) if column else None

@@ -24,9 +24,10 @@ from s1kit.errors import InputError
 from s1kit.html import write_page
 from s1kit.recipe import Recipe, recipe_of_run
 from s1kit.records import Setting
-from s1kit.report import origins, view
+from s1kit.report import view
 from s1kit.report.curves import draw_lines
 from s1kit.report.figures import COLOURS, Width, write_figure
+from s1kit.report.provenance import training
 from s1kit.report.questions import kind_of
 from s1kit.report.report import body_of, findings_of
 from s1kit.report.sentences import WITHIN_NOISE, points
@@ -122,7 +123,7 @@ def compare(folders: Sequence[Path], out: Path, title: str = "", description: st
         "changed": changed(runs),
         "main": _main_settings(runs),
         "names": [r.name for r in runs],
-        "training": origins.training([(r.name, r.run.folder) for r in runs]),
+        "training": training([(r.name, r.run.folder) for r in runs]),
         "fullest": fullest,
     }
     path = out / "compare.html"

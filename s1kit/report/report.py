@@ -14,10 +14,10 @@ from s1kit.analysis.published_number import PublishedNumber
 from s1kit.html import Markup, write_page
 from s1kit.recipe import Recipe, recipe_of_run
 from s1kit.records import Question
-from s1kit.report import origins, view
+from s1kit.report import view
 from s1kit.report.curves import draw_curve, draw_loss, draw_methods, draw_panels
 from s1kit.report.figures import write_figure
-from s1kit.report.provenance import Provenance, read_provenance
+from s1kit.report.provenance import Provenance, origins, read_provenance
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline, text_curve
 from s1kit.report.tables import as_csv, as_latex
@@ -52,7 +52,7 @@ def report(recipe: Recipe, run: Run) -> Stage:
 
 
 def _report_samples(stage: Stage, recipe: Recipe, found: Provenance) -> Stage:
-    shown = {"recipe": recipe, "figures": _loss(found, stage.folder), **origins.origins(found, recipe, "..")}
+    shown = {"recipe": recipe, "figures": _loss(found, stage.folder), **origins(found, recipe, "..")}
     write_page(stage.folder / "report.html", view.templates().get_template("samples.jinja").render(shown))
     stage.figures["recipe"] = recipe.model_dump(mode="json")
     stage.finish()

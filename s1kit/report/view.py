@@ -18,12 +18,10 @@ from s1kit.html import Markup, environment, escape
 from s1kit.recipe import Recipe
 from s1kit.records import Question
 from s1kit.report.contamination import Contamination, contamination_of
-from s1kit.report.origins import origins
 from s1kit.report.other_models import comparators
-from s1kit.report.provenance import read_provenance
-from s1kit.report.questions import flip_map, verdicts
+from s1kit.report.provenance import origins, read_provenance
+from s1kit.report.questions import examples, flip_map, longest, verdicts
 from s1kit.report.sentences import WITHIN_NOISE, headline, p_value, percent, points, with_interval
-from s1kit.report.transcripts import examples, longest
 from s1kit.stage import Run
 
 EARLY_STOPS = (

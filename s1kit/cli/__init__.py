@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import signal
 import sys
 from collections.abc import Sequence
@@ -46,7 +47,9 @@ def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         raise SystemExit(EXIT_USER)
     given, rest = parser.parse_known_args(arguments)
     if rest and (not hasattr(given, "overrides") or any(argument.startswith("-") for argument in rest)):
-        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+        setting = next((one for one in rest if re.match(r"--?[a-z]+\.[\w.]+=", one)), "")
+        hint = f"; a setting is written without dashes: {setting.lstrip('-')}" if setting else ""
+        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         given.overrides += rest
     if getattr(given, "allow_rejects", False):

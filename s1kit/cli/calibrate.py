@@ -32,6 +32,12 @@ def main(given: argparse.Namespace) -> int:
     confidence, most_tokens = given.confidence / 100, given.tokens
     max_loss = None if most_tokens is not None else (1.0 if given.max_loss is None else given.max_loss) / 100
     target = _target(given.model, given.to)
+    if given.every >= given.max_tokens:
+        raise InputError(
+            f"--every is {given.every} and --max-tokens {given.max_tokens}, so thinking is never asked before its end",
+            where="--every",
+            fix=f"Give less than {given.max_tokens}.",
+        )
     rules = rules_of(given.rule, given.every, given.max_tokens)
     questions = load_benchmarks([given.questions], given.num, given.seed)
     # What can be refused is refused before anything is decoded.
@@ -90,7 +96,10 @@ def _promise(promise: Calibrated) -> str:
 
 def _target(model: str, to: str | None) -> Path:
     if to is not None:
-        return Path(to)
+        # Said before hours of decoding, not after them.
+        if not Path(to).is_dir() and not Path(to).absolute().parent.is_dir():
+            raise InputError(f"there is no folder {str(Path(to).parent)!r}", where="--to", fix="Make it first.")
+        return Path(to) / FILE if Path(to).is_dir() else Path(to)
     folder = Path(model.removeprefix("hf:").removeprefix("vllm:"))
     if not folder.is_dir():
         raise InputError(

@@ -5,7 +5,7 @@ A check of a reference returns the base URLs of the servers that it names.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -117,7 +117,6 @@ def check_chat(
     from s1kit.providers.connections import certificates, usable_proxy
     from s1kit.providers.credentials import credentials_of
     from s1kit.providers.keys import find_key, read_headers
-    from s1kit.providers.money import price_of
 
     if prices_path and not Path(prices_path).is_file():
         raise InputError(f"there is no file of prices {prices_path!r}", where=where, fix="Give a TOML file of prices.")
@@ -127,13 +126,23 @@ def check_chat(
     secret = find_key(model, key_file, headers)
     credentials_of(model, has_key=bool(secret))
     read_headers(headers or {})
-    price_of(model, setting=price, prices_path=prices_path)
+    check_price(reference, urls, price=price, prices_path=prices_path)
     servers = [each.base_url for each in models]
     for url in servers:
         usable_proxy(url, has_key=bool(secret))
         if url.startswith("https"):
             certificates()
     return servers
+
+
+def check_price(
+    reference: str, base_urls: Sequence[str] = (), *, price: str | dict[str, float] = "", prices_path: str = ""
+) -> None:
+    """Raises InputError for a model without a price, or a price that cannot be used; whatever is wrong with its key."""
+    from s1kit.providers.catalog import find_model
+    from s1kit.providers.money import price_of
+
+    price_of(find_model(reference, base_urls[-1] if base_urls else ""), setting=price, prices_path=prices_path)
 
 
 def check_model(reference: str, where: str, *, format: str = "") -> list[str]:

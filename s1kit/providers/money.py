@@ -35,6 +35,10 @@ class Tier(Record):
     cached: float | None = Field(default=None, ge=0)
 
 
+SMALLEST = 1e-4
+"""Dollars for a million tokens below which no model sells: such a price was meant for one token."""
+
+
 class Price(Record):
     """A model's price in dollars per million tokens."""
 
@@ -82,6 +86,12 @@ def price_of(model: Model, *, setting: str | dict[str, float] = "", prices_path:
     nobody knows must be asked for.
     """
     if isinstance(setting, dict):
+        if small := next((name for name, value in setting.items() if 0 < value < SMALLEST), ""):
+            raise InputError(
+                f"the price of {small} is ${setting[small]:g} for a million tokens",
+                where="distill.price",
+                fix=f"Prices are for a million tokens: {small}={setting[small] * MILLION:g}, if it was for one token.",
+            )
         try:
             return Price.model_validate(setting | {"source": "distill.price"})
         except ValidationError as error:

@@ -64,6 +64,8 @@ def read_settings(reference: str, overrides: Sequence[str]) -> tuple[dict[str, A
         data = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         fix = "Correct that line."
+        if Path(reference).suffix.lower() in (".yaml", ".yml", ".json"):
+            fix = 'A recipe is TOML: [evaluate] on a line of its own, and model = "tiny" on one below it.'
         if _CURLY.search(text):
             fix = f'{fix} Typographic quotation marks quote nothing: write ".'
         raise InputError(f"the recipe is not TOML: {error}", where=where, fix=fix) from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from s1kit.cli.preflight.collect import PEEK, first_questions
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.preflight.room import check_prompts, check_reply, known_context
-from s1kit.cli.references import check_chat, check_engine, require
+from s1kit.cli.references import check_chat, check_engine, check_price, require
 from s1kit.engines import suggested
 from s1kit.errors import InputError
 from s1kit.executors import executor_of
@@ -74,6 +74,9 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
                 price=config.price,
                 prices_path=config.prices,
             )
+            if not config.prices or Path(config.prices).is_file():
+                urls = [config.base_url] if isinstance(config.base_url, str) else config.base_url
+                found.run(check_price, config.teacher, urls, price=config.price, prices_path=config.prices)
             if config.price == "unknown" and config.max_cost_usd is not None:
                 found.add(
                     "a cap needs a price, and the price is unknown",

@@ -32,11 +32,13 @@ class FaultCollector:
         """What the stage would connect to."""
 
     def run(self, check: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T | None:
-        """What the check gives; None where it refuses."""
+        """What the check gives; None where it refuses. What another check has said already is not said twice."""
         try:
             return check(*args, **kwargs)
         except InputError as error:
-            self.faults.append(Fault(self.stage, error))
+            fault = Fault(self.stage, error)
+            if str(fault) not in map(str, self.faults):
+                self.faults.append(fault)
         except FileNotFoundError as error:
             self.add(f"there is no file {error.filename}", fix="Check the path in the recipe.")
         return None

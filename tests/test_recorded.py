@@ -61,6 +61,16 @@ def test_logs_with_one_number_of_waits_only_are_drawn(tmp_path: Path) -> None:
         assert not findings.by_budget
 
 
+def test_a_summary_of_lm_eval_beside_its_samples_is_left_out(tmp_path: Path) -> None:
+    summary = {"results": {"aime": {"exact_match,none": 0.5}}, "configs": {}, "versions": {}}
+    (tmp_path / "results_1.json").write_text(json.dumps(summary), encoding="utf-8")
+    with pytest.raises(InputError, match="hold no generation"):
+        record([tmp_path / "results_1.json"], tmp_path / "none", {})
+    rows = [{"question": "q", "answer": "1", "output": "\\boxed{1}"}]
+    findings = found([tmp_path / "results_1.json", write(tmp_path / "rows.jsonl", rows)], tmp_path / "out")
+    assert findings.by_budget[0].estimate.value == 1
+
+
 @pytest.mark.parametrize(("limits", "budgets"), [((64, 512), [64, 512]), ((512, 512), [None])])
 def test_max_tokens_is_the_budget_where_a_question_has_several(
     tmp_path: Path, limits: tuple[int, int], budgets: list[int | None]

@@ -48,7 +48,8 @@ def record(
     for row in _numbered(rows if "max_tokens" in columns else _with_limits(rows)):
         by_model[row.model].append(row)
     if not by_model:
-        raise InputError("the files hold no generation", where="--from", fix="Give files with rows.")
+        fix = "Give files with rows; of lm-evaluation-harness samples_*.jsonl, which --log_samples writes."
+        raise InputError("the files hold no generation", where="--from", fix=fix)
     return [_write(model, rows, paths, out, regrade) for model, rows in sorted(by_model.items())]
 
 
@@ -128,6 +129,9 @@ def _read(paths: Sequence[Path], columns: Mapping[str, str], pattern: str) -> It
     for path in paths:
         of_file = _fields_of_name(path, pattern)
         for row, where in _rows(path):
+            if {"results", "configs", "versions"} <= row.keys():
+                say(f"{path.name} is lm-evaluation-harness's summary of a run and holds no generation: left out")
+                continue
             if _is_question(row):
                 question = from_arrow(Question, row)
                 known[question.id] = question

@@ -10,6 +10,7 @@ from s1kit.cli import main
 from s1kit.cli.preflight import check_reference
 from s1kit.cli.references import check_price
 from s1kit.errors import InputError
+from s1kit.forcing.request import Request
 from s1kit.recipe import load_recipe
 
 
@@ -66,3 +67,11 @@ def test_calibrate_says_before_it_decodes_what_it_could_not_write_or_ask(
     to = [] if "--to" in given else ["--to", str(tmp_path)]
     assert main(["calibrate", "hf:nowhere/model", "--questions", str(questions), *to, *given]) == 2
     assert said in capsys.readouterr().err
+
+
+def test_a_question_of_bytes_that_are_no_utf8_is_refused_by_its_place(capsys: pytest.CaptureFixture[str]) -> None:
+    # Python makes half characters of what the terminal sent in another encoding.
+    assert main(["ask", "caf\udce9?"]) == 2
+    assert "character 4 of the question is '\\udce9', half of one" in capsys.readouterr().err
+    with pytest.raises(InputError, match="of the wait"):
+        Request("1+1?", wait=("Wait", "\ud83d"))

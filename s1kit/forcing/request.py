@@ -108,6 +108,11 @@ class Request:
     """Carried into the generation; derived from the question when empty."""
 
     def __post_init__(self) -> None:
+        waits = (self.wait,) if isinstance(self.wait, str) else self.wait or ()
+        _refuse_half_characters("question", self.question)
+        for name, texts in (("system", (self.system,)), ("wait", waits), ("closing_phrase", (self.closing_phrase,))):
+            for text in texts:
+                _refuse_half_characters(name, text or "")
         if not self.question_id:
             object.__setattr__(self, "question_id", question_id(self.question))
         if type(self.answer_tokens) is not int or self.answer_tokens < 1:
@@ -122,6 +127,20 @@ class Request:
             raise InputError("a stop string is empty", where="request.stop", fix="Leave it out.")
         if self.top_k < 0:
             raise InputError(f"top_k is {self.top_k}", where="request.top_k", fix="Give 0 (no limit) or more.")
+
+
+def _refuse_half_characters(name: str, text: str) -> None:
+    """Raises InputError for a text that UTF-8 cannot hold, as bytes of another encoding on the command line become."""
+    if text.isascii():
+        return
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"character {error.start + 1} of the {name} is {text[error.start]!r}, half of one",
+            where=f"request.{name}",
+            fix="Give it as UTF-8.",
+        ) from error
 
 
 OnSegment = Callable[[int, Segment], None]

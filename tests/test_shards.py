@@ -89,10 +89,10 @@ def test_parts_of_a_local_teacher_give_the_traces_of_one_process(
     from dataclasses import replace
 
     monkeypatch.setattr("s1kit.distill.distill.BLOCK", 5)
-    recipe, run = collected_run(tmp_path / "whole")
+    recipe, run = collected(tmp_path / "whole")
     whole = shards(distill(recipe, run).folder, "traces")
     assert len(whole) == 5
-    recipe, run = collected_run(tmp_path / "parts")
+    recipe, run = collected(tmp_path / "parts")
     for number, expected in ((2, 1), (0, 3), (1, 5)):
         stage = distill(recipe, replace(run, part=StagePart(number, 3)))
         assert not stage.is_done
@@ -105,7 +105,7 @@ def test_parts_of_a_local_teacher_give_the_traces_of_one_process(
 def test_a_provider_is_not_asked_in_parts(tmp_path: Path) -> None:
     from dataclasses import replace
 
-    recipe, run = collected_run(tmp_path / "x")
+    recipe, run = collected(tmp_path / "x")
     chat = recipe.model_copy(update={"distill": recipe.distill.model_copy(update={"teacher": "chat:openai/o3"})})
     with pytest.raises(InputError, match=r"'chat:openai/o3' is asked from one process"):
         distill(chat, replace(run, part=StagePart(0, 2)))

@@ -11,6 +11,8 @@ from s1kit.cli.preflight import check_reference
 from s1kit.cli.references import check_price
 from s1kit.errors import InputError
 from s1kit.forcing.request import Request
+from s1kit.providers.terms import terms_of
+from s1kit.questions import find_files
 from s1kit.recipe import load_recipe
 
 
@@ -75,3 +77,31 @@ def test_a_question_of_bytes_that_are_no_utf8_is_refused_by_its_place(capsys: py
     assert "character 4 of the question is '\\udce9', half of one" in capsys.readouterr().err
     with pytest.raises(InputError, match="of the wait"):
         Request("1+1?", wait=("Wait", "\ud83d"))
+
+
+@pytest.mark.parametrize(
+    ("source", "said"),
+    [
+        ('path="https://huggingface.co/datasets/openai/gsm8k/resolve/main/a.jsonl"', 'write hub = "openai/gsm8k"'),
+        ('path="openai/gsm8k"', 'write hub = "openai/gsm8k"'),
+        ('path="https://example.org/a.jsonl"', "download it"),
+        ('path="data/questions.csv"', "Give a file that ends in"),
+        ('hub="https://huggingface.co/datasets/openai/gsm8k"', 'Write hub = "openai/gsm8k"'),
+        ('hub="https://huggingface.co/datasets/openai/gsm8k/tree/main"', 'Write hub = "openai/gsm8k"'),
+    ],
+)
+def test_a_source_that_is_an_address_is_told_how_the_hub_is_named(source: str, said: str, tmp_path: Path) -> None:
+    given = [f"out={tmp_path}", f"collect.sources=[{{{source}}}]"]
+    (fault,) = check_reference("tiny", given, ["collect"])[1]
+    assert said in str(fault)
+
+
+def test_a_file_below_the_home_folder_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "q.csv").write_text("question\n1+1?\n")
+    assert find_files("~/q.csv") == [tmp_path / "q.csv"]
+
+
+def test_a_trace_of_deepseek_s_own_server_keeps_its_terms() -> None:
+    assert terms_of("deepseek-reasoner").terms == terms_of("chat:deepseek/deepseek-reasoner").terms == "permits"
+    assert terms_of("chat:http://localhost/v1#deepseek-chat-tuned").terms == "unknown"

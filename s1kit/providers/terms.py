@@ -57,6 +57,7 @@ _OWN_NAMES = (
     ("openai", re.compile(r"(gpt-[345]|chatgpt-|o[134](-|$)|codex-)")),
     ("anthropic", re.compile(r"claude-")),
     ("xai", re.compile(r"grok-")),
+    ("deepseek", re.compile(r"deepseek-(reasoner|chat)$")),
 )
 """Names that one maker's served models have, through whatever address they are reached."""
 _ADDED = re.compile(

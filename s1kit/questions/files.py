@@ -56,16 +56,30 @@ def _refuse_other_kinds(path: Path, start: bytes) -> None:
 
 def find_files(pattern: str) -> list[Path]:
     """The files that a path or glob names, sorted; InputError when there is none."""
+    pattern = str(Path(pattern).expanduser()) if pattern.startswith("~") else pattern
     paths = [Path(pattern)] if Path(pattern).exists() else sorted(Path(p) for p in glob(pattern))
     files = [p for p in paths if p.is_file()]
     if not files and paths:
         fix = f"Name the files in it, for example {pattern.rstrip('/')}/*.arrow."
         raise InputError(f"{pattern!r} is a folder", where="path", fix=fix)
     if not files:
-        raise InputError(
-            f"there is no file {pattern!r}", where="path", fix=f"Give a file that ends in {KNOWN_ENDINGS}."
-        )
+        raise InputError(f"there is no file {pattern!r}", where="path", fix=_of_the_hub(pattern))
     return files
+
+
+_HUB_PAGE = re.compile(r"https?://(?:huggingface\.co|hf-mirror\.com|hf\.co)/datasets/([\w.-]+/[\w.-]+)")
+_HUB_NAME = re.compile(r"[A-Za-z][\w-]*/[\w-]+(?:\.\d[\w.-]*)?", re.ASCII)
+
+
+def _of_the_hub(name: str) -> str:
+    """What to do about a name that is no file: it may be an address, or a data set of the Hub."""
+    if page := _HUB_PAGE.match(name):
+        return f'It is a page of the Hub: write hub = "{page[1]}" in place of path.'
+    if name.startswith(("http://", "https://")):
+        return "Files are read from disks: download it, and name it here."
+    if _HUB_NAME.fullmatch(name):
+        return f'For a data set of the Hub, write hub = "{name}" in place of path.'
+    return f"Give a file that ends in {KNOWN_ENDINGS}."
 
 
 def read_rows_of(path: Path) -> Iterator[RawRow]:

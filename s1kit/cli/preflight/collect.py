@@ -102,7 +102,8 @@ def _peek(source: Any, recipe: Recipe) -> None:
 
 def _check_hub_id(name: str) -> None:
     if not re.fullmatch(r"[\w.-]{1,96}(/[\w.-]{1,96})?", name, re.ASCII):
-        fix = "Give the data set's name as the Hub shows it: owner/name."
+        page = re.search(r"datasets/([\w.-]+/[\w.-]+)", name, re.ASCII)
+        fix = f'Write hub = "{page[1]}".' if page else "Give the data set's name as the Hub shows it: owner/name."
         raise InputError(f"{name!r} is no name of a data set", where="collect.sources.hub", fix=fix)
 
 

@@ -445,6 +445,14 @@ def test_an_answer_that_thinks_again_has_one_budget_whatever_the_server_shows(
             assert "<think>" not in message["content"]
             streamed = joined(read_events(ask(found.url, f"question {i}", stream=True, **fields).text))[0]
             assert (streamed["thinking"], streamed["answer"]) == (message["reasoning"] or "", message["content"])
+            # What begins thinking again is no text of the answer, and its parts stop nothing.
+            for stop in ("hin", "<", "k>"):
+                # Half a character before a stop is not shown.
+                expected = message["content"].partition(stop)[0].rstrip("\N{REPLACEMENT CHARACTER}")
+                stopped = ask(found.url, f"question {i}", stop=stop, **fields).json()["choices"][0]["message"]
+                assert stopped["content"].rstrip("\N{REPLACEMENT CHARACTER}") == expected
+                events = read_events(ask(found.url, f"question {i}", stop=stop, stream=True, **fields).text)
+                assert joined(events)[0]["answer"].rstrip("\N{REPLACEMENT CHARACTER}") == expected
         assert num_reopened
 
 

@@ -96,7 +96,10 @@ class CompletionRun:
                 self._sent_stops = () if self._dialect.names_stop_ids else self._stops
             elif not ask.is_thinking and plan.tokens.reopen_id in ask.stop_ids:
                 self._reopening = plan.tokens.decode((plan.tokens.reopen_id,))
-        self._looked_for = (*self._stops, self._reopening) if self._reopening else self._stops
+                # The delimiter is one token, and no text of the answer: a stop such as "think" is not looked for in it,
+                # which the server would do.
+                self._sent_stops = tuple(stop for stop in self._stops if not _can_begin_in(stop, self._reopening))
+        self._looked_for = (self._reopening, *self._stops) if self._reopening else self._stops
 
     def body(self) -> dict[str, Any]:
         """The fields of the next completion to ask for, `stream` left out."""
@@ -199,6 +202,10 @@ class CompletionRun:
     def _feed_text(self, chunk: Chunk) -> Piece:
         self._text += chunk.text
         found = _find(self._text, self._looked_for, self._shown) if self._looked_for else None
+        if found is not None and chunk.finish is None and found[1] != self._reopening:
+            # It may lie in a delimiter of which the rest is yet to come.
+            held = _num_held(self._text, (self._reopening,)) if self._reopening else 0
+            found = found if found[0] < len(self._text) - held else None
         if found is not None:
             self._text = self._text[: found[0]]
         elif chunk.finish is None:
@@ -288,6 +295,12 @@ def _find(text: str, stops: Sequence[str], start: int = 0) -> tuple[int, str] | 
         return None
     at, _, stop = min(found)
     return at, stop
+
+
+def _can_begin_in(stop: str, delimiter: str) -> bool:
+    """Whether an occurrence of `stop` can begin within `delimiter`: `>a` and `hin` in `<think>`."""
+    tails = (delimiter[at:] for at in range(len(delimiter)))
+    return any(tail.startswith(stop) or stop.startswith(tail) for tail in tails)
 
 
 def _num_held(sequence: Sequence[Any], stops: Sequence[Sequence[Any]]) -> int:

@@ -445,6 +445,11 @@ def test_several_draws_are_shown_one_by_one_and_vote(server: Running, in_browser
         assert sorted(answer.rstrip(".")[-1] for answer in answers) == list("223333")
         assert await tab.js("document.querySelectorAll('#plot .point').length") == 12
         assert await text(tab, "#plot .label") == ["3", "2"]
+        for temperature, is_told in (("", True), ("&t=0.5", False)):
+            await tab.open(f"{server.url}/#q=x&draws=2{temperature}")
+            await tab.js("document.getElementById('run').click()")
+            await tab.until(DONE)
+            assert ("set a temperature" in (await text(tab, ".vote"))[0]) is is_told
 
     in_browser(visit)
 

@@ -274,7 +274,8 @@ export class Run {
     const found = votes(this.draws);
     const parts = found.map(({ answer, draws }) => [answer, ` (${draws.length})`]);
     const texts = new Set(this.draws.map((draw) => draw.text.thinking + draw.text.answer));
-    const note = texts.size === 1 ? " All draws are the same: set a temperature above 0." : "";
+    const isDrawn = this.asked.temperature > 0; // then they may be alike by chance
+    const note = texts.size === 1 && !isDrawn ? " All draws are the same: set a temperature above 0." : "";
     const isTie = found.length > 1 && found[0].draws.length === found[1].draws.length;
     const said = parts.flatMap(([answer, number], i) => {
       const shown = document.createElement(i === 0 && !isTie ? "b" : "span");

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from matched import AtEqualTokens, at_equal_tokens
 
-from s1kit.analysis.comparisons import compare
+from s1kit.analysis.comparisons import Comparison, compare
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.results import Point
@@ -51,7 +51,35 @@ def tables(folder: Path) -> str:
         ]
         if not all(row.is_equal for row in rows):
             lines.append("\\* spends more than the largest budget, or less than the smallest: compared with that one.")
+    lines += _against_one_sample(found)
     return "\n".join(lines)
+
+
+def _against_one_sample(found: Findings) -> list[str]:
+    """What choosing among samples brings, both sides decoded alike; the chosen cost as many times the tokens."""
+    one = next((point for point in found.by_votes if point.votes == 1), None)
+    names = ("shortest of several", "likeliest of several", "adaptive vote")
+    chosen = [point for point in found.by_votes if point.votes > 1] + [
+        p for n in names for p in found.others.get(n, [])
+    ]
+    if one is None or not chosen:
+        return []
+    lines = [
+        "",
+        f"Against one sample at the same temperature, {one.tokens:,.0f} tokens, {percent(one.estimate)} %:",
+        "",
+    ]
+    lines += ["| method | tokens | difference in points | |", "|---|---|---|---|"]
+    for point in chosen:
+        row = compare(one, point, comparisons=len(chosen))
+        lines.append(f"| {point.name} | {point.tokens:,.0f} | {_difference(row.difference)} | {_verdict(row)} |")
+    return lines
+
+
+def _verdict(found: Comparison) -> str:
+    if found.is_noise:
+        return "no difference shown"
+    return "**better**" if found.difference.value > 0 else "**worse**"
 
 
 def _rise(found: Findings) -> list[str]:
@@ -66,15 +94,11 @@ def _rise(found: Findings) -> list[str]:
 
 def _row(row: AtEqualTokens) -> str:
     before, after, difference = row.comparison.before, row.comparison.after, row.comparison.difference
-    if row.comparison.is_noise:
-        verdict = "no difference shown"
-    else:
-        verdict = "**better**" if difference.value > 0 else "**worse**"
     sampling = f" ({row.comparison.sampling})" if row.comparison.sampling else ""
     star = "" if row.is_equal else "*"
     return (
         f"| {row.method} | {after.name} | {after.tokens:,.0f}{star} | {percent(after.estimate)} | "
-        f"{_value(before)} | {_difference(difference)} | {verdict}{sampling} |"
+        f"{_value(before)} | {_difference(difference)} | {_verdict(row.comparison)}{sampling} |"
     )
 
 

@@ -242,7 +242,7 @@ def test_letters_without_a_separator_are_a_product_unless_the_question_has_them_
         ("75", "You need a 75 on the final exam to average exactly 80 over 4 tests.", "correct"),
         ("80", "You need a 75 on the final exam to average exactly 80 over 4 tests.", "wrong"),
         (r"\text{Evelyn}", "Carla has a greater average speed than Evelyn.", "wrong"),
-        ("x=1", "The axis of symmetry is y = 1.", "wrong"),
+        ("x=1", "The axis of symmetry is y = 1.", "abstain"),
         # Mixed numbers and listed formulas in a sentence; amounts in bold; phrases; a total in Chinese; times in words.
         (r"\frac{14}{3}", "Evaluating gives 4 2/3.", "correct"),
         ("10", r"**Answer:** Weng earned **\$10** yesterday.", "correct"),

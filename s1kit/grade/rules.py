@@ -15,7 +15,6 @@ from s1kit.grade.prose import last_sentence
 from s1kit.grade.readings import by_value
 from s1kit.grade.several import chosen_letters, mentions_every, solution_letters
 from s1kit.grade.shapes import (
-    are_axes,
     compare_dots,
     num_values,
     other_names,
@@ -98,8 +97,8 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement("abstain", f"the solution stands elsewhere in the sentence: {shown}", canonical(mine))
     if other_units(whole, theirs):
         return Judgement("abstain", f"other units: {shown}", canonical(mine))
-    if verdict == "correct" and (names := other_names(found.text, theirs)):
-        return Judgement("wrong" if are_axes(names) else "abstain", f"other names: {shown}", canonical(mine))
+    if verdict == "correct" and other_names(found.text, theirs):
+        return Judgement("abstain", f"other names: {shown}", canonical(mine))
     if verdict is not None:
         return Judgement(verdict, f"{rule}: {shown}", canonical(mine))
     if max(len(mine), len(right)) > MAX_SYMBOLIC or max(_depth(mine), _depth(right)) > MAX_DEPTH:

@@ -31,15 +31,10 @@ def other_units(answer: str, solution: str) -> bool:
     return mine is not None and right is not None and mine[:2] != right[:2]
 
 
-def other_names(answer: str, solution: str) -> str:
-    """The names of what both are the value of (`xy` for `x = 3` and `y = 3`), where they differ; else empty."""
+def other_names(answer: str, solution: str) -> bool:
+    """Whether both name what they are the value of (`x = 3`, `y = 3`), and the names differ."""
     mine, right = _NAME.match(answer), _NAME.match(solution)
-    return f"{mine[1]}{right[1]}" if mine and right and mine.groups() != right.groups() else ""
-
-
-def are_axes(names: str) -> bool:
-    """Whether two names are those of different coordinates: `x = 3` is another line than `y = 3`."""
-    return len(set(names)) == 2 and set(names) <= set("xyz")
+    return bool(mine and right and mine.groups() != right.groups())
 
 
 def unalike(answer: str, solution: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
@@ -15,11 +16,22 @@ from s1kit.providers.signs import kind_of_status, problem_of_error
 from s1kit.providers.throttle import Throttle
 
 HOUR = 3600.0
-SOON = datetime.now(UTC) + timedelta(hours=5)
-BEIJING = f"{SOON.astimezone(timezone(timedelta(hours=8))):%Y-%m-%d %H:%M:%S}"
-ZAI = {"error": {"code": "1308", "message": f"Usage limit reached for 5 hour. Your limit will reset at {BEIJING}"}}
-ZHIPU = {"error": {"code": "1308", "message": f"已达到 5 小时的使用上限。您的限额将在 {BEIJING} 重置。"}}
 CODEX = {"error": {"type": "usage_limit_reached", "message": "The usage limit has been reached"}}
+
+
+@dataclass(frozen=True)
+class Soon:
+    """Five hours from when the test runs, however long after its collection that is."""
+
+    at: datetime
+
+    @property
+    def in_beijing(self) -> str:
+        return f"{self.at.astimezone(timezone(timedelta(hours=8))):%Y-%m-%d %H:%M:%S}"
+
+
+def zai(message: str) -> dict[str, Any]:
+    return {"error": {"code": "1308", "message": message}}
 
 
 def of_error(**fields: Any) -> dict[str, Any]:
@@ -27,19 +39,23 @@ def of_error(**fields: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("body", "hours"),
+    ("body_of", "hours"),
     [
-        (ZAI, 5),
-        (ZHIPU, 5),
-        ({"error": {"message": f"Weekly/Monthly Limit Exhausted. Your limit will reset at {BEIJING}"}}, 5),
-        (of_error(resets_in_seconds=7200), 2),
-        (of_error(resets_at=int(SOON.timestamp())), 5),
-        ({"error": "You've hit your usage limit. Try again in 5 hours 30 minutes."}, 5.5),
-        ({"error": "you have reached your weekly usage limit; it resets in 3 days, 2 hours and 30 min"}, 74.5),
-        ({"error": {"message": f"Usage limit reached. Available again at {SOON:%Y-%m-%d %H:%M:%S} UTC"}}, 5),
+        (lambda soon: zai(f"Usage limit reached for 5 hour. Your limit will reset at {soon.in_beijing}"), 5),
+        (lambda soon: zai(f"已达到 5 小时的使用上限。您的限额将在 {soon.in_beijing} 重置。"), 5),
+        (lambda soon: zai(f"Weekly/Monthly Limit Exhausted. Your limit will reset at {soon.in_beijing}"), 5),
+        (lambda soon: of_error(resets_in_seconds=7200), 2),
+        (lambda soon: of_error(resets_at=int(soon.at.timestamp())), 5),
+        (lambda soon: {"error": "You've hit your usage limit. Try again in 5 hours 30 minutes."}, 5.5),
+        (
+            lambda soon: {"error": "you have reached your weekly usage limit; it resets in 3 days, 2 hours and 30 min"},
+            74.5,
+        ),
+        (lambda soon: zai(f"Usage limit reached. Available again at {soon.at:%Y-%m-%d %H:%M:%S} UTC"), 5),
     ],
 )
-def test_a_limit_that_says_when_it_ends_is_a_wait(body: Mapping[str, Any], hours: float) -> None:
+def test_a_limit_that_says_when_it_ends_is_a_wait(body_of: Callable[[Soon], dict[str, Any]], hours: float) -> None:
+    body = body_of(Soon(datetime.now(UTC) + timedelta(hours=5)))
     wait = retry_after({}, body)
     assert wait == pytest.approx(hours * HOUR, abs=60)
     message = body["error"] if isinstance(body["error"], str) else body["error"]["message"]

@@ -88,7 +88,8 @@ def _check_room(recipe: Recipe, questions: Sequence[str], found: FaultCollector)
         # The checkpoint of this run will have its base's tokenizer. What is no base is said where it is trained.
         with suppress(InputError):
             reference = ":".join(base_folder(recipe.train.base))
-        how["format"] = config.format or recipe.train.format
+        # Its switches are judged with its template, which training may add to.
+        how |= {"format": config.format or recipe.train.format, "template": {}}
     model = known_context(reference, **how) if reference else None
     if model is not None:
         answer = answer_room(config, model.context_tokens)

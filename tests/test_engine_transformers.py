@@ -237,6 +237,22 @@ def test_a_step_sent_ahead_of_what_drivers_decide_changes_nothing(which: str, re
         assert without_logprob(alone) == without_logprob(ahead[i])
 
 
+def test_a_small_model_takes_one_thread_while_it_steps_and_leaves_others_theirs(engine: Any) -> None:
+    """Training and vLLM's attention count on the number of threads that they began with."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    seen = set()
+    hook = engine.model.register_forward_pre_hook(lambda *_: seen.add(torch.get_num_threads()))
+    try:
+        list(engine.generate([varied_request(1)]))
+        assert (seen, torch.get_num_threads()) == ({1}, 3)
+    finally:
+        hook.remove()
+        torch.set_num_threads(before)
+
+
 def without_logprob(generation: Generation) -> Generation:
     """Its last bits are those of the batch's matrix products; of streamed requests it is not kept."""
     return generation.model_copy(update={"mean_logprob": None})

@@ -215,12 +215,7 @@ def test_a_call_that_must_be_made_is_made_by_its_schema(dial: Dial, choice: Any)
 def test_greedy_replies_are_those_of_the_engine_here(dial: Dial, folder: Path) -> None:
     if dial.kind == "llama.cpp" and not dial.is_inside:
         pytest.skip("bytes that are no text cannot cross a text seam unchanged, and a random model writes them")
-    import torch
-
-    num_threads = torch.get_num_threads()
     engine: Any = load_engine(f"hf:{folder}")
-    # A small model takes one thread, for the whole process; vLLM's attention counts on what it began with.
-    torch.set_num_threads(num_threads)
 
     async def backend(_: AsyncExitStack) -> Local:
         return Local(engine, "reference")

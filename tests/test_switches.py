@@ -11,7 +11,7 @@ from s1kit.cli.preflight import check_reference
 from s1kit.cli.references import check_engine
 from s1kit.engines import load_engine
 from s1kit.errors import InputError
-from s1kit.forcing.switches import check_switches
+from s1kit.forcing.switches import check_switches, has_switch
 
 QWEN3 = """
 {%- for message in messages %}
@@ -57,6 +57,13 @@ def test_what_a_template_looks_at_is_a_switch(template: Any, switches: dict[str,
 def test_what_it_does_not_look_at_is_refused(template: Any, switches: dict[str, Any], said: str) -> None:
     with pytest.raises(InputError, match=said):
         check_switches(switches, template, "template")
+
+
+def test_a_comment_or_a_text_of_the_template_is_no_switch() -> None:
+    template = "{# preserve_thinking: #}{{ 'preserve_thinking' }}{{ messages }}{{ clear_thinking }}"
+    assert [has_switch(template, name) for name in ("preserve_thinking", "clear_thinking")] == [False, True]
+    assert has_switch({"default": "{{ messages }}", "tools": template}, "clear_thinking")
+    assert has_switch("{% if broken", "preserve_thinking")
 
 
 def test_engines_and_check_refuse_it_in_a_reference_and_beside_one(tiny_random_checkpoint: Path) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from s1kit.errors import InputError
 from s1kit.forcing.formats import Tokenizer
 from s1kit.forcing.plain_text import CUT
+from s1kit.forcing.switches import has_switch
 from s1kit.forcing.thinking_format import TEMPLATE_FAULTS, encode, guarded_turn
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.decoding import Backend
@@ -81,7 +82,7 @@ def _switches(body: ChatBody, tokens: TokenFormat) -> dict[str, bool]:
     """What the request hands to the chat template. Raises Refusal for what the template does not look at."""
     template = getattr(tokens.tokenizer, "chat_template", None) or tokens.format.chat_template
     for name, (field, _) in body.template_switches.items():
-        if isinstance(template, str) and name not in template:
+        if not has_switch(template, name):
             what = f"{field}: the chat template of this model has no switch {name}. Leave it out."
             raise Refusal(400, what, param=field, code="no_effect")
     return {name: value for name, (_, value) in body.template_switches.items()}

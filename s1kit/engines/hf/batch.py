@@ -52,6 +52,7 @@ class HfBatch:
         runs_ahead: bool | None = None,
         cuda_graphs: bool = True,
         windows: Windows = ALL_SEE_ALL,
+        num_threads: int | None = None,
     ) -> None:
         """`vocabulary_size`: ids from there on are padding of the model's output layer and are never sampled.
 
@@ -60,8 +61,10 @@ class HfBatch:
         each counted as long as the longest of them; None: no limit. `prefill_tokens`: most tokens, padding
         included, in one prefill pass. `runs_ahead`: whether a step is sent before the last one's tokens are looked at;
         None: on a card, where the host would keep it waiting. `cuda_graphs`: whether a card's steps are recorded.
+        `num_threads`: threads of a step on a CPU; None: as many as torch takes.
         """
         self._model = model
+        self._num_threads = num_threads
         self._vocabulary_size = vocabulary_size
         self._expected = expected
         self._windows = windows
@@ -169,6 +172,17 @@ class HfBatch:
 
         Raises RuntimeError (torch's own kinds included) when the model fails; `fail` then settles the requests.
         """
+        if self._num_threads is None:
+            return self._step()
+        # The number is the whole process's, and others in it (training, vLLM's attention) count on theirs.
+        before = torch.get_num_threads()
+        torch.set_num_threads(self._num_threads)
+        try:
+            return self._step()
+        finally:
+            torch.set_num_threads(before)
+
+    def _step(self) -> list[Event]:
         events = self._late + self._let_in()
         self._late = []
         flight = (self._flight or self._launch()) if self._rows.active else None

@@ -60,6 +60,8 @@ class TransformersEngine(BatchEngine):
     windows: Windows = ALL_SEE_ALL
     cuda_graphs: bool = True
     """Whether a card's decoding steps are recorded; without, each kernel is sent by itself."""
+    num_threads: int | None = None
+    """Threads of a step on a CPU; None: as many as torch takes."""
 
     @property
     def sampling(self) -> Sampling:
@@ -85,6 +87,7 @@ class TransformersEngine(BatchEngine):
             memory_tokens=memory_tokens,
             cuda_graphs=self.cuda_graphs,
             windows=self.windows,
+            num_threads=self.num_threads,
         )
 
     def batch_for(self, plans: Sequence[Plan]) -> HfBatch:
@@ -179,8 +182,7 @@ def of_model(
     """An engine around a model that is already in memory. Raises InputError where it cannot be decoded step by step."""
     windows = find_windows(model)
     weights = list(model.parameters())
-    if model.device.type == "cpu" and sum(p.numel() for p in weights) < _SMALL_MODEL:
-        torch.set_num_threads(1)
+    is_small = model.device.type == "cpu" and sum(p.numel() for p in weights) < _SMALL_MODEL
     eos = model.generation_config.eos_token_id if model.generation_config is not None else None
     more = tuple(eos) if isinstance(eos, list) else (eos,) if isinstance(eos, int) else ()
     size = min(max(tokenizer.get_vocab().values()) + 1, model.get_output_embeddings().weight.shape[0])
@@ -191,7 +193,9 @@ def of_model(
     token_bytes = check_steps(model, size, windows)
     context = context_tokens or model.config.get_text_config().max_position_embeddings
     tokens = TokenFormat(format, tokenizer, more)
-    return TransformersEngine(model, tokens, context, max_batch, memory, token_bytes, size, windows)
+    return TransformersEngine(
+        model, tokens, context, max_batch, memory, token_bytes, size, windows, num_threads=1 if is_small else None
+    )
 
 
 _FOLDER = "Give a checkpoint folder (config.json, *.safetensors, tokenizer.json), a GGUF file or a Hub id."

@@ -24,10 +24,15 @@ from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
 from s1kit.completions import CompletionsServer, Identity, discover
+from s1kit.completions.capabilities import DIALECTS, Capabilities
+from s1kit.completions.protocol import CompletionRun, CompletionSettings
 from s1kit.completions.stream import Chunk, read_reply
 from s1kit.errors import InputError
+from s1kit.forcing.budget import ThinkingBudget
 from s1kit.forcing.detection import detect_format
-from s1kit.forcing.plan import Plan
+from s1kit.forcing.plan import Plan, make_plan
+from s1kit.forcing.request import Request
+from s1kit.forcing.segment_driver import Complete
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
@@ -454,6 +459,31 @@ def test_an_answer_that_thinks_again_has_one_budget_whatever_the_server_shows(
                 events = read_events(ask(found.url, f"question {i}", stop=stop, stream=True, **fields).text)
                 assert joined(events)[0]["answer"].rstrip("\N{REPLACEMENT CHARACTER}") == expected
         assert num_reopened
+
+
+@pytest.mark.parametrize(
+    ("pieces", "answer"),
+    [
+        (("a<th", "ink", ">b"), "a"),  # thinking is begun again; what follows is not the answer's
+        (("a<th", "ink", " hint"), "a<t"),  # it was none, so that the stop counts
+        (("a<t", "hin", "g"), "a<t"),
+        (("a thin",), "a t"),
+    ],
+)
+def test_a_stop_is_told_from_a_part_of_the_delimiter_however_the_text_is_cut(
+    tokenizer_folder: Path, pieces: tuple[str, ...], answer: str
+) -> None:
+    tokenizer = FileTokenizer(tokenizer_folder)
+    tokens = TokenFormat(detect_format(tokenizer), tokenizer)
+    plan = make_plan(Request("x", budget=ThinkingBudget(0), stop=("hin",)), tokens, 2048)
+    ask = Complete(plan.prompt_ids, 100, tokens.answer_stop_ids | {tokens.reopen_id}, ("hin",), 0)
+    run = CompletionRun(Capabilities(DIALECTS["llama.cpp"]), "m", plan, ask, (), CompletionSettings())
+    assert "stop" not in run.body()
+    shown = "".join(run.feed(Chunk(text=text)).text for text in pieces if not run.is_over)
+    assert (run.is_over, shown) == (True, answer)
+    reopened = run.completed().stop_id == tokens.reopen_id
+    assert reopened == (pieces[-1] == ">b")
+    assert run.completed().stop_text == (None if reopened else "hin")
 
 
 def test_an_upstream_that_comes_back_as_another_is_a_503_until_it_is_itself_again(tokenizer_folder: Path) -> None:

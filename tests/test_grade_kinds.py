@@ -420,3 +420,26 @@ def test_expressions_that_only_a_parser_of_all_of_it_can_tell_apart() -> None:
     assert grader(r"y = (2x - 1)/4 + C e^{-2x}", "x / 2-1 / 4+c e^{-2 x}").verdict == "correct"
     assert grader("$E_1/c$", r"\frac{E_0}{c}").verdict == "wrong"
     grader.close()
+
+
+@pytest.mark.parametrize(
+    ("answer", "solution", "verdict"),
+    [
+        ("$5M", "5000000", "correct"),
+        ("She owes $2.5M.", "2500000", "correct"),
+        ("$3b", "3000000000", "correct"),
+        ("€2 bn", "2000000000", "correct"),
+        ("5M", "5000000", "correct"),
+        (r"\$2M", "2", "abstain"),
+        ("5M", "5", "wrong"),
+        ("$5M", "5000", "wrong"),
+        # Moles a litre, of which the solution leaves the unit out.
+        ("0.5 M", "0.5", "correct"),
+        ("0.5 M", "0.5 mol/L", "correct"),
+    ],
+)
+def test_millions_of_money_are_no_moles_a_litre(answer: str, solution: str, verdict: str) -> None:
+    grader = Cascade(processes=1)
+    judged = grader(answer, solution)
+    grader.close()
+    assert judged.verdict == verdict, judged.evidence

@@ -7,7 +7,7 @@ from fractions import Fraction
 from math import e, pi, sqrt
 
 from s1kit.grade.normalise import as_number, is_decimal, is_integer
-from s1kit.grade.units import unit_at_end
+from s1kit.grade.units import MAY_BE_MILLIONS, unit_at_end
 from s1kit.grade.words import number_in_words
 from s1kit.records import Verdict
 
@@ -55,7 +55,8 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         bases = [_BASE.fullmatch(text) for text in (mine, right)]
         digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
         return ("correct" if digits[0] == digits[1] else "wrong"), "digits and base"
-    if right_number is not None and mine != "e" and len(mine) <= MAX_SYMBOLIC and _is_no_formula(mine):
+    is_text = len(mine) <= MAX_SYMBOLIC and _is_no_formula(mine) and not MAY_BE_MILLIONS.search(raw_mine)
+    if right_number is not None and mine != "e" and is_text:
         stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
         if not stated and (spelled := number_in_words(raw_mine)) is not None:
             same = spelled == right_number or ("%" in raw_right and spelled * 100 == right_number)

@@ -20,7 +20,7 @@ from s1kit.grade.lists import FILLER, finite_sets, known_to_differ, lists, matri
 from s1kit.grade.moments import dates, times
 from s1kit.grade.normalise import as_number, normalise
 from s1kit.grade.substances import substances
-from s1kit.grade.units import Quantity, quantity, unit_at_end, without_unit
+from s1kit.grade.units import MAY_BE_MILLIONS, Quantity, quantity, unit_at_end, without_unit
 from s1kit.records import Verdict
 
 Read = tuple[Verdict, str]
@@ -185,6 +185,8 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
         number = as_number(normalise(plain))
         if measured is None or number is None:
             return None
+        if MAY_BE_MILLIONS.search(answer if mine is not None else solution):
+            return "correct" if number == measured.amount * 10**6 else "abstain"
         if number in (measured.amount, measured.value if measured.unit.dimensions == _DOLLARS else None):
             return "correct"
         if _in_small_unit(measured, answer if mine is not None else solution) == number:
@@ -289,15 +291,21 @@ def _in_small_unit(total: Quantity, text: str) -> Fraction | None:
 
 _LARGE = {"thousand": 1000, "k": 1000, "million": 10**6, "billion": 10**9, "trillion": 10**12}
 _IN_WORDS = re.compile(rf"(?<![\w.])(\d+(?:\.\d+)?)\s*(?:(?<=\s)(?!k)|(?=k))({'|'.join(_LARGE)})\b", re.IGNORECASE)
+_SHORT = {"m": 10**6, "mm": 10**6, "mn": 10**6, "mil": 10**6, "b": 10**9, "bn": 10**9, "tn": 10**12}
+_MONEY = re.compile(rf"\\?[$€£]\s*(\d+(?:\.\d+)?)\s?({'|'.join(_SHORT)})\b", re.IGNORECASE)
+_MILLIONS = re.compile(r"(?<![\w.$€£])(?<![$€£] )(\d+(?:\.\d+)?)(M)\b")
 
 
 def _large_numbers(answer: str, solution: str) -> Verdict | None:
-    """`2 million` for 2000000; nothing is said where the solution counts in millions."""
+    """`2 million` or `$2M` for 2000000; nothing is said where the solution counts in millions."""
     value = as_number(normalise(solution))
-    found = _IN_WORDS.findall(answer)
+    found = [(number, _LARGE[word.casefold()]) for number, word in _IN_WORDS.findall(answer)]
+    found += [
+        (number, _SHORT[word.casefold()]) for number, word in (*_MONEY.findall(answer), *_MILLIONS.findall(answer))
+    ]
     if value is None or len(found) != 1:
         return None
-    return "correct" if Fraction(found[0][0]) * _LARGE[found[0][1].casefold()] == value else None
+    return "correct" if Fraction(found[0][0]) * found[0][1] == value else None
 
 
 def _plain(text: str) -> str:

@@ -289,6 +289,10 @@ def without_unit(text: str, *, is_sure: bool = False) -> str:
     return plain[: match.start("unit")].strip() if match else text
 
 
+MAY_BE_MILLIONS = re.compile(r"(?:\dM|[$€£]\s*[\d.,]+\s*M)[\s.$]*$")
+"""Rather millions than moles a litre: `$5 M`, `5M`."""
+
+
 def unit_at_end(text: str) -> Unit | None:
     """The unit that a text states after its number, be that a number or an expression such as `12\\sqrt{3}`."""
     if found := quantity(text):

@@ -54,7 +54,7 @@ class _Names(NamedTuple):
     looked_up: frozenset[str]
     """What a template looks up in what it is given, also where some branch of it sets the name itself."""
     offered: frozenset[str]
-    """Those of them that it never sets, or of which it asks whether they are defined."""
+    """Names among them that it never sets, or of which it asks whether they are defined."""
     texts: frozenset[str]
     """Its constants."""
 

@@ -313,6 +313,55 @@ FAMILIES: list[tuple[str, str, list[str], str, str, str]] = [
         "<think>",
         "</think>",
     ),
+    (
+        "Solar Open 2",
+        turns("<|im:start|>assistant<|think:start|>{{ r }}<|think:end|>{{ m.content }}<|im:end|>")
+        + ASK.format(
+            "<|im:start|>assistant<|think:start|>"
+            "{% if reasoning_effort is defined and reasoning_effort == 'low' %}<|think:end|>{% endif %}"
+        ),
+        ["<|im:start|>", "<|im:end|>", "<|think:start|>", "<|think:end|>"],
+        "<|im:end|>",
+        "<|think:start|>",
+        "<|think:end|>",
+    ),
+    (
+        "Inkling",
+        turns(
+            "<|message_model|><|content_thinking|>{{ r }}<|end_message|>"
+            "<|message_model|><|content_text|>{{ m.content }}<|end_message|>"
+        )
+        + ASK.format("<|message_model|>"),
+        ["<|message_model|>", "<|content_thinking|>", "<|content_text|>", "<|end_message|>"],
+        "<|end_message|>",
+        "<|content_thinking|>",
+        "<|end_message|><|message_model|><|content_text|>",
+    ),
+    (
+        "PLaMo 3",
+        turns("<A><|plamo:begin_think:plamo|>{{ r }}<|plamo:end_think:plamo|>{{ m.content }}<|plamo:tag|>")
+        + ASK.format("<A>{{ '' if enable_thinking is false else '<|plamo:begin_think:plamo|>' }}"),
+        ["<|plamo:begin_", "<|plamo:end_", ":plamo|>", "<|plamo:tag|>"],
+        "<|plamo:tag|>",
+        "<|plamo:begin_think:plamo|>",
+        "<|plamo:end_think:plamo|>",
+    ),
+    (
+        "K2 Horizon",
+        turns("<A><ifm|think>{{ r }}</ifm|think>{{ m.content }}<E>") + ASK.format("<A><ifm|think>"),
+        ["<ifm|think>", "</ifm|think>"],
+        "<E>",
+        "<ifm|think>",
+        "</ifm|think>",
+    ),
+    (
+        "openPangu",
+        turns("[unused9]A:[unused16]{{ r }}[unused17]{{ m.content }}[unused10]") + ASK.format("[unused9]A:"),
+        ["[unused9]", "[unused10]", "[unused16]", "[unused17]"],
+        "[unused10]",
+        "[unused16]",
+        "[unused17]",
+    ),
     ("Llama 3, Gemma 2, Phi 3.5, Mistral", USERS + "<A>", [], "<|eot_id|>", "<think>\n", "\n</think>\n\n"),
     ("Phi-4-reasoning", USERS + "<|im_start|>assistant<|im_sep|>", THINK, "<|im_end|>", "<think>\n", "\n</think>\n\n"),
 ]
@@ -339,6 +388,41 @@ def test_a_familys_own_template_decides_how_thinking_opens_and_closes(
     assert (parsed.thinking, parsed.answer, parsed.is_closed) == ("hm", "2", True)
     assert split_thinking(f"{found.open}hm{found.lead}{found.end}2").thinking == "hm"
     assert split_thinking(f"{found.open}hm{found.lead}{found.end}2").answer == "2"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<|message_model|><|content_thinking|>hm<|end_message|><|message_model|><|content_text|>4<|end_message|>"
+        "<|content_model_end_sampling|>",
+        "<|content_thinking|>hm<|end_message|><|content_text|>4",
+        "hm</ifm|think_fast>4",
+        "<ifm|think_faster>hm</ifm|think_faster>4",
+        "hm[unused17]4[unused10]",
+        "hm<|plamo:end_think:plamo|>4<|plamo:tag|>",
+        "hm<|think:end|>4",
+        "hm<channel|>4",
+        "<|channel>hm<channel|>4",
+        "hm<|close|>think<|sep|><|open|>response<|sep|>4",
+        "hm\n[BEGIN FINAL RESPONSE]\n4",
+        "hm<|im_start|>answer\n4",
+        "<|end|><|start|>assistant<|channel|>analysis<|message|>hm<|end|>"
+        "<|start|>assistant<|channel|>final<|constrain|> JSON <|message|>4",
+    ],
+)
+def test_a_reply_that_its_server_left_whole_is_split(text: str) -> None:
+    parsed = split_thinking(text)
+    assert (parsed.thinking, parsed.answer, parsed.is_closed) == ("hm", "4", True)
+
+
+def test_the_head_of_a_message_that_was_cut_before_its_text_is_no_answer() -> None:
+    parsed = split_thinking("<|channel|>analysis<|message|>hm<|end|><|start|>assistant<|channel|>final")
+    assert (parsed.thinking, parsed.answer, parsed.is_closed) == ("hm", "", True)
+
+
+def test_an_end_that_answers_contain_is_none_without_its_opening() -> None:
+    for text in ("Here is my response: 4", "Close the tag with </thinking>.", "The token <|end|> ends a turn"):
+        assert split_thinking(text).answer == text
 
 
 def test_at_least_twenty_families_are_in_the_table() -> None:

@@ -15,6 +15,7 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
     ("[THINK]", "[/THINK]"),  # Magistral, Ministral
     ("◁think▷", "◁/think▷"),  # Kimi-VL, Kimi-Dev
     ("<|channel>thought", "<channel|>"),  # Gemma 4
+    ("<|channel>", "<channel|>"),  # the same without its channel's name
     ("<|channel|>analysis<|message|>", "<|end|>"),  # gpt-oss
     ("<|begin_of_thought|>", "<|end_of_thought|>"),  # OpenThoughts, Sky-T1
     ("<|START_THINKING|>", "<|END_THINKING|>"),  # Cohere Command A
@@ -24,6 +25,13 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
     ("<|inner_prefix|>", "<|inner_suffix|>"),  # Apertus
     ("<|think|>", "<|end|>"),  # Solar Open
     ("to=self<|message|>", "<|eom|>"),  # Muse
+    ("<|think:start|>", "<|think:end|>"),  # Solar Open 2
+    ("<|content_thinking|>", "<|end_message|>"),  # Inkling
+    ("<|plamo:begin_think:plamo|>", "<|plamo:end_think:plamo|>"),  # PLaMo 3
+    ("<ifm|think>", "</ifm|think>"),  # K2 Horizon
+    ("<ifm|think_fast>", "</ifm|think_fast>"),  # at medium effort
+    ("<ifm|think_faster>", "</ifm|think_faster>"),  # at low effort
+    ("[unused16]", "[unused17]"),  # openPangu
     ("Here are my reasoning steps:", "[BEGIN FINAL RESPONSE]"),  # Apriel 1.6
     ("Here is my thought process:", "Here is my response:"),  # Granite 3.2
     ("Here's my thought process:", "Here's my response:"),  # Granite 3.2
@@ -36,15 +44,17 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
 )
 """What opens thinking and what ends it, without the whitespace around them."""
 
-_ENDS_ALONE: Final = frozenset(
-    {"</think>", "</seed:think>", "[/THINK]", "◁/think▷", "<|end_of_thought|>", "<|END_THINKING|>", "<|inner_suffix|>"}
-    | {"</longcat_think>"}
+ENDS_OF_MESSAGES: Final = frozenset({"<|end|>", "<|eom|>", "<|end_message|>"})
+"""Ends that any message of such a model has, not thinking alone."""
+_ENDS_IN_PROSE: Final = frozenset(
+    {"</thought>", "</thinking>", "</reasoning>", "Here is my response:", "Here's my response:"}
 )
-"""Ends that stand in no prose; `<|end|>` ends any turn, and `</reasoning>` is a tag of answers, too."""
+"""Ends that answers contain, too. The others are found without an opening, which the chat template may have given."""
 _FINAL = re.compile(
     r"^\s*(?:<\|start\|>assistant)?<\|channel\|>final[^<]*(?:<\|constrain\|>[^<]*)?<\|message\|>"
     r"|^\s*<\|begin_of_solution\|>"
     r"|^\s*(?:<\|begin\|>assistant)?<\|content\|>|^\s*<\|start\|>assistant to=user<\|message\|>"
+    r"|^\s*(?:<\|message_model\|>)?<\|content_text\|>"
     r"|^\s*<\|open\|>response<\|sep\|>|<\|close\|>response<\|sep\|>\s*$"
     r"|^\s*<answer>|</answer>\s*$"  # of R1-Zero's template
     r"|<\|end_of_solution\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
@@ -55,11 +65,13 @@ _RESPONSE = re.compile(r"\s*<response>(.*)</response>\s*", re.DOTALL)
 _ENDS_OF_TURNS: Final = (
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|end|>", "<|return|>", "<|eot|>"),
     *("<end_of_turn>", "<turn|>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<eos>", "</s>", "[|endofturn|]"),
+    *("<|end_message|>", "<|content_model_end_sampling|>", "<|plamo:tag|>", "[unused10]"),
 )
 """Special tokens that a server which does not know its model's leaves at the end of a text."""
 _HEAD_OF_TURN: Final = re.compile(
-    r"\s*(?:<\|im_start\|>assistant\s|<\|start_header_id\|>assistant<\|end_header_id\|>|<\|assistant\|>"
-    r"|<start_of_turn>model\s|<\|turn>model\s|<｜Assistant｜>|<\|START_OF_TURN_TOKEN\|><\|CHATBOT_TOKEN\|>)\s*"
+    r"\s*(?:<\|end\|>(?=<\|start\|>assistant<\|channel\|>)|<\|im_start\|>assistant\s"
+    r"|<\|start_header_id\|>assistant<\|end_header_id\|>|<\|assistant\|>"
+    r"|<\|message_model\|>|<start_of_turn>model\s|<\|turn>model\s|<｜Assistant｜>|<\|START_OF_TURN_TOKEN\|><\|CHATBOT_TOKEN\|>)\s*"
 )
 """What such a server leaves at the beginning."""
 _BOX: Final = re.compile(r"<\|(?:begin|end)_of_box\|>")
@@ -70,6 +82,8 @@ _CHANNEL: Final = re.compile(
     re.DOTALL,
 )
 """A message of gpt-oss: its channel, whom it is to, its text, and its end, which the model at times leaves out."""
+_CUT_HEADER: Final = re.compile(r"(?:<\|start\|>assistant)?(?:<\|channel\|>[^<]*(?:<\|constrain\|>[^<]*)?)?")
+"""The head of a message of gpt-oss that was cut before its text."""
 _HARMONY = re.compile(r"analysis(?:<\|message\|>(.*?)<\|end\|>(.*)|(.*?)assistantfinal(.*))", re.DOTALL)
 """gpt-oss's channels as servers without a parser leave them: without the first special token, or without any."""
 
@@ -117,9 +131,10 @@ def split_thinking(text: str) -> Parsed:
         rest = rest or answer or ""
         final = _of_channels(rest.lstrip())
         return Parsed((first or plain or "").strip(), unwrapped(rest if final is None else final.answer), True)
-    # Only tags that no prose contains are taken for the end of thinking whose opening the template gave.
     for opening, end in DELIMITERS:
-        before, found, answer = body.partition(end) if end in _ENDS_ALONE else (body, "", "")
+        if end in ENDS_OF_MESSAGES or end in _ENDS_IN_PROSE:
+            continue
+        before, found, answer = body.partition(end)
         if found and opening not in before:
             return Parsed(before.strip(), unwrapped(answer), True)
     answer = without_marks(text)
@@ -149,7 +164,8 @@ def _of_channels(body: str) -> Parsed | None:
             is_closed = bool(end) or at < len(body)
     if not at:
         return None
-    return Parsed("\n".join(thoughts), unwrapped("".join(answers) + body[at:]), is_closed)
+    rest = "" if _CUT_HEADER.fullmatch(body, at) else body[at:]
+    return Parsed("\n".join(thoughts), unwrapped("".join(answers) + rest), is_closed)
 
 
 def unwrapped(answer: str) -> str:

@@ -24,7 +24,7 @@ from typing import Any
 from jinja2 import TemplateError
 
 from s1kit.errors import InputError
-from s1kit.forcing.delimiters import DELIMITERS, Parsed
+from s1kit.forcing.delimiters import DELIMITERS, ENDS_OF_MESSAGES, Parsed
 from s1kit.forcing.plain_text import CUT, Tokenizer, encode_guarded, guarded
 
 FORMAT_FILE = "thinking_format.json"
@@ -259,7 +259,7 @@ def encode(tokenizer: Tokenizer, text: str) -> list[int]:
 def closed_by(prompt: str, format: ThinkingFormat) -> str | None:
     """The end delimiter, the format's or a known one, that a prompt without trailing whitespace ends with, or None."""
     # What ends any message says nothing of thinking.
-    ends = (format.end.strip(), *(end for _, end in DELIMITERS if end not in ("<|end|>", "<|eom|>")))
+    ends = (format.end.strip(), *(end for _, end in DELIMITERS if end not in ENDS_OF_MESSAGES))
     return next((end for end in ends if end and prompt.endswith(end)), None)
 
 

@@ -1,4 +1,4 @@
-"""Drawing the next token among a top-k's few candidates, against sorting the vocabulary: python bench/drawing.py
+"""Drawing the next token: among a top-k's few candidates, by sorting, and from all: python bench/drawing.py
 
 Logits as coarse as bfloat16's over Qwen's vocabulary, and Qwen's own settings (temperature 0.7, top-k 20, top-p 0.8).
 Both ways draw the same tokens; the time is the process's on one thread, the least of several turns.
@@ -7,20 +7,22 @@ Both ways draw the same tokens; the time is the process's on one thread, the lea
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from functools import partial
 
 import torch
 
-from s1kit.engines.hf.sampling import Cut, Knobs, draw
+from s1kit.engines.hf.sampling import Cut, Knobs, draw, logprobs
 
 VOCABULARY, TURNS = 151_936, 5
 
 
-def cost(logits: torch.Tensor, knobs: Knobs, cut: Cut) -> float:
-    """CPU milliseconds of a draw for all rows."""
+def cost(work: Callable[[], object]) -> float:
+    """CPU milliseconds."""
     found = []
     for _ in range(TURNS):
         began = time.process_time()
-        draw(logits, knobs, cut)
+        work()
         found.append(time.process_time() - began)
     return min(found) * 1000
 
@@ -37,8 +39,10 @@ def main() -> None:
             torch.rand(rows, dtype=torch.double),
         )
         assert torch.equal(draw(logits, knobs, Cut.FEW), draw(logits, knobs, Cut.ANY))
-        few, sorted_ = cost(logits, knobs, Cut.FEW), cost(logits, knobs, Cut.ANY)
-        print(f"{rows:3} rows: {few:7.1f} ms, sorting {sorted_:7.1f} ms: {sorted_ / few:.1f} times faster")
+        few, by_sorting, of_all = (cost(partial(draw, logits, knobs, cut)) for cut in (Cut.FEW, Cut.ANY, Cut.NONE))
+        measured = cost(partial(logprobs, logits, draw(logits, knobs, Cut.NONE)))
+        print(f"{rows:3} rows: {few:7.1f} ms, sorting {by_sorting:7.1f} ms: {by_sorting / few:.1f} times faster")
+        print(f"          no top-k {of_all:.1f} ms, log-probabilities {measured:.1f} ms")
 
 
 if __name__ == "__main__":

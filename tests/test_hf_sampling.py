@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s1kit.engines.hf.sampling import BLOCK, Cut, Knobs, _search, draw
+from s1kit.engines.hf.sampling import _AT_ONCE, BLOCK, Cut, Knobs, _search, draw, logprobs
 
 
 @pytest.mark.parametrize("size", [3, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 5 * BLOCK + 7])
@@ -33,3 +33,21 @@ def test_a_share_that_rounding_has_made_whole_is_of_the_last_entry_that_weighs_s
     found, share = _search(torch.tensor([[1.0, 2.0, 0.0, 0.0]]), torch.ones(1, 1, dtype=torch.float64))
     assert found.tolist() == [[1]]
     assert 0 < float(share) <= 1
+
+
+def test_rows_of_a_large_vocabulary_are_drawn_as_each_would_be_alone() -> None:
+    given = torch.Generator().manual_seed(0)
+    logits = (torch.randn(5, _AT_ONCE // 2 - 1, generator=given) * 3).bfloat16()
+    before = logits.clone()
+    knobs = Knobs(
+        torch.tensor([0.5, 0.8, 1.0, 0.7, 1.3]),
+        torch.zeros(5, dtype=torch.long),
+        torch.ones(5),
+        torch.rand(5, dtype=torch.float64, generator=given),
+    )
+    drawn = draw(logits, knobs, Cut.NONE)
+    alone = [draw(logits[[i]], knobs.of(torch.tensor([i])), Cut.NONE) for i in range(5)]
+    assert drawn.tolist() == torch.cat(alone).tolist()
+    expected = logits.float().log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
+    torch.testing.assert_close(logprobs(logits, drawn), expected)
+    assert torch.equal(logits, before)

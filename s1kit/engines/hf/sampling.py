@@ -5,8 +5,10 @@ Nothing here needs a value from the device, so a decoding step can be sent ahead
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
+from functools import partial
 
 import torch
 
@@ -56,15 +58,38 @@ def draw(logits: torch.Tensor, knobs: Knobs, cut: Cut) -> torch.Tensor:
     Temperature is applied first, then top-k, then top-p (the smallest set that reaches it), as transformers does.
     `cut`: what holds for every row that is drawn; with ANY a row without top-k and top-p is as it would be alone.
     """
-    logits = logits.float()
     if cut == Cut.FEW:
-        return _draw_among_few(logits, knobs)
+        return _draw_among_few(logits.float(), knobs)
+    return _by_rows(partial(_draw, cut), logits, knobs.temperature, knobs.top_k, knobs.top_p, knobs.uniform)
+
+
+def _draw(cut: Cut, buffer: torch.Tensor | None, logits: torch.Tensor, *row_knobs: torch.Tensor) -> torch.Tensor:
+    knobs = Knobs(*row_knobs)
     # Shifted first: a tiny temperature must not overflow.
-    logits = logits - logits.amax(-1, keepdim=True)
-    scaled = logits / torch.where(knobs.temperature == 0, 1.0, knobs.temperature)[:, None]
+    scaled = torch.sub(logits, logits.amax(-1, keepdim=True).float(), out=buffer)
+    scaled.div_(torch.where(knobs.temperature == 0, 1.0, knobs.temperature)[:, None])
     if cut == Cut.ANY:
         scaled = _truncate(scaled, knobs)
     return _pick(scaled, knobs)[:, 0]
+
+
+_AT_ONCE = 2**18
+"""Logits that are worked on at once on a CPU. Temporaries for 64 rows of a vocabulary of 150,000 are new pages of
+memory each time, which took four fifths of a draw; one buffer of a MiB is used again and stays in the cache."""
+
+
+def _by_rows(work: Callable[..., torch.Tensor], logits: torch.Tensor, *others: torch.Tensor) -> torch.Tensor:
+    """`work(buffer, logits, *others)` for all rows of `logits` `[row, vocabulary]`: at once, or on a CPU in parts.
+
+    `buffer` is float32 memory for the result of a first operation on the logits, or None for new memory.
+    """
+    num_rows, size = logits.shape
+    at_once = max(1, _AT_ONCE // size) if logits.device.type == "cpu" else num_rows
+    if at_once >= num_rows:
+        return work(None, logits, *others)
+    buffer = torch.empty(at_once, size)
+    parts = zip(*(x.split(at_once) for x in (logits, *others)), strict=True)
+    return torch.cat([work(buffer[: len(part[0])], *part) for part in parts])
 
 
 BLOCK = 512
@@ -73,19 +98,22 @@ most of a draw's time on a CPU."""
 
 
 def _pick(scaled: torch.Tensor, knobs: Knobs) -> torch.Tensor:
-    """The place `[row, 1]` in each row that its random number falls on: first its block, then the place in that."""
-    probabilities = scaled.softmax(-1)
-    size = probabilities.shape[-1]
+    """The place `[row, 1]` in each row that its random number falls on: first its block, then the place in that.
+
+    `scaled` is overwritten; its largest entry of each row must be 0.
+    """
+    weights = scaled.exp_()
+    size = weights.shape[-1]
     num_blocks, rest = divmod(size, BLOCK)
     if not num_blocks:
-        return _search(probabilities, knobs.uniform[:, None])[0]
-    whole = probabilities[:, : size - rest].view(len(scaled), num_blocks, BLOCK)
+        return _search(weights, knobs.uniform[:, None])[0]
+    whole = weights[:, : size - rest].view(len(weights), num_blocks, BLOCK)
     blocks = whole.sum(-1, dtype=torch.float64)
     if rest:
-        blocks = torch.cat((blocks, probabilities[:, size - rest :].sum(-1, keepdim=True, dtype=torch.float64)), -1)
+        blocks = torch.cat((blocks, weights[:, size - rest :].sum(-1, keepdim=True, dtype=torch.float64)), -1)
     block, share = _search(blocks, knobs.uniform[:, None])
     places = block * BLOCK + torch.arange(BLOCK, device=block.device)
-    inside = probabilities.gather(-1, places.clamp(max=size - 1)).masked_fill_(places >= size, 0)
+    inside = weights.gather(-1, places.clamp(max=size - 1)).masked_fill_(places >= size, 0)
     return block * BLOCK + _search(inside, share)[0]
 
 
@@ -111,8 +139,12 @@ def _draw_among_few(logits: torch.Tensor, knobs: Knobs) -> torch.Tensor:
 
 def logprobs(logits: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
     """The natural log-probability of one id in each row of `logits` `[row, vocabulary]`, at temperature 1."""
-    logits = logits.float()
-    return logits.gather(-1, ids[:, None])[:, 0] - logits.logsumexp(-1)
+    return logits.gather(-1, ids[:, None])[:, 0].float() - _by_rows(_log_total, logits)
+
+
+def _log_total(buffer: torch.Tensor | None, logits: torch.Tensor) -> torch.Tensor:
+    most = logits.amax(-1, keepdim=True).float()
+    return torch.sub(logits, most, out=buffer).exp_().sum(-1).log_() + most[:, 0]
 
 
 def _truncate(logits: torch.Tensor, knobs: Knobs) -> torch.Tensor:

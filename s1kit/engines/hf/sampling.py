@@ -88,7 +88,7 @@ def _by_rows(work: Callable[..., torch.Tensor], logits: torch.Tensor, *others: t
     if at_once >= num_rows:
         return work(None, logits, *others)
     buffer = torch.empty(at_once, size)
-    parts = zip(*(x.split(at_once) for x in (logits, *others)), strict=True)
+    parts = zip(*(torch.split(x, at_once) for x in (logits, *others)), strict=True)
     return torch.cat([work(buffer[: len(part[0])], *part) for part in parts])
 
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from s1kit.distill.recorded_replies import RecordedReply, model_of, replies_in, reply_columns
 from s1kit.errors import InputError, first_line
 from s1kit.providers.terms import terms_of
-from s1kit.questions import question_from, whole_rows
+from s1kit.questions import judged_reply, question_from, whole_rows, with_history
 from s1kit.records import Question, Terms, Trace, from_arrow
 
 
@@ -64,6 +64,7 @@ _S1K_TERMS: dict[str, Terms] = {
 def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
     if isinstance(row.get("trace"), dict) and "picked_by" in row:
         row = row["trace"]
+    judged, columns = None, row
     try:
         if isinstance(row.get("question"), dict) and "teacher" in row:
             yield _with_terms(from_arrow(Trace, row))
@@ -71,6 +72,9 @@ def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
         if isinstance(row.get("question"), dict):
             question = Question(text=row["question"]["text"])
         else:
+            judged = judged_reply(row)
+            row = judged.row if judged else row
+            row = with_history(row) or row
             question = question_from(_asked(row))
     except (InputError, KeyError, TypeError, ValidationError) as error:
         what = error.what if isinstance(error, InputError) else first_line(error)
@@ -78,12 +82,14 @@ def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
             f"the row is not a trace: {what}", where=where, fix="A row needs question, thinking and answer."
         ) from error
     replies = replies_in(row)
+    if not replies and judged is not None and judged.without:
+        replies = [RecordedReply("", "", "failed", judged.without)]
     if not replies and any(row[column] is None for column in reply_columns(row)):
         # What failed is kept in its place as an empty reply, as distilabel does.
         replies = [RecordedReply("", "", "failed", "the row's reply is null")]
     if not replies:
         raise InputError(
-            f"the row holds no reply; its columns are {', '.join(map(str, row))}",
+            f"the row holds no reply; its columns are {', '.join(map(str, columns))}",
             where=where,
             fix="Give columns called thinking and answer, or a reply with its <think> in a column response.",
         )

@@ -117,9 +117,15 @@ def _numbered(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
 
 
 def _conversation(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
+    """The reply of a conversation, or of the messages that a column `completion` adds to it or has alone (TRL)."""
     thinking = _thinking(row)
-    for column in (*CHAT_COLUMNS, "chosen"):
-        parts = chat_parts(row.get(column), column)
+    after = row.get("completion")
+    if not isinstance(after, list) or not all(isinstance(message, Mapping) for message in after):
+        after = []
+    after = [{**message, "role": "assistant"} for message in after]
+    for column in (*CHAT_COLUMNS, ""):
+        asked = row.get(column) if column else [{"role": "user", "content": "?"}]
+        parts = chat_parts([*asked, *after] if after and isinstance(asked, list) else asked, column)
         if parts is not None and (parts.assistant or parts.thinking):
             split = _split(parts.assistant)
             found = parts.thinking or split.thinking or thinking
@@ -138,10 +144,7 @@ def _thought_apart(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
 
 def _columns(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
     for name in _REPLY_COLUMNS:
-        value = row.get(name)
-        if isinstance(value, list) and all(isinstance(message, Mapping) for message in value):  # TRL
-            value = "".join(_text(message.get("content")) for message in value)
-        if text := _text(value):
+        if text := _text(row.get(name)):
             yield _split(text)
             return
 

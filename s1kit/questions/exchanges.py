@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
@@ -114,3 +115,40 @@ def text_of_content(value: Any, column: str) -> str:
     if isinstance(value, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in value):
         return "".join(part["text"] for part in value)
     raise InputError(f"a message in {column!r} is no text: {value!r:.60}", where=column, fix="Only text can be asked.")
+
+
+ALPACA_REPLIES = ("output", "response", "completion")
+"""Columns of the reply to an `instruction`."""
+_NOTHING_GIVEN = ("<noinput>", "<no input>", "noinput", "no input", "n/a", "nan", "none")
+
+
+def instructed(instruction: str, given: Any) -> str:
+    """An instruction, and below it what it is about, where that is a text that says something.
+
+    >>> instructed("Mend this.", "He finnished."), instructed("Say hello.", "<noinput>")
+    ('Mend this.\\n\\nHe finnished.', 'Say hello.')
+    """
+    is_given = isinstance(given, str) and given.strip() and given.strip().lower() not in _NOTHING_GIVEN
+    return f"{instruction}\n\n{given}" if is_given else instruction
+
+
+def with_history(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """A row of Alpaca with its earlier turns (`history` of LLaMA-Factory) as messages; None where it has none.
+
+    Raises InputError for a history that is no list of pairs.
+    """
+    instruction, turns = row.get("instruction"), parse_cell(row.get("history"), "history")
+    if not isinstance(instruction, str) or not turns:
+        return None
+    if not isinstance(turns, list) or not all(isinstance(turn, list | tuple) and len(turn) == 2 for turn in turns):
+        raise InputError(
+            f"the earlier turns in 'history' are {turns!r:.60}",
+            where="history",
+            fix="Give them as a list of pairs of question and answer, or leave the column out.",
+        )
+    answered = next((name for name in ALPACA_REPLIES if name in row), "")
+    roles = ("user", "assistant")
+    last = (instructed(instruction, row.get("input")), row.get(answered))
+    said = [turn for pair in (*turns, last) for turn in zip(roles, pair, strict=True) if turn[1] is not None]
+    rest = {key: value for key, value in row.items() if key not in ("instruction", "input", "history", answered)}
+    return {"messages": [{"role": role, "content": text} for role, text in said], **rest}

@@ -1,4 +1,4 @@
-"""Prompts that were put through a chat template already, as programs that ask models by raw prompts save them."""
+"""Prompts and conversations that were written as one text: put through a chat template, or as a transcript."""
 
 from __future__ import annotations
 
@@ -18,6 +18,29 @@ _TURNS = tuple(
 _BEGINNING = re.compile(r"\s*(?:<[|｜]|<s>|<bos>|<start_of_turn>|\[INST\])")
 
 
+_SPEAKER = re.compile(r"(?:\A|\n)\s*(?:### )?(Human|Assistant):[ \t]*")
+
+
+def transcript_turns(text: str) -> list[dict[str, str]] | None:
+    """The messages of a text in which Human and Assistant speak in turn (Anthropic's HH, OpenAssistant-Guanaco), the
+    last left out where it is empty; None for any other text.
+
+    >>> transcript_turns("Human: 1+1?\\n\\nAssistant: 2")
+    [{'role': 'user', 'content': '1+1?'}, {'role': 'assistant', 'content': '2'}]
+    >>> transcript_turns("Human: what is that?") is None
+    True
+    """
+    parts = _SPEAKER.split(text)
+    speakers, said = parts[1::2], [part.strip() for part in parts[2::2]]
+    if parts[0].strip() or speakers[:2] != ["Human", "Assistant"] or not said[0]:
+        return None
+    turns = [
+        {"role": "user" if who == "Human" else "assistant", "content": what}
+        for who, what in zip(speakers, said, strict=True)
+    ]
+    return turns if turns[-1]["content"] else turns[:-1]
+
+
 def without_template(text: str) -> str:
     """What the only user turn of a rendered chat asks; any other text as it is.
 
@@ -26,6 +49,8 @@ def without_template(text: str) -> str:
     >>> without_template("What does [INST] mean in [INST] x [/INST]?")
     'What does [INST] mean in [INST] x [/INST]?'
     """
+    if (said := transcript_turns(text)) is not None and len(said) == 1:
+        return said[0]["content"]
     if not _BEGINNING.match(text):
         return text
     turns = [turn for pattern in _TURNS for turn in pattern.findall(text)]

@@ -12,7 +12,8 @@ Shapes were read from the data sets' own cards: tatsu-lab/alpaca, cais/mmlu, TIG
 allenai/sciq, truthfulqa/truthful_qa, openlifescienceai/medmcqa, mandarjoshi/trivia_qa, open-r1/OpenR1-Math-220k,
 open-thoughts/OpenThoughts-114k, simplescaling/s1K-1.1, BytedTsinghua-SIA/DAPO-Math-17k, databricks-dolly-15k,
 HuggingFaceH4/ultrachat_200k, nvidia/Llama-Nemotron-Post-Training-Dataset, lucasmccabe/logiqa, hails/agieval-sat-en;
-of tools, from the documentation of OpenAI's and Gemini's fine-tuning, TRL, Label Studio, Argilla and inspect_ai.
+of tools, from the documentation of OpenAI's and Gemini's fine-tuning, TRL, LLaMA-Factory, axolotl, verl, Label Studio,
+Argilla and inspect_ai.
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.choices import correct_and_incorrect, lettered_columns, options_list
 from s1kit.questions.conversations import COLUMNS as CHAT_COLUMNS
-from s1kit.questions.exchanges import chat_parts, text_of_content
+from s1kit.questions.exchanges import ALPACA_REPLIES, chat_parts, instructed, with_history
+from s1kit.questions.judged import judged_reply, text_of_reply
 from s1kit.questions.names import question_text
 from s1kit.questions.passages import with_context, yes_or_no
 from s1kit.questions.raw_rows import Shaped
@@ -39,6 +41,7 @@ from s1kit.questions.references import (
     several_answers,
     with_reference,
 )
+from s1kit.questions.rendered import transcript_turns
 from s1kit.records import question_id
 
 
@@ -97,28 +100,30 @@ def _chat(row: dict[str, Any]) -> Shaped | None:
 
 def _reply_beside(row: dict[str, Any], column: str, rest: dict[str, Any]) -> str:
     """The reply in a column of its own: TRL's `completion`, or the `output` of an `input`, taken out of `rest`."""
-    completion = row.get("completion")
-    if isinstance(completion, list):
-        completion = "".join(text_of_content(m["content"], "completion") for m in completion)
+    completion = text_of_reply(row.get("completion"), "completion")
     if not completion and column == "input" and isinstance(row.get("output"), str):
-        completion = rest.pop("output")
-    return completion if isinstance(completion, str) else ""
+        completion = str(rest.pop("output"))
+    return completion
 
 
 def _alpaca(row: dict[str, Any]) -> Shaped | None:
+    """An instruction and what it is about."""
+    if (whole := with_history(row)) is not None:
+        shaped = reshape(whole)
+        return Shaped(f"Alpaca with history, {shaped.name}", shaped.row)
     instruction = row.get("instruction")
-    columns = next((c for c in (("input", "output"), ("context", "response")) if c[1] in row), None)
-    if not isinstance(instruction, str) or columns is None:
+    given_in = next((name for name in ("input", "context") if name in row), "")
+    answered = next((name for name in ALPACA_REPLIES if name in row), "")
+    if not isinstance(instruction, str) or not (given_in or answered):
         return None
-    given, answered = row.get(columns[0]), row[columns[1]]
-    rest = {key: value for key, value in row.items() if key not in ("instruction", *columns)}
-    is_given = isinstance(given, str) and given.strip() and given.strip().lower() not in _NOTHING_GIVEN
-    text = f"{instruction}\n\n{given}" if is_given else instruction
-    form = "Alpaca" if columns[0] == "input" else "Dolly"
-    return Shaped(f"{form} (instruction, {', '.join(columns)})", rest | {"text": text, "solution": answered})
-
-
-_NOTHING_GIVEN = ("<noinput>", "<no input>", "noinput", "no input", "n/a", "nan", "none")
+    reply, given = row.get(answered), row.get(given_in)
+    gone = ("instruction", answered, given_in if given is None or isinstance(given, str) else "")
+    rest = {key: value for key, value in row.items() if key not in gone}
+    form = "Dolly" if given_in == "context" else "Alpaca"
+    name = f"{form} ({', '.join(filter(None, ['instruction', given_in, answered]))})"
+    if reply := text_of_reply(reply, answered) or reply:
+        rest["solution"] = reply
+    return Shaped(name, rest | {"text": instructed(instruction, given)})
 
 
 def _generations(row: dict[str, Any]) -> Shaped | None:
@@ -128,29 +133,24 @@ def _generations(row: dict[str, Any]) -> Shaped | None:
     return None
 
 
-def _preferred(row: dict[str, Any]) -> Shaped | None:
-    """A pair of replies of which one is preferred, as DPO trains on: the preferred one is the reference."""
-    pairs = (("chosen", "rejected"), ("preferred_output", "non_preferred_output"))
-    pair = next((pair for pair in pairs if row.get(pair[0]) and pair[1] in row), None)
-    if pair is None:
-        return None
-    rest = {key: value for key, value in row.items() if key not in pair}
-    chosen = parse_cell(row[pair[0]], pair[0])
-    is_whole = isinstance(chosen, list) and isinstance(chosen[0], dict) and chosen[0].get("role") != "assistant"
-    if is_whole and "messages" not in rest:
-        rest = {key: value for key, value in rest.items() if key != "prompt"} | {"messages": chosen}
-    else:
-        rest["completion"] = chosen
-    shaped = reshape(rest)
-    return Shaped(f"the preferred reply of a pair ({pair[0]})", shaped.row)
-
-
 def _judged(row: dict[str, Any]) -> Shaped | None:
-    """A reply that was found desirable or not, as KTO trains on: only a desirable one is a reference."""
-    if not isinstance(row.get("label"), bool) or "completion" not in row:
+    """Replies that were compared or judged: only a good one is a reference."""
+    judged = judged_reply(row)
+    if judged is None:
         return None
-    kept = {key: value for key, value in row.items() if key != "label" and (row["label"] or key != "completion")}
-    return Shaped("a reply judged as desirable or not (completion, label)", reshape(kept).row)
+    shaped = reshape(judged.row)
+    return Shaped(", ".join(filter(None, [judged.name, shaped.name])), shaped.row)
+
+
+def _transcribed(row: dict[str, Any]) -> Shaped | None:
+    """A conversation written as one text in which Human and Assistant speak."""
+    column = question_text(row)
+    turns = transcript_turns(row[column]) if column else None
+    if turns is None or len(turns) < 2:
+        return None
+    rest = {key: value for key, value in row.items() if key != column}
+    shaped = reshape({"messages": turns, **rest})
+    return Shaped(f"a transcript of Human and Assistant in {column!r}, {shaped.name}", shaped.row)
 
 
 def _inside(row: dict[str, Any]) -> Shaped | None:
@@ -248,14 +248,14 @@ _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     _annotated,
     _turns,
     _inside,
-    _preferred,
     _judged,
+    _transcribed,
     _chat,
     _generations,
-    _alpaca,
     options_list,
     lettered_columns,
     correct_and_incorrect,
+    _alpaca,
     yes_or_no,
     with_context,
     answer_object,

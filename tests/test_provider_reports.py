@@ -2,8 +2,9 @@
 
 The cases lie in `provider_reports.jsonl`: whole bodies, streams, statuses, errors with status 200 and within streams,
 lines of batches. What each must be taken for was written down before it was tried. Their shapes come from the documents
-and error pages of the providers, and from the issue trackers of litellm, vllm, openai-python, lmstudio, Dify,
-LibreChat, langchain, pi, OmniRoute, 9router, hermes-agent, genai and RAGFlow.
+and error pages of the providers, from the issue trackers of litellm, vllm, openai-python, lmstudio, Dify, LibreChat,
+langchain, pi, OmniRoute, 9router, hermes-agent, genai and RAGFlow, and from the recorded traffic in the tests of
+pydantic-ai (4fda389) and vercel/ai (ed857f5), reduced to the fields that were misread.
 """
 
 from __future__ import annotations
@@ -70,6 +71,9 @@ def test_a_reply_is_read_as_what_it_is(case: dict[str, Any]) -> None:
     assert [reply.thinking, reply.answer, reply.finish_reason] == case["reads"]
     if case["usage"]:
         assert [reply.usage.input_tokens, reply.usage.output_tokens] == case["usage"]
+    if "calls" in case:
+        calls = [call["function"] for call in reply.tool_calls]
+        assert [[call["name"], call["arguments"]] for call in calls] == case["calls"]
 
 
 def test_calls_of_tools_without_an_index_are_told_apart_by_their_ids() -> None:
@@ -122,3 +126,11 @@ def test_what_the_model_had_written_does_not_judge_the_error_that_ended_it() -> 
     problem = problem_in(said | {"error": {"message": "Provider disconnected"}}, b"")
     assert problem is not None
     assert problem.retriable
+
+
+def test_a_refusal_whose_thinking_is_hidden_keeps_its_reason() -> None:
+    """Model Armor's, as recorded in pydantic-ai (4fda389)."""
+    candidate = {"finishReason": "MODEL_ARMOR", "content": {"parts": [{"text": "4"}]}}
+    note = read_reply(WIRES["gemini"], {"candidates": [candidate], "usageMetadata": {"thoughtsTokenCount": 7}}).note
+    assert "MODEL_ARMOR" in note
+    assert "does not show its thinking (7 tokens)" in note

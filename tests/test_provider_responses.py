@@ -239,3 +239,17 @@ def test_an_error_event_is_a_problem() -> None:
     problem = problem_in(assembled(f"data: {json.dumps(event)}\n\n".encode()), b"")
     assert problem is not None
     assert (problem.kind, problem.text) == ("server", "overloaded")
+
+
+def test_the_cost_that_openrouter_reports_counts_here_too() -> None:
+    """Recorded in pydantic-ai (4fda389), `test_openrouter_responses_prompt_cache_e2e`."""
+    usage = {"input_tokens": 9, "output_tokens": 5, "total_tokens": 14, "cost": 0.025, "is_byok": False}
+    assert WIRE.read(body_of(message(text("4")), usage=usage)).reported_cost_usd == 0.025
+
+
+def test_a_background_response_is_refused_since_each_attempt_would_buy_another() -> None:
+    request = ChatRequest(
+        "openai-responses", "o3", ({"role": "user", "content": QUESTION},), Parameters(extra={"background": True})
+    )
+    with pytest.raises(InputError, match="background"):
+        WIRE.call(request)

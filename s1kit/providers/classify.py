@@ -33,7 +33,7 @@ def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
         text = f"the reply is not JSON: {start!r}" if start else "the reply is empty"
         return Problem("server", text, status=200, may_be_charged=start[:1] in ("{", "["))
     if (body.get("error") or body.get("type") == "error") and not _is_all_right(body.get("error")):
-        return problem_of_error(body)
+        return None if _was_cut_before(body) else problem_of_error(body)
     return _problem_in_usual(usual(body))
 
 
@@ -49,7 +49,7 @@ def _problem_in_usual(body: Mapping[str, Any]) -> Problem | None:
         return None
     if shape == "response":
         status, output = body["status"], body["output"]
-        if status == "incomplete" or (status == "completed" and output):
+        if finish_of(status)[0] == "length" or (finish_name(status) and finish_of(status)[0] == "stop" and output):
             return None
         text = f"the response is {status!r:.40} with {len(output)} items of output"
         return Problem("server", text, status=200, may_be_charged=isinstance(body.get("usage"), Mapping))
@@ -63,6 +63,16 @@ def _problem_in_usual(body: Mapping[str, Any]) -> Problem | None:
     names = ", ".join(sorted(map(str, body))[:6]) or "nothing"
     text = f"the reply has no choices, output, candidates or content; it has {names}"
     return Problem("server", text, status=200, may_be_charged=has_usage)
+
+
+def _was_cut_before(body: Mapping[str, Any]) -> bool:
+    """Whether an error ends a reply that had reached its limit by then: OpenRouter tells of the limit once more."""
+    if shape_of(body) != "chat":
+        return False
+    choice = body["choices"][0]
+    return finish_of(choice.get("finish_reason"))[0] == "length" and any(
+        value for name, value in dict_of(choice.get("message")).items() if name != "role"
+    )
 
 
 def _is_all_right(error: Any) -> bool:

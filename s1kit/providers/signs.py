@@ -125,11 +125,16 @@ _TOO_LONG = (
 )
 """Signs that an error is this request's, where no status says so."""
 _PASSES = (
-    *("degraded function", "could not be parsed", "has crashed"),  # NVIDIA, Groq of its own model's text, LM Studio
+    *("degraded function", "has crashed"),  # NVIDIA, LM Studio
+    # Groq of its own model's text, which it quotes: a call or JSON that is not as it should be
+    *("could not be parsed", "tool_use_failed", "json_validate_failed", "failed_generation"),
 )
-"""Signs of faults of the server that it tells of as if they were the request's."""
+"""Signs of faults of the server or of this sample that it tells of as if they were the request's."""
 _RATE = ("rate_limit", "rate limit", "too many requests", "resource_exhausted", "qps request limit")
-_BUSY = ("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again")
+_BUSY = (
+    *("overloaded", "unavailable", "timeout", "timed out", "internal", "server_error", "api_error", "try again"),
+    "the server had an error",
+)
 
 
 def kind_of_status(status: int, body: Any, text: str = "", wait: float | None = None) -> ProblemKind:
@@ -232,6 +237,7 @@ def _kind_of_words(signs: str) -> ProblemKind:
 
 
 _KINDS: tuple[tuple[ProblemKind, tuple[str, ...]], ...] = (
+    ("server", _PASSES),
     ("key", _KEY),
     ("model", _MODEL),
     ("location", _LOCATION),

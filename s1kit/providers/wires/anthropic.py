@@ -14,7 +14,7 @@ from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, no_format, take_format, tools, turns
 from s1kit.providers.wires.finish import finish_of
-from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, text_of
+from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, notes, text_of
 from s1kit.providers.wires.streams import MessageAssembler
 from s1kit.records import Usage
 
@@ -46,14 +46,13 @@ class AnthropicWire:
         thinking = "".join(text_of(b.get("thinking")) for b in known if b.get("type") == "thinking")
         answer = "".join(text_of(b.get("text")) for b in known if b.get("type") == "text")
         finish, note = finish_of(body.get("stop_reason"))
-        notes = [note] if note else []
         if any(b.get("type") == "redacted_thinking" for b in known):
-            notes.append("part of the thinking is redacted")
+            note = notes(note, "part of the thinking is redacted")
         if not thinking and (thinking_tokens or any(b.get("type") == "thinking" for b in known)):
-            notes.append(hidden_thinking(thinking_tokens))
+            note = notes(note, hidden_thinking(thinking_tokens))
         calls = tuple(call_of(b.get("id"), b.get("name"), b.get("input")) for b in known if b.get("type") == "tool_use")
         finish = settle_finish(finish, answer, calls)
-        return Reply(thinking, answer, finish, usage, thinking_tokens, "; ".join(notes), tool_calls=calls)
+        return Reply(thinking, answer, finish, usage, thinking_tokens, note, tool_calls=calls)
 
 
 def message_parameters(request: ChatRequest) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from s1kit.errors import InputError
 from s1kit.providers.chat import Assembler, Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, no_format, take_format, tools, turns
 from s1kit.providers.wires.finish import finish_of
-from s1kit.providers.wires.reading import count, dict_of, list_of, text_of
+from s1kit.providers.wires.reading import count, dict_of, list_of, notes, text_of
 from s1kit.records import Usage
 
 _NAME = "Bedrock"
@@ -91,7 +91,7 @@ class BedrockWire:
         calls = tuple(call_of(call.get("toolUseId"), call.get("name"), call.get("input")) for call in named)
         finish, note = finish_of(body.get("stopReason"))
         if any("redactedContent" in thought for thought in thoughts):
-            note = f"{note}; part of the thinking is redacted" if note else "part of the thinking is redacted"
+            note = notes(note, "part of the thinking is redacted")
         return Reply(thinking, answer, settle_finish(finish, answer, calls), usage, None, note, tool_calls=calls)
 
 

@@ -15,6 +15,7 @@ from s1kit.providers.chat import Assembler
 from s1kit.providers.wires.reading import dict_of
 from s1kit.providers.wires.responses import ResponseAssembler
 from s1kit.providers.wires.streams import ChatAssembler, ContentAssembler, MessageAssembler
+from s1kit.providers.wires.translated import as_chunk
 
 _LINES_OF_JSON = ("application/x-ndjson", "application/jsonl", "application/jsonlines", "application/stream+json")
 
@@ -102,7 +103,8 @@ class EventParser:
             self.num_events += 1
             self._add(_named(name, event) if name else event)
 
-    def _add(self, event: dict[str, Any]) -> None:
+    def _add(self, received: dict[str, Any]) -> None:
+        event = as_chunk(received)
         if not self._is_settled:
             belongs = _api_of(event)
             if belongs is not None:

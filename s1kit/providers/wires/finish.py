@@ -21,6 +21,8 @@ _FINISH: dict[str, FinishReason] = {
     "done": "stop",
     "tool_calls": "stop",
     "tool_use": "stop",
+    "tool_call": "stop",  # Cohere
+    "requires_action": "stop",  # Gemini's newer API, of a call of a function
     "function_call": "stop",
     "normal": "stop",
     "stop_str": "stop",

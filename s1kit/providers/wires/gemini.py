@@ -15,7 +15,7 @@ from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, take_format, tools, turns
 from s1kit.providers.wires.finish import finish_of
-from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, list_of, text_of
+from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, list_of, notes, text_of
 from s1kit.providers.wires.streams import ContentAssembler
 from s1kit.records import Usage
 
@@ -52,7 +52,7 @@ class GeminiWire:
         if finish == "refused":
             note = f"finishReason is {reason}"
         if not thinking and thoughts:
-            note = hidden_thinking(thoughts)
+            note = notes(note, hidden_thinking(thoughts))
         named = [dict_of(part.get("functionCall")) for part in parts if isinstance(part.get("functionCall"), Mapping)]
         calls = tuple(call_of(call.get("id"), call.get("name"), call.get("args")) for call in named)
         finish = settle_finish(finish, answer, calls)

@@ -15,7 +15,7 @@ from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import call_of
 from s1kit.providers.wires.finish import finish_of_choice
-from s1kit.providers.wires.reading import count, dict_of, dollars, hidden_thinking, list_of
+from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, list_of, notes, reported_cost
 from s1kit.providers.wires.streams import ChatAssembler
 from s1kit.providers.wires.thinking import thinking_in
 from s1kit.records import Usage
@@ -73,7 +73,7 @@ class OpenAIWire:
         # Groq's and Moonshot's streams report it elsewhere.
         told = body.get("usage") or dict_of(body.get("x_groq")).get("usage") or choice.get("usage")
         usage, reasoning_tokens = _usage(told)
-        cost = _reported_cost(told)
+        cost = reported_cost(told)
         message = choice.get("message")
         if message is None and isinstance(choice.get("text"), str):  # a server of plain completions
             message = {"content": choice["text"]}
@@ -84,9 +84,10 @@ class OpenAIWire:
         if refusal := _refusal_in(message):
             finish, answer = "refused", answer or refusal
         if not closed and finish == "stop":
-            note = "thinking was never closed"
+            note = notes(note, "thinking was never closed")
         if not thinking and reasoning_tokens:
-            note = hidden_thinking(reasoning_tokens, "OpenAI" if self.name in ("openai", "azure") else "the server")
+            who = "OpenAI" if self.name in ("openai", "azure") else "the server"
+            note = notes(note, hidden_thinking(reasoning_tokens, who))
         calls = tuple(
             call_of(call.get("id"), *(dict_of(call.get("function")).get(name) for name in ("name", "arguments")))
             for call in map(dict_of, list_of(message.get("tool_calls")))
@@ -109,14 +110,6 @@ def _refusal_in(message: Mapping[str, Any]) -> str:
     return "".join(text for text in (message.get("refusal"), *parts) if isinstance(text, str))
 
 
-def _reported_cost(usage: Any) -> float | None:
-    """OpenRouter's `usage.cost`; with a key of the user's own at the provider, that is the fee beside the real cost."""
-    cost = dollars(usage, "cost")
-    if cost is None or dict_of(usage).get("is_byok") is not True:
-        return cost
-    return cost + (dollars(dict_of(usage).get("cost_details"), "upstream_inference_cost") or 0.0)
-
-
 def _usage(usage: Any) -> tuple[Usage, int | None]:
     """Usage, and the tokens of thinking. Some servers leave those out of `completion_tokens`; the total tells.
 
@@ -131,10 +124,10 @@ def _usage(usage: Any) -> tuple[Usage, int | None]:
     if reasoning is None:
         reasoning = count(dict_of(usage).get("output_tokens_details"), "reasoning_tokens")
     if reasoning is None:
-        reasoning = count(usage, "reasoning_tokens")
+        reasoning = count(usage, "reasoning_tokens", "total_thought_tokens")
     given = count(usage, "prompt_tokens", "input_tokens", "promptTokens", "inputTokens", "total_input_tokens") or 0
     output = count(usage, *_OUTPUT) or 0
-    total = count(usage, "total_tokens", "totalTokens") or 0
+    total = (count(usage, "total_tokens", "totalTokens") or 0) - (count(usage, "total_tool_use_tokens") or 0)
     beside = (count(usage, "cache_read_input_tokens") or 0) + (count(usage, "cache_creation_input_tokens") or 0)
     if beside and total >= given + beside + output:
         given += beside
@@ -150,5 +143,5 @@ def _usage(usage: Any) -> tuple[Usage, int | None]:
 
 
 _OUTPUT = ("completion_tokens", "output_tokens", "completionTokens", "outputTokens", "total_output_tokens")
-_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens")
-"""DeepSeek's, Moonshot's, and Anthropic's name for input that was read from a cache."""
+_CACHED = ("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens", "total_cached_tokens")
+"""DeepSeek's, Moonshot's, Anthropic's, and Gemini's newer name for input that was read from a cache."""

@@ -16,6 +16,15 @@ def hidden_thinking(tokens: int | None, who: str = "the server") -> str:
     return f"{who} does not show its thinking ({'unknown' if tokens is None else tokens} tokens)"
 
 
+def notes(*said: str) -> str:
+    """What there is to say about a reply, in one note.
+
+    >>> notes("", "a", "b")
+    'a; b'
+    """
+    return "; ".join(filter(None, said))
+
+
 def is_hidden(note: str) -> bool:
     """Whether a note is that of `hidden_thinking`.
 
@@ -52,6 +61,14 @@ def dollars(mapping: Any, name: str) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     return float(value) if 0 <= value < 1e6 else None
+
+
+def reported_cost(usage: Any) -> float | None:
+    """OpenRouter's `usage.cost`; with a key of the user's own at the provider, that is the fee beside the real cost."""
+    cost = dollars(usage, "cost")
+    if cost is None or dict_of(usage).get("is_byok") is not True:
+        return cost
+    return cost + (dollars(dict_of(usage).get("cost_details"), "upstream_inference_cost") or 0.0)
 
 
 def text_of(value: Any, depth: int = 4) -> str:

@@ -14,7 +14,16 @@ from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import ChatTurn, call_of, take_format, tools, turns
 from s1kit.providers.wires.finish import finish_of
-from s1kit.providers.wires.reading import SUMMARY, count, dict_of, hidden_thinking, list_of, text_of
+from s1kit.providers.wires.reading import (
+    SUMMARY,
+    count,
+    dict_of,
+    hidden_thinking,
+    list_of,
+    notes,
+    reported_cost,
+    text_of,
+)
 from s1kit.records import FinishReason, Usage
 
 _NAME = "the Responses API"
@@ -38,6 +47,13 @@ class ResponsesWire:
         for field, value in [("temperature", p.temperature), ("top_p", p.top_p)]:
             if value is not None:
                 body[field] = value
+        if p.extra.get("background"):
+            # The reply would be a promise, to be fetched by its id, and asked again it would be bought again.
+            raise InputError(
+                "a background response would have to be fetched later",
+                where="distill.extra.background",
+                fix="Leave it out: replies are streamed, so that long ones do not time out.",
+            )
         for refused, given in [("seed", p.seed), ("thinking_budget", p.thinking_budget)]:
             if given is not None:
                 raise InputError(f"{_NAME} takes no {refused}", where=refused, fix="Leave it out.")
@@ -102,11 +118,22 @@ class ResponsesWire:
         if any(refusals):
             finish, answer = "refused", answer or "".join(refusals)
         if is_summary:
-            note = f"{note}; {SUMMARY}" if note else SUMMARY
+            note = notes(note, SUMMARY)
         elif not thinking and reasoning_tokens:
-            note = hidden_thinking(reasoning_tokens, "OpenAI" if self.name == "openai-responses" else "the server")
+            who = "OpenAI" if self.name == "openai-responses" else "the server"
+            note = notes(note, hidden_thinking(reasoning_tokens, who))
         finish = settle_finish(finish, answer, calls)
-        return Reply(thinking, answer, finish, usage, reasoning_tokens, note, tool_calls=tuple(calls))
+        cost = reported_cost(body.get("usage"))
+        return Reply(
+            thinking,
+            answer,
+            finish,
+            usage,
+            reasoning_tokens,
+            note,
+            reported_cost_usd=cost,
+            tool_calls=tuple(calls),
+        )
 
 
 def _items(turn: ChatTurn) -> list[dict[str, Any]]:
@@ -132,6 +159,10 @@ def _usage(usage: Any) -> tuple[Usage, int | None]:
     cached = count(dict_of(usage).get("input_tokens_details"), "cached_tokens") or 0
     reasoning = count(dict_of(usage).get("output_tokens_details"), "reasoning_tokens")
     total = count(usage, "total_tokens") or 0
+    # What OpenAI's own agents read beside the request's input.
+    beside = count(dict_of(usage).get("input_tokens_details"), "orchestration_input_tokens") or 0
+    if beside and total >= given + beside + output:
+        given += beside
     return (
         Usage(
             input_tokens=given,
@@ -185,7 +216,9 @@ class ResponseAssembler:
             self.has_text = True
         elif isinstance(event.get("response"), Mapping):
             self._response.update(event["response"])
-            self.is_whole = self.is_whole or kind in _LAST
+            if kind in _LAST:
+                self._response.setdefault("status", str(kind).removeprefix("response."))
+                self.is_whole = True
         elif kind == "error" or event.get("error"):
             self.is_whole = True
             self._response["error"] = event.get("error") or {n: event.get(n) for n in ("code", "message", "param")}

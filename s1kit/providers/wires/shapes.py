@@ -16,8 +16,12 @@ from typing import Any, Literal
 from s1kit.providers.wires.finish import finish_name
 from s1kit.providers.wires.reading import count, dict_of, list_of, text_of
 
-THINKING = ("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought")
-"""Names of the thinking: of DeepSeek, SGLang and llama.cpp; of vLLM and OpenRouter; of Ollama; of gateways."""
+THINKING = (
+    *("reasoning_content", "reasoning", "thinking", "reasoning_text", "thinking_content", "thought"),
+    "tool_plan",
+)
+"""Names of the thinking: of DeepSeek, SGLang and llama.cpp; of vLLM and OpenRouter; of Ollama; of gateways; of Cohere
+before it calls tools."""
 Shape = Literal["chat", "message", "gemini", "response", "converse"]
 
 _ENVELOPES = ("data", "result", "response", "output", "body")
@@ -47,7 +51,9 @@ _TEXTS = (
 )
 _SEVERAL = ("results", "predictions", "completions", "outputs", "output", "generations", "responses")
 """Lists of which the first is the reply: of watsonx, Databricks, AI21, Mistral on Bedrock, RunPod, Cohere, Reka."""
-_BY_TYPE = {"reasoning": True, "thinking": True, "thought": True, "message": False, "text": False, "output_text": False}
+_BY_TYPE = dict.fromkeys(("reasoning", "thinking", "thought"), True) | dict.fromkeys(
+    ("message", "text", "output_text", "model_output"), False
+)
 """Types of the items of an output, and whether they are thinking: of LM Studio's and Gemini's newer APIs."""
 _SIGNS_OF_A_MODEL = {
     *("usage", "finish_reason", "done", "done_reason", "stop_type", "details", "metrics", "is_truncated"),
@@ -94,7 +100,7 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
         return typed
     if depth and (inside := _inside(body, depth - 1)) is not None:
         return inside
-    if isinstance(message := body.get("message"), Mapping) and "content" in message:
+    if isinstance(message := body.get("message"), Mapping) and not {"content", "tool_calls"}.isdisjoint(message):
         return _completion(body, {"message": message})
     if _SIGNS_OF_A_MODEL.isdisjoint(body) and body.get("success") is not True and body.get("status") != "succeeded":
         return body
@@ -137,17 +143,19 @@ _CAPITALS = re.compile(r"(?<=[a-z0-9])(?=[A-Z])")
 
 def _typed_output(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """A completion from an output whose items say what they are, without the rest of OpenAI's response."""
-    items = list_of(body.get("outputs")) or list_of(body.get("output"))
+    items = list_of(body.get("outputs")) or list_of(body.get("output")) or list_of(body.get("steps"))
     if not items or not all(isinstance(item, Mapping) and isinstance(item.get("type"), str) for item in items):
         return None
     said: dict[bool, list[str]] = {True: [], False: []}
     for item in items:
         if (is_thought := _BY_TYPE.get(item["type"])) is not None:
             said[is_thought].append(next((t for n in _IN_ITEMS if (t := text_of(item.get(n)))), ""))
-    message = {"content": "".join(said[False]), "reasoning": "".join(said[True])}
-    return (
-        _completion({"finish_reason": body.get("status"), **body}, {"message": message}) if any(said.values()) else None
-    )
+    message: dict[str, Any] = {"content": "".join(said[False]), "reasoning": "".join(said[True])}
+    if calls := [item for item in items if item["type"] == "function_call" and isinstance(item.get("name"), str)]:
+        message["tool_calls"] = [{"id": call.get("id"), "function": call} for call in calls]
+    if not calls and not any(said.values()):
+        return None
+    return _completion({"finish_reason": body.get("status"), **body}, {"message": message})
 
 
 _IN_ITEMS = ("content", "text", "summary")
@@ -207,7 +215,7 @@ def _completion(body: Mapping[str, Any], said: dict[str, Any]) -> dict[str, Any]
 def _usage(body: Mapping[str, Any], details: Mapping[str, Any]) -> Any:
     usage = body.get("usage")
     if isinstance(usage, Mapping):
-        return usage["tokens"] if isinstance(usage.get("tokens"), Mapping) else usage
+        return {**usage, **usage["tokens"]} if isinstance(usage.get("tokens"), Mapping) else usage  # Cohere
     sources = (body, body.get("metrics"), body.get("stats"), details)
     found = {
         name: next((n for source in sources if (n := count(source, *names)) is not None), None)

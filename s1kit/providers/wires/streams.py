@@ -7,10 +7,12 @@ ai.google.dev/api/generate-content (streamGenerateContent).
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
 
+from s1kit.providers.wires.argument_pieces import with_whole_calls
 from s1kit.providers.wires.finish import finish_name, finish_of
 from s1kit.providers.wires.reading import dict_of, list_of
 
@@ -54,7 +56,7 @@ class ChatAssembler:
             delta = dict_of(choice.get("delta"))
             message = self._messages.setdefault(index, {})
             _merge(message, delta)
-            if isinstance(choice.get("text"), str):  # a chunk of a plain completion
+            if isinstance(choice.get("text"), str) and not _says_something(delta):  # a chunk of a plain completion
                 _merge(message, {"content": choice["text"]})
                 self.has_text = True
             if isinstance(choice.get("message"), Mapping):
@@ -69,16 +71,21 @@ class ChatAssembler:
         return {**self._rest, "object": "chat.completion", "choices": choices}
 
 
+def _says_something(delta: Mapping[str, Any]) -> bool:
+    """Whether a delta brings more than who speaks. Together writes the same piece beside it as `text`."""
+    return any(value for name, value in delta.items() if name not in ("role", "token_id"))
+
+
 _MERGED = ("delta", "message", "text", "finish_reason", "index")
 _WHOLE_EACH_TIME = {"role", "id", "type", "name", "index", "format", "signature"}
-"""Fields of a delta that a chunk repeats instead of continuing."""
+"""Fields of a delta that a chunk repeats instead of continuing, or sends empty (Mistral's names of functions)."""
 
 
 def _merge(into: dict[str, Any], delta: Mapping[str, Any]) -> None:
     """Texts are gathered in lists of pieces, to be joined once: joining each time takes quadratic time."""
     for name, value in delta.items():
         known = into.get(name)
-        if value is None:
+        if value is None or (value == "" and known and name in _WHOLE_EACH_TIME):
             into.setdefault(name, None)
         elif isinstance(value, str) and name not in _WHOLE_EACH_TIME:
             if isinstance(known, _Pieces):
@@ -191,7 +198,11 @@ class MessageAssembler:
         index = index if type(index) is int else 0
         match event.get("type"):
             case "message_start":
-                self._message.update(dict_of(event.get("message")))
+                message = dict_of(event.get("message"))
+                if self._message.get("id") != message.get("id"):
+                    # A gateway whose upstream broke off has begun anew; the first attempt is no part of the reply.
+                    self._blocks, self._place = {}, {}
+                self._message.update(message)
             case "content_block_start":
                 # Some gateways count all blocks as the first.
                 self._place[index] = index if index not in self._blocks else max(self._blocks) + 1
@@ -222,9 +233,19 @@ class MessageAssembler:
         return self._blocks.setdefault(self._place.get(index, index), {})
 
     def body(self) -> dict[str, Any]:
-        blocks = [_joined(block) for _, block in sorted(self._blocks.items())]
+        blocks = [_with_input(_joined(block)) for _, block in sorted(self._blocks.items())]
         body = {"type": "message", **self._message, "content": blocks}
         return body if self._error is None else body | {"error": self._error}
+
+
+def _with_input(block: dict[str, Any]) -> dict[str, Any]:
+    """A block whose input came in pieces of JSON text, with what they make; text that is no JSON stays one."""
+    if not isinstance(text := block.pop("partial_json", None), str) or not text:
+        return block
+    try:
+        return {**block, "input": json.loads(text)}
+    except (ValueError, RecursionError):
+        return {**block, "input": text}
 
 
 class ContentAssembler:
@@ -258,7 +279,7 @@ class ContentAssembler:
 
     def body(self) -> dict[str, Any]:
         candidates = [
-            {"content": {"role": "model", "parts": self._parts[index]}} | candidate
+            {"content": {"role": "model", "parts": with_whole_calls(self._parts[index])}} | candidate
             for index, candidate in sorted(self._candidates.items())
         ]
         return {**self._rest, "candidates": candidates} if candidates else dict(self._rest)

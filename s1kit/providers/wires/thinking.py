@@ -11,7 +11,7 @@ from typing import Any
 
 from s1kit.forcing.delimiters import DELIMITERS, Parsed, split_thinking, unwrapped, without_marks
 from s1kit.providers.chat import Reply, settle_finish
-from s1kit.providers.wires.reading import dict_of, list_of, text_of
+from s1kit.providers.wires.reading import dict_of, list_of, notes, text_of
 from s1kit.providers.wires.shapes import THINKING
 
 _TAGS = (*(tag for pair in DELIMITERS for tag in pair), "<|channel|>", "<|start|>assistant<|channel|>")
@@ -143,6 +143,6 @@ def split_answer(reply: Reply) -> Reply:
         return replace(reply, answer=without_marks(reply.answer))
     note = reply.note
     if not parsed.is_closed and reply.finish_reason == "stop":
-        note = "; ".join(filter(None, (note, "thinking was never closed")))
+        note = notes(note, "thinking was never closed")
     finish = settle_finish(reply.finish_reason, parsed.answer, reply.tool_calls)
     return replace(reply, thinking=parsed.thinking, answer=parsed.answer, finish_reason=finish, note=note)

@@ -122,3 +122,25 @@ def test_an_estimate_counts_as_the_stages_do(capsys: pytest.CaptureFixture[str],
     assert "if a reply has 100 tokens, which is max_output_tokens" in paid
     assert f"{chat}: 720 requests, at most $2.00" in paid
     assert "6,000 questions" in told(capsys, "tiny", 'collect.sources=[{builtin = "tiny"}]', f"out={tmp_path}")
+
+
+def test_a_processor_s_bfloat16_instructions_are_reckoned_with_where_that_is_the_type(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    from s1kit.train import flops
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    settings = (
+        f"out={tmp_path}",
+        "distill.teacher=hf:Qwen/Qwen2.5-1.5B-Instruct,dtype=bfloat16",
+        "train.base=hf:Qwen/Qwen2.5-1.5B-Instruct",
+    )
+    hours = []
+    for flags in ("flags: avx2", "flags: avx2 amx_bf16"):
+        monkeypatch.setattr(flops, "cpu_flags", lambda flags=flags: flags)
+        text = told(capsys, "tiny", *settings)
+        line = next(line for line in text.splitlines() if "dtype=bfloat16: " in line and "roughly" in line)
+        hours.append(float(line.partition("bfloat16: ")[2].partition(" hours")[0].replace(",", "")))
+    assert hours[0] / hours[1] == pytest.approx(flops.AMX_GFLOPS / flops.CPU_GFLOPS, rel=0.05)

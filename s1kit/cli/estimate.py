@@ -8,6 +8,7 @@ from itertools import islice
 
 from s1kit.cli.variants import recipes_of
 from s1kit.distill.drawing import places_a_question
+from s1kit.engines.options import read_reference, with_dtype
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe, Source, load_recipe
 from s1kit.records import Question, Setting
@@ -24,13 +25,18 @@ DECODING_SHARE = 0.1
 
 
 def main(given: argparse.Namespace) -> int:
-    from s1kit.distill.estimate import estimate_distill, estimate_traces
+    from s1kit.distill.estimate import estimate_distill, estimate_traces, is_decoded_here, num_requests
     from s1kit.train.estimate import estimate_train
 
     recipe = load_recipe(given.recipe, given.overrides)
     recipes = recipes_of(given.recipe, given.overrides, recipe)
     questions = num_questions(recipe)
     distill = estimate_distill(recipe) if given.probe else estimate_traces(recipe, questions)
+    distill += [
+        f"{each.teacher}: {decoding(each.teacher, num_requests(each, questions) * each.max_output_tokens, recipe)}"
+        for each in recipe.distill.each
+        if is_decoded_here(each)
+    ]
     for name, lines in (
         (
             "collect",
@@ -147,7 +153,8 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
         if c.model
     ]
     uncounted = ["the exit rule of the checkpoint is not counted: s1kit calibrate makes it"] if later else []
-    return [head, *uncounted, decoding(config.model or recipe.train.base, num * tokens, recipe), *asked]
+    model = with_dtype(config.model or recipe.train.base, config.dtype)
+    return [head, *uncounted, decoding(model, num * tokens, recipe), *asked]
 
 
 def _num_rows(benchmark: str) -> int | None:
@@ -162,12 +169,14 @@ def _num_rows(benchmark: str) -> int | None:
 
 def decoding(model: str, tokens: int, recipe: Recipe) -> str:
     """How long a model decodes so many tokens, on the recipe's cards or else on this machine; in words."""
-    from s1kit.train.estimate import CPU_GFLOPS, machine_of, shape_of
-    from s1kit.train.flops import PEAK_TFLOPS
+    from s1kit.train.estimate import machine_of, shape_of
+    from s1kit.train.flops import PEAK_TFLOPS, cpu_gflops
 
     if model.startswith("chat:"):
         return f"{tokens / 1e6:,.1f}M tokens at the provider's price"
-    reference = model if model.startswith(("tiny", "hf:", "random:")) else f"hf:{model.partition(':')[2]}"
+    stated = read_reference(model)
+    known = stated.scheme in ("tiny", "hf", "random")
+    reference = f"{stated.scheme if known else 'hf'}:{stated.target}" if stated.target else stated.scheme
     try:
         shape = shape_of(reference)
     except InputError as error:
@@ -177,7 +186,8 @@ def decoding(model: str, tokens: int, recipe: Recipe) -> str:
     cluster = machine_of(recipe.train)
     if cluster is None:
         cores = os.cpu_count() or 1
-        hours = operations / (CPU_GFLOPS * 1e9 * cores) / 3600
+        gflops = cpu_gflops(str(stated.options.get("dtype", "")))
+        hours = operations / (gflops * 1e9 * cores) / 3600
         return f"{_time(hours)} on this machine's {cores} cores (no GPU), roughly"
     hours = operations / (PEAK_TFLOPS.get(cluster.card, 300.0) * 1e12 * DECODING_SHARE) / 3600
     dollars = hours * recipe.train.layout.dollars_per_gpu_hour

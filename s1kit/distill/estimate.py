@@ -104,14 +104,23 @@ def estimate_traces(recipe: Recipe, num_questions: int | None) -> list[str]:
     return [*lines, f"s1kit collect and then s1kit estimate --probe ask {NUM_PROBES} questions for a closer figure"]
 
 
+def is_decoded_here(config: Distill) -> bool:
+    """Whether the teacher is a model that this machine runs, beyond the tiny one."""
+    return config.teacher.partition(":")[0] not in ("tiny", "solutions", "recorded", "chat")
+
+
+def num_requests(config: Distill, num_questions: int | None) -> int:
+    """Requests to the teacher, at most; a 1,000 questions' where their number is not known."""
+    return (1000 if num_questions is None else num_questions) * (config.until_correct or config.num_traces)
+
+
 def _estimate_one(config: Distill, num_questions: int | None) -> list[str]:
-    if config.teacher.partition(":")[0] in ("tiny", "solutions", "recorded"):
+    if not is_decoded_here(config) and not config.teacher.startswith("chat:"):
         return [f"teacher {config.teacher}: it costs nothing but seconds"]
-    num = 1000 if num_questions is None else num_questions
-    requests = num * (config.until_correct or config.num_traces)
+    requests = num_requests(config, num_questions)
     most = "at most " if config.until_correct > 1 else ""
     told = f"{most}{requests:,} requests" + ("" if num_questions is not None else " a 1,000 questions")
-    if not config.teacher.startswith("chat:"):
+    if is_decoded_here(config):
         room = f"of at most {config.max_output_tokens:,} tokens each"
         return [f"teacher {config.teacher}: {told} {room}, decoded here, at no price"]
     lines = [f"teacher {config.teacher}: {terms_of(config.teacher).sentence}"]

@@ -19,7 +19,7 @@ from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.stage import is_finished
 from s1kit.train.advice import advice, fastest, fits
 from s1kit.train.cost import card_gib, estimate
-from s1kit.train.flops import known_card, training_flops
+from s1kit.train.flops import CPU_GFLOPS, cpu_gflops, known_card, training_flops
 from s1kit.train.packing import batches
 from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES, Shape
@@ -30,9 +30,6 @@ PAPER = Train(
     layout=Layout(activation_checkpointing="full", reshard_after_forward=True),
 )
 """The reference run as launched (train/sft.sh): a sequence a card, everything recomputed; it took 26 minutes."""
-
-CPU_GFLOPS = 40.0
-"""GFLOP/s of one core on the tiny model, measured on an AVX2 server core; for recipes that train on a CPU."""
 
 
 def estimate_train(recipe: Recipe, most: int | None = None) -> list[str]:
@@ -49,17 +46,17 @@ def estimate_train(recipe: Recipe, most: int | None = None) -> list[str]:
     head = f"{len(lengths):,} samples, {num_tokens / 1e6:,.2f}M tokens in {how_long} ({told})"
     cluster = machine_of(train)
     if cluster is None or shape.parameters < 5e7:
-        return [head, *_on_processor(shape, training_flops(shape, lengths) * num_tokens / sum(lengths))]
+        return [head, *_on_processor(shape, training_flops(shape, lengths) * num_tokens / sum(lengths), train.dtype)]
     return [head, *_on_cards(shape, lengths, train, cluster)]
 
 
-def _on_processor(shape: Shape, operations: float) -> list[str]:
+def _on_processor(shape: Shape, operations: float, dtype: str) -> list[str]:
     """Lines about a training without cards."""
     if shape.parameters < 5e7:
         seconds = operations / (CPU_GFLOPS * 1e9)
         return [f"{shape.parameters / 1e6:.1f}M parameters: about {seconds:,.0f} s on one CPU core"]
     cores = os.cpu_count() or 1
-    hours = operations / (CPU_GFLOPS * 1e9 * cores) / 3600
+    hours = operations / (cpu_gflops(dtype) * 1e9 * cores) / 3600
     took = f"{hours:,.1f} hours" if hours >= 2 else f"{max(1.0, hours * 60):,.0f} minutes"
     return [
         f"{shape.parameters / 1e9:.2f}B parameters on these {cores} cores (no GPU): about {took},"

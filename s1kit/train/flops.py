@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 
 from s1kit.train.shapes import Shape
 
@@ -47,6 +48,27 @@ def training_flops(shape: Shape, lengths: Iterable[int], lora: bool = False) -> 
     per_token = (4 if lora else 6) * shape.matmul_parameters
     per_square = 6 * shape.num_hidden_layers * shape.attention_size
     return float(sum(per_token * n + per_square * n * n for n in lengths))
+
+
+CPU_GFLOPS = 40.0
+"""GFLOP/s of one core in float32, measured on the tiny model and an AVX2 server core."""
+
+AMX_GFLOPS = 150.0
+"""GFLOP/s of one core in bfloat16 with Intel's AMX: a 0.5B model was trained at 109 tokens/s on two cores with other
+work (2026-11-29), which is 160 for each."""
+
+
+def cpu_flags() -> str:
+    """The instruction sets of this CPU as Linux names them; empty elsewhere."""
+    try:
+        return Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return ""
+
+
+def cpu_gflops(dtype: str) -> float:
+    """Roughly what one core of this machine does, GFLOP/s. Instructions that were not measured count as float32."""
+    return AMX_GFLOPS if dtype == "bfloat16" and "amx_bf16" in cpu_flags() else CPU_GFLOPS
 
 
 def known_card(name: str) -> str:

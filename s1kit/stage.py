@@ -229,13 +229,26 @@ class Run:
         now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain, "inputs": hashes}
         now["models"] = dict(models)
         if started_path.exists() and any(p != started_path for p in folder.iterdir()):
-            before = json.loads(started_path.read_text(encoding="utf-8"))
-            if stage.is_done:
-                before["config"] = before.get("config", {}) | {k: plain[k] for k in until_done}
-            _refuse_other(before, now, folder)
+            self.refuse_other_settings(name, plain, seed, until_done)
+            _refuse_other_inputs(json.loads(started_path.read_text(encoding="utf-8")), now, folder)
         else:
             write_json(started_path, now)
         return stage
+
+    def refuse_other_settings(
+        self, name: str, config: Mapping[str, Any], seed: int, until_done: Collection[str] = ()
+    ) -> None:
+        """Raises InputError as `open` would for these settings; nothing is made, and inputs are not looked at."""
+        folder = self.folder / name
+        started_path = folder / "started.json"
+        if not started_path.exists() or all(p == started_path for p in folder.iterdir()):
+            return
+        plain = json.loads(json.dumps(config, default=str))
+        before = json.loads(started_path.read_text(encoding="utf-8"))
+        if is_finished(self.folder, name):
+            before["config"] = before.get("config", {}) | {k: plain[k] for k in until_done}
+        now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain}
+        _refuse_other(before, now, folder)
 
     def _hashed(self, given: Path | tuple[str, str]) -> tuple[str, str]:
         if isinstance(given, tuple):
@@ -324,20 +337,18 @@ def make_folder(folder: Path) -> None:
 
 
 def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    for what in ("format_version", "seed", "config", "inputs"):
+    for what in ("format_version", "seed", "config"):
         if not _same(before.get(what), now[what]):
-            if what == "inputs":
-                complaint = (
-                    f"this stage was made from other inputs: {_changed_inputs(before.get(what) or {}, now[what])}"
-                )
-            else:
-                changed = _first_difference(before.get(what), now[what])
-                complaint = f"this stage was started with other settings: {what}{changed}"
+            changed = _first_difference(before.get(what), now[what])
             raise InputError(
-                complaint,
-                where=str(folder),
-                fix=_redo(folder),
+                f"this stage was started with other settings: {what}{changed}", where=str(folder), fix=_redo(folder)
             )
+
+
+def _refuse_other_inputs(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
+    if not _same(before.get("inputs"), now["inputs"]):
+        changed = _changed_inputs(before.get("inputs") or {}, now["inputs"])
+        raise InputError(f"this stage was made from other inputs: {changed}", where=str(folder), fix=_redo(folder))
     # A model that is gone, or that an earlier version did not look at, is not held against what it made.
     known: Mapping[str, str] = before.get("models") or {}
     if changed_models := [name for name, hashed in now["models"].items() if known.get(name, hashed) != hashed]:

@@ -40,6 +40,26 @@ def test_the_default_recipe_passes(tmp_path: Path) -> None:
     assert faults(tmp_path) == []
 
 
+def test_a_finished_stage_with_other_settings_is_told_as_the_stage_would_refuse_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    size = "collect.sources=[{builtin = 'tiny', num = 40}]"
+    for stage in ("collect", "distill", "curate"):
+        assert main([stage, "tiny", f"out={tmp_path}", size]) == 0
+    assert faults(tmp_path, size) == []
+    assert faults(tmp_path, size, "distill.max_unusable=0.9", "collect.allow_rejects=true") == []
+    wrong = ["collect.near_threshold=0.5", "distill.temperature=0.3", "curate.num=7"]
+    found = faults(tmp_path, size, *wrong)
+    assert [fault.partition(":")[0] for fault in found] == ["collect", "distill", "curate"]
+    assert "config.near_threshold was 0.9 and is now 0.5" in found[0]
+    assert all("--redo" in fault for fault in found)
+    for stage, setting in zip(("collect", "distill", "curate"), wrong, strict=True):
+        assert main([stage, "tiny", f"out={tmp_path}", size, setting]) == 2
+        assert "was started with other settings" in capsys.readouterr().err
+    again = check_recipe(load_recipe("tiny", [f"out={tmp_path}", size, wrong[2]]), redone=["curate"])
+    assert not again
+
+
 @pytest.mark.parametrize(
     ("override", "complaint"),
     [

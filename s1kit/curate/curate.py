@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
+from typing import Any
 
 from s1kit.curate.difficulty import attempt_all
 from s1kit.curate.domains import UNKNOWN, by_source, keyword_domains
@@ -31,6 +32,16 @@ NOT_SELECTED = "not_selected"
 """The reason of a trace that passed every filter and was not drawn."""
 
 
+UNTIL_DONE = ("attempt_shard",)
+"""Settings that may change once the stage is done."""
+
+
+def identity_of(config: Curate) -> dict[str, Any]:
+    """The settings that the selection depends on."""
+    settings = config.model_copy(update={"attempt_batch": Curate.model_fields["attempt_batch"].default})
+    return settings.model_dump(exclude=set(WORKERS))
+
+
 def curate(recipe: Recipe, run: Run) -> Stage:
     """Select `curate.num` samples from the traces of `distill`.
 
@@ -39,10 +50,8 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     """
     config = recipe.curate
     inputs = run.shards("distill", "traces")
-    settings = config.model_copy(update={"attempt_batch": Curate.model_fields["attempt_batch"].default})
-    asked = settings.model_dump(exclude=set(WORKERS))
     models = fingerprints([*config.students, config.domains])
-    stage = run.open("curate", asked, recipe.seed, inputs, models, until_done=("attempt_shard",))
+    stage = run.open("curate", identity_of(config), recipe.seed, inputs, models, until_done=UNTIL_DONE)
     if stage.is_done:
         return stage
     # Nothing can be learned from a trace without thinking, and `train` refuses it.

@@ -71,7 +71,7 @@ def distill(recipe: Recipe, run: Run) -> Stage:
     recorded = [Path(name.removeprefix("recorded:")) for name in references if name.startswith("recorded:")]
     inputs = [*run.shards("collect", "questions"), *(path for path in recorded if path.is_file())]
     models = fingerprints(filter(is_local, references))
-    stage = run.open("distill", _what_is_asked(settings), recipe.seed, inputs, models)
+    stage = run.open("distill", identity_of(settings), recipe.seed, inputs, models)
     if stage.is_done and not settings.retry:
         return stage
     recipe = _of_part(recipe, run, references)
@@ -128,7 +128,7 @@ def _num_places(run: Run, settings: Distill) -> int:
     return int(num_questions * places_a_question(settings))
 
 
-def _what_is_asked(settings: Distill) -> dict[str, Any]:
+def identity_of(settings: Distill) -> dict[str, Any]:
     """The settings that the traces depend on."""
     config = settings.model_dump(exclude=NOT_PART_OF_THE_RESULT | {"teachers"})
     entries = [entry.model_dump(exclude_unset=True, exclude=NOT_PART_OF_THE_RESULT) for entry in settings.teachers]

@@ -88,14 +88,19 @@ def evaluate(recipe: Recipe, run: Run) -> Stage:
     return stage
 
 
-def _open(recipe: Recipe, run: Run, inputs: Sequence[Path | tuple[str, str]]) -> Stage:
-    config = recipe.evaluate
+def identity_of(config: Evaluate) -> dict[str, Any]:
+    """The settings that a generation depends on; which cells there are may change from run to run."""
     identity = {name: getattr(config, name) for name in IDENTITY}
     if "rejection_tries" in config.stated:
         identity["rejection_tries"] = config.rejection_tries
+    return identity
+
+
+def _open(recipe: Recipe, run: Run, inputs: Sequence[Path | tuple[str, str]]) -> Stage:
+    config = recipe.evaluate
     # The checkpoint of this run is among the inputs.
     models = fingerprints(name for name in (config.model, config.baseline) if name)
-    return run.open("evaluate", config=identity, seed=recipe.seed, inputs=inputs, models=models)
+    return run.open("evaluate", identity_of(config), recipe.seed, inputs, models)
 
 
 def _fill(

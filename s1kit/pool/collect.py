@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from glob import glob
 from pathlib import Path
+from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.pool.decide import Decision, decide
@@ -33,6 +34,12 @@ SHARD = 16384
 """Rows in a shard, kept and dropped together."""
 
 
+def identity_of(config: Collect) -> dict[str, Any]:
+    """The settings that the pool depends on: not whether broken rows stop the stage, nor where it is done."""
+    no_part = {"allow_rejects": False, "executor": "local", "address": "", "processes": 1}
+    return config.model_copy(update=no_part).model_dump()
+
+
 def collect(recipe: Recipe, run: Run) -> Stage:
     """Read the recipe's sources into `questions`, and what is dropped into `dropped` with reason and evidence.
 
@@ -41,10 +48,7 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     """
     config = recipe.collect
     refuse_idle(config)
-    # Whether broken rows stop the stage is no part of what comes out of it, nor is where it is done.
-    no_part = {"allow_rejects": False, "executor": "local", "address": "", "processes": 1}
-    settings = config.model_copy(update=no_part).model_dump()
-    stage = run.open("collect", config=settings, seed=recipe.seed, inputs=_inputs(config))
+    stage = run.open("collect", identity_of(config), recipe.seed, inputs=_inputs(config))
     if stage.is_done:
         return stage
     pool, checkpoint = Pool(config, recipe.seed), ScanCheckpoint(stage.folder / "scan")

@@ -39,20 +39,24 @@ class Trained:
     """Samples that were left out under `drop_too_long`, and their lengths."""
 
 
+def identity_of(config: Train) -> dict[str, Any]:
+    """The settings that the checkpoint depends on: not how often it is saved; of the layout the types that round."""
+    same = config.model_copy(update={"save_every": Train.model_fields["save_every"].default})
+    settings = same.model_dump(mode="json", exclude={"layout"})
+    if types := {name: getattr(config.layout, name) for name in config.layout.stated & ROUNDING}:
+        settings["layout"] = types
+    return settings
+
+
 def train(recipe: Recipe, run: Run) -> Stage:
     """Fine-tune `recipe.train.base` on the run's samples; a killed call goes on from its last checkpoint.
 
     Under torchrun every process calls this; the main one writes. The layout is no part of the stage's settings but for
     the types that round: a training may go on with another one, or on another number of processes.
     """
-    # How often it is saved is no part of the result either.
-    same = recipe.train.model_copy(update={"save_every": Train.model_fields["save_every"].default})
-    settings = same.model_dump(mode="json", exclude={"layout"})
-    if types := {name: getattr(recipe.train.layout, name) for name in recipe.train.layout.stated & ROUNDING}:
-        settings["layout"] = types
     base = recipe.train.base
     models = fingerprints([base if ":" in base else f"hf:{base}"])
-    stage = run.open("train", settings, recipe.seed, run.shards("curate", "samples"), models)
+    stage = run.open("train", identity_of(recipe.train), recipe.seed, run.shards("curate", "samples"), models)
     if stage.is_done:
         return stage
     samples = list(run.rows("curate", "samples", Sample))

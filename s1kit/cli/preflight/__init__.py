@@ -19,7 +19,7 @@ from s1kit.cli.variants import overrides_of_variants
 from s1kit.errors import InputError
 from s1kit.providers.contact import unreachable
 from s1kit.recipe import Recipe, load_for_check
-from s1kit.stage import is_finished, refuse_other_run
+from s1kit.stage import Run, is_finished, refuse_other_run
 
 __all__ = ["Fault", "check_recipe", "check_reference", "refuse_faults"]
 
@@ -51,6 +51,10 @@ def check_recipe(
         )
         faults.append(Fault("recipe", error))
     for name in order:
+        if name in names and name not in redone:
+            made = FaultCollector(name)
+            made.run(_refuse_other_settings, recipe, name)
+            faults += made.faults
         if name in names and (name in redone or not is_finished(recipe.folder, name)):
             found = FaultCollector(name)
             checks[name](recipe, found)
@@ -58,6 +62,35 @@ def check_recipe(
             if contact:
                 faults += [Fault(name, error) for error in unreachable(found.servers)]
     return faults
+
+
+def _refuse_other_settings(recipe: Recipe, name: str) -> None:
+    """Raises InputError where the stage would refuse what it made earlier, because its settings are others now."""
+    if not (recipe.folder / name / "started.json").exists():
+        return
+    run = Run(recipe.folder)
+    match name:
+        case "collect":
+            from s1kit.pool.collect import identity_of as of_collect
+
+            run.refuse_other_settings(name, of_collect(recipe.collect), recipe.seed)
+        case "distill":
+            from s1kit.distill.distill import identity_of as of_distill
+
+            run.refuse_other_settings(name, of_distill(recipe.distill), recipe.seed)
+        case "curate":
+            from s1kit.curate.curate import UNTIL_DONE
+            from s1kit.curate.curate import identity_of as of_curate
+
+            run.refuse_other_settings(name, of_curate(recipe.curate), recipe.seed, UNTIL_DONE)
+        case "train":
+            from s1kit.train.train import identity_of as of_train
+
+            run.refuse_other_settings(name, of_train(recipe.train), recipe.seed)
+        case "evaluate":
+            from s1kit.evaluate.evaluate import identity_of as of_evaluate
+
+            run.refuse_other_settings(name, of_evaluate(recipe.evaluate), recipe.seed)
 
 
 def check_reference(

@@ -230,15 +230,22 @@ class Run:
         now["models"] = dict(models)
         if started_path.exists() and any(p != started_path for p in folder.iterdir()):
             self.refuse_other_settings(name, plain, seed, until_done)
-            _refuse_other_inputs(json.loads(started_path.read_text(encoding="utf-8")), now, folder)
+            before = json.loads(started_path.read_text(encoding="utf-8"))
+            _refuse_other_inputs(before, hashes, folder)
+            _refuse_other_models(before, models, folder)
         else:
             write_json(started_path, now)
         return stage
 
     def refuse_other_settings(
-        self, name: str, config: Mapping[str, Any], seed: int, until_done: Collection[str] = ()
+        self,
+        name: str,
+        config: Mapping[str, Any],
+        seed: int,
+        until_done: Collection[str] = (),
+        inputs: Iterable[Path | tuple[str, str]] | None = None,
     ) -> None:
-        """Raises InputError as `open` would for these settings; nothing is made, and inputs are not looked at."""
+        """Raises InputError as `open` would for these settings, and inputs where they are given; nothing is made."""
         folder = self.folder / name
         started_path = folder / "started.json"
         if not started_path.exists() or all(p == started_path for p in folder.iterdir()):
@@ -249,6 +256,8 @@ class Run:
             before["config"] = before.get("config", {}) | {k: plain[k] for k in until_done}
         now = {"format_version": FORMAT_VERSION, "seed": seed, "config": plain}
         _refuse_other(before, now, folder)
+        if inputs is not None:
+            _refuse_other_inputs(before, dict(self._hashed(given) for given in inputs), folder)
 
     def _hashed(self, given: Path | tuple[str, str]) -> tuple[str, str]:
         if isinstance(given, tuple):
@@ -345,15 +354,18 @@ def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Pat
             )
 
 
-def _refuse_other_inputs(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
-    if not _same(before.get("inputs"), now["inputs"]):
-        changed = _changed_inputs(before.get("inputs") or {}, now["inputs"])
+def _refuse_other_inputs(before: Mapping[str, Any], hashes: Mapping[str, str], folder: Path) -> None:
+    if not _same(before.get("inputs"), hashes):
+        changed = _changed_inputs(before.get("inputs") or {}, hashes)
         raise InputError(f"this stage was made from other inputs: {changed}", where=str(folder), fix=_redo(folder))
+
+
+def _refuse_other_models(before: Mapping[str, Any], models: Mapping[str, str], folder: Path) -> None:
     # A model that is gone, or that an earlier version did not look at, is not held against what it made.
     known: Mapping[str, str] = before.get("models") or {}
-    if changed_models := [name for name, hashed in now["models"].items() if known.get(name, hashed) != hashed]:
+    if changed := [name for name, hashed in models.items() if known.get(name, hashed) != hashed]:
         raise InputError(
-            f"this stage was made with another model: the files of {' and '.join(changed_models)} changed since",
+            f"this stage was made with another model: the files of {' and '.join(changed)} changed since",
             where=str(folder),
             fix=_redo(folder),
         )

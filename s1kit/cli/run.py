@@ -36,9 +36,9 @@ def main(given: argparse.Namespace) -> int:
     recipe, faults = check_reference(
         given.recipe, given.overrides, None if whole else [given.command], stages_after(given.redo)
     )
-    refuse_faults(faults)
     names = recipe.stages if whole else [given.command]
     redone = _redone(given.redo, names)
+    refuse_faults(faults)
     if whole and recipe.variants:
         return _run_variants(given, recipe, redone)
     part = read_part(given.part) if getattr(given, "part", None) else None

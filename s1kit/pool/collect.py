@@ -48,7 +48,7 @@ def collect(recipe: Recipe, run: Run) -> Stage:
     """
     config = recipe.collect
     refuse_idle(config)
-    stage = run.open("collect", identity_of(config), recipe.seed, inputs=_inputs(config))
+    stage = run.open("collect", identity_of(config), recipe.seed, inputs=inputs_of(config))
     if stage.is_done:
         return stage
     pool, checkpoint = Pool(config, recipe.seed), ScanCheckpoint(stage.folder / "scan")
@@ -162,7 +162,7 @@ def _check(stage: Stage, pool: Pool) -> None:
     say(f"collect: {stage.counts['out']:,} of {stage.counts['in']:,} questions; dropped: {counted or 'none'}")
 
 
-def _inputs(config: Collect) -> Iterator[Path | tuple[str, str]]:
+def inputs_of(config: Collect) -> Iterator[Path | tuple[str, str]]:
     """Every file that is read, so that a changed one is noticed; for the Hub, the revision."""
     if config.decontaminate == "semantic":
         if config.semantic is None:

@@ -72,8 +72,10 @@ def _refuse_other_settings(recipe: Recipe, name: str) -> None:
     match name:
         case "collect":
             from s1kit.pool.collect import identity_of as of_collect
+            from s1kit.pool.collect import inputs_of
 
-            run.refuse_other_settings(name, of_collect(recipe.collect), recipe.seed)
+            inputs = inputs_of(recipe.collect)
+            run.refuse_other_settings(name, of_collect(recipe.collect), recipe.seed, inputs=inputs)
         case "distill":
             from s1kit.distill.distill import identity_of as of_distill
 

@@ -8,6 +8,7 @@ Label Studio, LangSmith, Langfuse, Braintrust, MLflow, DeepEval and Ragas.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,28 @@ def test_a_picture_is_let_pass_where_the_text_is_named() -> None:
         question_from(row)
     assert question_from(row, {"text": "question"}).solution == "2"
     assert question_from(row | {"image": "https://example.org/a.png"}).solution == "2"  # of a page, not of the question
+
+
+def test_what_a_question_was_asked_under_is_said(tmp_path: Path) -> None:
+    row = {"system": "Be brief.", "instruction": "1+1?", "output": "2", "tools": '[{"name": "calc"}]'}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    shapes: Counter[str] = Counter()
+    (question,) = read_questions(str(tmp_path / "a.jsonl"), shapes=shapes)
+    assert question.metadata["system"] == "Be brief."
+    assert list(shapes) == ["a.jsonl: Alpaca (instruction, output), system and tools kept as metadata"]
+
+
+@pytest.mark.parametrize(
+    ("row", "advice"),
+    [
+        ({"premise": "A man sleeps at home.", "hypothesis": "He is awake.", "label": 2}, "{premise}\\n\\n{hypothesis}"),
+        ({"input_ids": [1], "labels": [1]}, "None of them is a text"),
+    ],
+)
+def test_the_repair_names_columns_that_are_there(row: dict[str, Any], advice: str) -> None:
+    with pytest.raises(InputError) as refused:
+        question_from(row)
+    assert advice in refused.value.fix
 
 
 def test_a_tag_amid_a_text_is_no_picture() -> None:

@@ -330,8 +330,50 @@ def test_columns_of_tables_that_are_empty_and_arguments_that_are_objects_are_in_
 
 
 @pytest.mark.parametrize(
+    "row",
+    [
+        {
+            "conversations": [
+                {"from": "human", "value": "q"},
+                {"from": "function_call", "value": '{"name": "weather", "arguments": {"town": "Graz"}}'},
+                {"from": "observation", "value": "sun"},
+                {"from": "gpt", "value": "a"},
+            ],
+            "system": "s",
+        },
+        {
+            "messages": [
+                {"role": "system", "content": [{"type": "text", "value": "s"}]},
+                {"role": "user", "content": [{"type": "text", "value": "q"}]},
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "reasoning", "value": "hm"},
+                        {"type": "tool_call", "value": '{"name": "weather", "arguments": {"town": "Graz"}}'},
+                    ],
+                },
+                {"role": "tool", "content": [{"type": "text", "value": "sun"}]},
+                {"role": "assistant", "content": [{"type": "text", "value": "a"}]},
+            ]
+        },
+    ],
+    ids=["roles", "parts"],
+)
+def test_calls_of_tools_in_llama_factory_s_forms_are_in_openai_s(row: dict[str, Any]) -> None:
+    question = question_from(whole_conversation(row | {"tools": json.dumps([WEATHER["function"]])}))
+    assert [m["role"] for m in question.messages] == ["system", "user", "assistant", "tool"]
+    assert question.messages[2]["tool_calls"] == [CALL | {"id": "call_1"}]
+    assert question.messages[3]["tool_call_id"] == "call_1", "calls and results are joined by ids"
+    assert (question.messages[1]["content"], question.solution, question.tools) == ("q", "a", (WEATHER,))
+
+
+@pytest.mark.parametrize(
     ("row", "complaint"),
     [
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "value": "a.jpg"}]}]},
+            "needs the picture",
+        ),
         ({"question": "q"}, "no column holds a conversation"),
         ({"messages": [{"role": "assistant", "content": "a"}]}, "asks nothing"),
         ({"messages": [{"role": "user", "content": "q"}, {"role": "narrator", "content": "n"}]}, "role 'narrator'"),

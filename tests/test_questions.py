@@ -339,7 +339,8 @@ def test_a_right_answer_among_wrong_ones_gets_the_letter_of_its_place(row: dict[
         ({"messages": [{"role": "system", "content": "a"}]}, "no message of the user"),
         ({"question": "Which?", "choices": "['4' '6' '7']", "answer": 1}, "a printed numpy array.*Parquet or JSONL"),
         ({"question": "Which?", "choices": "[4, 6", "answer": 1}, "neither a JSON nor a Python list"),
-        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "no text"),
+        ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "the picture in .messages."),
+        ({"messages": [{"role": "user", "content": {"a": 1}}]}, "no text"),
     ],
 )
 def test_a_shape_whose_parts_do_not_fit_is_refused(row: dict[str, Any], complaint: str) -> None:

@@ -79,7 +79,9 @@ def _traces(row: dict[str, Any], where: str, path: Path) -> Iterator[Trace]:
     except (InputError, KeyError, TypeError, ValidationError) as error:
         what = error.what if isinstance(error, InputError) else first_line(error)
         raise InputError(
-            f"the row is not a trace: {what}", where=where, fix="A row needs question, thinking and answer."
+            f"the row is not a trace: {what}",
+            where=where,
+            fix="A row needs question, thinking and answer; leave this one out.",
         ) from error
     replies = replies_in(row)
     if not replies and judged is not None and judged.without:

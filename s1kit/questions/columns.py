@@ -23,8 +23,8 @@ from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.files import find_files, read_rows_of
 from s1kit.questions.json_rows import CUT
+from s1kit.questions.media import refuse_media
 from s1kit.questions.names import COLUMNS, columns_for, plain_name
-from s1kit.questions.pictures import refuse_pictures
 from s1kit.questions.references import aliases_in
 from s1kit.questions.rendered import without_template
 from s1kit.questions.shapes import OWN, reshape
@@ -79,7 +79,7 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
             found[key], values[key] = column, plain[column]
     text = without_template(_checked_text(row, values, found))
     if "text" not in named:
-        refuse_pictures(row, text)
+        refuse_media(row, text, found["text"])
         _refuse_second_question(plain, found["text"])
     given = {key: _as_text(values.get(key), found.get(key, "")) for key in COLUMNS if key != "text"}
     worked, answer = given["worked"], given["answer"]
@@ -103,14 +103,23 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         )
     except (ValidationError, UnicodeEncodeError) as error:
         raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Correct the row.") from error
-    return _Read(question, shape or _described(found))
+    return _Read(question, f"{shape or _described(found)}{'' if shape == OWN else _said_beside(question)}")
+
+
+_BESIDE = ("system", "system_prompt", "tools")
+
+
+def _said_beside(question: Question) -> str:
+    """What a question was asked under and is not asked with, in words: a system message, tools."""
+    beside = [name for name in _BESIDE if question.metadata.get(name) not in (None, "", "[]", [])]
+    return f", {' and '.join(beside)} kept as metadata" if beside else ""
 
 
 def _checked_text(row: Mapping[str, Any], values: Mapping[str, Any], found: Mapping[str, str]) -> str:
     """The question's text. Raises InputError where no column holds it, and where its value is nothing that is asked."""
     if "text" not in found:
         raise InputError(
-            f"no column holds the question; the columns are {', '.join(map(str, row)) or 'none'}",
+            f"no column holds the question; the columns are {_listed(row)}",
             where="columns",
             fix=_where_the_question_may_be(row),
         )
@@ -226,22 +235,38 @@ def _value_at(row: Mapping[str, Any], column: str, key: str) -> Any:
 def _where_the_question_may_be(row: Mapping[str, Any]) -> str:
     """What to do where no column has a known name, as far as the row tells what kind of file it is."""
     lists = [name for name, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    if len(lists) == 1 and len(row) == 1:
-        inside = _likeliest(row[lists[0]][0])
+    names = [name for name, value in row.items() if isinstance(value, str)]
+    texts = sorted(names, key=lambda name: -len(row[name]))
+    if len(lists) == 1 and len(row) == 1 and (inside := _likeliest(row[lists[0]][0])):
         return f'Name the place inside it in the source, for example columns = {{ text = "{lists[0]}[0].{inside}" }}.'
-    if lists and not any(isinstance(value, str) and len(value) > 20 for value in row.values()):
+    if lists and not any(len(row[name]) > 20 for name in texts):
         named = ", ".join(map(repr, lists))
         return f"It holds whole lists of objects ({named}): save the one with the questions as a file of its own."
-    named = f'Name it in the source, for example columns = {{ text = "{_likeliest(row)}" }}.'
+    if not texts:
+        return "None of them is a text, so that this is no file of questions: token ids and settings cannot be asked."
+    named = f'Name it in the source, for example columns = {{ text = "{texts[0]}" }}'
+    if len(texts) > 1:
+        both = "\\n\\n".join(f"{{{name}}}" for name in names if name in texts[:2])
+        named += f', or put several together: template = "{both}"'
     if any(re.search(r"\?\s*$|^-?\d[\d.,]*$", str(name)) for name in row):
-        return f"If the first line is a row already, put a line of names above it: question,answer. {named}"
-    return named
+        return f"If the first line is a row already, put a line of names above it: question,answer. {named}."
+    return f"{named}."
 
 
 def _likeliest(row: Mapping[str, Any]) -> str:
-    """The column with the longest text, to name in an error."""
+    """The column with the longest text, to name in an error; empty where none is a text."""
     texts = {key: len(value) for key, value in row.items() if isinstance(value, str)}
-    return max(texts, key=lambda key: texts[key], default="problem")
+    return max(texts, key=lambda key: texts[key], default="")
+
+
+_NAMED_COLUMNS = 20
+
+
+def _listed(row: Mapping[str, Any]) -> str:
+    """The columns of a row for a message: some of them, where there are very many."""
+    names = list(map(str, row))
+    more = len(names) - _NAMED_COLUMNS
+    return ", ".join(names[:_NAMED_COLUMNS]) + (f" and {more} more" if more > 0 else "") if names else "none"
 
 
 _NO_ANSWERS = ("proof", "notfound")

@@ -8,7 +8,15 @@ from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
 from s1kit.questions.cells import parse_cell
-from s1kit.questions.conversations import content_of, role_of
+from s1kit.questions.conversations import (
+    KNOWN,
+    calls_of,
+    content_of,
+    is_thought,
+    role_of,
+    text_of_part,
+)
+from s1kit.questions.media import kind_of_medium, needs_medium
 
 
 class ChatParts(NamedTuple):
@@ -37,12 +45,14 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
     num_users, thinking = 0, ""
     for message in messages:
         role, given = role_of(message)
-        if role not in said:
+        if role not in said or calls_of(message):
+            what = f"is of the role {given!r}" if role not in said else "calls a tool"
+            whole = "take the whole conversation, with its tools, by conversation = true, or " if role in KNOWN else ""
             raise InputError(
-                f"a message in {column!r} is of the role {given!r}",
+                f"a message in {column!r} {what}",
                 where=column,
-                fix="Only what a user asks and a model answers is a question: leave such rows out with keep, or name "
-                f'a message, for example columns = {{ text = "{column}[0].content" }}.',
+                fix=f"Only what a user asks and a model answers is a question: {whole}go on without such rows by "
+                "--allow-rejects.",
             )
         if role == "assistant" and not num_users:
             continue  # ShareGPT's that begin with the model's greeting, or amid a conversation
@@ -53,7 +63,7 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
         if role == "assistant":
             thinking = thinking or _thinking_of(message, content)
             if isinstance(content, list):
-                content = [part for part in content if not _is_thought(part)]
+                content = [part for part in content if not is_thought(part)]
             elif content is None and (thinking or "ground_truth" in message):
                 content = ""
         said[role].append(text_of_content(content, column))
@@ -61,7 +71,7 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
         raise InputError(
             f"the conversation in {column!r} has no message of the user",
             where=column,
-            fix="Add one, or leave such rows out with keep.",
+            fix="Add one, or go on without such rows by --allow-rejects.",
         )
     user, assistant = "\n\n".join(said["user"]), "".join(said["assistant"])
     return ChatParts("\n".join(said["system"]), user, assistant, num_users > len(said["user"]), thinking)
@@ -97,24 +107,30 @@ THINKING = ("reasoning_content", "thinking", "reasoning", "thinking_content")
 
 def _thinking_of(message: dict[str, Any], content: Any) -> str:
     """The thinking of a model's message: a field of its own, or parts of its content."""
-    named = next((text for name in THINKING if isinstance(text := message.get(name), str) and text), "")
-    parts = content if isinstance(content, list) else []
-    texts = [part.get("thinking") or part.get("text") for part in parts if _is_thought(part)]
-    return named or "".join(text for text in texts if isinstance(text, str))
+    given = (message.get(name) for name in THINKING)
+    named = next((text for value in given if (text := value if isinstance(value, str) else _joined(value))), "")
+    return named or _joined([part for part in content if is_thought(part)] if isinstance(content, list) else [])
 
 
-def _is_thought(part: Any) -> bool:
-    """Whether a part of a message's content is thinking, in Anthropic's form or Gemini's."""
-    return isinstance(part, dict) and (part.get("type") in ("thinking", "reasoning") or part.get("thought") is True)
+def _joined(parts: Any) -> str:
+    return "".join(text_of_part(part) or "" for part in parts) if isinstance(parts, list) else ""
 
 
 def text_of_content(value: Any, column: str) -> str:
     """The text of a message. Raises InputError for content that is no text."""
     if isinstance(value, str):
         return value
-    if isinstance(value, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in value):
-        return "".join(part["text"] for part in value)
-    raise InputError(f"a message in {column!r} is no text: {value!r:.60}", where=column, fix="Only text can be asked.")
+    parts = value if isinstance(value, list) else [value]
+    for part in parts:
+        if isinstance(part, dict) and (kind := kind_of_medium(str(part.get("type")))):
+            raise needs_medium(kind, column)
+    if isinstance(value, list) and all(isinstance(part, str) or text_of_part(part) is not None for part in parts):
+        return "".join(part if isinstance(part, str) else text_of_part(part) or "" for part in parts)
+    raise InputError(
+        f"a message in {column!r} is no text: {value!r:.60}",
+        where=column,
+        fix="Only text can be asked: correct the row, or go on without such rows by --allow-rejects.",
+    )
 
 
 ALPACA_REPLIES = ("output", "response", "completion")

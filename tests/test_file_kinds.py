@@ -115,7 +115,7 @@ def test_a_text_is_split_into_options_only_where_its_letters_stand_in_order() ->
     [
         ({"question": "Q?", "options": "x or y", "answer": "x"}, "the options in 'options' are 'x or y'"),
         ({"question": "Q?", "choices": [["x"], ["y"]], "answer": 0}, "the options in 'choices'"),
-        ({"question": "Q?", "choice1": "x", "choice2": "y", "correct_index": 1}, "may count from 0 or be the number"),
+        ({"question": "Q?", "choice1": "x", "choice2": "y", "correct_index": 1}, "may count from 0 or from 1"),
         ({"question": "Q?", "answerA": "x", "answerB": "y", "label": "1"}, "may count from 0 or from 1"),
         ({"question": "Q?", "Question": "P?", "answer": "2"}, "both may hold the question"),
     ],

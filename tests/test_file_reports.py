@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from s1kit.errors import InputError
+from s1kit.evaluate.benchmarks import load_benchmarks
 from s1kit.questions import question_from, read_questions
 from s1kit.records import Question
 from tests.test_file_kinds import traces
@@ -94,6 +95,43 @@ def test_the_repair_names_columns_that_are_there(row: dict[str, Any], advice: st
     with pytest.raises(InputError) as refused:
         question_from(row)
     assert advice in refused.value.fix
+
+
+@pytest.mark.parametrize(("numbers", "letters"), [([1, 4, 2, 3], "ADBC"), ([2, 0, "3", 1], "CADB"), ([1, 2, 2], None)])
+def test_a_file_tells_whether_its_numbers_count_from_0_or_1(
+    tmp_path: Path, numbers: list[int | str], letters: str | None
+) -> None:
+    rows = [
+        {"question": f"Q{i}?", **dict(zip("ABCD", "xyzw", strict=True)), "answer": n} for i, n in enumerate(numbers)
+    ]
+    path = tmp_path / "a.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    for read in (lambda: list(read_questions(str(path))), lambda: load_benchmarks([str(path)], None, 0)):
+        if letters is None:
+            with pytest.raises(InputError, match="may count from 0 or from 1"):
+                read()
+        else:
+            assert "".join(map(reference, read())) == letters
+
+
+def test_a_benchmark_says_how_it_is_read_and_advises_what_benchmarks_have(tmp_path: Path) -> None:
+    path = tmp_path / "mine.jsonl"
+    path.write_text('{"question": "1+1?", "answer": "2"}\n', encoding="utf-8")
+    shapes: Counter[str] = Counter()
+    load_benchmarks([str(path)], None, 0, shapes)
+    assert shapes == {"mine: question from 'question', answer from 'answer'": 1}
+    path.write_text('{"riddle": "1+1?", "answer": "2"}\n', encoding="utf-8")
+    with pytest.raises(InputError) as refused:
+        load_benchmarks([str(path)], None, 0)
+    assert "columns =" not in refused.value.fix
+    assert "question and answer" in refused.value.fix
+
+
+def test_several_parts_of_an_answer_are_all_asked_for_by_a_benchmark(tmp_path: Path) -> None:
+    row = {"question": "P?", "solution": ["S"], "final_answer": ["a", "b"], "is_multiple_answer": True}
+    (tmp_path / "a.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (question,) = load_benchmarks([str(tmp_path / "a.jsonl")], None, 0)
+    assert (question.solution, reference(question)) == ("S", "a, b")
 
 
 def test_a_tag_amid_a_text_is_no_picture() -> None:

@@ -290,7 +290,8 @@ SHAPES: list[tuple[dict[str, Any], str, str]] = [
     ({"question": "Prime?", "A": "4", "B": "6", "C": "7", "answer": "7"}, "Prime?\n(A) 4\n(B) 6\n(C) 7", "C"),
     ({"question": "Prime?", "option1": 4, "option2": 6, "option3": 7, "answer": 3}, "Prime?\n(A) 4\n(B) 6\n(C) 7", "C"),
     ({"input": "Prime?", "choices": ["4", "7"], "target": "B"}, "Prime?\n(A) 4\n(B) 7", "B"),
-    ({"text": "A passage.", "question": "Prime?", "choices": ["4", "7"], "gold_index": 1}, "Prime?\n(A) 4\n(B) 7", "B"),
+    ({"text": "A passage.", "question": "Prime?", "choices": ["4", "7"], "gold_index": 1},
+     "A passage.\n\nPrime?\n(A) 4\n(B) 7", "B"),
 ]
 
 
@@ -335,7 +336,8 @@ def test_a_right_answer_among_wrong_ones_gets_the_letter_of_its_place(row: dict[
         ({"question": "Which?", "choices": {"text": []}, "answer": "A"}, "the options in .choices. are"),
         ({"question": "Which?", "choices": [1, 2, 3], "answer": 2}, "may be an index"),
         ({"question": "Which?", "answer": {"a": 1}}, "an object with a"),
-        ({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}, "of the role 'tool'"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "tool", "content": "b"}]}, "a tool or its result"),
+        ({"messages": [{"role": "user", "content": "a"}, {"role": "narrator", "content": "b"}]}, "the role 'narrator'"),
         ({"messages": [{"role": "system", "content": "a"}]}, "no message of the user"),
         ({"question": "Which?", "choices": "['4' '6' '7']", "answer": 1}, "a printed numpy array.*Parquet or JSONL"),
         ({"question": "Which?", "choices": "[4, 6", "answer": 1}, "neither a JSON nor a Python list"),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
@@ -19,7 +20,7 @@ from typing import Any
 from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.extensions import load_extension
 from s1kit.progress import say
-from s1kit.questions import find_files, question_from, whole_rows
+from s1kit.questions import WholeFile, find_files, question_and_shape, whole_rows
 from s1kit.records import Question
 
 FOLDER = "S1KIT_BENCHMARKS"
@@ -70,14 +71,18 @@ def names() -> list[str]:
     return sorted(["tiny", *BENCHMARKS])
 
 
-def load_benchmarks(given: Sequence[str], num: int | None, seed: int) -> list[Question]:
+def load_benchmarks(
+    given: Sequence[str], num: int | None, seed: int, shapes: Counter[str] | None = None
+) -> list[Question]:
     """The questions of all benchmarks, at most `num` of each, drawn with the seed, in the benchmark's own order.
+
+    `shapes` counts how the rows of files were read, in words.
 
     Raises InputError for an unknown name, a question without an answer, and a question that appears twice.
     """
     if not given:
         raise InputError("no benchmark", where="evaluate.benchmarks", fix='Name one, for example ["tiny"].')
-    questions = [_of(question, name_of(name)) for name in given for question in _load(name, num, seed)]
+    questions = [_of(question, name_of(name)) for name in given for question in _load(name, num, seed, shapes)]
     _refuse_duplicates(questions)
     return questions
 
@@ -105,7 +110,7 @@ def pin_of(questions: Iterable[Question]) -> str:
     return hashlib.sha256("\n".join(sorted(q.id for q in questions)).encode()).hexdigest()[:16]
 
 
-def _load(name: str, num: int | None, seed: int) -> list[Question]:
+def _load(name: str, num: int | None, seed: int, shapes: Counter[str] | None) -> list[Question]:
     if name == "tiny":
         from s1kit.tiny.questions import held_out_questions
 
@@ -115,7 +120,10 @@ def _load(name: str, num: int | None, seed: int) -> list[Question]:
     elif (own := load_extension(name, "benchmark", "evaluate.benchmarks")) is not None:
         questions = list(own())
     elif "/" in name or "." in name:
-        questions = [_question(row, where, name_of(name), "", seed) for row, where in _rows_of(name)]
+        read = list(_read(list(_rows_of(name)), name_of(name), "", seed))
+        if shapes is not None:
+            shapes.update(f"{name_of(name)}: {shape}" for _, shape in read)
+        questions = [question for question, _ in read]
     else:
         fix = f"Give a file of questions, or a built-in name. {nearest(name, names())}"
         raise InputError(f"there is no benchmark {name!r}", where="evaluate.benchmarks", fix=fix)
@@ -132,7 +140,7 @@ def _built_in(name: str, benchmark: Benchmark, seed: int) -> list[Question]:
         rows = list(_rows_of(str(path)))
     else:
         rows = [(row, f"{benchmark.hub}, row {i}") for i, row in enumerate(_hub_rows(name, benchmark))]
-    questions = [_question(row, where, name, benchmark.kind, seed) for row, where in rows]
+    questions = [question for question, _ in _read(rows, name, benchmark.kind, seed)]
     found = pin_of(questions)
     if benchmark.ids_sha256 and found != benchmark.ids_sha256:
         say(f"{name}: the questions hash to {found}, not to the pinned {benchmark.ids_sha256}: another text")
@@ -171,21 +179,26 @@ def _rows_of(pattern: str) -> Iterator[tuple[dict[str, Any], str]]:
         yield from whole_rows(path)
 
 
-def _question(row: Mapping[str, Any], where: str, name: str, kind: str, seed: int) -> Question:
-    if "Correct Answer" in row and "Incorrect Answer 1" in row:
-        return permuted(row, seed, name)
-    try:
-        question = question_from(_without_lists(row), name=name)
-    except InputError as error:
-        raise InputError(error.what, where=where, fix=error.fix) from error
-    if not kind:
-        return question
-    return question.model_copy(update={"metadata": question.metadata | {"kind": kind}})
+def _read(rows: list[tuple[dict[str, Any], str]], name: str, kind: str, seed: int) -> Iterator[tuple[Question, str]]:
+    """The questions of rows, each with how its row was read, in words."""
+    file = WholeFile(lambda: (row for row, _ in rows))
+    for row, where in rows:
+        if "Correct Answer" in row and "Incorrect Answer 1" in row:
+            yield permuted(row, seed, name), "GPQA, its options in an order drawn with the seed"
+            continue
+        try:
+            question, shape = question_and_shape(row, name=name, file=file)
+        except InputError as error:
+            # Advice for the sources of a pool, which have settings that benchmarks have not.
+            is_for_sources = any(setting in error.fix for setting in ("--allow-rejects", "columns =", "conversation ="))
+            fix = _REPAIR if is_for_sources else error.fix
+            raise InputError(error.what, where=where, fix=fix) from error
+        if kind:
+            question = question.model_copy(update={"metadata": question.metadata | {"kind": kind}})
+        yield question, shape
 
 
-def _without_lists(row: Mapping[str, Any]) -> dict[str, Any]:
-    """OlympiadBench keeps its one final answer, and its one solution, in lists."""
-    return {k: v[0] if k in ("final_answer", "solution") and isinstance(v, list) and v else v for k, v in row.items()}
+_REPAIR = "Call the columns of question and answer question and answer, or take such rows out of the file."
 
 
 def permuted(row: Mapping[str, Any], seed: int, name: str = "gpqa-diamond") -> Question:

@@ -6,6 +6,7 @@ repeats goes on in the same folder and computes only the cells that are missing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from s1kit.evaluate.decode import Cell, Decoding, answer_room, direct_room, fill
 from s1kit.evaluate.published_numbers import read_numbers
 from s1kit.executors import OnProgress, executor_of, load_executor
 from s1kit.grade import BatchGrader, case_of, load_grader
-from s1kit.progress import meter
+from s1kit.progress import meter, say
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
 from s1kit.stage import Run, Stage, StagePart, is_finished, write_json, write_rows
@@ -224,7 +225,10 @@ def _questions(stage: Stage, recipe: Recipe) -> list[Question]:
         kept = list(stage.rows("questions", Question))
         _refuse_changed(stage, kept, recipe)
         return kept
-    questions = load_benchmarks(config.benchmarks, config.num_questions, recipe.seed)
+    shapes: Counter[str] = Counter()
+    questions = load_benchmarks(config.benchmarks, config.num_questions, recipe.seed, shapes)
+    for shape, num in shapes.most_common():
+        say(f"evaluate: {num:,} rows of {shape}")
     stage.write("questions", Question, questions, shard=0)
     return questions
 

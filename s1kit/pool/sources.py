@@ -20,7 +20,7 @@ from typing import Any
 from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.pool.hub import hub_files, local_copy
 from s1kit.pool.hub_pools import POOLS, pool_sources
-from s1kit.questions import Reject, question_from, read_questions
+from s1kit.questions import Reject, WholeFile, question_and_shape, read_questions
 from s1kit.questions.conversations import whole_conversation
 from s1kit.questions.options import LETTERS
 from s1kit.recipe import Source
@@ -51,7 +51,7 @@ def read_source(
         case _ if source.files:
             questions = _read_hub_files(source, hub_folder, rejects, shapes)
         case _:
-            questions = _read_hub(source, hub_folder, rejects)
+            questions = _read_hub(source, hub_folder, rejects, shapes)
     if source.num is None or not source.sample:
         return islice(questions, source.num)
     return _drawn(questions, source.num, seed)
@@ -254,14 +254,20 @@ def _read_hub_files(
             yield question.model_copy(update={"source": name})
 
 
-def _read_hub(source: Source, hub_folder: str, rejects: list[Reject] | None) -> Iterator[Question]:
+def _read_hub(
+    source: Source, hub_folder: str, rejects: list[Reject] | None, shapes: Counter[str] | None
+) -> Iterator[Question]:
     """A source that names no files: the package `datasets` finds those of its split."""
     name = source.name or source.hub
-    for number, row in enumerate(_load_dataset(source, hub_folder)):
+    rows = _load_dataset(source, hub_folder)
+    file = WholeFile(lambda: rows)
+    for number, row in enumerate(rows):
         try:
             if not keeps(source, row):
                 continue
-            question = question_from(shaped(source, row), _columns(source), name, source.licence)
+            question, shape = question_and_shape(shaped(source, row), _columns(source), name, source.licence, file)
+            if shapes is not None:
+                shapes[f"{source.hub}: {shape}"] += 1
             yield question.model_copy(update={"source": name})
         except InputError as error:
             where = f"{source.hub}, row {number}"
@@ -270,7 +276,7 @@ def _read_hub(source: Source, hub_folder: str, rejects: list[Reject] | None) -> 
             rejects.append(Reject(where, error.what, str(row)[:200]))
 
 
-def _load_dataset(source: Source, hub_folder: str) -> Iterator[dict[str, Any]]:
+def _load_dataset(source: Source, hub_folder: str) -> Iterable[dict[str, Any]]:
     try:
         import datasets
     except ImportError as error:
@@ -294,4 +300,4 @@ def _load_dataset(source: Source, hub_folder: str) -> Iterator[dict[str, Any]]:
             fix='Check the name and your access, name its files (files = ["data/train-*.parquet"]), give a copy in '
             "collect.hub_folder, or set optional = true to go on without it.",
         ) from error
-    return iter(loaded)
+    return loaded

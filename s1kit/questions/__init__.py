@@ -5,7 +5,7 @@
 what a stage is.
 """
 
-from s1kit.questions.columns import Reject, question_from, read_questions
+from s1kit.questions.columns import Reject, WholeFile, question_and_shape, question_from, read_questions
 from s1kit.questions.exchanges import with_history
 from s1kit.questions.files import find_files, read_rows_of, whole_rows
 from s1kit.questions.judged import judged_reply
@@ -16,8 +16,10 @@ __all__ = [
     "COLUMNS",
     "RawRow",
     "Reject",
+    "WholeFile",
     "find_files",
     "judged_reply",
+    "question_and_shape",
     "question_from",
     "read_questions",
     "read_rows_of",

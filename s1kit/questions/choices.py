@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from random import Random
 from typing import Any
 
@@ -18,7 +18,9 @@ _STEMS = ("question", "questionstem", "problem", "ctx", "goal", "sentence", "pre
 """Plain names of what is asked where another column may be a text, too, such as a passage; the last of HellaSwag, PIQA,
 WinoGrande, COPA and SWAG."""
 
-_OPTION = re.compile(r"(?:option|choice|answer|ans|opt|op)?([a-j])|(?:option|choice|answer|ans|opt|sol|ending)(\d)")
+_OPTION = re.compile(
+    r"(?:option|choice|answer|ans|opt|op)?([a-j])|(?:option|choice|mcanswer|answer|ans|opt|op|sol|ending)(\d)"
+)
 """The plain name of a column that holds one option."""
 
 
@@ -27,10 +29,14 @@ def _stem_column(row: dict[str, Any]) -> str:
     return next((columns[name] for name in _STEMS if name in columns), question_text(row))
 
 
-_LISTS = ("choices", "options", "endings", "answer_choices", "mc1_targets", "multiple_choice_targets")
+_LISTS = (
+    *("choices", "options", "endings", "answer_choices", "mc1_targets", "multiple_choice_targets"),
+    *("answer_options", "input_choice_list"),
+)
 """Columns that hold the options of a question, and nothing else."""
-_LISTS_BESIDE_AN_INDEX = ("answers", "candidates", "possible_answers", "target_scores")
+_LISTS_BESIDE_AN_INDEX = ("answers", "candidates", "possible_answers", "target_scores", "classes")
 """Columns that hold options where another says which is right by its index (QuAIL), or they do themselves."""
+_MAX_CANDIDATES = 10
 
 
 def options_list(row: dict[str, Any]) -> Shaped | None:
@@ -43,6 +49,8 @@ def options_list(row: dict[str, Any]) -> Shaped | None:
     if column is None and (found := _answer_column(row) or "target_scores") and row.get(found) is not None:
         is_index = found == "target_scores" or (type(row[found]) is int and plain_name(found) in _INDICES)
         column = next((c for c in _LISTS_BESIDE_AN_INDEX if is_index and row.get(c)), None)
+        if column is None and _are_candidates(row.get("candidates"), row[found]):
+            column = "candidates"
     if not stem_column or column is None:
         return None
     options = read_options(row[column], column)
@@ -64,7 +72,15 @@ def options_list(row: dict[str, Any]) -> Shaped | None:
         gone.add("correct_answer")
     name = f"multiple choice ({column}{f', {answer}' if answer else ''})"
     stem = _without_choices(row[stem_column]) if stem_column == "query" else row[stem_column]
-    return Shaped(name, _with_options(row, gone, stem, options.texts, letter))
+    return Shaped(name, with_options(row, gone, stem, options.texts, letter))
+
+
+def _are_candidates(value: Any, answer: Any) -> bool:
+    """Whether a list is of options of which an integer names the right one (BertaQA), and not of replies to a question
+    whose answer is that integer."""
+    if not isinstance(value, list) or type(answer) is not int or not 2 <= len(value) <= _MAX_CANDIDATES:
+        return False
+    return answer < len(value) and not any(re.search(rf"(?<!\d){answer}(?!\d)", str(one)) for one in value)
 
 
 def _without_choices(query: str) -> str:
@@ -80,7 +96,7 @@ def _without_choices(query: str) -> str:
 
 _INDICES = {
     *("answerindex", "answeridx", "goldindex", "correctoption", "correctanswerindex", "correctanswerid"),
-    *("correctindex", "correctoptionindex", "correctidx", "correctid", "label"),
+    *("correctindex", "correctoptionindex", "correctidx", "correctid", "label", "ra"),
 }
 
 
@@ -106,6 +122,7 @@ def _answer_column(row: dict[str, Any]) -> str | None:
         ),
         *("gold", "target", "label", "cop", "correctchoice", "key", "rightanswer", "solution"),
         *("correctanswerindex", "correctanswerid", "correctindex", "correctoptionindex", "correctidx", "correctid"),
+        *("correctanswernum", "ra", "inputcorrectresponses"),
     )
     plain = {plain_name(column): column for column in row if row[column] not in _HIDDEN}
     return next((plain[name] for name in names if name in plain), None)
@@ -115,12 +132,42 @@ _HIDDEN = (None, "", -1, "-1")
 """What test sets have in place of the right option."""
 
 
+class CountsFromEither(InputError):
+    """The number of a right option may count from 0 or from 1: one row does not tell, all of its file may."""
+
+    column = ""
+    num_options = 0
+
+
+def counts_from_either(column: str, value: Any, num_options: int, fix: str) -> CountsFromEither:
+    """The complaint about a number in a column that may count from 0 or from 1."""
+    error = CountsFromEither(f"{column!r} is {value}, which may count from 0 or from 1", where=column, fix=fix)
+    error.column, error.num_options = column, num_options
+    return error
+
+
+def first_number(values: Iterable[Any], num_options: int) -> int | None:
+    """Whether the numbers of right options count from 0 or from 1; None where they do not tell, or tell both.
+
+    >>> first_number([2, 0, "3", None], 4), first_number([1, 4, 2], 4), first_number([1, 2], 4)
+    (0, 1, None)
+    """
+    numbers = {
+        int(value) for value in values if re.fullmatch(r"\d{1,2}(?:\.0)?", str(value)) and not isinstance(value, bool)
+    }
+    has_zero, has_last = 0 in numbers, max(numbers, default=0) >= num_options
+    if has_zero == has_last:
+        return None
+    return 0 if has_zero else 1
+
+
 def lettered_columns(row: dict[str, Any]) -> Shaped | None:
     """Options in columns of their own (`A` to `D`, `Option 1`, `opa`); the right one as its letter, number or text.
 
-    An integer counts from 0 where the columns have letters, and where it is a `label`, as the Hub's class labels are;
-    else it is the column's number. Raises InputError where a name says index and columns count from 1.
+    An integer is the number of a column that has a number, and counts from 0 where it is a `label`, as the Hub's class
+    labels are, an index by its name, or MedMCQA's `cop`. Raises CountsFromEither where it may count from 0 or from 1.
     """
+    row = _as_asked(row)
     columns: dict[str, str] = {}
     for column in row:
         if (found := _OPTION.fullmatch(plain_name(column))) and row[column] is not None:
@@ -138,23 +185,38 @@ def lettered_columns(row: dict[str, Any]) -> Shaped | None:
     if answer is not None:
         value = row[answer] if first == "A" or answer == "label" else str(row[answer])
         if first == "1" and re.search("index|idx|id$", plain_name(answer)) and str(value) in labels[:-1]:
-            raise InputError(
-                f"{answer!r} is {value}, which may count from 0 or be the number of a column",
-                where=answer,
-                fix=f"Call it label where it counts from 0, answer where it is the number in {columns['1']!r}.",
-            )
+            fix = f"Call it label where it counts from 0, answer where it is the number in {columns['1']!r}."
+            raise counts_from_either(answer, value, len(labels), fix)
+        if first == "A" and plain_name(answer) not in _INDICES | {"cop"} and not isinstance(value, str):
+            value = str(value).removesuffix(".0")
         if first == "A" and isinstance(value, str) and value in [str(n) for n in range(1, len(labels))]:
-            raise InputError(
-                f"{answer!r} is {value}, which may count from 0 or from 1",
-                where=answer,
-                fix=f"Write the letter of the right one of {columns['A']!r} and the others, or its text.",
+            fix = (
+                f"Write the letter of the right one of {columns['A']!r} and the others, or its text; in pandas, with 1 "
+                f'where it counts from 1: df["{answer}"].astype(int).map(dict(enumerate("ABCDEFGHIJ", 1))).'
             )
-        letter = letter_of(value, ChoiceOptions(given, labels, given, []), answer)
+            raise counts_from_either(answer, value, len(labels), fix)
+        if first == "A" and value == str(len(labels)):
+            value = LETTERS[len(labels) - 1]
+        # An integer label counts from 0 whatever the columns are called.
+        called = list(LETTERS[: len(labels)]) if isinstance(value, int) else labels
+        letter = letter_of(value, ChoiceOptions(given, called, given, []), answer)
     said = f"{columns[labels[0]]} to {columns[labels[-1]]}{f', {answer}' if answer else ''}"
     return Shaped(
         f"multiple choice ({said})",
-        _with_options(row, {*columns.values(), answer, stem_column}, row[stem_column], given, letter),
+        with_options(row, {*columns.values(), answer, stem_column}, row[stem_column], given, letter),
     )
+
+
+_COPA = {"cause": "What was the cause of this?", "effect": "What happened as a result?"}
+"""What COPA asks about its premise, where its `question` says only which of both."""
+
+
+def _as_asked(row: dict[str, Any]) -> dict[str, Any]:
+    asked = _COPA.get(str(row.get("question")))
+    if asked is None or not isinstance(row.get("premise"), str):
+        return row
+    rest = {key: value for key, value in row.items() if key != "premise"}
+    return rest | {"question": f"{row['premise']}\n\n{asked}"}
 
 
 def correct_and_incorrect(row: dict[str, Any]) -> Shaped | None:
@@ -180,14 +242,22 @@ def correct_and_incorrect(row: dict[str, Any]) -> Shaped | None:
     letter = LETTERS[order.index(0)]
     gone |= {stem_column, right}
     name = f"multiple choice ({right} among wrong ones, shuffled)"
-    return Shaped(name, _with_options(row, gone, row[stem_column], [options[i] for i in order], letter))
+    return Shaped(name, with_options(row, gone, row[stem_column], [options[i] for i in order], letter))
 
 
-def _with_options(
+def with_options(
     row: dict[str, Any], gone: Collection[str | None], stem: str, options: Sequence[str], letter: str | None
 ) -> dict[str, Any]:
+    """The columns of a row less those that are `gone`, with a text made of passage, stem and options, and the right
+    letter; the options are not written twice where the stem has them."""
     rest = {key: value for key, value in row.items() if key not in gone and (letter or not _is_hidden({key: value}))}
-    lines = [f"({LETTERS[i]}) {option}" for i, option in enumerate(options)]
+    lines = [] if _has_options(stem, options) else [f"({LETTERS[i]}) {option}" for i, option in enumerate(options)]
     context = take_context(rest, stem)
     rest["text"] = "\n".join([f"{context}{stem.strip()}", *lines])
     return rest | ({"final_answer": letter} if letter else {}) | {"kind": "choice"}
+
+
+def _has_options(stem: str, options: Sequence[str]) -> bool:
+    """Whether a stem ends with all options, each behind its letter."""
+    marked = (rf"\(?{LETTERS[i]}\s?[).:]\s*{re.escape(option)}" for i, option in enumerate(options))
+    return re.search(r"\s+".join(marked) + r"\s*\Z", stem) is not None

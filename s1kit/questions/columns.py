@@ -13,7 +13,7 @@ import json
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 from pydantic import ValidationError
@@ -21,10 +21,12 @@ from pydantic import ValidationError
 from s1kit.errors import InputError, nearest
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
+from s1kit.questions.choices import CountsFromEither, first_number
 from s1kit.questions.files import find_files, read_rows_of
 from s1kit.questions.json_rows import CUT
 from s1kit.questions.media import refuse_media
 from s1kit.questions.names import COLUMNS, columns_for, plain_name
+from s1kit.questions.options import LETTERS
 from s1kit.questions.references import aliases_in
 from s1kit.questions.rendered import without_template
 from s1kit.questions.shapes import OWN, reshape
@@ -45,17 +47,58 @@ class _Read(NamedTuple):
     """How the row was read, for people."""
 
 
+class WholeFile:
+    """What all rows of a file tell about one: whether the numbers of its right options count from 0 or from 1."""
+
+    def __init__(self, rows: Callable[[], Iterable[Mapping[str, Any]]]) -> None:
+        self._rows = rows
+        self._firsts: dict[tuple[str, int], int | None] = {}
+
+    def settle(self, row: Mapping[str, Any], error: CountsFromEither) -> dict[str, Any] | None:
+        """The row with the letter of its right option; None where the file does not tell."""
+        key = (error.column, error.num_options)
+        if key not in self._firsts:
+            self._firsts[key] = first_number((row.get(error.column) for row in self._rows()), error.num_options)
+        first = self._firsts[key]
+        if first is None or error.column not in row:
+            return None
+        return {**row, error.column: LETTERS[int(row[error.column]) - first]}
+
+
 def question_from(
-    row: Mapping[str, Any], columns: Mapping[str, str] | None = None, name: str = "", licence: str = ""
+    row: Mapping[str, Any],
+    columns: Mapping[str, str] | None = None,
+    name: str = "",
+    licence: str = "",
+    file: WholeFile | None = None,
 ) -> Question:
     """Make a question of a row of any shape.
 
     `columns` maps `text`, `worked`, `answer`, `source`, `licence` or `domain` to the row's column (`solution` means
     `worked`), or to a place inside one such as `messages[0].content`; the others are found by their usual names, and
-    known shapes (`s1kit.questions.shapes`) by themselves unless `text` is named. Raises InputError when there is no
-    text, or a named column is missing.
+    known shapes (`s1kit.questions.shapes`) by themselves unless `text` is named. `file` is asked where one row does not
+    tell. Raises InputError when there is no text, or a named column is missing.
     """
-    return _read(row, columns, name, licence).question
+    return question_and_shape(row, columns, name, licence, file)[0]
+
+
+def question_and_shape(
+    row: Mapping[str, Any],
+    columns: Mapping[str, str] | None = None,
+    name: str = "",
+    licence: str = "",
+    file: WholeFile | None = None,
+) -> tuple[Question, str]:
+    """As `question_from`, and how the row was read, in words."""
+    try:
+        return _read(row, columns, name, licence)
+    except CountsFromEither as error:
+        settled = file.settle(row, error) if file is not None else None
+        if settled is None:
+            raise
+        question, shape = _read(settled, columns, name, licence)
+        first = int(row[error.column]) - LETTERS.index(settled[error.column])
+        return question, f"{shape}, which counts from {first}"
 
 
 def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, licence: str) -> _Read:
@@ -177,6 +220,7 @@ def read_questions(
     """
     for path in find_files(pattern):
         stem = name or path.name.split(".")[0]
+        file = WholeFile(lambda path=path: (raw.row for raw in read_rows_of(path) if raw.row is not None))  # type: ignore[misc]
         for raw in read_rows_of(path):
             complaint, fix = raw.complaint, raw.fix
             if raw.row is not None:
@@ -184,7 +228,7 @@ def read_questions(
                     row = raw.row if prepare is None else prepare(raw.row)
                     if row is None:
                         continue
-                    question, shape = _read(row, columns, stem, licence)
+                    question, shape = question_and_shape(row, columns, stem, licence, file)
                     if shapes is not None:
                         shapes[f"{path.name}: {f'{raw.form}, ' if raw.form else ''}{shape}"] += 1
                     yield question
@@ -245,12 +289,17 @@ def _where_the_question_may_be(row: Mapping[str, Any]) -> str:
     if not texts:
         return "None of them is a text, so that this is no file of questions: token ids and settings cannot be asked."
     named = f'Name it in the source, for example columns = {{ text = "{texts[0]}" }}'
-    if len(texts) > 1:
-        both = "\\n\\n".join(f"{{{name}}}" for name in names if name in texts[:2])
-        named += f', or put several together: template = "{both}"'
+    asked = [name for name in names if name in texts[:3] and not _is_reference(name)][:2]
+    if len(asked) > 1:
+        both = "\\n\\n".join(f"{{{name}}}" for name in asked)
+        named += f', or make it of those columns that are asked, such as template = "{both}"'
     if any(re.search(r"\?\s*$|^-?\d[\d.,]*$", str(name)) for name in row):
         return f"If the first line is a row already, put a line of names above it: question,answer. {named}."
     return f"{named}."
+
+
+def _is_reference(column: Any) -> bool:
+    return bool(columns_for("worked", [column]) or columns_for("answer", [column]))
 
 
 def _likeliest(row: Mapping[str, Any]) -> str:
@@ -273,7 +322,7 @@ _NO_ANSWERS = ("proof", "notfound")
 """What NuminaMath-1.5 has for the answer of a question that has none."""
 
 
-_SAY_LITTLE = ("answers", "output", "reference", "expected", "targets", "inputs")
+_SAY_LITTLE = ("answers", "output", "reference", "expected", "targets", "inputs", "solutions")
 _REPLIES = ("response", "completion", "output")
 
 
@@ -283,6 +332,8 @@ def _is_there(value: Any, column: str) -> bool:
     A name that says little, such as `output`, is one of a reference only where it holds a text or a number.
     """
     if column in _SAY_LITTLE and isinstance(value, list | dict):
+        return False
+    if column == "solutions" and str(value).lstrip().startswith("["):  # APPS: several programs in one text
         return False
     is_reply = column in _REPLIES or (isinstance(value, str) and "</think>" in value)
     return not _is_missing(value) and not (is_reply and split_thinking(str(value)).thinking)

@@ -45,14 +45,17 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
     num_users, thinking = 0, ""
     for message in messages:
         role, given = role_of(message)
-        if role not in said or calls_of(message):
-            what = f"is of the role {given!r}" if role not in said else "calls a tool"
-            whole = "take the whole conversation, with its tools, by conversation = true, or " if role in KNOWN else ""
+        if role not in KNOWN:
             raise InputError(
-                f"a message in {column!r} {what}",
+                f"a message in {column!r} is of the role {given!r}",
                 where=column,
-                fix=f"Only what a user asks and a model answers is a question: {whole}go on without such rows by "
-                "--allow-rejects.",
+                fix="Only what a user asks and a model answers is a question: --allow-rejects goes on without such rows.",
+            )
+        if role not in said or calls_of(message):
+            raise InputError(
+                f"the conversation in {column!r} has a message with a call of a tool or its result",
+                where=column,
+                fix="Take it whole, with its tools, by conversation = true; --allow-rejects goes on without such rows.",
             )
         if role == "assistant" and not num_users:
             continue  # ShareGPT's that begin with the model's greeting, or amid a conversation

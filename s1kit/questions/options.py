@@ -11,8 +11,8 @@ from s1kit.questions.cells import parse_cell
 
 LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 
-_LABEL_NAMES = ("label", "key", "letter", "id", "option", "identifier", "index")
-_TEXT_NAMES = ("text", "value", "content", "answer", "option_text", "description")
+_LABEL_NAMES = ("label", "key", "letter", "id", "option", "identifier", "index", "aid")
+_TEXT_NAMES = ("text", "value", "content", "answer", "option_text", "description", "atext")
 _RIGHT_FLAGS = ("is_correct", "correct", "isCorrect", "is_answer", "iscorrect")
 _MARK = re.compile(r"^\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s?[).:])\s*")
 _MARKS_IN_TEXT = re.compile(r"(?:^|[\n,;]|(?<=\s))\s*(?:\(\s*([A-Za-z])\s*\)|([A-Za-z])\s?[).:])\s*")
@@ -68,9 +68,10 @@ def _of_an_object(value: Mapping[Any, Any]) -> _Listed:
         best = max(value.values())
         return list(value), [], [place for place, score in enumerate(value.values()) if score == best]
     lists = {name: given for name, given in value.items() if isinstance(given, list)}
-    texts = next((lists[name] for name in ("text", "choices", "texts", "options") if name in lists), None)
+    texts = next((lists[name] for name in ("text", "choices", "texts", "options", "answer_str") if name in lists), None)
     if texts is not None:
-        marks = next((lists[n] for n in ("label", "labels") if n in lists and len(lists[n]) == len(texts)), [])
+        names = ("label", "labels", "answer_id")
+        marks = next((lists[name] for name in names if name in lists and len(lists[name]) == len(texts)), [])
         if marks and set(marks) <= {0, 1} and 1 in marks:
             return texts, [], [place for place, mark in enumerate(marks) if mark == 1]
         return texts, [str(mark) for mark in marks], []
@@ -137,11 +138,15 @@ def _place(answer: Any, options: ChoiceOptions, column: str) -> int:
     by_text = [n for n, option in enumerate(texts) if text in (option, str(options.given[n]).strip())]
     by_index = [int(text)] if re.fullmatch(r"\d{1,2}", text) and int(text) < len(texts) else []
     by_label = [n for n, label in enumerate(labels) if text.strip("(). ").upper() == label.upper()]
+    numbered = any(label.isdigit() for label in labels)
     if isinstance(answer, str) and (by_text or by_label):
         by_index = []
+    elif numbered and by_label:  # the options have numbers of their own, which need not count from 0
+        by_text, by_index = [], []
     elif isinstance(answer, int) and by_index:
         by_text, by_label = [], []
-    found = by_label or by_text or by_index or _by_letter_and_text(text, texts)
+    by_letter = [LETTERS.index(text)] if numbered and len(text) == 1 and text in LETTERS[: len(texts)] else []
+    found = by_label or by_text or by_index or by_letter or _by_letter_and_text(text, texts)
     if len(set(found)) != 1:
         raise InputError(
             f"{column!r} is {answer!r:.60}, which is none of the {len(texts)} options",

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+from s1kit.errors import InputError
 from s1kit.questions.raw_rows import Shaped
 from s1kit.questions.references import answer_object, several_answers
 
-CONTEXTS = ("context", "passage", "article", "body", "background", "narrative", "puzzle", "story", "paragraphs")
-"""Names of the passage that a question is about; `body` of SVAMP and ASDiv, the last of MuSR, ZebraLogic, CoQA and
-MuSiQue."""
+CONTEXTS = (
+    *("context", "passage", "article", "body", "background", "narrative", "puzzle", "story", "paragraphs", "paragraph"),
+    *("abstract", "document", "document_str", "flores_passage"),
+)
+"""Names of the passage that a question is about; `body` of SVAMP and ASDiv, `narrative` to `paragraphs` of MuSR,
+ZebraLogic, CoQA and MuSiQue, `abstract` and what follows of QASPER, QA4MRE and Belebele."""
+_BESIDE_A_QUESTION = ("text", "input", "sentence")
+"""Names of a passage only where the question has a column of its own: of LogiQA 2, BABILong, QNLI."""
 
 
 def take_context(rest: dict[str, Any], stem: str) -> str:
@@ -19,6 +25,11 @@ def take_context(rest: dict[str, Any], stem: str) -> str:
         if passage.strip():
             del rest[column]
             return "" if passage.strip() in stem else f"{passage.strip()}\n\n"
+    for column in [column for name in _BESIDE_A_QUESTION for column in rest if str(column).casefold() == name]:
+        passage = rest[column]
+        if isinstance(passage, str) and passage.strip() and passage.strip() not in stem and stem.strip() not in passage:
+            del rest[column]
+            return f"{passage.strip()}\n\n"
     return ""
 
 
@@ -44,25 +55,55 @@ def _passage(value: Any) -> str:
 
 
 def yes_or_no(row: dict[str, Any]) -> Shaped | None:
-    """BoolQ as SuperGLUE has it: a passage, a question, and whether it is so as 0 or 1."""
-    if type(row.get("label")) is not int or row["label"] not in (-1, 0, 1) or not row.get("passage"):
+    """BoolQ as SuperGLUE has it: a passage, a question, and whether it is so as 0 or 1; of MultiRC and MC-TACO, whether
+    its `answer` is right."""
+    names = ("passage", "paragraph", *(("sentence",) if row.get("answer") is not None else ()))
+    passage = next((name for name in names if row.get(name)), "")
+    if type(row.get("label")) is not int or row["label"] not in (-1, 0, 1) or not passage:
         return None
     rest = {key: value for key, value in row.items() if key != "label"}
-    shaped = with_context(rest | ({} if row["label"] < 0 else {"answer": bool(row["label"])}))
-    return shaped and Shaped(f"{shaped.name}, yes or no by label", shaped.row)
+    if row.get("answer") is not None:
+        if row["label"] == 0:
+            del rest["answer"]
+        name = (
+            "an answer judged wrong by label, which is left out" if row["label"] == 0 else "an answer judged by label"
+        )
+    else:
+        name = "yes or no by label"
+        rest |= {} if row["label"] < 0 else {"answer": bool(row["label"])}
+    shaped = with_context(rest)
+    return shaped and Shaped(f"{shaped.name}, {name}", shaped.row)
 
 
 def with_context(row: dict[str, Any]) -> Shaped | None:
-    """A question in a column of that name, and its passage in another."""
-    stem_column = next((c for c in row if str(c).casefold() == "question"), "")
-    stem = row.get(stem_column)
-    if not isinstance(stem, str):
+    """A question in a column of its own, and its passage in another.
+
+    Raises InputError where two columns may be the question.
+    """
+    column = next((c for c in row if str(c).casefold() == "question"), "")
+    if not column and any(isinstance(row.get(name), str) for name in CONTEXTS):  # LongBench
+        column = next((c for c in ("input", "query") if c in row), "")
+    stem = row.get(column)
+    if not isinstance(stem, str) or not stem.strip():
         return None
-    rest = {key: value for key, value in row.items() if key != stem_column}
+    rest = {key: value for key, value in row.items() if key != column}
+    text = row.get("text")
+    if isinstance(text, str) and text.strip() and not any(_is_in(*pair) for pair in ((text, stem), (stem, text))):
+        raise InputError(
+            f"the columns 'text' and {column!r} both may hold the question",
+            where="columns",
+            fix=f'Say which in the source, for example columns = {{ text = "{column}" }}, or put them together: '
+            f'template = "{{text}}\\n\\n{{{column}}}".',
+        )
     context = take_context(rest, stem)
-    if not context:
+    if not context and not isinstance(text, str):
         return None
-    named = next(c for c in row if c not in rest and str(c).casefold() in CONTEXTS)
+    named = next((c for c in row if c not in rest and c != column), "")
     rest["text"] = f"{context}{stem.strip()}"
     found = answer_object(rest) or several_answers(rest)
-    return Shaped(f"a question about a {named}", found.row if found else rest)
+    name = f"a question with its {named}" if named else f"question from {column!r}"
+    return Shaped(name, found.row if found else rest)
+
+
+def _is_in(text: str, other: str) -> bool:
+    return text.strip() in other

@@ -134,7 +134,7 @@ def answer_object(row: dict[str, Any]) -> Shaped | None:
     )
 
 
-_SEVERAL = ("answers", "ideal", "gold_answers", "golden_answers", "possible_answers")
+_SEVERAL = ("answers", "ideal", "gold_answers", "golden_answers", "possible_answers", "input_correct_responses")
 _WORD = re.compile(r"(?<![\\a-zA-Z])[^\W\d_]{3,}")
 
 
@@ -147,8 +147,10 @@ def several_answers(row: dict[str, Any]) -> Shaped | None:
     boxed = row.get("solutions")  # AReaL
     if column is None and isinstance(boxed, list) and all(str(one).startswith("\\boxed{") for one in boxed):
         column = "solutions"
-    if column is None and isinstance(row.get("answer"), list) and row.get("is_multiple_answer") is not True:
-        column = "answer" if any(_WORD.search(str(value)) for value in row["answer"]) else None
+    for name in ("answer", "target") if column is None else ():
+        if isinstance(row.get(name), list) and row.get("is_multiple_answer") is not True:
+            column = name if any(_WORD.search(str(value)) for value in row[name]) else None
+            break
     given = parse_cell(row[column], column) if column else None
     if column is None and isinstance(row.get("answer_aliases"), list) and isinstance(row.get("answer"), str):
         column, given = "answer_aliases", [row["answer"], *row["answer_aliases"]]

@@ -26,11 +26,12 @@ from typing import Any
 from s1kit.errors import InputError
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
-from s1kit.questions.choices import correct_and_incorrect, lettered_columns, options_list
+from s1kit.questions.choices import correct_and_incorrect, lettered_columns, options_list, with_options
 from s1kit.questions.conversations import COLUMNS as CHAT_COLUMNS
 from s1kit.questions.exchanges import ALPACA_REPLIES, chat_parts, instructed, with_history
 from s1kit.questions.judged import judged_reply, text_of_reply
 from s1kit.questions.names import question_text
+from s1kit.questions.options import letter_of, read_options
 from s1kit.questions.passages import with_context, yes_or_no
 from s1kit.questions.raw_rows import Shaped
 from s1kit.questions.references import (
@@ -93,9 +94,22 @@ def _chat(row: dict[str, Any]) -> Shaped | None:
             rest["source"] = rest.pop("data_source")
     elif reply and not any(rest.get(c) for c in ("solution", "answer", "final_answer")):
         rest["solution"] = split_thinking(reply).answer
+    if (options := _options_inside(row)) is not None:  # verl's rows of HellaSwag
+        return Shaped(
+            f"{name}, choices beside it", with_options(rest, ("final_answer", "messages"), parts.user, *options)
+        )
     rest["text"] = parts.user
     found = several_answers(rest)
     return Shaped(name, found.row if found else rest)
+
+
+def _options_inside(row: dict[str, Any]) -> tuple[list[str], str] | None:
+    """The options and the right letter that a row has beside its reference, in the same object."""
+    given = row.get("reward_model")
+    if not isinstance(given, dict) or not isinstance(given.get("choices"), list) or given.get("ground_truth") is None:
+        return None
+    options = read_options(given["choices"], "reward_model.choices")
+    return options and (options.texts, letter_of(given["ground_truth"], options, "reward_model.ground_truth"))
 
 
 def _reply_beside(row: dict[str, Any], column: str, rest: dict[str, Any]) -> str:
@@ -116,14 +130,18 @@ def _alpaca(row: dict[str, Any]) -> Shaped | None:
     answered = next((name for name in ALPACA_REPLIES if name in row), "")
     if not isinstance(instruction, str) or not (given_in or answered):
         return None
-    reply, given = row.get(answered), row.get(given_in)
-    gone = ("instruction", answered, given_in if given is None or isinstance(given, str) else "")
+    reply, given = row.get(_CORRECTED if row.get(_CORRECTED) else answered), row.get(given_in)
+    gone = ("instruction", answered, _CORRECTED, given_in if given is None or isinstance(given, str) else "")
     rest = {key: value for key, value in row.items() if key not in gone}
     form = "Dolly" if given_in == "context" else "Alpaca"
     name = f"{form} ({', '.join(filter(None, ['instruction', given_in, answered]))})"
     if reply := text_of_reply(reply, answered) or reply:
         rest["solution"] = reply
     return Shaped(name, rest | {"text": instructed(instruction, given)})
+
+
+_CORRECTED = "corrected"
+"""What a reply should have been (axolotl's `reflection`)."""
 
 
 def _generations(row: dict[str, Any]) -> Shaped | None:

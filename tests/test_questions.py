@@ -290,8 +290,11 @@ SHAPES: list[tuple[dict[str, Any], str, str]] = [
     ({"question": "Prime?", "A": "4", "B": "6", "C": "7", "answer": "7"}, "Prime?\n(A) 4\n(B) 6\n(C) 7", "C"),
     ({"question": "Prime?", "option1": 4, "option2": 6, "option3": 7, "answer": 3}, "Prime?\n(A) 4\n(B) 6\n(C) 7", "C"),
     ({"input": "Prime?", "choices": ["4", "7"], "target": "B"}, "Prime?\n(A) 4\n(B) 7", "B"),
-    ({"text": "A passage.", "question": "Prime?", "choices": ["4", "7"], "gold_index": 1},
-     "A passage.\n\nPrime?\n(A) 4\n(B) 7", "B"),
+    (
+        {"text": "A passage.", "question": "Prime?", "choices": ["4", "7"], "gold_index": 1},
+        "A passage.\n\nPrime?\n(A) 4\n(B) 7",
+        "B",
+    ),
 ]
 
 

@@ -285,7 +285,7 @@ def _load_dataset(source: Source, hub_folder: str) -> Iterable[dict[str, Any]]:
         ) from error
     folder = local_copy(source, hub_folder)
     try:
-        loaded = datasets.load_dataset(
+        loaded: Iterable[dict[str, Any]] = datasets.load_dataset(
             str(folder or source.hub),
             source.subset or None,
             split=source.split,

@@ -49,7 +49,7 @@ def chat_parts(value: Any, column: str) -> ChatParts | None:
             raise InputError(
                 f"a message in {column!r} is of the role {given!r}",
                 where=column,
-                fix="Only what a user asks and a model answers is a question: --allow-rejects goes on without such rows.",
+                fix="Only what a user asks and a model answers can be read: --allow-rejects goes on without such rows.",
             )
         if role not in said or calls_of(message):
             raise InputError(

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from types import SimpleNamespace
 from typing import Any
 from weakref import WeakSet
 
@@ -52,13 +51,22 @@ class _Recording(TorchDispatchMode):
     def __init__(self, graph: SoftwareGraph) -> None:
         super().__init__()
         self._graph = graph
+        self._before: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("operation not permitted when stream is capturing")
+        for argument, value in zip(func._schema.arguments, args, strict=False):
+            if argument.alias_info is not None and argument.alias_info.is_write:
+                self._before.append((value, value.clone()))
         out = func(*args, **(kwargs or {}))
         self._graph.operations.append((func, args, kwargs or {}, out))
         return out
+
+    def undo(self) -> None:
+        """A card computes nothing while it records."""
+        for tensor, before in reversed(self._before):
+            tensor.copy_(before)
 
 
 def _tensors(value: Any) -> list[torch.Tensor]:
@@ -71,21 +79,11 @@ def install(monkeypatch: Any) -> type[SoftwareGraph]:
     @contextmanager
     def graph(graph: SoftwareGraph, pool: int | None = None, **_: Any) -> Iterator[None]:
         graph.join(pool)
-        with _Recording(graph):
+        with _Recording(graph) as recording:
             yield
-
-    @contextmanager
-    def stream(_: Any) -> Iterator[None]:
-        yield
+        recording.undo()
 
     SoftwareGraph.num_recorded, SoftwareGraph.num_replayed, SoftwareGraph.pools = 0, 0, {}
-    waiting = SimpleNamespace(wait_stream=lambda _: None)
-    for name, value in {
-        "CUDAGraph": SoftwareGraph,
-        "graph": graph,
-        "stream": stream,
-        "Stream": lambda: waiting,
-        "current_stream": lambda: waiting,
-    }.items():
+    for name, value in {"CUDAGraph": SoftwareGraph, "graph": graph, "current_stream": lambda: "before"}.items():
         monkeypatch.setattr(torch.cuda, name, value)
     return SoftwareGraph

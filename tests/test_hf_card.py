@@ -6,9 +6,11 @@ before it is used, and what a card refuses is said.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -20,7 +22,10 @@ from s1kit.errors import InputError
 torch = pytest.importorskip("torch")
 
 import software_graphs  # noqa: E402
+from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
+from torch.utils._pytree import tree_leaves  # noqa: E402
 
+from s1kit.engines import cards  # noqa: E402
 from s1kit.engines.hf import attention, kv_cache, recorded  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
 from s1kit.engines.hf.kv_cache import Slots  # noqa: E402
@@ -94,6 +99,7 @@ def test_steps_recorded_for_rounder_sizes_give_the_same(
     Replayed.sizes = []
     monkeypatch.setattr(RecordedSteps, "_record", record)
     monkeypatch.setattr(recorded, "WIDTHS", (48, 64, 100, 512))
+    monkeypatch.setattr(recorded, "NUM_UNRECORDED", 0)
     batch = new_batch(engine, runs_ahead=runs_ahead, expected=(9, 120))
     steps = RecordedSteps(batch._passes, batch._state)
     run = steps.run
@@ -125,6 +131,7 @@ def test_steps_replayed_on_the_same_memory_give_the_same(
     assert "without" not in capsys.readouterr().err
     assert len(graphs.pools) > 1, "the cache grew"
     assert graphs.num_replayed > 5 * graphs.num_recorded > 0
+    assert steps._num_sent.keys() - steps._graphs.keys(), "what occurred once or twice was not recorded"
 
 
 def test_a_row_that_ended_far_out_writes_nowhere_else(engine: Any) -> None:
@@ -157,11 +164,53 @@ def test_a_card_that_refuses_a_recording_decodes_without_and_says_so(
     assert "more" not in said
 
 
+def test_a_recording_that_fails_leaves_the_stream_as_it_was_and_names_the_cause(
+    engine: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As torch.cuda.graph does: where it cannot end a recording it raises anew, and its stream stays in use."""
+    software_graphs.install(monkeypatch)
+    streams: list[Any] = []
+
+    @contextmanager
+    def graph(*_: Any, **__: Any) -> Iterator[None]:
+        streams.append("recording")
+        try:
+            yield
+        except RuntimeError:
+            raise RuntimeError("operation failed due to a previous error during capture") from None
+
+    def refused(*_: Any) -> None:
+        if streams and streams[-1] == "recording":
+            raise RuntimeError("operation not permitted when stream is capturing")
+
+    monkeypatch.setattr(torch.cuda, "graph", graph)
+    monkeypatch.setattr(torch.cuda, "set_stream", streams.append)
+    batch = new_batch(engine)
+    decode = batch._passes.decode
+    monkeypatch.setattr(batch._passes, "decode", lambda *given: refused() or decode(*given))
+    batch._recorded = RecordedSteps(batch._passes, batch._state)
+    assert decoded(batch, engine, requests()) == expected(engine)
+    assert streams == ["recording", "before"]
+    assert "refused: operation not permitted when stream is capturing" in capsys.readouterr().err
+
+
+class OnItsDevice(TorchDispatchMode):
+    """Within it no operation may take or give a tensor elsewhere: a recording allows no transfer, not of a number."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__()
+        self._device = device
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        elsewhere = {x.device.type for x in tree_leaves((args, kwargs, out)) if isinstance(x, torch.Tensor)}
+        assert elsewhere <= {self._device}, (func, elsewhere)
+        return out
+
+
 @pytest.mark.parametrize("by_lengths", [False, True])
 def test_nothing_in_a_step_needs_a_value_from_the_device(engine: Any, by_lengths: bool) -> None:
     """On the meta device there are no values: whoever asks for one raises."""
-    if by_lengths and attention.varlen_attn is None:
-        pytest.skip("this torch has no varlen_attn")
     model = type(engine.model)(engine.model.config).to("meta").to(torch.bfloat16)
     device = torch.device("meta")
     slots, state = Slots(device, 4, 64), RowState(device)
@@ -172,9 +221,12 @@ def test_nothing_in_a_step_needs_a_value_from_the_device(engine: Any, by_lengths
         slots.add(cache, 0, [0], [3])
         passes.reads_lengths = by_lengths
         for how in (How(0, Cut.NONE, False), How(1, Cut.FEW, True, True), How(1, Cut.ANY, True, True)):
-            assert recorded.step(passes, state, 4, 64, how).shape == (4, 1 + how.is_measured)
+            with OnItsDevice("meta"):
+                assert recorded.step(passes, state, 4, 64, how).shape == (4, 1 + how.is_measured)
     with pytest.raises((RuntimeError, NotImplementedError)):
         torch.ones(1, device="meta").item()
+    with pytest.raises(AssertionError, match="cpu"), OnItsDevice("meta"):
+        torch.ones(1, device="meta") * torch.tensor(2.0)
 
 
 def by_lengths(
@@ -201,8 +253,35 @@ def by_lengths(
     return torch.einsum("rht,rthd->rhd", weights, values)
 
 
-def test_attention_by_the_rows_lengths_is_that_with_a_mask(engine: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attention, "varlen_attn", by_lengths)
+def by_operation(
+    q: Any,
+    k: Any,
+    v: Any,
+    cu_q: Any,
+    cu_k: Any,
+    max_q: int,
+    max_k: int,
+    dropout_p: float,
+    is_causal: bool,
+    return_debug_mask: bool,
+    *,
+    scale: float,
+    seqused_k: Any,
+) -> Any:
+    """The operation beneath it, which is all that torch 2.6 to 2.11 have; five values, the first of them the output."""
+    assert (dropout_p, is_causal, return_debug_mask) == (0.0, False, False)
+    out = by_lengths(q, k, v, cu_q, cu_k, max_q, max_k, scale=scale, enable_gqa=False, seqused_k=seqused_k)
+    return out, None, None, None, None
+
+
+@pytest.mark.parametrize("takes", [{"seqused_k", "enable_gqa"}, {"scale", "window_size"}])
+def test_attention_by_the_rows_lengths_is_that_with_a_mask(
+    engine: Any, monkeypatch: pytest.MonkeyPatch, takes: set[str]
+) -> None:
+    monkeypatch.setattr(attention, "_TAKES", takes)
+    is_public = "seqused_k" in takes
+    monkeypatch.setattr(attention, "varlen_attn", by_lengths if is_public else None)
+    monkeypatch.setattr(attention, "_flash_attention", None if is_public else by_operation)
     batch = new_batch(engine)
     batch._passes.reads_lengths = batch._passes.is_unchecked = True
     assert decoded(batch, engine, requests()) == expected(engine)
@@ -240,6 +319,71 @@ def test_weights_that_a_card_has_no_room_for_are_refused_before_they_are_read(mo
 
 def test_attention_by_lengths_is_for_cards_only(engine: Any) -> None:
     assert not attention.can_attend(engine.model)
+
+
+def test_the_operation_beneath_variable_length_attention_takes_the_lengths_in_every_release(engine: Any) -> None:
+    """torch 2.11's varlen_attn does not: without the operation its cards had decoded with a mask."""
+    assert attention._HAS_LENGTHS
+    names = [argument.name for argument in attention._flash_attention.default._schema.arguments]
+    tensors, sizes = ["query", "key", "value", "cum_seq_q", "cum_seq_k"], ["max_q", "max_k"]
+    assert names[:10] == [*tensors, *sizes, "dropout_p", "is_causal", "return_debug_mask"]
+    assert {"scale", "seqused_k"} <= set(names[10:])
+    a_card = SimpleNamespace(
+        device=torch.device("cuda"), dtype=torch.bfloat16, config=type(engine.model.config)(_attn_implementation="sdpa")
+    )
+    assert attention.can_attend(a_card)
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+def test_a_card_that_torch_cannot_use_is_told_and_the_processor_decodes(
+    tiny_random_checkpoint: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    is_asked: bool,
+) -> None:
+    """A driver older than torch's build: torch only says that no card is available."""
+
+    def too_old() -> None:
+        raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update")
+
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    monkeypatch.setattr(cards, "_may_have_card", lambda: True)
+    monkeypatch.setattr(torch.cuda, "init", too_old)
+    loaded: Any = load_engine(f"hf:{tiny_random_checkpoint}" + ",device=cpu" * is_asked)
+    assert loaded.model.device.type == "cpu"
+    said = "it decodes on the CPU: The NVIDIA driver on your system is too old (found version 11040)."
+    assert (said in capsys.readouterr().err) is not is_asked
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not cards.why_unused(), "it was hidden on purpose"
+
+
+def test_weights_that_do_not_fit_after_all_are_refused_in_a_sentence(
+    tiny_random_checkpoint: Path, engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Any, *_: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 1.02 GiB.\nMore")
+
+    monkeypatch.setattr(type(engine.model), "to", full)
+    with pytest.raises(InputError, match=r"do not fit: CUDA out of memory\. Tried to allocate 1\.02 GiB.*device=cpu"):
+        load_engine(f"hf:{tiny_random_checkpoint}")
+
+
+def test_what_goes_to_a_card_goes_through_pinned_memory_and_is_not_waited_for() -> None:
+    class Seen:
+        def __init__(self) -> None:
+            self.calls: list[Any] = []
+
+        def pin_memory(self) -> Seen:
+            self.calls.append("pinned")
+            return self
+
+        def to(self, device: Any, non_blocking: bool = False) -> Seen:
+            self.calls.append((device.type, non_blocking))
+            return self
+
+    for device, wanted in (("cuda", ["pinned", ("cuda", True)]), ("cpu", [("cpu", False)])):
+        seen: Any = Seen()
+        assert cards.sent_to(seen, torch.device(device)).calls == wanted
 
 
 def test_cuda_graphs_can_be_left_out_by_the_reference(tiny_random_checkpoint: Path) -> None:

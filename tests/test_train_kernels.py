@@ -3,21 +3,25 @@ written out here, compiled layers, float8 products emulated, weights held in bfl
 
 from __future__ import annotations
 
+import importlib.util
+import inspect
 import math
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 import torch.distributed as dist
+import torch.nn.functional as F
 from fixtures_models import write_random_checkpoint
 from fixtures_train import encode, make_samples, reference_steps
 from torch import Tensor
 
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import InputError, MissingExtra, WorkFailed
 from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, attention, loop, packing
 from s1kit.train import prepare as preparing
@@ -26,7 +30,7 @@ from s1kit.train.prepare import FP8_MULTIPLE, prepare
 from s1kit.train.row import make_row
 from s1kit.train.world import World
 
-CPU = torch.device("cpu")
+CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 CALLS = {"forward": 0, "backward": 0}
 
 
@@ -86,6 +90,13 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_random_checkpoint(tmp_path_factory.mktemp("kernels_base"), context=1024, scale=0.1, head_width=16)
 
 
+def read(base: Path) -> Any:
+    """The tokenizer of a base."""
+    from s1kit.forcing.formats import find_format
+
+    return load_tokenizer(f"hf:{base}", "", find_format("s1"))
+
+
 def settings_for(base: Path, **more: Any) -> Train:
     given = {"base": f"hf:{base}", "dtype": "float32", "batch_size": 4, "learning_rate": 1e-2, "max_length": 1024}
     return Train.model_validate(given | more)
@@ -126,14 +137,15 @@ def test_variable_length_attention_learns_the_same_and_is_done_again_only_where_
 
 
 def test_every_release_of_varlen_attn_gets_the_arguments_it_knows(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """2.10 says `is_causal`, the next the window, 2.12 has grouped heads: what is missing is done before the call."""
+    """2.10 says `is_causal`, the next the window, 2.12 asks whether heads are grouped: the kernel sees it in all."""
     real = attention.varlen_attn
     assert real is not None
 
     def first(q: Tensor, k: Tensor, v: Tensor, a: Tensor, b: Tensor, x: int, y: int, is_causal: bool = False) -> Any:
         assert is_causal
-        assert q.shape == k.shape == v.shape
-        return real(q, k, v, a, b, x, y, window_size=(-1, 0))
+        assert q.shape[1] == 2 * k.shape[1] == 2 * v.shape[1], "nothing is copied"
+        grouped = {"enable_gqa": True} if "enable_gqa" in inspect.signature(real).parameters else {}
+        return real(q, k, v, a, b, x, y, window_size=(-1, 0), **grouped)
 
     monkeypatch.setattr(attention, "varlen_attn", first)
     monkeypatch.setattr(attention, "_VARLEN_TAKES", frozenset({"is_causal"}))
@@ -158,6 +170,44 @@ def test_attention_is_what_the_machine_has(
     if not has_varlen:
         monkeypatch.setattr(attention, "varlen_attn", None)
     assert attention.choose_kernel(wanted, torch.device(device), dtype) == chosen
+
+
+@pytest.mark.parametrize(("size", "of_values"), [(20, 20), (264, 264), (24, 16)])
+def test_heads_that_the_kernel_has_no_code_for_are_attended_sample_by_sample(size: int, of_values: int) -> None:
+    torch.manual_seed(0)
+    q, k, v = torch.randn(2, 5, size), torch.randn(2, 5, size), torch.randn(2, 5, of_values)
+    packing = attention.Packing((3, 2), 3, torch.tensor([0, 3, 5], dtype=torch.int32), "varlen")
+    before = CALLS["forward"]
+    out, _ = attention.attend_rows(torch.nn.Linear(1, 1), q[None], k[None], v[None], None, packing=packing)
+    assert out.shape == (1, 5, 2, of_values)
+    alone = F.scaled_dot_product_attention(q[None, :, 3:], k[None, :, 3:], v[None, :, 3:], is_causal=True)
+    torch.testing.assert_close(out[:, 3:], alone.transpose(1, 2))
+    assert CALLS["forward"] == before
+
+
+def test_a_card_of_a_torch_without_nccl_trains_without_sharding(monkeypatch: pytest.MonkeyPatch) -> None:
+    from s1kit.train.world import open_world
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
+    monkeypatch.setattr(dist, "is_nccl_available", lambda: False)
+    with open_world(Layout()) as world:
+        assert (world.device, world.mesh, dist.is_initialized()) == (torch.device("cuda", 0), None, False)
+        train = Train()
+        assert not preparing._is_sharded(train, world)
+        assert isinstance(preparing.autocast(train, world, torch.nn.Linear(1, 1)), torch.autocast)
+
+
+def test_float8_without_torchao_is_refused_before_the_weights_are_read(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if importlib.util.find_spec("torchao"):
+        pytest.skip("torchao is there")
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (9, 0))
+    monkeypatch.setattr(preparing, "load", lambda *_: pytest.fail("they were read"))
+    with pytest.raises(MissingExtra, match=r"s1kit\[fp8\]"):
+        prepare(settings_for(base, layout={"fp8": True}), load_config(f"hf:{base}", read(base)), 0, World(CUDA))
 
 
 def test_a_kernel_that_is_not_there_is_refused_with_what_would_help(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,9 +329,10 @@ def test_the_first_rows_code_serves_rows_of_every_make(base: Path, how: str, mon
 @pytest.mark.parametrize(
     ("device", "has_triton", "has_gcc", "why"),
     [
-        ("cuda", False, True, "this torch has no Triton"),
+        ("cuda", False, True, "this torch has no Triton for the card"),
         ("cpu", True, False, "there is no C++ compiler"),
-        ("cuda", True, False, ""),
+        ("cuda", True, False, "torch.compile fails: Failed to find C compiler."),
+        ("cuda", True, True, ""),
         ("cpu", False, True, ""),
     ],
 )
@@ -290,6 +341,13 @@ def test_without_a_compiler_layers_are_trained_as_they_are_and_that_is_said(
 ) -> None:
     monkeypatch.setattr(preparing, "_has_triton", lambda: has_triton)
     monkeypatch.setattr(preparing, "_has_cpp_compiler", lambda: has_gcc)
+
+    def little(_: torch.device) -> None:
+        """As Triton does, which on a card builds its launcher with a C compiler."""
+        if not has_gcc:
+            raise RuntimeError("Failed to find C compiler.\nPlease specify via CC environment variable")
+
+    monkeypatch.setattr(preparing, "_compile_little", little)
     assert preparing.why_not_compiled(torch.device(device)) == why
 
 
@@ -305,6 +363,62 @@ def test_a_card_without_bfloat16_trains_in_float32_and_decodes_in_float16(
         assert multiplies_bfloat16(torch.device("cuda")) is has_it
         assert card_dtype() == ("bfloat16" if has_it else "float16")
     assert capsys.readouterr().err.count("Tesla T4 has no bfloat16") == 1
+
+
+def test_weights_held_in_bfloat16_are_multiplied_in_float32_where_that_is_asked(
+    base: Path, one_process_of_fsdp: World
+) -> None:
+    train = settings_for(base, layout={"master_dtype": "bfloat16"})
+    from s1kit.forcing.formats import find_format
+
+    config = load_config(train.base, load_tokenizer(train.base, "", find_format("s1")))
+    cuda = replace(one_process_of_fsdp, size=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(preparing, "check_layout", lambda *_: None)
+        objective = prepare(train, config, 0, cuda)
+    seen = set()
+    for module in objective.modules():
+        if isinstance(module, torch.nn.Linear):
+            module.register_forward_hook(lambda m, given, out: seen.add((m.weight.dtype, out.dtype)))
+    loop.backward(objective, encode(base, make_samples(2)), train, "sdpa", cuda)
+    assert seen == {(torch.float32, torch.float32)}
+    assert {p.dtype for p in objective.parameters()} == {torch.bfloat16}
+    with pytest.raises(InputError, match="held in bfloat16 are cast to float32 by FSDP"):
+        prepare(train, config, 0, World(CPU))
+
+
+def test_a_card_that_runs_out_of_memory_is_told_with_the_setting_that_helps_and_keeps_the_weights(
+    base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from s1kit.forcing.formats import find_format
+
+    train = settings_for(base, epochs=1, max_steps=3)
+    samples = encode(base, make_samples(12))
+    config = load_config(train.base, load_tokenizer(train.base, "", find_format("s1")))
+    backward = loop.backward
+    calls = []
+
+    def full(*given: Any) -> float:
+        calls.append(backward(*given))
+        if len(calls) == 2:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nMore")
+        return calls[-1]
+
+    monkeypatch.setattr(loop, "backward", full)
+    with pytest.raises(WorkFailed, match=r"step 2: .* tokens: CUDA out of memory.*activation_checkpointing=full"):
+        loop.fit(samples, config, train, 0, tmp_path, World(CPU))
+    layout = Layout(activation_checkpointing="full")
+    fitted = loop.fit(samples, config, train.model_copy(update={"layout": layout}), 0, tmp_path, World(CPU))
+    assert (fitted.first_step, fitted.steps) == (1, 3)
+
+
+def test_selective_recomputation_keeps_every_other_product_of_float8_too() -> None:
+    from torch.utils.checkpoint import CheckpointPolicy
+
+    policy, ctx = preparing._SavePolicy(), SimpleNamespace(is_recompute=False)
+    product = torch.ops.aten._scaled_mm.default
+    kept = [policy(ctx, product) == CheckpointPolicy.MUST_SAVE for _ in range(4)]
+    assert kept == [True, False, True, False]
 
 
 def test_float8_rows_have_sides_that_the_kernels_accept(base: Path) -> None:

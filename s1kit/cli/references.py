@@ -12,6 +12,7 @@ from typing import Any
 
 from s1kit.completions.roster import read_urls
 from s1kit.engines import SCHEMES, suggested
+from s1kit.engines.cards import has_gpu
 from s1kit.engines.gguf.architectures import config_of
 from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.gguf.unpacking import is_gguf
@@ -20,7 +21,6 @@ from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.forcing.formats import find_format
 from s1kit.forcing.switches import check_switches
 from s1kit.forcing.tokenizer import read_chat_template
-from s1kit.train.estimate import has_gpu
 from s1kit.train.reference import base_folder
 
 _ENGINE_PACKAGES = {

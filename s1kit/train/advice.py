@@ -107,13 +107,15 @@ def check_card(shape: Shape, lengths: Sequence[int], train: Train, num_cards: in
     """Raises InputError, with the setting that helps, when the training cannot fit the cards that are there."""
     import torch
 
-    gib = torch.cuda.mem_get_info()[1] / 2**30
+    # What other programs hold is not there; what this process holds and no longer uses is.
+    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
+    gib = (torch.cuda.mem_get_info()[0] + unused) / 2**30
     tokens = max(train.micro_batch_tokens, -(-max(lengths) // train.layout.context_parallel))
     needed = memory_gib(shape, train, num_cards, tokens)
     if needed > gib:
         cluster = train.layout.cluster.model_copy(update={"num_cards": num_cards})
         raise InputError(
-            f"training needs some {needed:.0f} GiB on each of {num_cards} cards, which have {gib:.0f}",
+            f"training needs some {needed:.0f} GiB on each of {num_cards} cards, which have {gib:.0f} free",
             where="train",
             fix=advice(shape, lengths, train, cluster).capitalize() + ".",
         )

@@ -27,6 +27,9 @@ NAME = "s1kit_rows"
 
 Kernel = Literal["sdpa", "varlen", "flash"]
 
+_MOST_HEAD = 256
+"""Size of a head, beyond which torch's variable-length kernel has no code."""
+
 _VARLEN_TAKES = frozenset(inspect.signature(varlen_attn).parameters) if varlen_attn is not None else frozenset()
 _VARLEN_CAUSAL: dict[str, Any] = {"is_causal": True} if "is_causal" in _VARLEN_TAKES else {"window_size": (-1, 0)}
 """The first release of varlen_attn said `is_causal`; later ones say it with the window."""
@@ -174,18 +177,21 @@ def _window_size(form: _Form) -> tuple[int, int]:
 
 
 def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, form: _Form) -> Tensor:
+    size = q.shape[-1]
+    if size > _MOST_HEAD or size % 8 or v.shape[-1] != size:
+        by_sample: Tensor = _sdpa(q, k, v, packing, form)
+        return by_sample
     if form.dropout or (form.window is not None and "window_size" not in _VARLEN_TAKES):
         raise InputError(
             f"torch's varlen_attn has no {'dropout' if form.dropout else 'window'}, and the model uses one",
             where="train.layout.attention",
             fix="Use sdpa or flash.",
         )
-    if "enable_gqa" not in _VARLEN_TAKES:
-        k, v = (x.repeat_interleave(q.shape[0] // x.shape[0], 0) for x in (k, v))
     options = dict(_VARLEN_CAUSAL)
     if form.window is not None:
         options["window_size"] = (form.window - 1, 0)
     if "enable_gqa" in _VARLEN_TAKES:
+        # Releases that do not ask have the same kernel, which sees by itself that heads are grouped.
         options["enable_gqa"] = q.shape[0] != k.shape[0]
     if "scale" in _VARLEN_TAKES:
         options["scale"] = form.scale

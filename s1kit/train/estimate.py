@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import math
 import os
-import sys
 from collections.abc import Sequence
-from importlib.util import find_spec
 from pathlib import Path
 from statistics import NormalDist
 
+from s1kit.engines.cards import has_gpu
 from s1kit.engines.gguf.architectures import config_of
 from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.gguf.unpacking import is_gguf
@@ -142,21 +141,3 @@ def sample_lengths(recipe: Recipe, most: int | None = None) -> tuple[list[int], 
     normal = NormalDist(math.log(4096) - spread * NormalDist().inv_cdf(1 - above), spread)
     lengths = [int(math.exp(normal.inv_cdf((i + 0.5) / num))) for i in range(num)]
     return [min(n, recipe.train.max_length) for n in lengths], "spread like s1K's; curate first for your own"
-
-
-_DEVICES = ("nvidiactl", "nvidia0", "kfd", "dxg")
-"""Device files of NVIDIA's and AMD's drivers, and of Windows' for Linux."""
-
-
-def has_gpu() -> bool:
-    """Whether torch is installed and can use a CUDA or ROCm device.
-
-    Without a driver's device file torch is not imported, which takes seconds.
-    """
-    if sys.platform == "linux" and not any(Path("/dev", name).exists() for name in _DEVICES):
-        return False
-    if find_spec("torch") is None:
-        return False
-    import torch
-
-    return torch.cuda.is_available()

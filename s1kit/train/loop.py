@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from s1kit.errors import InputError, WorkFailed
+from s1kit.engines.cards import sent_to
+from s1kit.errors import InputError, WorkFailed, first_line
 from s1kit.progress import meter as progress
 from s1kit.progress import say
 from s1kit.recipe import Train
@@ -45,7 +46,8 @@ def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, 
     """Train from the base, or on from the newest whole checkpoint in `folder`, which also gets log.jsonl.
 
     The same seed, samples and settings give the same weights bit for bit on one kind of machine, interrupted or not.
-    Raises WorkFailed when the loss stops being a number; the weights before that step are kept as a checkpoint.
+    Raises WorkFailed when the loss stops being a number, or a card has no memory left; the weights before that step are
+    kept as a checkpoint (of one process, in the second case).
     """
     steps = packing.batches(len(samples), train.batch_size, train.epochs, train.max_steps, seed)
     if len(samples) < world.num_rows:
@@ -76,8 +78,16 @@ def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, 
             batch = [samples[i] for i in members]
             rate = learning_rate(step, len(steps), train.learning_rate, train.warmup)
             set_learning_rate(optimizer, rate)
-            loss = backward(objective, batch, train, kernel, world)
-            norm = clip(objective, train.max_grad_norm)
+            try:
+                loss = backward(objective, batch, train, kernel, world)
+                norm = clip(objective, train.max_grad_norm)
+            except torch.OutOfMemoryError as error:
+                told = _no_memory(step, batch, error)
+                if world.size == 1:  # others would wait for this process in vain
+                    optimizer.zero_grad(set_to_none=True)
+                    checkpoints.save(step, objective, optimizer)
+                    checkpoints.wait()
+                raise told from None
             if not (math.isfinite(loss) and math.isfinite(norm)):
                 checkpoints.save(step, objective, optimizer)
                 checkpoints.wait()
@@ -141,7 +151,7 @@ def fingerprint(samples: Sequence[Encoded], train: Train, seed: int) -> str:
 
 
 def _packing(row: Row, kernel: Kernel, world: World) -> Packing:
-    ends = torch.tensor([0, *row.lengths]).cumsum(0).to(torch.int32).to(world.device)
+    ends = sent_to(torch.tensor([0, *row.lengths]).cumsum(0).to(torch.int32), world.device)
     return Packing(row.lengths, max(row.lengths), ends, kernel, world.row_group)
 
 
@@ -160,6 +170,16 @@ def _not_a_number(step: int, loss: float, norm: float, batch: Sequence[Encoded],
         f"step {step + 1}: the loss is {loss}, the gradient's norm {norm}, on questions {questions}",
         where=str(folder / "resume"),
         fix="The weights before this step are kept there. Look at these samples, or lower train.learning_rate.",
+    )
+
+
+def _no_memory(step: int, batch: Sequence[Encoded], error: Exception) -> WorkFailed:
+    longest = max(map(len, batch))
+    return WorkFailed(
+        f"step {step + 1}: the card has no memory left for samples of up to {longest:,} tokens: {first_line(error)}",
+        where="train.layout",
+        fix="Set train.layout.activation_checkpointing=full or train.layout.master_dtype=bfloat16, or take more cards. "
+        "With activation_checkpointing the same command goes on from the last checkpoint.",
     )
 
 

@@ -11,7 +11,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import InputError, MissingExtra, first_line
 from s1kit.progress import say
 from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, loading
@@ -74,10 +74,12 @@ def check_layout(train: Train, model_config: Any, world: World) -> None:
             fix="Leave it out.",
         )
     check_machine(train, has_card=world.device.type == "cuda", num_processes=world.size)
-    if train.layout.fp8 and torch.cuda.get_device_capability() < (8, 9):
-        raise InputError(
-            "fp8 needs a card that has it (H100, H200, B200)", where="train.layout.fp8", fix="Leave it out."
-        )
+    if train.layout.fp8:
+        if torch.cuda.get_device_capability(world.device) < (8, 9):
+            raise InputError(
+                "fp8 needs a card that has it (H100, H200, B200)", where="train.layout.fp8", fix="Leave it out."
+            )
+        _fp8()
 
 
 def load(train: Train, model_config: Any, dtype: torch.dtype, seed: int, world: World) -> Any:
@@ -107,13 +109,24 @@ def why_not_compiled(device: torch.device) -> str:
     """What torch.compile lacks on this machine; empty where it has all."""
     if device.type == "cpu":
         return "" if _has_cpp_compiler() else "there is no C++ compiler"
-    return "" if _has_triton() else "this torch has no Triton"
+    if not _has_triton():
+        return "this torch has no Triton for the card"
+    # Triton needs a C compiler, Python's headers, an assembler for the card and a folder to write to.
+    try:
+        _compile_little(device)
+    except Exception as error:  # noqa: BLE001 - whatever a compiler, a linker or a driver raises
+        return f"torch.compile fails: {first_line(error)[:300]}"
+    return ""
 
 
 def _has_triton() -> bool:
     from torch.utils._triton import has_triton
 
     return bool(has_triton())
+
+
+def _compile_little(device: torch.device) -> None:
+    torch.compile(lambda x: x.sin() + 1)(torch.ones(64, device=device))
 
 
 def _has_cpp_compiler() -> bool:
@@ -160,18 +173,22 @@ class _SavePolicy:
 
         name = str(op)
         keep = "scaled_dot_product" in name or "varlen_attn" in name or "flash_attn" in name
-        if name in ("aten.mm.default", "aten.addmm.default"):
+        if name in ("aten.mm.default", "aten.addmm.default", "aten._scaled_mm.default"):
             self.products[ctx.is_recompute] += 1
             keep = self.products[ctx.is_recompute] % 2 == 1
         return CheckpointPolicy.MUST_SAVE if keep else CheckpointPolicy.PREFER_RECOMPUTE
 
 
 def _to_fp8(layers: nn.ModuleList) -> None:
+    _fp8().convert_to_float8_training(layers, module_filter_fn=_takes_fp8)
+
+
+def _fp8() -> Any:
     try:
-        from torchao.float8 import convert_to_float8_training
+        from torchao import float8
     except ImportError as error:
         raise MissingExtra("train.layout.fp8", "torchao", extra="fp8") from error
-    convert_to_float8_training(layers, module_filter_fn=_takes_fp8)
+    return float8
 
 
 def _takes_fp8(module: nn.Module, name: str) -> bool:
@@ -209,9 +226,9 @@ def _prepare_sharded(train: Train, model_config: Any, seed: int, world: World, m
 def _shard(objective: Objective, train: Train, world: World) -> None:
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
-    half = torch.bfloat16 if product_dtype(train, world.device) == torch.bfloat16 else None
     # Inputs are not cast: a row's weights must stay float32.
-    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32, cast_forward_inputs=False)
+    products = product_dtype(train, world.device)
+    policy = MixedPrecisionPolicy(param_dtype=products, reduce_dtype=torch.float32, cast_forward_inputs=False)
     options: dict[str, Any] = {"mesh": world.mesh, "mp_policy": policy}
     layers = list(layers_of(objective.model))
     for layer in layers:

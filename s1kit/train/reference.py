@@ -98,6 +98,12 @@ def check_machine(train: Train, *, has_card: bool, num_processes: int) -> None:
         raise InputError(
             "fp8 needs a card that has it (H100, H200, B200)", where="train.layout.fp8", fix="Leave it out."
         )
+    if layout.master_dtype == "bfloat16" and train.dtype == "float32" and num_processes == 1 and not has_card:
+        raise InputError(
+            "weights held in bfloat16 are cast to float32 by FSDP, which one process on a CPU does without",
+            where="train.layout.master_dtype",
+            fix="Leave it out, or set train.dtype=bfloat16.",
+        )
     if train.lora is None or not train.lora.quantize:
         return
     if num_processes > 1 or not has_card:

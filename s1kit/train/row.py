@@ -9,6 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from s1kit.engines.cards import sent_to
 from s1kit.train.encoded import Encoded
 
 
@@ -46,7 +47,7 @@ class Row:
     def to(self, device: torch.device) -> Row:
         """The row with its tensors on a device."""
         ids, positions, targets, weights, learned = (
-            x.to(device) for x in (self.ids, self.positions, self.targets, self.weights, self.learned)
+            sent_to(x, device) for x in (self.ids, self.positions, self.targets, self.weights, self.learned)
         )
         return Row(ids, positions, targets, weights, learned, self.lengths)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s1kit.engines.cards import why_unused
 from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
 from s1kit.progress import quieted, say
@@ -119,8 +120,11 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
             make_folder(folder)
             num_steps = len(packing.batches(len(encoded), train.batch_size, train.epochs, train.max_steps, seed))
             check_disk(folder, Shape.of_config(model_config), train, num_steps)
+            if world.device.type == "cpu" and (why := why_unused()):
+                say(f"train: torch cannot use this machine's card, so it trains on the CPU: {why}")
             if train.dtype == "bfloat16" and not multiplies_bfloat16(world.device):
-                say("train: this CPU has no instructions for bfloat16 products; they are computed in float32")
+                place = "CPU has no instructions" if world.device.type == "cpu" else "card has no units"
+                say(f"train: this {place} for bfloat16 products; they are computed in float32")
             num = sum(map(len, encoded))
             say(f"train: {len(encoded)} samples of {num:,} tokens, {num // len(encoded)} on average, {train.base}")
         if world.device.type == "cuda":

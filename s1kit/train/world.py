@@ -28,7 +28,8 @@ class World:
     row_size: int = 1
     """Processes that share a row."""
     mesh: DeviceMesh | None = None
-    """For FSDP: one dimension, or (nodes, cards of a node). None: one process on a CPU, which needs no FSDP."""
+    """For FSDP: one dimension, or (nodes, cards of a node). None: one process without NCCL, which does without
+    FSDP."""
     row_group: dist.ProcessGroup | None = None
     checkpoint_group: dist.ProcessGroup | None = None
     """A group of its own: checkpoints are written from another thread, whose messages must not meet training's."""
@@ -81,12 +82,13 @@ def open_world(layout: Layout) -> Iterator[World]:
     local = int(os.environ.get("LOCAL_RANK", 0))
     cuda = torch.cuda.is_available()
     check_processes(layout, size)
-    if size == 1 and not cuda and not dist.is_initialized():
-        yield World(torch.device("cpu"))
-        return
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+    # A torch without NCCL, as on Windows, still trains on one card.
+    if size == 1 and not (cuda and dist.is_nccl_available()) and not dist.is_initialized():
+        yield World(device)
+        return
     joined_here = not dist.is_initialized()
     if joined_here:
         # gloo beside nccl: asynchronous checkpoints are written from copies in main memory.

@@ -19,8 +19,8 @@ _COMMON = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3"
 
 
 def check_train(recipe: Recipe, found: FaultCollector) -> None:
+    from s1kit.engines.cards import has_gpu
     from s1kit.forcing.formats import find_format
-    from s1kit.train.estimate import has_gpu
     from s1kit.train.reference import base_folder, check_machine
     from s1kit.train.shapes import SHAPES
 
@@ -89,8 +89,9 @@ def _check_tokenizer(recipe: Recipe) -> None:
 
 def _check_room(recipe: Recipe) -> None:
     """Disk for the checkpoints, and on a machine without a GPU the memory that full fine-tuning takes."""
+    from s1kit.engines.cards import has_gpu
     from s1kit.train.disk import check_disk
-    from s1kit.train.estimate import has_gpu, shape_of
+    from s1kit.train.estimate import shape_of
     from s1kit.train.packing import batches
 
     train = recipe.train

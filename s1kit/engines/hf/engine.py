@@ -24,6 +24,7 @@ try:
 except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
 
+from s1kit.engines.cards import why_unused
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import HfBatch
 from s1kit.engines.hf.passes import check_steps
@@ -119,6 +120,8 @@ def load(
     """
     transformers_logging.disable_progress_bar()
     place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device is None and (why := why_unused()):
+        say(f"hf: torch cannot use this machine's card, so it decodes on the CPU: {why}")
     _check_device(place, model)
     kind = _dtype(dtype or (card_dtype() if place.startswith("cuda") else "float32"), model)
     if is_gguf(model):
@@ -134,6 +137,9 @@ def load(
     try:
         kind_of_model = _language_model(AutoConfig.from_pretrained(model))
         loaded = kind_of_model.from_pretrained(model, dtype=kind).to(place).eval() if kind_of_model else None
+    except torch.OutOfMemoryError as error:
+        # A model of the Hub is not measured beforehand, and another program may have come in between.
+        raise _no_room(f"the weights do not fit: {first_line(error)}", f"hf:{model}") from error
     except (OSError, ValueError, SafetensorError) as error:
         raise InputError(
             f"cannot load a language model: {first_line(error)}", where=f"hf:{model}", fix=_FOLDER
@@ -160,11 +166,12 @@ def check_card(needed: int, device: str, where: str) -> None:
     free, _ = torch.cuda.mem_get_info(device)
     if needed > free:
         name = torch.cuda.get_device_name(device)
-        raise InputError(
-            f"the weights take {needed / 1e9:.1f} GB, and {name} has {free / 1e9:.1f} free",
-            where=where,
-            fix="End what else runs there, give device=cpu, or use vllm: with quantization or over several cards.",
-        )
+        raise _no_room(f"the weights take {needed / 1e9:.1f} GB, and {name} has {free / 1e9:.1f} free", where)
+
+
+def _no_room(what: str, where: str) -> InputError:
+    fix = "End what else runs there, give device=cpu, or use vllm: with quantization or over several cards."
+    return InputError(what, where=where, fix=fix)
 
 
 def card_dtype() -> str:

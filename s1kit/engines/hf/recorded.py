@@ -5,6 +5,7 @@ A pass over a few rows is hundreds of short kernels. Sent one by one they take t
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,6 +21,10 @@ ROWS = (1, 2, 4, 8, 16, 24, 32, 48, 64, 96, 128, 192, 256)
 WIDTHS = tuple(256 * n for n in (1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128))
 """A step is recorded for so many rows and positions; those in between take the next larger one."""
 
+NUM_UNRECORDED = 2
+"""Steps of each kind that are sent kernel by kernel. They load the kernels and set libraries up, which a recording must
+not; and while rows end one after the other, many kinds occur only once or twice: they are not worth a recording."""
+
 
 class RecordedSteps:
     """The steps of one running batch. Rows beyond the running ones take part and are not looked at."""
@@ -27,6 +32,8 @@ class RecordedSteps:
     def __init__(self, passes: Passes, state: RowState) -> None:
         self._passes, self._state = passes, state
         self._graphs: dict[tuple[int, int, How], tuple[Any, torch.Tensor]] = {}
+        self._num_sent: Counter[tuple[int, int, How]] = Counter()
+        """Steps of each kind that were sent unrecorded."""
         self._place: tuple[int, ...] = ()
         self._pool: Any = None
         self._is_off = False
@@ -48,12 +55,17 @@ class RecordedSteps:
         # One of the rows may be forced or greedy in the next step, and a graph is for both.
         key = (rows, wide, replace(how, num_drawn=min(how.num_drawn, 1), has_forced=True))
         if key not in self._graphs:
+            if self._num_sent[key] < NUM_UNRECORDED:
+                self._num_sent[key] += 1
+                return step(self._passes, self._state, *key)[:num_rows]
             try:
                 self._graphs[key] = self._record(*key)
             except RuntimeError as error:
                 self._is_off = True
                 self._forget()
-                say(f"hf: decodes without CUDA graphs, which were refused: {first_line(error)}")
+                # What ends a recording complains, too, where something within it was refused.
+                cause = error.__context__ if isinstance(error.__context__, RuntimeError) else error
+                say(f"hf: decodes without CUDA graphs, which were refused: {first_line(cause)}")
                 return None
         graph, chosen = self._graphs[key]
         graph.replay()
@@ -69,23 +81,18 @@ class RecordedSteps:
         return self._passes.slots.version, state.ints.data_ptr(), state.reals.data_ptr()
 
     def _record(self, rows: int, width: int, how: How) -> tuple[Any, torch.Tensor]:
-        before = self._state.ints.clone()
+        """Record a step, which computes nothing yet; returns the graph and where its choices will lie."""
+        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
         try:
-            # Kernels are loaded and libraries set up by passes that are not recorded.
-            side: Any = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-            side.wait_stream(torch.cuda.current_stream())
-            with torch.cuda.stream(side):
-                for _ in range(2):
-                    step(self._passes, self._state, rows, width, how)
-            torch.cuda.current_stream().wait_stream(side)
-            graph = torch.cuda.CUDAGraph()
             # What other threads ask of the card meanwhile, such as how much memory is free, is no part of it.
             with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
                 chosen = step(self._passes, self._state, rows, width, how)
-            self._pool = self._pool or graph.pool()
-            return graph, chosen
-        finally:
-            self._state.ints.copy_(before)
+        except RuntimeError:
+            # torch leaves the stream of the recording in place where it cannot end it.
+            torch.cuda.set_stream(stream)
+            raise
+        self._pool = self._pool or graph.pool()
+        return graph, chosen
 
 
 def step(passes: Passes, state: RowState, rows: int, width: int, how: How) -> torch.Tensor:

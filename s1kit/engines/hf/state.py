@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from s1kit.engines.cards import sent_to
 from s1kit.engines.hf.sampling import Cut, Knobs, draw, logprobs
 
 TOKEN, LENGTH, DRAWS, NEXT, NUM_FORCED, TOP_K, FORCED = range(7)
@@ -70,8 +71,7 @@ class RowState:
 
     def upload(self, values: NDArray[np.generic]) -> torch.Tensor:
         """A copy on the device, which the host does not wait for."""
-        tensor = torch.from_numpy(values)
-        return tensor if self.device.type == "cpu" else tensor.pin_memory().to(self.device, non_blocking=True)
+        return sent_to(torch.from_numpy(values), self.device)
 
     def set(self, rows: Sequence[int], ints: Sequence[Sequence[int]], column: int = TOKEN) -> None:
         """Set whole numbers of some rows, from a column on."""

@@ -136,7 +136,8 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
         )
         for i, q in enumerate(held_out_questions(num, seed=0))
     ]
-    found = forced(side, requests)
+    found: list[Generation] = []
+    first = seconds(lambda: found.extend(forced(side, requests)))
     # The end of sequence is sampled, too, though no segment holds it.
     lengths = {g.question_id: num_tokens([g]) + (g.answer_finish == "stop") for g in found}
     sizes = [lengths[r.question_id] for r in requests]
@@ -152,16 +153,21 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
         others["no plugin"] = partial(side.without_plugin, lengths=sizes, request=requests[0])
     times: dict[str, list[float]] = {name: [] for name in ("forced", *others)}
     turns = {"forced": lambda: forced(side, requests)} | {n: partial(plainly, d) for n, d in others.items()}
-    for turn in range(given.repeats):
-        for name in [*turns][:: -1 if turn % 2 else 1]:
-            times[name].append(seconds(turns[name]))
-    figures: dict[str, Any] = {"engine": given.engine, "shape": given.shape, "requests": num, "tokens": total}
-    figures |= {f"{name}_tokens_per_second": total / median(t) for name, t in times.items()}
-    for name in others:
-        figures[f"forced / {name}"] = median([o / f for f, o in zip(times["forced"], times[name], strict=True)])
     waits = sum(g.num_waits for g in found)
     stops = waits + sum(g.ending == "closed" for g in found)
     thought = sum(s.num_tokens for g in found for s in g.segments if s.kind == "thinking")
+    figures: dict[str, Any] = {"engine": given.engine, "shape": given.shape, "requests": num, "tokens": total}
+    figures |= {"waits": waits, "stop_every": (thought + stops) / max(1, stops), "first_seconds": first}
+    floor = 0.0
+    if model is not None and not is_tiny:
+        figures["bandwidth_gb_per_second"] = given.bandwidth or copy_bandwidth()
+        floor = memory_floor(model, side, requests, sizes, figures["bandwidth_gb_per_second"])
+    for turn in range(given.repeats):
+        for name in [*turns][:: -1 if turn % 2 else 1]:
+            times[name].append(seconds(turns[name]))
+            # Whoever cuts this off has what was measured until then.
+            write_figures(given, figures | measured(times, total, floor) | how(side))
+    figures |= measured(times, total, floor)
     yield f"{given.engine}, {given.shape}, {num} at once: {total} tokens, {waits} waits forced"
     yield f"  a stop every {(thought + stops) / max(1, stops):.1f} sampled thinking tokens"
     yield "  tokens/s: " + ", ".join(f"{name} {total / median(t):,.0f}" for name, t in times.items())
@@ -172,13 +178,26 @@ def forced_against_plain(side: Side, model: Any, num: int, given: argparse.Names
         took = seconds(lambda: forced(side, requests))
         ours, step = (1e3 * t / side.num_passes for t in (side.processor_seconds, took))
         yield f"  the processor: {ours:.2f} ms of a step's {step:.1f} ({ours / step:.1%})"
-    if model is not None and not is_tiny:
-        bandwidth = given.bandwidth or copy_bandwidth()
-        most = memory_floor(model, side, requests, sizes, bandwidth)
-        share = total / median(times["forced"]) / most
-        yield f"  memory at {bandwidth:.0f} GB/s allows {most:,.0f} tokens/s: {share:.1%} of it"
-        figures |= {"bandwidth_gb_per_second": bandwidth, "share_of_memory_floor": share}
-    write_figures(given, figures | {"waits": waits, "stop_every": (thought + stops) / max(1, stops)})
+    if floor:
+        bandwidth, share = figures["bandwidth_gb_per_second"], figures["share_of_memory_floor"]
+        yield f"  memory at {bandwidth:.0f} GB/s allows {floor:,.0f} tokens/s: {share:.1%} of it"
+
+
+def measured(times: dict[str, list[float]], total: int, floor: float) -> dict[str, Any]:
+    """What the turns so far say."""
+    ours, *others = times
+    figures: dict[str, Any] = {"turns": len(times[ours])}
+    figures |= {f"{name}_tokens_per_second": total / median(t) for name, t in times.items() if t}
+    for name in others:
+        if ratios := [o / f for f, o in zip(times[ours], times[name], strict=False)]:
+            figures |= {f"forced / {name}": median(ratios), f"forced / {name}, turns": ratios}
+    if floor and times[ours]:
+        figures["share_of_memory_floor"] = total / median(times[ours]) / floor
+    return figures
+
+
+def how(side: Side) -> dict[str, Any]:
+    return side.how() if isinstance(side, TransformersSide) else {}
 
 
 def write_figures(given: argparse.Namespace, figures: dict[str, Any]) -> None:
@@ -206,7 +225,8 @@ def memory_floor(model: Any, side: Side, requests: list[Request], sizes: list[in
 def copy_bandwidth() -> float:
     """What a copy reads and writes of the memory that models lie in, in GB/s: the best of a few."""
     cuda = torch.cuda.is_available()
-    source = torch.ones(2**30 if cuda else 2**25, dtype=torch.float32, device="cuda" if cuda else "cpu")
+    num = min(2**30, torch.cuda.mem_get_info()[0] // 16) if cuda else 2**25
+    source = torch.ones(num, dtype=torch.float32, device="cuda" if cuda else "cpu")
     target = torch.empty_like(source)
     best = min(seconds(lambda: target.copy_(source)) for _ in range(6))
     return 2 * source.numel() * source.element_size() / best / 1e9
@@ -217,8 +237,9 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
     passes = {"in-engine": 0, "rounds": 0}
     tokens = {"in-engine": 0, "rounds": 0}
     lengths: list[int] = []
-    for repeat in range(given.repeats):
-        requests = [
+
+    def requests_of(repeat: int) -> list[Request]:
+        return [
             Request(
                 question=f"Question {repeat}.{i}?",
                 budget=ThinkingBudget(3000, 0, NUM_WAITS),
@@ -230,6 +251,11 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
             )
             for i in range(num)
         ]
+
+    if torch.cuda.is_available():  # its steps are recorded before the clock runs
+        forced(side, requests_of(given.repeats))
+    for repeat in range(given.repeats):
+        requests = requests_of(repeat)
         found: list[Generation] = []
         counted: list[int] = []
         start = side.num_passes
@@ -247,6 +273,11 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
         rates["in-engine"].append(total / inside)
         rates["rounds"].append(counted[0] / rounds)
         lengths += [g.thinking_tokens for g in found]
+        ratios = [a / b for a, b in zip(*rates.values(), strict=True)]
+        figures = {"engine": given.engine, "shape": given.shape, "requests": num, "turns": len(ratios)}
+        figures |= {"in-engine / rounds": median(ratios), "in-engine / rounds, turns": ratios}
+        figures |= {f"{name}_tokens_per_second": median(r) for name, r in rates.items()}
+        write_figures(given, figures | {"thinking": [min(lengths), max(lengths)]} | how(side))
     lengths.sort()
     yield (
         f"{given.engine}, {given.shape}, {NUM_WAITS} waits, {num} requests: thinking {lengths[0]} to {lengths[-1]} "
@@ -255,10 +286,7 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
     yield "  tokens/s: " + ", ".join(f"{name} {median(r):,.0f}" for name, r in rates.items())
     for what, totals in (("tokens", tokens), ("passes through the model", passes)):
         yield f"  {what} a turn: " + ", ".join(f"{n} {t / given.repeats:,.0f}" for n, t in totals.items())
-    ratios = [a / b for a, b in zip(*rates.values(), strict=True)]
     yield f"  in-engine / rounds: {in_turns(ratios)}"
-    figures = {"engine": given.engine, "shape": given.shape, "requests": num, "in_engine / rounds": median(ratios)}
-    write_figures(given, figures | {f"{name} tokens/s": median(r) for name, r in rates.items()})
 
 
 def in_turns(ratios: list[float]) -> str:

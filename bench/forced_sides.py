@@ -104,21 +104,40 @@ def num_tokens(generations: Sequence[Generation]) -> int:
 
 
 class TransformersSide:
-    """Our own loop over a transformers model: the same loop without forcing is what plain decoding is."""
+    """Our own loop over a transformers model: the same loop without forcing is what plain decoding is.
+
+    One running batch serves all turns of both, as it serves all requests of an evaluation or a server: its memory is
+    taken once, and on a card its steps are recorded once.
+    """
 
     def __init__(self, forcing: Any) -> None:
         self.forcing = forcing
         self.num_passes = 0
-        self._decoder: Any = None
+        self._kept: Any = None
+        self._num_rows = 0
         forcing.model.register_forward_pre_hook(self._count)
+        # The engine is frozen, and takes any batch for its requests.
+        object.__setattr__(forcing, "batch_for", lambda plans: self._batch(len(plans)))
 
     def _count(self, *_: Any) -> None:
         self.num_passes += 1
 
+    def _batch(self, num: int) -> Any:
+        """The running batch, made anew where it has too few rows."""
+        if num > self._num_rows:
+            self._kept, self._num_rows = None, num
+            self._kept = self.forcing.running_batch(self.forcing.context_tokens, num)
+        return self._kept
+
+    def how(self) -> dict[str, Any]:
+        """In which way it decoded, as far as that depends on the machine."""
+        recorded = self._kept._recorded
+        graphs = "off" if recorded is None or recorded._is_off else len(recorded._graphs)
+        return {"attends_by": "lengths" if self._kept._passes.reads_lengths else "mask", "graphs": graphs}
+
     def plain(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
         contexts = [list(p) for p in prompts]
-        longest = max(len(c) + n for c, n in zip(contexts, lengths, strict=True))
-        found = self._run(self.forcing.running_batch(longest, len(contexts)), contexts, lengths, frozenset(), request)
+        found = self._run(self._batch(len(contexts)), contexts, lengths, frozenset(), request)
         return [self.forcing.tokens.decode(ids) for ids in found]
 
     def by_generate(self, prompts: Sequence[Sequence[int]], lengths: Sequence[int], request: Request) -> list[str]:
@@ -154,9 +173,7 @@ class TransformersSide:
     def until_stop(
         self, contexts: Sequence[Ids], most: Sequence[int], stops: frozenset[int], request: Request
     ) -> list[Ids]:
-        # The memory of the first round serves all others.
-        self._decoder = self._decoder or self.forcing.running_batch(self.forcing.context_tokens, len(contexts))
-        return self._run(self._decoder, contexts, most, stops, request)
+        return self._run(self._batch(len(contexts)), contexts, most, stops, request)
 
     def _run(
         self,

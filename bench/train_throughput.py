@@ -5,7 +5,9 @@
     python bench/train_throughput.py --model qwen2.5-7b --length 8192 --shrink 64      the same road on a CPU, in small
 
 Prints both losses (they must agree), both rates and their ratio. On a CPU the rate is per CPU second too, which a busy
-machine disturbs less. bench/train_gpu.sh runs what a GPU is to be measured with.
+machine disturbs less. Both train the same random weights, drawn where they are trained; nothing is written to disk.
+With --json a line is added after each measured step, so that what was measured is there when the time is up; the last
+line of a trainer is the one that counts. bench/gpu.sh runs what a GPU is to be measured with.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import random
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +28,12 @@ import torch
 import torch.distributed as dist
 import train_profile
 
-from s1kit.progress import quieted
 from s1kit.recipe import Layout, Train
-from s1kit.train import loading, loop, packing
+from s1kit.train import attention, loading, loop, packing
 from s1kit.train.attention import choose_kernel
 from s1kit.train.cost import RECOMPUTED
 from s1kit.train.encoded import Encoded
 from s1kit.train.flops import peak_tflops, training_flops
-from s1kit.train.meter import read_log
 from s1kit.train.shapes import SHAPES, Shape
 from s1kit.train.world import open_world
 
@@ -47,6 +48,7 @@ class Run:
     tokens: int
     seconds: float
     cpu_seconds: float
+    steps: int = 0
     memory_gib: float = 0.0
     shares: dict[str, float] = field(default_factory=dict)
     """Of the kinds of kernels in the last step, where it was profiled."""
@@ -67,63 +69,92 @@ def make_samples(num: int, vocabulary: int, longest: int, shortest: int) -> list
     return samples
 
 
-def write_model(shape: Shape, folder: Path, dtype: torch.dtype = torch.float32) -> None:
-    """Random weights in a Hugging Face folder, so that both trainers load the same; one that is there stays."""
-    if (folder / "config.json").is_file():
-        return
-    from transformers import AutoModelForCausalLM, Qwen2Config
+def draw(shape: Shape, dtype: torch.dtype, **options: Any) -> Any:
+    """A model of that shape with random weights, the same at each call on one device. `options`: of from_config."""
+    from transformers import AutoModelForCausalLM
 
     torch.manual_seed(0)
-    cuda = torch.cuda.is_available()
-    with torch.device("cuda" if cuda else "cpu"):
-        model = AutoModelForCausalLM.from_config(Qwen2Config(**shape.qwen2_config()), dtype=dtype)
-    part = folder.with_name(f"{folder.name}.part")
-    model.save_pretrained(part)
-    part.rename(folder)
-    del model
-    if cuda:
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
+    with torch.device(_device()):
+        return AutoModelForCausalLM.from_config(config_of(shape), dtype=dtype, **options).train()
 
 
-def run_s1kit(train: Train, samples: list[Encoded], warmup: int, profile: bool = False) -> Run:
-    """This package's loop, measured between its own log lines; with `profile` one step more, which is not measured."""
+def config_of(shape: Shape) -> Any:
+    from transformers import Qwen2Config
+
+    return Qwen2Config(**shape.qwen2_config())
+
+
+Note = Callable[[Run], None]
+"""Told of what was measured so far, after each measured step."""
+
+
+def run_s1kit(
+    train: Train,
+    samples: list[Encoded],
+    warmup: int,
+    profile: bool = False,
+    shape: Shape | None = None,
+    note: Note = lambda _: None,
+) -> Run:
+    """This package's loop, measured between its own log lines; with `profile` one step more, which is not measured.
+
+    `shape`: of random weights to train; None: `train.base` is loaded.
+    """
     from transformers import AutoConfig
 
-    config = AutoConfig.from_pretrained(train.base.removeprefix("hf:"))
+    config = config_of(shape) if shape else AutoConfig.from_pretrained(train.base.removeprefix("hf:"))
     cpu: list[float] = []
+    log: list[dict[str, float]] = []
     profilers: list[Any] = []
-    before = loop.TrainingMeter.step
+    before, load = loop.TrainingMeter.step, loading.load_weights
+    last = (train.max_steps or 0) - profile
+
+    def measured() -> Run:
+        rows = log[warmup:last]
+        return Run(
+            [row["loss"] for row in log[:last]],
+            int(sum(row["tokens"] for row in rows)),
+            sum(row["seconds"] for row in rows),
+            cpu[min(len(cpu), last) - 1] - cpu[warmup - 1],
+            len(rows),
+            log[-1]["memory_gib"],
+        )
 
     def step(self: Any, lengths: Any, **values: float) -> dict[str, float]:
         cpu.append(time.process_time())
-        if profile and values["step"] == (train.max_steps or 0) - 1:
+        log.append(before(self, lengths, **values))
+        if warmup < len(log) <= last:
+            note(measured())
+        if profile and len(log) == last:
+            # Not before: a profiler takes seconds to start, which are the next step's.
             profilers.append(train_profile.start())
-        return before(self, lengths, **values)
+        return log[-1]
 
     loop.TrainingMeter.step = step  # type: ignore[method-assign]
+    if shape is not None:
+        attention.register()
+        loading.load_weights = lambda base, config, dtype, seed: draw(shape, dtype, attn_implementation=attention.NAME)
     try:
         with tempfile.TemporaryDirectory() as folder, open_world(train.layout) as world:
             loop.fit(samples, config, train, 0, Path(folder), world)
-            log = read_log(Path(folder) / "log.jsonl")
     finally:
-        loop.TrainingMeter.step = before  # type: ignore[method-assign]
-    shares = train_profile.shares(profilers[0]) if profilers else {}
-    if profile:
-        log, cpu = log[:-1], cpu[:-1]
-    measured = log[warmup:]
-    return Run(
-        [row["loss"] for row in log],
-        int(sum(row["tokens"] for row in measured)),
-        sum(row["seconds"] for row in measured),
-        cpu[-1] - cpu[warmup - 1],
-        log[-1]["memory_gib"],
-        shares,
-    )
+        loop.TrainingMeter.step, loading.load_weights = before, load  # type: ignore[method-assign]
+    found = measured()
+    if profilers:
+        found.shares = train_profile.shares(profilers[0])
+        note(found)
+    return found
 
 
-def run_trl(train: Train, samples: list[Encoded], warmup: int, options: dict[str, Any]) -> Run:
-    """TRL's SFTTrainer on the same batches in the same order."""
+def run_trl(
+    train: Train,
+    samples: list[Encoded],
+    warmup: int,
+    options: dict[str, Any],
+    shape: Shape | None = None,
+    note: Note = lambda _: None,
+) -> Run:
+    """TRL's SFTTrainer on the same batches in the same order. `shape`: as in `run_s1kit`."""
     from datasets import Dataset
     from torch.utils.data import SequentialSampler
     from transformers import PreTrainedTokenizerFast, TrainerCallback
@@ -141,22 +172,31 @@ def run_trl(train: Train, samples: list[Encoded], warmup: int, options: dict[str
     )
     marks: list[tuple[float, float]] = []
     losses: list[float] = []
+    cuda = torch.cuda.is_available()
+
+    def measured() -> Run:
+        seconds, cpu = (marks[-1][k] - marks[warmup - 1][k] for k in (0, 1))
+        tokens = sum(len(s) for s in rows[warmup * train.batch_size : len(marks) * train.batch_size])
+        memory = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
+        return Run(list(losses), tokens, seconds, cpu, len(marks) - warmup, memory)
 
     class Clock(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, *args: Any, **kwargs: Any) -> None:
-            if torch.cuda.is_available():
+            if cuda:
                 torch.cuda.synchronize()
             marks.append((time.perf_counter(), time.process_time()))
 
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **_: Any) -> None:
             if logs and "loss" in logs:
                 losses.append(logs["loss"])
+                if len(marks) > warmup:
+                    note(measured())
 
     class InOrder(SFTTrainer):  # type: ignore[misc]
         def _get_train_sampler(self, *args: Any) -> Any:
             return SequentialSampler(data)
 
-    cuda = torch.cuda.is_available()
+    dtype = train.layout.master_dtype
     with tempfile.TemporaryDirectory() as folder:
         config = SFTConfig(
             output_dir=folder,
@@ -181,11 +221,11 @@ def run_trl(train: Train, samples: list[Encoded], warmup: int, options: dict[str
             report_to="none",
             disable_tqdm=True,
             dataloader_pin_memory=cuda,
-            model_init_kwargs={"dtype": train.layout.master_dtype} | options.pop("model_init_kwargs", {}),
+            **({} if shape else {"model_init_kwargs": {"dtype": dtype}}),
             **options,
         )
         trainer = InOrder(
-            model=train.base.removeprefix("hf:"),
+            model=draw(shape, getattr(torch, dtype)) if shape else train.base.removeprefix("hf:"),
             args=config,
             train_dataset=data,
             processing_class=_any_tokenizer(PreTrainedTokenizerFast),
@@ -194,10 +234,7 @@ def run_trl(train: Train, samples: list[Encoded], warmup: int, options: dict[str
         if cuda:
             torch.cuda.reset_peak_memory_stats()
         trainer.train()
-    seconds, cpu = (marks[-1][k] - marks[warmup - 1][k] for k in (0, 1))
-    tokens = sum(len(s) for s in rows[warmup * train.batch_size :])
-    memory = torch.cuda.max_memory_allocated() / 2**30 if cuda else 0.0
-    return Run(losses, tokens, seconds, cpu, memory)
+    return measured()
 
 
 def _any_tokenizer(kind: Any) -> Any:
@@ -209,45 +246,53 @@ def _any_tokenizer(kind: Any) -> Any:
     return kind(tokenizer_object=tokenizer, pad_token="<pad>", eos_token="<eos>", unk_token="<unk>")
 
 
-def compare(given: argparse.Namespace, train: Train, shape: Shape, samples: list[Encoded]) -> int:
-    """Run both, print the table; 1 when the losses disagree."""
-    runs = {"s1kit": run_s1kit(train, samples, given.warmup, given.profile)}
-    if not given.alone:
+def compare(given: argparse.Namespace, train: Train, shape: Shape, samples: list[Encoded], what: dict[str, Any]) -> int:
+    """Run both, or the one that is wanted, and print the table; 1 when the losses disagree."""
+    peak = peak_tflops(what["card"]) * 1e12
+    again = 1 + RECOMPUTED[train.layout.activation_checkpointing] / 3
+    lengths = [len(s) for s in samples]
+    per_token = training_flops(shape, lengths) / sum(lengths)
+
+    def row(label: str, run: Run) -> dict[str, Any]:
+        mfu = per_token * run.rate / peak if peak else 0.0
+        figures = {"trainer": label, "mfu": mfu, "hfu": mfu * again, "rate": run.rate, "memory_gib": run.memory_gib}
+        figures |= {"steps": run.steps, "seconds_per_step": run.seconds / run.steps}
+        return what | figures | {"shares": run.shares, "losses": run.losses}
+
+    def note(label: str) -> Note:
+        def write(run: Run) -> None:
+            if given.json:
+                with Path(given.json).open("a", encoding="utf-8") as out:
+                    out.write(json.dumps(row(label, run)) + "\n")
+
+        return write
+
+    runs: dict[str, Run] = {}
+    if given.only != "trl":
+        runs["s1kit"] = run_s1kit(train, samples, given.warmup, given.profile, shape, note("s1kit"))
+    if given.only != "s1kit":
+        # The compiler keeps what it has seen, the model included.
+        torch.compiler.reset()
         gc.collect()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        runs["TRL"] = run_trl(train, samples, given.warmup, json.loads(given.trl))
-    name = torch.cuda.get_device_name() if torch.cuda.is_available() else ""
-    peak = peak_tflops(name) * 1e12
-    again = 1 + RECOMPUTED[train.layout.activation_checkpointing] / 3
-    per_token = sum(training_flops(shape, [len(s)]) for s in samples) / sum(map(len, samples))
-    rows = []
+        runs["TRL"] = run_trl(train, samples, given.warmup, json.loads(given.trl), shape, note("TRL"))
     for label, run in runs.items():
         line = f"{label:6} {run.rate:10,.0f} tokens/s  {run.tokens / run.cpu_seconds:10,.0f} tokens/CPU s"
-        mfu = per_token * run.rate / peak if peak else 0.0
         if peak:
-            line += f"  MFU {mfu:.3f}  {run.memory_gib:.1f} GiB"
+            line += f"  MFU {row(label, run)['mfu']:.3f}  {run.memory_gib:.1f} GiB"
         if run.shares:
             line += "\n       time: " + ", ".join(f"{kind} {share:.0%}" for kind, share in run.shares.items())
         print(line)
-        rows.append({"trainer": label, "mfu": mfu, "hfu": mfu * again, "rate": run.rate, "memory_gib": run.memory_gib})
-    ours = runs["s1kit"]
-    apart = 0.0
-    if "TRL" in runs:
-        theirs = runs["TRL"]
-        shared = zip(ours.losses, theirs.losses, strict=False)  # TRL's has the profiled step too
-        apart = max(abs(a - b) for a, b in shared)
-        per_cpu = ours.tokens / ours.cpu_seconds / (theirs.tokens / theirs.cpu_seconds)
-        for label, run in runs.items():
-            print(f"{label:6} losses {' '.join(f'{loss:.5f}' for loss in run.losses)}")
-        print(f"losses furthest apart: {apart:.1e}")
-        print(f"ratio  {ours.rate / theirs.rate:.2f} by the clock, {per_cpu:.2f} by CPU time")
-    if given.json:
-        what = {"model": given.model, "layers": given.layers, "length": given.length, "card": name}
-        what |= {"layout": json.loads(given.layout)}
-        with Path(given.json).open("a", encoding="utf-8") as out:
-            for row in rows:
-                out.write(json.dumps(what | {"parameters": shape.parameters} | row) + "\n")
+        print(f"{label:6} losses {' '.join(f'{loss:.5f}' for loss in run.losses)}")
+    if len(runs) < 2:
+        return 0
+    ours, theirs = runs["s1kit"], runs["TRL"]
+    shared = zip(ours.losses, theirs.losses, strict=False)  # TRL's has the profiled step too
+    apart = max(abs(a - b) for a, b in shared)
+    per_cpu = ours.tokens / ours.cpu_seconds / (theirs.tokens / theirs.cpu_seconds)
+    print(f"losses furthest apart: {apart:.1e}")
+    print(f"ratio  {ours.rate / theirs.rate:.2f} by the clock, {per_cpu:.2f} by CPU time")
     return int(apart > (1e-3 if train.dtype == "float32" else 5e-2))
 
 
@@ -266,11 +311,10 @@ def main() -> int:
     parser.add_argument("--layout", default="{}", help="JSON of train.layout")
     parser.add_argument("--micro-batch-tokens", type=int, default=2048)
     parser.add_argument("--trl", default="{}", help="JSON of further SFTConfig options")
-    parser.add_argument("--alone", action="store_true", help="without TRL")
+    parser.add_argument("--only", choices=("s1kit", "trl"), help="one of the two trainers; else both")
     parser.add_argument("--profile", action="store_true", help="where the time of one more step goes")
-    parser.add_argument("--weights", help="a folder for the random weights, to be used again; else a temporary one")
     parser.add_argument("--shrink", type=int, help="divide lengths by this; the tiny shape, bfloat16, FSDP")
-    parser.add_argument("--json", help="append the results to this file")
+    parser.add_argument("--json", help="append the results to this file, a line after each measured step")
     given = parser.parse_args()
     loading.require_torch()
     cuda = torch.cuda.is_available()
@@ -287,27 +331,27 @@ def main() -> int:
     dtype = "bfloat16" if cuda or given.shrink else "float32"
     steps = given.steps + given.profile
     samples = make_samples(given.batch_size * steps, shape.vocab_size, given.length, max(8, given.length // 4))
-    kernel = choose_kernel(Layout.model_validate_json(given.layout).attention, _device(), getattr(torch, dtype))
-    where = torch.cuda.get_device_name() if cuda else "CPU, one thread"
-    print(f"torch {torch.__version__}, attention {kernel}, {where}")
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = given.weights or f"{temporary}/weights"
-        write_model(shape, Path(folder), getattr(torch, dtype))
-        train = Train(
-            base=f"hf:{folder}",
-            batch_size=given.batch_size,
-            epochs=1,
-            max_steps=steps,
-            learning_rate=1e-3 if given.model == "tiny" else 1e-5,
-            loss_normalization="per_token",  # TRL's
-            dtype=dtype,
-            micro_batch_tokens=given.micro_batch_tokens,
-            save_every=10_000,
-            layout=Layout.model_validate_json(given.layout),
-        )
-        return compare(given, train, shape, samples)
+    layout = Layout.model_validate_json(given.layout)
+    kernel = choose_kernel(layout.attention, _device(), getattr(torch, dtype))
+    name = torch.cuda.get_device_name() if cuda else ""
+    print(f"torch {torch.__version__}, attention {kernel}, {name or 'CPU, one thread'}", flush=True)
+    train = Train(
+        base=f"random:{given.model}",
+        batch_size=given.batch_size,
+        epochs=1,
+        max_steps=steps,
+        learning_rate=1e-3 if given.model == "tiny" else 1e-5,
+        loss_normalization="per_token",  # TRL's
+        dtype=dtype,
+        micro_batch_tokens=given.micro_batch_tokens,
+        save_every=10_000,
+        layout=layout,
+    )
+    what = {"model": given.model, "layers": given.layers, "length": given.length, "batch_size": given.batch_size}
+    what |= {"row_tokens": given.micro_batch_tokens, "parameters": shape.parameters, "card": name, "attention": kernel}
+    what |= {"layout": json.loads(given.layout), "trl": json.loads(given.trl)}
+    return compare(given, train, shape, samples, what)
 
 
 if __name__ == "__main__":
-    with quieted(True):
-        sys.exit(main())
+    sys.exit(main())

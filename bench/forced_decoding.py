@@ -284,7 +284,10 @@ def inside_against_rounds(side: Side, num: int, given: argparse.Namespace) -> It
         f"tokens, half of them {lengths[len(lengths) // 2]} or more"
     )
     yield "  tokens/s: " + ", ".join(f"{name} {median(r):,.0f}" for name, r in rates.items())
-    for what, totals in (("tokens", tokens), ("passes through the model", passes)):
+    counted_both = [("tokens", tokens)]
+    if not torch.cuda.is_available():  # a recorded step is no call of the model
+        counted_both.append(("passes through the model", passes))
+    for what, totals in counted_both:
         yield f"  {what} a turn: " + ", ".join(f"{n} {t / given.repeats:,.0f}" for n, t in totals.items())
     yield f"  in-engine / rounds: {in_turns(ratios)}"
 

@@ -250,7 +250,7 @@ def look() -> dict[str, Any]:
     found |= {"python": sys.version.split()[0], "cores": os.cpu_count(), "memory_gib": round(memory_size() / 2**30, 1)}
     if not torch.cuda.is_available():
         return found | {"card": "CPU", "unused": why_unused()}
-    free, total = torch.cuda.mem_get_info()
+    free, total = torch.cuda.mem_get_info(None)
     return found | {
         "card": torch.cuda.get_device_name(),
         "card_gib": round(total / 2**30, 1),

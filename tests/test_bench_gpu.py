@@ -39,6 +39,25 @@ def test_every_cell_is_bounded_and_the_first_five_fit_into_the_time_of_all_even_
     assert float(last.split()[0]) == sum(cell.expected for cell in cells)
 
 
+def test_every_training_fits_the_card_that_it_is_meant_for(gpu: Any) -> None:
+    from dataclasses import replace
+
+    from s1kit.recipe import Train
+    from s1kit.train.cost import memory_gib
+    from s1kit.train.flops import CARD_GIB
+    from s1kit.train.shapes import SHAPES
+
+    for cell in gpu.cells():
+        given = dict(zip(cell.arguments, cell.arguments[1:], strict=False))
+        if cell.script != "train_throughput.py":
+            continue
+        shape = SHAPES[given["--model"]]
+        shape = replace(shape, num_hidden_layers=int(given.get("--layers", shape.num_hidden_layers)))
+        train = Train.model_validate({"layout": json.loads(given["--layout"])})
+        longest = max(int(given["--length"]), int(given.get("--micro-batch-tokens", 0)))
+        assert memory_gib(shape, train, 1, longest) < 0.94 * CARD_GIB["H200"], cell.name
+
+
 SCRIPTS = {
     "hang": """
 import json, os, subprocess, sys, time
@@ -127,7 +146,7 @@ def test_without_a_card_it_says_what_would_help(gpu: Any, monkeypatch: pytest.Mo
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (15 * 2**30, 16 * 2**30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (15 * 2**30, 16 * 2**30))
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (7, 5))
     found = gpu.look()
     assert (found["card_gib"], found["free_gib"]) == (16.0, 15.0)

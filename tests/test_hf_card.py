@@ -357,6 +357,14 @@ def test_a_card_that_torch_cannot_use_is_told_and_the_processor_decodes(
     assert not cards.why_unused(), "it was hidden on purpose"
 
 
+def test_memory_that_an_earlier_model_of_this_process_left_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch keeps it for itself: after a training, an evaluation in the same process was refused for want of it."""
+    held = [3]
+    monkeypatch.setattr(torch.cuda, "empty_cache", held.clear)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8 - sum(held), 16))
+    assert cards.free_bytes("cuda") == 8
+
+
 def test_weights_that_do_not_fit_after_all_are_refused_in_a_sentence(
     tiny_random_checkpoint: Path, engine: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -234,7 +234,7 @@ def test_a_card_that_is_too_small_is_refused_with_the_setting_that_helps(monkeyp
     import torch
 
     train = load_recipe("s1k").train
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (80 * 2**30, 141 * 2**30))
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (80 * 2**30, 141 * 2**30))
     check_card(B32, [8000] * 16, train, 16)
     with pytest.raises(InputError, match=r"needs some \d+ GiB on each of 8 cards, which have 80 free"):
         check_card(B32, [8000] * 16, train, 8)

@@ -172,17 +172,66 @@ def test_attention_is_what_the_machine_has(
     assert attention.choose_kernel(wanted, torch.device(device), dtype) == chosen
 
 
-@pytest.mark.parametrize(("size", "of_values"), [(20, 20), (264, 264), (24, 16)])
-def test_heads_that_the_kernel_has_no_code_for_are_attended_sample_by_sample(size: int, of_values: int) -> None:
+@pytest.mark.parametrize(("size", "of_values", "dropout"), [(20, 20, 0), (264, 264, 0), (24, 16, 0), (16, 16, 1e-9)])
+def test_what_the_kernel_has_no_code_for_is_attended_sample_by_sample(
+    size: int, of_values: int, dropout: float
+) -> None:
     torch.manual_seed(0)
     q, k, v = torch.randn(2, 5, size), torch.randn(2, 5, size), torch.randn(2, 5, of_values)
     packing = attention.Packing((3, 2), 3, torch.tensor([0, 3, 5], dtype=torch.int32), "varlen")
     before = CALLS["forward"]
-    out, _ = attention.attend_rows(torch.nn.Linear(1, 1), q[None], k[None], v[None], None, packing=packing)
+    whole, how = torch.nn.Linear(1, 1), {"packing": packing, "dropout": dropout}
+    out, _ = attention.attend_rows(whole, q[None], k[None], v[None], None, **how)
     assert out.shape == (1, 5, 2, of_values)
     alone = F.scaled_dot_product_attention(q[None, :, 3:], k[None, :, 3:], v[None, :, 3:], is_causal=True)
     torch.testing.assert_close(out[:, 3:], alone.transpose(1, 2))
     assert CALLS["forward"] == before
+
+
+def test_kernels_get_queries_keys_and_values_of_one_type_where_autocast_casts_the_products(
+    base: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a card without FSDP, with weights in float32."""
+    monkeypatch.setattr(preparing, "multiplies_bfloat16", lambda _: True)
+    train = settings_for(base, dtype="bfloat16")
+    kernel, seen = attention._KERNELS["varlen"], set()
+
+    def checked(q: Tensor, k: Tensor, v: Tensor, *rest: Any) -> Tensor:
+        seen.add((q.dtype, k.dtype, v.dtype))
+        return kernel(q, k, v, *rest)
+
+    monkeypatch.setitem(attention._KERNELS, "varlen", checked)
+    loss, _ = gradients(train, "varlen", World(CPU))
+    assert seen == {(torch.bfloat16,) * 3}
+    assert loss == pytest.approx(gradients(settings_for(base), "sdpa", World(CPU))[0], rel=1e-2)
+
+
+@pytest.mark.parametrize("how", ["full", "selective"])
+def test_what_is_computed_again_drops_the_same(base: Path, how: str) -> None:
+    found = []
+    for recomputed in ("none", how):
+        lora = {"rank": 4, "alpha": 8, "dropout": 0.5}
+        train = settings_for(base, lora=lora, layout={"activation_checkpointing": recomputed})
+        with pytest.MonkeyPatch.context() as patch:
+            # Adapters begin at nothing; to drop their inputs would change nothing.
+            patch.setattr(preparing.adapters, "add", with_adapters_of_size(preparing.adapters.add))
+            torch.manual_seed(1)
+            found.append(gradients(train, "sdpa", World(CPU)))
+    (loss, plain), (again, recomputed_gradients) = found
+    assert again == loss
+    for name, gradient in plain.items():
+        torch.testing.assert_close(recomputed_gradients[name], gradient, rtol=1e-4, atol=1e-6, msg=name)
+
+
+def with_adapters_of_size(add: Any) -> Any:
+    def added(model: Any, lora: Any, seed: int) -> Any:
+        model = add(model, lora, seed)
+        for name, parameter in model.named_parameters():
+            if "lora_B" in name:
+                torch.nn.init.normal_(parameter, std=0.1)
+        return model
+
+    return added
 
 
 def test_a_card_of_a_torch_without_nccl_trains_without_sharding(monkeypatch: pytest.MonkeyPatch) -> None:

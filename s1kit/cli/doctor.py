@@ -10,6 +10,7 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from s1kit import __version__
+from s1kit.engines.cards import why_unused
 
 _PACKAGES = {
     "torch": "torch",
@@ -78,7 +79,8 @@ def _devices() -> str:
     import torch
 
     if not torch.cuda.is_available():
-        return f", torch {torch.__version__} on the CPU"
+        why = why_unused()
+        return f", torch {torch.__version__} on the CPU" + (f" (this machine's card is not used: {why})" if why else "")
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     return f", torch {torch.__version__} on {names}"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from importlib.util import find_spec
@@ -44,6 +45,15 @@ def why_unused() -> str:
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
         return first_line(error)
     return "it finds none"
+
+
+def free_bytes(device: torch.device | str | None = None) -> int:
+    """Bytes of a card's memory that can be had, with what earlier models of this process have left to its allocator."""
+    import torch
+
+    gc.collect()  # models go round in circles
+    torch.cuda.empty_cache()
+    return int(torch.cuda.mem_get_info(device)[0])
 
 
 def sent_to(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:

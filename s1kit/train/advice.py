@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
+from s1kit.engines.cards import free_bytes
 from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Lora, Train
 from s1kit.train.cost import RECOMPUTED, TrainingEstimate, card_gib, estimate, memory_gib
@@ -105,11 +106,7 @@ def fastest(
 
 def check_card(shape: Shape, lengths: Sequence[int], train: Train, num_cards: int) -> None:
     """Raises InputError, with the setting that helps, when the training cannot fit the cards that are there."""
-    import torch
-
-    # What other programs hold is not there; what this process holds and no longer uses is.
-    unused = torch.cuda.memory_reserved() - torch.cuda.memory_allocated()
-    gib = (torch.cuda.mem_get_info()[0] + unused) / 2**30
+    gib = free_bytes() / 2**30
     tokens = max(train.micro_batch_tokens, -(-max(lengths) // train.layout.context_parallel))
     needed = memory_gib(shape, train, num_cards, tokens)
     if needed > gib:

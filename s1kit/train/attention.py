@@ -28,7 +28,7 @@ NAME = "s1kit_rows"
 Kernel = Literal["sdpa", "varlen", "flash"]
 
 _MOST_HEAD = 256
-"""Size of a head, beyond which torch's variable-length kernel has no code."""
+"""Size of a head, beyond which torch's variable-length kernel has no code; nor has it any for dropout."""
 
 _VARLEN_TAKES = frozenset(inspect.signature(varlen_attn).parameters) if varlen_attn is not None else frozenset()
 _VARLEN_CAUSAL: dict[str, Any] = {"is_causal": True} if "is_causal" in _VARLEN_TAKES else {"window_size": (-1, 0)}
@@ -116,7 +116,8 @@ def attend_rows(
     if unknown := [name for name in _CHANGE if others.get(name) is not None]:
         _refuse(module, f"uses {', '.join(unknown)}")
     form = _Form(scaling, sliding_window, dropout)
-    q, k, v = query[0], key[0], value[0]
+    # Under autocast, positions leave queries and keys in float32, which kernels refuse beside values in bfloat16.
+    q, k, v = query[0].to(value.dtype), key[0].to(value.dtype), value[0]
     if packing.group is not None:
         size = dist.get_world_size(packing.group)
         k, v = (_repeat_heads(x, size, q.shape[0]) for x in (k, v))
@@ -178,15 +179,10 @@ def _window_size(form: _Form) -> tuple[int, int]:
 
 def _torch_varlen(q: Tensor, k: Tensor, v: Tensor, packing: Packing, form: _Form) -> Tensor:
     size = q.shape[-1]
-    if size > _MOST_HEAD or size % 8 or v.shape[-1] != size:
+    has_code = size <= _MOST_HEAD and size % 8 == 0 and v.shape[-1] == size and not form.dropout
+    if not has_code or (form.window is not None and "window_size" not in _VARLEN_TAKES):
         by_sample: Tensor = _sdpa(q, k, v, packing, form)
         return by_sample
-    if form.dropout or (form.window is not None and "window_size" not in _VARLEN_TAKES):
-        raise InputError(
-            f"torch's varlen_attn has no {'dropout' if form.dropout else 'window'}, and the model uses one",
-            where="train.layout.attention",
-            fix="Use sdpa or flash.",
-        )
     options = dict(_VARLEN_CAUSAL)
     if form.window is not None:
         options["window_size"] = (form.window - 1, 0)

@@ -141,23 +141,30 @@ def _wrap_layers(objective: Objective, layout: Layout, device: torch.device) -> 
     layers = layers_of(objective.model)
     if layout.fp8:
         _to_fp8(layers)
+    is_random = _drops(objective.model)
     for i, layer in enumerate(layers):
         if layout.activation_checkpointing != "none":
-            layers[i] = _recomputed(layer, layout.activation_checkpointing == "selective")
+            layers[i] = _recomputed(layer, layout.activation_checkpointing == "selective", is_random)
         if is_compiled:
             # Rows differ in length: with sizes that are known to, the first row's code serves all others.
             layers[i].compile(dynamic=True)
 
 
-def _recomputed(layer: nn.Module, selective: bool) -> nn.Module:
+def _drops(model: Any) -> bool:
+    """Whether something is dropped at random in training: what is computed again must drop the same."""
+    attends = getattr(model.config, "attention_dropout", 0.0)
+    return bool(attends) or any(isinstance(m, nn.Dropout) and m.p > 0 for m in model.modules())
+
+
+def _recomputed(layer: nn.Module, selective: bool, is_random: bool) -> nn.Module:
     from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
     from torch.utils.checkpoint import create_selective_checkpoint_contexts
 
     if not selective:
-        return checkpoint_wrapper(layer, preserve_rng_state=False)
+        return checkpoint_wrapper(layer, preserve_rng_state=is_random)
     return checkpoint_wrapper(
         layer,
-        preserve_rng_state=False,
+        preserve_rng_state=is_random,
         context_fn=lambda: create_selective_checkpoint_contexts(_SavePolicy()),  # type: ignore[no-untyped-call]
     )
 

@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
 
-from s1kit.engines.cards import why_unused
+from s1kit.engines.cards import free_bytes, why_unused
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import HfBatch
 from s1kit.engines.hf.passes import check_steps
@@ -163,8 +163,7 @@ def _language_model(config: Any) -> Any:
 
 def check_card(needed: int, device: str, where: str) -> None:
     """Raises InputError where weights of so many bytes do not fit into a card's free memory."""
-    free, _ = torch.cuda.mem_get_info(device)
-    if needed > free:
+    if needed > (free := free_bytes(device)):
         name = torch.cuda.get_device_name(device)
         raise _no_room(f"the weights take {needed / 1e9:.1f} GB, and {name} has {free / 1e9:.1f} free", where)
 
@@ -195,8 +194,7 @@ def of_model(
     size = min(max(tokenizer.get_vocab().values()) + 1, model.get_output_embeddings().weight.shape[0])
     memory = max(0, memory_size() - sum(p.nbytes for p in weights)) // _MEMORY_PARTS
     if model.device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(model.device)
-        memory = int(free * 0.7)
+        memory = int(free_bytes(model.device) * 0.7)
     token_bytes = check_steps(model, size, windows)
     context = context_tokens or model.config.get_text_config().max_position_embeddings
     tokens = TokenFormat(format, tokenizer, more)

@@ -18,9 +18,8 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
-from s1kit.pool.decontaminate import OverlapIndex
+from s1kit.pool.decontaminate import OverlapIndex, TemplateIndex
 from s1kit.pool.evaluation_sets import hash_texts
-from s1kit.pool.template_index import TemplateIndex
 from s1kit.questions import read_questions
 from s1kit.records import question_id
 

@@ -18,8 +18,8 @@ from s1kit.evaluate.published_numbers import read_numbers
 from s1kit.providers.chat import Stopped
 from s1kit.recipe import Comparator, Recipe
 from s1kit.records import Generation
-from s1kit.report.other_models import counted
 from s1kit.report.report import findings_of, report
+from s1kit.report.view import counted
 from tests.servers.provider_server import KEY, ProviderServer, thinking_of, words
 from tests.test_evaluate import recipe_of, run_of
 

@@ -11,10 +11,9 @@ from hypothesis import strategies as st
 
 from s1kit.errors import InputError
 from s1kit.pool.collect import collect
-from s1kit.pool.decontaminate import EvaluationOverlap, OverlapIndex
+from s1kit.pool.decontaminate import EvaluationOverlap, OverlapIndex, TemplateIndex
 from s1kit.pool.evaluation_sets import hash_texts, load_set, read_hashes, shipped_sets, write_hashes
 from s1kit.pool.ngrams import Tier, hash_ngrams, s1_words
-from s1kit.pool.template_index import TemplateIndex
 from s1kit.questions import read_questions
 from s1kit.questions.wording import strict_words
 from s1kit.recipe import Recipe

@@ -1,6 +1,6 @@
 """The generations of a run as arrays, questions x repeats for each setting, and the points they make on a curve.
 
-Only counts, verdicts and final answers: texts stay on disk. It knows rows; never statistics, files or pages.
+Only counts, verdicts and final answers: texts stay on disk. It knows rows; never files or pages.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s1kit.analysis.intervals import Estimate
-from s1kit.analysis.statistics import average, question_means, ratio, repeats_worth
+from s1kit.analysis.statistics import accuracy, average, question_means, ratio, repeats_worth
 from s1kit.records import Generation, Question, Setting
 
 if TYPE_CHECKING:
@@ -155,3 +155,43 @@ def spent_in_all(note: str, thinking_tokens: float) -> float:
     120.0
     """
     return float(note.rpartition(", ")[2].split()[0]) if note.endswith("in all") else float(thinking_tokens)
+
+
+@dataclass(frozen=True)
+class Rates:
+    """Shares of a setting's generations that were cut off, failed, looped or could not be graded."""
+
+    cut_off: Estimate
+    no_answer: Estimate
+    truncated: Estimate
+    loop: Estimate
+    abstain: Estimate
+    failed: Estimate
+
+
+def rates(draws: Draws) -> Rates:
+    """The rates of a setting; each question counts the same, and each rate has its interval."""
+    ending = draws.ending
+    return Rates(
+        cut_off=accuracy(draws.are(ending == "cut_off")),
+        no_answer=accuracy(draws.are(draws.answered == 0)),
+        truncated=accuracy(draws.truncated),
+        loop=accuracy(draws.are(ending == "loop")),
+        abstain=accuracy(draws.abstained),
+        failed=accuracy(draws.are(ending == "failed")),
+    )
+
+
+def thinking_by_correctness(point: Point) -> tuple[Estimate | None, Estimate | None]:
+    """Average thinking tokens of right and of wrong draws, times the draws of a vote; None where there are none."""
+    draws = point.draws
+    return _mean_of(point, draws.correct == 1), _mean_of(point, draws.correct == 0)
+
+
+def _mean_of(point: Point, chosen: NDArray[np.bool_]) -> Estimate | None:
+    import numpy as np
+
+    if not chosen.any():
+        return None
+    tokens = np.where(chosen, point.draws.thinking_tokens, 0.0).sum(axis=1)
+    return ratio(point.votes * tokens, chosen.sum(axis=1))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 
-from s1kit.cli.serve_arguments import add_serve
+from s1kit.cli.serve import add_serve
 from s1kit.cli.shared_arguments import (
     MODELS,
     add_allow_rejects,

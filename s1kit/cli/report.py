@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 
 from s1kit.cli import run
-from s1kit.cli.report_runs import report_runs
+from s1kit.cli.run import report_runs
 from s1kit.errors import InputError
 from s1kit.records import Question
 

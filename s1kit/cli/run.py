@@ -1,4 +1,4 @@
-"""`s1kit run` and its single stages. `STAGES` lists them in their order."""
+"""`s1kit run` and its single stages, and the report of finished runs. `STAGES` lists the stages in their order."""
 
 from __future__ import annotations
 
@@ -13,11 +13,10 @@ from importlib import import_module
 from pathlib import Path
 
 from s1kit.cli.preflight import check_reference, refuse_faults
-from s1kit.cli.report_runs import report_runs
 from s1kit.cli.variants import recipes_of, take_over
 from s1kit.errors import InputError, WorkFailed, nearest
 from s1kit.progress import say
-from s1kit.recipe import Recipe
+from s1kit.recipe import Recipe, recipe_of_run
 from s1kit.stage import Run, Stage, drops_in, is_finished, open_run, read_part
 
 STAGES = {
@@ -125,3 +124,18 @@ def _main_counts(stage: Stage) -> dict[str, int]:
     dropped = sum(drops_in(counts).values())
     main = {what: count for what, count in counts.items() if not what.startswith("dropped:")}
     return main | ({"dropped": dropped} if dropped else {})
+
+
+def report_runs(folders: list[Path], out: Path | None = None, title: str = "", description: str = "") -> int:
+    """The report of one run folder, or several runs in one report, the first being the control."""
+    from s1kit.report.compare import compare, describe, load_runs
+    from s1kit.report.report import report, summary
+
+    if len(folders) == 1:
+        run = Run(folders[0])
+        report(recipe_of_run(run.folder), run)
+        print(summary(run))
+        return 0
+    page = compare(folders, out or folders[0].parent / "compare", title, description)
+    print("\n".join([*describe(load_runs(folders)), f"report: {page}"]))
+    return 0

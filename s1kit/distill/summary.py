@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from s1kit.distill.shards import DistillPass
-from s1kit.engines.servers import ServerMeter, add_up
+from s1kit.engines.interface import ServerMeter, add_up
 from s1kit.errors import WorkFailed
 from s1kit.progress import say
 from s1kit.providers.client import Client

@@ -25,6 +25,9 @@ from s1kit.forcing.request import OnSegment, Request, Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
 
+ServerFigures = dict[str, dict[str, float]]
+"""By URL: requests `done` and `failed`, `tokens`, `seconds` of requests, `seconds_out`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:
@@ -164,3 +167,29 @@ def close_engine(engine: Any) -> None:
 def lost(ticket: int, generation: Generation, why: str) -> Event:
     """The last event of a request that its engine could not finish: the generation so far, marked as failed."""
     return Event(ticket, generation=generation.model_copy(update={"ending": "failed", "note": why}))
+
+
+class ServerMeter:
+    """Reads the figures of engines shard by shard, so that they can be added up over processes."""
+
+    def __init__(self) -> None:
+        self._before: ServerFigures = {}
+
+    def take(self, engines: Iterable[Any]) -> ServerFigures:
+        """What was added since the last time."""
+        now: ServerFigures = {}
+        for engine in engines:
+            add_up(now, getattr(engine, "figures", None) or {})
+        before, self._before = self._before, now
+        return {
+            url: {name: round(value - before.get(url, {}).get(name, 0), 1) for name, value in figures.items()}
+            for url, figures in now.items()
+        }
+
+
+def add_up(total: ServerFigures, part: ServerFigures) -> None:
+    """Add the figures of a part to the total."""
+    for url, figures in part.items():
+        of_server = total.setdefault(url, {})
+        for name, value in figures.items():
+            of_server[name] = round(of_server.get(name, 0) + value, 1)

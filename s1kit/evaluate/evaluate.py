@@ -17,9 +17,8 @@ from typing import Any
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
-from s1kit.engines.interface import close_engine
+from s1kit.engines.interface import ServerFigures, ServerMeter, add_up, close_engine
 from s1kit.engines.options import with_dtype
-from s1kit.engines.servers import ServerFigures, ServerMeter, add_up
 from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
 from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels

@@ -18,9 +18,8 @@ from typing import Any
 
 from s1kit.errors import InputError, nearest
 from s1kit.evaluate.evaluate import grade
-from s1kit.evaluate.recorded_logs import inspect_rows, is_inspect
 from s1kit.evaluate.recorded_rows import FIELDS, Recorded, recorded
-from s1kit.evaluate.recorded_shapes import evalplus_rows, is_evalplus
+from s1kit.evaluate.recorded_shapes import evalplus_rows, inspect_rows, is_evalplus, is_inspect
 from s1kit.grade import load_grader
 from s1kit.progress import say
 from s1kit.questions import find_files, whole_rows

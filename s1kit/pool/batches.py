@@ -9,12 +9,11 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-from s1kit.pool.decontaminate import EvaluationOverlap, Matches, OverlapIndex
+from s1kit.pool.decontaminate import EvaluationOverlap, Matches, OverlapIndex, TemplateIndex
 from s1kit.pool.duplicates import text_keys
 from s1kit.pool.evaluation_sets import load_set
 from s1kit.pool.ngrams import Tier
 from s1kit.pool.semantic import Near, near_questions
-from s1kit.pool.template_index import TemplateIndex
 
 
 def scan_batch(

@@ -9,8 +9,7 @@ from typing import Any, NamedTuple
 from pydantic import ValidationError
 
 from s1kit.errors import InputError
-from s1kit.recipe.complaints import complaints_of, explain
-from s1kit.recipe.load import read_settings
+from s1kit.recipe.load import complaints_of, explain, read_settings
 from s1kit.recipe.whole import Recipe
 
 STAGES: list[str] = Recipe.model_fields["stages"].get_default()

@@ -1,8 +1,14 @@
-"""Stage `report`: one HTML file and the curve, from the files of the other stages. It computes nothing by chance."""
+"""Stage `report`: one HTML file, the curve, and the table of settings as CSV and LaTeX, from the other stages' files.
+
+It computes nothing by chance.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,6 +17,7 @@ from typing import Any
 from s1kit import __version__
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.published_number import PublishedNumber
+from s1kit.analysis.results import Point, rates
 from s1kit.html import Markup, write_page
 from s1kit.recipe import Recipe, recipe_of_run
 from s1kit.records import Question
@@ -19,11 +26,26 @@ from s1kit.report.curves import draw_curve, draw_loss, draw_methods, draw_panels
 from s1kit.report.figures import write_figure
 from s1kit.report.provenance import Provenance, origins, read_provenance
 from s1kit.report.rows import read_results
-from s1kit.report.sentences import headline, text_curve
-from s1kit.report.tables import as_csv, as_latex
+from s1kit.report.sentences import headline, percent, text_curve
 from s1kit.stage import Run, Stage, hash_file, is_finished
 
 MAX_PANELS = 6
+
+
+_COLUMNS = (
+    "group",
+    "setting",
+    "questions",
+    "repeats",
+    "temperature",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    *(f"thinking_tokens{part}" for part in ("", "_low", "_high")),
+    *(f"{name}{part}" for name in ("cut_off", "no_answer", "not_graded") for part in ("", "_low", "_high")),
+)
+"""The columns of settings.csv. Shares are from 0 to 1; intervals are the 95 % ones of the point by itself. `repeats` is
+the most of a question."""
 
 
 def report(recipe: Recipe, run: Run) -> Stage:
@@ -117,3 +139,38 @@ def _loss(found: Provenance, folder: Path) -> dict[str, Markup]:
     if not found.losses:
         return {}
     return {"loss": write_figure(draw_loss(found.losses), "training loss by optimiser step", folder / "loss")}
+
+
+def as_csv(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
+    """CSV text with a row for every point of every group; a group is its name, colour and points."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(_COLUMNS)
+    for name, _, points in groups:
+        for p in points:
+            d, odd = p.draws, rates(p.draws)
+            counts = (len(d.question_ids), d.repeats, d.setting.temperature)
+            accuracy = (f"{value:.6f}" for value in p.estimate)
+            tokens = (f"{value:.1f}" for value in p.thinking)
+            shares = (f"{value:.6f}" for each in (odd.cut_off, odd.no_answer, odd.abstain) for value in each)
+            writer.writerow([name, p.name, *counts, *accuracy, *tokens, *shares])
+    return text.getvalue()
+
+
+def as_latex(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
+    """A LaTeX table of the accuracy in percent, with its interval, and the thinking tokens of every point."""
+    lines = [r"\begin{tabular}{lrr}", r"\toprule", r"setting & accuracy, \% & thinking tokens \\"]
+    for name, _, points in groups:
+        lines += [r"\midrule", rf"\multicolumn{{3}}{{l}}{{{escape(name)}}} \\"]
+        lines += [rf"{escape(p.name)} & {percent(p.estimate)} & {p.tokens:,.0f} \\" for p in points]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
+
+
+def escape(text: str) -> str:
+    """The text as LaTeX prints it.
+
+    >>> escape("50 % of_a & b")
+    '50 \\\\% of\\\\_a \\\\& b'
+    """
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": "$<$", ">": "$>$"}
+    return re.sub(r"[\\~^<>&%$#_{}]", lambda match: special.get(match[0], "\\" + match[0]), text)

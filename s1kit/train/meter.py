@@ -6,14 +6,15 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 
+from s1kit.errors import MissingExtra
 from s1kit.recipe import Train
 from s1kit.stage import write_atomically
-from s1kit.train import trackers
 from s1kit.train.disk import writing
 from s1kit.train.flops import peak_tflops, training_flops
 from s1kit.train.shapes import Shape
@@ -33,7 +34,7 @@ class TrainingMeter:
     tokens: int = 0
     flops: float = 0.0
     _step_started: float = field(default_factory=time.monotonic)
-    _trackers: list[trackers.Tracker] = field(default_factory=list)
+    _trackers: list[Tracker] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         cuda = self.world.device.type == "cuda"
@@ -42,7 +43,7 @@ class TrainingMeter:
         self._dollars_per_second = self.train.layout.dollars_per_gpu_hour / 3600 * self.world.size if cuda else 0.0
         if self.world.is_main:
             for name in self.train.layout.trackers:
-                trackers.check(name)
+                check_tracker(name)
 
     def resume(self, step: int) -> None:
         """Keep the lines of the first `step` steps; later ones were lost with the weights they describe."""
@@ -51,7 +52,7 @@ class TrainingMeter:
             text = "".join(json.dumps(row) + "\n" for row in rows)
             write_atomically(self.log_path, lambda p: p.write_text(text, encoding="utf-8"))
             folder, wanted = self.log_path.parent, self.train.layout.trackers
-            self._trackers = [trackers.start(name, folder, self.train, step) for name in wanted]
+            self._trackers = [start_tracker(name, folder, self.train, step) for name in wanted]
         for row in rows:
             self.seconds += row["seconds"]
             self.tokens += row["tokens"]
@@ -116,3 +117,60 @@ def _peak_memory(device: torch.device) -> float:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
+
+
+class Tracker(Protocol):
+    """Takes the lines of the log."""
+
+    def add(self, row: dict[str, float]) -> None:
+        """Log one step: what is in a line of log.jsonl."""
+
+    def close(self) -> None:
+        """Write what is held back."""
+
+
+def check_tracker(name: str) -> None:
+    """Raises MissingExtra for a tracker that is not installed."""
+    if find_spec(name) is None:
+        raise MissingExtra("train.layout.trackers", name, extra=name)
+
+
+def start_tracker(name: str, folder: Path, train: Train, first_step: int) -> Tracker:
+    """A tracker that goes on after `first_step` steps."""
+    if name == "tensorboard":
+        return _TensorBoard(folder, first_step)
+    return _Wandb(folder, train, first_step)
+
+
+class _TensorBoard:
+    """Into `folder`/tensorboard; the steps that an interruption lost are hidden there."""
+
+    def __init__(self, folder: Path, first_step: int) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self._writer: Any = SummaryWriter(folder / "tensorboard", purge_step=first_step + 1)
+
+    def add(self, row: dict[str, float]) -> None:
+        for key in row.keys() - {"step"}:
+            self._writer.add_scalar(f"train/{key}", row[key], row["step"])
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+class _Wandb:
+    """A run of project s1kit. WANDB_MODE=offline keeps it in `folder`/wandb; the environment says the rest."""
+
+    def __init__(self, folder: Path, train: Train, first_step: int) -> None:
+        import wandb
+
+        self._run: Any = wandb.init(
+            project="s1kit", config=train.model_dump(mode="json") | {"first_step": first_step}, dir=str(folder)
+        )
+
+    def add(self, row: dict[str, float]) -> None:
+        self._run.log(row, step=int(row["step"]))
+
+    def close(self) -> None:
+        self._run.finish()

@@ -18,9 +18,9 @@ from pathlib import Path
 
 from matched import AtEqualTokens, at_equal_tokens
 
-from s1kit.analysis.comparisons import Comparison, compare
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.intervals import Estimate
+from s1kit.analysis.paired import Comparison, compare
 from s1kit.analysis.results import Point
 from s1kit.errors import S1kitError
 from s1kit.report.report import findings_of

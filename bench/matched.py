@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from s1kit.analysis.comparisons import Comparison, compare, outcomes_on, shared_ids
 from s1kit.analysis.findings import Findings
+from s1kit.analysis.paired import Comparison, compare, outcomes_on, shared_ids
 from s1kit.analysis.results import Point
 from s1kit.analysis.statistics import accuracy, question_means
 

@@ -1,13 +1,14 @@
-"""Progress: a bar on a terminal, plain lines otherwise, nothing when quiet."""
+"""Progress: a bar on a terminal, plain lines otherwise, nothing when quiet; and standard output for results alone."""
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
-from typing import TypeVar
+from contextlib import contextmanager, redirect_stdout
+from typing import TextIO, TypeVar
 
 T = TypeVar("T")
 
@@ -120,3 +121,30 @@ def track(items: Iterable[T], name: str, total: int | None = None, unit: str = "
         for item in items:
             yield item
             m.advance()
+
+
+@contextmanager
+def results_only() -> Iterator[TextIO]:
+    """Within, whatever is printed, by C code too, goes to standard error; yields the stream for results."""
+    sys.stdout.flush()
+    saved = os.dup(1)
+    stream = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding or "utf-8", errors=sys.stdout.errors)
+    is_own = getattr(sys.stdout, "buffer", None) is not None and _is_first(sys.stdout)
+    out = stream if is_own else sys.stdout
+    os.dup2(2, 1)
+    try:
+        with redirect_stdout(sys.stderr):
+            yield out
+    finally:
+        out.flush()
+        os.dup2(saved, 1)
+        os.close(saved)
+        stream.close()
+
+
+def _is_first(stream: TextIO) -> bool:
+    """Whether a stream writes to the process's own standard output, not to what somebody put in its place."""
+    try:
+        return stream.fileno() == 1
+    except (OSError, ValueError):
+        return False

@@ -211,7 +211,7 @@ def test_every_stage_runs_with_every_engine(
 
 def test_what_a_library_prints_does_not_stand_among_the_results(tmp_path: Path) -> None:
     code = (
-        "import os\nfrom s1kit.engines.streams import results_only\n"
+        "import os\nfrom s1kit.progress import results_only\n"
         "with results_only() as out:\n"
         "    print('noise'); os.write(1, b'noise of C\\n'); print('result', file=out)\n"
         "print('after')\n"

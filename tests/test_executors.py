@@ -27,7 +27,7 @@ from s1kit.errors import InputError, MissingExtra, WorkFailed
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.executors import OnProgress, Rows, RowWork, in_order, load_executor
 from s1kit.executors.grading import Grading, SpreadGrader
-from s1kit.executors.ray_cluster import room
+from s1kit.executors.ray_actors import room
 from s1kit.grade import Case, load_grader, reference
 from s1kit.journal import Journal
 from s1kit.pool.collect import collect

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s1kit.cli.preflight import check_recipe
-from s1kit.distill.recorded import RecordedTeacher
+from s1kit.distill.teachers import RecordedTeacher
 from s1kit.errors import InputError
 from s1kit.providers.terms import ledger, terms_of
 from s1kit.recipe import load_recipe

@@ -15,7 +15,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s1kit.distill.recorded import RecordedTeacher
+from s1kit.distill.teachers import RecordedTeacher
 from s1kit.errors import InputError
 from s1kit.questions import Reject, question_from, read_questions
 from s1kit.records import Question, Trace

@@ -12,10 +12,9 @@ from functools import cached_property
 from math import log
 
 from s1kit.analysis import methods
-from s1kit.analysis.comparisons import Comparison, compare, shared_ids
 from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.methods import plain
-from s1kit.analysis.paired import holm
+from s1kit.analysis.paired import Comparison, compare, holm, shared_ids
 from s1kit.analysis.paper_metrics import Method, method_of
 from s1kit.analysis.published_number import PublishedNumber
 from s1kit.analysis.results import Draws, Point, Results

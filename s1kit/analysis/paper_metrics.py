@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from s1kit.analysis.comparisons import outcomes_on, shared_ids
 from s1kit.analysis.intervals import Estimate
+from s1kit.analysis.paired import outcomes_on, shared_ids
 from s1kit.analysis.results import Draws, Point
 from s1kit.analysis.settings import CLASS_CONTROL, target_range
 from s1kit.analysis.statistics import accuracy, bootstrap, question_means

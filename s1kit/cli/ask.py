@@ -14,10 +14,10 @@ from s1kit.adaptive.rule import ExitRule, load_rule
 from s1kit.engines import Engine, load_engine
 from s1kit.engines.interface import close_engine
 from s1kit.engines.options import read_switches
-from s1kit.engines.streams import results_only
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing import UNLIMITED, ThinkingBudget
 from s1kit.forcing.request import Request, Sampling
+from s1kit.progress import results_only
 from s1kit.records import Generation, Segment
 
 _DIM, _FORCED, _PLAIN = "\033[2m", "\033[7m", "\033[0m"

@@ -13,8 +13,7 @@ from typing import Any
 
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.idle import is_local, refuse_idle
-from s1kit.distill.recorded import RecordedTeacher
-from s1kit.distill.teachers import SolutionsTeacher, TinyTeacher
+from s1kit.distill.teachers import RecordedTeacher, SolutionsTeacher, TinyTeacher
 from s1kit.engines.interface import close_engine
 from s1kit.engines.options import written
 from s1kit.engines.weights import fingerprint

@@ -10,7 +10,7 @@ from typing import Any
 
 from s1kit.engines import load_engine
 from s1kit.engines.interface import close_engine
-from s1kit.executors.protocol import Executor, OnProgress
+from s1kit.executors import Executor, OnProgress
 from s1kit.journal import Journal
 from s1kit.providers.chat import ChatRequest
 from s1kit.providers.local import body_of, engine_request, entry_of

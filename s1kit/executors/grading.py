@@ -6,8 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from s1kit.executors import load_executor
-from s1kit.executors.protocol import Executor, OnProgress, in_order
+from s1kit.executors import Executor, OnProgress, in_order, load_executor
 from s1kit.grade import Case, Judgement, load_grader
 
 SHARD = 512

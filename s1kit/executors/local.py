@@ -13,7 +13,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 from s1kit.errors import WorkFailed
-from s1kit.executors.protocol import OnProgress, Result, Shard, Work, ignore
+from s1kit.executors import OnProgress, Result, Shard, Work, ignore
 
 AHEAD = 1
 """Shards a process that wait at its door, so that it is not idle while a result is written."""

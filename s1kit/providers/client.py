@@ -21,7 +21,7 @@ from s1kit.errors import WorkFailed
 from s1kit.journal import Journal
 from s1kit.providers.balance import Balance
 from s1kit.providers.catalog import Model, find_model
-from s1kit.providers.chat import Call, ChatRequest, Message, Parameters, Problem, Reply, Stopped
+from s1kit.providers.chat import Call, ChatRequest, Message, Parameters, Problem, Reply, Stopped, WireFormat
 from s1kit.providers.classify import problem_in
 from s1kit.providers.credentials import credentials_of
 from s1kit.providers.http import Answer, Http, to_json
@@ -31,12 +31,39 @@ from s1kit.providers.money import Price, price_of
 from s1kit.providers.patience import Attempts, Patience
 from s1kit.providers.rate_limits import watch_queue
 from s1kit.providers.spend_cap import Reservation, SpendAccount, SpendCap
-from s1kit.providers.streaming import Streaming
 from s1kit.providers.throttle import Throttle, ThrottleSettings
 from s1kit.providers.wires.reading import count, output_limit
 
+WITH_USAGE, PLAIN, NEVER = 2, 1, 0
+
+
 SECONDS_BETWEEN_LOOKS = 0.3
 """How often to look whether another process has got the reply that both want."""
+
+
+class Streaming:
+    """Streams are asked for until a server refuses them: first without the option that reports usage, then none at all.
+
+    Mistral refuses `stream_options`; OpenAI streams some thinking models to verified organisations only.
+    """
+
+    def __init__(self, wire: WireFormat, is_wanted: bool) -> None:
+        self._wire = wire
+        self.level = WITH_USAGE if is_wanted else NEVER
+
+    def apply(self, call: Call) -> tuple[Call, int]:
+        """The call with the streaming options that this server accepts, and the level it was made at."""
+        level = self.level
+        if call.body.get("stream") is False:  # the user's own `extra`
+            level = NEVER
+        return (call, level) if level == NEVER else (self._wire.streamed(call, with_usage=level == WITH_USAGE), level)
+
+    def is_refused(self, problem: Problem, level: int) -> bool:
+        """Whether the server refused the streaming options; then the next call uses fewer."""
+        if level == NEVER or problem.kind not in ("request", "key") or "stream" not in problem.text.lower():
+            return False
+        self.level = min(self.level, level - 1)
+        return True
 
 
 class Client:

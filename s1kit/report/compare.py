@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s1kit.analysis.comparisons import Comparison
-from s1kit.analysis.comparisons import compare as compare_points
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.methods import plain
+from s1kit.analysis.paired import Comparison
+from s1kit.analysis.paired import compare as compare_points
 from s1kit.analysis.results import Draws, Point
 from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE, said
 from s1kit.analysis.statistics import question_means

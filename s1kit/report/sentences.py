@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from math import inf
 from typing import NamedTuple
 
-from s1kit.analysis.comparisons import Comparison, compare
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.intervals import Estimate
+from s1kit.analysis.paired import Comparison, compare
 from s1kit.analysis.results import Point
 from s1kit.analysis.statistics import question_means
 

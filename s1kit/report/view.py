@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 from jinja2 import Environment
 
-from s1kit.analysis.comparisons import Comparison, compare
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.intervals import Estimate
+from s1kit.analysis.paired import Comparison, compare
 from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point, Rates, rates, thinking_by_correctness
 from s1kit.analysis.settings import CHAT, said, waits_name
 from s1kit.analysis.statistics import question_means, ratio

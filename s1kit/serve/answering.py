@@ -16,11 +16,9 @@ from functools import partial
 from typing import Any
 
 from s1kit.serve import logs
-from s1kit.serve.accounting import account
 from s1kit.serve.callers import check_caller, request_id
 from s1kit.serve.choices import AnyReply, RequestDecoder
 from s1kit.serve.decoding import Job
-from s1kit.serve.ending import RunningRequest
 from s1kit.serve.http import (
     ClientLeft,
     EventStream,
@@ -41,7 +39,7 @@ from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import ID_PREFIXES, PING, Choice, Endpoint, HttpReply
 from s1kit.serve.responses import ResponsesBody
 from s1kit.serve.responses_reply import ResponsesReply
-from s1kit.serve.state import Server, check_model
+from s1kit.serve.state import RunningRequest, Server, check_model
 from s1kit.serve.tracing import Span
 
 _LARGE_BODY = 1 << 11
@@ -99,18 +97,7 @@ class _OneRequest:
                 raise
             await self._refuse(_shutting_down())
         finally:
-            seconds = time.monotonic() - self._started
-            account(
-                self._server,
-                self._endpoint,
-                self._request_id,
-                self._status,
-                seconds,
-                self._is_stream,
-                self._reply,
-                self._span,
-                self._log,
-            )
+            self._account(time.monotonic() - self._started)
 
     def _deadline(self) -> float | None:
         """Seconds that the request may take: the server's limit, or less where the client says so."""
@@ -227,6 +214,43 @@ class _OneRequest:
         assert self._reply is not None
         event = self._reply.failed(refusal)
         await self._raw_send({"type": "http.response.body", "body": event, "more_body": False})
+
+    def _account(self, seconds: float) -> None:
+        """Counters, one line in the log, and the end of the span where tracing is on."""
+        server, reply = self._server, self._reply
+        server.metrics.requests.add(endpoint=self._endpoint, status=str(self._status))
+        server.metrics.request_seconds.observe(seconds)
+        tallies = [choice.tally for choice in reply.choices] if reply is not None else []
+        thinking_tokens = sum(t.thinking_tokens for t in tallies)
+        num_waits = sum(t.num_waits for t in tallies)
+        if self._span is not None:
+            self._span.set_attributes(
+                {
+                    "http.response.status_code": self._status,
+                    "gen_ai.request.model": server.backend.model,
+                    "gen_ai.usage.input_tokens": reply.prompt_tokens if reply is not None else 0,
+                    "gen_ai.usage.output_tokens": sum(t.completion_tokens for t in tallies),
+                    "s1kit.thinking_tokens": thinking_tokens,
+                    "s1kit.num_waits": num_waits,
+                    "s1kit.request_id": self._request_id,
+                }
+            )
+            self._span.end()
+        logs.log(
+            "request",
+            id=self._request_id,
+            endpoint=self._endpoint,
+            status=self._status,
+            seconds=round(seconds, 4),
+            stream=self._is_stream,
+            prompt_tokens=reply.prompt_tokens if reply is not None else None,
+            thinking_tokens=thinking_tokens,
+            answer_tokens=sum(t.answer_tokens for t in tallies),
+            num_waits=num_waits,
+            forced_tokens=sum(t.forced_tokens for t in tallies),
+            ending=",".join(str(t.end.ending) for t in tallies if t.end is not None) or None,
+            **self._log,
+        )
 
 
 def _applied(job: Job) -> dict[str, int] | None:

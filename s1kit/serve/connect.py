@@ -1,14 +1,16 @@
-"""Connects to an upstream at start-up: finds out its model, kind and context, and loads the tokenizer."""
+"""Connects to the upstreams at start-up: finds out their model, kind and context, and loads the tokenizer."""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import Sequence
 
 from s1kit.completions.client import CompletionsServer
 from s1kit.completions.discovery import Identity, choose, discover, identify, list_models
 from s1kit.completions.failure import ServerFailed
-from s1kit.completions.roster import read_urls
+from s1kit.completions.farm import Farm, Member
+from s1kit.completions.roster import follow, read_urls, refuse_stranger
 from s1kit.engines.gguf.unpacking import tokenizer_folder
 from s1kit.engines.options import read_switches
 from s1kit.errors import InputError, WorkFailed
@@ -18,8 +20,10 @@ from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.logs import log
 from s1kit.serve.options import Options
-from s1kit.serve.upstream import Upstream
-from s1kit.serve.upstream_farm import make_farm
+from s1kit.serve.upstream import Upstream, UpstreamFarm
+
+FARM_WAIT_SECONDS = 5.0
+"""A request waits so long for a server to come back where all are out."""
 
 
 async def connect(options: Options) -> Upstream:
@@ -39,7 +43,7 @@ async def connect(options: Options) -> Upstream:
     try:
         upstream = await _connected(server, options)
         if is_farm:
-            return await make_farm(upstream, url, urls, key, options.upstream_timeout, options.max_running)
+            return await _make_farm(upstream, url, urls, key, options.upstream_timeout, options.max_running)
     except ServerFailed as failure:
         await server.close()
         fix = "Start the upstream first, or correct --upstream."
@@ -89,6 +93,40 @@ async def _connected(server: CompletionsServer, options: Options) -> Upstream:
         thinking_format=tokens.format.name,
     )
     return Upstream(server, options.name or identity.model, tokens, context, capabilities, identity)
+
+
+async def _make_farm(
+    first: Upstream, given: str, urls: Sequence[str], key: str | None, timeout: float, capacity: int
+) -> UpstreamFarm:
+    """The other servers of a list beside the first; a list that is a file is followed.
+
+    Raises InputError for one that is not like the first, ServerFailed for one that does not answer.
+    """
+    member = Member(first.server, first.identity, listed_as=urls[0])
+    farm = Farm([member], FARM_WAIT_SECONDS, capacity, lambda what: log("upstreams", said=what))
+
+    async def join(url: str) -> Member:
+        server = CompletionsServer(url, key, timeout)
+        try:
+            identity = await identify(server, first.identity.model)
+            # What it says it is comes before how it is asked.
+            refuse_stranger(server, identity, first.capabilities, member, first.capabilities, "--upstream")
+            takes = await discover(server, identity, first.tokens, first.capabilities.dialect.name, "--upstream")
+            refuse_stranger(server, identity, takes, member, first.capabilities, "--upstream")
+        except BaseException:
+            await server.close()
+            raise
+        return Member(server, identity, listed_as=url)
+
+    try:
+        for url in urls[1:]:
+            farm.add(await join(url))
+    except BaseException:
+        await farm.close()
+        raise
+    if given.startswith("@"):
+        farm.watch(follow(farm, given, join))
+    return UpstreamFarm(first, farm)
 
 
 def _load_tokens(options: Options, identity: Identity) -> TokenFormat:

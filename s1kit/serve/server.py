@@ -182,7 +182,7 @@ async def make_backend(options: Options) -> Backend:
         return await connect(options)
     from s1kit.engines import Engine, load_engine
     from s1kit.engines.interface import close_engine
-    from s1kit.engines.streams import results_only
+    from s1kit.progress import results_only
     from s1kit.serve.local import Local
 
     given = {"format": options.format, "context_tokens": options.context}

@@ -1,7 +1,10 @@
-"""A completions server as a backend: an async adapter of `s1kit.completions`.
+"""Completions servers as a backend, one or several of one model: an async adapter of `s1kit.completions`.
 
 Failures become refusals: 502 for a server that is down, dies, fails or talks nonsense, 504 for one that is silent, 429
 for one that is full, 400 where it refuses the request itself, 503 where it serves another model than at the start.
+
+Of several the least busy is asked and a dead one is left out. A request that its server fails before it brought
+anything is begun again at another. Connections, lists and identities are those of the engine `completions:`.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from s1kit.completions.client import CompletionsServer
 from s1kit.completions.decoding import decode
 from s1kit.completions.discovery import Identity, list_models
 from s1kit.completions.failure import FailureKind, ServerFailed
+from s1kit.completions.farm import GONE, Farm
 from s1kit.completions.protocol import CompletionSettings
 from s1kit.errors import InputError
 from s1kit.forcing.request import Sampling
@@ -37,7 +41,6 @@ _REFUSALS: dict[FailureKind, tuple[int, str]] = {
     "failed": (502, "upstream"),
     "nonsense": (502, "upstream"),
 }
-
 
 CHECK_SECONDS = 5.0
 """What the server says of itself is asked again before a request that comes so long after the last time, or later."""
@@ -178,6 +181,45 @@ class Upstream:
                     yield End(ending, "length" if is_cut else "stop", self.seam, piece.answer_finish == "stop_string")
                 else:
                     yield [Delta(piece.kind, piece.origin, piece.text, len(piece.ids), piece.logprobs)]
+
+
+class UpstreamFarm(Upstream):
+    """Decodes jobs by asking one of several servers, all of them like the first."""
+
+    def __init__(self, first: Upstream, farm: Farm) -> None:
+        super().__init__(
+            first.server, first.model, first.tokens, first.context_tokens, first.capabilities, first.identity
+        )
+        self.farm = farm
+
+    async def check(self) -> str:
+        """Empty while any server is in: the farm itself asks those that are out whether they are back."""
+        members = [member for member in self.farm.members if not member.is_gone]
+        return "" if any(member.takes_work for member in members) else f"none of {len(members)} servers answers"
+
+    async def close(self) -> None:
+        await self.farm.close()
+
+    async def decode(self, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
+        """Deltas as they come, then the end. Raises Refusal."""
+        try:
+            for tries in range(2 * len(self.farm.members), 0, -1):
+                has_begun = False
+                async with self.farm.place(job.plan.prompt_ids) as member:
+                    try:
+                        async with aclosing(self.decode_at(member.server, job)) as news:
+                            async for one in news:
+                                has_begun = True
+                                yield one
+                        member.done += 1
+                        return
+                    except ServerFailed as failure:
+                        if failure.kind in GONE:
+                            self.farm.leave_out(member, failure)
+                        if failure.kind not in GONE or has_begun or tries == 1:
+                            raise
+        except ServerFailed as failure:
+            raise refusal(failure) from failure
 
 
 def refusal(failure: ServerFailed) -> Refusal:

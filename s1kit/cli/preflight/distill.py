@@ -127,7 +127,7 @@ def _check_room(recipe: Recipe, config: Distill) -> None:
 
 def _check_recorded(recipe: Recipe, path: Path) -> None:
     """The first traces can be read, and may be trained on where that is what they are for."""
-    from s1kit.distill.recorded import recorded_traces
+    from s1kit.distill.teachers import recorded_traces
 
     traces = list(islice(recorded_traces(path), PEEK))
     if not traces:

@@ -144,29 +144,33 @@ def read_reply(found: Any, chunk: Chunk) -> None:
     if type(choices) is not list:
         raise _nonsense("has choices that are not a list", found)
     for choice in choices:
-        if type(choice) is not dict:
-            raise _nonsense("has a choice that is not an object", found)
-        if choice.get("index"):
-            raise _nonsense("has a choice that was not asked for", found)
-        if "text" in choice and (text := choice["text"]) is not None:
-            if type(text) is not str:
-                raise _nonsense("has a text that is not a string", found)
-            chunk.text += text
-        elif "delta" in choice or "message" in choice:
-            # Read as a completion it would be one that ended at once, without a word.
-            raise _nonsense("is that of a chat, where a completion was asked for", found)
-        if "token_ids" in choice and (ids := choice["token_ids"]) is not None:
-            try:
-                if type(ids) is not list:
-                    raise TypeError
-                chunk.ids.extend(ids)
-            except (TypeError, OverflowError) as error:
-                raise _nonsense("has token_ids that are not ids", found) from error
-            chunk.has_ids = True
-        if "logprobs" in choice and choice["logprobs"] is not None:
-            chunk.logprobs += _logprobs(choice["logprobs"], found)
-        if choice.get("finish_reason"):
-            _read_finish(choice, chunk, found)
+        _read_choice(choice, chunk, found)
+
+
+def _read_choice(choice: Any, chunk: Chunk, found: Any) -> None:
+    if type(choice) is not dict:
+        raise _nonsense("has a choice that is not an object", found)
+    if choice.get("index"):
+        raise _nonsense("has a choice that was not asked for", found)
+    if "text" in choice and (text := choice["text"]) is not None:
+        if type(text) is not str:
+            raise _nonsense("has a text that is not a string", found)
+        chunk.text += text
+    elif "delta" in choice or "message" in choice:
+        # Read as a completion it would be one that ended at once, without a word.
+        raise _nonsense("is that of a chat, where a completion was asked for", found)
+    if "token_ids" in choice and (ids := choice["token_ids"]) is not None:
+        try:
+            if type(ids) is not list:
+                raise TypeError
+            chunk.ids.extend(ids)
+        except (TypeError, OverflowError) as error:
+            raise _nonsense("has token_ids that are not ids", found) from error
+        chunk.has_ids = True
+    if "logprobs" in choice and choice["logprobs"] is not None:
+        chunk.logprobs += _logprobs(choice["logprobs"], found)
+    if choice.get("finish_reason"):
+        _read_finish(choice, chunk, found)
 
 
 def _read_finish(choice: dict[str, Any], chunk: Chunk, found: Any) -> None:

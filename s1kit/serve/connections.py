@@ -43,7 +43,7 @@ else:
 
 def bounded_protocol(limits: ConnectionLimits, parser: type[asyncio.Protocol] = _Protocol) -> type[asyncio.Protocol]:
     """The class of uvicorn's HTTP connections, with limits. `parser` is one of uvicorn's own."""
-    bounded = _with_limits(limits, parser)
+    bounded: Any = type("BoundedProtocol", (_Bounded, parser), {"limits": limits})
 
     class SilentConnection(asyncio.Protocol):
         """A connection before its first byte."""
@@ -118,70 +118,73 @@ def _without_upgrade(data: bytes) -> bytes:
     return _UPGRADE.sub(b"x-upgrade:", head) + end + rest
 
 
-def _with_limits(limits: ConnectionLimits, parser: Any) -> Any:
-    class BoundedProtocol(parser):  # type: ignore[misc]
-        _timer: asyncio.TimerHandle | None = None
-        _num_header_bytes = 0
-        _num_body_bytes = 0
+class _Bounded(asyncio.Protocol):
+    """Limits on a connection; the class of uvicorn's connections that it bounds comes after it among the bases."""
 
-        def connection_made(self, transport: asyncio.Transport) -> None:
-            super().connection_made(transport)
-            self._start_timer(limits.header_seconds)
+    limits: ConnectionLimits
+    cycle: Any
+    transport: Any
+    loop: asyncio.AbstractEventLoop
+    _timer: asyncio.TimerHandle | None = None
+    _num_header_bytes = 0
+    _num_body_bytes = 0
 
-        def connection_lost(self, exc: Exception | None) -> None:
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        self._start_timer(self.limits.header_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        self._forget_body()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        before = self.cycle
+        is_header = before is None or not before.more_body
+        if is_header and self._timer is None:
+            self._start_timer(self.limits.header_seconds)
+        super().data_received(_without_upgrade(data) if is_header else data)
+        cycle = self.cycle
+        if is_header and cycle is before:
+            self._num_header_bytes += len(data)
+            if self._num_header_bytes > self.limits.max_header_bytes:
+                self._refuse(431, f"the header is larger than {self.limits.max_header_bytes} bytes")
+            return
+        self._num_header_bytes = 0
+        if cycle is not before and len(cycle.scope["headers"]) > self.limits.max_headers:
+            self._refuse(431, f"there are more than {self.limits.max_headers} headers")
+            return
+        if not cycle.more_body:
             self._stop_timer()
             self._forget_body()
-            super().connection_lost(exc)
+            return
+        if cycle is not before:
+            self._start_timer(self.limits.body_seconds)
+        self._num_body_bytes += len(data)
+        self.limits.unfinished_bytes += len(data)
+        if self.limits.unfinished_bytes > self.limits.max_unfinished_bytes:
+            self._refuse(503, "too many requests are being received at once")
 
-        def data_received(self, data: bytes) -> None:
-            if self.transport.is_closing():
-                return
-            before = self.cycle
-            is_header = before is None or not before.more_body
-            if is_header and self._timer is None:
-                self._start_timer(limits.header_seconds)
-            super().data_received(_without_upgrade(data) if is_header else data)
-            cycle = self.cycle
-            if is_header and cycle is before:
-                self._num_header_bytes += len(data)
-                if self._num_header_bytes > limits.max_header_bytes:
-                    self._refuse(431, f"the header is larger than {limits.max_header_bytes} bytes")
-                return
-            self._num_header_bytes = 0
-            if cycle is not before and len(cycle.scope["headers"]) > limits.max_headers:
-                self._refuse(431, f"there are more than {limits.max_headers} headers")
-                return
-            if not cycle.more_body:
-                self._stop_timer()
-                self._forget_body()
-                return
-            if cycle is not before:
-                self._start_timer(limits.body_seconds)
-            self._num_body_bytes += len(data)
-            limits.unfinished_bytes += len(data)
-            if limits.unfinished_bytes > limits.max_unfinished_bytes:
-                self._refuse(503, "too many requests are being received at once")
+    def send_400_response(self, msg: str) -> None:
+        """Called by uvicorn, which has logged why."""
+        _answer(self.transport, 400, "the request is not valid HTTP")
+        self.transport.close()
 
-        def send_400_response(self, msg: str) -> None:
-            """Called by uvicorn, which has logged why."""
-            _answer(self.transport, 400, "the request is not valid HTTP")
-            self.transport.close()
+    def _forget_body(self) -> None:
+        self.limits.unfinished_bytes -= self._num_body_bytes
+        self._num_body_bytes = 0
 
-        def _forget_body(self) -> None:
-            limits.unfinished_bytes -= self._num_body_bytes
-            self._num_body_bytes = 0
+    def _start_timer(self, seconds: float) -> None:
+        self._stop_timer()
+        self._timer = self.loop.call_later(seconds, self._refuse, 408, _TOO_SLOW)
 
-        def _start_timer(self, seconds: float) -> None:
-            self._stop_timer()
-            self._timer = self.loop.call_later(seconds, self._refuse, 408, _TOO_SLOW)
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
-        def _stop_timer(self) -> None:
-            if self._timer is not None:
-                self._timer.cancel()
-                self._timer = None
-
-        def _refuse(self, status: int, why: str) -> None:
-            self._stop_timer()
-            _refuse(self.transport, status, why, self.cycle is not None and self.cycle.response_started)
-
-    return BoundedProtocol
+    def _refuse(self, status: int, why: str) -> None:
+        self._stop_timer()
+        _refuse(self.transport, status, why, self.cycle is not None and self.cycle.response_started)

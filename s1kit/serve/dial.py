@@ -175,41 +175,43 @@ def read_dial(fields: ThinkingFields, efforts: Mapping[str, int], default: int |
 
 def _stated_budgets(fields: ThinkingFields, efforts: Mapping[str, int]) -> list[tuple[str, int]]:
     """Every field that states a maximum, with it; -1 is unlimited."""
-    stated: list[tuple[str, int | None]] = [
+    thinking, reasoning, switches = fields.thinking, fields.reasoning, fields.chat_template_kwargs
+    said: list[tuple[str, bool | int | Effort | None]] = [
         ("thinking_token_budget", fields.thinking_token_budget),
         ("max_thinking_tokens", fields.max_thinking_tokens),
         ("thinking_budget_tokens", fields.thinking_budget_tokens),
         ("thinking_budget", fields.thinking_budget),
-        ("enable_thinking", 0 if fields.enable_thinking is False else None),
+        ("enable_thinking", fields.enable_thinking),
     ]
-    if fields.thinking is not None:
-        if fields.thinking.type == "disabled":
-            stated.append(("thinking.type", 0))
-        stated.append(("thinking.budget_tokens", fields.thinking.number))
-        if fields.thinking.effort is not None:
-            stated.append(("thinking.effort", _effort(efforts, fields.thinking.effort, "thinking.effort")))
-    if fields.reasoning is not None:
-        if fields.reasoning.enabled is False:
-            stated.append(("reasoning.enabled", 0))
-        stated.append(("reasoning.max_tokens", fields.reasoning.max_tokens))
-        if fields.reasoning.effort is not None:
-            stated.append(("reasoning.effort", _effort(efforts, fields.reasoning.effort, "reasoning.effort")))
-    if fields.chat_template_kwargs is not None:
-        for name in ("enable_thinking", "thinking"):
-            if getattr(fields.chat_template_kwargs, name) is False:
-                stated.append((f"chat_template_kwargs.{name}", 0))
-        stated.append(("chat_template_kwargs.thinking_budget", fields.chat_template_kwargs.thinking_budget))
-        if (effort := fields.chat_template_kwargs.reasoning_effort) is not None:
-            field = "chat_template_kwargs.reasoning_effort"
-            stated.append((field, _effort(efforts, effort, field)))
-    if fields.reasoning_effort is not None:
-        stated.append(("reasoning_effort", _effort(efforts, fields.reasoning_effort, "reasoning_effort")))
-    found = [(name, value) for name, value in stated if value is not None]
-    if not found and fields.thinking is not None:
+    if thinking is not None:
+        said += [
+            ("thinking.type", thinking.type != "disabled"),
+            ("thinking.budget_tokens", thinking.number),
+            ("thinking.effort", thinking.effort),
+        ]
+    if reasoning is not None:
+        said += [
+            ("reasoning.enabled", reasoning.enabled),
+            ("reasoning.max_tokens", reasoning.max_tokens),
+            ("reasoning.effort", reasoning.effort),
+        ]
+    if switches is not None:
+        names = ("enable_thinking", "thinking", "thinking_budget", "reasoning_effort")
+        said += [(f"chat_template_kwargs.{name}", getattr(switches, name)) for name in names]
+    said.append(("reasoning_effort", fields.reasoning_effort))
+    stated = [(name, budget) for name, value in said if (budget := _budget(efforts, value, name)) is not None]
+    if not stated and thinking is not None:
         return [("thinking.type", -1)]
-    if not found and fields.reasoning is not None and fields.reasoning.enabled:
+    if not stated and reasoning is not None and reasoning.enabled:
         return [("reasoning.enabled", -1)]
-    return found
+    return stated
+
+
+def _budget(efforts: Mapping[str, int], value: bool | int | Effort | None, field: str) -> int | None:
+    """The maximum that a field's value states: a number, an effort, none for thinking that is off."""
+    if isinstance(value, bool):
+        return None if value else 0
+    return _effort(efforts, value, field) if isinstance(value, str) else value
 
 
 def _effort(efforts: Mapping[str, int], effort: Effort, field: str) -> int:

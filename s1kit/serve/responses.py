@@ -332,30 +332,17 @@ class ResponsesBody(ThinkingFields):
                 raise Refusal(400, what, param=f"input.{number}", code="unsupported")
             if item.type == "reasoning":
                 thinking = _text(item.content) or "".join(str(part.get("text", "")) for part in item.summary or [])
-            elif item.type in ("function_call_output", "custom_tool_call_output"):
-                turns.append({"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)})
-            elif item.type == "tool_search_output":
-                found = [client.shown_name for _, client, _ in functions("", item.tools or [])]
-                text = json.dumps({"tools": found})
-                turns.append({"role": "tool", "tool_call_id": item.call_id, "content": text})
-            elif item.type in ("function_call", "custom_tool_call", "tool_search_call"):
-                is_custom = item.type == "custom_tool_call"
-                arguments = json.dumps({"input": item.input}) if is_custom else item.arguments
-                name = "tool_search" if item.type == "tool_search_call" else shown_name(item.name, item.namespace)
-                call = {"id": item.call_id, "function": {"name": name, "arguments": arguments}}
+            elif item.type in _CALLS:
+                # Text and the calls after it are one turn, as they were one reply.
                 if thinking or not turns or turns[-1]["role"] != "assistant":
                     turns.append(_said("", thinking))
-                    thinking = ""
-                # Text and the calls after it are one turn, as they were one reply.
-                turns[-1].setdefault("tool_calls", []).append(call)
-            elif item.type == "agent_message":
-                text = f"[{item.author} to {item.recipient}]\n{_text(item.content)}"
-                turns.append({"role": "user", "content": text})
-            elif item.role == "assistant":
+                turns[-1].setdefault("tool_calls", []).append(_call(item))
+                thinking = ""
+            elif item.type == "message" and item.role == "assistant":
                 turns.append(_said(_text(item.content), thinking))
                 thinking = ""
             else:
-                turns.append({"role": item.role, "content": _text(item.content)})
+                turns.append(_input_turn(item))
         if not turns:
             turns.append({"role": "user", "content": ""})
         return turns
@@ -371,6 +358,28 @@ _NEEDS_STORE = {
 }
 _NO_TURN = ("additional_tools", "configuration_update")
 """Items that say something about the replies after them, and are no turns."""
+
+
+_CALLS = ("function_call", "custom_tool_call", "tool_search_call")
+
+
+def _call(item: Item) -> dict[str, Any]:
+    """A call as a part of an assistant's turn."""
+    name = "tool_search" if item.type == "tool_search_call" else shown_name(item.name, item.namespace)
+    arguments = json.dumps({"input": item.input}) if item.type == "custom_tool_call" else item.arguments
+    return {"id": item.call_id, "function": {"name": name, "arguments": arguments}}
+
+
+def _input_turn(item: Item) -> dict[str, Any]:
+    """A turn that the model did not write: what a tool gave, another agent's message, or a message."""
+    if item.type in ("function_call_output", "custom_tool_call_output"):
+        return {"role": "tool", "tool_call_id": item.call_id, "content": _text(item.output)}
+    if item.type == "tool_search_output":
+        found = [client.shown_name for _, client, _ in functions("", item.tools or [])]
+        return {"role": "tool", "tool_call_id": item.call_id, "content": json.dumps({"tools": found})}
+    if item.type == "agent_message":
+        return {"role": "user", "content": f"[{item.author} to {item.recipient}]\n{_text(item.content)}"}
+    return {"role": item.role, "content": _text(item.content)}
 
 
 def _said(text: str, thinking: str) -> dict[str, Any]:

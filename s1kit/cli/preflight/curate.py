@@ -13,7 +13,7 @@ from s1kit.recipe import Recipe
 
 
 def check_curate(recipe: Recipe, found: FaultCollector) -> None:
-    from s1kit.curate.curate import check_domains, refuse_idle
+    from s1kit.curate.curate import refuse_idle
     from s1kit.curate.quality import rules_of
     from s1kit.curate.selection import find_selector
 
@@ -22,15 +22,7 @@ def check_curate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(rules_of, [rule])
     for name in [config.selection, *config.also]:
         found.run(find_selector, name)
-    if found.run(load_extension, config.domains, "domains", "curate.domains") is not None:
-        pass
-    elif (
-        found.run(check_domains, config.domains)
-        and config.domains not in ("source", "offline")
-        and found.model(check_model, config.domains, "curate.domains")
-        and not config.domains.startswith("chat:")
-    ):
-        found.run(_check_labeller, config.domains)
+    _check_domains(config.domains, found)
     for student in config.students:
         if found.model(check_model, student, "curate.students", format="direct") and not student.startswith("chat:"):
             found.run(_check_room, recipe, student)
@@ -45,6 +37,17 @@ def check_curate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(find_grader, config.grader)
     elif config.students or "complete" in config.quality:
         found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_domains(reference: str, found: FaultCollector) -> None:
+    from s1kit.curate.curate import check_domains
+
+    if found.run(load_extension, reference, "domains", "curate.domains") is not None:
+        return
+    if not found.run(check_domains, reference) or reference in ("source", "offline"):
+        return
+    if found.model(check_model, reference, "curate.domains") and not reference.startswith("chat:"):
+        found.run(_check_labeller, reference)
 
 
 def _check_room(recipe: Recipe, student: str) -> None:

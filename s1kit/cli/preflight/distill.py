@@ -54,7 +54,6 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
     from s1kit.distill.idle import is_local
     from s1kit.distill.open_teacher import parameters
     from s1kit.providers.local import check_parameters
-    from s1kit.providers.terms import terms_of
 
     before = len(found.faults)
     scheme, _, rest = config.teacher.partition(":")
@@ -64,25 +63,7 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
         case "recorded" if rest:
             found.run(_check_recorded, recipe, Path(rest))
         case "chat":
-            found.model(
-                check_chat,
-                config.teacher,
-                "distill.teacher",
-                base_url=config.base_url,
-                headers=config.headers,
-                key_file=config.key_file,
-                price=config.price,
-                prices_path=config.prices,
-            )
-            if not config.prices or Path(config.prices).is_file():
-                urls = [config.base_url] if isinstance(config.base_url, str) else config.base_url
-                found.run(check_price, config.teacher, urls, price=config.price, prices_path=config.prices)
-            if config.price == "unknown" and config.max_cost_usd is not None:
-                found.add(
-                    "a cap needs a price, and the price is unknown",
-                    "distill.max_cost_usd",
-                    "Give distill.price={input=..., output=...}, or leave the cap out.",
-                )
+            _check_provider(config, found)
         case _ if is_local(config.teacher):
             how = {"format": config.format, "template": config.template}
             found.model(check_engine, config.teacher, "distill.teacher", **how)
@@ -101,15 +82,46 @@ def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> No
             )
     if "{question}" not in config.prompt:
         found.add("the prompt does not contain {question}", "distill.prompt", "Put {question} where the question goes.")
-    is_model = scheme == "chat" or is_local(config.teacher)
-    if "train" in recipe.stages and not recipe.train.acknowledge_terms and is_model:
-        entry = terms_of(config.teacher)
-        if entry.needs_reason:
-            found.add(
-                f"{entry.sentence}; train would refuse the traces after they were paid for",
-                "distill.teacher",
-                'Take another teacher, or say why you may with train.acknowledge_terms="...".',
-            )
+    if scheme == "chat" or is_local(config.teacher):
+        _check_terms(recipe, config.teacher, found)
+
+
+def _check_provider(config: Distill, found: FaultCollector) -> None:
+    """The provider's model, its key, its price, and a cap that can be kept."""
+    found.model(
+        check_chat,
+        config.teacher,
+        "distill.teacher",
+        base_url=config.base_url,
+        headers=config.headers,
+        key_file=config.key_file,
+        price=config.price,
+        prices_path=config.prices,
+    )
+    if not config.prices or Path(config.prices).is_file():
+        urls = [config.base_url] if isinstance(config.base_url, str) else config.base_url
+        found.run(check_price, config.teacher, urls, price=config.price, prices_path=config.prices)
+    if config.price == "unknown" and config.max_cost_usd is not None:
+        found.add(
+            "a cap needs a price, and the price is unknown",
+            "distill.max_cost_usd",
+            "Give distill.price={input=..., output=...}, or leave the cap out.",
+        )
+
+
+def _check_terms(recipe: Recipe, teacher: str, found: FaultCollector) -> None:
+    """What a model writes may be trained on, where that is what it is for."""
+    from s1kit.providers.terms import terms_of
+
+    if "train" not in recipe.stages or recipe.train.acknowledge_terms:
+        return
+    entry = terms_of(teacher)
+    if entry.needs_reason:
+        found.add(
+            f"{entry.sentence}; train would refuse the traces after they were paid for",
+            "distill.teacher",
+            'Take another teacher, or say why you may with train.acknowledge_terms="...".',
+        )
 
 
 def _check_room(recipe: Recipe, config: Distill) -> None:

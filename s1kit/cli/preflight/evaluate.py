@@ -33,17 +33,7 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     config = recipe.evaluate
     found.run(grid, config)
     found.run(executor_of, config)
-    if config.model:
-        how = {"format": config.format, "template": config.template, "dtype": config.dtype}
-        found.model(check_engine, config.model, "evaluate.model", **how)
-    else:
-        found.run(check_dtype, config.dtype, "evaluate.dtype")
-        found.run(find_format, config.format or "s1")
-        found.run(_check_template, recipe)
-    if config.baseline:
-        found.model(check_engine, config.baseline, "evaluate.baseline", format="direct", dtype=config.dtype)
-    if not config.model and "train" not in recipe.stages and not is_finished(recipe.folder, "train"):
-        found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
+    _check_models(recipe, found)
     if not config.benchmarks:
         found.add("no benchmark", "evaluate.benchmarks", 'Name one, for example ["tiny"].')
     for name in [name for n, name in enumerate(config.benchmarks) if name in config.benchmarks[:n]]:
@@ -64,6 +54,22 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
         found.run(find_grader, config.grader)
     elif any(map(is_on_hub, config.benchmarks)) or not all(map(_asks_for_a_letter, questions)):
         found.run(require, "math_verify", "grading", "grade")
+
+
+def _check_models(recipe: Recipe, found: FaultCollector) -> None:
+    """The model, or what is said about the checkpoint of this run in its place, and the baseline."""
+    config = recipe.evaluate
+    if config.model:
+        how = {"format": config.format, "template": config.template, "dtype": config.dtype}
+        found.model(check_engine, config.model, "evaluate.model", **how)
+    else:
+        found.run(check_dtype, config.dtype, "evaluate.dtype")
+        found.run(find_format, config.format or "s1")
+        found.run(_check_template, recipe)
+    if config.baseline:
+        found.model(check_engine, config.baseline, "evaluate.baseline", format="direct", dtype=config.dtype)
+    if not config.model and "train" not in recipe.stages and not is_finished(recipe.folder, "train"):
+        found.add("there is no model to evaluate", "evaluate.model", "Name one, or train in the same run.")
 
 
 def _check_template(recipe: Recipe) -> None:

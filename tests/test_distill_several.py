@@ -15,7 +15,7 @@ from s1kit.curate.quality import first_reason, rules_of
 from s1kit.distill.distill import distill
 from s1kit.distill.estimate import estimate_traces, probe_cost, probe_costs
 from s1kit.errors import InputError, WorkFailed
-from s1kit.grade.agreement import agreements
+from s1kit.grade.equality import agreements
 from s1kit.journal import Journal
 from s1kit.providers.spend_cap import CapReached
 from s1kit.recipe import Recipe, load_recipe

@@ -21,7 +21,7 @@ from s1kit.grade.cascade import Cascade
 from s1kit.grade.choice import letter, options
 from s1kit.grade.extract import final_answer, find_boxes
 from s1kit.grade.files import grade_file
-from s1kit.grade.judge import judge_with
+from s1kit.grade.load import judge_with
 from s1kit.grade.normalise import as_number, normalise
 from s1kit.grade.numeric import compare_numbers
 from s1kit.grade.rules import judge_by_rules

@@ -22,7 +22,7 @@ from s1kit.distill.open_teacher import OpenTeachers
 from s1kit.distill.student_tokens import Count
 from s1kit.engines.interface import ServerMeter, add_up
 from s1kit.errors import WorkFailed
-from s1kit.grade.agreement import agreements
+from s1kit.grade.equality import agreements
 from s1kit.progress import Meter, say
 from s1kit.providers.chat import Stopped
 from s1kit.providers.client import Client

@@ -19,11 +19,11 @@ from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
+from s1kit.serve.answer_form import can_constrain
 from s1kit.serve.auto import decode_adaptively
 from s1kit.serve.decoding import Delta, End, Job, ThinkingStop
 from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.structure import can_constrain
 
 News = Segment | Generation
 Inbox = asyncio.Queue[list[News]]

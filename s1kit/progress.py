@@ -115,9 +115,9 @@ def meter(name: str, total: int | None = None, unit: str = "rows") -> Iterator[M
         m.close()
 
 
-def track(items: Iterable[T], name: str, total: int | None = None, unit: str = "rows") -> Iterator[T]:
+def track(items: Iterable[T], name: str, unit: str = "rows") -> Iterator[T]:
     """Yield the items and advance a progress bar by one for each."""
-    with meter(name, total, unit) as m:
+    with meter(name, unit=unit) as m:
         for item in items:
             yield item
             m.advance()

@@ -17,7 +17,7 @@ from collected_runs import collected_run
 
 from s1kit.cli import main
 from s1kit.distill.distill import distill
-from s1kit.distill.estimate import estimate_distill, probe_cost, total_interval
+from s1kit.distill.estimate import estimate_distill, probe_costs, total_interval
 from s1kit.errors import WorkFailed
 from s1kit.journal import Journal
 from s1kit.providers.spend_cap import CapReached
@@ -466,14 +466,15 @@ def test_the_estimate_probes_twenty_questions_that_the_run_does_not_buy_again(
 ) -> None:
     recipe = recipe_of(tmp_path, server, price={"input": 1000.0, "output": 1000.0})
     run = run_of(tmp_path, 200)
-    estimate = probe_cost(recipe, run)
+    (estimate,) = probe_costs(recipe, run)
     assert (estimate.num_probed, estimate.num_requests, server.num_requests) == (20, 200, 20)
     cost = distill(recipe, run).figures["cost_usd"]
     assert server.num_requests == 200
     assert estimate.cost_low is not None
     assert estimate.cost_high is not None
     assert estimate.cost_low <= cost - estimate.spent_usd <= estimate.cost_high
-    assert probe_cost(recipe, run).lines == [
+    (estimate,) = probe_costs(recipe, run)
+    assert estimate.lines == [
         f"200 requests to {recipe.distill.teacher}, 200 of them in the journal",
         "nothing is left to ask",
     ]

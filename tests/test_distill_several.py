@@ -13,7 +13,7 @@ from collected_runs import collected_run
 
 from s1kit.curate.quality import first_reason, rules_of
 from s1kit.distill.distill import distill
-from s1kit.distill.estimate import estimate_traces, probe_cost, probe_costs
+from s1kit.distill.estimate import estimate_traces, probe_costs
 from s1kit.errors import InputError, WorkFailed
 from s1kit.grade.equality import agreements
 from s1kit.journal import Journal
@@ -280,7 +280,7 @@ def test_a_probe_draws_until_right_and_counts_towards_the_cap(server: ProviderSe
     price = {"input": 1000.0, "output": 1000.0}
     settings = {"teacher": f"chat:{server.compatible}#m", "price": price, "max_output_tokens": 60, "until_correct": 3}
     run = run_of(tmp_path, 30)
-    estimate = probe_cost(recipe_of(tmp_path, max_cost_usd=50.0, **settings), run)
+    (estimate,) = probe_costs(recipe_of(tmp_path, max_cost_usd=50.0, **settings), run)
     assert "2.00 draws on average; 20 of 20 ended correct." in estimate.note
     assert server.num_requests == 40
     # A cap of what the probes took leaves nothing for the run.

@@ -9,7 +9,7 @@ exactly: every round is a request under an ordinary budget.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from math import exp
 
@@ -92,18 +92,13 @@ def probe_tokens(note: str) -> int:
     return int(found[1]) if found else 0
 
 
-def answer_adaptively(
-    engine: Engine,
-    requests: Sequence[Request],
-    rule: ExitRule,
-    on_round: Callable[[int, int], None] | None = None,
-) -> Iterator[Generation]:
+def answer_adaptively(engine: Engine, requests: Sequence[Request], rule: ExitRule) -> Iterator[Generation]:
     """One generation a request, in the order of the requests; its note says where thinking was left and what it cost.
 
-    `on_round` is told how many questions are still thinking, and up to which point. Raises InputError on a minimum
-    above the rule's largest budget, and for an engine that cannot take thinking back as token ids.
+    Raises InputError on a minimum above the rule's largest budget, and for an engine that cannot take thinking back as
+    token ids.
     """
-    for asked in _rounds(engine, [ProbedRequest(request) for request in requests], rule, on_round):
+    for asked in _rounds(engine, [ProbedRequest(request) for request in requests], rule):
         generation, num = asked.probes[-1], len(asked.probes)
         others = "earlier ones and samples" if asked.samples else "earlier ones"
         note = f"auto: {num} {'probe' if num == 1 else 'probes'}, {asked.probe_tokens} answer tokens in {others}"
@@ -121,7 +116,7 @@ def probe_all(
     With the probability of each answer where `measures`, and so many answers sampled beside it.
     """
     asked = [ProbedRequest(request) for request in requests]
-    return _rounds(engine, asked, rule, None, leaves=False, measures=measures, num_samples=num_samples)
+    return _rounds(engine, asked, rule, leaves=False, measures=measures, num_samples=num_samples)
 
 
 def check_engine(rule: ExitRule, engine: object, where: str) -> None:
@@ -138,7 +133,6 @@ def _rounds(
     engine: Engine,
     asked: list[ProbedRequest],
     rule: ExitRule,
-    on_round: Callable[[int, int], None] | None,
     leaves: bool = True,
     measures: bool = False,
     num_samples: int = 0,
@@ -154,8 +148,6 @@ def _rounds(
         )
     thinking = list(range(len(asked)))
     for number, point in enumerate(rule.points(minimum)):
-        if on_round is not None and thinking:
-            on_round(len(thinking), point)
         requests = {str(i): next_request(asked[i], rule, point, number, str(i), measures) for i in thinking}
         for generation in engine.generate(requests.values()) if requests else ():
             one = asked[int(generation.question_id)]

@@ -77,15 +77,15 @@ def _clipped(value: float) -> float:
     return max(-1e9, min(1e9, value))
 
 
-def clopper_pearson(successes: int, n: int, alpha: float = 0.05) -> tuple[float, float]:
-    """The exact interval of a share; (0, 1) when n is 0.
+def clopper_pearson(successes: int, n: int) -> tuple[float, float]:
+    """The exact 95 % interval of a share; (0, 1) when n is 0.
 
     >>> [round(x, 4) for x in clopper_pearson(9, 10)]
     [0.555, 0.9975]
     """
     if not n:
         return 0.0, 1.0
-    found = _scipy("stats").binomtest(successes, n).proportion_ci(1 - alpha, method="exact")
+    found = _scipy("stats").binomtest(successes, n).proportion_ci(0.95, method="exact")
     return float(found.low), float(found.high)
 
 

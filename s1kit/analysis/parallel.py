@@ -50,22 +50,20 @@ SURE = 0.95
 """Posterior chance at which an adaptive vote stops, the paper's."""
 
 
-def fewest_to_stop(sure: float = SURE) -> int:
+def fewest_to_stop() -> int:
     """Draws after which an adaptive vote can stop at the earliest, all of them agreeing.
 
     >>> fewest_to_stop()
     4
     """
-    return next(num for num in count(1) if chance_to_stay_ahead(Counter({"": num})) >= sure)
+    return next(num for num in count(1) if chance_to_stay_ahead(Counter({"": num})) >= SURE)
 
 
-def adaptive_vote(
-    answers: Sequence[str | None], is_correct: Sequence[bool], tokens: Sequence[float], sure: float = SURE
-) -> Outcome:
+def adaptive_vote(answers: Sequence[str | None], is_correct: Sequence[bool], tokens: Sequence[float]) -> Outcome:
     """Draw until the leading answer would very likely stay ahead (Adaptive-Consistency, arXiv 2305.11860).
 
-    The rule of stopping compares the two leading answers with a Beta posterior; `sure` is the paper's 0.95. The draws
-    are taken in each rotation of their order, and the outcomes averaged.
+    The rule of stopping compares the two leading answers with a Beta posterior. The draws are taken in each rotation
+    of their order, and the outcomes averaged.
     """
     n = len(answers)
     chances, paid = 0.0, 0.0
@@ -79,7 +77,7 @@ def adaptive_vote(
             if answer is not None:
                 votes[answer] += 1
                 right[answer] = is_correct[i]
-            if votes and chance_to_stay_ahead(votes) >= sure:
+            if votes and chance_to_stay_ahead(votes) >= SURE:
                 break
         leading = max(votes.values(), default=0)
         tied = [answer for answer, count in votes.items() if count == leading]

@@ -108,9 +108,7 @@ def ratio(amounts: Matrix, counts: Matrix) -> Estimate:
     return Estimate(value, value * exp(-spread), value * exp(min(spread, 700.0)))
 
 
-def bootstrap(
-    statistic: Callable[[Matrix], Matrix], per_question: Matrix, *, seed: int = 0, resamples: int = 2000
-) -> Estimate:
+def bootstrap(statistic: Callable[[Matrix], Matrix], per_question: Matrix, *, resamples: int = 2000) -> Estimate:
     """A statistic of per-question means with its percentile interval over resampled questions.
 
     `per_question` is questions x columns; `statistic` takes the column means, one row a resample, and gives one value
@@ -124,13 +122,13 @@ def bootstrap(
     point = float(statistic(values.mean(axis=0, keepdims=True))[0])
     if n < 2:
         return Estimate(point, -inf, inf)
-    draws = np.asarray(statistic(_resampled_means(values, resamples, seed)), dtype=float)
+    draws = np.asarray(statistic(_resampled_means(values, resamples)), dtype=float)
     low, high = np.nanquantile(draws, [0.025, 0.975])
     widen = sqrt(n / (n - 1)) * t_quantile(n - 1) / Z95
     return Estimate(point, point + (float(low) - point) * widen, point + (float(high) - point) * widen)
 
 
-def _resampled_means(rows: Matrix, resamples: int, seed: int) -> Matrix:
+def _resampled_means(rows: Matrix, resamples: int) -> Matrix:
     """Column means of rows drawn with replacement, one row a resample.
 
     Equal rows are drawn together: how often each of the different ones comes up is all that matters, and there are few.
@@ -139,5 +137,5 @@ def _resampled_means(rows: Matrix, resamples: int, seed: int) -> Matrix:
 
     different, counts = np.unique(rows, axis=0, return_counts=True)
     n = len(rows)
-    drawn = np.random.default_rng(seed).multinomial(n, counts / n, size=resamples)
+    drawn = np.random.default_rng(0).multinomial(n, counts / n, size=resamples)
     return np.asarray(drawn @ different / n, dtype=float)

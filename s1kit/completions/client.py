@@ -71,9 +71,9 @@ class CompletionsServer:
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise self._failure(error, seconds) from error
 
-    async def get_json(self, path: str, seconds: float = 10.0) -> Any:
+    async def get_json(self, path: str) -> Any:
         """GET a small JSON document. Raises ServerFailed."""
-        return self._json(await self.get(path, seconds))
+        return self._json(await self.get(path))
 
     async def complete(self, body: Mapping[str, Any]) -> Any:
         """POST a completion that is not streamed; returns its JSON. Raises ServerFailed."""

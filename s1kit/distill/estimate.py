@@ -136,12 +136,6 @@ def _estimate_one(config: Distill, num_questions: int | None) -> list[str]:
     return lines
 
 
-def probe_cost(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> DistillEstimate:
-    """The estimate of a recipe with one teacher; see `probe_costs`."""
-    (estimate,) = probe_costs(recipe, run, num_probes)
-    return estimate
-
-
 def probe_costs(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> list[DistillEstimate]:
     """Ask each teacher a seeded sample of the questions and extrapolate. Needs `collect` to have finished.
 

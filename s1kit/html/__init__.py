@@ -60,12 +60,16 @@ def highlight(text: str, words: str) -> Markup:
     return Markup("{}<mark>{}</mark>{}").format(text[:at], text[at:end], text[end:])
 
 
-def histogram(values: Sequence[int], num_bins: int = 20) -> dict[str, int]:
+_BINS = 20
+"""Bins of a histogram, at most."""
+
+
+def histogram(values: Sequence[int]) -> dict[str, int]:
     """Counts of whole numbers in bins of equal width, named by their first and last value."""
     if not values:
         return {}
     low, high = min(values), max(values)
-    width = max(1, -(-(high - low + 1) // num_bins))
+    width = max(1, -(-(high - low + 1) // _BINS))
     counts = dict.fromkeys(range(low, high + 1, width), 0)
     for value in values:
         counts[low + (value - low) // width * width] += 1

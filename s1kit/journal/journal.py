@@ -88,15 +88,12 @@ class Journal:
             found.update(key for (key,) in self._file.rows(f"SELECT key FROM replies WHERE key IN ({marks})", some))
         return found
 
-    def entries(self, provider: str = "", model: str = "") -> Iterator[Entry]:
+    def entries(self) -> Iterator[Entry]:
         """All entries in the order they were written, a page in memory at a time."""
         self.flush()
-        query = (
-            f"SELECT rowid, {COLUMNS} FROM replies WHERE rowid > ? AND (? IN ('', provider)) AND (? IN ('', model))"
-            " ORDER BY rowid LIMIT 256"
-        )
+        query = f"SELECT rowid, {COLUMNS} FROM replies WHERE rowid > ? ORDER BY rowid LIMIT 256"
         last = 0
-        while rows := self._file.rows(query, (last, provider, model)):
+        while rows := self._file.rows(query, (last,)):
             last = rows[-1][0]
             yield from (from_row(row[1:]) for row in rows)
 

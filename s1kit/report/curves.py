@@ -38,7 +38,7 @@ def draw_curve(findings: Findings) -> Callable[..., Any]:
 
     @contextmanager
     def draw(preset: Width = "page") -> Iterator[Figure]:
-        with canvas(8.6, 4.9, preset=preset) as (figure, (axes,)):
+        with canvas(4.9, preset=preset) as (figure, (axes,)):
             _curve_on(axes, findings, preset)
             figure.tight_layout(pad=0.8)
             yield figure
@@ -159,7 +159,7 @@ def draw_lines(series: Sequence[tuple[str, str, Sequence[Point], Any]], preset: 
     from matplotlib.lines import Line2D
 
     shown = [line for line in series if line[2]]
-    with canvas(8.6, 5.2, preset=preset) as (figure, (axes,)):
+    with canvas(5.2, preset=preset) as (figure, (axes,)):
         place = token_axis(axes, [p.tokens for _, _, points, _ in shown for p in points if p.tokens > 0])
         for _, colour, points, style in shown:
             draw_line(axes, points, colour, place, is_main=False, style=style if len(points) > 1 else "None")
@@ -189,7 +189,7 @@ def draw_loss(losses: Sequence[tuple[int, float]]) -> Callable[..., Any]:
 
     @contextmanager
     def draw(preset: Width = "page") -> Iterator[Figure]:
-        with canvas(8.6, 2.6, preset=preset) as (figure, (axes,)):
+        with canvas(2.6, preset=preset) as (figure, (axes,)):
             axes.plot([s for s, _ in losses], [v for _, v in losses], color=COLOURS["budget"], linewidth=1.5)
             axes.set_yscale("log")
             axes.set_xlabel("optimiser step")
@@ -210,7 +210,7 @@ def draw_panels(findings: Findings) -> Callable[..., Any]:
         sources = findings.sources
         named = len(findings.benchmarks) > 1 and bool(findings.numbers)
         rows, height = (len(sources), NAMED_PANEL) if named else (1, 2.9)
-        with canvas(8.6, rows * height, panels=len(sources), rows=rows, preset=preset) as (figure, all_axes):
+        with canvas(rows * height, panels=len(sources), rows=rows, preset=preset) as (figure, all_axes):
             for axes, source in zip(all_axes, sources, strict=True):
                 _panel_on(axes, findings, source)
                 axes.set_yticks(range(0, 101, 25), [f"{y} %" for y in range(0, 101, 25)])

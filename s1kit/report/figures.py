@@ -76,15 +76,18 @@ STYLE = {
 Width = Literal["page", "column"]
 """`page`: as wide as the report; `column`: one column of a paper or a phone, with smaller letters."""
 
+PAGE = 8.6
+"""Width in inches of a figure on the page."""
+
 COLUMN, COLUMN_FONT = 3.4, 7.0
 """Inches and points of a figure in one column."""
 
 
 @contextmanager
 def canvas(
-    width: float, height: float, panels: int = 1, rows: int = 1, preset: Width = "page"
+    height: float, panels: int = 1, rows: int = 1, preset: Width = "page"
 ) -> Iterator[tuple[Figure, list[Axes]]]:
-    """A figure in the report's style, inches wide and high, closed afterwards. MissingExtra without matplotlib.
+    """A figure in the report's style, inches high, closed afterwards. MissingExtra without matplotlib.
 
     In one column it is narrower, less high, and its panels stand below each other.
     """
@@ -99,6 +102,7 @@ def canvas(
         raise MissingExtra("the report", "matplotlib", extra="report") from error
     mpl.use("agg")
     style: dict[str, Any] = STYLE
+    width = PAGE
     if preset == "column":
         rows, height = panels, max(2.5, 1.5 * panels) if panels > 1 else min(height, 2.6)
         width, style = COLUMN, STYLE | {"font.size": COLUMN_FONT, "xtick.major.pad": 3}

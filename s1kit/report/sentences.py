@@ -162,14 +162,18 @@ def p_value(p: float) -> str:
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 1 else "= 1"
 
 
-def text_curve(points_: Sequence[Point], width: int = 40) -> list[str]:
+_BAR = 40
+"""Characters of a bar from 0 to 1."""
+
+
+def text_curve(points_: Sequence[Point]) -> list[str]:
     """The curve as lines of text: name, tokens, a bar with the interval marked, the numbers."""
     lines = []
     longest = max((len(p.name) for p in points_), default=0)
     for p in points_:
-        low, value, high = (round(x * width) for x in (p.estimate.low, p.estimate.value, p.estimate.high))
+        low, value, high = (round(x * _BAR) for x in (p.estimate.low, p.estimate.value, p.estimate.high))
         bar = "".join(
-            "█" if i < min(low, value) else "▓" if i < value else "░" if i < high else " " for i in range(width)
+            "█" if i < min(low, value) else "▓" if i < value else "░" if i < high else " " for i in range(_BAR)
         )
         lines.append(f"  {p.name:<{longest}} {p.tokens:7,.0f} |{bar}| {percent(p.estimate)}")
     return lines

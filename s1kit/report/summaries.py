@@ -111,7 +111,7 @@ def _figure(name: str, found: Sequence[Series], path: Path) -> Markup:
     def draw(preset: Width = "page") -> Iterator[Any]:
         from matplotlib.lines import Line2D
 
-        with canvas(8.6, 4.2, preset=preset) as (figure, (axes,)):
+        with canvas(4.2, preset=preset) as (figure, (axes,)):
             place_of = token_axis(axes, [p for one in lines for p, _ in one.points if p])
             for i, one in enumerate(lines):
                 colour = COLOURS[LINES[i % len(LINES)]]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from s1kit.serve.decoding import Delta, End
@@ -32,7 +32,6 @@ class MessagesReply:
     _index: int = -1
     _delta_head: str = ""
     """What comes before the text in an event of the block that is open."""
-    _calls: list[dict[str, Any]] = field(default_factory=list)
 
     @property
     def _usage(self) -> dict[str, Any]:

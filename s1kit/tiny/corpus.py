@@ -22,6 +22,8 @@ question states; more steps from where the last exchange ended; the value there;
 LESSON: tuple[Skill, ...] = ("lookup", "step", "walk", "walk", "walk")
 PRACTICE: tuple[Skill, ...] = ("step", "walk", "begin", "begin")
 SHARE_SHORT = 0.15
+_CONVERSATION_CHARS = 720
+"""About the length of a conversation."""
 
 
 @dataclass(frozen=True)
@@ -77,14 +79,13 @@ def copying_document(random: Random) -> Document:
 
 def conversation(
     random: Random,
-    num_chars: int = 720,
     families: Sequence[str] = tuple(FAMILIES),
     skills: Sequence[Skill] = LESSON,
 ) -> Document:
-    """A question of one of the families and several exchanges about it in the chat layout, about so long."""
+    """A question of one of the families and several exchanges about it in the chat layout."""
     puzzle, text = draw_base_question(random, random.randint(MIN_ITEMS, MAX_ITEMS), families)
     turns: list[Exchange] = []
-    while sum(len(turn.reply) + 60 for turn in turns) < num_chars - len(text):
+    while sum(len(turn.reply) + 60 for turn in turns) < _CONVERSATION_CHARS - len(text):
         if not turns and random.random() < 0.2:
             skill: Skill = "direct"
         elif turns and 0 < turns[-1].number <= len(puzzle.items) and random.random() < 0.5:
@@ -97,10 +98,10 @@ def conversation(
     return _chat(asks, [turn.reply for turn in turns])
 
 
-def short_questions(random: Random, num: int = 8) -> Document:
+def short_questions(random: Random) -> Document:
     """Questions of one to three items, one after the other, each answered directly."""
     asks, replies = [], []
-    for _ in range(num):
+    for _ in range(8):
         puzzle, text = draw_base_question(random, random.randint(1, 3))
         asks.append(text)
         replies.append(draw_turn(random, puzzle, "direct").reply)

@@ -23,23 +23,32 @@ class IdTexts(dict[int, str]):
         super().__init__()
         self._tokenizer = tokenizer
 
+    def _decoded(self, token_id: int) -> str:
+        return str(self._tokenizer.decode([token_id], skip_special_tokens=False))
+
     def __missing__(self, token_id: int) -> str:
-        text = self[token_id] = str(self._tokenizer.decode([token_id], skip_special_tokens=False))
+        text = self[token_id] = self._decoded(token_id)
         return text
 
 
-class IdKinds(dict[int, str]):
+class IdKinds(IdTexts):
     """What single ids are to the loop guard: their digits, `a` for one with letters, else an empty text."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
-        super().__init__()
-        self._tokenizer = tokenizer
-
     def __missing__(self, token_id: int) -> str:
-        text = str(self._tokenizer.decode([token_id], skip_special_tokens=False)).strip()
+        text = self._decoded(token_id).strip()
         is_number = text.isascii() and text.isdigit()
         kind = self[token_id] = text if is_number else "a" if any(c.isalpha() for c in text) else ""
         return kind
+
+
+def last_place(ids: Sequence[int], wanted: tuple[int, ...]) -> int | None:
+    """Where the ids hold the wanted ones for the last time; None where they do not.
+
+    >>> last_place([1, 2, 3, 1, 2], (1, 2)), last_place([1], (1, 2))
+    (3, None)
+    """
+    size = len(wanted)
+    return next((i for i in range(len(ids) - size, -1, -1) if tuple(ids[i : i + size]) == wanted), None)
 
 
 @dataclass(frozen=True)

@@ -10,11 +10,11 @@ from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from s1kit.serve.bodies import Body, read_as
 from s1kit.serve.fields import ChatBody, TemplateSwitches, TokenId, Wire
 from s1kit.serve.http import check_media, read_body
 from s1kit.serve.messages import CountBody
 from s1kit.serve.prompts import chat_ids, text_ids
+from s1kit.serve.reading import Body, read_as
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.state import Server, check_model
 

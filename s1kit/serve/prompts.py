@@ -13,7 +13,7 @@ from s1kit.forcing.formats import Tokenizer
 from s1kit.forcing.plain_text import CUT
 from s1kit.forcing.switches import has_switch
 from s1kit.forcing.thinking_format import TEMPLATE_FAULTS, encode, guarded_turn
-from s1kit.forcing.token_format import TokenFormat
+from s1kit.forcing.token_format import TokenFormat, last_place
 from s1kit.serve.decoding import Backend
 from s1kit.serve.fields import ChatBody, CompletionBody, Message
 from s1kit.serve.refusals import Refusal, from_input_error
@@ -191,16 +191,9 @@ def is_thinking_open(tokens: TokenFormat, prompt: list[int]) -> bool:
     """Whether the prompt ends inside a thinking block: its last opening delimiter is not followed by an end."""
     if not tokens.format.thinks:
         return False
-    opened, ended = (
-        _last(prompt, tokens.open_ids),
-        _last(prompt, tuple(encode(tokens.tokenizer, tokens.format.end.rstrip()))),
-    )
+    opened = last_place(prompt, tokens.open_ids)
+    ended = last_place(prompt, tuple(encode(tokens.tokenizer, tokens.format.end.rstrip())))
     return opened is not None and (ended is None or ended < opened)
-
-
-def _last(ids: list[int], wanted: tuple[int, ...]) -> int | None:
-    size = len(wanted)
-    return next((i for i in range(len(ids) - size, -1, -1) if tuple(ids[i : i + size]) == wanted), None)
 
 
 @lru_cache(maxsize=8)

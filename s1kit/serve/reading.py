@@ -1,18 +1,51 @@
-"""Parses a request of any surface into a checked chat or completion body."""
+"""Parses a request of any surface into a checked chat or completion body, strictly or leniently."""
 
 from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from s1kit.serve.bodies import read_as
+from pydantic import BaseModel, ValidationError
+
 from s1kit.serve.fields import AllowedChoice, ChatBody, CompletionBody
 from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
 from s1kit.serve.messages import MessagesBody
-from s1kit.serve.refusals import Refusal, renamed
+from s1kit.serve.refusals import Refusal, from_validation, renamed, unknown_fields
 from s1kit.serve.replies import Endpoint
 from s1kit.serve.responses import ResponsesBody
 from s1kit.serve.state import Server
+from s1kit.serve.tools import loaded
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+def read_as(kind: type[Body], raw: bytes, is_lenient: bool = False) -> tuple[Body, tuple[str, ...]]:
+    """The body, and the unknown fields that were left out of it, which are none unless `is_lenient`.
+
+    Raises Refusal (400), naming the field as the client wrote it.
+    """
+    try:
+        return kind.model_validate_json(raw), ()
+    except ValidationError as error:
+        given = loaded(raw)
+        unknown = unknown_fields(error, given) if is_lenient and given is not None else []
+        if not unknown:
+            raise from_validation(error, list(kind.model_fields), given) from error
+    for path in unknown:
+        _remove(given, path)
+    try:
+        body = kind.model_validate_json(json.dumps(given).encode())
+    except ValidationError as error:
+        raise from_validation(error, list(kind.model_fields), given) from error
+    return body, tuple(dict.fromkeys(".".join(map(str, path)) for path in unknown))
+
+
+def _remove(given: Any, path: list[str | int]) -> None:
+    for part in path[:-1]:
+        given = given[part]
+    if isinstance(given, dict):
+        given.pop(str(path[-1]), None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -186,7 +186,7 @@ def _close_of(text: str, close: str) -> int:
     return text.find(close, at, opened if opened >= 0 else len(text))
 
 
-def loaded(text: str) -> Any:
+def loaded(text: str | bytes) -> Any:
     """The JSON value in a text; None where there is none."""
     try:
         return json.loads(text)

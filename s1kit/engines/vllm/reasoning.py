@@ -16,6 +16,7 @@ from vllm.reasoning import ReasoningParser, ReasoningParserManager
 
 from s1kit.engines.vllm.configuration import tokens_of
 from s1kit.engines.vllm.splitting import ThinkingSplitter
+from s1kit.forcing.token_format import last_place
 
 
 @lru_cache(maxsize=4)
@@ -54,7 +55,7 @@ class ThinkingParser(ReasoningParser):  # type: ignore[misc]
 
     def is_reasoning_end(self, input_ids: Sequence[int]) -> bool:
         tokens = self._splitter.tokens
-        opened = _last(input_ids, tokens.open_ids)
+        opened = last_place(input_ids, tokens.open_ids)
         start = opened + len(tokens.open_ids) if opened is not None else 0
         return self._splitter.answer_start(input_ids[start:]) is not None
 
@@ -86,11 +87,6 @@ class ThinkingParser(ReasoningParser):  # type: ignore[misc]
         if not thinking and not answer:
             return None
         return DeltaMessage(reasoning=thinking or None, content=answer or None)
-
-
-def _last(ids: Sequence[int], wanted: tuple[int, ...]) -> int | None:
-    size = len(wanted)
-    return next((i for i in range(len(ids) - size, -1, -1) if tuple(ids[i : i + size]) == wanted), None)
 
 
 ReasoningParserManager.register_module("s1kit", module=ThinkingParser)

@@ -42,51 +42,51 @@ def page() -> str:
         "A recipe is a TOML file with one section a stage. On the command line: `section.key=value`.",
     ]
     for title, model in _sections("", Recipe):
-        lines += ["", f"### {title or 'top level'}", "", "| key | type | default | meaning |", "|---|---|---|---|"]
-        told = _docs_of(model)
-        for name, field in model.model_fields.items():
-            if _models_in(field.annotation) and not _is_list(field.annotation) and name in told | {name: ""}:
-                default = "a section" if title or name not in Recipe.model_fields else ""
-                if default == "":
-                    continue
-            else:
-                default = (
-                    "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
-                )
-            lines.append(f"| `{name}` | {_type(field.annotation)} | {default} | {_cell(told.get(name, ''))} |")
+        lines += ["", f"### {title or 'top level'}", "", *_settings(title, model)]
     lines += ["", "## Rows", "", "Columns of the Parquet files. Objects of free form are JSON text."]
     for row in ROWS:
-        lines += [
-            "",
-            f"### {row.__name__.lower()}",
-            "",
-            _cell(inspect.getdoc(row) or ""),
-            "",
-            "| column | type | meaning |",
-            "|---|---|---|",
-        ]
-        told = _docs_of(row)
-        for column in arrow_schema(row):
-            doc = told.get(column.name) or (
-                inspect.getdoc(getattr(row, column.name, None)) if column.name in row.flat else ""
-            )
-            lines.append(
-                f"| `{column.name}` | {_cell(re.sub('struct<.*', 'struct', str(column.type)))} | {_cell(doc or '')} |"
-            )
+        lines += ["", f"### {row.__name__.lower()}", "", _cell(inspect.getdoc(row) or ""), "", *_columns(row)]
     lines += [
         "",
         "## thinking_format.json",
         "",
         "`extends` names a built-in format whose fields are taken where they are left out.",
         "",
+        *_format_fields(),
     ]
-    lines += ["| field | default | meaning |", "|---|---|---|"]
+    return "\n".join(lines) + "\n"
+
+
+def _settings(title: str, model: type[BaseModel]) -> Iterator[str]:
+    """The table of a section's settings; at the top level the sections are left out, which have tables of their own."""
+    yield from ("| key | type | default | meaning |", "|---|---|---|---|")
+    told = _docs_of(model)
+    for name, field in model.model_fields.items():
+        default = "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
+        if _models_in(field.annotation) and not _is_list(field.annotation):
+            if not title:
+                continue
+            default = "a section"
+        yield f"| `{name}` | {_type(field.annotation)} | {default} | {_cell(told.get(name, ''))} |"
+
+
+def _columns(row: type[Record]) -> Iterator[str]:
+    """The table of a record's columns."""
+    yield from ("| column | type | meaning |", "|---|---|---|")
+    told = _docs_of(row) | {name: inspect.getdoc(getattr(row, name)) or "" for name in row.flat}
+    for column in arrow_schema(row):
+        kind = re.sub("struct<.*", "struct", str(column.type))
+        yield f"| `{column.name}` | {_cell(kind)} | {_cell(told.get(column.name, ''))} |"
+
+
+def _format_fields() -> Iterator[str]:
+    """The table of a thinking format's fields."""
+    yield from ("| field | default | meaning |", "|---|---|---|")
     told = _docs_of(ThinkingFormat)
     for entry in dataclasses.fields(ThinkingFormat):
         given = entry.default if entry.default_factory is dataclasses.MISSING else entry.default_factory()
         default = "required" if given is dataclasses.MISSING else f"`{_plain(given)}`"
-        lines.append(f"| `{entry.name}` | {default} | {_cell(told.get(entry.name, ''))} |")
-    return "\n".join(lines) + "\n"
+        yield f"| `{entry.name}` | {default} | {_cell(told.get(entry.name, ''))} |"
 
 
 def _sections(title: str, model: type[BaseModel]) -> Iterator[tuple[str, type[BaseModel]]]:

@@ -43,8 +43,6 @@ def main(given: argparse.Namespace) -> int:
 
 def read_any(path: Path) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet or JSONL file, or of the main shards of a stage folder, as plain dictionaries."""
-    import gzip
-
     import pyarrow.parquet as pq
 
     if path.is_dir():
@@ -65,18 +63,23 @@ def read_any(path: Path) -> Iterator[dict[str, Any]]:
         with Journal(path, read_only=True) as journal:
             yield from (asdict(entry) for entry in journal.entries())
     elif path.name.endswith((".jsonl", ".jsonl.gz")):
-        with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
-            for number, line in enumerate(lines, start=1):
-                try:
-                    yield json.loads(line)
-                except json.JSONDecodeError as error:
-                    raise InputError(
-                        f"not JSON: {error.msg}", where=f"{path}:{number}", fix="Correct that line."
-                    ) from error
+        yield from _read_lines(path)
     else:
         raise InputError(
             f"cannot read {path.suffix or 'this'} files", where=str(path), fix="Give .parquet, .jsonl or .jsonl.gz."
         )
+
+
+def _read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    import gzip
+
+    with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            try:
+                yield json.loads(line)
+            except json.JSONDecodeError as error:
+                fix = "Correct that line."
+                raise InputError(f"not JSON: {error.msg}", where=f"{path}:{number}", fix=fix) from error
 
 
 def _show_journal(path: Path, num: int) -> None:

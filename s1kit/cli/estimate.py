@@ -117,6 +117,7 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
     from s1kit.adaptive.rule import FILE
     from s1kit.analysis.settings import AUTO, DIRECT, REJECTION, grid
     from s1kit.evaluate.auto import OWN, auto_settings, load_rules, rule_of
+    from s1kit.evaluate.benchmarks import BENCHMARKS, NUM_TINY
     from s1kit.evaluate.decode import answer_room, direct_room
 
     config = recipe.evaluate
@@ -125,8 +126,7 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
     later = [name for name in config.auto if name == OWN and not model]
     present = config.model_copy(update={"auto": [name for name in config.auto if name not in later]})
     cells = grid(config) + auto_settings(config, load_rules(present, model))
-    known = {"aime24": 30, "aime25": 30, "aime26": 30, "math500": 500, "gsm8k": 1319, "olympiadbench": 675}
-    sizes = known | {"gpqa-diamond": 198, "tiny": 360}
+    sizes = {"tiny": NUM_TINY} | {name: benchmark.num for name, benchmark in BENCHMARKS.items()}
     most = config.num_questions or 10**9
     counts = [
         min(most, sizes.get(name) or _num_rows(name) or config.num_questions or 500) for name in config.benchmarks

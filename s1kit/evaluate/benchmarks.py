@@ -63,6 +63,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 }
 """Pins are the first 16 hex digits. A Hub copy may differ from the pinned text in white space alone."""
 
+NUM_TINY = 360
+"""Questions of the benchmark `tiny`, unless a recipe says how many."""
+
 LETTERS = "ABCD"
 
 
@@ -114,7 +117,7 @@ def _load(name: str, num: int | None, seed: int, shapes: Counter[str] | None) ->
     if name == "tiny":
         from s1kit.tiny.questions import held_out_questions
 
-        return held_out_questions(num or 360, seed)
+        return held_out_questions(num or NUM_TINY, seed)
     if name in BENCHMARKS:
         questions = _built_in(name, BENCHMARKS[name], seed)
     elif (own := load_extension(name, "benchmark", "evaluate.benchmarks")) is not None:

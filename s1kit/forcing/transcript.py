@@ -16,10 +16,9 @@ from s1kit.forcing.detokenizer import IncrementalDetokenizer
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.repetition import CHECK_EVERY, MIN_TOKENS, is_looping
 from s1kit.forcing.token_runs import TokenRuns, first_stop
-from s1kit.records import Ending, Generation, Segment, SegmentKind
+from s1kit.records import AnswerFinish, Ending, Generation, Segment, SegmentKind
 
 Phase = Literal["thinking", "answer", "done"]
-AnswerFinish = Literal["stop", "length", "stop_string", "loop", "none"]
 
 
 class Transcript:

@@ -6,11 +6,23 @@ Nothing here knows where a row comes from or goes to; `stage` writes them as Par
 from __future__ import annotations
 
 from s1kit.records.generations import Generation, Segment, Setting
-from s1kit.records.record import Ending, Origin, Record, SegmentKind, Terms, Verdict, arrow_schema, from_arrow, to_arrow
+from s1kit.records.record import (
+    AnswerFinish,
+    Ending,
+    Origin,
+    Record,
+    SegmentKind,
+    Terms,
+    Verdict,
+    arrow_schema,
+    from_arrow,
+    to_arrow,
+)
 from s1kit.records.traces import Agreement, Dropped, FinishReason, Question, Sample, Trace, Usage, question_id
 
 __all__ = [
     "Agreement",
+    "AnswerFinish",
     "Dropped",
     "Ending",
     "FinishReason",

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal, Self
 
 import pyarrow as pa
 
-from s1kit.records.record import Ending, Origin, Record, SegmentKind, Verdict
+from s1kit.records.record import AnswerFinish, Ending, Origin, Record, SegmentKind, Verdict
 
 
 class Segment(Record):
@@ -88,7 +88,7 @@ class Generation(Record):
     """Thinking and answer in order, each run of tokens of one origin and kind."""
     ending: Ending
     """How thinking ended, e.g. `closed` by the model or `cut_off` by the budget."""
-    answer_finish: Literal["stop", "length", "stop_string", "loop", "none"] = "stop"
+    answer_finish: AnswerFinish = "stop"
     """Why the answer ended: end of sequence, its token room, a stop string, the loop guard; `none`: no answer."""
     seam: Literal["ids", "text"] = "ids"
     """What crossed the segment seams: token ids (exact) or text (token boundaries may move)."""

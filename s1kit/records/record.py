@@ -21,6 +21,9 @@ is the opening delimiter of a model that begins to think again inside its answer
 Ending = Literal["closed", "cut_off", "loop", "failed"]
 """How thinking ended: the model stopped, the budget was spent, it repeated itself, or the engine failed."""
 
+AnswerFinish = Literal["stop", "length", "stop_string", "loop", "none"]
+"""Why an answer ended: end of sequence, its token room, a stop string, the loop guard; `none`: no answer."""
+
 Terms = Literal["permits", "conditions", "forbids", "unknown"]
 """May the teacher's output train another model? `conditions`: it may, and they bind the trained model."""
 

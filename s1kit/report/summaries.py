@@ -39,7 +39,7 @@ class Series(NamedTuple):
 
 def is_summary(path: Path) -> bool:
     """Whether the rows of a file are printed accuracies, not generations."""
-    row = next((raw.row for raw in read_rows_of(path) if raw.row), {}) if path.suffix not in (".eval",) else {}
+    row = next((raw.row for raw in read_rows_of(path) if raw.row), {}) if path.suffix != ".eval" else {}
     return "accuracy" in row and not {"doc", "output", "response", "correct"} & row.keys()
 
 

@@ -40,6 +40,8 @@ WORTH_BEGINNING = 0.6
 """Share of a cell's expected time from which on it is begun: its first figures come before its last ones."""
 LONGEST = 1.4
 """A cell is ended after so many times what it is expected to take."""
+OF_A_LAUNCHER = {"WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"}
+"""What a cell must not see of a job that this runs in: it would wait for others."""
 BETWEEN_WRITES = 2.0
 """Seconds."""
 LOOKING = 150.0
@@ -92,7 +94,7 @@ def cells() -> list[Cell]:
     return [
         decoding("7b", 64, 60),
         training("7B, up to 8K", b7, 70, 8192, 8, compiled, *short, *alone, profile),
-        training("7B, up to 8K, TRL with liger", b7, 60, 8192, 8, selective, *trl, needs="trl"),
+        training("7B, up to 8K, TRL with liger", b7, 60, 8192, 8, compiled, *trl, needs="trl"),
         decoding("1.5b", 1, 45),
         training(
             "12 layers of 32B, up to 16K", "qwen2.5-32b", 65, 16384, 4, selective, *middle, "--layers", "12", *alone
@@ -160,9 +162,12 @@ def environment(work: Path) -> dict[str, str]:
     places |= {"CUDA_CACHE_PATH": cache / "cuda", "XDG_CACHE_HOME": cache, "HF_HOME": cache / "huggingface"}
     switches = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     switches |= {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # One card and one process, whatever machine or job this is.
+    switches |= {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]}
+    own = {name: value for name, value in os.environ.items() if name not in OF_A_LAUNCHER}
+    path = os.pathsep.join(filter(None, (str(BENCH.parent), own.get("PYTHONPATH"))))
     defaults = {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"}
-    path = os.pathsep.join(filter(None, (str(BENCH.parent), os.environ.get("PYTHONPATH"))))
-    return defaults | dict(os.environ) | switches | {name: str(p) for name, p in places.items()} | {"PYTHONPATH": path}
+    return defaults | own | switches | {name: str(place) for name, place in places.items()} | {"PYTHONPATH": path}
 
 
 def run(

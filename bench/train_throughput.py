@@ -213,7 +213,9 @@ def run_trl(
             optim="adamw_torch_fused",
             bf16=train.dtype == "bfloat16",
             use_cpu=not cuda,
-            gradient_checkpointing=train.layout.activation_checkpointing != "none",
+            gradient_checkpointing=options.pop(
+                "gradient_checkpointing", train.layout.activation_checkpointing != "none"
+            ),
             max_length=None,
             completion_only_loss=True,
             logging_steps=1,
@@ -271,12 +273,17 @@ def compare(given: argparse.Namespace, train: Train, shape: Shape, samples: list
     if given.only != "trl":
         runs["s1kit"] = run_s1kit(train, samples, given.warmup, given.profile, shape, note("s1kit"))
     if given.only != "s1kit":
-        # The compiler keeps what it has seen, the model included.
-        torch.compiler.reset()
-        gc.collect()
-        if torch.cuda.is_available():
-            torch.cuda.empty_cache()
-        runs["TRL"] = run_trl(train, samples, given.warmup, json.loads(given.trl), shape, note("TRL"))
+        options = json.loads(given.trl)
+        forget_models()
+        try:
+            runs["TRL"] = run_trl(train, samples, given.warmup, dict(options), shape, note("TRL"))
+        except torch.OutOfMemoryError:
+            options |= {"gradient_checkpointing": True, "gradient_checkpointing_kwargs": {"selective": True}}
+            print(f"TRL has too little memory; again with {options}", flush=True)
+        if "TRL" not in runs:
+            forget_models()
+            what |= {"trl": options}
+            runs["TRL"] = run_trl(train, samples, given.warmup, dict(options), shape, note("TRL"))
     for label, run in runs.items():
         line = f"{label:6} {run.rate:10,.0f} tokens/s  {run.tokens / run.cpu_seconds:10,.0f} tokens/CPU s"
         if peak:
@@ -294,6 +301,14 @@ def compare(given: argparse.Namespace, train: Train, shape: Shape, samples: list
     print(f"losses furthest apart: {apart:.1e}")
     print(f"ratio  {ours.rate / theirs.rate:.2f} by the clock, {per_cpu:.2f} by CPU time")
     return int(apart > (1e-3 if train.dtype == "float32" else 5e-2))
+
+
+def forget_models() -> None:
+    """Free the memory of models that nothing uses; the compiler keeps what it has seen."""
+    torch.compiler.reset()
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _device() -> torch.device:

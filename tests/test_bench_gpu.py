@@ -71,6 +71,7 @@ time.sleep(60)
     "good": """
 import json, os, sys
 told = {"offline": os.environ["HF_HUB_OFFLINE"], "tmp": os.environ["TMPDIR"], "cache": os.environ["TRITON_CACHE_DIR"]}
+told |= {"card": os.environ["CUDA_VISIBLE_DEVICES"], "size": os.environ.get("WORLD_SIZE")}
 open(sys.argv[sys.argv.index("--json") + 1], "a").write(json.dumps(told) + "\\n")
 """,
 }
@@ -85,8 +86,11 @@ def scripts(gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_a_cell_that_hangs_or_fails_or_lacks_a_package_or_time_is_named_with_the_reason(
-    gpu: Any, scripts: Path
+    gpu: Any, scripts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "2,3")
+    monkeypatch.setenv("WORLD_SIZE", "16")
+
     def run(script: str, limit: float, needs: str = "", expected: float = 1.0) -> Any:
         return gpu.run(gpu.Cell(script, expected, f"{script}.py", ("--shape", "x"), needs), limit, scripts / "work")
 
@@ -99,7 +103,7 @@ def test_a_cell_that_hangs_or_fails_or_lacks_a_package_or_time_is_named_with_the
     assert failed["failed"] == "status 3: train: not compiled / too little memory"
     assert failed["said"] == ["train: not compiled"]
     (told,) = run("good", 60.0)["figures"]
-    assert told["offline"] == "1"
+    assert (told["offline"], told["card"], told["size"]) == ("1", "2", None)
     assert {Path(told[name]).is_relative_to(scripts / "work") for name in ("tmp", "cache")} == {True}
     assert run("good", 60.0, "no-such-package")["left_out"] == "no-such-package is not installed"
     assert run("good", 20.0, expected=70.0)["left_out"] == "it takes some 70 seconds, and 20 are left"

@@ -22,6 +22,7 @@ pytest.importorskip("math_verify")
 ROOT = Path(__file__).parents[1]
 MORE_KINDS = ROOT / "bench" / "grader" / "more_kinds.jsonl"
 KINDS = ROOT / "bench" / "grader" / "kinds.jsonl"
+PUBLISHED = ROOT / "bench" / "grader" / "published.jsonl"
 SHARED = ROOT.parent / "shared" / "cases" / "grader_pairs.jsonl"
 
 
@@ -53,6 +54,17 @@ def test_pairs_of_these_kinds_are_graded_within_the_bounds() -> None:
     assert found["falsely correct"] <= 0.01
     assert found["falsely wrong"] <= 0.04
     assert found["abstained"] <= 0.04
+
+
+def test_pairs_from_the_tests_of_other_graders_are_graded_but_those_marked_as_open() -> None:
+    rows: list[dict[str, Any]] = [json.loads(line) for line in PUBLISHED.read_text(encoding="utf-8").splitlines()]
+    grader = Cascade(processes=2)
+    judged = grader.grade([Case(r["answer"], r["solution"], r.get("kind", ""), r.get("question", "")) for r in rows])
+    grader.close()
+    for row, one in zip(rows, judged, strict=True):
+        is_open = one.verdict != ("correct" if row["equal"] else "wrong")
+        assert is_open == row.get("open", False), (row, one)
+        assert row["equal"] or one.verdict != "correct", (row, one)
 
 
 def test_published_labelled_pairs_are_graded_within_the_bounds() -> None:

@@ -86,11 +86,13 @@ def _symbolic_judgement(pair: tuple[str, str], found: dict[str, object]) -> Judg
         return Judgement("abstain", f"math-verify says equal, numbers say different: {shown}", final)
     if not verified and numeric in ("same", "positive"):
         # Our parser read all of both and found equal values at every point, so math-verify misread one of them. Equal
-        # at positive points only, an equation or a decimal is no proof.
-        sure = numeric == "same" and not re.search("[=.]", mine + right)
+        # at positive points only, or an equation, is no proof.
+        sure = numeric == "same" and "=" not in mine + right
         says = f"math-verify says different, numbers say {numeric}"
         return Judgement("correct" if sure else "abstain", f"{says}: {shown}", final)
-    support = "" if numeric == "unknown" else ", and so do numbers"
+    if not verified and numeric == "close" and re.search(r"\.\d", right) and re.search("[a-zA-Z]", right):
+        return Judgement("abstain", f"other decimals: {shown}", final)
+    support = "" if numeric in ("unknown", "close") else ", and so do numbers"
     if verified and other_names(mine, right):
         return Judgement("abstain", f"other names: {shown}", final)
     if verified:

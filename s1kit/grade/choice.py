@@ -27,17 +27,17 @@ MAX_READ = 20000
 _OPTION = re.compile(
     r"(?:^|\n|\s{2,}|(?<=\s)|\\q?quad)\s*(?:\\(?:textbf|mathrm|text)\s*\{\s*)?\(?([A-Z])\s*(?:\)\s*\}|\)|[.:](?=\s)|\}\s*\))"
 )
-_ALONE = r"([A-J])(?![A-Za-z'’])(?!\s+(?!is|are|because|since|as|and|or|not|but|it|for)[a-z])"
+_ALONE = r"([A-J])(?![A-Za-z'’])(?!\s+(?!is|are|because|since|as|and|or|not|non|nicht|but|it|for)[a-z])"
 _STATED_CHOICE = re.compile(
-    r"(?:(?:answer|choice)s?|(?:correct|right|best|final|chosen|following)\s+(?:option|one)|antwort|respuesta|réponse|risposta|resposta|ответ|정답|答案|选项|故选|应选|正确的?是|选择?)"
-    r"(?:\s|[:：*(（$“\"]|is|are|must|would|should|will|has\s+to|be|是|为|应该?|\\(?:boxed|text|textbf|mathrm|mathbf)\{|option|choice|"
+    r"(?:(?:answer|choice|selection)s?|(?:option\s+)?selected|(?:correct|right|best|final|chosen|following)\s+(?:option|one)|antwort|respuesta|réponse|risposta|resposta|ответ|정답|答案|选项|故选|应选|正确的?是|选择?)"
+    r"(?:\s|[:：*(（$“\"]|is|are|must|would|should|will|has\s+to|be|est|ist|es|è|é|은|는|이|가|是|为|应该?|\\(?:boxed|text|textbf|mathrm|mathbf)\{|option|choice|"
     r"I\s+(?:think|believe|guess)|it'?s|it|for\s+sure|clearly|definitely|probably|therefore|likely|most|letter|,){0,12}"
     + _ALONE
     + r"|\b(?:rather|wait|actually|sorry|therefore|so|thus|hence|would\s+be|it'?s|it\s+is|choose|"
     r"I\s+(?:think|believe|guess)|go\s+with|pick|select|instead|corresponds\s+to|match(?:es|ing)|points?\s+to|i\.e\.|namely|(?:it|answer)\s+(?:must|has\s+to|can\s+only)\s+be|which\s+is|"
     r"leav(?:es|ing)(?:\s+(?:us|only|just|with))*)[,:]?\s+"
     r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n|\s+[–—-])"
-    r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|answer)"
+    r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|valid|answer)"
     r"|\bonly\s+(?:option\s+)?[(*]{0,3}([A-J])[)*]{0,3}\s+(?:holds|is|works|remains|fits)\b"
     r"|\bbut\s+[(*]{0,3}([A-J])[)*]{0,3}\s+(?:fits|matches|seems|looks|works|is\s+(?:more|better|best|the|right|correct))\b"
     r"|\bmak(?:es|ing)\s+(?:option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*.:]|\s)[^\n]{0,60}?\b(?:the|a)\s+(?:only\s+)?"
@@ -48,7 +48,8 @@ _LAST_LINE = re.compile(r"\n[ \t]{0,20}[(*$\[]{0,4}([A-J])[)*$.\]]{0,4}\Z")
 _SPACE = re.compile(r"\s{3,}")
 _LETTER_ALONE = re.compile(r"^\W*(?:\\(?:text|textbf|mathrm|mathbf)\s*\{)?\W*([A-Ja-j])\W*$")
 _LETTER_FIRST = re.compile(
-    r"^\W*(?:option|choice)?\W*([A-J])(?!\W{1,3}(?:(?:and|or)\W+)?[B-J]\b)\s*(?:[).:,]|\}|$|\s[-–—])", re.IGNORECASE
+    r"^\W*(?:option|choice)?\W*([A-J])(?!\W{1,3}(?:(?:and|or)\W+)?[B-J]\b)\s*(?:[).:,。，]|\}|$|\s[-–—]|不是\s*[A-J]\b)",
+    re.IGNORECASE,
 )
 _BOLD = re.compile(r"\*\*\s*(\(?[A-J]\)?)\s*\*\*")
 _LETTER_ANYWHERE = re.compile(
@@ -84,7 +85,7 @@ def options(question: str) -> dict[str, str]:
             expected += 1
     ends = [mark.start() for mark in chosen[1:]] + [len(question)]
     for mark, end in zip(chosen, ends, strict=False):
-        found[mark[1]] = question[mark.end() : end].strip(" \n$\\")
+        found[mark[1]] = question[mark.end() : end].strip(" \n$\\&")
     return found if len(found) >= 2 else {}
 
 

@@ -31,7 +31,8 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
     my_number, right_number = as_number(mine), as_number(right)
     if my_number is not None and right_number is not None:
         same = my_number == right_number or _rounds_to(my_number, right_number, right, mine)
-        same = same or ("%" in raw_mine + raw_right and my_number in (right_number * 100, right_number / 100))
+        same = same or ("%" in raw_mine and my_number == right_number * 100)
+        same = same or ("%" in raw_right and my_number == right_number / 100)
         if same and _approximates_a_constant(mine, right):
             return "abstain", "both approximate the same irrational number"
         if not same and _is_rounded(my_number, right_number, mine, right):
@@ -55,9 +56,11 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         bases = [_BASE.fullmatch(text) for text in (mine, right)]
         digits = [match[1] if match else text for match, text in zip(bases, (mine, right), strict=True)]
         return ("correct" if digits[0] == digits[1] else "wrong"), "digits and base"
-    is_text = len(mine) <= MAX_SYMBOLIC and _is_no_formula(mine) and not MAY_BE_MILLIONS.search(raw_mine)
+    values, words = _stated_values(mine) if len(mine) <= MAX_SYMBOLIC else ([], mine)
+    is_text = len(mine) <= MAX_SYMBOLIC and _is_no_formula(words) and not MAY_BE_MILLIONS.search(raw_mine)
+    is_text = is_text and (words == mine or not _FACTOR.search(raw_mine))
     if right_number is not None and mine != "e" and is_text:
-        stated = [Fraction(number) for number in re.findall(r"\d+(?:\.\d+)?", mine)]
+        stated = [] if _CODE.search(raw_mine) else values
         if not stated and (spelled := number_in_words(raw_mine)) is not None:
             same = spelled == right_number or ("%" in raw_right and spelled * 100 == right_number)
             return ("correct" if same else "wrong"), "a number in words"
@@ -67,8 +70,11 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
             return "wrong", "a number and a name"
         if len(stated) > 1 and right_number in stated and re.search(r"[a-zA-Z]{3}", raw_mine):
             is_first = stated[0] == right_number and _AMOUNT_AND_MORE.fullmatch(raw_mine.strip())
-            return ("correct" if is_first else "abstain"), "one of the numbers in the text"
+            paid = [as_number(before or after) for before, after in _PRICE.findall(raw_mine)]
+            return ("correct" if is_first or paid == [right_number] else "abstain"), "one of the numbers in the text"
         return ("correct" if stated == [right_number] else "wrong"), "numbers in the text"
+    if right in ("Y", "N") and raw_mine.strip(" .").casefold() in TRUTH:
+        return ("correct" if TRUTH[raw_mine.strip(" .").casefold()] == (right == "Y") else "wrong"), "yes or no"
     if (
         right.casefold() in TRUTH
         and len(truths := {TRUTH[word.casefold()] for word in _SAID_TRUTH.findall(raw_mine)}) == 1
@@ -188,6 +194,38 @@ def _is_rounded(mine: Fraction, right: Fraction, my_text: str, right_text: str) 
     return enough and abs(mine - right) <= Fraction(1, 2 * 10**places)
 
 
+_VALUE = re.compile(r"((?<![\d})])-)?(?:(\d+)?\\frac\{(\d+)\}\{(\d+)\}|(\d+)/(\d+)(?![\d/])|(\d+(?:\.\d+)?))")
+_FACTOR = re.compile(
+    r"[\d})]\s*[a-zA-Z](?![a-zA-Z])|(?<![a-zA-Z])[a-zA-Z]\s*\\frac|[a-zA-Z]\([^)]*\)(?!\s+(?:is|equals)\s)"
+)
+"""A fraction with a name beside it, or a function, is part of a formula: `\\frac{1}{2}x`."""
+_CODE = re.compile(r"[a-zA-Z]\d+[a-zA-Z]")
+"""`AZYUK2A` states no number."""
+_PRICE = re.compile(r"[$€£]\s?(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s?[$€£]")
+
+
+def _stated_values(text: str) -> tuple[list[Fraction], str]:
+    """The numbers and fractions of a normalised text, and the text with zeros in place of its fractions.
+
+    A minus counts where a word stands before it: `the result is -1/2`.
+    """
+    values: list[Fraction] = []
+
+    def without_fraction(match: re.Match[str]) -> str:
+        sign, whole, top, bottom, plain_top, plain_bottom, number = match.groups()
+        if number is not None:
+            values.append(Fraction(number))
+            return match[0]
+        below = int(bottom or plain_bottom)
+        if not below:
+            return match[0]
+        value = int(whole or 0) + Fraction(int(top or plain_top), below)
+        values.append(-value if sign else value)
+        return "0"
+
+    return values, _VALUE.sub(without_fraction, text)
+
+
 _AMOUNT_AND_MORE = re.compile(
     r"\$?\d[\d,.]*\s+(?:[a-zA-Z]+\s+){1,4}(?:in|for|over|after|within|from|at|on|per)\s[^.;]*\.?"
 )
@@ -217,9 +255,8 @@ def _in_base(text: str) -> int | None:
 
 def _rounds_to(mine: Fraction, right: Fraction, right_text: str, my_text: str) -> bool:
     """A decimal solution is a rounded value: right is the exact answer it rounds or cuts off, or 6 equal digits."""
-    if abs(mine - right) <= Fraction(1, 10**6) * max(abs(mine), abs(right)) and is_decimal(my_text) | is_decimal(
-        right_text
-    ):
+    has_decimal = any(is_decimal(re.split(r"[*eE]|\\cdot|\\times", text)[0]) for text in (my_text, right_text))
+    if has_decimal and abs(mine - right) <= Fraction(1, 10**6) * max(abs(mine), abs(right)):
         return True
     if is_decimal(right_text) and not is_decimal(my_text) and not is_integer(my_text):
         places = len(right_text.rpartition(".")[2])

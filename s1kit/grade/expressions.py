@@ -17,6 +17,13 @@ FUNCTIONS = frozenset(
     for name in "sin cos tan cot sec csc sinh cosh tanh ln exp log arcsin arccos arctan".split()  # noqa: SIM905
 )
 CONSTANTS = frozenset(("\\pi", "\\infty", "e", "i"))
+_LETTERS = (
+    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
+    "Gamma Delta Theta Lambda Xi Sigma Phi Psi Omega hbar ell"
+)
+_SHAPES = {"\\varepsilon": "\\epsilon", "\\varphi": "\\phi", "\\vartheta": "\\theta", "\\varrho": "\\rho"}
+_GREEK = {f"\\{name}": f"\\{name}" for name in _LETTERS.split()} | _SHAPES
+"""Commands that are names of variables; the two shapes of a letter are one name."""
 
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\d+(?:\.\d*)?|\.\d+|[a-zA-Z]|\S")
 LAYOUT = re.compile(
@@ -140,8 +147,8 @@ class _Reader:
             return ("constant", token)
         if token in FUNCTIONS:
             return self.call(token)
-        if token.isalpha():
-            return ("name", token + self.index())
+        if token.isalpha() or token in _GREEK:
+            return ("name", _GREEK.get(token, token) + self.index())
         raise Unreadable(token)
 
     def index(self) -> str:
@@ -152,10 +159,11 @@ class _Reader:
         if self.peek() != "{":
             return "_" + self.take()
         self.take()
-        parts = []
-        while self.peek() != "}":
-            parts.append(self.take())
-        self.take("}")
+        parts, depth = [], 1
+        while depth:
+            token = self.take()
+            depth += (token == "{") - (token == "}")
+            parts += [] if token in "{}" else [token]
         return "_" + "".join(parts)
 
     def call(self, name: str) -> Tree:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from s1kit.grade.plain import join_words
+from s1kit.grade.plain import join_words, with_percent_signs, with_single_backslashes
 from s1kit.grade.prose import (
     is_bare,
     is_money,
@@ -39,12 +39,18 @@ class Found(NamedTuple):
     how: str
 
 
+_FINAL = re.compile(
+    r"final\s+answer\s*[:：]\s*the\s+final\s+answer\s+is\b(?=\s*\$?(?:[-\d(\[]|\\(?!\")))", re.IGNORECASE
+)
+"""How Minerva's prompt has a reply end. It counts even after a box, which may hold an intermediate result."""
 _TAGGED = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL | re.IGNORECASE)
 _TAGGED_BOX = re.compile(r"<boxed>\s*([^<]*?)\s*</boxed>", re.IGNORECASE)
 _PLAIN_BOX = re.compile(r"(?<![\\a-zA-Z])boxed\s*(?:\(([^()]*)\)|\{([^{}]*)\})")
 _BETWEEN_BOXES = re.compile(
     r"(?:[\s$,;*.]|\\[()\[\]]|\\\\|\b(?:and|or)\b|[和或与及]|\b[a-z](?:_\d)?\s*=)*", re.IGNORECASE
 )
+_COUNTED_BOXES = re.compile(r"[\s$]*[a-z]{3,20}\s+and[\s$]*")
+"""`\\boxed{1} paper and \\boxed{2} bins`."""
 _CORRECTED = re.compile(r"\b(?:wait|actually|correction|sorry|mistake|no,)", re.IGNORECASE)
 _CORRECTION = re.compile(
     r"\b(?:(?:wait|actually|correction|sorry|mistake|no,|hmm|oops|edit:|hold\s+on|on\s+(?:reflection|second\s+thought))[^.\n\d]{0,60}?"
@@ -53,9 +59,13 @@ _CORRECTION = re.compile(
     re.IGNORECASE,
 )
 _CONCLUSION = re.compile(
-    r"\W*(?:therefore|thus|hence|so|in\s+total|finally|in\s+conclusion|altogether|因此|所以|故|综上)", re.IGNORECASE
+    r"\W*(?:therefore|thus|hence|so|in\s+total|finally|in\s+conclusion|altogether|因此|所以|故|综上|したがって|よって|따라서|그러므로"
+    r"|donc|ainsi|en\s+conclusion|par\s+conséquent|por\s+lo\s+tanto|entonces|also|daher|somit|folglich|quindi|pertanto|portanto|logo"
+    r"|значит|следовательно|итак|таким\s+образом|इसलिए|अतः|لذا|لذلك|إذن|وبالتالي)",
+    re.IGNORECASE,
 )
-_BOX = re.compile(r"\\(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
+_BOLD_VALUE = re.compile(r"\*\*([^*\n]{0,40}\d[^*\n]{0,40})\*\*")
+_BOX = re.compile(r"\\(?:begin)?(?:boxed|fbox)\s*(?=\{)|\\boxed\s+(?=[^\s{])")
 _ANSWER_WORDS = (
     "answer",
     "correct",
@@ -67,10 +77,13 @@ _ANSWER_WORDS = (
     "resposta",
     "ответ",
     "정답",
+    "回答",
+    "答え",
+    "解答",
 )
 _STATED = re.compile(
     # Leads follow one another: "Final Answer: The final answer is 3" is how Minerva's prompt has models end.
-    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|the\s+correct\s+(?:count|number|value|total|result|sum)|answer|antwort|respuesta|réponse|risposta|resposta|ответ|정답|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
+    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|the\s+correct\s+(?:count|number|value|total|result|sum)|answer|antwort|respuesta|réponse|risposta|resposta|ответ|정답|回答|答え|解答|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
     r"(?:(?:is|(?:must|should|would|has\s+to)\s+be|equals)\s*[:：]?|[:：=]|应?[是为][:：]?)\s*(?:\*\*\s*)?)+"
     r"(?P<rest>(?:(?!(?:the|final|correct)\s+(?:final\s+)?answer\s*(?:is|[:：]))[^\n])*)",
     re.IGNORECASE,
@@ -99,7 +112,8 @@ def final_answer(text: str, question: str = "") -> Found | None:
     if "\\" in text and (groups := box_groups(text)):
         boxes, end = groups[-1]
         rest = text[end:]
-        if not (_CORRECTED.search(rest) and _last_stated(_STATED, rest)):
+        is_corrected = _CORRECTED.search(rest) or _FINAL.search(rest)
+        if not (is_corrected and _last_stated(_STATED, rest)):
             return Found(", ".join(boxes), "boxed")
     lowered = text.lower()
     for pattern, how, marks in (
@@ -121,7 +135,8 @@ def final_answer(text: str, question: str = "") -> Found | None:
     if len(sentence) <= SHORT and _CONCLUSION.match(sentence):
         concluded = _whole(sentence)
         return concluded if concluded and concluded.how != "whole" else None
-    return None
+    bold = _BOLD_VALUE.findall(sentence)
+    return Found(bold[0].strip(" ."), "last number") if len(bold) == 1 and is_bare(bold[0]) else None
 
 
 _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ％＝＋－／．]")
@@ -134,11 +149,26 @@ def unwrap(text: str) -> str:
     text = _WIDE.sub(
         lambda match: chr(ord(match[0]) - 0xFEE0), (text.rpartition("</think>")[2] or text).replace("−", "-")
     )
+    text = with_percent_signs(with_single_backslashes(_without_tokens(text)))
     if "boxed" not in text:
         return text
     text = re.sub(r"\\boxed\s{0,20}\{\s{0,20}\}", "", text)
     text = _TAGGED_BOX.sub(lambda match: f"\\boxed{{{match[1]}}}", text)
     return _PLAIN_BOX.sub(lambda match: f"\\boxed{{{match[1] or match[2] or ''}}}", text)
+
+
+_HEADER = re.compile(r"\A(?:\s*<\|[a-z_]+\|>\s*(?:assistant\b)?)+")
+_TOKEN = re.compile(
+    r"<\|(?:im_start|im_end|eot_id|eom_id|end|endoftext|end_of_text|start_header_id)\|>|</s>|<end_of_turn>"
+)
+
+
+def _without_tokens(text: str) -> str:
+    """What a reply says before the token that ends its turn, which some logs keep with all that follows."""
+    if "<" not in text:
+        return text
+    text = _HEADER.sub("", text)
+    return _TOKEN.split(text, maxsplit=1)[0] or text
 
 
 def box_groups(text: str) -> list[tuple[list[str], int]]:
@@ -160,13 +190,16 @@ def box_groups(text: str) -> list[tuple[list[str], int]]:
 
 def _joins(between: str, box: str, boxes: list[str]) -> bool:
     is_list = (
-        bool(_BETWEEN_BOXES.fullmatch(between)) and "\n\n" not in between and bool(re.search(r"[^\s$.*]", between))
+        not between
+        or bool(_COUNTED_BOXES.fullmatch(between))
+        or (bool(_BETWEEN_BOXES.fullmatch(between)) and "\n\n" not in between and bool(re.search(r"[^\s$.*]", between)))
     )
     return is_list and box.strip() not in boxes
 
 
 def _says_something(box: str) -> bool:
-    return bool(box.strip(" \t\n.,")) and box.strip() not in ("...", r"\ldots", r"\dots", "your answer", "answer")
+    said = box.strip()
+    return bool(box.strip(" \t\n.,")) and said.strip("[]") not in ("...", r"\ldots", r"\dots", "your answer", "answer")
 
 
 def find_boxes(text: str) -> list[str]:

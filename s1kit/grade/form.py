@@ -65,9 +65,36 @@ def in_form_of(theirs: str, found: Found, answer: str) -> Found:
     """The final answer found in `answer`, as LaTeX, with all that the solution `theirs` asks for and nothing more."""
     found = _with_relation(found, answer, theirs)
     text = _all_parts(found, answer, theirs)
-    if as_number(normalise(theirs)) is not None:
-        text = _regrouped(text)
+    if (number := as_number(normalise(theirs))) is not None:
+        text = decimal_comma(_regrouped(text), theirs)
+        if found.how in ("stated", "whole") and (said := _SAID_VALUE.search(to_latex(text))):
+            text = said[1]
+        if re.search(r"\d!+$", text) and as_number(normalise(text.rstrip("!"))) == number:
+            text = text.rstrip("!")  # "The answer is 42!"
+    if (alone := _IN_BRACKETS.fullmatch(text)) and not theirs.lstrip("$ ").startswith("["):
+        text = alone[1]
     return found._replace(text=_alone(to_latex(_OPTION_LETTER.sub("", text)), theirs))
+
+
+_SAID_VALUE = re.compile(
+    r"[^\W\d_]{2}.*(?:\b(?:is|are|equals|be)\s|[是为])\s*(?:\\?\(|\$)?\s*"
+    r"(-?(?:\d*\\frac\{\d+\}\{\d+\}|\d[\d,]*(?:\.\d+)?(?:/\d+)?))"
+    r"\s*(?:\\?\)|\$)?\s*[\u3400-\u9fff]{0,3}[\s.。*]*$"
+)
+"""The value that a sentence ends in: `The largest f(n) is 19`."""
+_IN_BRACKETS = re.compile(r"\s*\[\s*([^\[\],;]*\d[^\[\],;]*)\]\s*")
+_COMMA = re.compile(r"([-+]?\d+),(\d+)")
+
+
+def decimal_comma(text: str, other: str) -> str:
+    """A number with a decimal comma, written with a point where `other` is a decimal and no digit group is meant.
+
+    >>> decimal_comma("1000,99", "1000.99"), decimal_comma("0,125", "0.125"), decimal_comma("1,234", "1.234")
+    ('1000.99', '0.125', '1,234')
+    """
+    match = _COMMA.fullmatch(text.strip(" $"))
+    is_grouped = match is not None and len(match[2]) == 3 and match[1].lstrip("+-0") != "" and len(match[1]) < 5
+    return f"{match[1]}.{match[2]}" if match and not is_grouped and is_decimal(normalise(other)) else text
 
 
 _OPTION_LETTER = re.compile(
@@ -166,7 +193,7 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
         return Found(said, "words")
     if len(top_level_parts(theirs)) > 1 or num_values(normalise(theirs)) not in (None, 1) or _IS_A_SET.match(theirs):
         named = re.findall(r"\$?\s*([a-zA-Z]\s*=\s*[^\s=,;$]+?)\s*\$?(?=[,;.]?(?:\s|$))", sentence)
-        if len(named) > 1:
+        if len(named) > 1 and (found.how in GUESSES or all(one.count("{") == one.count("}") for one in named)):
             values = [each.split("=")[1].strip() for each in named]
             is_tuple = theirs.lstrip("$ ")[:1] == "(" and named == sorted(named)
             text = ", ".join(named if "=" in theirs else values)
@@ -278,4 +305,7 @@ def solution_answer(solution: str) -> str:
         found = final_answer(solution)
         return found.text if found and found.how in ("boxed", "####", "stated") else ""
     lead = re.match(r"\s*(?:the\s+)?(?:final\s+)?answer(?:\s+is|\s*[:=])\s*:?\s*(?=\S)", solution, re.IGNORECASE)
-    return solution[lead.end() if lead else 0 :].strip()
+    stated = solution[lead.end() if lead else 0 :].strip()
+    if _FORMULAS.fullmatch(stated.rstrip(". ")):
+        return ", ".join(one.strip("$").removeprefix("\\(").removesuffix("\\)") for one in re.findall(_FORMULA, stated))
+    return stated

@@ -22,8 +22,10 @@ import mpmath
 from s1kit.grade.expressions import LAYOUT, Tree, Unreadable, constants, names, read
 from s1kit.grade.values import DIGITS, NotReal, Point, real_value, value
 
-Numeric = Literal["same", "positive", "different", "unknown"]
-"""`positive`: the same values where all variables are positive, and not, or not certainly, elsewhere."""
+Numeric = Literal["same", "positive", "close", "different", "unknown"]
+"""`positive`: the same values where all variables are positive, and not, or not certainly, elsewhere; `close`: two
+formulas with variables that may differ by the rounding of a decimal only.
+"""
 
 NUM_POINTS = 4
 """Random points at which expressions with variables are compared; twice as many where some variables are negative."""
@@ -80,6 +82,47 @@ def is_exact_value(expression: str, decimal: str) -> bool:
         return False
 
 
+_DECIMAL = re.compile(r"(?<![\d.])\d*\.\d{2,}")
+MAX_DECIMALS = 8
+"""Decimals of a formula at most that are tried for what their rounding changes."""
+
+
+def is_rounded_from(rounded: str, expression: str) -> bool:
+    r"""Whether a formula with variables or `i` is an exact expression whose numbers are rounded in their last places.
+
+    Each of its decimals has two places or more and three digits or more.
+
+    >>> is_rounded_from("0.333x + 1.414", r"\frac{x}{3} + \sqrt{2}"), is_rounded_from("0.333x", r"\frac{x}{2}")
+    (True, False)
+    """
+    sides = [text.rpartition("=") for text in (rounded, expression)]
+    if "." in expression or sides[0][0].replace(" ", "") != sides[1][0].replace(" ", ""):
+        return False
+    text = sides[0][2]
+    decimals = list(_DECIMAL.finditer(text))
+    if not 0 < len(decimals) <= MAX_DECIMALS or text.count(".") > len(decimals):
+        return False
+    if any(len(decimal[0].replace(".", "").lstrip("0")) < 3 for decimal in decimals):
+        return False
+    mpmath.mp.dps = DIGITS
+    try:
+        exact, tree = read(sides[1][2]), read(text)
+        if not names(tree) and "i" not in constants(tree):
+            return False
+        moved = []
+        for decimal in decimals:
+            half = mpmath.mpf(10) ** -len(decimal[0].rpartition(".")[2]) / 2
+            other = mpmath.nstr(mpmath.mpf(decimal[0]) + half, DIGITS - 5)
+            moved.append(read(f"{text[: decimal.start()]}{other}{text[decimal.end() :]}"))
+        for point in _points(sorted(names(exact) | names(tree))):
+            here = value(tree, point)
+            if abs(here - value(exact, point)) > sum(abs(value(one, point) - here) for one in moved):
+                return False
+    except _NO_VALUE:
+        return False
+    return True
+
+
 def _compare(one: str, other: str) -> Numeric:
     parts = [_parts(text) for text in (one, other)]
     if parts[0] and parts[1]:
@@ -113,7 +156,7 @@ def _parts(text: str) -> tuple[str, list[str]] | None:
 
 def _all(verdicts: list[Numeric]) -> Numeric:
     """The verdict on all elements: the least certain one, and `different` before any other."""
-    order: tuple[Numeric, ...] = ("different", "unknown", "positive", "same")
+    order: tuple[Numeric, ...] = ("different", "unknown", "close", "positive", "same")
     return min(verdicts, key=order.index)
 
 
@@ -135,7 +178,8 @@ def _compare_expressions(one: Tree, other: Tree, has_decimals: bool) -> Numeric:
     worst = max(_distance(value(one, point), value(other, point)) for point in _points(variables))
     if worst >= 1e-12:
         # A decimal may be rounded; only a clear difference counts then.
-        return "unknown" if has_decimals and worst < 1e-3 else "different"
+        is_near = has_decimals and worst < 1e-3
+        return ("close" if variables else "unknown") if is_near else "different"
     return "same" if not variables or _same_where_real(one, other, variables) else "positive"
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from fractions import Fraction
 
 MAX_LENGTH = 20000
 """Characters of a text that is converted; a longer one is returned as it is."""
@@ -56,7 +57,8 @@ _SYMBOLS = {
 _SYMBOL = re.compile("|".join(_SYMBOLS))
 _SPACES = "\u00a0\u2009\u202f\u2007\u2008"
 _GROUPED = re.compile(
-    rf"(?<![\d.])\d{{1,3}}(?:(?:\{{,\}}|,\s?(?:\\!\s?)?|\\[,;: !]\s?|~|[{_SPACES}'’])\d{{3}})+(?!\d)(?![,.]\d{{3}},)"
+    rf"(?<![\d.])(?!0[,{{])\d{{1,3}}(?:(?:\{{,\}}|,\s?(?:\\!\s?)?|\\[,;: !]\s?|~|[{_SPACES}'’])\d{{3}})+(?!\d)"
+    r"(?![,.]\d{3},)"
 )
 _SPACE_GROUPED = re.compile(r"(?<![\d.])\d{1,3}(?: \d{3})+(?:\.\d+)?(?!\d)")
 _UNDERSCORED = re.compile(r"\d{1,3}(?:_\d{3})+")
@@ -87,6 +89,9 @@ def to_latex(text: str) -> str:
     """`text` with Unicode and plain-text mathematics spelled as LaTeX, digit groups joined."""
     if len(text) > MAX_LENGTH or text.isdecimal():
         return text
+    text = with_percent_signs(with_single_backslashes(text))
+    text = re.sub(r"\\bmod(?![a-zA-Z])", r"\\mod", text)
+    text = _REPEATED.sub(_with_repetend, text)
     text = _ARRAY.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
     text = text.replace("{bmatrix}", "{pmatrix}").replace("{smallmatrix}", "{pmatrix}")
     if not text.isascii():
@@ -103,6 +108,37 @@ def to_latex(text: str) -> str:
     text = _WORD.sub(lambda match: _command(match[1] or match[2]), text)
     text = re.sub(r"\b(?:oo|inf)\b(?=\s*[,)\]])", r"\\infty ", text)
     return _TIMES.sub(r"\\cdot ", text.replace("**", "^")) if re.search(r"[\w)}]\s*\*\*?\s*[\w(\\-]", text) else text
+
+
+_DOUBLED = re.compile(
+    r"\\\\(?=(?:[dt]?frac|sqrt|boxed|text|mathrm|left|right|infty|pi|leq?|geq?|neq?|cdot|times|cup|in|pm|begin|end)(?![a-zA-Z]))"
+)
+
+
+def with_single_backslashes(text: str) -> str:
+    r"""`text` with one backslash before each command where it was escaped twice, as in JSON within JSON.
+
+    >>> with_single_backslashes(r"-2 \\le x"), with_single_backslashes(r"1 & 2 \\ 3 & 4")
+    ('-2 \\le x', '1 & 2 \\\\ 3 & 4')
+    """
+    if "\\\\" not in text:
+        return text
+    if "\\\\begin" in text:
+        return text.replace("\\\\", "\\")
+    return text if "\\begin" in text else _DOUBLED.sub(r"\\", text)
+
+
+_PERCENT_WORD = r"(?<![a-zA-Z])(?:per\s?cent|percentage|pct)(?![a-zA-Z])(?!\s+points?)\.?"
+_PERCENT = re.compile(rf"(?<=[\d}})$])\s*(?:\\(?:text|mathrm|mbox)\s*\{{\s*{_PERCENT_WORD}\s*\}}|{_PERCENT_WORD})")
+
+
+def with_percent_signs(text: str) -> str:
+    r"""`text` with the percent sign after a number in place of its word.
+
+    >>> with_percent_signs("33.5 percent"), with_percent_signs(r"\frac{1}{2}\text{ percent}"), with_percent_signs("%")
+    ('33.5\\%', '\\frac{1}{2}\\%', '%')
+    """
+    return _PERCENT.sub(r"\\%", text) if "pct" in text or "cent" in text else text
 
 
 def join_words(text: str) -> str:
@@ -132,8 +168,22 @@ def join_digit_groups(text: str) -> str:
     return text.replace("_", "") if _UNDERSCORED.fullmatch(text.strip()) else text
 
 
+_REPEATED = re.compile(r"(?<![\d.])(\d*)\.(\d*?)(\d)\3*\s*(?:repeating|recurring|\((?:repeating|recurring)\))")
+
+
+def _with_repetend(match: re.Match[str]) -> str:
+    """`0.1666 repeating` as a fraction: its last digit repeats, where it is the only one or is written twice."""
+    whole, once, digit = match[1], match[2], match[3]
+    if once and not re.search(rf"{digit}{digit}\s*\(?r", match[0]):
+        return match[0]
+    value = Fraction(int(f"{whole}{once}" or 0)) + Fraction(int(digit), 9)
+    value /= 10 ** len(once)
+    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+
+
 def _from_unicode(text: str) -> str:
     text = _WIDE.sub(lambda match: chr(ord(match[0]) - 0xFEE0), text)
+    text = re.sub(r"[△▲](?=\d)", "-", text)  # a loss, in Japanese accounts
     text = _RAISED.sub(lambda match: "^{" + match[0].translate(_SUPERSCRIPTS) + "}", text)
     text = _LOWERED.sub(lambda match: "_{" + match[0].translate(_SUBSCRIPTS) + "}", text)
     text = _VULGAR.sub(lambda match: _fraction(match[0]), text)

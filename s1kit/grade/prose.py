@@ -32,7 +32,7 @@ _SHORT_WORDS = frozenset("is it so he we of to in at my no be by if do as an on 
 _OTHER_MATHS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(
     r"(?<![a-zA-Z\d_.√∛^{])[-+]?\$?(?:\d{1,3}\s(?=[1-9]\d?/[1-9]\d?(?!\d)))?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?"
-    r"(?:\s*(?:×|\\times|\*|x)\s*10(?:\s*\^\s*\{?[-+]?\d+\}?|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?(?![a-zA-Z\d_√∛π²³]|[.,]\d)%?"
+    r"(?:\s*(?:×|\\times|\*|x)\s*10(?:\s*\^\s*\{?[-+]?\d+\}?|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?(?:(?=(?:mm|cm|km|m|kg|mg|g|ml|mL|L)[²³]?(?![a-zA-Z\d]))|(?![a-zA-Z\d_√∛π²³½¼¾⅓⅔⅛]|[.,]\d))\\?%?"
 )
 _PAID = re.compile(
     r"\b(?:pay|pays|paid|paying|make|makes|made|making|earn|earns|earned|earning|cost|costs|costing|spend|spends|spent|spending|"
@@ -40,8 +40,10 @@ _PAID = re.compile(
     r"(\$\s?\d[\d,]*(?:\.\d+)?)(?![\d,.]*\s*[-+*/×=])"
 )
 _THOUSANDS = re.compile(r"[$€£]\s?(\d+(?:\.\d+)?)([kKmM])\b")
-_DECIMAL_COMMA = re.compile(r"[€£]\s?(\d+,\d\d)(?!\d|[.,]\d)|(?<![\d.,])(\d+,\d\d)(?=\s?€)")
-_SENTENCE_END = re.compile(r"(?<=[.!?])(?:\*\*)?\s+(?=[\"'$*(\[A-Z\\])|(?<=[a-z]{3}[.!?])\s+(?=\d)|[。！？]\s*|\n+")
+_DECIMAL_COMMA = re.compile(r"[€£]\s?(\d+,\d\d)(?!\d|[.,]\d)|(?<![\d.,])(\d+,\d\d)(?=\s?[€$])")
+_SENTENCE_END = re.compile(
+    r"(?<=[.!?])(?:\*\*)?\s+(?=[\"'$*(\[A-Z\\])|।\s*|(?<=[a-z]{3}[.!?])\s+(?=\d)|[。！？]\s*|\n+"
+)
 
 
 _REJECTED = re.compile(
@@ -106,7 +108,15 @@ def is_money(inside: str) -> bool:
 def last_sentence(text: str) -> str:
     """The last sentence of a text that has a letter or a digit."""
     parts = [part for part in _SENTENCE_END.split(text.strip()) if part and re.search(r"\w", part)]
-    return parts[-1].strip() if parts else ""
+    sentence = parts[-1].strip() if parts else ""
+    concluding = list(_CONCLUDED.finditer(sentence)) if len(sentence) > MAX_SENTENCE else []
+    return sentence[concluding[-1].start() :] if concluding else sentence
+
+
+MAX_SENTENCE = 200
+"""Characters of a sentence; a longer one is several that no full stop divides."""
+_CONCLUDED = re.compile(r"(?<=\s)(?:Therefore|Thus|Hence|So|In\s+conclusion|Finally),\s")
+"""A conclusion in the middle of what no full stop divides: `P = 2/3 Therefore, the probability is 2/3`."""
 
 
 def without_courtesies(text: str) -> str:
@@ -118,7 +128,7 @@ def without_courtesies(text: str) -> str:
 
 
 _COURTESY = re.compile(
-    r"\b(?:let\s+me\s+know|feel\s+free|(?:hope|trust)\s+(?:this|that|it)\s+helps?|happy\s+to\s+(?:help|explain)|would\s+you\s+like|"
+    r"\b(?:let\s+me\s+know|feel\s+free|(?:hope|trust)\s+(?:this|that|it)\s+(?:helps?|is\s+correct)|happy\s+to\s+(?:help|explain)|would\s+you\s+like|"
     r"(?:any|more|other|further)\s+questions?)\b|希望.{0,8}帮助|^\W*(?:great|good\s+luck|cheers|well\s+done)\W*$",
     re.IGNORECASE,
 )
@@ -141,7 +151,9 @@ _STATED_VALUE = re.compile(
 _PLAIN_MATHS = re.compile(r"[√∛∜π∞²³⁴^<>≤≥±∪]|\b(?:sqrt|pi|infinity)\b|\w\s*\*\s*\w|\d[a-z]\b|[a-z]/|^\s*[a-z]\s*=")
 
 
-_IN_ALL_HAN = re.compile(r"(?:一共|总共|共计|合计)[^\d，。；、]{0,6}(\d[\d,]*(?:\.\d+)?)")
+_IN_ALL_HAN = re.compile(
+    r"(?:一共|总共|共计|合计)[^\d，。；、]{0,6}(?:[\d\s.+*/×÷-]+=\s*)?(\d[\d,]*(?:\.\d+)?)(?![\d,.]*\s*[-+*/×÷=])"
+)
 
 
 def last_number(text: str) -> tuple[str, bool]:

@@ -85,7 +85,7 @@ def _intervals(answer: str, solution: str) -> Verdict | None:
     return "correct"
 
 
-_ALL = r"(?:the\s+set\s+of\s+)?(?:all\s+)?(?:the\s+)?real\s+numbers|all\s+reals|\\mathbb\s*\{?R\}?|ℝ|\\R"
+_ALL = r"(?:the\s+set\s+of\s+)?(?:all\s+)?(?:the\s+)?real\s+numbers|all\s+reals|\\mathbb\s*\{?R\}?|ℝ|\\R(?![a-zA-Z])"
 _INEQUALITY_OR_ALL = re.compile(
     rf"non-?zero|[<>≤≥≠]|\\(?:[lg]eq?(?:slant)?|neq?|lt|gt)(?![a-zA-Z])|{_ALL}", re.IGNORECASE
 )

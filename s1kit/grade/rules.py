@@ -8,7 +8,7 @@ from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, mentions_options, options
 from s1kit.grade.compare import DECISIVE, MAX_SYMBOLIC, canonical, compare_plain
 from s1kit.grade.extract import final_answer, unwrap
-from s1kit.grade.form import in_form_of, is_guess, mentions, mentions_all, solution_answer, with_unit
+from s1kit.grade.form import decimal_comma, in_form_of, is_guess, mentions, mentions_all, solution_answer, with_unit
 from s1kit.grade.normalise import normalise
 from s1kit.grade.plain import to_latex
 from s1kit.grade.prose import last_sentence
@@ -27,6 +27,9 @@ from s1kit.grade.units import unit_at_end, without_unit
 MAX_READ = 10000
 """Characters of a final answer that is read; longer ones are compared as text."""
 
+MAX_SENTENCE = 500
+"""Characters of a last sentence in which a solution that nothing marks may be meant; a longer one breaks off."""
+
 MAX_DEPTH = 40
 """Brackets within brackets, at most, of an answer that is compared symbolically."""
 
@@ -35,9 +38,35 @@ _TOWER = re.compile(r"(?:\d\^\{?){3}\d")
 """Powers of powers of powers of numbers: no computer holds that, and finding out costs a worker its three seconds."""
 
 
+_SPACED_GROUPS = re.compile(r"\d{1,3}(?:, \d{3})+")
+"""`32, 349` is two numbers, or one whose digits are grouped."""
+
+
 _NAMES_OF_A_TUPLE = re.compile(
     r"^\s*\$?\s*\(\s*(?:x\s*,\s*y|x\s*,\s*y\s*,\s*z|a\s*,\s*b|a\s*,\s*b\s*,\s*c)\s*\)\s*=\s*(?=\()"
 )
+
+
+_BETWEEN_GROUPS = re.compile(
+    r"[\s,]*(?:;|(?:\\q?quad\s*)?(?:\\text\s*\{\s*(?:and|or)\s*\}|\b(?:and|or)\b))(?:\s*\\q?quad)?\s*"
+)
+_NAMED_VALUE = re.compile(r"[$\s]*([a-z])\s*=\s*([^=,;]+?)[$\s]*")
+
+
+def _as_tuples(text: str) -> str:
+    """The tuples of `p = 5, q = 2; p = 7, q = 2`, whose groups name the same two values or more; else `text`.
+
+    >>> _as_tuples("p=5, q=2 or p=7, q=2"), _as_tuples("p=5, q=2")
+    ('(5, 2), (7, 2)', 'p=5, q=2')
+    """
+    groups = [
+        [_NAMED_VALUE.fullmatch(one) for one in group.split(",")] for group in _BETWEEN_GROUPS.split(text.strip(" $."))
+    ]
+    named = [{one[1]: one[2] for one in group if one} for group in groups]
+    is_list = len(groups) > 1 and len(named[0]) > 1 and all(None not in group for group in groups)
+    if not is_list or any(list(one) != list(named[0]) for one in named):
+        return text
+    return ", ".join(f"({', '.join(one[name] for name in sorted(one))})" for one in named)
 
 
 def _positional(text: str) -> str:
@@ -67,7 +96,7 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
         return Judgement("abstain", "the solution states no final answer")
     found = final_answer(answer, question)
     if found is None:
-        if mentions(last_sentence(answer), theirs):
+        if len(sentence := last_sentence(answer)) <= MAX_SENTENCE and mentions(sentence, theirs):
             return Judgement("abstain", "the solution stands in a sentence that states no final answer")
         return Judgement("wrong", "no final answer")
     if max(len(found.text), len(theirs)) > MAX_READ:
@@ -79,12 +108,17 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     theirs = to_latex(theirs)
     sentence = last_sentence(answer)
     is_open_guess = is_guess(found, theirs, sentence)
+    said = found.text
+    theirs, found = _as_tuples(theirs), found._replace(text=_as_tuples(found.text))
     has_names = bool(_NAMES_OF_A_TUPLE.match(theirs))
     theirs = _positional(theirs) if has_names else theirs
+    theirs = decimal_comma(theirs, found.text)
     found = in_form_of(theirs, found, answer)
     if has_names or _NAMES_OF_A_TUPLE.match(found.text):
         theirs, found = _positional(theirs), found._replace(text=_positional(found.text))
     mine, right = normalise(found.text), normalise(theirs)
+    if _SPACED_GROUPS.fullmatch(said.strip(" $.")) and "," not in theirs and mine == right:
+        return Judgement("abstain", f"a list or digit groups: {short(said)} and {short(theirs)}", canonical(mine))
     shown = f"{short(found.text)} ({found.how}) and {short(theirs)}"
     if mine != right and (dots := compare_dots(mine, right)):
         return Judgement(dots, f"formulas with dots: {shown}", canonical(mine))
@@ -120,14 +154,17 @@ def _num_values(normalised: str, text: str) -> int | None:
     parts = top_level_parts(text)
     if len(parts) == 1:
         return num_values(normalised)
-    return len(parts) if all(map(_BEGINS_AS_A_VALUE.match, parts)) else None
+    if not all(map(_BEGINS_AS_A_VALUE.match, parts)):
+        return None
+    are_tuples = all(part.lstrip("$ ").startswith("(") for part in parts)
+    return len({normalise(part) for part in parts}) if are_tuples else len(parts)
 
 
 _BEGINS_AS_A_VALUE = re.compile(r"[$\s]*-?(?:[\d(]|\\(?:left|[dt]?frac|sqrt|pi)(?![a-zA-Z]))")
 
 
 def _judge_choice(answer: str, solution: str, question: str, choices: dict[str, str], several: str) -> Judgement:
-    right = several or letter(solution, choices)
+    right = several or letter(solution, choices) or ("" if choices else _labelled(solution))
     if not right:
         return Judgement("abstain", f"the solution {short(solution)} is no option")
     answer = answer.replace(question.strip(), " ") if len(question) > 20 else answer
@@ -140,6 +177,12 @@ def _judge_choice(answer: str, solution: str, question: str, choices: dict[str, 
     if len(mine) == 1 and set(mine) < set(right) and mentions_every(answer, right):
         return Judgement("abstain", f"{shown}; all right ones are named", mine)
     return Judgement("correct" if mine == right else "wrong", shown, mine)
+
+
+def _labelled(solution: str) -> str:
+    """The letter of an option that is given with its text, `C Cecile`, where the question does not list the options."""
+    match = re.match(r"\(?([A-J])\)?[.:)]?\s+[A-Z]", solution)
+    return match[1] if match else ""
 
 
 def _for_symbols(text: str, other: str) -> str:

@@ -25,7 +25,7 @@ from s1kit.forcing.detection import detect_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.answer_form import held_to
-from s1kit.serve.fields import ChatBody
+from s1kit.serve.fields import ChatBody, Message
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tool_styles import TAGS
 from s1kit.serve.upstream import Upstream
@@ -206,6 +206,7 @@ def test_anthropics_effort_is_a_budget_unless_a_number_is_given(
     assert any(block["type"] == "thinking" for block in reply["content"]) == shows
 
 
+MARKED = {"type": "text", "text": "x", "prompt_cache_breakpoint": {"mode": "explicit"}}
 HISTORY = [
     {"role": "user", "content": "1+2?"},
     {
@@ -290,6 +291,15 @@ HISTORY = [
         ("/v1/messages", {"max_tokens": 90, "messages": [{"role": "user", "content": "x"}], "mcp_servers": []}),
         ("/tokenize", {"messages": HISTORY, "tools": TOOLS, "return_token_strs": True}),
         ("/tokenize", {"prompt": "x", "add_special_tokens": False}),
+        # As pydantic-ai (4fda389) and the AI SDK (ed857f5) have recorded them.
+        ("/v1/chat/completions", {"tools": [{"function": TOOLS[0]["function"]}], "tool_choice": "any"}),
+        ("/v1/chat/completions", {"tools": [TOOLS[0] | {"eager_input_streaming": True}]}),
+        ("/v1/chat/completions", {"reasoning_effort": "default"}),
+        ("/v1/chat/completions", {"messages": [{"role": "system", "content": "You are a potato."}]}),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "content": [MARKED]}]}),
+        ("/v1/chat/completions", {"thinking": {"budget_tokens": 9}}),
+        ("/v1/responses", {"input": [{"role": "user", "content": [MARKED | {"type": "input_text"}]}]}),
+        ("/v1/responses", {"input": [{"content": "x"}, {"role": "assistant", "content": "y"}]}),
     ],
 )
 def test_what_agents_and_gateways_add_is_accepted(calling: Calling, path: str, fields: dict[str, Any]) -> None:
@@ -321,6 +331,14 @@ RAN = [{"type": "program", "id": "p", "code": "1"}, {"type": "program_output", "
             "models usage",
         ),
         ("/v1/messages", {"messages": HISTORY[:1], "max_tokens": 90, "fallbacks": "default"}, "fallbacks"),
+        ("/v1/messages", {"messages": HISTORY[:1], "max_tokens": 90, "mcp_servers": [{"name": "m"}]}, "mcp_servers"),
+        ("/v1/responses", {"input": "x", "provider": {"order": ["a"]}}, "provider"),
+        ("/v1/chat/completions", {"messages": HISTORY[:1], "search_parameters": {"mode": "on"}}, "search_parameters"),
+        (
+            "/v1/chat/completions",
+            {"messages": HISTORY[:1], "tools": [{"type": "openrouter:web_search", "parameters": {}}]},
+            "tools.0 (openrouter:web_search)",
+        ),
     ],
 )
 def test_what_only_the_makers_servers_do_is_left_out_and_said(
@@ -409,9 +427,23 @@ def test_which_earlier_thinking_is_shown_is_up_to_a_switch_of_the_template(calli
          "thinking.clear_thinking"),
         ("/v1/completions", {"prompt": "x", "chat_template_kwargs": {"preserve_thinking": True}},
          "chat_template_kwargs.preserve_thinking"),
+        ("/v1/chat/completions", {"messages": HISTORY[:1], "clear_thinking": False}, "clear_thinking"),
     ):  # fmt: skip
         refused = post(calling.url, fields, path)
         assert (refused.status_code, refused.json()["error"]["param"]) == (400, param), refused.text
+
+
+def test_thinking_in_parts_of_the_content_is_earlier_thinking() -> None:
+    """Mistral's clients send it back so."""
+    thought = {"type": "thinking", "thinking": [{"type": "text", "text": "hm"}], "closed": True}
+    message = Message.model_validate({"role": "assistant", "content": [thought, {"type": "text", "text": "4"}]})
+    assert (message.thinking, message.text) == ("hm", "4")
+
+
+def test_a_document_of_another_kind_is_told_the_kinds_that_there_are(calling: Calling) -> None:
+    pdf = {"type": "document", "source": {"type": "base64", "media_type": "application/pdf", "data": "AA"}}
+    refused = post(calling.url, {"max_tokens": 9, "messages": [{"role": "user", "content": [pdf]}]}, "/v1/messages")
+    assert refused.json()["error"]["message"].endswith("is \"base64\": Input should be 'text' or 'content'.")
 
 
 def test_an_answer_in_a_form_has_no_closing_phrase_before_it(calling: Calling) -> None:
@@ -449,11 +481,6 @@ IMAGE = {"type": "input_image", "image_url": "data:image/png;base64,AA"}
                 "messages": [{"role": "user", "content": [{"type": "image", "source": {"type": "base64"}}]}],
             },
             "messages.0.content.0.type",
-        ),
-        (
-            "/v1/messages",
-            {"max_tokens": 9, "messages": [{"role": "user", "content": "x"}], "mcp_servers": [{"name": "m"}]},
-            "mcp_servers",
         ),
         (
             "/v1/messages",

@@ -68,7 +68,7 @@ def constrained_calls(body: ChatBody, style: ToolStyle | None) -> ConstrainedCal
             what = "tool_choice asks for a call, and there are no tools. Give some."
             raise Refusal(400, what, param="tool_choice", code="fields_disagree")
         return None
-    tools = body.tools or []
+    tools = body.functions
     if isinstance(choice, NamedChoice):
         tools = [tool for tool in tools if tool.function.name == choice.function.name]
         if not tools:
@@ -206,8 +206,8 @@ class AnswerForm:
 
 def read_answer_form(body: ChatBody, backend: Backend) -> AnswerForm:
     """The form of a chat request's answer. Raises Refusal for what this model or its engine does not offer."""
-    style = find_style(backend.tokens) if body.tools else None
-    if body.tools and style is None:
+    style = find_style(backend.tokens) if body.functions else None
+    if body.functions and style is None:
         raise Refusal(
             400,
             f"tools: the chat template of {backend.model} does not show tools to the model, or teaches a form of calls "

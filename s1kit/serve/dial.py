@@ -200,7 +200,7 @@ def _stated_budgets(fields: ThinkingFields, efforts: Mapping[str, int]) -> list[
         said += [(f"chat_template_kwargs.{name}", getattr(switches, name)) for name in names]
     said.append(("reasoning_effort", fields.reasoning_effort))
     stated = [(name, budget) for name, value in said if (budget := _budget(efforts, value, name)) is not None]
-    if not stated and thinking is not None:
+    if not stated and thinking is not None and thinking.type is not None:
         return [("thinking.type", -1)]
     if not stated and reasoning is not None and reasoning.enabled:
         return [("reasoning.enabled", -1)]

@@ -55,8 +55,17 @@ class Echo(Wire):
     """What gateways and clients add to what they send back; it never reaches the model."""
 
     cache_control: dict[str, Any] | None = None
+    prompt_cache_breakpoint: dict[str, Any] | None = None
+    """OpenAI's `cache_control`."""
     provider_specific_fields: dict[str, Any] | None = None
     extra_content: dict[str, Any] | None = None
+
+
+def _text_of_pieces(given: Any) -> Any:
+    """The text of a list of text parts; anything else as it is."""
+    if isinstance(given, list) and all(isinstance(p, dict) and isinstance(p.get("text"), str) for p in given):
+        return "".join(piece["text"] for piece in given)
+    return given
 
 
 class MessagePart(Echo):
@@ -65,8 +74,11 @@ class MessagePart(Echo):
     type: Literal["text", "input_text", "output_text", "refusal", "thinking", "reasoning", "reasoning_text"]
     text: str | None = None
     refusal: str | None = None
-    thinking: str | None = None
+    thinking: Annotated[str | None, BeforeValidator(_text_of_pieces)] = None
+    """Text, or Mistral's list of text parts."""
     signature: str | None = None
+    closed: bool | None = None
+    """Mistral's; earlier thinking is closed."""
     annotations: list[Any] | None = None
     logprobs: list[Any] | None = None
 
@@ -139,8 +151,10 @@ class Message(Echo):
 
     @property
     def thinking(self) -> str | None:
-        """Earlier thinking, by whichever of its names."""
-        return self.reasoning_content or self.reasoning or self.reasoning_text
+        """Earlier thinking, by whichever of its names, or from the parts of the content."""
+        parts = self.content if isinstance(self.content, list) else []
+        in_parts = "".join(part.thinking or part.text or "" for part in parts if part.type in _THINKING_PARTS)
+        return self.reasoning_content or self.reasoning or self.reasoning_text or in_parts or None
 
     @property
     def is_begun(self) -> bool:
@@ -164,9 +178,17 @@ class FunctionSpec(Wire):
 
 
 class Tool(Wire):
-    type: Literal["function"]
+    type: Literal["function"] = "function"
+    """Mistral's clients leave it out."""
     function: FunctionSpec
     cache_control: dict[str, Any] | None = Field(default=None, exclude=True)
+    eager_input_streaming: bool | None = Field(default=None, exclude=True)
+
+
+class RoutedTool(BaseModel):
+    """A tool that OpenRouter or another service runs; the model here is not told of it."""
+
+    type: Annotated[str, Field(pattern="^(openrouter:|web_search|(browser_search|code_interpreter)$)")]
 
 
 class ChosenFunction(Wire):
@@ -194,11 +216,11 @@ class AllowedChoice(Wire):
 
 def _as_word(given: Any) -> Any:
     is_word = isinstance(given, dict) and set(given) == {"type"} and given["type"] in ("none", "auto", "required")
-    return given["type"] if is_word else given
+    return given["type"] if is_word else "required" if given == "any" else given
 
 
 AsWord = BeforeValidator(_as_word)
-"""Reads `{"type": "auto"}`, another way to write `"auto"`."""
+"""Reads `{"type": "auto"}`, another way to write `"auto"`, and `"any"`, Mistral's word for `"required"`."""
 
 
 class JsonSchema(Wire):
@@ -224,7 +246,8 @@ class StreamOptions(Wire):
 class ThinkingSwitch(Wire):
     """Anthropic's form. `auto` is what others call `adaptive`."""
 
-    type: Literal["enabled", "disabled", "adaptive", "auto"]
+    type: Literal["enabled", "disabled", "adaptive", "auto"] | None = None
+    """Z.ai's clients leave it out."""
     budget_tokens: BudgetCount | None = None
     """0 beside `adaptive` is how some clients say that they have no number."""
     effort: Effort | None = None
@@ -289,6 +312,8 @@ class ThinkingFields(Wire):
     reasoning_effort: Effort | None = None
     """A name for a budget; `/v1/models` shows the map."""
     chat_template_kwargs: TemplateSwitches | None = None
+    clear_thinking: bool | None = None
+    """The same as `chat_template_kwargs.clear_thinking`."""
     min_thinking_tokens: TokenCount | None = None
     """Lower bound: stops before it become waits."""
     num_waits: Annotated[int, Field(ge=0, le=10_000)] | None = None
@@ -307,8 +332,8 @@ class ThinkingFields(Wire):
     @property
     def template_switches(self) -> dict[str, tuple[str, bool]]:
         """What is to be handed to the chat template, by its name there: the field that says so, and the value."""
-        stated: dict[str, tuple[str, bool | None]] = {}
-        if self.thinking is not None:
+        stated: dict[str, tuple[str, bool | None]] = {"clear_thinking": ("clear_thinking", self.clear_thinking)}
+        if self.thinking is not None and self.thinking.clear_thinking is not None:
             stated["clear_thinking"] = ("thinking.clear_thinking", self.thinking.clear_thinking)
         for name in ("preserve_thinking", "clear_thinking"):
             if (value := getattr(self.chat_template_kwargs, name, None)) is not None:
@@ -330,6 +355,8 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "timings_per_token": (False,),
     "return_progress": (False,),
     "reasoning_format": ("auto", "deepseek", "parsed"),
+    # Groq
+    "reasoning_effort": ("default",),
     # MiniMax
     "reasoning_split": (True,),
     # vLLM
@@ -344,7 +371,7 @@ NEUTRAL: Mapping[str, tuple[Any, ...]] = {
     "stream_reasoning": (True,),
     "no_stop_trim": (False,),
 }
-"""Fields of one engine or another, at the values that mean what happens here anyway; at any other they are unknown."""
+"""Fields of one engine or another, at the values that mean what happens here anyway; most are unknown at any other."""
 
 
 def _is_among(value: Any, neutral: tuple[Any, ...]) -> bool:
@@ -421,7 +448,7 @@ class ChatBody(SamplingFields, ThinkingFields):
     """The same as `max_tokens`."""
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=20)] | None = None
-    tools: list[Tool] | None = None
+    tools: list[Tool | RoutedTool] | None = None
     tool_choice: Annotated[Literal["none", "auto", "required"] | NamedChoice | AllowedChoice | None, AsWord] = None
     """`required` and a name need an engine that can be held to a grammar."""
     response_format: ResponseFormat | None = None
@@ -435,6 +462,8 @@ class ChatBody(SamplingFields, ThinkingFields):
     # What only the makers' own servers and routers do; the reply says that it was left out.
     moderation: dict[str, Any] | None = None
     web_search_options: dict[str, Any] | None = None
+    search_parameters: dict[str, Any] | None = None
+    search_settings: dict[str, Any] | None = None
     provider: dict[str, Any] | None = None
     models: list[Any] | None = None
     route: str | None = None
@@ -445,17 +474,26 @@ class ChatBody(SamplingFields, ThinkingFields):
     @property
     def left_out(self) -> tuple[str, ...]:
         """Fields that were accepted and have no meaning here."""
-        found = tuple(name for name in _OF_OTHERS if getattr(self, name))
-        return ("verbosity", *found) if self.verbosity in ("low", "high") else found
+        found = [f"tools.{i} ({t.type})" for i, t in enumerate(self.tools or []) if isinstance(t, RoutedTool)]
+        found += [name for name in _OF_OTHERS if getattr(self, name)]
+        return ("verbosity", *found) if self.verbosity in ("low", "high") else tuple(found)
+
+    @property
+    def functions(self) -> list[Tool]:
+        """The tools that the client runs."""
+        return [tool for tool in self.tools or [] if isinstance(tool, Tool)]
 
     @property
     def wants_tools(self) -> bool:
         """Whether the model may call a tool."""
-        return bool(self.tools) and self.tool_choice != "none"
+        return bool(self.functions) and self.tool_choice != "none"
 
 
-_OF_OTHERS = ("moderation", "web_search_options", "provider", "models", "route", "transforms", "plugins", "usage")
-"""Fields of a chat for what only OpenAI's servers and OpenRouter do."""
+_OF_OTHERS = (
+    *("moderation", "web_search_options", "search_parameters", "search_settings"),
+    *("provider", "models", "route", "transforms", "plugins", "usage"),
+)
+"""Fields of a chat for what only the servers of OpenAI, xAI and Groq and OpenRouter do."""
 
 
 class CompletionBody(SamplingFields, ThinkingFields):

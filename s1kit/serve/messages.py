@@ -247,6 +247,8 @@ class CountBody(ThinkingFields):
     """Where Anthropic's servers run code; left out."""
     diagnostics: dict[str, Any] | None = None
     """What Anthropic's servers are to tell of their caches; left out."""
+    mcp_servers: list[Any] | None = None
+    """Whose tools Anthropic's servers call; left out."""
     # These cannot change what is generated.
     cache_control: dict[str, Any] | None = None
     betas: list[str] | None = None
@@ -256,7 +258,6 @@ class CountBody(ThinkingFields):
     speed: Literal["standard", "fast"] | None = None
     user_profile_id: str | None = None
     workspace_id: str | None = None
-    mcp_servers: Annotated[list[Any], Field(max_length=0)] | None = None
     thread: dict[str, Any] | None = None
     """A conversation that Anthropic's servers hold; refused."""
     output_format: OutputFormat | None = None
@@ -414,7 +415,7 @@ class MessagesBody(CountBody):
         return thinking | self._shared() | more | {"stop": self.stop_sequences}
 
 
-_LEFT_OUT = ("context_management", "compaction", "fallbacks", "container", "diagnostics")
+_LEFT_OUT = ("context_management", "compaction", "fallbacks", "container", "diagnostics", "mcp_servers")
 """Fields for what only Anthropic's servers do."""
 
 

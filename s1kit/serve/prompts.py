@@ -25,7 +25,7 @@ _SURELY_TOKENISED = 1 << 16
 
 def chat_ids(body: ChatBody, backend: Backend) -> list[int]:
     """The ids of the rendered chat, the opening delimiter included. Raises Refusal where the template does."""
-    tools = [tool.model_dump(exclude_none=True) for tool in body.tools or []] if body.wants_tools else None
+    tools = [tool.model_dump(exclude_none=True) for tool in body.functions] if body.wants_tools else None
     if not goes_on(body):
         return _render(backend, body.messages, tools, _switches(body, backend.tokens))
     begun, tokens = body.messages[-1], backend.tokens
@@ -60,11 +60,11 @@ def goes_on(body: ChatBody) -> bool:
             param="continue_final_message",
             code="fields_disagree",
         )
-    if not goes_on and role not in ("user", "tool"):
+    if not goes_on and role == "assistant" and not body.add_generation_prompt:
         raise Refusal(
             400,
-            f"the last message is of role {role}; the model answers a user or a tool. "
-            "To continue an answer, set continue_final_message to true.",
+            "the last message is of role assistant. To continue it, set continue_final_message to true; "
+            "for another message after it, add_generation_prompt.",
             param=f"messages.{last}.role",
             code="invalid_value",
         )

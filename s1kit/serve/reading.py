@@ -95,12 +95,12 @@ def _narrowed(body: ChatBody) -> ChatBody:
     if not isinstance(choice, AllowedChoice):
         return body
     allowed = [one.function.name for one in choice.allowed_tools.tools]
-    given = {tool.function.name for tool in body.tools or []}
+    given = {tool.function.name for tool in body.functions}
     for name in allowed:
         if name not in given:
             what = f"tool_choice allows {name!r}, which is not among the tools."
             raise Refusal(400, what, param="tool_choice.allowed_tools.tools", code="invalid_value")
-    tools = [tool for tool in body.tools or [] if tool.function.name in allowed]
+    tools = [tool for tool in body.functions if tool.function.name in allowed]
     return body.model_copy(update={"tools": tools, "tool_choice": choice.allowed_tools.mode})
 
 

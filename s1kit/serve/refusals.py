@@ -178,7 +178,7 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
             advice = _TOOL_HINTS.get(str(path[-1]))
         advice = advice or "Leave it out."
         return Refusal(400, f"{param} is not a field of this request. {advice}", param=param, code="unknown_field")
-    said = {problem["msg"]: None}
+    said = {_of_all_branches(problem, path, problems, given): None}
     if problem["loc"] != kind:
         alike = [p for p in problems if len(p["loc"]) == len(problem["loc"])]
         said = dict.fromkeys(p["msg"].removeprefix("Value error, ") for p in alike)
@@ -187,6 +187,18 @@ def from_validation(error: ValidationError, known: Sequence[str], given: object 
     return Refusal(
         400, f"{param or 'the body'}{_value(problem)}: {', or: '.join(said)}.", param=param, code="invalid_value"
     )
+
+
+def _of_all_branches(
+    problem: ErrorDetails, path: list[str | int], problems: Sequence[ErrorDetails], given: object
+) -> str:
+    """A complaint about a value that is none of a few, with those of every branch of a union."""
+    if problem["type"] != "literal_error":
+        return problem["msg"]
+    alike = [p for p in problems if p["type"] == "literal_error" and _path(p, given) == path]
+    words = dict.fromkeys(word for p in alike for word in re.findall(r"'[^']*'|(?:True|False)", p["msg"]))
+    *most, last = words
+    return f"Input should be {', '.join(most)} or {last}" if most else problem["msg"]
 
 
 _NO_SUCH_KIND = ("literal_error", "string_pattern_mismatch", "missing")

@@ -226,6 +226,10 @@ class ResponsesBody(ThinkingFields):
     access_programs: dict[str, Any] | None = None
     background_options: dict[str, Any] | None = None
     image: dict[str, Any] | None = None
+    # OpenRouter's.
+    provider: dict[str, Any] | None = None
+    models: list[Any] | None = None
+    plugins: list[Any] | None = None
     # What would need a store: refused by name.
     background: bool | None = None
     previous_response_id: str | None = None
@@ -269,7 +273,7 @@ class ResponsesBody(ThinkingFields):
         found = [name for where, tools in self._tool_places for name in hosted(where, tools)]
         found += [f"input.{i} ({item.type})" for i, item in enumerate(self._items) if _was_hosted(item)]
         found += ["text.verbosity"] if self.text and self.text.verbosity in ("low", "high") else []
-        found += [name for name in _OF_OPENAI if getattr(self, name)]
+        found += [name for name in _OF_OTHERS if getattr(self, name)]
         found += ["truncation"] if self.truncation == "auto" else []
         return (*found, *(f"include ({name})" for name in self.include or [] if not name.startswith("reasoning.")))
 
@@ -304,7 +308,8 @@ class ResponsesBody(ThinkingFields):
             kind = form.pop("type")
             chat["response_format"] = {"type": kind} | ({"json_schema": form} if kind == "json_schema" else {})
         chat["messages"] = self._turns()
-        return chat | {"max_completion_tokens": self.max_output_tokens}
+        # A message of the assistant at the end is history here, and the reply is another one.
+        return chat | {"max_completion_tokens": self.max_output_tokens, "add_generation_prompt": True}
 
     def _tool_choice(self) -> str | dict[str, Any] | None:
         """The choice in a chat's words."""
@@ -348,8 +353,11 @@ class ResponsesBody(ThinkingFields):
         return turns
 
 
-_OF_OPENAI = ("context_management", "moderation", "access_programs", "background_options", "image")
-"""Fields for what only OpenAI's servers do."""
+_OF_OTHERS = (
+    *("context_management", "moderation", "access_programs", "background_options", "image"),
+    *("provider", "models", "plugins"),
+)
+"""Fields for what only OpenAI's servers and OpenRouter do."""
 _NEEDS_STORE = {
     "previous_response_id": "replies are not stored here. Send the earlier turns in input.",
     "conversation": "replies are not stored here. Send the earlier turns in input.",

@@ -624,6 +624,16 @@ def test_vllm_is_asked_to_hold_calls_to_their_form_in_the_answer_only(
     }
 
 
+def test_vllm_is_told_that_an_answer_beside_tools_is_calls_or_has_its_form(calling: Calling) -> None:
+    calling.says[""] = CALL
+    form = {"type": "json_schema", "json_schema": {"name": "n", "schema": {"type": "object"}}}
+    reply = ask(calling.url, tools=TOOLS, response_format=form).json()
+    assert reply["choices"][0]["finish_reason"] == "tool_calls"
+    tags, answer = calling.upstream.bodies[-1]["response_format"]["format"]["elements"]
+    assert (tags["type"], tags["at_least_one"], tags["tags"]) == ("tags_with_separator", True, [ADD_TAG])
+    assert answer == {"type": "json_schema", "json_schema": {"type": "object"}}
+
+
 def test_another_server_is_not_asked_for_what_it_may_not_know() -> None:
     backend = SimpleNamespace(
         model="m", features=DIALECTS["sglang"].features, tokens=SimpleNamespace(tokenizer=None), context_tokens=9
@@ -631,6 +641,7 @@ def test_another_server_is_not_asked_for_what_it_may_not_know() -> None:
     for fields, param in (
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [{"type": "function", "function": {"name": "f", "strict": True}}]}, "tools.function.strict"),
+        ({"response_format": {"type": "json_object"}}, "response_format"),
     ):
         body = ChatBody.model_validate({"messages": [{"role": "user", "content": "x"}], "tools": TOOLS} | fields)
         with pytest.raises(Refusal) as refused:

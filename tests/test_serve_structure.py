@@ -27,6 +27,8 @@ from s1kit.serve.answer_form import answer_grammar, constrained_calls
 from s1kit.serve.fields import ChatBody
 from s1kit.serve.local import Local
 from s1kit.serve.tool_detection import find_style
+from s1kit.serve.tool_styles import GLM, LLAMA, TAGS
+from s1kit.serve.tools import ToolStyle
 
 SCHEMA = {
     "type": "object",
@@ -222,6 +224,44 @@ def test_beside_a_strict_tool_another_may_be_called_as_the_model_likes(model: An
     assert not takes("third_tool", {})
 
 
+READING = {"ok": True, "number": 5, "unit": "m", "words": []}
+
+
+def takes(model: Any, grammar: str, text: str) -> bool:
+    """Whether a whole answer follows a grammar."""
+    matcher = Grammars(model.tokens, model.model.config.vocab_size).matcher(grammar)
+    for token in encode(model.tokenizer, text):
+        if not matcher.allowed()[token]:
+            return False
+        matcher.accept(token)
+    return bool(matcher.allowed()[sorted(model.tokens.answer_stop_ids)].any())
+
+
+@pytest.mark.parametrize("style", [TAGS, GLM, LLAMA], ids=["JSON between marks", "another form", "JSON alone"])
+@pytest.mark.parametrize("form", [FORMAT, {"type": "json_object"}], ids=["schema", "object"])
+def test_beside_tools_an_answer_is_a_call_or_has_its_form(model: Any, style: ToolStyle, form: dict[str, Any]) -> None:
+    """Held to the form alone, a model could call none of the tools that it was shown."""
+    body = ChatBody.model_validate(
+        {"messages": [{"role": "user", "content": "x"}], "tools": TOOLS, "response_format": form}
+    )
+    grammar = answer_grammar(body, constrained_calls(body, style), model.tokenizer)
+    calls = {
+        TAGS: '<tool_call>\n{"name": "first_tool", "arguments": {"a": 1}}\n</tool_call>',
+        GLM: "<tool_call>first_tool<arg_key>a</arg_key><arg_value>1</arg_value></tool_call>",
+        LLAMA: '{"name": "first_tool", "parameters": {"a": 1}}',
+    }
+    assert takes(model, grammar, calls[style])
+    assert takes(model, grammar, json.dumps(READING))
+    assert takes(model, grammar, '{"b": 2}') == (form is not FORMAT)
+    assert not takes(model, grammar, "Well. " + json.dumps(READING))
+
+
+def test_where_a_call_must_be_made_the_form_of_an_answer_has_no_say(running: Running) -> None:
+    reply = ask(running, tools=TOOLS[:1], tool_choice="required", response_format=FORMAT, parallel_tool_calls=False)
+    (call,) = reply.json()["choices"][0]["message"]["tool_calls"]
+    assert is_reading(json.loads(call["function"]["arguments"]))
+
+
 def test_a_reply_says_that_its_answer_was_closed(running: Running) -> None:
     form = {
         "type": "json_schema",
@@ -250,7 +290,7 @@ def test_a_strict_tool_leaves_the_answer_free_to_be_text(running: Running) -> No
     [
         ({"response_format": WRONG_FORMAT}, "response_format.json_schema.schema"),
         ({"tools": TOOLS, "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice.function.name"),
-        ({"tools": TOOLS, "tool_choice": "required", "response_format": FORMAT}, "response_format"),
+        ({"tools": TOOLS, "response_format": WRONG_FORMAT}, "response_format.json_schema.schema"),
         ({"tool_choice": "required"}, "tool_choice"),
     ],
 )  # fmt: skip

@@ -34,10 +34,13 @@ class ConstrainedCalls:
 
     style: ToolStyle
     tools: tuple[tuple[str, Mapping[str, Any]], ...]
-    """Name and schema of the arguments of each tool that may be called; of one that is not strict, any object."""
+    """Name and schema of the arguments of each tool that may be called; of one that is not strict, any object. Empty:
+    what follows the opening mark is left to the model, whose form of calls no grammar here knows."""
     is_forced: bool
     """Whether the answer must be calls, and nothing else."""
     one_only: bool
+    form: Mapping[str, Any] | None = None
+    """Schema of the answer where it makes no calls; None: it is free text, with calls in it."""
 
     def beginning(self, name: str) -> str:
         """What follows the opening mark, up to the arguments."""
@@ -78,9 +81,20 @@ def constrained_calls(body: ChatBody, style: ToolStyle | None) -> ConstrainedCal
                 param="tool_choice.function.name",
                 code="invalid_value",
             )
-    if not is_forced and not any(tool.function.strict for tool in tools):
+    # The form is that of an answer in words; where a call must be made there is none.
+    form = None if is_forced else _form_of(body)
+    if not is_forced and form is None and not any(tool.function.strict for tool in tools):
         return None
+    one_only = body.parallel_tool_calls is False or is_named or style.only_at_start
     if not style.arguments_key:
+        if form is not None and not style.shared_end and not any(tool.function.strict for tool in tools):
+            return ConstrainedCalls(style, (), is_forced=False, one_only=True, form=form)
+        if form is not None:
+            what = (
+                "response_format: beside tools, an answer is a call or has this form, and calls cannot be constrained "
+                'in the form that this model\'s template teaches. Set tool_choice to "none", or leave one of them out.'
+            )
+            raise Refusal(400, what, param="response_format", code="unsupported")
         raise Refusal(
             400,
             "tool_choice: calls cannot be constrained in the form that this model's template teaches. "
@@ -88,20 +102,20 @@ def constrained_calls(body: ChatBody, style: ToolStyle | None) -> ConstrainedCal
             param="tool_choice" if is_forced else "tools",
             code="unsupported",
         )
-    if body.response_format is not None and body.response_format.type != "text":
-        raise Refusal(
-            400,
-            "response_format and tool calls that are constrained exclude each other. Leave one out.",
-            param="response_format",
-            code="fields_disagree",
-        )
     # The arguments of a call that must be made follow its schema, so that what is required can be used.
     schemas = tuple(
         (t.function.name, (t.function.parameters if is_forced or t.function.strict else None) or {"type": "object"})
         for t in tools
     )
-    one_only = body.parallel_tool_calls is False or is_named or style.only_at_start
-    return ConstrainedCalls(style, schemas, is_forced, one_only)
+    return ConstrainedCalls(style, schemas, is_forced, one_only, form)
+
+
+def _form_of(body: ChatBody) -> Mapping[str, Any] | None:
+    """The schema that an answer in words must follow; None where it is free."""
+    asked = body.response_format
+    if asked is None or asked.type == "text":
+        return None
+    return {"type": "object"} if asked.json_schema is None else asked.json_schema.schema_ or {}
 
 
 def answer_grammar(body: ChatBody, calls: ConstrainedCalls | None, tokenizer: Tokenizer) -> str:
@@ -109,13 +123,12 @@ def answer_grammar(body: ChatBody, calls: ConstrainedCalls | None, tokenizer: To
 
     `tokenizer` says which marks are tokens.
     """
-    if calls is not None:
-        return _checked(_calls_grammar(calls, tokenizer), "tools")
-    asked = body.response_format
-    if asked is None or asked.type == "text":
-        return ""
-    schema = {"type": "object"} if asked.json_schema is None else asked.json_schema.schema_ or {}
-    return _checked(grammar_of_schema(schema), "response_format.json_schema.schema")
+    form = _form_of(body)
+    if form is not None and (calls is None or calls.form is not None):
+        grammar = _checked(grammar_of_schema(form), "response_format.json_schema.schema")
+        if calls is None:
+            return grammar
+    return "" if calls is None else _checked(_calls_grammar(calls, tokenizer), "tools")
 
 
 def structural_tag(calls: ConstrainedCalls) -> dict[str, Any]:
@@ -132,16 +145,50 @@ def structural_tag(calls: ConstrainedCalls) -> dict[str, Any]:
         }
         for name, schema in calls.tools
     ]
-    form: dict[str, Any] = {"tags": tags, "at_least_one": calls.is_forced, "stop_after_first": calls.one_only}
-    if calls.is_forced:
+    are_alone = calls.is_forced or calls.form is not None
+    form: dict[str, Any] = {"tags": tags, "at_least_one": are_alone, "stop_after_first": calls.one_only}
+    if are_alone:
         form |= {"type": "tags_with_separator", "separator": "\n"}
     else:
         form |= {"type": "triggered_tags", "triggers": [opening or "{"], "stop_after_first": False}
+    if not calls.tools:
+        form = {"type": "sequence", "elements": [{"type": "const_string", "value": opening}, {"type": "any_text"}]}
+    if calls.form is not None:
+        answer = {"type": "json_schema", "json_schema": dict(calls.form)}
+        form = {"type": "or", "elements": [form, answer]}
     return {"type": "structural_tag", "format": form}
+
+
+def _call_or_form(calls: ConstrainedCalls, form: Mapping[str, Any]) -> dict[str, Any]:
+    """One schema of an answer that is a call or has a form, where both are JSON. Raises Refusal.
+
+    As two rules of one grammar they could not be told apart: llguidance does not go back to where a call's beginning
+    and the form's were still alike.
+    """
+    shared: dict[str, dict[str, Any]] = {}
+    for schema in (form, *(schema for _, schema in calls.tools)):
+        for place in ("$defs", "definitions"):
+            for name, value in dict(schema.get(place) or {}).items():
+                if shared.setdefault(place, {}).setdefault(name, value) != value:
+                    what = f"tools and response_format define {name!r} in different ways. Rename one."
+                    raise Refusal(400, what, param="tools", code="unsupported")
+    key = calls.style.arguments_key
+    named = [
+        {
+            "type": "object",
+            "properties": {"name": {"const": name}, key: dict(schema)},
+            "required": ["name", key],
+            "additionalProperties": False,
+        }
+        for name, schema in calls.tools
+    ]
+    return {"anyOf": [*named, dict(form)], **shared}
 
 
 def _calls_grammar(calls: ConstrainedCalls, tokenizer: Tokenizer) -> str:
     style = calls.style
+    if style.only_at_start and calls.form is not None:
+        return grammar_of_schema(_call_or_form(calls, calls.form))
     opening, closing = (_mark(text, tokenizer) for text in (style.open, style.close))
     rules = [
         f"call_{i}: {json.dumps(calls.beginning(name))} %json {json.dumps(dict(schema) | JSON_SPACES)} "
@@ -150,9 +197,13 @@ def _calls_grammar(calls: ConstrainedCalls, tokenizer: Tokenizer) -> str:
     ]
     body_of_call = " | ".join(f"call_{i}" for i in range(len(rules)))
     call = body_of_call if style.only_at_start else f"{opening} ({body_of_call})"
-    if calls.is_forced:
+    if not rules:
+        call, rules = f"{opening} rest", ["rest: any_token*", "any_token: <[*]>"]
+    if calls.is_forced or calls.form is not None:
         # A line break after a call is also how models begin to end, so it must not oblige them to go on.
         start = "start: call" if calls.one_only else f'start: call ("\\n" call){{0,{_MOST_CALLS - 1}}} "\\n"?'
+        if calls.form is not None:
+            start += f" | answer\nanswer: %json {json.dumps(dict(calls.form) | JSON_SPACES)}"
     elif style.only_at_start:
         start = "start: call | FREE\nFREE: /[^{](.|\\n)*/"
     elif _is_token(style.open, tokenizer):
@@ -233,6 +284,12 @@ def held_to(body: ChatBody, backend: Backend, style: ToolStyle | None) -> tuple[
     if calls is None:
         return response_format, ""
     if "structural_tag" not in backend.features:
+        if calls.form is not None:
+            what = (
+                "response_format: beside tools, an answer is a call or has this form, which the engine behind "
+                f'{backend.model} cannot be told. Set tool_choice to "none", or leave one of them out.'
+            )
+            raise Refusal(400, what, param="response_format", code="unsupported")
         raise unsupported("tool_choice" if calls.is_forced else "tools.function.strict", backend)
     return structural_tag(calls), ""
 

@@ -124,7 +124,18 @@ def test_a_benchmark_says_how_it_is_read_and_advises_what_benchmarks_have(tmp_pa
     with pytest.raises(InputError) as refused:
         load_benchmarks([str(path)], None, 0)
     assert "columns =" not in refused.value.fix
-    assert "question and answer" in refused.value.fix
+    assert "`question`" in refused.value.fix
+    path.write_text("", encoding="utf-8")
+    with pytest.raises(InputError, match="holds no question"):
+        load_benchmarks([str(path)], None, 0)
+
+
+def test_a_list_of_which_all_parts_are_asked_is_said_to_be_one(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "x^2 = 5x - 6?", "answer": ["2", "3"]}\n', encoding="utf-8")
+    shapes: Counter[str] = Counter()
+    assert [reference(question) for question in read_questions(str(path), shapes=shapes)] == ["2, 3"]
+    assert list(shapes) == ["a.jsonl: question from 'question', answer from 'answer', all parts of a list"]
 
 
 def test_several_parts_of_an_answer_are_all_asked_for_by_a_benchmark(tmp_path: Path) -> None:

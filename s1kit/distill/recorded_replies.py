@@ -2,8 +2,8 @@
 
 Shapes from the cards of simplescaling/s1K-1.1, open-r1/OpenR1-Math-220k and Mixture-of-Thoughts, open-thoughts,
 nvidia/OpenMathReasoning and Nemotron-Post-Training, zwhe99/DeepMath-103K, HuggingFaceH4/Multilingual-Thinking,
-PrimeIntellect/SYNTHETIC-1, a-m-team/AM-Thinking; and from the outputs of curator, distilabel, NeMo-Skills, lm-eval and
-of clients that save whole completions.
+PrimeIntellect/SYNTHETIC-1, a-m-team/AM-Thinking; and from the outputs of curator, distilabel, NeMo-Skills, lm-eval,
+SkyThought and of clients that save whole completions.
 """
 
 from __future__ import annotations
@@ -99,7 +99,10 @@ def _pairs(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
 
 def _lists(row: Mapping[str, Any]) -> Iterator[RecordedReply]:
     for column in _LIST_COLUMNS:
-        if isinstance(values := row.get(column), list) and values:
+        values = row.get(column)
+        if isinstance(values, Mapping) and all(isinstance(value, Mapping) for value in values.values()):
+            values = list(values.values())  # SkyThought: by their temperature
+        if isinstance(values, list) and values:
             while len(values) == 1 and isinstance(values[0], list):  # lm-eval: a list for each request
                 values = values[0]
             texts = [next((_text(v.get(n)) for n in _REPLY_COLUMNS if v.get(n)), "") if isinstance(v, Mapping)

@@ -130,6 +130,8 @@ def _load(name: str, num: int | None, seed: int, shapes: Counter[str] | None) ->
     else:
         fix = f"Give a file of questions, or a built-in name. {nearest(name, names())}"
         raise InputError(f"there is no benchmark {name!r}", where="evaluate.benchmarks", fix=fix)
+    if not questions:
+        raise InputError("the benchmark holds no question", where=name, fix="Give a file that has rows.")
     _refuse_unanswered(questions, name)
     if num is None or num >= len(questions):
         return questions
@@ -201,7 +203,9 @@ def _read(rows: list[tuple[dict[str, Any], str]], name: str, kind: str, seed: in
         yield question, shape
 
 
-_REPAIR = "Call the columns of question and answer question and answer, or take such rows out of the file."
+_REPAIR = (
+    "Call the column of the question `question` and that of the answer `answer`, or take such rows out of the file."
+)
 
 
 def permuted(row: Mapping[str, Any], seed: int, name: str = "gpqa-diamond") -> Question:

@@ -27,7 +27,7 @@ from s1kit.questions.json_rows import CUT
 from s1kit.questions.media import refuse_media
 from s1kit.questions.names import COLUMNS, columns_for, plain_name
 from s1kit.questions.options import LETTERS
-from s1kit.questions.references import aliases_in
+from s1kit.questions.references import aliases_in, distinct_answers
 from s1kit.questions.rendered import without_template
 from s1kit.questions.shapes import OWN, reshape
 from s1kit.records import Question
@@ -125,7 +125,7 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         refuse_media(row, text, found["text"])
         _refuse_second_question(plain, found["text"])
     given = {key: _as_text(values.get(key), found.get(key, "")) for key in COLUMNS if key != "text"}
-    worked, answer = given["worked"], given["answer"]
+    worked, answer = given["worked"], given["answer"].strip() if given["answer"] else None
     if worked is not None and str(answer).casefold() in _NO_ANSWERS:
         answer = None
     conversation = {name: _objects(plain.get(name)) if shape == OWN else () for name in ("messages", "tools")}
@@ -146,7 +146,7 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         )
     except (ValidationError, UnicodeEncodeError) as error:
         raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Correct the row.") from error
-    return _Read(question, f"{shape or _described(found)}{'' if shape == OWN else _said_beside(question)}")
+    return _Read(question, f"{shape or _described(found, values)}{'' if shape == OWN else _said_beside(question)}")
 
 
 _BESIDE = ("system", "system_prompt", "tools")
@@ -245,9 +245,11 @@ def _objects(value: Any) -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(item) if isinstance(item, str) else dict(item) for item in value or ())
 
 
-def _described(found: Mapping[str, str]) -> str:
+def _described(found: Mapping[str, str], values: Mapping[str, Any]) -> str:
     words = {"text": "question", "worked": "solution", "answer": "answer"}
-    return ", ".join(f"{words[key]} from {found[key]!r}" for key in words if key in found)
+    answer = values.get("answer")
+    parts = ", all parts of a list" if isinstance(answer, list) and len(distinct_answers(answer)) > 1 else ""
+    return ", ".join(f"{words[key]} from {found[key]!r}" for key in words if key in found) + parts
 
 
 def _value_at(row: Mapping[str, Any], column: str, key: str) -> Any:
@@ -346,8 +348,8 @@ def _is_missing(value: Any) -> bool:
 def _as_text(value: Any, column: str = "") -> str | None:
     """Solutions come as numbers and lists, too. InputError for an object, whose right part nobody can know.
 
-    >>> _as_text(7), _as_text(7.0), _as_text(["1", "2"]), _as_text(" ")
-    ('7', '7', '1, 2', None)
+    >>> _as_text(7), _as_text(7.0), _as_text(["1", "2"]), _as_text(["4", "4\\n"]), _as_text(" ")
+    ('7', '7', '1, 2', '4', None)
     """
     if _is_missing(value):
         return None
@@ -363,6 +365,6 @@ def _as_text(value: Any, column: str = "") -> str | None:
     if isinstance(value, str) and value.startswith('["') and isinstance(one := parse_cell(value, column), list):
         value = one[0] if len(one) == 1 and isinstance(one[0], str) else value
     if isinstance(value, list):
-        return ", ".join(_as_text(v) or "" for v in value) or None
+        return ", ".join(distinct_answers([_as_text(v) or "" for v in value])) or None
     text = value if isinstance(value, str) else str(value)
     return text if text.strip() else None

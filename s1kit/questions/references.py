@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.names import plain_name, question_text
 from s1kit.questions.raw_rows import Shaped
+from s1kit.questions.wording import strict_words
 
 _TRUTHS = ("ground_truth", "reference_answer", "answer", "target", "expected_response", "output")
 _HOLDERS = (
@@ -134,6 +136,18 @@ def answer_object(row: dict[str, Any]) -> Shaped | None:
     )
 
 
+def distinct_answers(answers: Sequence[Any]) -> list[str]:
+    """Answers without those that are typeset like an earlier one, as Minerva's lists have them.
+
+    >>> distinct_answers(["41.8^\\\\circ", "41.8^{\\\\circ}\\n", "2"])
+    ['41.8^\\\\circ', '2']
+    """
+    found: dict[str, str] = {}
+    for answer in (str(answer).strip() for answer in answers):
+        found.setdefault(" ".join(strict_words(answer)) or answer, answer)
+    return list(found.values())
+
+
 _SEVERAL = ("answers", "ideal", "gold_answers", "golden_answers", "possible_answers", "input_correct_responses")
 _WORD = re.compile(r"(?<![\\a-zA-Z])[^\W\d_]{3,}")
 
@@ -158,7 +172,7 @@ def several_answers(row: dict[str, Any]) -> Shaped | None:
         return None
     if not question_text(row) or not given:
         return None
-    first, *others = [str(value) for value in given]
+    first, *others = distinct_answers(given)
     rest = {k: v for k, v in row.items() if k not in (column, "answer")} | {"final_answer": first}
     name = f"question from {question_text(row)!r}, an answer with aliases ({column})"
     return Shaped(name, rest | ({"aliases": list(dict.fromkeys(others))} if others else {}))

@@ -159,7 +159,8 @@ def as_csv(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
 
 def as_latex(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
     """A LaTeX table of the accuracy in percent, with its interval, and the thinking tokens of every point."""
-    lines = [r"\begin{tabular}{lrr}", r"\toprule", r"setting & accuracy, \% & thinking tokens \\"]
+    lines = [r"% needs \usepackage{booktabs}; for Wait texts in other scripts, LuaLaTeX or XeLaTeX"]
+    lines += [r"\begin{tabular}{lrr}", r"\toprule", r"setting & accuracy, \% & thinking tokens \\"]
     for name, _, points in groups:
         lines += [r"\midrule", rf"\multicolumn{{3}}{{l}}{{{escape(name)}}} \\"]
         lines += [rf"{escape(p.name)} & {percent(p.estimate)} & {p.tokens:,.0f} \\" for p in points]

@@ -64,7 +64,7 @@ def parse_chat(body: ChatBody, backend: Backend, efforts: Mapping[str, int], def
             param=dial.budget_field,
             code="fields_disagree",
         )
-    jobs = _jobs(body, backend, dial, prompt, question, total, logprobs, thinks, form)
+    jobs = _Prompted(body, backend, dial, form, prompt, thinks, total, logprobs, question).jobs()
     wants_one_call = form.style is not None and body.parallel_tool_calls is False
     return ParsedRequest(jobs, dial, len(prompt), form.style, logprobs is not None, wants_one_call)
 
@@ -84,7 +84,7 @@ def parse_completion(
             param="n",
             code="invalid_value",
         )
-    jobs = []
+    jobs, form = [], AnswerForm(backend.tokens)
     for prompt in prompts:
         thinks = dial.is_stated or is_thinking_open(backend.tokens, prompt)
         if not backend.tokens.format.thinks:
@@ -93,54 +93,104 @@ def parse_completion(
         if thinks and not is_thinking_open(backend.tokens, prompt):
             prompt = [*prompt, *backend.tokens.open_ids]
         total = body.max_tokens if thinks or body.max_tokens is not None else 16  # OpenAI's default for completions
-        jobs += _jobs(body, backend, dial, prompt, "", total, body.logprobs, thinks, AnswerForm(backend.tokens))
+        jobs += _Prompted(body, backend, dial, form, prompt, thinks, total, body.logprobs).jobs()
     num_prompt_tokens = sum(len(j.plan.prompt_ids) for j in jobs[:: body.n or 1])
     return ParsedRequest(jobs, dial, num_prompt_tokens, None, body.logprobs is not None)
 
 
-def _jobs(
-    body: SamplingFields,
-    backend: Backend,
-    dial: Dial,
-    prompt: list[int],
-    question: str,
-    total: int | None,
-    logprobs: int | None,
-    thinks: bool,
-    form: AnswerForm,
-) -> list[Job]:
-    if logprobs is not None and "logprobs" not in backend.features:
-        raise unsupported("logprobs", backend)
-    if dial.is_auto and backend.rule is None:
-        raise Refusal(
-            400,
-            f"budget is 'auto', and {backend.model} is served without an exit rule. Start the server with --auto FILE, "
-            "a file that s1kit calibrate wrote, or give a number as thinking_token_budget.",
-            param="budget",
-            code="unsupported",
-        )
-    if body.min_p and "min_p" not in backend.features:
-        raise unsupported("min_p", backend)
-    if body.top_k not in (None, 0, -1) and "top_k" not in backend.features:
-        raise unsupported("top_k", backend)
-    stated = body.model_dump(include={"temperature", "top_p", "top_k", "min_p", "seed"}, exclude_none=True)
-    if stated.get("top_k") == -1:
-        stated["top_k"] = 0
-    # Drawing without a seed must differ from request to request, as OpenAI's does.
-    drawn = stated if "temperature" in stated else asdict(backend.sampling) | stated
-    seed = stated.get("seed", secrets.randbits(31) if drawn["temperature"] else 0)
-    plan, has_answer = _plan(body, backend, dial, prompt, question, total, thinks, drawn | {"seed": seed}, form)
-    is_auto = dial.is_auto or (backend.rule is not None and not dial.is_stated)
-    is_auto = is_auto and has_answer and thinks
-    if is_auto and backend.rule is not None:
-        plan = _within_rule(plan, backend.rule)
-    jobs = []
-    for i in range(body.n or 1):
-        sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
-        # The choices differ by their seeds alone.
-        own = replace(plan, request=replace(plan.request, seed=(seed + i) & _SEED_BITS))
-        jobs.append(Job(own, logprobs, sampling, form.response_format, has_answer, is_auto=is_auto))
-    return jobs
+@dataclass(frozen=True, slots=True)
+class _Prompted:
+    """What the choices of one prompt are decoded from."""
+
+    body: SamplingFields
+    backend: Backend
+    dial: Dial
+    form: AnswerForm
+    prompt: list[int]
+    thinks: bool
+    total: int | None
+    """Most tokens of thinking and answer together, as the request says."""
+    logprobs: int | None
+    """Likeliest tokens to report beside each; None: no probabilities are."""
+    question: str = ""
+
+    def jobs(self) -> list[Job]:
+        """As many as the request wants choices. Raises Refusal for what the engine cannot do."""
+        body, backend = self.body, self.backend
+        if self.logprobs is not None and "logprobs" not in backend.features:
+            raise unsupported("logprobs", backend)
+        if self.dial.is_auto and backend.rule is None:
+            raise Refusal(
+                400,
+                f"budget is 'auto', and {backend.model} is served without an exit rule. Start the server with --auto "
+                "FILE, a file that s1kit calibrate wrote, or give a number as thinking_token_budget.",
+                param="budget",
+                code="unsupported",
+            )
+        if body.min_p and "min_p" not in backend.features:
+            raise unsupported("min_p", backend)
+        if body.top_k not in (None, 0, -1) and "top_k" not in backend.features:
+            raise unsupported("top_k", backend)
+        stated = body.model_dump(include={"temperature", "top_p", "top_k", "min_p", "seed"}, exclude_none=True)
+        if stated.get("top_k") == -1:
+            stated["top_k"] = 0
+        # Drawing without a seed must differ from request to request, as OpenAI's does.
+        drawn = stated if "temperature" in stated else asdict(backend.sampling) | stated
+        seed = stated.get("seed", secrets.randbits(31) if drawn["temperature"] else 0)
+        plan, has_answer = self._plan(drawn | {"seed": seed})
+        is_auto = self.dial.is_auto or (backend.rule is not None and not self.dial.is_stated)
+        is_auto = is_auto and has_answer and self.thinks
+        if is_auto and backend.rule is not None:
+            plan = _within_rule(plan, backend.rule)
+        jobs = []
+        for i in range(body.n or 1):
+            sampling = stated | ({"seed": seed + i} if "seed" in stated else {})
+            # The choices differ by their seeds alone.
+            own = replace(plan, request=replace(plan.request, seed=(seed + i) & _SEED_BITS))
+            jobs.append(Job(own, self.logprobs, sampling, self.form.response_format, has_answer, is_auto=is_auto))
+        return jobs
+
+    def _plan(self, drawn: Mapping[str, Any]) -> tuple[Plan, bool]:
+        """The plan of one choice, and whether its total leaves room for an answer."""
+        backend, dial, tokens = self.backend, self.dial, self.form.tokens
+        room = backend.context_tokens - len(self.prompt)
+        if room < 1:
+            raise Refusal(
+                400,
+                f"the prompt takes {len(self.prompt)} tokens and the context holds {backend.context_tokens}. "
+                "Shorten it.",
+                param="messages" if isinstance(self.body, ChatBody) else "prompt",
+                code="context_length_exceeded",
+            )
+        closing, stop = "", self.body.stop
+        if self.thinks:
+            closing = self.form.closing_phrase(dial.closing_phrase)
+            close_tokens = len(tokens.lead_ids) + len(tokens.end_ids)
+            fit = dial.fitted(room, close_tokens, len(encode(tokens.tokenizer, closing)), self.total)
+        else:
+            fit = Fit(ThinkingBudget(0), min(room, self.total or room), None)
+        try:
+            request = Request(
+                question=self.question,
+                budget=fit.budget,
+                answer_tokens=fit.answer_tokens,
+                temperature=drawn.get("temperature", 0.0),
+                top_p=drawn.get("top_p", 1.0),
+                top_k=drawn.get("top_k", 0),
+                seed=drawn["seed"] & _SEED_BITS,
+                wait=dial.wait,
+                closing_phrase=closing,
+                answer_grammar=self.form.grammar,
+                stop=(stop,) if isinstance(stop, str) else tuple(stop or ()),
+            )
+            # The room was checked above, against the prompt that is really used.
+            plan = make_plan(request, tokens, _ANY_CONTEXT, self.prompt)
+            asked = dial.max_tokens if self.thinks else None
+            lowered_from = asked if asked is not None and asked > fit.budget.max_tokens else None
+            plan = replace(plan, thinks=self.thinks, completion_tokens=fit.completion_tokens, lowered_from=lowered_from)
+            return plan, fit.has_answer
+        except InputError as error:
+            raise from_input_error(error) from error
 
 
 def _within_rule(plan: Plan, rule: ExitRule) -> Plan:
@@ -156,58 +206,6 @@ def _within_rule(plan: Plan, rule: ExitRule) -> Plan:
         )
     budget = replace(own, max_tokens=min(own.max_tokens, rule.max_tokens))
     return replace(plan, budget=budget, request=replace(plan.request, budget=budget))
-
-
-def _plan(
-    body: SamplingFields,
-    backend: Backend,
-    dial: Dial,
-    prompt: list[int],
-    question: str,
-    total: int | None,
-    thinks: bool,
-    stated: Mapping[str, Any],
-    form: AnswerForm,
-) -> tuple[Plan, bool]:
-    """The plan of one choice, and whether its total leaves room for an answer."""
-    tokens = form.tokens
-    room = backend.context_tokens - len(prompt)
-    if room < 1:
-        raise Refusal(
-            400,
-            f"the prompt takes {len(prompt)} tokens and the context holds {backend.context_tokens}. Shorten it.",
-            param="messages" if isinstance(body, ChatBody) else "prompt",
-            code="context_length_exceeded",
-        )
-    closing = ""
-    if thinks:
-        closing = form.closing_phrase(dial.closing_phrase)
-        close_tokens = len(tokens.lead_ids) + len(tokens.end_ids)
-        fit = dial.fitted(room, close_tokens, len(encode(tokens.tokenizer, closing)), total)
-    else:
-        fit = Fit(ThinkingBudget(0), min(room, total or room), None)
-    try:
-        request = Request(
-            question=question,
-            budget=fit.budget,
-            answer_tokens=fit.answer_tokens,
-            temperature=stated.get("temperature", 0.0),
-            top_p=stated.get("top_p", 1.0),
-            top_k=stated.get("top_k", 0),
-            seed=stated["seed"] & _SEED_BITS,
-            wait=dial.wait,
-            closing_phrase=closing,
-            answer_grammar=form.grammar,
-            stop=(body.stop,) if isinstance(body.stop, str) else tuple(body.stop or ()),
-        )
-        # The room was checked above, against the prompt that is really used.
-        plan = make_plan(request, tokens, _ANY_CONTEXT, prompt)
-        asked = dial.max_tokens if thinks else None
-        lowered_from = asked if asked is not None and asked > fit.budget.max_tokens else None
-        plan = replace(plan, thinks=thinks, completion_tokens=fit.completion_tokens, lowered_from=lowered_from)
-        return plan, fit.has_answer
-    except InputError as error:
-        raise from_input_error(error) from error
 
 
 def _check_no_thinking(dial: Dial, backend: Backend) -> None:

@@ -29,10 +29,9 @@ from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
 from s1kit.serve.callers import KeyFile, named
-from s1kit.serve.connections import ConnectionLimits, bounded_protocol
+from s1kit.serve.connections import ConnectionLimits, bounded_protocol, listen, listening_at, shown
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import read_efforts
-from s1kit.serve.listening import listen, listening_at, shown
 from s1kit.serve.options import Options
 from s1kit.serve.state import Limits, Server
 from s1kit.serve.tracing import OpenTelemetry

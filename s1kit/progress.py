@@ -125,7 +125,7 @@ def track(items: Iterable[T], name: str, unit: str = "rows") -> Iterator[T]:
 
 @contextmanager
 def results_only() -> Iterator[TextIO]:
-    """Within, whatever is printed, by C code too, goes to standard error; yields the stream for results."""
+    """Send whatever is printed meanwhile, by C code too, to standard error; yields the stream for results."""
     sys.stdout.flush()
     saved = os.dup(1)
     stream = os.fdopen(os.dup(1), "w", encoding=sys.stdout.encoding or "utf-8", errors=sys.stdout.errors)

@@ -326,7 +326,7 @@ def drops_in(counts: Mapping[str, int]) -> dict[str, int]:
 
 
 def said_drops(counts: Mapping[str, int]) -> str:
-    """The same in words: `2 no_answer, 1 truncated`; empty where nothing was dropped."""
+    """The drops of a stage in words: `2 no_answer, 1 truncated`; empty where nothing was dropped."""
     return ", ".join(f"{num:,} {reason}" for reason, num in sorted(drops_in(counts).items()))
 
 

@@ -147,7 +147,7 @@ class Findings:
 
     @cached_property
     def steps(self) -> list[Comparison]:
-        """From each number of Waits to the next; intervals hold all at once, p-values are adjusted by Holm."""
+        """Each number of Waits against the next; intervals hold all at once, p-values are adjusted by Holm."""
         pairs = list(zip(self.by_waits, self.by_waits[1:], strict=False))
         adjusted = holm([compare(a, b).p_value for a, b in pairs])
         return [

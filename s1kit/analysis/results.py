@@ -85,7 +85,7 @@ class Draws:
         return np.where(np.isnan(self.correct), np.nan, np.asarray(condition, dtype=float))
 
     def on(self, question_ids: Sequence[str]) -> Draws:
-        """The same for some of the questions, in the given order."""
+        """The draws on some of the questions, in the given order."""
         import numpy as np
 
         row = {question_id: i for i, question_id in enumerate(self.question_ids)}

@@ -289,7 +289,7 @@ def _next_check(num_tokens: int) -> int:
 
 
 def _find(text: str, stops: Sequence[str], start: int = 0) -> tuple[int, str] | None:
-    """Where the first of the stops begins at or after `start`, and which it is; of two at one place the first given."""
+    """The place of the first stop at or after `start`, and which it is; of two at one place the one given first."""
     found = [(at, n, s) for n, s in enumerate(stops) if (at := text.find(s, start)) >= 0]
     if not found:
         return None

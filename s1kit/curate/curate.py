@@ -193,7 +193,7 @@ def _by_difficulty(
 
 
 def _with_domains(stage: Stage, recipe: Recipe, run: Run, traces: Sequence[Trace]) -> list[Trace]:
-    """The same traces with a domain set on each question, by the method that `curate.domains` names."""
+    """The traces with a domain set on each question, by the method that `curate.domains` names."""
     how = recipe.curate.domains
     questions = list({t.question.id: t.question for t in traces}.values())
     match how:

@@ -170,7 +170,7 @@ class Attempting:
 
 
 def judged(attempts: Sequence[Attempt], questions: Sequence[Question], grader: BatchGrader) -> list[Attempt]:
-    """The same attempts with `verdict` and `evidence` filled in by the grader."""
+    """The attempts with `verdict` and `evidence` filled in by the grader."""
     by_id = {q.id: q for q in questions}
     cases = [case_of(attempt.answer, by_id[attempt.question_id]) for attempt in attempts]
     return [

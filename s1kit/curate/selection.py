@@ -161,8 +161,9 @@ def pick_limo(candidates: Sequence[Candidate], num: int, random: Random) -> list
 
 
 def pick_shortest_correct(candidates: Sequence[Candidate], num: int, random: Random) -> list[Pick]:
-    """Within a question its shortest correct trace (2505.17813: of one question's traces, short ones teach better);
-    questions uniformly.
+    """The shortest correct trace of each question, and of the questions a uniform draw.
+
+    Of one question's traces, short ones teach better (arXiv 2505.17813).
     """
     shortest: dict[str, Candidate] = {}
     for c in sorted(candidates, key=lambda c: (c.thinking_tokens, c.draw)):

@@ -59,7 +59,7 @@ class TokenDriver:
 
     @property
     def thinking_tokens(self) -> int:
-        """So far, inserted ones included."""
+        """Thinking tokens so far, inserted ones included."""
         return self._transcript.num_thinking
 
     @property

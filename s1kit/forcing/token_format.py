@@ -42,7 +42,7 @@ class IdKinds(IdTexts):
 
 
 def last_place(ids: Sequence[int], wanted: tuple[int, ...]) -> int | None:
-    """Where the ids hold the wanted ones for the last time; None where they do not.
+    """The index of the last occurrence of `wanted` in `ids`; None where there is none.
 
     >>> last_place([1, 2, 3, 1, 2], (1, 2)), last_place([1], (1, 2))
     (3, None)
@@ -162,7 +162,7 @@ class TokenFormat:
         return max((t.rstrip(CUT) for t in (text, *shorter)), key=len)
 
     def raw_text(self, ids: Sequence[int], after: Sequence[int] = ()) -> str:
-        """As `decode`, but an incomplete character is kept as `CUT`.
+        """The text of ids as `decode` gives it, but an incomplete character is kept as `CUT`.
 
         Tokenizers with a sign for the space before a word leave out the first one of a text; only what comes before
         the ids says whether theirs is the first.

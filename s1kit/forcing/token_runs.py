@@ -153,7 +153,7 @@ class TokenRuns:
 
 
 def first_stop(text: str, stop: Sequence[str], num_known: int = 0) -> int | None:
-    """Where the first of the stop strings begins; None when none is there.
+    """The index at which the first stop string begins; None without one.
 
     `num_known`: characters at the beginning in which there is known to be none.
     """

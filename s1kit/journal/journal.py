@@ -135,7 +135,7 @@ class Journal:
         await self._writer.commit(reading, None, None, charge)
 
     def note_reading(self, reading: Reading, charge: Charge | None = None) -> None:
-        """As `commit_reading`, without waiting: written with the next transaction, at the latest on closing."""
+        """`commit_reading` without waiting: it is written with the next transaction, at the latest on closing."""
         self._writer.note(reading, charge)
 
     async def commit_failure(self, failure: Failure) -> None:

@@ -36,7 +36,7 @@ _BATCH = 128
 
 
 class HubSet(NamedTuple):
-    """Where an evaluation set's questions are on the Hugging Face Hub."""
+    """The place of an evaluation set's questions on the Hugging Face Hub."""
 
     hub: str
     revision: str

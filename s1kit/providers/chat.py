@@ -175,7 +175,7 @@ class WireFormat(Protocol):
         ...
 
     def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
-        """The same call, asking for a stream; `with_usage`: and for the usage at its end, where that must be asked."""
+        """The call, asking for a stream; `with_usage`: and for the usage at its end, where that must be asked."""
         ...
 
     def assembler(self) -> Assembler:

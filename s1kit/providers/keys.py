@@ -32,7 +32,7 @@ class Secret:
         self._hidden = tuple(sorted((text for text in spelled if len(text) >= 4), key=len, reverse=True))
 
     def also(self, *others: str) -> Secret:
-        """The same key, with more texts to hide, such as a proxy's password."""
+        """The key, with more texts to hide, such as a proxy's password."""
         if self._also is None or self._also[0] != others:  # asked with the same ones at every reply
             self._also = others, Secret(self._value, (*self._hidden, *others))
         return self._also[1]
@@ -72,7 +72,7 @@ class Secret:
         return text
 
     def hide_in_bytes(self, data: bytes) -> bytes:
-        """The same for a body; all other bytes stay as they are. Letters that JSON escapes are read as letters."""
+        """Hide the secrets in a body; all else stays as it is. Letters that JSON escapes are read as letters."""
         if self._hidden and (b"\\u00" in data or b"\\/" in data):
             plain = _ESCAPED_LETTER.sub(_unescaped, data)
             if self._may_be_in(plain) and (hidden := self._hidden_in(plain)) != plain:

@@ -94,7 +94,7 @@ class LocalChat:
             self._give_up(error)
 
     async def _decode(self) -> None:
-        """In a running batch, which questions join as they come."""
+        """Decode in a running batch, which questions join as they come."""
         engine: Any = self._engine
         batch = engine.running_batch()
         running: dict[int, _Waiting] = {}

@@ -163,7 +163,7 @@ class SpendAccount:
                 await self._wait_for_money(left)
 
     async def _wait_for_money(self, left: list[tuple[Reservation, asyncio.Future[None]]]) -> None:
-        """Until somebody's reply came back cheaper. Nobody under way: the cap is reached for those who wait."""
+        """Wait until a reply came back cheaper. With none under way, the cap is reached for those who wait."""
         if self._freed.is_set():
             return
         if self.reserved <= 1e-12 and not self.ledger.settle_orphans(self.run) and not self.ledger.held(self.run):

@@ -197,7 +197,7 @@ class Throttle:
         self._pump()
 
     def give_up(self, stopped: Stopped) -> None:
-        """Nothing more is sent: whoever waits, or comes later, gets this error. What is in flight may still finish."""
+        """Send nothing more: whoever waits, or comes later, gets this error. What is in flight may still finish."""
         self._gave_up = self._gave_up or stopped
         while self._waiting:
             waiter = self._waiting.popleft()

@@ -64,7 +64,7 @@ class Config(BaseModel):
 
 
 class Workers(Config):
-    """Where a stage's shards are done. It decides how fast, never what comes out."""
+    """The machine or cluster that does a stage's shards. It decides how fast, never what comes out."""
 
     executor: Literal["local", "ray"] = "local"
     """`local`: this machine; `ray`: a Ray cluster, whose actors hold an engine each."""

@@ -158,7 +158,7 @@ def _claim(what: str, found: Comparison) -> str:
 
 
 def p_value(p: float) -> str:
-    """As text: `0.032`, or `< 0.001`."""
+    """A p-value as text after the letter p: `= 0.032`, `< 0.001`."""
     return "< 0.001" if p < 0.001 else f"= {p:.3f}" if p < 1 else "= 1"
 
 

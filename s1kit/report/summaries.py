@@ -102,7 +102,7 @@ def report_summaries(paths: Sequence[Path], out: Path) -> Path:
 
 
 def _figure(name: str, found: Sequence[Series], path: Path) -> Markup:
-    """Empty where no point has a place on the axis."""
+    """The figure of one benchmark; empty where no point has a place on the axis."""
     lines = [one for one in found if any(place is not None for place, _ in one.points)]
     if not lines:
         return Markup()

@@ -237,7 +237,7 @@ def _comparator(p: Point, asked: int, difference: Comparison | None) -> dict[str
 
 
 def counted(draws: Draws) -> str:
-    """Where the thinking tokens of a model's rows are from; several ways, where rows differ."""
+    """How the thinking tokens of a model's rows were counted, in words; several ways, where rows differ."""
     import numpy as np
 
     ways: Counter[str] = Counter()

@@ -132,7 +132,7 @@ def answer_grammar(body: ChatBody, calls: ConstrainedCalls | None, tokenizer: To
 
 
 def structural_tag(calls: ConstrainedCalls) -> dict[str, Any]:
-    """The same calls as a `response_format` of vLLM: xgrammar's structural tag."""
+    """The constrained calls as a `response_format` of vLLM: xgrammar's structural tag."""
     style = calls.style
     # Where a call is the whole answer it needs no mark, and the mark may be a token that no text stands for.
     opening, closing = ("", "") if style.only_at_start else (style.open, style.close)

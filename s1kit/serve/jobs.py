@@ -115,7 +115,7 @@ class _Prompted:
     question: str = ""
 
     def jobs(self) -> list[Job]:
-        """As many as the request wants choices. Raises Refusal for what the engine cannot do."""
+        """A job for each choice that the request wants. Raises Refusal for what the engine cannot do."""
         body, backend = self.body, self.backend
         if self.logprobs is not None and "logprobs" not in backend.features:
             raise unsupported("logprobs", backend)

@@ -185,7 +185,7 @@ class MessageTool(Wire):
     input_examples: list[dict[str, Any]] | None = None
 
     def as_chat(self) -> dict[str, Any]:
-        """The same in OpenAI's words."""
+        """The tool in OpenAI's words."""
         spec = {"name": self.name, "description": self.description, "parameters": self.input_schema}
         return {"type": "function", "function": spec | ({"strict": True} if self.strict else {})}
 
@@ -216,7 +216,7 @@ class MessageToolChoice(Wire):
     disable_parallel_tool_use: bool | None = None
 
     def as_chat(self) -> str | dict[str, Any]:
-        """The same in OpenAI's words."""
+        """The choice in OpenAI's words."""
         if self.type == "tool":
             return {"type": "function", "function": {"name": self.name or ""}}
         return {"any": "required"}.get(self.type, self.type)
@@ -306,7 +306,7 @@ class CountBody(ThinkingFields):
 
     @property
     def _thinking_type(self) -> str | None:
-        """In the words of a chat, which do not depend on the turns."""
+        """The kind of thinking in the words of a chat, which do not depend on the turns."""
         kind = self.thinking.type if self.thinking is not None else None
         if kind != "between_tools":
             return kind
@@ -324,7 +324,7 @@ class CountBody(ThinkingFields):
         return stated
 
     def as_chat(self) -> dict[str, Any]:
-        """The same request as a chat body. Raises Refusal."""
+        """The request as a chat body. Raises Refusal."""
         return self._thinking() | self._shared()
 
     def _shared(self) -> dict[str, Any]:

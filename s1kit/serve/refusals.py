@@ -247,7 +247,7 @@ _LONGEST_VALUE = 60
 
 
 def _path(problem: ErrorDetails, given: object) -> list[str | int]:
-    """Where a complaint is, in the client's own names.
+    """The path of the field at fault, in the client's own names.
 
     pydantic puts the branches of unions ("str", "list[MessagePart]") between them: what leads nowhere in `given` is
     one.

@@ -64,7 +64,7 @@ class ItemReasoning(Wire):
 
 
 class ItemText(Wire):
-    """The same."""
+    """The form that an item sets for the text of the replies after it."""
 
     format: TextFormat
 
@@ -287,7 +287,7 @@ class ResponsesBody(ThinkingFields):
         return ResponseShape(echo, is_summary, self.tool_table())
 
     def as_chat(self) -> dict[str, Any]:
-        """The same request as a chat body. Raises Refusal for what would need a store of replies."""
+        """The request as a chat body. Raises Refusal for what would need a store of replies."""
         for name, why in _NEEDS_STORE.items():
             if getattr(self, name) not in (None, False):
                 raise Refusal(400, f"{name}: {why}", param=name, code="unsupported")

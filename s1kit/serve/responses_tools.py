@@ -60,7 +60,7 @@ class ResponseTool(_Declared):
     strict: bool | None = None
 
     def as_function(self) -> dict[str, Any]:
-        """The same as a chat's function."""
+        """The tool as a chat's function."""
         return self.model_dump(exclude={"type"}, exclude_none=True)
 
 
@@ -74,7 +74,7 @@ class CustomTool(_Declared):
     """What the text should look like; told to the model, and not enforced."""
 
     def as_function(self) -> dict[str, Any]:
-        """The same as a function, which models know how to call."""
+        """The tool as a function, which models know how to call."""
         form = json.dumps(self.format) if self.format and self.format.get("type") != "text" else ""
         described = "\n".join(filter(None, (self.description, form and f"The input has this form: {form}")))
         parameters = {"type": "object", "properties": {"input": {"type": "string"}}, "required": ["input"]}
@@ -99,7 +99,7 @@ class SearchTool(Wire):
     parameters: dict[str, Any] | None = None
 
     def as_function(self) -> dict[str, Any]:
-        """The same as a chat's function."""
+        """The tool as a chat's function."""
         found = {"name": "tool_search", "description": self.description or "Finds more tools."}
         return found | {"parameters": self.parameters or {"type": "object"}}
 

@@ -168,7 +168,7 @@ _STRING = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
 def _close_of(text: str, close: str) -> int:
-    """Where the closing mark begins, one inside a JSON string not counted; -1 when it is not there yet.
+    """The index at which the closing mark begins, one inside a JSON string not counted; -1 when it is not there yet.
 
     >>> _close_of('{"x": "</end>"}</end>', "</end>")
     15

@@ -163,7 +163,7 @@ class Upstream:
             raise refusal(failure) from failure
 
     async def decode_at(self, server: CompletionsServer, job: Job) -> AsyncGenerator[list[Delta] | End, None]:
-        """The same at one server. Raises ServerFailed."""
+        """Decode a job at one server. Raises ServerFailed."""
         settings = CompletionSettings(job.sampling, job.logprobs, job.response_format)
         work = decode(
             server,

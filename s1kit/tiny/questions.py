@@ -32,7 +32,7 @@ MIN_ITEMS_REWORDED = 12
 
 
 def split_of(question: Question) -> Split:
-    """Where a question belongs, by its id.
+    """The split that a question belongs to, by its id.
 
     >>> split_of(Question(text="Add these digits, keep the last digit:\\n#1 3\\n#2 end"))
     'pool'

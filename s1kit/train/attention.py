@@ -222,7 +222,7 @@ def _repeat_heads(x: Tensor, parts: int, query_heads: int) -> Tensor:
 
 
 def exchange(x: Tensor, group: dist.ProcessGroup, gather_tokens: bool) -> Tensor:
-    """From (all heads, my tokens, size) to (my heads, all tokens, size), or back; differentiable."""
+    """Exchange (all heads, my tokens, size) for (my heads, all tokens, size), or back; differentiable."""
     out: Tensor = _Exchange.apply(x, group, gather_tokens)  # type: ignore[no-untyped-call]
     return out
 

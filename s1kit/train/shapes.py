@@ -47,7 +47,7 @@ class Shape:
 
     @classmethod
     def of_config(cls, config: Any) -> Shape:
-        """From a transformers config, or a dictionary with its fields."""
+        """The shape in a transformers config, or a dictionary with its fields."""
         values = config if isinstance(config, dict) else config.to_dict()
         heads = values["num_attention_heads"]
         return cls(

@@ -64,7 +64,7 @@ def can_attend(model: Any) -> bool:
 
 @contextmanager
 def attending(model: Any, attend: Callable[..., Any], name: str = NAME) -> Iterator[None]:
-    """Within it, a model attends by `attend`, which transformers knows as `name`."""
+    """Let a model, within the context, attend by `attend`, which transformers knows as `name`."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(name, attend)

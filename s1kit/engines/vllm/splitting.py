@@ -45,7 +45,7 @@ class ThinkingSplitter:
         return max(0, end - start)
 
     def answer_start(self, ids: Sequence[int]) -> int | None:
-        """Where the answer begins; None while thinking has not ended."""
+        """The index at which the answer begins; None while thinking has not ended."""
         at = _find(ids, self._end_ids)
         if at is None:
             return None

@@ -36,6 +36,13 @@ def test_recorded_traces_are_looked_at_and_their_terms_too(tmp_path: Path) -> No
     assert not found(row, 'stages=["collect", "distill"]')
 
 
+def test_a_source_of_which_every_row_is_rejected_is_told_with_the_reason(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"question": "<image> Who?", "answer": "x"}\n' * 2)
+    (fault,) = faults(tmp_path, f"collect.sources=[{{path = '{path}'}}]", "collect.allow_rejects=true")
+    assert "none of its rows is a question (2 were looked at); the first: the question needs a picture" in fault
+
+
 def test_the_default_recipe_passes(tmp_path: Path) -> None:
     assert faults(tmp_path) == []
 

@@ -240,6 +240,12 @@ def test_when_nothing_passes_the_counts_say_why(tmp_path: Path) -> None:
         run_curate(tmp_path, [trace(finish_reason="length")], quality=["complete"])
 
 
+def test_of_replies_without_thinking_nothing_is_learned_and_the_repair_says_what_would_help(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="no trace is left of 1") as refused:
+        run_curate(tmp_path, [trace(thinking="", finish_reason="empty")], quality=["complete"])
+    assert "distill.teacher=solutions" in refused.value.fix
+
+
 def test_other_selections_are_drawn_beside_and_compared(tmp_path: Path) -> None:
     stage, run = run_curate(tmp_path, tiny_traces(), also=["random", "longest", "diverse", "full"], num=50)
     overlap = stage.figures["overlap"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -232,7 +233,9 @@ def test_a_conversation_with_tools_reaches_the_teacher_and_the_export_as_it_was(
     row = {"messages": [*MESSAGES, {"role": "assistant", "content": "<think>hm</think>No."}], "tools": [WEATHER], "topic": "rain"}  # fmt: skip # noqa: E501
     (tmp_path / "asked.jsonl").write_text(json.dumps(row) + "\n")
     source = Source(path=str(tmp_path / "asked.jsonl"), conversation=True)
-    (question,) = read_source(source, 0)
+    shapes: Counter[str] = Counter()
+    (question,) = read_source(source, 0, shapes=shapes)
+    assert list(shapes) == ["asked.jsonl: a conversation taken whole (messages)"]
     assert list(question.messages) == MESSAGES
     assert question.tools == (WEATHER,)
     assert (question.solution, question.metadata["topic"]) == ("No.", "rain")

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pydantic.fields import FieldInfo
 
 from s1kit.errors import InputError
-from s1kit.recipe import builtin_recipes, load_recipe
+from s1kit.recipe import Collect, Source, builtin_recipes, load_recipe
 
 
 @pytest.mark.parametrize("name", builtin_recipes())
@@ -75,3 +76,14 @@ def test_all_settings_of_a_wrong_kind_are_named_at_once(tmp_path: Path) -> None:
     assert "3 settings are wrong" in said
     for part in ("distill.max_cost_usd is -1", "train.epochs", "unknown key 'report.ttle'", "Did you mean title?"):
         assert part in said
+
+
+def test_stated_settings_are_told_without_a_default_that_pydantic_calls(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`get_default` of its version 2.10.0, the lowest that is admitted, refuses factories such as `list`."""
+
+    def refuses(self: FieldInfo, *, call_default_factory: bool = False) -> None:
+        raise ValueError("'validated_data' must be provided")
+
+    config = Collect(sources=[Source(path="a.csv")], against=[], duplicates="exact")
+    monkeypatch.setattr(FieldInfo, "get_default", refuses)
+    assert config.stated == {"sources", "duplicates"}

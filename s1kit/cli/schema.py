@@ -15,7 +15,7 @@ from typing import Any, get_args
 from pydantic import BaseModel
 
 from s1kit.forcing.formats import ThinkingFormat
-from s1kit.recipe import Recipe
+from s1kit.recipe import Recipe, default_of
 from s1kit.records import Dropped, Generation, Question, Record, Sample, Segment, Trace, arrow_schema
 
 ROWS: tuple[type[Record], ...] = (Question, Trace, Sample, Generation, Segment, Dropped)
@@ -62,7 +62,7 @@ def _settings(title: str, model: type[BaseModel]) -> Iterator[str]:
     yield from ("| key | type | default | meaning |", "|---|---|---|---|")
     told = _docs_of(model)
     for name, field in model.model_fields.items():
-        default = "required" if field.is_required() else f"`{_plain(field.get_default(call_default_factory=True))}`"
+        default = "required" if field.is_required() else f"`{_plain(default_of(field))}`"
         if _models_in(field.annotation) and not _is_list(field.annotation):
             if not title:
                 continue

@@ -24,7 +24,7 @@ from s1kit.grade import BatchGrader, case_of, load_grader, reference
 from s1kit.progress import say, track
 from s1kit.recipe import WORKERS, Curate, Recipe
 from s1kit.records import Agreement, Dropped, Question, Sample, Trace
-from s1kit.stage import Run, Stage, StagePart, said_drops
+from s1kit.stage import Run, Stage, StagePart, drops_in, said_drops
 
 KEYWORD_SHARD = 8192
 
@@ -78,10 +78,14 @@ def curate(recipe: Recipe, run: Run) -> Stage:
     dropped += too_easy
     stage.counts["after_difficulty"] = len(traces)
     if not traces:
+        without = sum(drops_in(stage.counts).get(reason, 0) for reason in ("reply:empty", "no_thinking"))
         raise InputError(
             f"no trace is left of {stage.counts['in']:,}: {_reasons(stage)}",
             where="curate",
-            fix="Loosen curate.quality or curate.keep_band, or collect more questions.",
+            fix="Most have no thinking, from which alone is learned: take replies of a model that shows it, or, where "
+            "the questions have worked solutions, distill.teacher=solutions."
+            if 2 * without > stage.counts["in"]
+            else "Loosen curate.quality or curate.keep_band, or collect more questions.",
         )
     traces = _with_domains(stage, recipe, run, traces)
     is_spread = not config.judge and (config.executor == "ray" or (config.num_engines or 1) > 1)

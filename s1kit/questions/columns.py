@@ -22,6 +22,7 @@ from s1kit.errors import InputError, nearest
 from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.choices import CountsFromEither, first_number
+from s1kit.questions.conversations import WHOLE
 from s1kit.questions.files import find_files, read_rows_of
 from s1kit.questions.json_rows import CUT
 from s1kit.questions.media import refuse_media
@@ -128,8 +129,9 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
     worked, answer = given["worked"], given["answer"].strip() if given["answer"] else None
     if worked is not None and str(answer).casefold() in _NO_ANSWERS:
         answer = None
-    conversation = {name: _objects(plain.get(name)) if shape == OWN else () for name in ("messages", "tools")}
-    metadata = _metadata(plain, {*found.values(), *(conversation if shape == OWN else ())})
+    is_own = shape.startswith((OWN, WHOLE))
+    conversation = {name: _objects(plain.get(name)) if is_own else () for name in ("messages", "tools")}
+    metadata = _metadata(plain, {*found.values(), *(conversation if is_own else ())})
     if worked is not None and answer is not None and answer != worked:
         metadata["final_answer"] = answer
     try:
@@ -146,7 +148,7 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         )
     except (ValidationError, UnicodeEncodeError) as error:
         raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Correct the row.") from error
-    return _Read(question, f"{shape or _described(found, values)}{'' if shape == OWN else _said_beside(question)}")
+    return _Read(question, f"{shape or _described(found, values)}{'' if is_own else _said_beside(question)}")
 
 
 _BESIDE = ("system", "system_prompt", "tools")

@@ -21,6 +21,8 @@ COLUMNS = (
     *("contents", "chat", "context"),
 )
 """Under which a row may hold a conversation."""
+WHOLE = "a conversation taken whole"
+"""What the shape of its row is called."""
 _ROLES = {
     "human": "user",
     "prompter": "user",
@@ -70,8 +72,10 @@ def whole_conversation(row: Mapping[str, Any]) -> dict[str, Any]:
         rest["solution"] = split_thinking(reply).answer
     is_plain = len(messages) == 1 and not tools and set(messages[0]) == {"role", "content"}
     if is_plain and isinstance(messages[0]["content"], str):
-        return {"question": rest | {"text": messages[0]["content"]}}
-    return {"question": rest | {"text": transcript(messages), "messages": messages, "tools": tools}}
+        question = rest | {"text": messages[0]["content"]}
+    else:
+        question = rest | {"text": transcript(messages), "messages": messages, "tools": tools}
+    return {"question": question, "shape": f"{WHOLE} ({column})"}
 
 
 def transcript(messages: Sequence[Mapping[str, Any]]) -> str:

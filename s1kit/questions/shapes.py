@@ -28,6 +28,7 @@ from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.choices import correct_and_incorrect, lettered_columns, options_list, with_options
 from s1kit.questions.conversations import COLUMNS as CHAT_COLUMNS
+from s1kit.questions.conversations import WHOLE
 from s1kit.questions.exchanges import ALPACA_REPLIES, chat_parts, instructed, with_history
 from s1kit.questions.judged import judged_reply, text_of_reply
 from s1kit.questions.names import question_text
@@ -66,7 +67,8 @@ def _own_record(row: dict[str, Any]) -> Shaped | None:
     if isinstance(row.get("trace"), dict) and "picked_by" in row:
         return _own_record(row["trace"])
     if isinstance(row.get("question"), dict) and "text" in row["question"] and "correctAnswer" not in row:
-        return Shaped(OWN, dict(row["question"]))
+        shape = str(row.get("shape"))
+        return Shaped(shape if shape.startswith(WHOLE) else OWN, dict(row["question"]))
     if {"text", "licence", "metadata", "messages", "tools"} <= row.keys() and row.get("id") == question_id(row["text"]):
         return Shaped(OWN, dict(row))
     if isinstance(row.get("row"), str) and "reason" in row and "stage" in row:

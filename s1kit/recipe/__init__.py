@@ -9,7 +9,7 @@ A key that does not exist is an error that suggests the nearest: a setting is ne
 from __future__ import annotations
 
 from s1kit.recipe.collect import Collect, Semantic, Source
-from s1kit.recipe.config import WORKERS, Config, Workers
+from s1kit.recipe.config import WORKERS, Config, Workers, default_of
 from s1kit.recipe.curate import Curate
 from s1kit.recipe.distill import Distill, Teaching
 from s1kit.recipe.evaluate import Comparator, Evaluate
@@ -38,6 +38,7 @@ __all__ = [
     "Train",
     "Workers",
     "builtin_recipes",
+    "default_of",
     "load_for_check",
     "load_recipe",
     "recipe_of_run",

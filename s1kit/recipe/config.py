@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from types import NoneType
 from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 
 from s1kit.errors import InputError
@@ -35,11 +36,7 @@ class Config(BaseModel):
     def stated(self) -> set[str]:
         """The settings that have another value than their default."""
         fields = type(self).model_fields
-        return {
-            name
-            for name in self.model_fields_set
-            if getattr(self, name) != fields[name].get_default(call_default_factory=True)
-        }
+        return {name for name in self.model_fields_set if getattr(self, name) != default_of(fields[name])}
 
     def is_off(self, name: str) -> bool:
         """Whether a setting is given and empty: what depends on it is then left as it is, for the next run."""
@@ -83,6 +80,12 @@ WORKERS = frozenset(Workers.model_fields)
 """Settings that are no part of a stage's result."""
 
 
+def default_of(field: FieldInfo) -> Any:
+    """The default of a setting. Pydantic's own `get_default` does not call factories in its version 2.10.0."""
+    factory: Callable[[], Any] | None = field.default_factory  # type: ignore[assignment]
+    return field.default if factory is None else factory()
+
+
 def _on_command_line(key: str, field: Any) -> str:
     """A setting with its default, as it is written on the command line.
 
@@ -90,6 +93,6 @@ def _on_command_line(key: str, field: Any) -> str:
     >>> _on_command_line("distill.prompt", FieldInfo(default="{a b}")), _on_command_line("a.b", FieldInfo(default=None))
     ("'distill.prompt={a b}'", 'a.b=none')
     """
-    value = field.get_default(call_default_factory=True)
+    value = default_of(field)
     text = value if isinstance(value, str) else "none" if value is None else json.dumps(value)
     return shlex.quote(f"{key}={text}") if text else f"{key}="

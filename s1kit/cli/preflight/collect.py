@@ -97,6 +97,11 @@ def _peek(source: Any, recipe: Recipe) -> None:
         if source.keep:
             said = ", ".join(f"{column} = {value!r}" for column, value in source.keep.items())
             raise InputError(f"no row passes keep ({said})", where=where, fix="Give values that rows have.")
+        if rejects:
+            said = (
+                f"none of its rows is a question ({len(rejects):,} were looked at); the first: {rejects[0].complaint}"
+            )
+            raise InputError(said, where=rejects[0].where, fix="Correct the rows, or leave this source out.")
         raise InputError("no question is read from it", where=where, fix="Give a file that has rows.")
 
 

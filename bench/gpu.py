@@ -298,6 +298,12 @@ def refusal(found: dict[str, Any]) -> str:
     return ""
 
 
+def crowded(found: dict[str, Any]) -> str:
+    """What other programs hold of the card, where it is much: cells may fail for want of it, and none has it alone."""
+    free, total = found.get("free_gib", 0.0), found.get("card_gib", 0.0)
+    return f"Other programs hold {total - free:.0f} of the card's {total:.0f} GiB." if free < 0.95 * total else ""
+
+
 def lacking() -> list[str]:
     """The package's own requirements that are not installed: without them no cell would run."""
     return sorted(name for name in _stated() if not _has(name))
@@ -416,6 +422,8 @@ def main() -> int:
         shutil.rmtree(given.out / "work", ignore_errors=True)
         print(why, file=sys.stderr)
         return 2
+    if (note := crowded(found)) and not given.tiny:
+        print(note, flush=True)
     print("\n".join(plan(wanted)), flush=True)
     return measure(wanted, found, given.out, started + (3600.0 if given.tiny else given.seconds))
 

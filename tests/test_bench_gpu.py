@@ -156,6 +156,8 @@ def test_without_a_card_it_says_what_would_help(gpu: Any, monkeypatch: pytest.Mo
     assert (found["card_gib"], found["free_gib"]) == (16.0, 15.0)
     assert gpu.refusal(found).startswith("Tesla T4 has no bfloat16")
     assert gpu.refusal(found | {"bfloat16": True}) == ""
+    assert gpu.crowded(found | {"free_gib": 4.0}) == "Other programs hold 12 of the card's 16 GiB."
+    assert gpu.crowded(found | {"free_gib": 15.5}) == gpu.crowded({"card": "CPU"}) == ""
 
 
 def test_a_card_that_does_not_answer_is_not_waited_for(

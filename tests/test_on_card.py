@@ -121,6 +121,7 @@ LAYOUTS: list[dict[str, Any]] = [
     {"activation_checkpointing": "selective", "compile": True},
     {"compile": True},
     {"master_dtype": "float32"},
+    {"master_dtype": "float32", "compile": True},
 ]
 
 

@@ -346,6 +346,11 @@ def test_compiled_layers_are_compiled_once_for_rows_of_any_make(base: Path, how:
     assert not counters["graph_break"], counters["graph_break"]
 
 
+def test_the_compiler_is_shown_no_more_of_a_row_than_a_kernel_reads() -> None:
+    """Of a frozen class torch 2.11 guards every field for recomputed layers, the number of samples among them."""
+    assert not attention.Packing.__dataclass_params__.frozen  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("how", ["none", pytest.param("selective", marks=pytest.mark.slow)])
 def test_the_first_rows_code_serves_rows_of_every_make(base: Path, how: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted with the compiler's front half alone, which decides what is compiled again."""

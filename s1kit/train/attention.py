@@ -35,9 +35,13 @@ _VARLEN_CAUSAL: dict[str, Any] = {"is_causal": True} if "is_causal" in _VARLEN_T
 """The first release of varlen_attn said `is_causal`; later ones say it with the window."""
 
 
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Packing:
-    """What attention must know about a row, handed through transformers as a keyword."""
+    """What attention must know about a row, handed through transformers as a keyword.
+
+    Not frozen: torch.compile looks at every field of a frozen class, and with torch 2.11 it compiles recomputed layers
+    again for every number of samples in a row.
+    """
 
     lengths: tuple[int, ...]
     longest: int

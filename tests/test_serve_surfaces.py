@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
+from typing import Any
 
 import pytest
 
@@ -109,6 +110,16 @@ def test_openais_client_gets_reasoning_items_whole_and_streamed(client: openai.O
     assert "".join(e.delta for e in events if e.type == kind) == shown[0].text
     echoed = [{"role": "user", "content": "1+1?"}, *(i.model_dump() for i in whole.output), *TURN]
     assert client.responses.create(model="scripted", input=echoed).output_text
+
+
+def test_a_response_is_counted_as_it_is_then_charged(client: openai.OpenAI) -> None:
+    asked: dict[str, Any] = {"model": "scripted", "input": "2+2?", "instructions": "Be brief."}
+    counted = client.responses.input_tokens.count(**asked)
+    assert counted.object == "response.input_tokens"
+    assert counted.input_tokens == client.responses.create(**asked).usage.input_tokens
+    with pytest.raises(openai.BadRequestError) as refused:
+        client.responses.input_tokens.count(**asked, previous_response_id="resp_1")
+    assert refused.value.param == "previous_response_id"
 
 
 def test_a_response_cut_by_its_total_is_incomplete(client: openai.OpenAI) -> None:

@@ -18,7 +18,7 @@ from s1kit import __version__
 from s1kit.serve import page
 from s1kit.serve.answering import Generate
 from s1kit.serve.callers import check_caller, named
-from s1kit.serve.counting import count_tokens, detokenize, tokenize
+from s1kit.serve.counting import count_input_tokens, count_tokens, detokenize, tokenize
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import EFFORTS
 from s1kit.serve.logs import log
@@ -69,6 +69,7 @@ def make_app(
         Route("/v1/messages", Generate(server, "messages"), methods=["POST"]),
         Route("/v1/responses", Generate(server, "responses"), methods=["POST"]),
         Route("/v1/messages/count_tokens", answer(count_tokens), methods=["POST"]),
+        Route("/v1/responses/input_tokens", answer(count_input_tokens), methods=["POST"]),
         Route("/tokenize", answer(tokenize), methods=["POST"]),
         Route("/detokenize", answer(detokenize), methods=["POST"]),
         Route("/v1/requests/{id:path}/stop_thinking", _stopping(server), methods=["POST"]),

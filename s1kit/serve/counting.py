@@ -1,4 +1,4 @@
-"""`/tokenize`, `/detokenize` and `/v1/messages/count_tokens`: a prompt as the model's own tokens, nothing decoded."""
+"""`/tokenize`, `/detokenize` and the counts of Anthropic and OpenAI: a prompt as the model's own tokens."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from s1kit.serve.fields import ChatBody, TemplateSwitches, TokenId, Wire
 from s1kit.serve.http import check_media, read_body
 from s1kit.serve.messages import CountBody
 from s1kit.serve.prompts import chat_ids, text_ids
-from s1kit.serve.reading import Body, read_as
-from s1kit.serve.refusals import Refusal
+from s1kit.serve.reading import Body, read_as, read_as_chat
+from s1kit.serve.refusals import Refusal, renamed
+from s1kit.serve.responses import ResponsesBody
 from s1kit.serve.state import Server, check_model
 
 
@@ -80,10 +81,24 @@ async def detokenize(server: Server, request: Request) -> Response:
 
 async def count_tokens(server: Server, request: Request) -> Response:
     """Anthropic's count of a prompt. Raises Refusal."""
-    body = await _read(server, request, CountBody)
-    check_model(server, body.model)
-    chat, _ = read_as(ChatBody, json.dumps(body.as_chat()).encode())
-    return JSONResponse({"input_tokens": len(await asyncio.to_thread(chat_ids, chat, server.backend))})
+    return JSONResponse({"input_tokens": await _count(server, request, CountBody)})
+
+
+async def count_input_tokens(server: Server, request: Request) -> Response:
+    """OpenAI's count of a response's prompt. Raises Refusal."""
+    number = await _count(server, request, ResponsesBody)
+    return JSONResponse({"object": "response.input_tokens", "input_tokens": number})
+
+
+async def _count(server: Server, request: Request, kind: type[CountBody] | type[ResponsesBody]) -> int:
+    check_media(request.scope)
+    raw = await read_body(request.scope, request.receive, server.limits.max_body_bytes)
+    chat, given, _ = read_as_chat(kind, raw, server.limits.is_lenient)
+    check_model(server, chat.model)
+    try:
+        return len(await asyncio.to_thread(chat_ids, chat, server.backend))
+    except Refusal as refusal:
+        raise renamed(refusal, given.chat_names) from refusal
 
 
 async def _read(server: Server, request: Request, kind: type[Body]) -> Body:

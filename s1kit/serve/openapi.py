@@ -131,6 +131,7 @@ def document(models: tuple[str, ...] = ()) -> dict[str, Any]:
             "/v1/messages": {"post": _post("MessagesBody")},
             "/v1/messages/count_tokens": {"post": _post("CountBody")},
             "/v1/responses": {"post": _post("ResponsesBody")},
+            "/v1/responses/input_tokens": {"post": _post("ResponsesBody")},
             "/tokenize": {"post": _post("TokenizeBody")},
             "/detokenize": {"post": _post("DetokenizeBody")},
             "/v1/requests/{id}/stop_thinking": {"post": _stop()},

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ValidationError
 
 from s1kit.serve.fields import AllowedChoice, ChatBody, CompletionBody
 from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
-from s1kit.serve.messages import MessagesBody
+from s1kit.serve.messages import CountBody, MessagesBody
 from s1kit.serve.refusals import Refusal, from_validation, renamed, unknown_fields
 from s1kit.serve.replies import Endpoint
 from s1kit.serve.responses import ResponsesBody
@@ -18,6 +18,7 @@ from s1kit.serve.state import Server
 from s1kit.serve.tools import loaded
 
 Body = TypeVar("Body", bound=BaseModel)
+Surface = TypeVar("Surface", bound=CountBody | ResponsesBody)
 
 
 def read_as(kind: type[Body], raw: bytes, is_lenient: bool = False) -> tuple[Body, tuple[str, ...]]:
@@ -77,16 +78,19 @@ def read_body_as(endpoint: Endpoint, raw: bytes, is_lenient: bool) -> ReadBody:
     if endpoint == "chat":
         body, ignored = read_as(ChatBody, raw, is_lenient)
         return ReadBody(_narrowed(body), None, ignored + body.left_out)
-    given: MessagesBody | ResponsesBody
     if endpoint == "messages":
-        given, ignored = read_as(MessagesBody, raw, is_lenient)
-    else:
-        given, ignored = read_as(ResponsesBody, raw, is_lenient)
+        return ReadBody(*read_as_chat(MessagesBody, raw, is_lenient))
+    return ReadBody(*read_as_chat(ResponsesBody, raw, is_lenient))
+
+
+def read_as_chat(kind: type[Surface], raw: bytes, is_lenient: bool) -> tuple[ChatBody, Surface, tuple[str, ...]]:
+    """A body of another surface as that of a chat, as it came, and what was left out. Raises Refusal (400)."""
+    given, ignored = read_as(kind, raw, is_lenient)
     try:
         body = _narrowed(read_as(ChatBody, json.dumps(given.as_chat()).encode())[0])
     except Refusal as refusal:
         raise _in_names_of(given, refusal) from refusal
-    return ReadBody(body, given, ignored + given.left_out)
+    return body, given, ignored + given.left_out
 
 
 def _narrowed(body: ChatBody) -> ChatBody:
@@ -104,5 +108,5 @@ def _narrowed(body: ChatBody) -> ChatBody:
     return body.model_copy(update={"tools": tools, "tool_choice": choice.allowed_tools.mode})
 
 
-def _in_names_of(given: MessagesBody | ResponsesBody | None, refusal: Refusal) -> Refusal:
+def _in_names_of(given: CountBody | ResponsesBody | None, refusal: Refusal) -> Refusal:
     return refusal if given is None else renamed(refusal, given.chat_names)

@@ -10,7 +10,8 @@ from __future__ import annotations
 import asyncio
 import json
 import math
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
 from typing import Any
 
 import aiohttp
@@ -58,7 +59,7 @@ class CompletionsServer:
 
     async def get(self, path: str, seconds: float = 10.0) -> bytes:
         """GET a small document; returns its body. Raises ServerFailed."""
-        try:
+        with self._failures(seconds):
             async with (
                 asyncio.timeout(seconds),
                 self._get_session().get(self.url + path, headers=self._headers, allow_redirects=False) as response,
@@ -66,10 +67,6 @@ class CompletionsServer:
                 if response.status != 200:
                     raise await self._status_failure(response, f" at {path}")
                 return await _read_all(response)
-        except ServerFailed as failure:
-            raise self.named(failure) from failure.__cause__
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._failure(error, seconds) from error
 
     async def get_json(self, path: str) -> Any:
         """GET a small JSON document. Raises ServerFailed."""
@@ -77,15 +74,11 @@ class CompletionsServer:
 
     async def complete(self, body: Mapping[str, Any]) -> Any:
         """POST a completion that is not streamed; returns its JSON. Raises ServerFailed."""
-        try:
+        with self._failures(self.silent_seconds):
             async with asyncio.timeout(self.silent_seconds), await self._post(body) as response:
                 if response.status != 200:
                     raise await self._status_failure(response)
                 return self._json(await _read_all(response))
-        except ServerFailed as failure:
-            raise self.named(failure) from failure.__cause__
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._failure(error, self.silent_seconds) from error
 
     async def stream(self, body: Mapping[str, Any], in_events: bool = True) -> AsyncGenerator[Chunk, None]:
         """The chunks of one completion; the last has a `finish`. Closing the iterator closes the connection.
@@ -95,12 +88,11 @@ class CompletionsServer:
         """
         loop = asyncio.get_running_loop()
         deadline = loop.time() + self.silent_seconds
-        response: aiohttp.ClientResponse | None = None
-        silence: _Silence | None = None
-        is_over = False
-        try:
+        with self._failures(self.silent_seconds), ExitStack() as stack:
+            is_over = False
             async with asyncio.timeout_at(deadline):
                 response = await self._post({**body, "stream": True} if in_events else body)
+                stack.callback(lambda: self._let_go(response, is_over))
                 if response.status != 200:
                     raise await self._status_failure(response)
                 if response.content_type != "text/event-stream":
@@ -110,8 +102,8 @@ class CompletionsServer:
                 yield chunk
                 return
             reader, content = StreamReader(), response.content
-            silence = _Silence(loop, content, deadline, self.silent_seconds)
-            while True:
+            silence = stack.enter_context(closing(_Silence(loop, content, deadline, self.silent_seconds)))
+            while not is_over:
                 data = await content.readany()
                 chunk = reader.feed(data) if data else reader.end()
                 is_over = chunk.finish is not None
@@ -121,19 +113,18 @@ class CompletionsServer:
                     silence.deadline = loop.time() + self.silent_seconds
                 elif loop.time() > silence.deadline:
                     raise TimeoutError
-                if is_over:
-                    return
-                if reader.is_done or not data:
+                if (reader.is_done or not data) and not is_over:
                     raise ServerFailed("died", f"the server {self.url} ended the stream before the completion did")
+
+    @contextmanager
+    def _failures(self, seconds: float) -> Iterator[None]:
+        """Turn what is raised into ServerFailed with the server's name; `seconds`: the longest wait."""
+        try:
+            yield
         except ServerFailed as failure:
             raise self.named(failure) from failure.__cause__
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise self._failure(error, self.silent_seconds) from error
-        finally:
-            if silence is not None:
-                silence.close()
-            if response is not None:
-                self._let_go(response, is_over)
+            raise self._failure(error, seconds) from error
 
     def _let_go(self, response: aiohttp.ClientResponse, is_over: bool) -> None:
         """Keep the connection of a completion that is over, and close that of one that is left."""

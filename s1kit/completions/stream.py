@@ -160,17 +160,22 @@ def _read_choice(choice: Any, chunk: Chunk, found: Any) -> None:
         # Read as a completion it would be one that ended at once, without a word.
         raise _nonsense("is that of a chat, where a completion was asked for", found)
     if "token_ids" in choice and (ids := choice["token_ids"]) is not None:
-        try:
-            if type(ids) is not list:
-                raise TypeError
-            chunk.ids.extend(ids)
-        except (TypeError, OverflowError) as error:
-            raise _nonsense("has token_ids that are not ids", found) from error
-        chunk.has_ids = True
+        _read_ids(ids, chunk, found)
     if "logprobs" in choice and choice["logprobs"] is not None:
         chunk.logprobs += _logprobs(choice["logprobs"], found)
     if choice.get("finish_reason"):
         _read_finish(choice, chunk, found)
+
+
+def _read_ids(ids: Any, chunk: Chunk, found: Any) -> None:
+    what = "has token_ids that are not ids"
+    if type(ids) is not list:
+        raise _nonsense(what, found)
+    try:
+        chunk.ids.extend(ids)
+    except (TypeError, OverflowError) as error:
+        raise _nonsense(what, found) from error
+    chunk.has_ids = True
 
 
 def _read_finish(choice: dict[str, Any], chunk: Chunk, found: Any) -> None:

@@ -6,7 +6,7 @@ import re
 from fractions import Fraction
 from math import e, pi, sqrt
 
-from s1kit.grade.normalise import as_number, is_decimal, is_integer
+from s1kit.grade.normalise import as_number, is_decimal, is_integer, normalise
 from s1kit.grade.units import MAY_BE_MILLIONS, unit_at_end
 from s1kit.grade.words import number_in_words
 from s1kit.records import Verdict
@@ -60,7 +60,7 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
     is_text = len(mine) <= MAX_SYMBOLIC and _is_no_formula(words) and not MAY_BE_MILLIONS.search(raw_mine)
     is_text = is_text and (words == mine or not _FACTOR.search(raw_mine))
     if right_number is not None and mine != "e" and is_text:
-        stated = [] if _CODE.search(raw_mine) else values
+        stated = _stated_values(normalise(_CODE.sub(" ", raw_mine)))[0] if _CODE.search(raw_mine) else values
         if not stated and (spelled := number_in_words(raw_mine)) is not None:
             same = spelled == right_number or ("%" in raw_right and spelled * 100 == right_number)
             return ("correct" if same else "wrong"), "a number in words"
@@ -199,8 +199,10 @@ _FACTOR = re.compile(
     r"[\d})]\s*[a-zA-Z](?![a-zA-Z])|(?<![a-zA-Z])[a-zA-Z]\s*\\frac|[a-zA-Z]\([^)]*\)(?!\s+(?:is|equals)\s)"
 )
 """A fraction with a name beside it, or a function, is part of a formula: `\\frac{1}{2}x`."""
-_CODE = re.compile(r"[a-zA-Z]\d+[a-zA-Z]")
-"""`AZYUK2A` states no number."""
+_CODE = re.compile(
+    r"(?<!\w)(?!(?:USD|EUR|GBP|JPY|CNY|RMB|INR|CAD|AUD|HKD|SGD|CHF|RM|RS|R)\d+(?!\w))(?:[a-zA-Z]+\d+[a-zA-Z]\w*|[A-Z]+\d+)(?!\w)"
+)
+"""`AZYUK2A` and `KX7` state no number, `USD20` does."""
 _PRICE = re.compile(r"[$€£]\s?(\d+(?:\.\d+)?)|(\d+(?:\.\d+)?)\s?[$€£]")
 
 

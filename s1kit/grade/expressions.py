@@ -25,6 +25,9 @@ _SHAPES = {"\\varepsilon": "\\epsilon", "\\varphi": "\\phi", "\\vartheta": "\\th
 _GREEK = {f"\\{name}": f"\\{name}" for name in _LETTERS.split()} | _SHAPES
 """Commands that are names of variables; the two shapes of a letter are one name."""
 
+_FONTS = frozenset(("\\mathrm", "\\text", "\\textrm", "\\rm", "\\mathit", "\\operatorname"))
+"""What an index may be set in: `v_{\\mathrm{max}}` is `v_{max}`, and so is `v_{\\max}`."""
+
 _TOKEN = re.compile(r"\\[a-zA-Z]+|\d+(?:\.\d*)?|\.\d+|[a-zA-Z]|\S")
 LAYOUT = re.compile(
     r"\\(?:left|right|displaystyle|limits|quad|qquad)(?![a-zA-Z])|\\[,;:! ]|"
@@ -163,7 +166,7 @@ class _Reader:
         while depth:
             token = self.take()
             depth += (token == "{") - (token == "}")
-            parts += [] if token in "{}" else [token]
+            parts += [] if token in "{}" or token in _FONTS else [token.removeprefix("\\")]
         return "_" + "".join(parts)
 
     def call(self, name: str) -> Tree:
@@ -178,6 +181,8 @@ class _Reader:
             raise Unreadable("log without a base")
         is_bracketed = self.peek() in ("(", "{", "[", "|")
         tree: Tree = ("call", name, self.power())
+        # "\\sin x \\cos x" is a product; what a number stands before may be part of the argument or not.
+        is_bracketed = is_bracketed or (tree[2][0] == "name" and self.peek() in FUNCTIONS)
         if not is_bracketed and (self.peek()[:1].isalnum() or self.peek().startswith("\\")):
             # "\\sin 2x" is the sine of 2x, "\\sin 2 \\cos x" is a product: nothing says where it ends.
             raise Unreadable("argument without brackets")

@@ -11,7 +11,7 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from s1kit.grade.plain import join_words, with_percent_signs, with_single_backslashes
+from s1kit.grade.plain import join_words, with_percent_signs, with_repetends, with_single_backslashes
 from s1kit.grade.prose import (
     is_bare,
     is_money,
@@ -45,9 +45,12 @@ _FINAL = re.compile(
 """How Minerva's prompt has a reply end. It counts even after a box, which may hold an intermediate result."""
 _TAGGED = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.DOTALL | re.IGNORECASE)
 _TAGGED_BOX = re.compile(r"<boxed>\s*([^<]*?)\s*</boxed>", re.IGNORECASE)
+_BEGIN_OF_BOX = re.compile(r"<\|begin_of_box\|>(.*?)<\|end_of_box\|>", re.DOTALL)
 _PLAIN_BOX = re.compile(r"(?<![\\a-zA-Z])boxed\s*(?:\(([^()]*)\)|\{([^{}]*)\})")
 _BETWEEN_BOXES = re.compile(
-    r"(?:[\s$,;*.]|\\[()\[\]]|\\\\|\b(?:and|or)\b|[和或与及]|\b[a-z](?:_\d)?\s*=)*", re.IGNORECASE
+    r"(?:[\s$,;*.]|\\[()\[\],;:! ]|\\\\|\\q?quad(?![a-zA-Z])|\\text\{\s*(?:and|or)\s*\}|\b(?:and|or)\b|[和或与及]"
+    r"|\b[a-z](?:_\d)?\s*=)*",
+    re.IGNORECASE,
 )
 _COUNTED_BOXES = re.compile(r"[\s$]*[a-z]{3,20}\s+and[\s$]*")
 """`\\boxed{1} paper and \\boxed{2} bins`."""
@@ -145,11 +148,12 @@ _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ％＝＋－／．]")
 
 def unwrap(text: str) -> str:
     """The text without thinking blocks, other box commands rewritten as `\\boxed{}`, full-width digits as ASCII."""
+    text = _BEGIN_OF_BOX.sub(r"\\boxed{\1}", text)
     text = re.sub(r"(?<=\d)：(?=\d)", ":", join_words(text))
     text = _WIDE.sub(
         lambda match: chr(ord(match[0]) - 0xFEE0), (text.rpartition("</think>")[2] or text).replace("−", "-")
     )
-    text = with_percent_signs(with_single_backslashes(_without_tokens(text)))
+    text = with_repetends(with_percent_signs(with_single_backslashes(_without_tokens(text))))
     if "boxed" not in text:
         return text
     text = re.sub(r"\\boxed\s{0,20}\{\s{0,20}\}", "", text)

@@ -71,6 +71,13 @@ def in_form_of(theirs: str, found: Found, answer: str) -> Found:
             text = said[1]
         if re.search(r"\d!+$", text) and as_number(normalise(text.rstrip("!"))) == number:
             text = text.rstrip("!")  # "The answer is 42!"
+    if "." not in theirs:
+        text = _APPROXIMATELY.sub("", text)
+    lines = [line for line in text.splitlines() if line.strip()]
+    if "\\begin" not in text and 1 < len(lines) == len(top_level_parts(theirs)):
+        text = ", ".join(lines)
+    if found.how in ("boxed", "stated", "whole") and not _PROSE.search(_IN_COMMAND.sub("", theirs)):
+        text = _formula_at_end(text)
     if (alone := _IN_BRACKETS.fullmatch(text)) and not theirs.lstrip("$ ").startswith("["):
         text = alone[1]
     return found._replace(text=_alone(to_latex(_OPTION_LETTER.sub("", text)), theirs))
@@ -82,6 +89,32 @@ _SAID_VALUE = re.compile(
     r"\s*(?:\\?\)|\$)?\s*[\u3400-\u9fff]{0,3}[\s.。*]*$"
 )
 """The value that a sentence ends in: `The largest f(n) is 19`."""
+_APPROXIMATELY = re.compile(
+    r"(?:\\q?quad(?![a-zA-Z])|\\[;,:! ]|\s)*(?:\\text\s*\{\s*)?\(\s*(?:\\text\s*\{\s*)?"
+    r"(?:approximately|approx\.?|about|roughly|≈|\\approx(?![a-zA-Z]))[^()]*\)\s*\}?\s*$"
+)
+"""`\\frac{737}{39} (about 18.9 cards)`: what follows the exact value."""
+_PROSE = re.compile(r"[^\W\d_]{3}")
+_IN_COMMAND = re.compile(r"\\[a-zA-Z]+")
+_ENDS_IN_FORMULA = re.compile(
+    r"(?:.*[^a-zA-Z\\])?(?:is|equals)(?:\s*\}\s*|(?:\\ |\s)+)(?P<formula>[-\d\\(].*?)[.\s]*", re.DOTALL
+)
+
+
+def _formula_at_end(text: str) -> str:
+    """The formula that a sentence ends in, where it has words before `is` and none after it; else `text`.
+
+    >>> _formula_at_end(r"The\\ area\\ is\\ \\frac{\\sqrt{6}}{5}"), _formula_at_end("x is 3 if y is large")
+    ('\\\\frac{\\\\sqrt{6}}{5}', 'x is 3 if y is large')
+    """
+    match = _ENDS_IN_FORMULA.fullmatch(text)
+    if match is None or not _PROSE.search(_IN_COMMAND.sub("", text[: match.start("formula")])):
+        return text
+    formula = match["formula"]
+    is_whole = formula.count("{") == formula.count("}") and formula.count("(") == formula.count(")")
+    return formula if is_whole and not _PROSE.search(_IN_COMMAND.sub("", formula)) else text
+
+
 _IN_BRACKETS = re.compile(r"\s*\[\s*([^\[\],;]*\d[^\[\],;]*)\]\s*")
 _COMMA = re.compile(r"([-+]?\d+),(\d+)")
 

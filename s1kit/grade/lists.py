@@ -68,6 +68,39 @@ def plus_minus(answer: str, solution: str) -> Verdict | None:
     return None
 
 
+_BRACED_LIST = re.compile(
+    r"(\s*\$?\s*(?:[a-zA-Z]\s*(?:=|\\in(?![a-zA-Z]))\s*)?(?:\\left\s*)?\\\{)(.*)((?:\\right\s*)?\\\}\s*\$?\s*)"
+)
+
+
+def with_both_signs(text: str) -> str:
+    r"""A list with both values in place of each entry that has one `\pm`; any other text as it is.
+
+    >>> with_both_signs(r"2, 3 \pm \sqrt{5}"), with_both_signs(r"\pm 3")
+    ('2, 3 + \\sqrt{5}, 3 - \\sqrt{5}', '\\pm 3')
+    """
+    if not _PLUS_MINUS.search(text) or "\\begin" in text:
+        return text
+    braced = _BRACED_LIST.fullmatch(text)
+    opening, inside, closing = braced.groups() if braced else ("", text, "")
+    inside = FILLER.sub(" ", inside)
+    depth, start, parts = 0, 0, list[str]()
+    for at, character in enumerate(inside):
+        depth += (character in "([{") - (character in ")]}")
+        if character == "," and depth == 0:
+            parts.append(inside[start:at].strip())
+            start = at + 1
+    parts.append(inside[start:].strip())
+    if len(parts) < 2 or re.search(r"\b(?:and|or)\b", inside):
+        return text
+    both = [
+        _PLUS_MINUS.sub(sign, part).lstrip("+ ") if len(_PLUS_MINUS.findall(part)) == 1 else part
+        for part in parts
+        for sign in ("+-" if len(_PLUS_MINUS.findall(part)) == 1 else " ")
+    ]
+    return f"{opening}{', '.join(both)}{closing}"
+
+
 _SAME_NAME = re.compile(r"\s*([a-zA-Z](?:\([a-z]\))?)(?:_\{?(\d)\}?)?\s*=\s*([^=<>]+?)\s*")
 _IN_BRACES = re.compile(r"(?:[a-zA-Z]\s*(?:\\in(?![a-zA-Z])|=)\s*)?\\?\{(.*?)\\?\}")
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textrm)\s*\{\s*(,?\s*(?:and|or)\s*)\}")

@@ -91,7 +91,7 @@ def to_latex(text: str) -> str:
         return text
     text = with_percent_signs(with_single_backslashes(text))
     text = re.sub(r"\\bmod(?![a-zA-Z])", r"\\mod", text)
-    text = _REPEATED.sub(_with_repetend, text)
+    text = with_repetends(text)
     text = _ARRAY.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
     text = text.replace("{bmatrix}", "{pmatrix}").replace("{smallmatrix}", "{pmatrix}")
     if not text.isascii():
@@ -171,14 +171,22 @@ def join_digit_groups(text: str) -> str:
 _REPEATED = re.compile(r"(?<![\d.])(\d*)\.(\d*?)(\d)\3*\s*(?:repeating|recurring|\((?:repeating|recurring)\))")
 
 
+def with_repetends(text: str) -> str:
+    """`text` with decimals that are said to repeat as fractions: the last digit, if alone or written twice, repeats.
+
+    >>> with_repetends("0.1666 repeating"), with_repetends("0.3 (recurring)"), with_repetends("0.16 repeating")
+    ('1/6', '1/3', '0.16 repeating')
+    """
+    return _REPEATED.sub(_with_repetend, text) if "repeating" in text or "recurring" in text else text
+
+
 def _with_repetend(match: re.Match[str]) -> str:
-    """`0.1666 repeating` as a fraction: its last digit repeats, where it is the only one or is written twice."""
     whole, once, digit = match[1], match[2], match[3]
     if once and not re.search(rf"{digit}{digit}\s*\(?r", match[0]):
         return match[0]
     value = Fraction(int(f"{whole}{once}" or 0)) + Fraction(int(digit), 9)
     value /= 10 ** len(once)
-    return f"\\frac{{{value.numerator}}}{{{value.denominator}}}"
+    return str(value)
 
 
 def _from_unicode(text: str) -> str:

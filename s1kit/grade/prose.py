@@ -40,7 +40,7 @@ _PAID = re.compile(
     r"(\$\s?\d[\d,]*(?:\.\d+)?)(?![\d,.]*\s*[-+*/×=])"
 )
 _THOUSANDS = re.compile(r"[$€£]\s?(\d+(?:\.\d+)?)([kKmM])\b")
-_DECIMAL_COMMA = re.compile(r"[€£]\s?(\d+,\d\d)(?!\d|[.,]\d)|(?<![\d.,])(\d+,\d\d)(?=\s?[€$])")
+_DECIMAL_COMMA = re.compile(r"[€£]\s?(\d+,\d\d)(?!\d|[.,]\d)|(?<![\d.,])(\d{1,3}(?:\.\d{3})+,\d\d|\d+,\d\d)(?=\s?[€$])")
 _SENTENCE_END = re.compile(
     r"(?<=[.!?])(?:\*\*)?\s+(?=[\"'$*(\[A-Z\\])|।\s*|(?<=[a-z]{3}[.!?])\s+(?=\d)|[。！？]\s*|\n+"
 )
@@ -267,5 +267,5 @@ def _result(sentence: str) -> str:
         if (after := _NUMBER.findall(value)) and not any(map(_NUMBER.search, later)):
             return str(after[0])
     if comma := _DECIMAL_COMMA.findall(sentence):
-        return str(next(part for part in comma[-1] if part)).replace(",", ".")
+        return str(next(part for part in comma[-1] if part)).replace(".", "").replace(",", ".")
     return ""

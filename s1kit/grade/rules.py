@@ -9,6 +9,7 @@ from s1kit.grade.choice import is_letter, letter, mentions_options, options
 from s1kit.grade.compare import DECISIVE, MAX_SYMBOLIC, canonical, compare_plain
 from s1kit.grade.extract import final_answer, unwrap
 from s1kit.grade.form import decimal_comma, in_form_of, is_guess, mentions, mentions_all, solution_answer, with_unit
+from s1kit.grade.lists import with_both_signs
 from s1kit.grade.normalise import normalise
 from s1kit.grade.plain import to_latex
 from s1kit.grade.prose import last_sentence
@@ -116,6 +117,7 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     found = in_form_of(theirs, found, answer)
     if has_names or _NAMES_OF_A_TUPLE.match(found.text):
         theirs, found = _positional(theirs), found._replace(text=_positional(found.text))
+    theirs, found = with_both_signs(theirs), found._replace(text=with_both_signs(found.text))
     mine, right = normalise(found.text), normalise(theirs)
     if _SPACED_GROUPS.fullmatch(said.strip(" $.")) and "," not in theirs and mine == right:
         return Judgement("abstain", f"a list or digit groups: {short(said)} and {short(theirs)}", canonical(mine))
@@ -179,6 +181,10 @@ def _judge_choice(answer: str, solution: str, question: str, choices: dict[str, 
     return Judgement("correct" if mine == right else "wrong", shown, mine)
 
 
+_SHAPES = re.compile(r"\\var(epsilon|phi|theta|rho)(?![a-zA-Z])")
+"""The second shape of a Greek letter, which is the same name unless a formula has both."""
+
+
 def _labelled(solution: str) -> str:
     """The letter of an option that is given with its text, `C Cecile`, where the question does not list the options."""
     match = re.match(r"\(?([A-J])\)?[.:)]?\s+[A-Z]", solution)
@@ -191,6 +197,7 @@ def _for_symbols(text: str, other: str) -> str:
     """
     text = without_unit(text) if unit_at_end(other) is None else text
     text = re.sub(r"(?<!\\)\$|\\[()\[\]]", " ", text).strip().rstrip(".")
+    text = _SHAPES.sub(lambda match: match[0] if f"\\{match[1]}" in text else f"\\{match[1]}", text)
     text = re.sub(r"π|(?<![a-zA-Z\\])pi(?![a-zA-Z])", r"\\pi ", text)
     if re.search(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-zA-Z])", text):
         text = _DEGREES.sub(r"\\frac{\1\\pi}{180}", text)

@@ -43,7 +43,7 @@ def _same_right_sides(one: str, other: str) -> bool:
     sides = [text.split("=") for text in (one, other)]
     if any(len(side) != 2 for side in sides) or not re.search("[a-zA-Z]", one.split("=")[0]):
         return False
-    left = {re.sub(r"\s", "", side[0]) for side in sides}
+    left = {re.sub(r"\\(?:mathrm|text|rm)(?![a-zA-Z])|[\s{}\\]", "", side[0]) for side in sides}
     return len(left) == 1 and compare_numbers(sides[0][1], sides[1][1]) == "same"
 
 

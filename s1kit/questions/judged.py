@@ -131,6 +131,8 @@ def _ranked(row: Mapping[str, Any]) -> Judged | None:
         return None
     if not all(isinstance(r, Mapping) and isinstance(r.get("answer"), str) and "rank" in r for r in replies):
         return None
+    if not all(str(reply["rank"]).isdecimal() for reply in replies):
+        return None
     best = min(replies, key=lambda reply: int(reply["rank"]))
     return Judged({**_less(row, "answers"), "completion": best["answer"]}, "the best of ranked replies (answers)")
 

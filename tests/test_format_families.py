@@ -425,6 +425,11 @@ def test_an_end_that_answers_contain_is_none_without_its_opening() -> None:
         assert split_thinking(text).answer == text
 
 
+def test_reserved_tokens_of_a_vocabulary_are_no_delimiters() -> None:
+    reserved = [f"[unused{i}]" for i in range(1, 100)]
+    assert detect_format(Characters(USERS + "<A>", reserved, "[SEP]")).open.strip() == "<think>"
+
+
 def test_at_least_twenty_families_are_in_the_table() -> None:
     assert len({row[0] for row in FAMILIES}) >= 20
 

@@ -283,6 +283,8 @@ def _derived(tokenizer: Tokenizer, text: str, vocabulary: Mapping[str, int]) -> 
     """A format from the delimiters in the chat template or, failing that, in the vocabulary; None without any."""
     for place in (text, vocabulary):
         for opening, end in DELIMITERS:
+            if place is vocabulary and opening.startswith("[unused"):
+                continue  # in any vocabulary made like BERT's: only a template gives it a meaning
             if end in place and opening in place:
                 answer_end = _ending(tokenizer, _plain_ending(tokenizer))
                 return ThinkingFormat(name=f"derived {opening}", open=opening, lead="", end=end, answer_end=answer_end)

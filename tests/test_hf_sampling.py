@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from s1kit.engines.hf.sampling import _AT_ONCE, BLOCK, Cut, Knobs, _search, draw, logprobs
+from s1kit.engines.hf.sampling import _AT_ONCE, BLOCK, SHORT, Cut, Knobs, _leave_out, _search, _truncate, draw, logprobs
 
 
 @pytest.mark.parametrize("size", [3, BLOCK - 1, BLOCK, BLOCK + 1, 5 * BLOCK, 5 * BLOCK + 7])
@@ -51,3 +51,32 @@ def test_rows_of_a_large_vocabulary_are_drawn_as_each_would_be_alone() -> None:
     expected = logits.float().log_softmax(-1).gather(-1, drawn[:, None])[:, 0]
     torch.testing.assert_close(logprobs(logits, drawn), expected)
     assert torch.equal(logits, before)
+
+
+@pytest.mark.parametrize(
+    ("spread", "top_k", "top_p"),
+    [
+        (3.0, 0, 0.95),
+        (3.0, 500, 1.0),
+        (3.0, 500, 0.9),
+        (3.0, 2 * SHORT, 1.0),
+        (0.5, 0, 0.95),
+        (0.0, 0, 0.3),
+        (3.0, 0, 1.0),
+    ],
+)
+def test_the_largest_entries_of_a_vocabulary_are_cut_as_the_whole_is(spread: float, top_k: int, top_p: float) -> None:
+    given = torch.Generator().manual_seed(0)
+    # As coarse as bfloat16: many entries are equal, and the vocabulary's order decides among them.
+    logits = (torch.randn(3, 20_000, generator=given) * spread).bfloat16().float()
+    logits -= logits.amax(-1, keepdim=True)
+    ones = torch.ones(3)
+    knobs = Knobs(ones, torch.full((3,), top_k), ones * top_p, ones.double() / 2)
+    whole = _leave_out(logits, torch.zeros(3, 1), knobs)
+    ids, kept = _truncate(logits, knobs)
+    assert torch.equal(torch.full_like(logits, -torch.inf).scatter(-1, ids, kept), whole)
+    is_in = whole > -torch.inf
+    if top_k:
+        assert int(is_in.sum(-1).max()) <= top_k
+    else:
+        assert bool((logits.softmax(-1).where(is_in, 0).sum(-1) >= top_p - 1e-4).all())

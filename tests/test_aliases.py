@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from s1kit.concurrency import run_async
 from s1kit.curate.difficulty import Attempt, judged
 from s1kit.distill.drawing import Verifier
 from s1kit.errors import InputError
@@ -16,7 +17,6 @@ from s1kit.evaluate.evaluate import evaluate, grade
 from s1kit.grade import Case, case_of, load_grader
 from s1kit.grade.files import grade_file
 from s1kit.pool.sources import read_source
-from s1kit.providers.sync import run_async
 from s1kit.recipe import Recipe, Source
 from s1kit.records import Generation, Question, Segment
 from s1kit.stage import open_run

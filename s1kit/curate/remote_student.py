@@ -7,12 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+from s1kit.concurrency import in_parallel
 from s1kit.forcing.request import Request
 from s1kit.journal import Journal
 from s1kit.progress import meter
 from s1kit.providers.chat import Chat, Parameters, Problem, Reply
 from s1kit.providers.client import Client, open_client
-from s1kit.providers.sync import in_parallel
 from s1kit.recipe import Curate
 from s1kit.records import Generation, Segment
 
@@ -64,7 +64,7 @@ class RemoteStudent:
                         replies[number] = Reply(finish_reason="failed", note=str(problem))
                     bar.advance()
 
-            await in_parallel(work, CONCURRENCY)
+            await in_parallel([work() for _ in range(CONCURRENCY)])
         return [replies[number] for number in range(len(requests))]
 
     def _client(self, journal: Journal, requests: list[Request]) -> Client:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from s1kit.concurrency import in_parallel, run_async
 from s1kit.distill.drawing import Assignment, Verifier, draw, places, places_a_question
 from s1kit.distill.idle import is_local
 from s1kit.distill.open_teacher import OpenTeachers, journal_path, open_teachers, say_what_it_means
@@ -28,7 +29,6 @@ from s1kit.errors import InputError
 from s1kit.grade import load_grader
 from s1kit.progress import meter, say
 from s1kit.providers.chat import Problem, Stopped
-from s1kit.providers.sync import in_parallel, run_async
 from s1kit.recipe import WORKERS, Distill, Recipe
 from s1kit.records import Question
 from s1kit.stage import Run, Stage
@@ -173,7 +173,7 @@ async def _run(work: DistillPass, blocks: Iterator[tuple[int, list[Assignment]]]
     with _finishing_on_ctrl_c(work, tasks):
         async with work.asked:
             try:
-                await in_parallel(lambda: _worker(work, pending), concurrency, tasks)
+                await in_parallel([_worker(work, pending) for _ in range(concurrency)], tasks)
             except asyncio.CancelledError:
                 if not work.is_stopping:
                     raise

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Sequence
 from random import Random
 
+from s1kit.concurrency import in_parallel, run_async
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.drawing import Assignment, Verifier, draw, places
 from s1kit.distill.open_teacher import OpenTeacher, open_teachers
@@ -17,7 +18,6 @@ from s1kit.grade import load_grader
 from s1kit.providers.catalog import find_model, first_url
 from s1kit.providers.chat import Problem
 from s1kit.providers.money import price_of
-from s1kit.providers.sync import in_parallel, run_async
 from s1kit.providers.terms import terms_of
 from s1kit.recipe import Distill, Recipe
 from s1kit.records import Question, Record, Terms, Trace, Usage
@@ -181,7 +181,7 @@ def _probe(
 
     async def ask_all() -> None:
         async with client:
-            await in_parallel(ask, min(8, len(probe)))
+            await in_parallel([ask() for _ in range(min(8, len(probe)))])
 
     pending = iter(probe)
     run_async(ask_all())

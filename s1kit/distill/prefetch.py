@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Sequence
 
+from s1kit.concurrency import run_async
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.drawing import Assignment, Verifier, draw, is_settled
 from s1kit.distill.open_teacher import OpenTeacher, OpenTeachers, engine_options
@@ -19,7 +20,6 @@ from s1kit.progress import Meter, meter, say
 from s1kit.providers.batch.driver import BatchOutcome, ask_batch
 from s1kit.providers.chat import Problem
 from s1kit.providers.client import Client
-from s1kit.providers.sync import run_async
 from s1kit.recipe import Recipe
 
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import aclosing
-from typing import Any, Literal
+from typing import Literal
 
+from s1kit.concurrency import in_parallel
 from s1kit.serve.decoding import Delta, End, Job, thinking_part
 from s1kit.serve.http import EventStream
 from s1kit.serve.messages_reply import MessagesReply
@@ -29,7 +29,7 @@ class RequestDecoder:
     async def run(self, jobs: Sequence[Job], stream: EventStream | None = None) -> None:
         """Decode all choices; events are sent as they come where a stream is given. The first failure ends all."""
         choices = zip(jobs, self._reply.choices, strict=True)
-        await _together([self._decode(job, choice, stream) for job, choice in choices])
+        await in_parallel([self._decode(job, choice, stream) for job, choice in choices])
 
     async def _decode(self, job: Job, choice: Choice, stream: EventStream | None) -> None:
         async with self._server.admission.place(), aclosing(self._server.backend.decode(job)) as news:
@@ -89,17 +89,3 @@ class RequestDecoder:
         if not self._saw_answer and choice.tally.answer_tokens:
             self._saw_answer = True
             self._server.metrics.first_answer.observe(time.monotonic() - self._started)
-
-
-async def _together(works: Sequence[Any]) -> None:
-    """All of them; the first failure cancels the others."""
-    if len(works) == 1:
-        await works[0]
-        return
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.gather(*tasks)
-    finally:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)

@@ -15,7 +15,7 @@ from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import call_of
 from s1kit.providers.wires.finish import finish_of_choice
-from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, list_of, notes, reported_cost
+from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, list_of, notes, reported_cost, whole_usage
 from s1kit.providers.wires.streams import ChatAssembler
 from s1kit.providers.wires.thinking import thinking_in
 from s1kit.records import Usage
@@ -129,17 +129,7 @@ def _usage(usage: Any) -> tuple[Usage, int | None]:
     output = count(usage, *_OUTPUT) or 0
     total = (count(usage, "total_tokens", "totalTokens") or 0) - (count(usage, "total_tool_use_tokens") or 0)
     beside = (count(usage, "cache_read_input_tokens") or 0) + (count(usage, "cache_creation_input_tokens") or 0)
-    if beside and total >= given + beside + output:
-        given += beside
-    return (
-        Usage(
-            input_tokens=given,
-            # More thinking than output: it is counted apart. Where there is a total, the total tells.
-            output_tokens=max(output, total - given, output + (reasoning or 0) if (reasoning or 0) > output else 0),
-            cached_input_tokens=min(cached, given),
-        ),
-        reasoning,
-    )
+    return whole_usage(given, beside, cached, output, reasoning or 0, total), reasoning
 
 
 _OUTPUT = ("completion_tokens", "output_tokens", "completionTokens", "outputTokens", "total_output_tokens")

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from s1kit.records import Usage
+
 MAX_TOKENS = 10**9
 """A count of tokens beyond this is no count."""
 
@@ -69,6 +71,21 @@ def reported_cost(usage: Any) -> float | None:
     if cost is None or dict_of(usage).get("is_byok") is not True:
         return cost
     return cost + (dollars(dict_of(usage).get("cost_details"), "upstream_inference_cost") or 0.0)
+
+
+def whole_usage(given: int, beside: int, cached: int, output: int, thinking: int, total: int) -> Usage:
+    """The tokens of a call by the fields of a server that may leave some of them out of a sum; its total tells.
+
+    `given`: input; `beside`: input that some servers count within it and others beside it. `output` may leave
+    `thinking` out: it certainly does where it is the smaller of the two.
+
+    >>> whole_usage(given=100, beside=20, cached=0, output=5, thinking=0, total=125).input_tokens
+    120
+    """
+    if beside and total >= given + beside + output:
+        given += beside
+    output = max(output, total - given, output + thinking if thinking > output else 0)
+    return Usage(input_tokens=given, output_tokens=output, cached_input_tokens=min(cached, given))
 
 
 def text_of(value: Any, depth: int = 4) -> str:

@@ -23,6 +23,7 @@ from s1kit.providers.wires.reading import (
     notes,
     reported_cost,
     text_of,
+    whole_usage,
 )
 from s1kit.records import FinishReason, Usage
 
@@ -161,17 +162,7 @@ def _usage(usage: Any) -> tuple[Usage, int | None]:
     total = count(usage, "total_tokens") or 0
     # What OpenAI's own agents read beside the request's input.
     beside = count(dict_of(usage).get("input_tokens_details"), "orchestration_input_tokens") or 0
-    if beside and total >= given + beside + output:
-        given += beside
-    return (
-        Usage(
-            input_tokens=given,
-            # Thinking that is counted apart from the output: the total tells.
-            output_tokens=max(output, total - given, output + (reasoning or 0) if (reasoning or 0) > output else 0),
-            cached_input_tokens=min(cached, given),
-        ),
-        reasoning,
-    )
+    return whole_usage(given, beside, cached, output, reasoning or 0, total), reasoning
 
 
 _LAST = ("response.completed", "response.incomplete", "response.failed", "response.cancelled")

@@ -205,6 +205,7 @@ def test_a_byte_level_tokenizer_is_the_same_after_the_way_through_a_file(
     assert back.encode("<|im_start|>a<|im_end|>") == original.encode("<|im_start|>a<|im_end|>")
     assert back.decode(back.encode(TEXT)) == TEXT
     assert back.eos_token_id == original.eos_token_id
+    assert set(back.more_eos_ids) == {back.get_vocab()[end] for end in ("<|im_end|>", "<|endoftext|>")}
     assert len(back.get_vocab()) == len(original.get_vocab())
 
 

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import torch
 
 _SHARD_BYTES = 4 * 2**30
+_LAYOUT = 2
+"""Raised when the same file gives another folder, so that folders of before are not taken."""
 _FLOAT32, _BFLOAT16 = 0, 30
 """ggml's numbers of data types."""
 
@@ -71,7 +73,7 @@ def tokenizer_folder(name: str) -> Path:
 
 def _folder_of(path: Path) -> Path:
     state = path.stat()
-    mark = hashlib.sha256(f"{path} {state.st_size} {state.st_mtime_ns}".encode()).hexdigest()[:12]
+    mark = hashlib.sha256(f"{path} {state.st_size} {state.st_mtime_ns} {_LAYOUT}".encode()).hexdigest()[:12]
     return cache_folder() / f"{path.stem}-{mark}"
 
 

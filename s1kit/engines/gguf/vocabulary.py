@@ -14,6 +14,17 @@ from s1kit.forcing.tokenizer import FileTokenizer
 
 NORMAL, UNKNOWN, CONTROL, USER_DEFINED, UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 """Kinds of tokens (`tokenizer.ggml.token_type`)."""
+_ENDS = {
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end_of_text|>",
+    "<end_of_turn>",
+    "<|end|>",
+    "<EOT>",
+}
+"""Control tokens at which llama.cpp ends a generation whatever the metadata says, which name one end of often two."""
 _SPACE = "\u2581"
 """What stands for a space in the vocabularies of SentencePiece."""
 _FIX = "Use the engine llama.cpp:, which has this tokenizer built in, or the model's own checkpoint folder."
@@ -56,6 +67,7 @@ def write_tokenizer_files(gguf: GgufFile, folder: Path) -> None:
     if context := gguf.value("context_length"):
         settings["model_max_length"] = context
     ids = [metadata.get(f"tokenizer.ggml.{name}_token_id") for name in ("eos", "eot", "eom")]
+    ids += [i for i, kind in enumerate(kinds) if kind == CONTROL and tokens[i] in _ENDS]
     ends = list(dict.fromkeys(i for i in ids if isinstance(i, int)))
     generation = {"eos_token_id": ends, "bos_token_id": metadata.get("tokenizer.ggml.bos_token_id")}
     generation |= {"pad_token_id": metadata.get("tokenizer.ggml.padding_token_id")}

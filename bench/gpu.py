@@ -21,7 +21,7 @@ import time
 import tomllib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NoReturn
@@ -59,6 +59,8 @@ class Cell:
     arguments: tuple[str, ...]
     needs: str = ""
     """A package without which it says nothing."""
+    lacks: str = ""
+    """Why it cannot run on this card."""
 
     @property
     def limit(self) -> float:
@@ -106,6 +108,29 @@ def cells() -> list[Cell]:
         decoding("7b", 1, 55),
         decoding("1.5b", 64, 45),
     ]
+
+
+def fitted(cell: Cell, gib: float) -> Cell:
+    """The training with as little computed again as a card with so much free memory allows; it says so if none does."""
+    from s1kit.recipe import Train
+    from s1kit.train.cost import RECOMPUTED, memory_gib
+    from s1kit.train.shapes import SHAPES
+
+    if cell.script != "train_throughput.py":
+        return cell
+    given = dict(zip(cell.arguments, cell.arguments[1:], strict=False))
+    shape, asked = SHAPES[given["--model"]], json.loads(given["--layout"])
+    if "--layers" in given:
+        shape = replace(shape, num_hidden_layers=int(given["--layers"]))
+    tokens = max(int(given["--length"]), int(given.get("--micro-batch-tokens", 0)))
+    needed = 0.0
+    for how in [*RECOMPUTED][[*RECOMPUTED].index(asked["activation_checkpointing"]) :]:
+        layout = json.dumps(asked | {"activation_checkpointing": how})
+        needed = memory_gib(shape, Train.model_validate({"layout": json.loads(layout)}), 1, tokens)
+        if needed < 0.97 * gib:
+            arguments = tuple(layout if word == given["--layout"] else word for word in cell.arguments)
+            return replace(cell, arguments=arguments)
+    return replace(cell, lacks=f"it needs {needed:.0f} GiB, and the card has {gib:.0f} free")
 
 
 def in_small(cell: Cell) -> Cell:
@@ -162,6 +187,8 @@ def environment(work: Path) -> dict[str, str]:
     places |= {"CUDA_CACHE_PATH": cache / "cuda", "XDG_CACHE_HOME": cache, "HF_HOME": cache / "huggingface"}
     switches = {"HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "HF_HUB_DISABLE_TELEMETRY": "1"}
     switches |= {"PYTHONUNBUFFERED": "1", "TOKENIZERS_PARALLELISM": "false"}
+    # Threads of small models on a busy processor wait for each other.
+    switches |= {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS", "1")}
     # One card and one process, whatever machine or job this is.
     switches |= {"CUDA_VISIBLE_DEVICES": os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]}
     own = {name: value for name, value in os.environ.items() if name not in OF_A_LAUNCHER}
@@ -174,6 +201,8 @@ def run(
     cell: Cell, limit: float, work: Path, note: Callable[[dict[str, Any]], None] = lambda _: None
 ) -> dict[str, Any]:
     """Its figures, or why there are none; `note` is told of them every few seconds. A cell that is cut is ended."""
+    if cell.lacks:
+        return {"left_out": cell.lacks}
     if cell.needs and not _has(cell.needs):
         return {"left_out": f"{cell.needs} is not installed"}
     if limit < WORTH_BEGINNING * cell.expected:
@@ -381,8 +410,10 @@ def plan(wanted: list[Cell]) -> Iterator[str]:
     total = 0.0
     yield f"{'begins':>7} {'takes':>6} {'limit':>6}   cell (seconds, as expected on an H200)"
     for cell in wanted:
-        yield f"{total:7.0f} {cell.expected:6.0f} {cell.limit:6.0f}   {cell.name}"
-        total += cell.expected
+        yield f"{total:7.0f} {cell.expected:6.0f} {cell.limit:6.0f}   {cell.name}" + f": {cell.lacks}" * bool(
+            cell.lacks
+        )
+        total += cell.expected * (not cell.lacks)
     yield f"{total:7.0f}                 all are done"
 
 
@@ -396,7 +427,7 @@ def main() -> int:
     started = time.monotonic()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=BENCH.parent / "build/gpu", help="FOLDER")
-    parser.add_argument("--seconds", type=float, default=460.0, help="of everything together, from start to end")
+    parser.add_argument("--seconds", type=float, help="of everything together, from start to end: 460; --tiny: 3600")
     parser.add_argument("--only", default="", help="cells whose names hold this")
     parser.add_argument("--tiny", action="store_true", help="the same in small on a processor")
     parser.add_argument("--plan", action="store_true", help="print the cells with their expected seconds, and end")
@@ -410,22 +441,34 @@ def main() -> int:
         print("\n".join(wheels()))
         return 0
     wanted = [in_small(cell) if given.tiny else cell for cell in cells() if given.only in cell.name]
+    if not wanted:
+        print(f"No cell's name holds {given.only!r}; --plan prints them.", file=sys.stderr)
+        return 2
     if given.plan:
         print("\n".join(plan(wanted)))
         return 0
     if missing := lacking():
         print(f"Not installed: {', '.join(missing)}; --list-wheels names all that is needed.", file=sys.stderr)
         return 2
-    given.out.mkdir(parents=True, exist_ok=True)
+    try:
+        (given.out / "work").mkdir(parents=True, exist_ok=True)
+        (given.out / "gpu.part").write_bytes(b"")
+        (given.out / "gpu.part").unlink()
+    except OSError as error:
+        print(f"Nothing can be written to {given.out}: {error}. Give another folder with --out.", file=sys.stderr)
+        return 2
     found = machine(given.out / "work")
     if not given.tiny and (why := refusal(found)):
         shutil.rmtree(given.out / "work", ignore_errors=True)
         print(why, file=sys.stderr)
         return 2
-    if (note := crowded(found)) and not given.tiny:
-        print(note, flush=True)
+    if not given.tiny:
+        wanted = [fitted(cell, found["free_gib"]) for cell in wanted]
+        if note := crowded(found):
+            print(note, flush=True)
     print("\n".join(plan(wanted)), flush=True)
-    return measure(wanted, found, given.out, started + (3600.0 if given.tiny else given.seconds))
+    seconds = (3600.0 if given.tiny else 460.0) if given.seconds is None else given.seconds
+    return measure(wanted, found, given.out, started + seconds)
 
 
 def measure(wanted: list[Cell], found: dict[str, Any], out: Path, end: float) -> int:
@@ -443,7 +486,8 @@ def measure(wanted: list[Cell], found: dict[str, Any], out: Path, end: float) ->
                     results[name] = figures
                     document["comparisons"] = comparisons(results)
                     document["seconds"] = round(time.monotonic() - started, 1)
-                    save(document, path)
+                    with suppress(OSError):  # the disk is full; the end says so
+                        save(document, path)
 
                 result = run(cell, min(cell.limit, end - time.monotonic()), out / "work", note)
                 note(result)
@@ -460,7 +504,10 @@ def measure(wanted: list[Cell], found: dict[str, Any], out: Path, end: float) ->
         document["cut"] = f"ended by {cut}"
     finally:
         shutil.rmtree(out / "work", ignore_errors=True)
-        save(document, path)
+        try:
+            save(document, path)
+        except OSError as error:
+            print(f"{json.dumps(document)}\n{path} cannot be written, so it stands above: {error}")
     for name, compared in document["comparisons"].items():
         print(f"{name}: {compared['ratio']:.2f}, losses apart by {compared['losses_apart']:.2%} at most")
     print("\n".join(document.get("estimate", ())))

@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -303,6 +304,14 @@ def compare(given: argparse.Namespace, train: Train, shape: Shape, samples: list
     return int(apart > (1e-3 if train.dtype == "float32" else 5e-2))
 
 
+def available(options: dict[str, Any]) -> dict[str, Any]:
+    """SFTConfig options without liger's kernels where these are not there: slower figures are better than none."""
+    if options.get("use_liger_kernel") and not (find_spec("liger_kernel") and find_spec("triton")):
+        print("TRL without liger's kernels, which are not installed", flush=True)
+        options = {name: value for name, value in options.items() if name != "use_liger_kernel"}
+    return options
+
+
 def forget_models() -> None:
     """Free the memory of models that nothing uses; the compiler keeps what it has seen."""
     torch.compiler.reset()
@@ -331,6 +340,7 @@ def main() -> int:
     parser.add_argument("--shrink", type=int, help="divide lengths by this; the tiny shape, bfloat16, FSDP")
     parser.add_argument("--json", help="append the results to this file, a line after each measured step")
     given = parser.parse_args()
+    given.trl = json.dumps(available(json.loads(given.trl)))
     loading.require_torch()
     cuda = torch.cuda.is_available()
     if not cuda:

@@ -77,13 +77,15 @@ def install(monkeypatch: Any) -> type[SoftwareGraph]:
     """Give `torch.cuda` what recording needs; returns the class, which counts."""
 
     @contextmanager
-    def graph(graph: SoftwareGraph, pool: int | None = None, **_: Any) -> Iterator[None]:
+    def graph(graph: SoftwareGraph, pool: int | None, stream: str, **_: Any) -> Iterator[None]:
+        assert stream == "aside", "torch's own stream may be another card's"
         graph.join(pool)
         with _Recording(graph) as recording:
             yield
         recording.undo()
 
     SoftwareGraph.num_recorded, SoftwareGraph.num_replayed, SoftwareGraph.pools = 0, 0, {}
-    for name, value in {"CUDAGraph": SoftwareGraph, "graph": graph, "current_stream": lambda: "before"}.items():
+    given = {"CUDAGraph": SoftwareGraph, "graph": graph, "current_stream": lambda: "before", "Stream": lambda: "aside"}
+    for name, value in given.items():
         monkeypatch.setattr(torch.cuda, name, value)
     return SoftwareGraph

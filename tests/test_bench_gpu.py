@@ -58,6 +58,60 @@ def test_every_training_fits_the_card_that_it_is_meant_for(gpu: Any) -> None:
         assert memory_gib(shape, train, 1, longest) < 0.94 * CARD_GIB["H200"], cell.name
 
 
+@pytest.mark.parametrize(
+    ("gib", "layouts", "left_out"),
+    [
+        (139.0, {"7B, up to 8K": "none", "12 layers of 32B, up to 16K": "selective"}, 0),
+        (79.2, {"7B, up to 8K": "full", "12 layers of 32B, up to 16K": "full", "1.5B, up to 8K": "none"}, 1),
+        (47.0, {"1.5B, up to 8K": "selective"}, 5),
+        (15.0, {}, 6),
+    ],
+)
+def test_a_smaller_card_gets_the_layouts_that_it_holds_and_is_told_of_the_others(
+    gpu: Any, tmp_path: Path, gib: float, layouts: dict[str, str], left_out: int
+) -> None:
+    """An H100 would have spent its quarter of an hour on trainings that ran out of memory."""
+    cells = {cell.name: gpu.fitted(cell, gib) for cell in gpu.cells()}
+    lacking = [cell for cell in cells.values() if cell.lacks]
+    assert len(lacking) == left_out
+    assert all(cell.script == "train_throughput.py" for cell in lacking)
+    for cell in lacking:
+        assert gpu.run(cell, 1000.0, tmp_path)["left_out"].endswith(f"GiB, and the card has {gib:.0f} free")
+        assert cell.lacks in "\n".join(gpu.plan([cell]))
+    for name, how in layouts.items():
+        given = cells[f"training {name}"].arguments
+        layout = json.loads(given[given.index("--layout") + 1])
+        assert (layout["activation_checkpointing"], layout["compile"]) == (how, True)
+
+
+def test_what_cannot_begin_is_said_before_anything_is_measured(
+    gpu: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(gpu, "machine", lambda _: pytest.fail("it began"))
+    (tmp_path / "file").write_text("")
+    for given, said in (
+        (["--only", "70b"], "No cell's name holds '70b'; --plan prints them."),
+        (["--out", str(tmp_path / "file" / "out")], "Nothing can be written to"),
+    ):
+        monkeypatch.setattr("sys.argv", ["gpu.py", "--tiny", *given])
+        assert gpu.main() == 2
+        assert said in capsys.readouterr().err
+
+
+def test_figures_that_a_full_disk_does_not_take_are_printed(
+    gpu: Any, scripts: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(gpu, "save", full)
+    assert gpu.measure([gpu.Cell("good", 60, "good.py", ())], {}, scripts, float("inf")) == 0
+    printed = capsys.readouterr().out
+    line = next(line for line in printed.splitlines() if line.startswith("{"))
+    assert json.loads(line)["cells"]["good"]["figures"]
+    assert "cannot be written, so it stands above: [Errno 28]" in printed
+
+
 SCRIPTS = {
     "hang": """
 import json, os, subprocess, sys, time

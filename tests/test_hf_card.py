@@ -29,7 +29,7 @@ from s1kit.engines import cards  # noqa: E402
 from s1kit.engines.hf import attention, kv_cache, recorded  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
 from s1kit.engines.hf.kv_cache import Slots  # noqa: E402
-from s1kit.engines.hf.passes import Passes  # noqa: E402
+from s1kit.engines.hf.passes import Passes, check_steps  # noqa: E402
 from s1kit.engines.hf.recorded import RecordedSteps  # noqa: E402
 from s1kit.engines.hf.sampling import Cut, Knobs, draw  # noqa: E402
 from s1kit.engines.hf.state import LENGTH, How, RowState  # noqa: E402
@@ -194,6 +194,26 @@ def test_a_recording_that_fails_leaves_the_stream_as_it_was_and_names_the_cause(
     assert "refused: operation not permitted when stream is capturing" in capsys.readouterr().err
 
 
+def test_a_step_runs_where_the_model_is_on_a_machine_of_several_cards(
+    engine: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Events and recordings are the current card's: those of another one had waited for nothing, and held nothing."""
+    current: list[Any] = []
+
+    @contextmanager
+    def device(wanted: Any) -> Iterator[None]:
+        current.append(wanted)
+        yield
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    batch = new_batch(engine)
+    step = batch._step
+    batch._model = SimpleNamespace(device=torch.device("cuda", 1))
+    monkeypatch.setattr(batch, "_step", lambda: [*step(), current.pop()][:-1])
+    assert decoded(batch, engine, requests()) == expected(engine)
+    assert not current
+
+
 class OnItsDevice(TorchDispatchMode):
     """Within it no operation may take or give a tensor elsewhere: a recording allows no transfer, not of a number."""
 
@@ -332,6 +352,75 @@ def test_the_operation_beneath_variable_length_attention_takes_the_lengths_in_ev
         device=torch.device("cuda"), dtype=torch.bfloat16, config=type(engine.model.config)(_attn_implementation="sdpa")
     )
     assert attention.can_attend(a_card)
+
+
+NO_CODE = "CUDA error: no kernel image is available for execution on the device"
+
+
+@pytest.mark.parametrize(
+    ("is_there", "hidden", "fault", "why"),
+    [
+        (True, None, "", ""),
+        (True, "0", RuntimeError(f"{NO_CODE}\nmore"), NO_CODE),
+        (True, None, RuntimeError("CUDA-capable device(s) is/are busy or unavailable"), "CUDA-capable device"),
+        (True, None, torch.OutOfMemoryError("CUDA out of memory."), ""),
+        (False, None, AssertionError("Torch not compiled with CUDA enabled"), "Torch not compiled with CUDA enabled"),
+        (False, "7", RuntimeError("No CUDA GPUs are available"), "No CUDA GPUs are available"),
+        (False, "", RuntimeError("No CUDA GPUs are available"), ""),
+        (False, "-1", RuntimeError("No CUDA GPUs are available"), ""),
+        (False, None, "", "it finds none"),
+    ],
+)
+def test_what_keeps_torch_from_a_card_is_known_by_a_computation_there(
+    monkeypatch: pytest.MonkeyPatch, is_there: bool, hidden: str | None, fault: Any, why: str
+) -> None:
+    def try_out(_: Any) -> None:
+        if fault:
+            raise fault
+
+    monkeypatch.setattr(cards, "_may_have_card", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
+    monkeypatch.setattr(torch.cuda, "init", lambda: None)
+    monkeypatch.setattr(cards, "try_out", try_out)
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if hidden is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
+    assert cards.why_unused().startswith(why)
+    assert bool(cards.why_unused()) is bool(why)
+    assert cards.can_compute() is (is_there and not why)
+
+
+@pytest.mark.parametrize("device", ["cuda", "cuda:3", "meta", "gpu"])
+def test_a_device_that_computes_nothing_here_is_refused(tiny_random_checkpoint: Path, device: str) -> None:
+    with pytest.raises(InputError, match=rf"the device '{device}' cannot be used: \w"):
+        load_engine(f"hf:{tiny_random_checkpoint},device={device}")
+
+
+def test_a_model_whose_numbers_float16_does_not_hold_is_refused_with_the_type_that_does(engine: Any) -> None:
+    """As on a card without bfloat16."""
+    model = type(engine.model)(engine.model.config)
+    with torch.no_grad():
+        model.lm_head.weight.fill_(3e4)
+    check_steps(model, engine.vocabulary_size, engine.windows)
+    with pytest.raises(InputError, match=r"are no finite numbers in float16.*Give dtype=float32"):
+        check_steps(model.half(), engine.vocabulary_size, engine.windows)
+
+
+def test_the_data_type_is_that_of_the_card_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    from s1kit.engines.hf.engine import card_dtype
+
+    current = ["cuda:0"]
+
+    @contextmanager
+    def device(wanted: str) -> Iterator[None]:
+        current.append(wanted)
+        yield
+        current.pop()
+
+    monkeypatch.setattr(torch.cuda, "device", device)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: current[-1] == "cuda:0")
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
+    assert [card_dtype(name) for name in ("cuda:0", "cuda:1")] == ["bfloat16", "float16"]
 
 
 @pytest.mark.parametrize("is_asked", [True, False])

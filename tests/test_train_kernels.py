@@ -169,7 +169,70 @@ def test_attention_is_what_the_machine_has(
 ) -> None:
     if not has_varlen:
         monkeypatch.setattr(attention, "varlen_attn", None)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (8, 0))
+    monkeypatch.setattr(attention, "why_wrong", lambda *_: "")
     assert attention.choose_kernel(wanted, torch.device(device), dtype) == chosen
+
+
+def test_a_kernel_that_fails_on_this_card_is_known_before_training(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (12, 0))
+    monkeypatch.setattr(attention, "why_wrong", lambda *_: "RuntimeError: no kernel image")
+    assert attention.choose_kernel("auto", CUDA, torch.bfloat16) == "sdpa"
+    said = capsys.readouterr().err
+    assert "sample by sample, since torch's variable-length attention fails on this card: RuntimeError: no ker" in said
+    with pytest.raises(InputError, match=r"'varlen' fails on this card: RuntimeError: no kernel image.*Use sdpa"):
+        attention.choose_kernel("varlen", CUDA, torch.bfloat16)
+
+
+@pytest.mark.parametrize("size", [16, 64, 256])
+@pytest.mark.parametrize(
+    ("fault", "why"), [("", ""), ("twice", "away from plain attention"), ("raises", "RuntimeError: head dim > 192")]
+)
+def test_kernels_are_compared_with_plain_attention(
+    monkeypatch: pytest.MonkeyPatch, size: int, fault: str, why: str
+) -> None:
+    kernel = attention._KERNELS["varlen"]
+
+    def faulty(*given: Any) -> Tensor:
+        if fault == "raises":
+            raise RuntimeError("head dim > 192 needs an A100\nmore")
+        return kernel(*given) * (2 if fault else 1)
+
+    monkeypatch.setitem(attention._KERNELS, "varlen", faulty)
+    found = attention.why_wrong("varlen", CPU, torch.bfloat16, size)
+    assert found.endswith(why) if fault != "raises" else found == why + " needs an A100"
+    assert bool(found) is bool(fault)
+
+
+@pytest.mark.parametrize(
+    ("major", "is_there", "wrong", "said"),
+    [
+        (9, True, "", "attends with FlashAttention 3"),
+        (9, True, "RuntimeError: x", "without FlashAttention 3, which fails on this card: RuntimeError: x"),
+        (9, False, "", ""),
+        (8, True, "", ""),
+    ],
+)
+def test_flash_attention_3_is_used_where_it_is_there_and_right(
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    major: int,
+    is_there: bool,
+    wrong: str,
+    said: str,
+) -> None:
+    of_torch = pytest.importorskip("torch.nn.attention")
+    active: list[str] = []
+    monkeypatch.setattr(of_torch, "activate_flash_attention_impl", active.append)
+    monkeypatch.setattr(of_torch, "restore_flash_attention_impl", active.clear)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: (major, 0))
+    monkeypatch.setattr(attention, "find_spec", lambda name: name if is_there else None)
+    monkeypatch.setattr(attention, "why_wrong", lambda *_: wrong if active else "")
+    assert attention.choose_kernel("auto", CUDA, torch.bfloat16) == "varlen"
+    assert active == (["FA3"] if "with Flash" in said else [])
+    assert said in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(("size", "of_values", "dropout"), [(20, 20, 0), (264, 264, 0), (24, 16, 0), (16, 16, 1e-9)])
@@ -234,10 +297,20 @@ def with_adapters_of_size(add: Any) -> Any:
     return added
 
 
-def test_a_card_of_a_torch_without_nccl_trains_without_sharding(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_process_without_a_card_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     from s1kit.train.world import open_world
 
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setenv("LOCAL_RANK", "2")
+    with pytest.raises(InputError, match="no card for process 3 of this machine: torch sees 2"), open_world(Layout()):
+        pass
+
+
+def test_a_card_of_a_torch_without_nccl_trains_without_sharding(monkeypatch: pytest.MonkeyPatch) -> None:
+    from s1kit.train import world as world_module
+    from s1kit.train.world import open_world
+
+    monkeypatch.setattr(world_module, "can_compute", lambda _: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(dist, "is_nccl_available", lambda: False)
@@ -411,11 +484,12 @@ def test_a_card_without_bfloat16_trains_in_float32_and_decodes_in_float16(
     from s1kit.engines.hf.engine import card_dtype
     from s1kit.train.world import multiplies_bfloat16
 
+    monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")
     for has_it in (True, False):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda has_it=has_it, **_: has_it)
         assert multiplies_bfloat16(torch.device("cuda")) is has_it
-        assert card_dtype() == ("bfloat16" if has_it else "float16")
+        assert card_dtype("cuda") == ("bfloat16" if has_it else "float16")
     assert capsys.readouterr().err.count("Tesla T4 has no bfloat16") == 1
 
 

@@ -78,8 +78,7 @@ def _devices() -> str:
         return ", but torch is not installed: pip install 's1kit[torch]'"
     import torch
 
-    if not torch.cuda.is_available():
-        why = why_unused()
+    if (why := why_unused()) or not torch.cuda.is_available():
         return f", torch {torch.__version__} on the CPU" + (f" (this machine's card is not used: {why})" if why else "")
     names = ", ".join(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
     return f", torch {torch.__version__} on {names}"

@@ -30,7 +30,14 @@ def has_gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def why_unused() -> str:
+def can_compute(device: torch.device | str = "cuda") -> bool:
+    """Whether torch can use this machine's card, and a computation there succeeds."""
+    import torch
+
+    return torch.cuda.is_available() and not why_unused(device)
+
+
+def why_unused(device: torch.device | str = "cuda") -> str:
     """What keeps torch from the card of this machine, such as a driver older than torch's build asks for.
 
     Empty where torch uses it, where there is none, and where CUDA_VISIBLE_DEVICES hides it.
@@ -38,13 +45,25 @@ def why_unused() -> str:
     import torch
 
     is_hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all") in ("", "-1")
-    if is_hidden or sys.platform != "linux" or not _may_have_card() or torch.cuda.is_available():
+    is_there = torch.cuda.is_available()
+    if not is_there and (is_hidden or sys.platform != "linux" or not _may_have_card()):
         return ""
     try:
         torch.cuda.init()  # type: ignore[no-untyped-call]
+        # A build that has no code for this card, or one that another process has for itself, fails here.
+        try_out(device)
+    except torch.OutOfMemoryError:  # whoever needs memory there says so himself
+        return ""
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
         return first_line(error)
-    return "it finds none"
+    return "" if is_there else "it finds none"
+
+
+def try_out(device: torch.device | str) -> None:
+    """Compute a number on a device. Raises RuntimeError, or AssertionError where torch has no such devices."""
+    import torch
+
+    torch.ones(1, device=device).add_(1).item()
 
 
 def free_bytes(device: torch.device | str | None = None) -> int:

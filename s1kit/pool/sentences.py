@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from s1kit.engines.cards import can_compute
 from s1kit.errors import InputError, MissingExtra
 from s1kit.stage import hash_file, write_atomically
 
@@ -46,7 +47,7 @@ class SentenceModel:
         except (OSError, ValueError, KeyError) as error:
             reason = " ".join(str(error).split())[:200]
             raise InputError(f"the sentence model cannot be opened: {reason}", where=str(folder), fix=_FIX) from error
-        self._device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._device = "cuda" if can_compute() else "cpu"
         self._model: Any = model.to(self._device).eval()
         self._max_tokens = min(MAX_TOKENS, self._tokenizer.model_max_length)
         if self._tokenizer.pad_token is None:

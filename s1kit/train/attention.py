@@ -8,6 +8,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, Literal, NoReturn
 
 import torch
@@ -15,7 +16,8 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
-from s1kit.errors import InputError, MissingExtra
+from s1kit.errors import InputError, MissingExtra, first_line
+from s1kit.progress import say
 from s1kit.train.reference import WITH_ANOTHER_TOOL
 
 try:
@@ -29,6 +31,9 @@ Kernel = Literal["sdpa", "varlen", "flash"]
 
 _MOST_HEAD = 256
 """Size of a head, beyond which torch's variable-length kernel has no code; nor has it any for dropout."""
+
+_MOST_APART = 0.1
+"""Part of its size by which what a kernel computes in 16 bits may differ from plain attention."""
 
 _VARLEN_TAKES = frozenset(inspect.signature(varlen_attn).parameters) if varlen_attn is not None else frozenset()
 _VARLEN_CAUSAL: dict[str, Any] = {"is_causal": True} if "is_causal" in _VARLEN_TAKES else {"window_size": (-1, 0)}
@@ -76,8 +81,8 @@ def register() -> None:
     AttentionInterface.register(NAME, attend_rows)
 
 
-def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype) -> Kernel:
-    """The kernel to use. Raises InputError where the wanted one cannot run."""
+def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype, size: int = 64) -> Kernel:
+    """The kernel to use for heads of a size. Raises InputError where the wanted one cannot run."""
     half = dtype in (torch.bfloat16, torch.float16)
     if wanted == "sdpa" or (wanted == "auto" and (device.type != "cuda" or not half)):
         return "sdpa"
@@ -87,14 +92,64 @@ def choose_kernel(wanted: str, device: torch.device, dtype: torch.dtype) -> Kern
         )
     if wanted == "flash":
         _flash()
-        return "flash"
-    if varlen_attn is not None:
+    elif varlen_attn is None:
+        if wanted == "varlen":
+            raise InputError(
+                "this torch has no varlen_attn", where="train.layout.attention", fix="Install torch 2.10 or newer."
+            )
+        return "sdpa"
+    elif wanted == "auto" and _use_flash_3(device, dtype, size):
         return "varlen"
-    if wanted == "varlen":
-        raise InputError(
-            "this torch has no varlen_attn", where="train.layout.attention", fix="Install torch 2.10 or newer."
-        )
-    return "sdpa"
+    kernel: Kernel = "flash" if wanted == "flash" else "varlen"
+    if why := why_wrong(kernel, device, dtype, size):
+        if wanted != "auto":
+            raise InputError(
+                f"attention {wanted!r} fails on this card: {why}", where="train.layout.attention", fix="Use sdpa."
+            )
+        say(f"train: attends sample by sample, since torch's variable-length attention fails on this card: {why}")
+        return "sdpa"
+    return kernel
+
+
+def _use_flash_3(device: torch.device, dtype: torch.dtype, size: int) -> bool:
+    """Let torch's attention run on FlashAttention 3, where that is installed and right; whether it does."""
+    if torch.cuda.get_device_capability(device)[0] != 9 or find_spec("flash_attn_interface") is None:
+        return False
+    try:
+        from torch.nn.attention import activate_flash_attention_impl, restore_flash_attention_impl
+
+        activate_flash_attention_impl("FA3")
+    except (ImportError, RuntimeError, AttributeError, ValueError) as error:
+        say(f"train: attends without FlashAttention 3, which torch cannot use: {first_line(error)}")
+        return False
+    if why := why_wrong("varlen", device, dtype, size):
+        restore_flash_attention_impl()
+        say(f"train: attends without FlashAttention 3, which fails on this card: {why}")
+        return False
+    say("train: attends with FlashAttention 3")
+    return True
+
+
+def why_wrong(kernel: Kernel, device: torch.device, dtype: torch.dtype, size: int) -> str:
+    """What is wrong with a kernel on a device; empty where output and gradients are those of plain attention.
+
+    A card may be too new for a library's kernels, or too small for heads of that size, and a build may be without them:
+    so that it is known before training.
+    """
+    lengths = (5, 40, 19)
+    ends = torch.tensor([0, *lengths], device=device).cumsum(0).to(torch.int32)
+    generator = torch.Generator().manual_seed(0)
+    drawn = [torch.randn(n, sum(lengths), size, generator=generator).to(device, dtype) for n in (4, 2, 2, 4)]
+    found: list[list[Tensor]] = []
+    for each in (kernel, "sdpa"):
+        q, k, v, gradient = (x.detach().clone().requires_grad_() for x in drawn)
+        try:
+            out = _KERNELS[each](q, k, v, Packing(lengths, max(lengths), ends, kernel), _Form(None, None, 0.0))
+            found.append([out.detach(), *torch.autograd.grad(out, (q, k, v), gradient)])
+        except (RuntimeError, TypeError, ValueError, AssertionError) as error:
+            return f"{type(error).__name__}: {first_line(error)[:300]}"
+    apart = max(float((a - b).float().norm() / b.float().norm()) for a, b in zip(*found, strict=True))
+    return "" if apart < _MOST_APART else f"it is {apart:.0%} away from plain attention"
 
 
 def attend_rows(

@@ -71,13 +71,19 @@ def cpu_gflops(dtype: str) -> float:
     return AMX_GFLOPS if dtype == "bfloat16" and "amx_bf16" in cpu_flags() else CPU_GFLOPS
 
 
-def known_card(name: str) -> str:
-    """The card of `PEAK_TFLOPS` that a driver's name means; empty where it is none of them.
+_PARTS = {"MIG", "Laptop"}
+"""In a driver's name: a slice of a card, or a smaller card of the same name."""
 
-    >>> known_card("NVIDIA H100 80GB HBM3"), known_card("NVIDIA H100 PCIe")
-    ('H100', 'H100 PCIe')
+
+def known_card(name: str) -> str:
+    """The card of `PEAK_TFLOPS` that a driver's name means; empty where it is none of them, or a part of one (MIG).
+
+    >>> known_card("NVIDIA H100 80GB HBM3"), known_card("NVIDIA H100 PCIe"), known_card("NVIDIA H100 MIG 1g.10gb")
+    ('H100', 'H100 PCIe', '')
     """
     words = name.replace("-", " ").split()
+    if _PARTS & set(words):
+        return ""
     return max((known for known in PEAK_TFLOPS if set(known.split()) <= set(words)), key=len, default="")
 
 

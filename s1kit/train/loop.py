@@ -58,8 +58,9 @@ def fit(samples: Sequence[Encoded], model_config: Any, train: Train, seed: int, 
         )
     # What can be refused is refused before the weights are read: a missing kernel, tracker, or another's checkpoint.
     dtype = getattr(torch, train.dtype) if multiplies_bfloat16(world.device) else torch.float32
-    kernel = choose_kernel(train.layout.attention, world.device, dtype)
-    meter = TrainingMeter(folder / "log.jsonl", train, Shape.of_config(model_config), world)
+    shape = Shape.of_config(model_config)
+    kernel = choose_kernel(train.layout.attention, world.device, dtype, shape.head_size)
+    meter = TrainingMeter(folder / "log.jsonl", train, shape, world)
     checkpoints = Checkpoints(folder / "resume", fingerprint(samples, train, seed), world)
     torch.manual_seed(seed)
     objective = prepare(train, model_config, seed, world)

@@ -24,9 +24,14 @@ class Shape:
     head_dim: int | None = None
 
     @property
+    def head_size(self) -> int:
+        """Size of one head."""
+        return self.head_dim or self.hidden_size // self.num_attention_heads
+
+    @property
     def attention_size(self) -> int:
         """Summed size of all query heads."""
-        return self.num_attention_heads * (self.head_dim or self.hidden_size // self.num_attention_heads)
+        return self.num_attention_heads * self.head_size
 
     @property
     def layer_parameters(self) -> int:

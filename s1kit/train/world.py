@@ -13,6 +13,8 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
+from s1kit.engines.cards import can_compute
+from s1kit.errors import InputError
 from s1kit.recipe import Layout
 from s1kit.train.flops import cpu_flags
 from s1kit.train.reference import check_processes
@@ -80,8 +82,14 @@ def open_world(layout: Layout) -> Iterator[World]:
     """Join the processes that torchrun started, or be alone. Raises InputError when the layout does not fit them."""
     size, rank = int(os.environ.get("WORLD_SIZE", 1)), int(os.environ.get("RANK", 0))
     local = int(os.environ.get("LOCAL_RANK", 0))
-    cuda = torch.cuda.is_available()
     check_processes(layout, size)
+    if (num_cards := torch.cuda.device_count()) and local >= num_cards:
+        raise InputError(
+            f"there is no card for process {local + 1} of this machine: torch sees {num_cards}",
+            where="torchrun --nproc-per-node",
+            fix="Start as many processes as there are cards, and let each see all of them (CUDA_VISIBLE_DEVICES).",
+        )
+    cuda = can_compute(torch.device("cuda", local))
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)

@@ -171,6 +171,10 @@ class HfBatch:
 
         Raises RuntimeError (torch's own kinds included) when the model fails; `fail` then settles the requests.
         """
+        if self._model.device.type == "cuda":
+            # Streams, events and recordings are the current card's, which need not be the model's.
+            with torch.cuda.device(self._model.device):
+                return self._step()
         if self._num_threads is None:
             return self._step()
         # The number is the whole process's, and others in it (training, vLLM's attention) count on theirs.

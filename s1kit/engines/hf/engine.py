@@ -24,7 +24,7 @@ try:
 except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
 
-from s1kit.engines.cards import free_bytes, why_unused
+from s1kit.engines.cards import can_compute, free_bytes, try_out, why_unused
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
 from s1kit.engines.hf.batch import HfBatch
 from s1kit.engines.hf.passes import check_steps
@@ -119,11 +119,11 @@ def load(
     tokenizer's own tokens point to. Raises InputError.
     """
     transformers_logging.disable_progress_bar()
-    place = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    place = device or ("cuda" if can_compute() else "cpu")
     if device is None and (why := why_unused()):
         say(f"hf: torch cannot use this machine's card, so it decodes on the CPU: {why}")
     _check_device(place, model)
-    kind = _dtype(dtype or (card_dtype() if place.startswith("cuda") else "float32"), model)
+    kind = _dtype(dtype or (card_dtype(place) if place.startswith("cuda") else "float32"), model)
     if is_gguf(model):
         model = str(unpacked(model))
     check_folder(model)
@@ -173,11 +173,12 @@ def _no_room(what: str, where: str) -> InputError:
     return InputError(what, where=where, fix=fix)
 
 
-def card_dtype() -> str:
+def card_dtype(device: str) -> str:
     """bfloat16, or float16, with a notice, where the card has no bfloat16."""
-    if torch.cuda.is_bf16_supported(including_emulation=False):
-        return "bfloat16"
-    name = torch.cuda.get_device_name()
+    with torch.cuda.device(device):
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return "bfloat16"
+        name = torch.cuda.get_device_name()
     say(f"hf: {name} has no bfloat16, so it decodes in float16; dtype=float32 rounds less and is slower")
     return "float16"
 
@@ -241,10 +242,10 @@ def _dtype(name: str, model: str) -> torch.dtype:
 def _check_device(name: str, model: str) -> None:
     """Raises InputError for a device that torch does not know, or that this machine has not."""
     try:
-        torch.empty(0, device=name)
+        try_out(name)
     except (RuntimeError, AssertionError) as error:  # a torch without CUDA asserts
         raise InputError(
-            f"there is no device {name!r}: {first_line(error)}",
+            f"the device {name!r} cannot be used: {first_line(error)}",
             where=f"hf:{model}",
             fix="Give cpu, cuda or cuda:<number>, or leave device out.",
         ) from error

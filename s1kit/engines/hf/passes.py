@@ -198,6 +198,10 @@ def check_steps(model: Any, vocabulary_size: int, windows: Windows) -> int:
         except (RuntimeError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise _unservable(model, f"{type(error).__name__}: {error}".splitlines()[0]) from error
     expected = torch.stack(wanted)[:, :vocabulary_size]
+    if not bool(torch.isfinite(expected).all()):
+        kind = str(model.dtype).removeprefix("torch.")
+        fix = "Fetch the weights again." if kind == "float32" else "Give dtype=float32, which holds larger numbers."
+        raise InputError(f"the logits of {type(model).__name__} are no finite numbers in {kind}", where="hf:", fix=fix)
     apart = float((found - expected).abs().mean() / expected.std())
     if not apart < _MOST_APART:
         raise _unservable(model, f"logits are {apart:.2f} standard deviations from those of the whole context")

@@ -36,6 +36,8 @@ class RecordedSteps:
         """Steps of each kind that were sent unrecorded."""
         self._place: tuple[int, ...] = ()
         self._pool: Any = None
+        self._stream: Any = None
+        """For recordings. torch's own is made once in a process, on the card that is current then."""
         self._is_off = False
 
     def run(self, num_rows: int, width: int, how: How) -> torch.Tensor | None:
@@ -82,14 +84,15 @@ class RecordedSteps:
 
     def _record(self, rows: int, width: int, how: How) -> tuple[Any, torch.Tensor]:
         """Record a step, which computes nothing yet; returns the graph and where its choices will lie."""
-        graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        graph, before = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+        self._stream = self._stream or torch.cuda.Stream()  # type: ignore[no-untyped-call]
         try:
             # What other threads ask of the card meanwhile, such as how much memory is free, is no part of it.
-            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                 chosen = step(self._passes, self._state, rows, width, how)
         except RuntimeError:
             # torch leaves the stream of the recording in place where it cannot end it.
-            torch.cuda.set_stream(stream)
+            torch.cuda.set_stream(before)
             raise
         self._pool = self._pool or graph.pool()
         return graph, chosen

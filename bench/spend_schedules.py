@@ -3,8 +3,8 @@
     python bench/spend_schedules.py --num 1000
 
 Each schedule draws a cap, prices, a concurrency, faults (429, 500, charged 504 and timeouts, streams and bodies that
-are cut), one to three processes on one run, and kills; the last processes run until the cap is reached or nothing
-is left. Then the server's ledger and the journal's are compared:
+are cut or end in an error), one to three processes on one run, and kills; the last processes run until the cap is
+reached or nothing is left. Then the server's ledger and the journal's are compared:
 
 - charged <= cap + one reservation (the claim; the excess found is printed);
 - stopped by the cap only when the journal's total and one more reservation pass it;
@@ -33,7 +33,7 @@ from aiohttp import web
 PRICE = 1000.0
 """Dollars per million tokens, in and out."""
 QUESTION_TOKENS = 3
-FAULTS = ("429", "500", "504", "late", "cut", "stream cut", "error in 200")
+FAULTS = ("429", "500", "504", "late", "cut", "stream cut", "error in 200", "error after text")
 
 
 @dataclass
@@ -84,6 +84,10 @@ class LedgerServer:
             chunk = {"choices": [{"index": 0, "delta": message, "finish_reason": None}]}
             last = {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": usage}
             text = f"data: {json.dumps(chunk)}\n\ndata: {json.dumps(last)}\n\ndata: [DONE]\n\n"
+        if fault == "error after text":
+            text = json.dumps({"choices": [{"message": message}], "error": {"code": 502, "message": "upstream"}})
+            if body.get("stream"):
+                text = f"data: {json.dumps(chunk)}\n\ndata: {json.dumps({'error': {'code': 502}})}\n\n"
         is_cut = "cut" in fault
         response = web.StreamResponse(headers={"Content-Type": content_type, "Content-Length": str(len(text))})
         await response.prepare(request)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import random
 import signal
@@ -189,6 +190,63 @@ def test_a_line_that_a_batch_refuses_is_a_row_that_says_so(server: ProviderServe
     refused = {t.question.text: (t.finish_reason, t.note) for t in traces if t.finish_reason != "stop"}
     assert refused == {"How much is 3 and 3?": ("failed", "request (HTTP 400): Invalid request.")}
     assert len(traces) == 10
+
+
+FILTERED = '{"error": {"code": "content_filter", "message": "The prompt triggered the content management policy."}}'
+
+
+def test_a_question_that_a_filter_refuses_by_its_status_is_a_row_and_the_stage_is_done(
+    server: ProviderServer, tmp_path: Path
+) -> None:
+    server.faults = lambda number, question: Fault(400, body=FILTERED) if question == "How much is 3 and 3?" else None
+    stage = distill(recipe_of(tmp_path, server), run_of(tmp_path, 10))
+    refused = {t.question.text: t.finish_reason for t in traces_of(stage) if t.finish_reason != "stop"}
+    assert refused == {"How much is 3 and 3?": "refused"}
+    assert server.num_requests == 10
+
+
+def test_an_account_that_is_empty_is_not_asked_again_by_those_who_wait(server: ProviderServer, tmp_path: Path) -> None:
+    server.faults = lambda number, question: Fault(402, body="Insufficient Balance") if number > 2 else None
+    with pytest.raises(WorkFailed, match="Fill the account"):
+        distill(recipe_of(tmp_path, server, concurrency=1), run_of(tmp_path, 30))
+    assert server.num_requests == 4
+
+
+def test_a_complaint_is_known_again_whatever_id_it_carries(server: ProviderServer, tmp_path: Path) -> None:
+    def complain(number: int, question: str) -> Fault:
+        return Fault(400, body=json.dumps({"error": {"message": f"bad temperature. Request id: 0217{number:012x}a5e"}}))
+
+    server.faults = complain
+    with pytest.raises(WorkFailed, match=r"refused 8 requests in a row alike.*bad temperature"):
+        distill(recipe_of(tmp_path, server, concurrency=1), run_of(tmp_path, 30))
+    assert server.num_requests == 8
+
+
+def test_what_most_unusable_replies_note_is_said(server: ProviderServer, tmp_path: Path) -> None:
+    server.faults = lambda number, question: Fault(413, body=f"too large by {len(question)}{number}")
+    with pytest.raises(WorkFailed, match=r"3 failed\).*noted most often: request \(HTTP 413\): too large"):
+        distill(recipe_of(tmp_path, server), run_of(tmp_path, 3))
+
+
+def test_the_receipt_names_the_models_that_answered_and_a_change_is_said(
+    server: ProviderServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def dated(day: int) -> Fault:
+        return Fault(change=lambda reply: reply | {"model": f"m-2026-11-0{day}"})
+
+    server.faults = lambda number, question: dated(1 if number < 2 else 2)
+    stage = distill(recipe_of(tmp_path, server, concurrency=1, stream=False), run_of(tmp_path, 5))
+    assert stage.figures["requests"]["answered_by"] == {"m-2026-11-01": 2, "m-2026-11-02": 3}
+    assert "was answered by 2 models: m-2026-11-02 (3), m-2026-11-01 (2)" in capfd.readouterr().err
+
+
+def test_a_thinking_budget_that_the_server_does_not_honour_is_said(
+    server: ProviderServer, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    details = {"completion_tokens": 900, "completion_tokens_details": {"reasoning_tokens": 880}}
+    server.faults = lambda number, question: Fault(change=lambda reply: reply | {"usage": reply["usage"] | details})
+    distill(recipe_of(tmp_path, server, thinking_budget=50, stream=False), run_of(tmp_path, 2))
+    assert "thought for up to 880 tokens, with thinking_budget=50" in capfd.readouterr().err
 
 
 def test_terms_and_price_are_said_before_anything_is_spent(

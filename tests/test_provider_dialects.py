@@ -148,7 +148,7 @@ def test_an_event_that_is_an_error_by_itself_ends_a_stream_as_that_error() -> No
 @pytest.mark.parametrize(
     ("body", "text"),
     [
-        ({"detail": [{"loc": ["body", "model"], "msg": "field required"}]}, "field required"),
+        ({"detail": [{"loc": ["body", "model"], "msg": "field required"}]}, "body.model: field required"),
         ({"error": {"error": {"message": "inner"}}}, "inner"),
         ({"errors": [{"code": 1031, "message": "gateway"}]}, "gateway"),
         ({"error": {"message": {"detail": "x"}}}, ""),

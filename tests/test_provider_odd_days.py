@@ -35,7 +35,14 @@ EVENTS = [
     {"choices": [{"index": 0, "delta": {"content": "4"}, "finish_reason": "stop"}]},
     {"choices": [], "usage": GOOD["usage"]},
 ]
-STREAM = b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in EVENTS) + b"data: [DONE]\n\n"
+FAILED = {"error": {"message": "Provider returned error", "code": 502}}
+
+
+def sse(*events: Any) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+STREAM = sse(*EVENTS) + b"data: [DONE]\n\n"
 PAGE = b"<!DOCTYPE html><html><title>Sign in</title></html>"
 
 
@@ -157,10 +164,23 @@ DAYS: dict[str, Callable[[], Day]] = {
         at(1, http(STREAM[:100], kind="text/event-stream", Content_Length="", Connection="close")), num_requests=4),
     "a stream that breaks off with an error once": lambda: Day(
         at(1, chunked(b'data: {"error": {"message": "Overloaded", "type": "overloaded_error"}}\n\n')), num_requests=4),
+    "a stream of which an event is broken once": lambda: Day(
+        at(1, chunked(sse(EVENTS[0]), b'data: {"choices": [{"ind\n\n', sse(*EVENTS[1:]))), num_requests=4),
+    "a stream that breaks off with an error after a part once": lambda: Day(
+        at(1, chunked(sse(EVENTS[0], FAILED))), num_requests=4),
+    "an error after the whole reply": lambda: Day(always(chunked(sse(*EVENTS, FAILED)))),
+    "no empty line between events": lambda: Day(always(chunked(STREAM.replace(b"\n\n", b"\n") + b"\n"))),
+    "a locked model once": lambda: Day(at(1, error("423 Locked", "the resource is locked")), num_requests=4),
+    "a quota of the day that says not when it is back": lambda: Day(
+        from_(2, error("429 X", "request reached organization TPD rate limit, current: 9, limit: 8")), "aas", 3, "TPD"),
+    "an empty account as a fault of the server": lambda: Day(
+        from_(2, error("500 X", "insufficient balance (1008)")), "aas", 3, "Fill the account"),
+    "a proxy that wants a password": lambda: Day(
+        always(http(b"", "407 Proxy Authentication Required")), "sss", 1, "HTTPS_PROXY"),
     "UTF-16": lambda: Day(always(http(json.dumps(GOOD).encode("utf-16")))),
     "empty lines before the reply": lambda: Day(always(http(b"\n\n  \n" + BODY))),
     "comments before the reply": lambda: Day(always(http(b": keep-alive\n\n: keep-alive\n\n" + BODY))),
-    "silence once": lambda: Day(at(1, http(b"", Content_Length="100"), FOREVER), num_requests=4, timeout=1.0),
+    "silence once": lambda: Day(at(1, http(b"", Content_Length="100"), FOREVER), num_requests=4, timeout=4.0),
     "too large for the proxy": lambda: Day(
         at(1, http(b"<html>413 Request Entity Too Large</html>", "413 X", "text/html")), "apa", 3),
     "misdirected once": lambda: Day(at(1, http(b"", "421 Misdirected Request")), num_requests=4),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ from s1kit.providers.chat import Parameters
 from s1kit.providers.client import open_client
 from s1kit.providers.spend_cap import CapReached
 from s1kit.providers.sync import chat_many
+from s1kit.providers.throttle import ThrottleSettings
 from tests.servers.provider_server import Fault, ProviderServer, answer_of, thinking_of, words
 
 PRICE = {"input": 1000.0, "output": 1000.0}
@@ -108,6 +110,28 @@ def test_a_server_that_ignores_the_output_limit_is_expected_to_do_so_again(
     with pytest.raises(CapReached):
         chat_many(client, conversations(200), journal, concurrency=1)
     assert charged(server) <= 1.0
+
+
+def test_reservations_made_before_a_server_was_seen_to_ignore_the_limit_are_made_anew(
+    server: ProviderServer, journal: Journal
+) -> None:
+    one = ThrottleSettings(max_in_flight=1, first_in_flight=1)
+    client = client_of(server, journal, parameters=Parameters(max_output_tokens=5), throttle=one)
+    with pytest.raises(CapReached):
+        chat_many(client, conversations(200), journal, concurrency=40)
+    assert charged(server) <= 1.0
+
+
+def test_a_reply_that_an_error_ended_counts_at_the_most_it_could_cost(
+    server: ProviderServer, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.01)
+    ended = json.dumps({"choices": [{"message": {"content": "The"}}], "error": {"code": 502, "message": "gone"}})
+    server.faults = lambda number, question: Fault(body=ended)
+    client = client_of(server, journal, run="r")
+    (reply,) = chat_many(client, conversations(1), journal)
+    assert (reply.answer, reply.finish_reason, client.spend_cap.num_lost) == ("The", "cut", 3)
+    assert journal.ledger.total("r") == pytest.approx(3 * client.spend_cap.most(35, 60), rel=0.05)
 
 
 def test_refused_connections_cost_nothing_and_gateway_timeouts_all_they_may(

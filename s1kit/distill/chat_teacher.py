@@ -51,9 +51,9 @@ class ChatTeacher:
             with_tools: dict[str, Any] = {"tools": question.tools} if question.tools else {}
             reply = await self._chat.chat(self.messages(question), draw=draw, **with_tools)
         except Problem as problem:
-            if problem.kind != "request":
+            if not problem.is_of_this_request:
                 raise
-            reply = Reply(finish_reason="failed", note=str(problem))
+            reply = Reply(finish_reason="refused" if problem.kind == "refused" else "failed", note=str(problem))
         return self.trace(question, draw, reply)
 
     def request(self, client: Client, question: Question, draw: int) -> ChatRequest:

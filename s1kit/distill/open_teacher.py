@@ -30,6 +30,7 @@ from s1kit.providers.patience import human
 from s1kit.providers.spend_cap import SpendAccount
 from s1kit.providers.terms import terms_of
 from s1kit.providers.throttle import ThrottleSettings
+from s1kit.providers.wires.extra import check_settings
 from s1kit.recipe import Distill, Recipe
 
 
@@ -163,7 +164,7 @@ def _open_client(recipe: Recipe, settings: Distill, asked: OpenTeachers) -> Clie
     journal = _journal(recipe, asked)
     if asked.account is None:
         asked.account = SpendAccount(settings.max_cost_usd, journal.ledger, spend_id(recipe.folder))
-    return open_client(
+    client = open_client(
         settings.teacher,
         journal,
         parameters=parameters(settings),
@@ -181,6 +182,8 @@ def _open_client(recipe: Recipe, settings: Distill, asked: OpenTeachers) -> Clie
         timeout_seconds=settings.timeout_seconds,
         stream=settings.stream,
     )
+    check_settings(client.model.wire, client.model.name, client.parameters)
+    return client
 
 
 def say_what_it_means(recipe: Recipe, asked: OpenTeachers) -> None:

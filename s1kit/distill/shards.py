@@ -136,6 +136,7 @@ def sum_up(work: DistillPass, settings: Distill) -> None:
             add_up(stage.figures.setdefault("servers", {}), figures)
     if work.asked.clients:
         stage.figures["requests"] = _requests(work.asked.clients)
+        _say_who_answered(work.asked.clients)
     (stage.folder / "failures.jsonl").unlink(missing_ok=True)
 
 
@@ -167,14 +168,31 @@ def _add_traces(stage: Stage, settings: Distill) -> None:
 def _requests(clients: Sequence[Client]) -> dict[str, Any]:
     """Requests of all clients: sent, answered from the journal, lost on the way, and problems by kind."""
     problems: Counter[str] = Counter()
+    models: Counter[str] = Counter()
     for client in clients:
         problems += client.tally.problems
+        models += client.tally.models
     return {
         "sent": sum(client.tally.sent for client in clients),
         "from_journal": sum(client.tally.from_journal for client in clients),
         "lost_on_the_way": sum(client.spend_cap.num_lost for client in clients),
         "problems": dict(problems),
+        "answered_by": dict(models),
     }
+
+
+def _say_who_answered(clients: Sequence[Client]) -> None:
+    """Tell of a model that was another one in the middle, and of one that does not keep to the thinking budget."""
+    for client in clients:
+        tally, reference = client.tally, client.model.reference
+        if len(tally.models) > 1:
+            named = ", ".join(f"{name} ({num})" for name, num in tally.models.most_common(5))
+            say(f"distill: {reference} was answered by {len(tally.models)} models: {named}.")
+        if tally.over_budget:
+            say(
+                f"distill: {tally.over_budget} replies of {reference} thought for up to {tally.most_thinking} tokens,"
+                f" with thinking_budget={client.parameters.thinking_budget}: this server does not honour it."
+            )
 
 
 def _columns(path: Path, names: list[str]) -> dict[str, list[Any]]:

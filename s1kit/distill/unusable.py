@@ -76,6 +76,7 @@ def refuse_many_unusable(stage: Stage, asked: OpenTeachers, max_share: float) ->
     if not asked.clients:
         return
     kinds: Counter[str] = Counter()
+    why: Counter[str] = Counter()
     total = 0
     lines = []
     for shard in stage.shards("traces"):
@@ -86,6 +87,7 @@ def refuse_many_unusable(stage: Stage, asked: OpenTeachers, max_share: float) ->
         for trace in read_rows([shard], Trace):
             if (kind := _kind(trace.finish_reason, trace.note)) != "stop":
                 kinds[kind] += 1
+                why[trace.note] += 1
                 row = {"question_id": trace.question.id, "teacher": trace.teacher, "draw": trace.draw}
                 lines.append(json.dumps(row | {"finish_reason": kind, "note": trace.note}))
     if not lines:
@@ -94,8 +96,10 @@ def refuse_many_unusable(stage: Stage, asked: OpenTeachers, max_share: float) ->
     if len(lines) <= max_share * total:
         return
     most = ", ".join(f"{num} {kind}" for kind, num in kinds.most_common())
+    del why[""]
+    noted = next((f"; noted most often: {note[:300]}" for note, _ in why.most_common(1)), "")
     raise WorkFailed(
-        f"{len(lines)} of {total} replies cannot be used ({most}), more than distill.max_unusable={max_share:g}",
+        f"{len(lines)} of {total} replies cannot be used ({most}), more than distill.max_unusable={max_share:g}{noted}",
         where=str(path),
         fix=f"Correct the cause and add --retry {','.join(kinds)}, or raise distill.max_unusable.",
     )

@@ -59,11 +59,15 @@ def error_message(body: Any, depth: int = 3) -> str:
 
     >>> error_message({"base_resp": {"status_code": 1008, "status_msg": "insufficient balance"}, "choices": None})
     'insufficient balance'
+    >>> error_message({"detail": [{"loc": ["body", "top_k"], "msg": "Extra inputs are not permitted"}]})
+    'body.top_k: Extra inputs are not permitted'
     """
     if isinstance(body, list):
         return error_message(body[0], depth) if body else ""
     if not isinstance(body, dict):
         return ""
+    if isinstance(place := body.get("loc"), list) and isinstance(body.get("msg"), str):  # FastAPI's, of one field
+        return f"{'.'.join(map(str, place))}: {body['msg']}"
     for name in _TOLD_IN:
         inner = body.get(name)
         if isinstance(inner, str) and inner:

@@ -9,8 +9,9 @@ from s1kit.providers.bodies import error_message
 from s1kit.providers.chat import Problem
 from s1kit.providers.signs import problem_of_error
 from s1kit.providers.wires.finish import finish_name, finish_of
-from s1kit.providers.wires.reading import count, dict_of
+from s1kit.providers.wires.reading import count, dict_of, list_of, text_of
 from s1kit.providers.wires.shapes import shape_of, usual
+from s1kit.providers.wires.streams import CUT
 
 _ERROR_FINISHES = {
     *("error", "abort", "aborted", "cancelled", "canceled", "failed", "insufficient_system_resource"),
@@ -33,8 +34,15 @@ def problem_in(body: dict[str, Any] | None, raw: bytes) -> Problem | None:
         text = f"the reply is not JSON: {start!r}" if start else "the reply is empty"
         return Problem("server", text, status=200, may_be_charged=start[:1] in ("{", "["))
     if (body.get("error") or body.get("type") == "error") and not _is_all_right(body.get("error")):
-        return None if _was_cut_before(body) else problem_of_error(body)
+        return None if _was_whole_before(body) else _with_what_came(problem_of_error(body), body)
     return _problem_in_usual(usual(body))
+
+
+def _with_what_came(problem: Problem, body: Mapping[str, Any]) -> Problem:
+    """The problem of an error that ended a reply: what the model had written by then may be charged."""
+    if _said_in(body):
+        problem.may_be_charged, problem.partial = True, {**body, CUT: True}
+    return problem
 
 
 def _problem_in_usual(body: Mapping[str, Any]) -> Problem | None:
@@ -65,14 +73,38 @@ def _problem_in_usual(body: Mapping[str, Any]) -> Problem | None:
     return Problem("server", text, status=200, may_be_charged=has_usage)
 
 
-def _was_cut_before(body: Mapping[str, Any]) -> bool:
-    """Whether an error ends a reply that had reached its limit by then: OpenRouter tells of the limit once more."""
-    if shape_of(body) != "chat":
+def _was_whole_before(body: Mapping[str, Any]) -> bool:
+    """Whether an error follows a reply that had ended well or reached its limit by then: OpenRouter tells of the limit
+    once more, and gateways of their own bookkeeping."""
+    if not _said_in(body):
         return False
-    choice = body["choices"][0]
-    return finish_of(choice.get("finish_reason"))[0] == "length" and any(
-        value for name, value in dict_of(choice.get("message")).items() if name != "role"
-    )
+    match shape_of(body):
+        case "chat":
+            reason = body["choices"][0].get("finish_reason")
+        case "message":
+            reason = body.get("stop_reason")
+        case "gemini":
+            reason = dict_of(list_of(body.get("candidates"))[0]).get("finishReason")
+        case _:
+            return False
+    return bool(finish_name(reason)) and finish_of(reason)[0] in ("stop", "length")
+
+
+def _said_in(body: Mapping[str, Any]) -> bool:
+    """Whether a body holds anything that a model wrote, beside an error."""
+    match shape_of(body):
+        case "chat":
+            said: Any = dict_of(body["choices"][0].get("message"))
+        case "message":
+            said = {"content": any(text_of(value) for block in body["content"] for value in dict_of(block).values())}
+        case "gemini":
+            candidates = list_of(body.get("candidates"))
+            said = dict_of(dict_of(candidates[0]).get("content")) if candidates else {}
+        case "converse":
+            said = dict_of(body["output"]["message"])
+        case _:
+            return bool(body.get("output"))
+    return any(value for name, value in said.items() if name != "role")
 
 
 def _is_all_right(error: Any) -> bool:
@@ -82,7 +114,7 @@ def _is_all_right(error: Any) -> bool:
 
 def _problem_of_choice(body: Mapping[str, Any], choice: Mapping[str, Any]) -> Problem | None:
     if error := choice.get("error") or dict_of(body.get("x_groq")).get("error"):
-        return problem_of_error({"error": error})
+        return _with_what_came(problem_of_error({"error": error}), body)
     if nothing := _nothing_in(body):
         return nothing
     if finish_name(choice.get("finish_reason")) in _ERROR_FINISHES:

@@ -31,7 +31,7 @@ from s1kit.providers.money import Price, price_of
 from s1kit.providers.patience import Attempts, Patience
 from s1kit.providers.rate_limits import watch_queue
 from s1kit.providers.spend_cap import Reservation, SpendAccount, SpendCap
-from s1kit.providers.throttle import Throttle, ThrottleSettings
+from s1kit.providers.throttle import Slot, Throttle, ThrottleSettings
 from s1kit.providers.wires.reading import count, output_limit
 
 WITH_USAGE, PLAIN, NEVER = 2, 1, 0
@@ -195,32 +195,48 @@ class Client:
         """
         attempts = Attempts()
         while True:
-            sent, level = self._streaming.apply(call)
             slot = await self.throttle.enter()
             try:
+                if reservation.is_too_small:  # other replies came out dearer meanwhile
+                    self.throttle.forget(slot)
+                    await reservation.renew()
+                    continue
+                sent, level = self._streaming.apply(call)
                 answer = await self._fetch_once(sent, reservation)
                 self.throttle.succeeded(slot, _tokens_of(answer.body), answer.headers)
                 self._patience.answered()
                 return answer
             except Problem as problem:
-                self._patience.soften(problem)
                 if problem.may_be_charged:
                     reservation.lose()
-                self.throttle.met(slot, problem)
-                self.tally.problems[problem.kind] += 1
-                await self.books.keep_failure(key, problem)
-                if self._streaming.is_refused(problem, level):
-                    continue
-                attempts.add(problem)
-                self._patience.hear(problem)
-                if attempts.are_enough:
+                try:
+                    seconds = self._seconds_until_next(problem, attempts, slot, level)
+                finally:
+                    await self.books.keep_failure(key, problem)
+                if seconds is None:
                     if attempts.partial is None:
                         raise
                     return Answer(attempts.partial, to_json(attempts.partial), {})
-                await self.throttle.pause(self._patience.seconds_between(problem, attempts))
+                await self.throttle.pause(seconds)
                 await reservation.renew()
             finally:
                 self.throttle.forget(slot)
+
+    def _seconds_until_next(self, problem: Problem, attempts: Attempts, slot: Slot, level: int) -> float | None:
+        """How long to wait before a request is sent again, None where it was sent often enough.
+
+        Raises the problem where another attempt is of no use, Stopped where every request would fail.
+        """
+        self._patience.soften(problem)
+        self.tally.problems[problem.kind] += 1
+        if self._streaming.is_refused(problem, level):
+            return 0.0
+        attempts.add(problem)
+        self._patience.hear(
+            problem
+        )  # first: the throttle lets the next request in, to an account that is empty perhaps
+        self.throttle.met(slot, problem)
+        return None if attempts.are_enough else self._patience.seconds_between(problem, attempts)
 
     async def _fetch_once(self, call: Call, reservation: Reservation) -> Answer:
         """Send the request once. Raises Problem for every response that is no answer."""

@@ -19,12 +19,10 @@ from s1kit.providers.bodies import error_message, parse_body
 from s1kit.providers.chat import Assembler, Problem
 from s1kit.providers.connections import Sending, certificates, open_session, origin, usable_proxy
 from s1kit.providers.credentials import Credentials
+from s1kit.providers.incoming import IncomingBody
 from s1kit.providers.keys import Secret, SecretHeaders
 from s1kit.providers.rate_limits import retry_after
 from s1kit.providers.signs import kind_of_status
-from s1kit.providers.wires.bedrock import STREAM_TYPE, BinaryEvents
-from s1kit.providers.wires.events import EventParser, is_event_stream
-from s1kit.providers.wires.streams import CUT
 
 if TYPE_CHECKING:
     import aiohttp
@@ -126,59 +124,58 @@ class Http:
 
         Raises Problem with `partial` where the stream is cut after the model has begun to write.
         """
-        events: EventParser | BinaryEvents = EventParser(assembler)
-        pieces: list[bytes] = []
+        incoming: IncomingBody | None = None
         sending = Sending()
         # Raised after the handler: an error of the network holds headers and the proxy's address, and would stay at it.
         problem: Problem | None = None
-        is_good = False
         try:
             async with await self._request("POST", path, body, _JSON, sending) as response:
                 seen = _lower(response.headers)
                 is_good = 200 <= response.status < 300
-                is_stream: bool | None = None if is_good else False
+                incoming = IncomingBody(assembler, seen.get("content-type", ""), may_stream=is_good)
                 async for piece in _pieces(response):
-                    if is_stream is None:
-                        kind = seen.get("content-type", "")
-                        if kind.startswith(STREAM_TYPE):
-                            is_stream, events = True, BinaryEvents(assembler)
-                        else:
-                            is_stream = is_event_stream(kind, piece)
-                    if is_stream:
-                        events.feed(piece)
-                    if not is_stream or not events.num_events:
-                        pieces.append(piece)
-                    if events.is_over:
+                    if incoming.feed(piece):
                         await _read_out(response)
                         break
         except Exception as error:  # noqa: BLE001 - raised again where it is no problem of the network
             problem = self._problem_of(error, sending)
-        assembler = events.assembler
-        if problem is not None and is_good and not events.num_events:
-            raw = self._hidden.hide_in_bytes(b"".join(pieces))
-            if (whole := parse_body(raw)) is not None:  # it lacks nothing but the end that the server announced
-                return Answer(whole, raw, seen)
-        if problem is not None and not assembler.is_whole:
-            problem.partial = self._partial(assembler)
-            problem.raw = problem.raw or self._hidden.hide_in_bytes(b"".join(pieces))
-            raise problem
+        if problem is not None:
+            if incoming is None:
+                raise problem
+            return self._in_spite_of(problem, incoming, seen, is_good=is_good)
+        assert incoming is not None
         self._has_answered = True
         if not is_good:
-            raise self._problem(response.status, b"".join(pieces), seen)
-        events.end()
-        if not events.num_events:  # a server that does not stream, or a page of a proxy
-            raw = self._hidden.hide_in_bytes(b"".join(pieces))
-            return Answer(parse_body(raw), raw, seen)
-        if not assembler.is_whole:
+            raise self._problem(response.status, incoming.raw, seen)
+        incoming.end()
+        return self._streamed(incoming, seen)
+
+    def _in_spite_of(
+        self, problem: Problem, incoming: IncomingBody, seen: Mapping[str, str], *, is_good: bool
+    ) -> Answer:
+        """The answer where it lacks nothing but the end that the server announced. Raises the problem otherwise."""
+        raw = self._hidden.hide_in_bytes(incoming.raw)
+        if is_good and not incoming.has_events and (whole := parse_body(raw)) is not None:
+            return Answer(whole, raw, seen)
+        if is_good and incoming.is_whole:
+            self._has_answered = True
+            return self._streamed(incoming, seen)
+        problem.partial, problem.raw = self._without_key(incoming.partial), problem.raw or raw
+        raise problem
+
+    def _streamed(self, incoming: IncomingBody, seen: Mapping[str, str]) -> Answer:
+        """The answer that a body amounts to. Raises Problem for a stream that lacks a part of it."""
+        if not incoming.has_events:  # a server that does not stream, or a page of a proxy
+            raw = self._hidden.hide_in_bytes(incoming.raw)
+        elif not incoming.is_whole:
             text = "the stream ended before the reply was whole"
-            raise Problem("connection", text, may_be_charged=True, partial=self._partial(assembler))
-        raw = self._hidden.hide_in_bytes(to_json(assembler.body()))
+            raise Problem("connection", text, may_be_charged=True, partial=self._without_key(incoming.partial))
+        else:
+            raw = self._hidden.hide_in_bytes(to_json(incoming.assembled))
         return Answer(parse_body(raw), raw, seen)
 
-    def _partial(self, assembler: Assembler) -> dict[str, Any] | None:
-        if not assembler.has_text:
-            return None
-        return parse_body(self._hidden.hide_in_bytes(to_json(assembler.body() | {CUT: True})))
+    def _without_key(self, partial: dict[str, Any] | None) -> dict[str, Any] | None:
+        return None if partial is None else parse_body(self._hidden.hide_in_bytes(to_json(partial)))
 
     async def get(self, path: str) -> Answer:
         return await self._send("GET", path, None, {})

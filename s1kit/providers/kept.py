@@ -14,6 +14,7 @@ from s1kit.providers.chat import ChatRequest, Message, Problem, Reply, rough_usa
 from s1kit.providers.http import Answer, to_json
 from s1kit.providers.money import Price
 from s1kit.providers.spend_cap import Reservation, SpendCap
+from s1kit.providers.wires.reading import dict_of
 from s1kit.providers.wires.replies import read_reply
 from s1kit.providers.wires.streams import CUT
 from s1kit.records import Usage
@@ -32,6 +33,22 @@ class RequestTally:
     problems: Counter[str] = field(default_factory=Counter)
     """Failed sendings by kind, retried ones included."""
     finishes: Counter[str] = field(default_factory=Counter)
+    models: Counter[str] = field(default_factory=Counter)
+    """Replies by the model that they name: an alias stands for one snapshot after another."""
+    over_budget: int = 0
+    """Replies that thought for more than twice `thinking_budget`, as the provider counts."""
+    most_thinking: int = 0
+    """The most tokens of thinking among them."""
+
+    def see(self, body: Mapping[str, Any], reply: Reply, thinking_budget: int | None) -> None:
+        """Note who answered, and whether it kept to the budget: some do, by and large, others do not know the field."""
+        named = body.get("model") or body.get("modelVersion")
+        if isinstance(named, str):
+            self.models[named] += 1
+        tokens = reply.thinking_tokens or 0
+        if thinking_budget is not None and tokens > 2 * thinking_budget + 256:
+            self.over_budget += 1
+            self.most_thinking = max(self.most_thinking, tokens)
 
 
 class Books:
@@ -69,6 +86,7 @@ class Books:
         )
         await self._journal.commit(entry, request=request.canonical, reply=raw)
         reply, cost = self._judge(request.messages, body, via)
+        self._tally.see(body, reply, request.parameters.thinking_budget)
         if reservation is not None:
             self._spend_cap.saw_output(reply.usage.output_tokens, reservation.max_output_tokens)
         # A part of a reply that was cut too often is counted already, at the most it may have cost.
@@ -126,6 +144,7 @@ class Books:
             await self._journal.commit_reading(reading, charge)
             return replace(reply, was_paid_before=True)
         reply = self._read(entry.reply)
+        self._tally.see(entry.reply, reply, dict_of(entry.request.get("parameters")).get("thinking_budget"))
         usage = reply.usage
         if not usage.output_tokens and (not usage.input_tokens or entry.output_tokens):
             usage = Usage(

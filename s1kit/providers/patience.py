@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import time
 from collections import Counter
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ MAX_COMPLAINTS = 8
 """The same refusal so many times in a row, without an answer in between, stops the run."""
 SECONDS_WORTH_SAYING = 60.0
 """A wait that a provider asks for is said from so many seconds on."""
+SECONDS_OF_FAILURES = 60.0
+"""What keeps failing for so long without an answer is said, and again each time that has doubled."""
 MAX_SECONDS_TO_WAIT = 90_000.0
 """The longest wait that is waited out: a quota of the day comes back within it, one of the week may not."""
 MAX_UNREACHED = 2
@@ -63,11 +66,16 @@ class Patience:
         self._has_answered = False
         self._unreached = 0
         self._said_until = 0.0
+        self._failing_since: float | None = None
+        """When the first problem after the last answer came."""
+        self._said_after = 0.0
+        """How many seconds without an answer have been told of."""
         self._jitter = random.Random()
 
     def answered(self) -> None:
         self._complaints.clear()
         self._has_answered = True
+        self._failing_since, self._said_after = None, 0.0
 
     def soften(self, problem: Problem) -> None:
         """A page that is not found, of a server that has answered there: a balancer's, while the server is replaced."""
@@ -84,12 +92,14 @@ class Patience:
             if self._unreached > MAX_UNREACHED or "in time" in problem.text:
                 raise self._stopped(f"{self._provider} cannot be reached: {problem.text}", problem)
         if problem.retriable:
+            self._say_failures(problem)
             return
         if not problem.is_of_this_request:
             raise self._stopped(f"{self._provider} refuses every request: {problem}", problem)
         # One bad question is a row; the same complaint about question after question is a wrong setting or account.
-        self._complaints[problem.text] += 1
-        if self._complaints[problem.text] >= MAX_COMPLAINTS:
+        complaint = _IDS.sub("#", problem.text)
+        self._complaints[complaint] += 1
+        if self._complaints[complaint] >= MAX_COMPLAINTS:
             raise self._stopped(
                 f"{self._provider} refused {MAX_COMPLAINTS} requests in a row alike: {problem}", problem
             )
@@ -113,11 +123,28 @@ class Patience:
             "now; the same command goes on later."
         )
 
+    def _say_failures(self, problem: Problem) -> None:
+        """What has been failing for a minute: a provider may refuse for speed, or be down, for hours."""
+        now = time.monotonic()
+        self._failing_since = now if self._failing_since is None else self._failing_since
+        seconds = now - self._failing_since
+        if now < self._said_until or seconds < max(SECONDS_OF_FAILURES, 2 * self._said_after):
+            return
+        self._said_after = seconds
+        say(
+            f"{self._provider} has brought no answer for {human(seconds)}, the last time: {problem}. It is asked "
+            "again. Ctrl-C ends the run now; the same command goes on later."
+        )
+
     def _stopped(self, what: str, problem: Problem, fix: str = "") -> Stopped:
         stop = Stopped(what, where=self._reference, fix=fix or REMEDY[problem.kind])
         stop.__cause__ = problem
         self._throttle.give_up(stop)
         return stop
+
+
+_IDS = re.compile(r"\b(?=\w*\d)[\w-]{12,}\b")
+"""Ids of requests, which some providers name in each message (Volcengine)."""
 
 
 def _asks_to_wait(problem: Problem) -> str:
@@ -151,7 +178,7 @@ _LONG_WAIT = (
 REMEDY: dict[ProblemKind, str] = {
     "key": "Check the key (s1kit doctor shows which is set), then run the same command again.",
     "model": "Check the model's name and the base URL, then run the same command again.",
-    "credit": "Fill the account, then run the same command again; what was paid is kept.",
+    "credit": "Fill the account, or wait for its quota, then run the same command again; what was paid is kept.",
     "location": "Use a provider that serves your country, or another base URL.",
     "certificate": "Check the base URL; for a certificate of your own, name its file in SSL_CERT_FILE.",
     "proxy": "Check HTTPS_PROXY and its password, or put the host into NO_PROXY.",

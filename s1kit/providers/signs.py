@@ -67,9 +67,7 @@ _CREDIT = (
     "resourcepackexhausted",  # Hunyuan
     "organization has been disabled",  # Anthropic
     "requires a subscription",  # Ollama
-    "too many tokens per day",  # Bedrock
     "tokens per day limit exceeded",  # Cerebras; Groq's "on tokens per day" rolls on within minutes
-    "daily request limit reached",  # Qianfan
     "workspace api usage limit",  # Anthropic
     "usage limit reached for",  # Z.ai, of hours or a week
     "使用上限",
@@ -91,6 +89,8 @@ _LIMIT_OF_ZERO = re.compile(r"quota[^{}]{0,300}limit: 0(?![\d.])")
 """Gemini's quota of a model that the account's plan does not have: no wait helps."""
 _QUOTA_OF_THE_DAY = re.compile(r'"quotaid": ?"[^"]*perday')
 """Gemini's quota of the day, whose RetryInfo names seconds all the same."""
+_OF_THE_DAY = re.compile(r"\b[tr]pd\b|\bper[ -]day\b|\bdaily\b|每日|每天|当日|今日")
+"""A quota of the day. Where the reply says when it comes back, it is waited for."""
 _NO_CREDIT_SIGN = "error-code#token-limit"
 """DashScope's address of its limit by the minute, which it tells of in the words of a quota that is spent."""
 _LOCATION = ("unsupported_country", "location is not supported", "region is not supported", "not available in your")
@@ -140,17 +140,30 @@ _BUSY = (
 def kind_of_status(status: int, body: Any, text: str = "", wait: float | None = None) -> ProblemKind:
     """What an error status says about asking again. `wait`: seconds that the reply asks to wait, where it does.
 
-    Retriable: 408, 409, 421, 424, 425, 429, 498, 499 and 5xx. A 403 that is no JSON comes from a firewall in front and
-    concerns this question, until it comes for every one.
+    Retriable: 408, 409, 421, 423, 424, 425, 429, 498, 499 and 5xx. A 403 that is no JSON comes from a firewall in front
+    and concerns this question, until it comes for every one.
 
     >>> kind_of_status(400, {"error": {"message": "Your credit balance is too low"}})
     'credit'
     >>> kind_of_status(403, None, "<html>Your request was blocked</html>")
     'request'
     """
-    signs = (_dump(body) + " " + text).lower()
     if 300 <= status < 400:
         return "model"
+    signs = (_dump(body) + " " + text).lower()
+    by_words = _kind_by_words(status, signs, wait)
+    if by_words is not None:
+        return by_words
+    if status >= 500:  # by its message alone: a gateway's details tell of its own account at its upstream
+        return "credit" if body is not None and cannot_pay(text.lower()) else "server"
+    if status == 403 and (body is None or not any(sign in signs for sign in (*_MODEL, *_ACCESS))):
+        return "request"
+    found = (kind for at, words, kind in _LATER if status in at and any(word in signs for word in words))
+    return next(found, "request")
+
+
+def _kind_by_words(status: int, signs: str, wait: float | None) -> ProblemKind | None:
+    """What an error's words, in lower case, say whatever is usual for its status."""
     # First: what is refused for its content is often quoted.
     if status in (400, 403, 422, 424, 451) and any(sign in signs for sign in _CONTENT):
         return "refused"
@@ -158,42 +171,37 @@ def kind_of_status(status: int, body: Any, text: str = "", wait: float | None = 
         return "server"
     if status == 429 and _comes_back(signs, wait):
         return "rate"
-    if 400 <= status < 500 and cannot_pay(signs):
+    if 400 <= status < 500 and (cannot_pay(signs) or (status == 429 and _is_of_the_day(signs, wait))):
         return "credit"
     if status in (400, 403) and any(sign in signs for sign in _LOCATION):
         return "location"
-    match status:
-        case 403 if body is not None and any(sign in signs for sign in _MODEL):
-            return "model"
-        case 403 if body is None or not any(sign in signs for sign in _ACCESS):
-            return "request"
-        case 401 | 403 | 407:
-            return "key"
-        case 402:
-            return "credit"
-        case 404 | 405 | 410:
-            return "model"
-        case 429 if "request too large" in signs:
-            return "request"
-        case 429 | 498:  # 498: Groq's, of its tier without a reservation
-            return "rate"
-        case 408:
-            return "timeout"
-        # 424: of TGI and Bedrock, whose model failed; 499: Google's CANCELLED, and of proxies whose upstream went away
-        case 409 | 421 | 424 | 425 | 499:
-            return "server"
-        case 446:  # of gateways whose guardrail steps in
-            return "refused"
-        case 451:
-            return "location"
-        case 400 if any(sign in signs for sign in _KEY):
-            return "key"
-        case 400 if any(sign in signs for sign in _MODEL):
-            return "model"
-        case _ if status >= 500:
-            return "server"
-        case _:
-            return "request"
+    return None
+
+
+_LATER: tuple[tuple[tuple[int, ...], tuple[str, ...], ProblemKind], ...] = (
+    ((403,), _MODEL, "model"),
+    ((401, 403), ("",), "key"),
+    ((402,), ("",), "credit"),
+    ((404, 405, 410), ("",), "model"),
+    ((407,), ("",), "proxy"),
+    ((408,), ("",), "timeout"),
+    # 424: of TGI and Bedrock, whose model failed; 499: Google's CANCELLED, and of proxies whose upstream went away
+    ((409, 421, 423, 424, 425, 499), ("",), "server"),
+    ((429,), ("request too large",), "request"),
+    ((429, 498), ("",), "rate"),  # 498: Groq's, of its tier without a reservation
+    ((446,), ("",), "refused"),  # of gateways whose guardrail steps in
+    ((451,), ("",), "location"),
+    ((400,), _KEY, "key"),
+    ((400,), _MODEL, "model"),
+)
+"""Statuses, words of which one is to be there, and what that says; the first that fits decides."""
+
+
+def _is_of_the_day(signs: str, wait: float | None) -> bool:
+    """Whether an error's words, in lower case, tell of a quota of the day and nothing of when it comes back."""
+    if wait is not None or not any(word in signs for word in ("limit", "quota", "exceed", "too many", "限")):
+        return False
+    return _OF_THE_DAY.search(signs) is not None and retry_after({}, {"message": signs}) is None
 
 
 def _comes_back(signs: str, wait: float | None) -> bool:
@@ -225,13 +233,13 @@ def problem_of_error(body: Mapping[str, Any]) -> Problem:
         kind = kind_of_status(status, body, text, wait)
     else:
         signs = (_dump(body) + " " + text).lower()
-        kind = "rate" if _comes_back(signs, wait) else _kind_of_words(signs)
+        kind = "rate" if _comes_back(signs, wait) else _kind_of_words(signs, wait)
     return Problem(kind, text or "an error without a message", status=status or 200, retry_after=wait)
 
 
-def _kind_of_words(signs: str) -> ProblemKind:
+def _kind_of_words(signs: str, wait: float | None) -> ProblemKind:
     """What an error's words, in lower case, say about asking again, where no status does."""
-    if cannot_pay(signs):
+    if cannot_pay(signs) or _is_of_the_day(signs, wait):
         return "credit"
     return next((kind for kind, words in _KINDS if any(word in signs for word in words)), "server")
 

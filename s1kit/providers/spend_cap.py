@@ -39,6 +39,7 @@ class Reservation:
     cap: SpendCap
     key: str
     dollars: float
+    max_input_tokens: int = 0
     max_output_tokens: int = 0
     """What its request allows for, over all replies it asks for."""
     id: str = field(default_factory=lambda: uuid.uuid4().hex)
@@ -73,9 +74,25 @@ class Reservation:
             self.is_open = False
             self.cap.account.drop(self)
 
+    @property
+    def is_too_small(self) -> bool:
+        """Whether replies that came since it was made have shown that its request can cost more."""
+        return self.dollars < self._most
+
+    @property
+    def _most(self) -> float:
+        return self.cap.most(self.max_input_tokens, self.max_output_tokens)
+
     async def renew(self) -> None:
-        """Hold dollars back for another attempt, where the last was lost. Raises CapReached when they cannot be."""
+        """Hold back what another attempt can cost, where the last was lost or the reservation is too small.
+
+        Raises CapReached when that cannot be.
+        """
+        if self.is_open and self.is_too_small:
+            self.is_open = False
+            self.cap.account.drop(self)
         if not self.is_open:
+            self.dollars = self._most
             await self.cap.account.hold(self)
             self.is_open = True
 
@@ -229,7 +246,7 @@ class SpendCap:
     async def reserve(self, key: str, max_input_tokens: int, max_output_tokens: int) -> Reservation:
         """Hold back the most the request can cost, until it is closed. Raises CapReached when that cannot be."""
         dollars = self.most(max_input_tokens, max_output_tokens)
-        reservation = Reservation(self, key, dollars, max_output_tokens)
+        reservation = Reservation(self, key, dollars, max_input_tokens, max_output_tokens)
         await self.account.hold(reservation)
         return reservation
 

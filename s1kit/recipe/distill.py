@@ -72,10 +72,28 @@ class Teaching(Config):
                 where="distill.extra",
                 fix="Leave it out: prompt, system, teacher and stream are settings.",
             )
+        if several := next((name for name, num in _numbers_of_replies(self.extra) if num != 1), ""):
+            raise InputError(
+                f"extra sets {several!r}: of several replies to a request one would be kept, and all be paid",
+                where="distill.extra",
+                fix="Set distill.num_traces instead.",
+            )
         return self
 
 
-_OWN_FIELDS = {"messages", "input", "contents", "model", "stream", "stream_options"}
+def _numbers_of_replies(extra: dict[str, Any]) -> list[tuple[str, Any]]:
+    """Fields that ask for several replies: of most, of Cohere, of Gemini."""
+    config = extra.get("generationConfig")
+    inner = (
+        {"candidateCount": config["candidateCount"]} if isinstance(config, dict) and "candidateCount" in config else {}
+    )
+    return [(name, num) for name, num in (extra | inner).items() if name in ("n", "num_generations", "candidateCount")]
+
+
+_OWN_FIELDS = {
+    *("messages", "input", "contents", "model", "stream", "stream_options"),
+    *("system", "systemInstruction", "system_instruction"),
+}
 """Fields of a request's body that `extra` would overwrite: what is asked, of whom, and how the reply comes."""
 
 

@@ -101,12 +101,26 @@ def _check_provider(config: Distill, found: FaultCollector) -> None:
     if not config.prices or Path(config.prices).is_file():
         urls = [config.base_url] if isinstance(config.base_url, str) else config.base_url
         found.run(check_price, config.teacher, urls, price=config.price, prices_path=config.prices)
+    found.run(_check_settings, config)
     if config.price == "unknown" and config.max_cost_usd is not None:
         found.add(
             "a cap needs a price, and the price is unknown",
             "distill.max_cost_usd",
             "Give distill.price={input=..., output=...}, or leave the cap out.",
         )
+
+
+def _check_settings(config: Distill) -> None:
+    """The provider takes the parameters. A model that cannot be found has been named before."""
+    from s1kit.distill.open_teacher import parameters
+    from s1kit.providers.catalog import find_model, first_url
+    from s1kit.providers.wires.extra import check_settings
+
+    try:
+        model = find_model(config.teacher, first_url(config.base_url))
+    except InputError:
+        return
+    check_settings(model.wire, model.name, parameters(config))
 
 
 def _check_terms(recipe: Recipe, teacher: str, found: FaultCollector) -> None:

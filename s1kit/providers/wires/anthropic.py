@@ -11,8 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from s1kit.errors import InputError
-from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, no_format, take_format, tools, turns
+from s1kit.providers.chat import Call, ChatRequest, Parameters, Reply, settle_finish
+from s1kit.providers.wires.conversation import (
+    ChatTurn,
+    Format,
+    arguments_of,
+    call_of,
+    no_format,
+    take_format,
+    tools,
+    turns,
+)
+from s1kit.providers.wires.extra import with_extra
 from s1kit.providers.wires.finish import finish_of
 from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, notes, text_of
 from s1kit.providers.wires.streams import MessageAssembler
@@ -78,20 +88,31 @@ def message_parameters(request: ChatRequest) -> dict[str, Any]:
     for field, value in [("temperature", p.temperature), ("top_p", p.top_p)]:
         if value is not None:
             body[field] = value
-    if p.thinking_budget is not None:
-        body["thinking"] = {"type": "enabled", "budget_tokens": p.thinking_budget, "display": "summarized"}
-    elif p.thinking:
-        # Without `display`, the newest models think and send the text of it empty.
-        body["thinking"] = {"type": "adaptive", "display": "summarized"}
-    if p.reasoning_effort is not None:
-        body["output_config"] = {"effort": p.reasoning_effort}
+    if thinking := _thinking(p):
+        body["thinking"] = thinking
     asked, extra = take_format(p.extra)
+    if output := _output(p, asked):
+        body["output_config"] = output
+    return with_extra(body, extra)
+
+
+def _thinking(p: Parameters) -> dict[str, Any]:
+    if p.thinking_budget == 0:
+        return {"type": "disabled"}
+    # Without `display`, the newest models think and send the text of it empty.
+    if p.thinking_budget is not None:
+        return {"type": "enabled", "budget_tokens": p.thinking_budget, "display": "summarized"}
+    return {"type": "adaptive", "display": "summarized"} if p.thinking else {}
+
+
+def _output(p: Parameters, asked: Format | None) -> dict[str, Any]:
+    """Effort and the format of the answer. Raises InputError for a format that Anthropic lacks."""
+    output: dict[str, Any] = {} if p.reasoning_effort is None else {"effort": p.reasoning_effort}
     if asked is not None and asked.kind == "json_object":
         raise no_format("Anthropic", asked.kind)
     if asked is not None and asked.kind == "json_schema":
-        form = {"type": "json_schema", "schema": asked.schema}
-        body["output_config"] = {**body.get("output_config", {}), "format": form}
-    return body | extra
+        output["format"] = {"type": "json_schema", "schema": asked.schema}
+    return output
 
 
 def _messages(said: list[ChatTurn]) -> list[dict[str, Any]]:

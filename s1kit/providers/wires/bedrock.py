@@ -16,12 +16,19 @@ from urllib.parse import quote
 from s1kit.errors import InputError
 from s1kit.providers.chat import Assembler, Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, no_format, take_format, tools, turns
+from s1kit.providers.wires.extra import with_extra
 from s1kit.providers.wires.finish import finish_of
 from s1kit.providers.wires.reading import count, dict_of, list_of, notes, text_of
 from s1kit.records import Usage
 
 _NAME = "Bedrock"
 STREAM_TYPE = "application/vnd.amazon.eventstream"
+_FIELDS = {
+    *("inferenceConfig", "toolConfig", "guardrailConfig", "projectIdentifier", "additionalModelRequestFields"),
+    *("promptVariables", "additionalModelResponseFieldPaths", "requestMetadata", "performanceConfig"),
+    *("serviceTier", "outputConfig"),
+}
+"""What a request to Converse may hold beside the conversation, by botocore's description of the service."""
 
 
 @dataclass(frozen=True)
@@ -59,9 +66,15 @@ class BedrockWire:
         asked, extra = take_format(p.extra)
         if asked is not None and asked.kind != "text":
             raise no_format(_NAME, asked.kind)
+        if unknown := sorted(extra.keys() - _FIELDS):  # which Bedrock would let pass
+            raise InputError(
+                f"Converse has no field {unknown[0]!r}",
+                where="distill.extra",
+                fix="Fields of one model stand in additionalModelRequestFields, sampling in inferenceConfig.",
+            )
         if more := _of_the_model(request):
             body["additionalModelRequestFields"] = more
-        return Call(f"/model/{quote(request.model, safe='-._~')}/converse", body | extra)
+        return Call(f"/model/{quote(request.model, safe='-._~')}/converse", with_extra(body, extra))
 
     def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
         return Call(f"{call.path}-stream", call.body)
@@ -100,7 +113,9 @@ def _of_the_model(request: ChatRequest) -> dict[str, Any]:
     p, model = request.parameters, request.model
     if "anthropic." in model:
         more: dict[str, Any] = {}
-        if p.thinking_budget is not None:
+        if p.thinking_budget == 0:
+            more["thinking"] = {"type": "disabled"}
+        elif p.thinking_budget is not None:
             more["thinking"] = {"type": "enabled", "budget_tokens": p.thinking_budget}
         elif p.thinking:
             more["thinking"] = {"type": "adaptive"}
@@ -203,20 +218,21 @@ class BinaryEvents:
         self.num_events = 0
         self.is_over = False
         self.assembler, self._buffer = assembler, EventStreamBuffer()
-        self._is_broken = False
+        self.is_broken = False
+        """Whether a message could not be read: the reply is not whole."""
 
     def feed(self, piece: bytes) -> None:
         """Raises nothing: after a message with a wrong checksum the rest is let pass, and the reply counts as cut."""
         from botocore.eventstream import ParserError
 
-        if self._is_broken:
+        if self.is_broken:
             return
         self._buffer.add_data(piece)
         try:
             for message in self._buffer:
                 self._dispatch(message.headers, message.payload)
         except ParserError:
-            self._is_broken = True
+            self.is_broken = True
 
     def end(self) -> None:
         """What is not whole by now is lost."""

@@ -43,6 +43,8 @@ class EventParser:
         self.num_events = 0
         self.is_over = False
         """Whether the stream has said that nothing follows; some servers leave the connection open."""
+        self.is_broken = False
+        """Whether an event could not be read: the reply has a hole."""
         self._rest = b""
         self._data: list[bytes] = []
         self._name = b""
@@ -88,20 +90,27 @@ class EventParser:
         name, self._name = self._name, b""
         if not self._data:
             return
-        data, self._data = b"\n".join(self._data).strip(), []
+        lines, self._data = self._data, []
+        data = b"\n".join(lines).strip()
         if data in (b"[DONE]", b'"[DONE]"'):
             self.assembler.end()
             self.is_over = True
             return
-        try:
-            event = json.loads(data)
-        except (ValueError, RecursionError):
-            if name != b"error":
-                return
-            event = {"message": data.decode("utf-8", "replace")[:500]}
-        if isinstance(event, dict):
-            self.num_events += 1
-            self._add(_named(name, event) if name else event)
+        event = _parsed(data)
+        if event is None and len(lines) > 1:  # a server that leaves the empty line between two events out
+            for line in lines:
+                self._name, self._data = name, [line]
+                self._dispatch()
+        elif event is None and name == b"error":
+            self._received(name, {"message": data.decode("utf-8", "replace")[:500]})
+        elif event is None:
+            self.is_broken = self.is_broken or data.startswith(b"{")
+        elif isinstance(event, dict):
+            self._received(name, event)
+
+    def _received(self, name: bytes, event: dict[str, Any]) -> None:
+        self.num_events += 1
+        self._add(_named(name, event) if name else event)
 
     def _add(self, received: dict[str, Any]) -> None:
         event = as_chunk(received)
@@ -117,6 +126,16 @@ class EventParser:
             event = {"error": event}
         self.assembler.add(event)
         self.is_over = self.is_over or event.get("type") in _LAST
+
+
+def _parsed(data: bytes) -> Any:
+    """The JSON of an event, None for none. Half characters, in which some servers' tokens end, are replaced."""
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError:
+        return _parsed(data.decode("utf-8", "replace").encode())
+    except (ValueError, RecursionError):
+        return None
 
 
 _LAST = ("message_stop", "response.completed", "response.incomplete", "response.failed")

@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from s1kit.errors import InputError
-from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
+from s1kit.providers.chat import Call, ChatRequest, Parameters, Reply, settle_finish
 from s1kit.providers.wires.conversation import ChatTurn, arguments_of, call_of, take_format, tools, turns
+from s1kit.providers.wires.extra import with_extra
 from s1kit.providers.wires.finish import finish_of
 from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, list_of, notes, text_of
 from s1kit.providers.wires.streams import ContentAssembler
@@ -66,12 +67,7 @@ def generate_content(request: ChatRequest) -> dict[str, Any]:
     for field, value in [("temperature", p.temperature), ("topP", p.top_p), ("seed", p.seed)]:
         if value is not None:
             config[field] = value
-    thinking: dict[str, Any] = {"includeThoughts": True} if p.thinking else {}
-    if p.thinking_budget is not None:
-        thinking["thinkingBudget"] = p.thinking_budget
-    if p.reasoning_effort is not None:
-        thinking["thinkingLevel"] = p.reasoning_effort.upper()
-    if thinking:
+    if thinking := _thinking(p):
         config["thinkingConfig"] = thinking
     asked, extra = take_format(p.extra)
     if asked is not None and asked.kind != "text":
@@ -95,7 +91,23 @@ def generate_content(request: ChatRequest) -> dict[str, Any]:
                 ]
             }
         ]
-    return body | extra
+    return with_extra(body, extra)
+
+
+def _thinking(p: Parameters) -> dict[str, Any]:
+    """Thoughts are asked for where the model may think at all. Raises InputError for a budget beside an effort."""
+    if p.thinking_budget is not None and p.reasoning_effort is not None:
+        raise InputError(
+            "Gemini takes a thinking budget or an effort, not both",
+            where="thinking_budget",
+            fix="Leave one of them out.",
+        )
+    thinking: dict[str, Any] = {"includeThoughts": True} if p.thinking and p.thinking_budget != 0 else {}
+    if p.thinking_budget is not None:
+        thinking["thinkingBudget"] = p.thinking_budget
+    if p.reasoning_effort is not None:
+        thinking["thinkingLevel"] = p.reasoning_effort.upper()
+    return thinking
 
 
 def _contents(said: list[ChatTurn]) -> list[dict[str, Any]]:

@@ -14,6 +14,7 @@ from typing import Any, Literal
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
 from s1kit.providers.wires.conversation import call_of
+from s1kit.providers.wires.extra import with_extra
 from s1kit.providers.wires.finish import finish_of_choice
 from s1kit.providers.wires.reading import count, dict_of, hidden_thinking, list_of, notes, reported_cost, whole_usage
 from s1kit.providers.wires.streams import ChatAssembler
@@ -44,8 +45,9 @@ class OpenAIWire:
             if value is not None:
                 body[field] = value
         if self.name == "openrouter":
-            reasoning = {"effort": p.reasoning_effort, "max_tokens": p.thinking_budget}
-            body["reasoning"] = {k: v for k, v in reasoning.items() if v is not None} or {"enabled": p.thinking}
+            reasoning = {"effort": p.reasoning_effort, "max_tokens": p.thinking_budget or None}
+            is_wanted = p.thinking and p.thinking_budget != 0
+            body["reasoning"] = {k: v for k, v in reasoning.items() if v is not None} or {"enabled": is_wanted}
             body["usage"] = {"include": True}
         else:
             if p.reasoning_effort is not None:
@@ -58,7 +60,7 @@ class OpenAIWire:
                 body["thinking_token_budget"] = p.thinking_budget  # vLLM's name
         if request.tools:
             body["tools"] = [dict(tool) for tool in request.tools]
-        return Call(f"/chat/completions{self.query}", body | p.extra)
+        return Call(f"/chat/completions{self.query}", with_extra(body, p.extra))
 
     def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
         options = {"stream_options": {"include_usage": True}} if with_usage else {}

@@ -118,6 +118,7 @@ def output_limit(body: Mapping[str, Any]) -> int:
     config = dict_of(body.get("generationConfig"))
     limits = [count(body, name) for name in ("max_tokens", "max_completion_tokens", "max_output_tokens")]
     limits.append(count(config, "maxOutputTokens"))
+    limits.append(count(body.get("inferenceConfig"), "maxTokens"))  # Bedrock
     replies = [count(body, name) for name in ("n", "best_of", "num_generations")]
     replies.append(count(config, "candidateCount"))
     return max((n for n in limits if n is not None), default=0) * max((n for n in replies if n), default=1)

@@ -12,7 +12,8 @@ from typing import Any
 
 from s1kit.errors import InputError
 from s1kit.providers.chat import Call, ChatRequest, Reply, settle_finish
-from s1kit.providers.wires.conversation import ChatTurn, call_of, take_format, tools, turns
+from s1kit.providers.wires.conversation import ChatTurn, Format, call_of, take_format, tools, turns
+from s1kit.providers.wires.extra import with_extra
 from s1kit.providers.wires.finish import finish_of
 from s1kit.providers.wires.reading import (
     SUMMARY,
@@ -76,13 +77,8 @@ class ResponsesWire:
             ]
         asked, extra = take_format(p.extra)
         if asked is not None:
-            form: dict[str, Any] = {"type": asked.kind}
-            if asked.kind == "json_schema":
-                form |= {"name": asked.name, "schema": asked.schema}
-                form |= {} if asked.strict is None else {"strict": asked.strict}
-                form |= {"description": asked.description} if asked.description else {}
-            body["text"] = {"format": form}
-        return Call("/responses", body | extra)
+            body["text"] = {"format": _format(asked)}
+        return Call("/responses", with_extra(body, extra))
 
     def streamed(self, call: Call, *, with_usage: bool = True) -> Call:
         return Call(call.path, {**call.body, "stream": True})
@@ -95,23 +91,20 @@ class ResponsesWire:
         output = body.get("output")
         if not isinstance(output, list):
             return Reply(finish_reason="malformed", usage=usage, note="the reply has no output")
-        thoughts, answers, refusals, calls, is_summary = [], [], [], [], False
+        thoughts: list[str] = []
+        answers: list[str] = []
+        refusals, calls, is_summary = [], [], False
         has_final = any(dict_of(item).get("phase") == "final_answer" for item in output)
         for item in map(dict_of, output):
             match item.get("type"):
                 case "reasoning":
-                    content = "".join(text_of(part) for part in list_of(item.get("content")))
-                    summary = "\n\n".join(filter(None, map(text_of, list_of(item.get("summary")))))
+                    content, summary = _reasoning(item)
                     is_summary = is_summary or (not content and bool(summary))
                     thoughts.append(content or summary)
                 case "message":
-                    for part in map(dict_of, list_of(item.get("content"))):
-                        if part.get("type") == "refusal":
-                            refusals.append(text_of(part.get("refusal")))
-                        elif item.get("phase") == "commentary" and has_final:
-                            thoughts.append(text_of(part.get("text")))
-                        else:
-                            answers.append(text_of(part.get("text")))
+                    said, declined = _message(item)
+                    refusals += declined
+                    (thoughts if item.get("phase") == "commentary" and has_final else answers).extend(said)
                 case "function_call":
                     calls.append(call_of(item.get("call_id"), item.get("name"), item.get("arguments")))
         thinking, answer = "\n\n".join(filter(None, thoughts)), "".join(answers)
@@ -135,6 +128,28 @@ class ResponsesWire:
             reported_cost_usd=cost,
             tool_calls=tuple(calls),
         )
+
+
+def _reasoning(item: Mapping[str, Any]) -> tuple[str, str]:
+    """The thinking of an item, and the summary of it."""
+    content = "".join(text_of(part) for part in list_of(item.get("content")))
+    return content, "\n\n".join(filter(None, map(text_of, list_of(item.get("summary")))))
+
+
+def _message(item: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+    """The texts of a message, and what it declines with."""
+    parts = [dict_of(part) for part in list_of(item.get("content"))]
+    said = [text_of(part.get("text")) for part in parts if part.get("type") != "refusal"]
+    return said, [text_of(part.get("refusal")) for part in parts if part.get("type") == "refusal"]
+
+
+def _format(asked: Format) -> dict[str, Any]:
+    form: dict[str, Any] = {"type": asked.kind}
+    if asked.kind == "json_schema":
+        form |= {"name": asked.name, "schema": asked.schema}
+        form |= {} if asked.strict is None else {"strict": asked.strict}
+        form |= {"description": asked.description} if asked.description else {}
+    return form
 
 
 def _items(turn: ChatTurn) -> list[dict[str, Any]]:

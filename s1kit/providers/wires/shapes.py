@@ -90,16 +90,11 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
         return _with_message(body)
     if shape is not None:
         return body
-    if isinstance(body.get("choices"), Mapping):
-        return {**body, "choices": [body["choices"]]}
-    if body.get("type") == "message" and isinstance(body.get("content"), str):
-        return {**body, "content": [{"type": "text", "text": body["content"]}]}
     if isinstance(inner := body.get("Response"), Mapping):  # Hunyuan, whose names are in capitals
         return usual(_in_small_letters(inner), 0)
-    if (typed := _typed_output(body)) is not None:
-        return typed
-    if depth and (inside := _inside(body, depth - 1)) is not None:
-        return inside
+    for known in (_almost(body), _typed_output(body), _inside(body, depth - 1) if depth else None):
+        if known is not None:
+            return known
     if isinstance(message := body.get("message"), Mapping) and not {"content", "tool_calls"}.isdisjoint(message):
         return _completion(body, {"message": message})
     if _SIGNS_OF_A_MODEL.isdisjoint(body) and body.get("success") is not True and body.get("status") != "succeeded":
@@ -109,6 +104,15 @@ def usual(body: Mapping[str, Any], depth: int = 2) -> Mapping[str, Any]:
         if text is not None:
             return _completion({**body, **source}, {"text": text} | {n: source[n] for n in THINKING if n in source})
     return body
+
+
+def _almost(body: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """A body with an object or a text where its API has a list; None for any other."""
+    if isinstance(body.get("choices"), Mapping):
+        return {**body, "choices": [body["choices"]]}
+    if body.get("type") == "message" and isinstance(body.get("content"), str):
+        return {**body, "content": [{"type": "text", "text": body["content"]}]}
+    return None
 
 
 def _inside(body: Mapping[str, Any], depth: int) -> Mapping[str, Any] | None:

@@ -198,21 +198,13 @@ class MessageAssembler:
         index = index if type(index) is int else 0
         match event.get("type"):
             case "message_start":
-                message = dict_of(event.get("message"))
-                if self._message.get("id") != message.get("id"):
-                    # A gateway whose upstream broke off has begun anew; the first attempt is no part of the reply.
-                    self._blocks, self._place = {}, {}
-                self._message.update(message)
+                self._start(dict_of(event.get("message")))
             case "content_block_start":
                 # Some gateways count all blocks as the first.
                 self._place[index] = index if index not in self._blocks else max(self._blocks) + 1
                 _merge(self._block(index), dict_of(event.get("content_block")))
             case "content_block_delta":
-                delta, block = dict_of(event.get("delta")), self._block(index)
-                if "type" not in block and (kind := _BLOCK_OF.get(str(delta.get("type")))):  # its start is missing
-                    block["type"] = kind
-                _merge(block, {n: v for n, v in delta.items() if n != "type"})
-                self.has_text = True
+                self._grow(self._block(index), dict_of(event.get("delta")))
             case "message_delta":
                 self._message.update((n, v) for n, v in dict_of(event.get("delta")).items())
                 usage = {n: v for n, v in dict_of(event.get("usage")).items() if v is not None}
@@ -228,6 +220,18 @@ class MessageAssembler:
                 self._message.update(event)
                 self._blocks = {n: dict(dict_of(block)) for n, block in enumerate(list_of(event.get("content")))}
                 self.is_whole = True
+
+    def _start(self, message: Mapping[str, Any]) -> None:
+        if self._message.get("id") != message.get("id"):
+            # A gateway whose upstream broke off has begun anew; the first attempt is no part of the reply.
+            self._blocks, self._place = {}, {}
+        self._message.update(message)
+
+    def _grow(self, block: dict[str, Any], delta: Mapping[str, Any]) -> None:
+        if "type" not in block and (kind := _BLOCK_OF.get(str(delta.get("type")))):  # its start is missing
+            block["type"] = kind
+        _merge(block, {n: v for n, v in delta.items() if n != "type"})
+        self.has_text = True
 
     def _block(self, index: int) -> dict[str, Any]:
         return self._blocks.setdefault(self._place.get(index, index), {})

@@ -276,8 +276,7 @@ def look() -> dict[str, Any]:
     """What figures are measured with, and what could keep the cells from running."""
     import torch
 
-    from s1kit.engines.cards import why_unused
-    from s1kit.engines.memory import memory_size
+    from s1kit.engines.machine import memory_size, why_unused
 
     names = ("torch", "triton", "transformers", "trl", "liger-kernel", "torchao")
     found: dict[str, Any] = {name: metadata.version(name) for name in names if _has(name)}

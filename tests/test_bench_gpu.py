@@ -195,10 +195,10 @@ sys.exit(gpu.measure(cells, {{"card": "a card"}}, Path({str(scripts / "out")!r})
 
 
 def test_without_a_card_it_says_what_would_help(gpu: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    from s1kit.engines import cards
+    from s1kit.engines import machine
 
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    monkeypatch.setattr(cards, "why_unused", lambda: "The NVIDIA driver on your system is too old")
+    monkeypatch.setattr(machine, "why_unused", lambda: "The NVIDIA driver on your system is too old")
     assert "--tiny" in gpu.refusal(gpu.look())
     assert gpu.refusal(gpu.look()).endswith("one that is here: The NVIDIA driver on your system is too old")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)

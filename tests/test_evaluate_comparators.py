@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from s1kit.analysis.intervals import clopper_pearson
-from s1kit.analysis.published_number import PublishedNumber
-from s1kit.analysis.results import HIDDEN, UNCOUNTED
+from s1kit.analysis.results import HIDDEN, UNCOUNTED, PublishedNumber
 from s1kit.analysis.settings import FILE
 from s1kit.errors import InputError
 from s1kit.evaluate.evaluate import evaluate

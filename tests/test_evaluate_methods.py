@@ -15,10 +15,10 @@ from s1kit.analysis.results import spent_in_all
 from s1kit.analysis.settings import grid, target_range
 from s1kit.evaluate.decode import Decoding, fill, instructed
 from s1kit.evaluate.rejection import sample_until_short
+from s1kit.files import write_rows
 from s1kit.recipe import Evaluate
 from s1kit.records import Generation, Setting
 from s1kit.report.rows import read_results
-from s1kit.stage import write_rows
 from tests.fake_walker import Walker, walks
 
 

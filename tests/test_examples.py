@@ -15,10 +15,10 @@ from s1kit.curate.quality import rules_of
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks
 from s1kit.extensions import load_extension
+from s1kit.files import read_rows
 from s1kit.forcing.formats import find_format, load_format
 from s1kit.grade import load_grader
 from s1kit.records import Generation, Sample
-from s1kit.stage import read_rows
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 

@@ -25,7 +25,7 @@ import software_graphs  # noqa: E402
 from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
-from s1kit.engines import cards  # noqa: E402
+from s1kit.engines import machine  # noqa: E402
 from s1kit.engines.hf import attention, kv_cache, recorded  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
 from s1kit.engines.hf.kv_cache import Slots  # noqa: E402
@@ -436,14 +436,14 @@ def test_a_card_that_torch_cannot_use_is_told_and_the_processor_decodes(
         raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).\nPlease update")
 
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-    monkeypatch.setattr(cards, "_may_have_card", lambda: True)
+    monkeypatch.setattr(machine, "_may_have_card", lambda: True)
     monkeypatch.setattr(torch.cuda, "init", too_old)
     loaded: Any = load_engine(f"hf:{tiny_random_checkpoint}" + ",device=cpu" * is_asked)
     assert loaded.model.device.type == "cpu"
     said = "it decodes on the CPU: The NVIDIA driver on your system is too old (found version 11040)."
     assert (said in capsys.readouterr().err) is not is_asked
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert not cards.why_unused(), "it was hidden on purpose"
+    assert not machine.why_unused(), "it was hidden on purpose"
 
 
 def test_memory_that_an_earlier_model_of_this_process_left_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +451,7 @@ def test_memory_that_an_earlier_model_of_this_process_left_is_free(monkeypatch: 
     held = [3]
     monkeypatch.setattr(torch.cuda, "empty_cache", held.clear)
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (8 - sum(held), 16))
-    assert cards.free_bytes("cuda") == 8
+    assert machine.free_bytes("cuda") == 8
 
 
 def test_weights_that_do_not_fit_after_all_are_refused_in_a_sentence(
@@ -480,7 +480,7 @@ def test_what_goes_to_a_card_goes_through_pinned_memory_and_is_not_waited_for() 
 
     for device, wanted in (("cuda", ["pinned", ("cuda", True)]), ("cpu", [("cpu", False)])):
         seen: Any = Seen()
-        assert cards.sent_to(seen, torch.device(device)).calls == wanted
+        assert machine.sent_to(seen, torch.device(device)).calls == wanted
 
 
 def test_cuda_graphs_can_be_left_out_by_the_reference(tiny_random_checkpoint: Path) -> None:

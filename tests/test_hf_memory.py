@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 
 from s1kit.engines.hf import kv_cache  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
-from s1kit.engines.memory import memory_size  # noqa: E402
+from s1kit.engines.machine import memory_size  # noqa: E402
 
 
 @pytest.fixture(scope="module")

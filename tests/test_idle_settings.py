@@ -20,8 +20,8 @@ from s1kit.grade import load_grader
 from s1kit.pool.collect import refuse_idle as refuse_idle_collect
 from s1kit.pool.sources import kind_of
 from s1kit.recipe import Recipe, load_recipe
-from s1kit.serve.options import Options
-from s1kit.serve.server import as_upstream, make_backend
+from s1kit.serve.options import Options, as_upstream
+from s1kit.serve.server import make_backend
 from s1kit.train.reference import check_machine
 
 

@@ -12,6 +12,7 @@ LAYERS = [
         "environment",
         "errors",
         "extensions",
+        "files",
         "records",
         "stage",
         "recipe",

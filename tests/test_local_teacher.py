@@ -17,6 +17,7 @@ from s1kit.distill.distill import distill
 from s1kit.distill.open_teacher import open_teachers
 from s1kit.engines import Engine, load_engine
 from s1kit.errors import InputError
+from s1kit.files import read_rows
 from s1kit.forcing import ThinkingBudget
 from s1kit.forcing.request import Request, Sampling
 from s1kit.journal import Journal
@@ -24,7 +25,6 @@ from s1kit.providers.chat import Parameters, Problem, Reply
 from s1kit.providers.local import LocalChat
 from s1kit.recipe import Recipe
 from s1kit.records import Generation, Question, Trace
-from s1kit.stage import read_rows
 from s1kit.tiny.questions import held_out_questions
 
 pytest.importorskip("transformers")

@@ -15,6 +15,7 @@ from s1kit.cli import main
 from s1kit.curate.curate import curate
 from s1kit.distill.distill import distill
 from s1kit.errors import InputError
+from s1kit.files import read_rows
 from s1kit.pool.sources import read_source
 from s1kit.providers.catalog import find_model
 from s1kit.providers.chat import ChatRequest, Parameters
@@ -23,7 +24,6 @@ from s1kit.questions import question_from
 from s1kit.questions.conversations import whole_conversation
 from s1kit.recipe import Recipe, Source
 from s1kit.records import Question, Sample, Trace, arrow_schema, from_arrow, to_arrow
-from s1kit.stage import read_rows
 from s1kit.train.export import export_samples
 from tests.servers.provider_server import Fault, ProviderServer, question_in
 

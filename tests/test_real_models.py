@@ -20,8 +20,8 @@ from real_weights import fetched
 from s1kit import Request, ThinkingBudget, load_engine
 from s1kit.cli import main
 from s1kit.engines.gguf.unpacking import unpacked
+from s1kit.files import read_rows
 from s1kit.records import Generation, Sample, Trace
-from s1kit.stage import read_rows
 
 pytestmark = pytest.mark.real_models
 torch = pytest.importorskip("torch")

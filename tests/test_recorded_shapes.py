@@ -11,8 +11,8 @@ import pytest
 
 from s1kit.errors import InputError
 from s1kit.evaluate.recorded import record
+from s1kit.files import read_rows
 from s1kit.records import Generation
-from s1kit.stage import read_rows
 from tests.test_recorded import write
 
 pytest.importorskip("math_verify")

@@ -21,13 +21,13 @@ from s1kit.analysis.results import Draws, Results
 from s1kit.analysis.settings import grid
 from s1kit.evaluate.decode import Decoding, fill
 from s1kit.evaluate.evaluate import evaluate
+from s1kit.files import write_rows
 from s1kit.recipe import Evaluate
 from s1kit.records import Generation, Setting
 from s1kit.report.report import body_of, findings_of, report, summary
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline
 from s1kit.report.view import templates
-from s1kit.stage import write_rows
 from tests.fake_walker import Walker, walks
 from tests.test_evaluate import recipe_of, run_of
 

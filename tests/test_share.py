@@ -16,12 +16,12 @@ from servers.hub import Hub
 
 from s1kit.cli import main
 from s1kit.errors import InputError
+from s1kit.files import write_rows
 from s1kit.forcing.formats import FORMATS
 from s1kit.recipe import Train
 from s1kit.records import Question, Sample, Terms, Trace
 from s1kit.share.cards import LICENCES, SIZES, dataset_card
 from s1kit.share.push import plan_push
-from s1kit.stage import write_rows
 from s1kit.train.folder import model_card
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from s1kit.errors import InputError, WorkFailed
+from s1kit.files import write_atomically
 from s1kit.records import (
     Dropped,
     Generation,
@@ -24,7 +25,7 @@ from s1kit.records import (
     from_arrow,
     to_arrow,
 )
-from s1kit.stage import Run, open_run, write_atomically
+from s1kit.stage import Run, open_run
 
 QUESTION = Question(text="What is 1 + 1?", solution="2", metadata={"level": 1, "tags": ["sum"]})
 

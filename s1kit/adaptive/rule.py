@@ -11,8 +11,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, ValidationError, model_validator
 
 from s1kit.errors import InputError, first_line
+from s1kit.files import write_json
 from s1kit.records import Record
-from s1kit.stage import write_json
 
 FILE = "auto_budget.json"
 """Beside `thinking_format.json` in a checkpoint folder."""

@@ -16,8 +16,7 @@ from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.methods import plain
 from s1kit.analysis.paired import Comparison, compare, holm, shared_ids
 from s1kit.analysis.paper_metrics import Method, method_of
-from s1kit.analysis.published_number import PublishedNumber
-from s1kit.analysis.results import Draws, Point, Results
+from s1kit.analysis.results import Draws, Point, PublishedNumber, Results
 from s1kit.analysis.settings import DIRECT, FORCING, limit_name, waits_name
 from s1kit.analysis.statistics import accuracy
 

@@ -1,6 +1,7 @@
 """The generations of a run as arrays, questions x repeats for each setting, and the points they make on a curve.
 
-Only counts, verdicts and final answers: texts stay on disk. It knows rows; never files or pages.
+Only counts, verdicts and final answers: texts stay on disk. It knows rows; never files or pages. Beside the points
+stand accuracies that others printed.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from s1kit.analysis.statistics import Matrix
+
+
+from s1kit.analysis.intervals import clopper_pearson
+from s1kit.records import Record
 
 HIDDEN = "the provider hides the thinking; its tokens are from the reported usage"
 UNCOUNTED = "the provider does not count thinking apart; its tokens are those of the output less the answer's words"
@@ -195,3 +200,45 @@ def _mean_of(point: Point, chosen: NDArray[np.bool_]) -> Estimate | None:
         return None
     tokens = np.where(chosen, point.draws.thinking_tokens, 0.0).sum(axis=1)
     return ratio(point.votes * tokens, chosen.sum(axis=1))
+
+
+ROUNDING = 0.05
+"""Percentage points by which a printed accuracy may differ from a whole number of right answers."""
+
+
+class PublishedNumber(Record):
+    """One printed accuracy and where it was printed."""
+
+    name: str
+    benchmark: str
+    accuracy: float
+    """A share, 0 to 1."""
+    num_questions: int | None = None
+    thinking_tokens: float | None = None
+    """Average a question; None where it was not printed."""
+    source: str
+    date: str = ""
+
+    @property
+    def num_right(self) -> int | None:
+        """Right answers, where the accuracy is that of one answer a question; None where it cannot be."""
+        if self.num_questions is None:
+            return None
+        right = round(self.accuracy * self.num_questions)
+        return right if abs(right / self.num_questions - self.accuracy) * 100 <= ROUNDING + 1e-9 else None
+
+    @property
+    def estimate(self) -> Estimate | None:
+        """The accuracy with its exact interval (Clopper and Pearson); None where the counts are not known."""
+        if self.num_right is None or self.num_questions is None:
+            return None
+        return Estimate(self.accuracy, *clopper_pearson(self.num_right, self.num_questions))
+
+    @property
+    def why_no_interval(self) -> str:
+        """Why `estimate` is None; empty where it is not."""
+        if self.estimate is not None:
+            return ""
+        if self.num_questions is None:
+            return "number of questions not given"
+        return f"no whole number of {self.num_questions:,}: averaged draws"

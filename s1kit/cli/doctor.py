@@ -10,7 +10,7 @@ from importlib import metadata
 from importlib.util import find_spec
 
 from s1kit import __version__
-from s1kit.engines.cards import why_unused
+from s1kit.engines.machine import why_unused
 
 _PACKAGES = {
     "torch": "torch",

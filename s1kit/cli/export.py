@@ -8,8 +8,8 @@ from pathlib import Path
 
 from s1kit.cli.show import read_any
 from s1kit.errors import InputError
+from s1kit.files import write_atomically
 from s1kit.progress import say
-from s1kit.stage import write_atomically
 
 
 def main(given: argparse.Namespace) -> int:

@@ -18,11 +18,12 @@ from s1kit.curate.quality import DropReason
 from s1kit.engines.interface import ServerFigures, ServerMeter, add_up, close_engine
 from s1kit.engines.options import read_reference
 from s1kit.executors import OnProgress, executor_of, load_executor
+from s1kit.files import read_rows, write_rows
 from s1kit.grade import BatchGrader, case_of, load_grader
 from s1kit.progress import meter
 from s1kit.recipe import Curate
 from s1kit.records import Question, Record, Verdict
-from s1kit.stage import Stage, StagePart, read_rows, write_rows
+from s1kit.stage import Stage, StagePart
 
 SHARD = 1024
 """Questions attempted together, unless the recipe says."""

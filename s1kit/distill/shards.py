@@ -22,13 +22,14 @@ from s1kit.distill.open_teacher import OpenTeachers
 from s1kit.distill.student_tokens import Count
 from s1kit.engines.interface import ServerMeter, add_up
 from s1kit.errors import WorkFailed
+from s1kit.files import write_table
 from s1kit.grade.equality import agreements
 from s1kit.progress import Meter, say
 from s1kit.providers.chat import Stopped
 from s1kit.providers.client import Client
 from s1kit.recipe import Distill
 from s1kit.records import Trace, arrow_schema, to_arrow
-from s1kit.stage import Stage, write_table
+from s1kit.stage import Stage
 
 ROWS_AT_ONCE = 64
 MAX_SETTLING = 2

@@ -12,10 +12,11 @@ import pyarrow.parquet as pq
 from s1kit.distill.chat_teacher import ChatTeacher
 from s1kit.distill.open_teacher import OpenTeachers
 from s1kit.errors import InputError, WorkFailed, nearest
+from s1kit.files import read_rows
 from s1kit.progress import say
 from s1kit.providers.wires.reading import is_hidden
 from s1kit.records import FinishReason, Trace
-from s1kit.stage import Stage, read_rows
+from s1kit.stage import Stage
 
 UNUSABLE: tuple[FinishReason, ...] = ("failed", "malformed", "empty", "refused", "length", "cut")
 """Finish reasons of replies that are no whole answer."""

@@ -14,7 +14,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from s1kit.analysis.published_number import PublishedNumber
+from s1kit.analysis.results import PublishedNumber
 from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
 from s1kit.engines.interface import ServerFigures, ServerMeter, add_up, close_engine
@@ -27,11 +27,12 @@ from s1kit.evaluate.comparators import ORIGINS, ask, changed, check_models, from
 from s1kit.evaluate.decode import Cell, Decoding, answer_room, direct_room, fill
 from s1kit.evaluate.published_numbers import read_numbers
 from s1kit.executors import OnProgress, executor_of, load_executor
+from s1kit.files import write_json, write_rows
 from s1kit.grade import BatchGrader, case_of, load_grader
 from s1kit.progress import meter, say
 from s1kit.recipe import Comparator, Evaluate, Recipe
 from s1kit.records import Generation, Question, Setting
-from s1kit.stage import Run, Stage, StagePart, is_finished, write_json, write_rows
+from s1kit.stage import Run, Stage, StagePart, is_finished
 
 IDENTITY = (
     "model",

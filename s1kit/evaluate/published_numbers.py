@@ -16,7 +16,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from s1kit.analysis.published_number import PublishedNumber
+from s1kit.analysis.results import PublishedNumber
 from s1kit.errors import InputError
 from s1kit.questions import find_files, whole_rows
 from s1kit.recipe import Comparator

@@ -12,7 +12,7 @@ from pathlib import Path
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from s1kit.stage import write_atomically
+from s1kit.files import write_atomically
 
 __all__ = ["Markup", "environment", "escape", "highlight", "histogram", "write_page"]
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.errors import InputError
+from s1kit.files import hash_file, write_atomically
 from s1kit.pool.decide import Decision, decide
 from s1kit.pool.evaluation_sets import builtin_sets
 from s1kit.pool.hub import hub_files, local_copy
@@ -28,7 +29,7 @@ from s1kit.progress import meter, say
 from s1kit.questions import find_files
 from s1kit.recipe import Collect, Recipe, Source
 from s1kit.records import Dropped, Question
-from s1kit.stage import Run, Stage, hash_file, said_drops, write_atomically
+from s1kit.stage import Run, Stage, said_drops
 
 SHARD = 16384
 """Rows in a shard, kept and dropped together."""

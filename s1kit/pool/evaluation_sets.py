@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, get_args
 
 from s1kit.errors import InputError, nearest
+from s1kit.files import write_atomically
 from s1kit.pool.ngrams import Tier, hash_ngrams
 from s1kit.pool.sources import read_source
 from s1kit.pool.templates import num_plain, template_words
 from s1kit.questions import find_files, read_questions
 from s1kit.recipe import Source
 from s1kit.records import question_id
-from s1kit.stage import write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

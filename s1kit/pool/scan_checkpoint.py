@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-from s1kit.stage import write_atomically
+from s1kit.files import write_atomically
 
 BATCHES = 32
 """Batches a file."""

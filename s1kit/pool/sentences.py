@@ -13,9 +13,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1kit.engines.cards import can_compute
+from s1kit.engines.machine import can_compute
 from s1kit.errors import InputError, MissingExtra
-from s1kit.stage import hash_file, write_atomically
+from s1kit.files import hash_file, write_atomically
 
 if TYPE_CHECKING:
     import numpy as np

@@ -13,10 +13,9 @@ from s1kit.recipe.config import WORKERS, Config, Workers, default_of
 from s1kit.recipe.curate import Curate
 from s1kit.recipe.distill import Distill, Teaching
 from s1kit.recipe.evaluate import Comparator, Evaluate
-from s1kit.recipe.load import builtin_recipes, load_recipe, recipe_of_run
-from s1kit.recipe.partial import PartialRecipe, load_for_check
+from s1kit.recipe.load import PartialRecipe, builtin_recipes, load_for_check, load_recipe, recipe_of_run
+from s1kit.recipe.recipe import Recipe, Report
 from s1kit.recipe.train import Cluster, Layout, Lora, Train
-from s1kit.recipe.whole import Recipe, Report
 
 __all__ = [
     "WORKERS",

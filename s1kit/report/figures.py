@@ -13,8 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from s1kit.analysis.published_number import PublishedNumber
-from s1kit.analysis.results import Point
+from s1kit.analysis.results import Point, PublishedNumber
 from s1kit.errors import MissingExtra
 from s1kit.html import Markup, escape
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from s1kit import __version__
 from s1kit.analysis.findings import Findings
-from s1kit.analysis.published_number import PublishedNumber
-from s1kit.analysis.results import Point, rates
+from s1kit.analysis.results import Point, PublishedNumber, rates
+from s1kit.files import hash_file
 from s1kit.html import Markup, write_page
 from s1kit.recipe import Recipe, recipe_of_run
 from s1kit.records import Question
@@ -27,7 +27,7 @@ from s1kit.report.figures import write_figure
 from s1kit.report.provenance import Provenance, origins, read_provenance
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline, percent, text_curve
-from s1kit.stage import Run, Stage, hash_file, is_finished
+from s1kit.stage import Run, Stage, is_finished
 
 MAX_PANELS = 6
 

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from s1kit.analysis.published_number import PublishedNumber
+from s1kit.analysis.results import PublishedNumber
 from s1kit.errors import InputError
 from s1kit.html import Markup, write_page
 from s1kit.questions import read_rows_of

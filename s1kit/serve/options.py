@@ -1,10 +1,15 @@
-"""The options of `s1kit serve`; the command line and `s1kit.serve.serve` fill them in."""
+"""The options of `s1kit serve`, as the command line and `s1kit.serve.serve` fill them in, and what of them is refused."""
 
 from __future__ import annotations
 
+import math
+import os
+import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from s1kit.engines.options import Reference, scheme_of
+from s1kit.errors import InputError
 from s1kit.serve.logs import LogFormat
 
 
@@ -78,3 +83,139 @@ class Options:
     """Seconds that one request may take; None: no limit."""
     grace: float = 30.0
     log: LogFormat = "text"
+
+
+def check(options: Options) -> None:
+    """Raises InputError for options that conflict, and for what no server or no request could ever match."""
+    _check_numbers(options)
+    _check_names(options)
+    if not all(key.strip() for key in options.api_key) or os.environ.get("S1KIT_API_KEY", "x").strip() == "":
+        raise InputError(
+            "the API key is empty, which would let everybody in",
+            where="--api-key" if options.api_key else "S1KIT_API_KEY",
+            fix="Give a key, or leave it out (or unset the variable) to ask for none.",
+        )
+    if not 0 <= options.port <= 65535:
+        raise InputError(f"--port is {options.port}", where="--port", fix="Give 0 (any that is free) to 65535.")
+    own = Options()
+    if options.uds is not None and (options.host, options.port) != (own.host, own.port):
+        raise InputError(
+            "an address and a Unix socket are named, and the server listens at one",
+            where="--uds, --host, --port",
+            fix="Leave --uds or the others out.",
+        )
+
+
+def _check_numbers(options: Options) -> None:
+    """Raises InputError on a number that cannot be."""
+    least = {"max_running": 1, "max_waiting": 0, "max_body": 1, "grace": 0, "upstream_timeout": 0.001, "context": 1}
+    seconds = dict.fromkeys(("header_timeout", "body_timeout", "request_timeout"), 0.1)
+    more = {"max_header": 1024, "max_connections": 1, "max_headers": 1, "default_budget": -1}
+    for name, smallest in {**least, **seconds, **more}.items():
+        value = getattr(options, name)
+        if value is not None and not smallest <= value < math.inf:
+            flag = "--" + name.replace("_", "-")
+            raise InputError(f"{flag} is {value}", where=flag, fix=f"Give {smallest} or more.")
+
+
+def _check_names(options: Options) -> None:
+    """Raises InputError on a name, origin, prefix or key that no request could ever match."""
+    wrong: list[tuple[str, str, str]] = [
+        ("--allow-origin", origin, "Give scheme://host[:port] as browsers send it, without a path, or *.")
+        for origin in options.allow_origin
+        if origin != "*" and not re.fullmatch(r"[a-z][a-z0-9+.-]*://[^/\s]+|null", origin)
+    ]
+    wrong += [
+        ("--allow-host", host, "Give a name alone, without scheme, port and path.")
+        for host in options.allow_host
+        if not re.fullmatch(r"[^\s/:\[\]]+|[0-9a-fA-F:.]+", host)
+    ]
+    wrong += [
+        (
+            "--api-key",
+            "(not shown)",
+            "Give one without blanks around it or line breaks in it, which no header can hold.",
+        )
+        for key in options.api_key
+        if key.strip() and (key != key.strip() or not key.isprintable())
+    ]
+    names = [("--alias", name) for name in options.alias] + [("--name", name) for name in (options.name,)]
+    wrong += [(flag, name, "Give a name.") for flag, name in names if name is not None and not name.strip()]
+    if options.root_path and not options.root_path.startswith("/"):
+        wrong.append(("--root-path", options.root_path, f"Write /{options.root_path}."))
+    for flag, value, fix in wrong:
+        raise InputError(f"{flag} {value!r} would match no request", where=flag, fix=fix)
+
+
+def refuse_idle(options: Options) -> None:
+    """Raises InputError for a model beside an upstream, and for options of an upstream where there is none."""
+    own = Options()
+    if options.upstream and options.model != own.model:
+        raise InputError(
+            f"the model {options.model!r} stands beside the upstream {options.upstream!r}",
+            where="--model, --upstream",
+            fix="Leave one of them out; --upstream-model says which of the server's models is meant.",
+        )
+    if options.upstream or scheme_of(options.model) == "completions":
+        return
+    for name in ("upstream_model", "upstream_kind", "upstream_key_env", "upstream_timeout", "reconnect", "tokenizer"):
+        if getattr(options, name) != getattr(own, name):
+            flag = "--" + name.replace("_", "-")
+            raise InputError(
+                f"{flag} has no effect on {options.model}, which is decoded in this process",
+                where=flag,
+                fix="Leave it out, or name the server with --upstream.",
+            )
+
+
+_FLAG_OF = {
+    "kind": "upstream_kind",
+    "timeout": "upstream_timeout",
+    "tokenizer": "tokenizer",
+    "context_tokens": "context",
+    "format": "format",
+}
+"""Options of a `completions:` reference, and their names on the command line."""
+
+
+def as_upstream(options: Options, reference: Reference) -> Options:
+    """`--model completions:<base URL>#<model>` is another way to write `--upstream`.
+
+    Raises InputError where the reference and an option say different things, and for an option of the reference that
+    only batches have.
+    """
+    url, _, model = reference.target.partition("#")
+    stated = reference.options
+    for name, field in _FLAG_OF.items():
+        given = getattr(options, field)
+        if name in stated and given not in (getattr(Options(), field), stated[name]):
+            flag = "--" + field.replace("_", "-")
+            raise InputError(
+                f"the reference states {name}={stated[name]}, and {flag} is {given}",
+                where=options.model,
+                fix="Leave one of them out.",
+            )
+    if model and options.upstream_model not in (None, model):
+        raise InputError(
+            f"the reference names the model {model!r}, and --upstream-model is {options.upstream_model!r}",
+            where=options.model,
+            fix="Leave one of them out.",
+        )
+    for name in ("max_batch", "num_parallel"):
+        if name in stated:
+            raise InputError(
+                f"{name} has no effect on a server, whose requests come from outside",
+                where=options.model,
+                fix="Leave it out; --max-running limits how many are under way.",
+            )
+    return replace(
+        options,
+        upstream=url,
+        upstream_model=model or options.upstream_model,
+        upstream_kind=stated.get("kind", options.upstream_kind),
+        upstream_timeout=stated.get("timeout", options.upstream_timeout),
+        tokenizer=stated.get("tokenizer", options.tokenizer),
+        context=stated.get("context_tokens", options.context),
+        format=stated.get("format", options.format),
+        template=(*options.template, *(f"{k}={v}" for k, v in stated.get("template", {}).items())),
+    )

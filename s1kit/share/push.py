@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from s1kit.errors import InputError, WorkFailed, first_line
+from s1kit.files import read_rows
 from s1kit.records import Sample
 from s1kit.share.cards import dataset_card, licence_text
-from s1kit.stage import read_rows
 
 
 @dataclass(frozen=True)

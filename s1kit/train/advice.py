@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 
-from s1kit.engines.cards import free_bytes
+from s1kit.engines.machine import free_bytes
 from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Lora, Train
 from s1kit.train.cost import RECOMPUTED, TrainingEstimate, card_gib, estimate, memory_gib

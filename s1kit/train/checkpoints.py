@@ -31,8 +31,8 @@ from torch.distributed.checkpoint.state_dict import (
 )
 
 from s1kit.errors import InputError
+from s1kit.files import hash_file, write_json
 from s1kit.progress import say
-from s1kit.stage import hash_file, write_json
 from s1kit.train.disk import KEEP, writing
 from s1kit.train.world import World
 

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import NormalDist
 
-from s1kit.engines.cards import has_gpu
 from s1kit.engines.gguf.architectures import config_of
 from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.gguf.unpacking import is_gguf
+from s1kit.engines.machine import has_gpu
 from s1kit.errors import InputError
 from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.stage import is_finished

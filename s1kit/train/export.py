@@ -20,9 +20,9 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from s1kit.errors import InputError, nearest
+from s1kit.files import read_rows, write_atomically, write_json
 from s1kit.forcing.formats import ThinkingFormat, find_format
 from s1kit.records import Sample, arrow_schema
-from s1kit.stage import read_rows, write_atomically, write_json
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from s1kit.engines.cards import sent_to
+from s1kit.engines.machine import sent_to
 from s1kit.errors import InputError, WorkFailed, first_line
 from s1kit.progress import meter as progress
 from s1kit.progress import say

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 
 from s1kit.errors import MissingExtra
+from s1kit.files import write_atomically
 from s1kit.recipe import Train
-from s1kit.stage import write_atomically
 from s1kit.train.disk import writing
 from s1kit.train.flops import peak_tflops, training_flops
 from s1kit.train.shapes import Shape

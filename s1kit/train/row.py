@@ -9,7 +9,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from s1kit.engines.cards import sent_to
+from s1kit.engines.machine import sent_to
 from s1kit.train.encoded import Encoded
 
 

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from s1kit.engines.cards import why_unused
+from s1kit.engines.machine import why_unused
 from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
+from s1kit.files import make_folder, write_atomically
 from s1kit.progress import quieted, say
 from s1kit.recipe import Recipe, Train
 from s1kit.records import Dropped, Sample
-from s1kit.stage import Run, Stage, make_folder, write_atomically
+from s1kit.stage import Run, Stage
 from s1kit.train.encoded import TOO_LONG, check_terms, encode_samples
 
 if TYPE_CHECKING:

@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 
-from s1kit.engines.cards import can_compute
+from s1kit.engines.machine import can_compute
 from s1kit.errors import InputError
 from s1kit.recipe import Layout
 from s1kit.train.flops import cpu_flags

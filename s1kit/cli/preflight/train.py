@@ -8,7 +8,7 @@ from pathlib import Path
 
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.references import require
-from s1kit.engines.memory import memory_size
+from s1kit.engines.machine import memory_size
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe, Train
 
@@ -19,7 +19,7 @@ _COMMON = {"gemma", "gemma2", "gemma3_text", "llama", "mistral", "olmo2", "phi3"
 
 
 def check_train(recipe: Recipe, found: FaultCollector) -> None:
-    from s1kit.engines.cards import has_gpu
+    from s1kit.engines.machine import has_gpu
     from s1kit.forcing.formats import find_format
     from s1kit.train.reference import base_folder, check_machine
     from s1kit.train.shapes import SHAPES
@@ -89,7 +89,7 @@ def _check_tokenizer(recipe: Recipe) -> None:
 
 def _check_room(recipe: Recipe) -> None:
     """Disk for the checkpoints, and on a machine without a GPU the memory that full fine-tuning takes."""
-    from s1kit.engines.cards import has_gpu
+    from s1kit.engines.machine import has_gpu
     from s1kit.train.disk import check_disk
     from s1kit.train.estimate import shape_of
     from s1kit.train.packing import batches

@@ -21,9 +21,9 @@ from s1kit.engines.gguf.architectures import (
 )
 from s1kit.engines.gguf.vocabulary import add_special_tokens, add_vocabulary
 from s1kit.errors import InputError, MissingExtra
+from s1kit.files import write_atomically
 from s1kit.forcing.formats import FORMAT_FILE
 from s1kit.forcing.tokenizer import FileTokenizer
-from s1kit.stage import write_atomically
 
 if TYPE_CHECKING:
     import torch

@@ -24,14 +24,13 @@ try:
 except ImportError as error:
     raise MissingExtra("the engine hf:", error.name or "transformers", extra="torch") from error
 
-from s1kit.engines.cards import can_compute, free_bytes, try_out, why_unused
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
+from s1kit.engines.hf.attention import ALL_SEE_ALL, WITH_ANOTHER_ENGINE, Windows, find_windows
 from s1kit.engines.hf.batch import HfBatch
 from s1kit.engines.hf.passes import check_steps
 from s1kit.engines.hf.tokenizer import read_tokenizer
-from s1kit.engines.hf.windows import ALL_SEE_ALL, WITH_ANOTHER_ENGINE, Windows, find_windows
 from s1kit.engines.interface import BatchEngine
-from s1kit.engines.memory import check_fits, memory_size
+from s1kit.engines.machine import can_compute, check_fits, free_bytes, memory_size, try_out, why_unused
 from s1kit.engines.options import check_dtype, looks_local
 
 _SMALL_MODEL = 20_000_000

@@ -10,9 +10,16 @@ from typing import Any
 import torch
 from transformers import DynamicCache
 
-from s1kit.engines.hf.attention import RowLengths, attend_slots, attending, can_attend
+from s1kit.engines.hf.attention import (
+    ALL_SEE_ALL,
+    WITH_ANOTHER_ENGINE,
+    RowLengths,
+    Windows,
+    attend_slots,
+    attending,
+    can_attend,
+)
 from s1kit.engines.hf.kv_cache import Slots
-from s1kit.engines.hf.windows import ALL_SEE_ALL, WITH_ANOTHER_ENGINE, Windows
 from s1kit.errors import InputError
 from s1kit.progress import say
 

@@ -15,8 +15,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from s1kit.engines.cards import sent_to
 from s1kit.engines.hf.sampling import Cut, Knobs, draw, logprobs
+from s1kit.engines.machine import sent_to
 
 TOKEN, LENGTH, DRAWS, NEXT, NUM_FORCED, TOP_K, FORCED = range(7)
 """Columns of whole numbers: the id to feed next; tokens in the cache; random numbers used; which forced id is next, of

@@ -18,7 +18,7 @@ from typing import Any
 from s1kit.engines.gguf.exporting import FILE_KEY, FILES
 from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.interface import BatchEngine
-from s1kit.engines.memory import check_fits
+from s1kit.engines.machine import check_fits
 from s1kit.errors import InputError, MissingExtra
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import ThinkingFormat, load_format

@@ -95,7 +95,7 @@ def test_a_cut_adds_no_space_where_the_tokenizer_marks_words_with_one(tmp_path: 
 
 def test_the_server_reads_what_users_and_tools_say_as_text(tokenizer: FileTokenizer) -> None:
     from s1kit.forcing.token_format import TokenFormat
-    from s1kit.serve.fields import ChatBody
+    from s1kit.serve.chat import ChatBody
     from s1kit.serve.jobs import chat_ids
     from s1kit.serve.refusals import Refusal
 

@@ -25,7 +25,7 @@ from s1kit.forcing.detection import detect_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.answer_form import held_to
-from s1kit.serve.fields import ChatBody, Message
+from s1kit.serve.chat import ChatBody, Message
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tool_styles import TAGS
 from s1kit.serve.upstream import Upstream

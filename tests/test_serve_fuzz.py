@@ -17,7 +17,7 @@ pytest.importorskip("schemathesis")
 import schemathesis
 from serving import CLIENT, Running, ScriptedServing, ask, serving
 
-from s1kit.serve.fields import ChatBody
+from s1kit.serve.chat import ChatBody
 from s1kit.serve.local import Local
 from s1kit.serve.openapi import document
 

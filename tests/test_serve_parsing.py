@@ -10,8 +10,8 @@ pytest.importorskip("starlette")
 
 from serving import ScriptedServing
 
+from s1kit.serve.chat import ChatBody, CompletionBody
 from s1kit.serve.dial import EFFORTS
-from s1kit.serve.fields import ChatBody, CompletionBody
 from s1kit.serve.jobs import parse_chat, parse_completion
 from s1kit.serve.local import Local
 from s1kit.serve.refusals import Refusal

@@ -14,7 +14,7 @@ pytest.importorskip("starlette")
 pytest.importorskip("torch")
 
 from s1kit import load_engine
-from s1kit.serve.fields import ChatBody
+from s1kit.serve.chat import ChatBody
 from s1kit.serve.jobs import parse_chat
 from s1kit.serve.local import Local
 

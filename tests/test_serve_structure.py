@@ -24,7 +24,7 @@ from s1kit.errors import InputError
 from s1kit.forcing.formats import encode
 from s1kit.forcing.request import grammar_of_schema
 from s1kit.serve.answer_form import answer_grammar, constrained_calls
-from s1kit.serve.fields import ChatBody
+from s1kit.serve.chat import ChatBody
 from s1kit.serve.local import Local
 from s1kit.serve.tool_detection import find_style
 from s1kit.serve.tool_styles import GLM, LLAMA, TAGS

@@ -36,8 +36,8 @@ from s1kit.forcing.segment_driver import Complete
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.serve.chat import ChatBody
 from s1kit.serve.connect import connect
-from s1kit.serve.fields import ChatBody
 from s1kit.serve.jobs import parse_chat
 from s1kit.serve.options import Options
 from s1kit.serve.upstream import Upstream

@@ -18,8 +18,8 @@ from s1kit.forcing.formats import Tokenizer
 from s1kit.forcing.request import JSON_SPACES, grammar_of_schema
 from s1kit.forcing.thinking_format import encode
 from s1kit.forcing.token_format import TokenFormat
+from s1kit.serve.chat import ChatBody, NamedChoice
 from s1kit.serve.decoding import Backend
-from s1kit.serve.fields import ChatBody, NamedChoice
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.tool_detection import find_style, tokens_for_calls
 from s1kit.serve.tools import ToolStyle

@@ -10,7 +10,8 @@ from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from s1kit.serve.fields import ChatBody, TemplateSwitches, TokenId, Wire
+from s1kit.serve.chat import ChatBody
+from s1kit.serve.fields import TemplateSwitches, TokenId, Wire
 from s1kit.serve.http import check_media, read_body
 from s1kit.serve.messages import CountBody
 from s1kit.serve.prompts import chat_ids, text_ids

@@ -17,9 +17,10 @@ from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.request import Request
 from s1kit.forcing.thinking_format import encode
 from s1kit.serve.answer_form import AnswerForm, read_answer_form, unsupported
+from s1kit.serve.chat import ChatBody, CompletionBody
 from s1kit.serve.decoding import Backend, Job
 from s1kit.serve.dial import Dial, Fit, read_dial
-from s1kit.serve.fields import MOST_CHOICES, ChatBody, CompletionBody, SamplingFields
+from s1kit.serve.fields import MOST_CHOICES, SamplingFields
 from s1kit.serve.prompts import chat_ids, check_no_switches, goes_on, is_thinking_open, prompt_ids, prompts_of
 from s1kit.serve.refusals import Refusal, from_input_error
 from s1kit.serve.tools import ToolStyle

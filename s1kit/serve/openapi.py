@@ -6,8 +6,8 @@ from functools import cache
 from typing import Any
 
 from s1kit import __version__
+from s1kit.serve.chat import ChatBody, CompletionBody
 from s1kit.serve.counting import DetokenizeBody, TokenizeBody
-from s1kit.serve.fields import ChatBody, CompletionBody
 from s1kit.serve.messages import CountBody, MessagesBody
 from s1kit.serve.responses import ResponsesBody
 

@@ -1,4 +1,4 @@
-"""The options of `s1kit serve`, as the command line and `s1kit.serve.serve` fill them in, and what of them is refused."""
+"""The options of `s1kit serve`, as the command line and `s1kit.serve.serve` fill them in; which of them are refused."""
 
 from __future__ import annotations
 

@@ -14,8 +14,8 @@ from s1kit.forcing.plain_text import CUT
 from s1kit.forcing.switches import has_switch
 from s1kit.forcing.thinking_format import TEMPLATE_FAULTS, encode, guarded_turn
 from s1kit.forcing.token_format import TokenFormat, last_place
+from s1kit.serve.chat import ChatBody, CompletionBody, Message
 from s1kit.serve.decoding import Backend
-from s1kit.serve.fields import ChatBody, CompletionBody, Message
 from s1kit.serve.refusals import Refusal, from_input_error
 from s1kit.serve.tools import arguments_of
 

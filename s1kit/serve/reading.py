@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from s1kit.serve.fields import AllowedChoice, ChatBody, CompletionBody
+from s1kit.serve.chat import AllowedChoice, ChatBody, CompletionBody
 from s1kit.serve.jobs import ParsedRequest, parse_chat, parse_completion
 from s1kit.serve.messages import CountBody, MessagesBody
 from s1kit.serve.refusals import Refusal, from_validation, renamed, unknown_fields

@@ -20,7 +20,7 @@ from s1kit.curate.difficulty import open_student
 from s1kit.distill.open_teacher import open_teachers
 from s1kit.engines import load_engine
 from s1kit.engines.interface import close_engine
-from s1kit.engines.options import joined, read_reference
+from s1kit.engines.references import joined, read_reference
 from s1kit.environment import environment
 from s1kit.errors import InputError
 from s1kit.evaluate.evaluate import evaluate

@@ -11,7 +11,7 @@ from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import BENCHMARKS, load_benchmarks, permuted, pin_of
 from s1kit.evaluate.comparators import settings_of
 from s1kit.evaluate.evaluate import evaluate
-from s1kit.evaluate.published import read_published
+from s1kit.evaluate.published_outputs import read_published
 from s1kit.recipe import Comparator
 from s1kit.records import Generation
 from tests.test_evaluate import recipe_of, run_of

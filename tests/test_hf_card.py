@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from s1kit import Generation, Request, ThinkingBudget, load_engine
-from s1kit.engines.options import read_reference
+from s1kit.engines.references import read_reference
 from s1kit.errors import InputError
 
 torch = pytest.importorskip("torch")
@@ -26,11 +26,11 @@ from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
 from torch.utils._pytree import tree_leaves  # noqa: E402
 
 from s1kit.engines import machine  # noqa: E402
-from s1kit.engines.hf import attention, kv_cache, recorded  # noqa: E402
+from s1kit.engines.hf import attention, cuda_graphs, kv_cache  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
+from s1kit.engines.hf.cuda_graphs import RecordedSteps  # noqa: E402
 from s1kit.engines.hf.kv_cache import Slots  # noqa: E402
 from s1kit.engines.hf.passes import Passes, check_steps  # noqa: E402
-from s1kit.engines.hf.recorded import RecordedSteps  # noqa: E402
 from s1kit.engines.hf.sampling import Cut, Knobs, draw  # noqa: E402
 from s1kit.engines.hf.state import LENGTH, How, RowState  # noqa: E402
 
@@ -80,7 +80,7 @@ class Replayed:
     sizes: list[tuple[int, int]]
 
     def __init__(self, steps: RecordedSteps, rows: int, width: int, how: How) -> None:
-        self._step = lambda: recorded.step(steps._passes, steps._state, rows, width, how)
+        self._step = lambda: cuda_graphs.step(steps._passes, steps._state, rows, width, how)
         self.chosen = torch.zeros((rows, 2 if how.is_measured else 1), dtype=torch.long)
         Replayed.sizes.append((rows, width))
 
@@ -98,8 +98,8 @@ def test_steps_recorded_for_rounder_sizes_give_the_same(
 
     Replayed.sizes = []
     monkeypatch.setattr(RecordedSteps, "_record", record)
-    monkeypatch.setattr(recorded, "WIDTHS", (48, 64, 100, 512))
-    monkeypatch.setattr(recorded, "NUM_UNRECORDED", 0)
+    monkeypatch.setattr(cuda_graphs, "WIDTHS", (48, 64, 100, 512))
+    monkeypatch.setattr(cuda_graphs, "NUM_UNRECORDED", 0)
     batch = new_batch(engine, runs_ahead=runs_ahead, expected=(9, 120))
     steps = RecordedSteps(batch._passes, batch._state)
     run = steps.run
@@ -143,7 +143,7 @@ def test_a_row_that_ended_far_out_writes_nowhere_else(engine: Any) -> None:
     batch._state.ints[1:, LENGTH] = 10**6
     with torch.inference_mode():
         before = torch.stack([keys[0] for keys in batch._passes.slots.keys])
-        recorded.step(batch._passes, batch._state, 4, 64, How(0, Cut.NONE, True))
+        cuda_graphs.step(batch._passes, batch._state, 4, 64, How(0, Cut.NONE, True))
     after = torch.stack([keys[0] for keys in batch._passes.slots.keys])
     changed = (after != before).any(-1).any(1).any(0)
     assert int(changed.sum()) == 1, "the running row has its one new token"
@@ -242,7 +242,7 @@ def test_nothing_in_a_step_needs_a_value_from_the_device(engine: Any, by_lengths
         passes.reads_lengths = by_lengths
         for how in (How(0, Cut.NONE, False), How(1, Cut.FEW, True, True), How(1, Cut.ANY, True, True)):
             with OnItsDevice("meta"):
-                assert recorded.step(passes, state, 4, 64, how).shape == (4, 1 + how.is_measured)
+                assert cuda_graphs.step(passes, state, 4, 64, how).shape == (4, 1 + how.is_measured)
     with pytest.raises((RuntimeError, NotImplementedError)):
         torch.ones(1, device="meta").item()
     with pytest.raises(AssertionError, match="cpu"), OnItsDevice("meta"):
@@ -378,16 +378,16 @@ def test_what_keeps_torch_from_a_card_is_known_by_a_computation_there(
         if fault:
             raise fault
 
-    monkeypatch.setattr(cards, "_may_have_card", lambda: True)
+    monkeypatch.setattr(machine, "_may_have_card", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_available", lambda: is_there)
     monkeypatch.setattr(torch.cuda, "init", lambda: None)
-    monkeypatch.setattr(cards, "try_out", try_out)
+    monkeypatch.setattr(machine, "try_out", try_out)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if hidden is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", hidden)
-    assert cards.why_unused().startswith(why)
-    assert bool(cards.why_unused()) is bool(why)
-    assert cards.can_compute() is (is_there and not why)
+    assert machine.why_unused().startswith(why)
+    assert bool(machine.why_unused()) is bool(why)
+    assert machine.can_compute() is (is_there and not why)
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "meta", "gpu"])

@@ -12,8 +12,8 @@ from s1kit.analysis.settings import grid
 from s1kit.cli import main
 from s1kit.cli.preflight import check_recipe
 from s1kit.curate.curate import refuse_idle as refuse_idle_curate
-from s1kit.distill.idle import refuse_idle as refuse_idle_distill
-from s1kit.engines.options import joined, read_reference, written
+from s1kit.distill.idle_settings import refuse_idle as refuse_idle_distill
+from s1kit.engines.references import joined, read_reference, written
 from s1kit.errors import InputError
 from s1kit.evaluate.comparators import settings_of
 from s1kit.grade import load_grader

@@ -26,7 +26,7 @@ from fixtures_models import CHAT_TEMPLATE, write_random_checkpoint
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
 from s1kit import load_engine
-from s1kit.serve.connect import connect
+from s1kit.serve.connect_upstream import connect
 from s1kit.serve.local import Local
 from s1kit.serve.options import Options
 

@@ -23,7 +23,7 @@ from fixtures_models import write_plain_checkpoint
 
 from s1kit import Request, ThinkingBudget, load_engine
 from s1kit.forcing.plan import Plan, make_plan
-from s1kit.serve.connect import connect
+from s1kit.serve.connect_upstream import connect
 from s1kit.serve.decoding import End, Job
 from s1kit.serve.options import Options
 from s1kit.serve.upstream import Upstream

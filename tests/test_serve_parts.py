@@ -24,7 +24,7 @@ from serving import CLIENT
 
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing.tokenizer import FileTokenizer, find_folder
-from s1kit.serve.connect import connect
+from s1kit.serve.connect_upstream import connect
 from s1kit.serve.options import Options
 from s1kit.serve.upstream import Upstream
 

@@ -37,7 +37,7 @@ from s1kit.forcing.token_driver import TokenDriver
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
 from s1kit.serve.chat import ChatBody
-from s1kit.serve.connect import connect
+from s1kit.serve.connect_upstream import connect
 from s1kit.serve.jobs import parse_chat
 from s1kit.serve.options import Options
 from s1kit.serve.upstream import Upstream

@@ -22,7 +22,7 @@ from s1kit.recipe import Train
 from s1kit.records import Question, Sample, Terms, Trace
 from s1kit.share.cards import LICENCES, SIZES, dataset_card
 from s1kit.share.push import plan_push
-from s1kit.train.folder import model_card
+from s1kit.train.checkpoint import model_card
 
 
 def sample(number: int, *, terms: Terms = "permits", licence: str = "MIT") -> Sample:

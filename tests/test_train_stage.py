@@ -118,7 +118,7 @@ sys.path.insert(0, {tests!r})
 from pathlib import Path
 from fixtures_train import make_samples
 from test_train_stage import settings_for
-from s1kit.train import checkpoints
+from s1kit.train import resume
 from s1kit.train.train import train_samples
 import os, signal, time
 {trap}
@@ -140,8 +140,8 @@ def complete(self, step, part):
     if step == 4:
         os.kill(os.getpid(), signal.SIGKILL)
     return before(self, step, part)
-before = checkpoints.Checkpoints._complete
-checkpoints.Checkpoints._complete = complete
+before = resume.Checkpoints._complete
+resume.Checkpoints._complete = complete
 """
 
 

@@ -13,7 +13,7 @@ from s1kit.adaptive.answering import answer_adaptively
 from s1kit.adaptive.rule import ExitRule, load_rule
 from s1kit.engines import Engine, load_engine
 from s1kit.engines.interface import close_engine
-from s1kit.engines.options import read_switches
+from s1kit.engines.references import read_switches
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing import UNLIMITED, ThinkingBudget
 from s1kit.forcing.request import Request, Sampling

@@ -17,7 +17,7 @@ from s1kit.adaptive.calibration import (
 from s1kit.adaptive.rule import FILE, Calibrated, ExitRule
 from s1kit.engines import load_engine
 from s1kit.engines.interface import close_engine
-from s1kit.engines.options import read_switches
+from s1kit.engines.references import read_switches
 from s1kit.errors import InputError
 from s1kit.evaluate.benchmarks import load_benchmarks
 from s1kit.evaluate.evaluate import grade

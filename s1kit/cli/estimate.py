@@ -8,7 +8,7 @@ from itertools import islice
 
 from s1kit.cli.variants import recipes_of
 from s1kit.distill.drawing import places_a_question
-from s1kit.engines.options import read_reference, with_dtype
+from s1kit.engines.references import read_reference, with_dtype
 from s1kit.errors import InputError
 from s1kit.recipe import Recipe, Source, load_recipe
 from s1kit.records import Question, Setting
@@ -116,9 +116,9 @@ def estimate_evaluation(recipe: Recipe) -> list[str]:
     from s1kit.adaptive.calibration import largest_price
     from s1kit.adaptive.rule import FILE
     from s1kit.analysis.settings import AUTO, DIRECT, REJECTION, grid
-    from s1kit.evaluate.auto import OWN, auto_settings, load_rules, rule_of
     from s1kit.evaluate.benchmarks import BENCHMARKS, NUM_TINY
     from s1kit.evaluate.decode import answer_room, direct_room
+    from s1kit.evaluate.exit_rules import OWN, auto_settings, load_rules, rule_of
 
     config = recipe.evaluate
     checkpoint = recipe.folder / "train" / "checkpoint"

@@ -16,7 +16,7 @@ from s1kit.engines.gguf.architectures import config_of
 from s1kit.engines.gguf.reading import read_gguf
 from s1kit.engines.gguf.unpacking import is_gguf
 from s1kit.engines.machine import has_gpu
-from s1kit.engines.options import joined, looks_local, read_reference, with_dtype
+from s1kit.engines.references import joined, looks_local, read_reference, with_dtype
 from s1kit.errors import InputError, MissingExtra, nearest
 from s1kit.forcing.formats import find_format
 from s1kit.forcing.switches import check_switches

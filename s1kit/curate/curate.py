@@ -14,7 +14,7 @@ from s1kit.curate.domains import UNKNOWN, by_source, keyword_domains
 from s1kit.curate.page import write_curate_page
 from s1kit.curate.quality import first_reason, rules_of
 from s1kit.curate.selection import Candidate, find_selector, limo_score, needs_verdict
-from s1kit.engines.options import scheme_of
+from s1kit.engines.references import scheme_of
 from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
 from s1kit.executors import RowWork, executor_of, in_order, load_executor

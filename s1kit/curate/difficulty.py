@@ -16,7 +16,7 @@ from typing import Any
 
 from s1kit.curate.quality import DropReason
 from s1kit.engines.interface import ServerFigures, ServerMeter, add_up, close_engine
-from s1kit.engines.options import read_reference
+from s1kit.engines.references import read_reference
 from s1kit.executors import OnProgress, executor_of, load_executor
 from s1kit.files import read_rows, write_rows
 from s1kit.grade import BatchGrader, case_of, load_grader

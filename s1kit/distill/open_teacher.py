@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.distill.chat_teacher import ChatTeacher
-from s1kit.distill.idle import is_local, refuse_idle
+from s1kit.distill.idle_settings import is_local, refuse_idle
 from s1kit.distill.teachers import RecordedTeacher, SolutionsTeacher, TinyTeacher
 from s1kit.engines.interface import close_engine
-from s1kit.engines.options import written
+from s1kit.engines.references import written
 from s1kit.engines.weights import fingerprint
 from s1kit.errors import InputError
 from s1kit.extensions import load_extension

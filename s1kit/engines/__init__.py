@@ -6,7 +6,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from s1kit.engines.options import joined, read_reference
+from s1kit.engines.references import joined, read_reference
 from s1kit.errors import InputError
 from s1kit.forcing.request import Engine, OnSegment
 

@@ -13,7 +13,7 @@ import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from s1kit.engines.options import read_reference
+from s1kit.engines.references import read_reference
 
 WHOLE = 64 * 2**20
 """Bytes up to which a file is read as a whole."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from s1kit.analysis.results import HIDDEN, UNCOUNTED
 from s1kit.analysis.settings import CHAT, FILE
 from s1kit.errors import InputError
-from s1kit.evaluate.published import read_published
+from s1kit.evaluate.published_outputs import read_published
 from s1kit.files import hash_file, read_rows
 from s1kit.recipe import Comparator
 from s1kit.records import Generation, Question, Segment, Setting

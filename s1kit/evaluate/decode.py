@@ -26,7 +26,7 @@ from s1kit.analysis.settings import (
 )
 from s1kit.engines import Engine
 from s1kit.errors import InputError
-from s1kit.evaluate.auto import rule_of
+from s1kit.evaluate.exit_rules import rule_of
 from s1kit.evaluate.rejection import sample_until_short
 from s1kit.evaluate.sharing import Replayed, replay
 from s1kit.forcing import ThinkingBudget

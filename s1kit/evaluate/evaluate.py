@@ -18,13 +18,13 @@ from s1kit.analysis.results import PublishedNumber
 from s1kit.analysis.settings import DIRECT, grid
 from s1kit.engines import Engine, load_engine
 from s1kit.engines.interface import ServerFigures, ServerMeter, add_up, close_engine
-from s1kit.engines.options import with_dtype
+from s1kit.engines.references import with_dtype
 from s1kit.engines.weights import fingerprints
 from s1kit.errors import InputError
-from s1kit.evaluate.auto import auto_settings, load_rules, refuse_labels
 from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks, name_of
 from s1kit.evaluate.comparators import ORIGINS, ask, changed, check_models, from_file, origins, settings_of, shards_of
 from s1kit.evaluate.decode import Cell, Decoding, answer_room, direct_room, fill
+from s1kit.evaluate.exit_rules import auto_settings, load_rules, refuse_labels
 from s1kit.evaluate.published_numbers import read_numbers
 from s1kit.executors import OnProgress, executor_of, load_executor
 from s1kit.files import write_json, write_rows

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from s1kit.errors import InputError
-from s1kit.evaluate.published import ENDS, STARTS, TEXT_COLUMNS, generation_of
+from s1kit.evaluate.published_outputs import ENDS, STARTS, TEXT_COLUMNS, generation_of
 from s1kit.evaluate.recorded_shapes import QUESTION_COLUMNS, VERDICTS, flat_row
 from s1kit.records import Generation, Question, Segment, Setting, Verdict, from_arrow
 

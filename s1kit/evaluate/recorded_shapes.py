@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.errors import InputError
-from s1kit.evaluate.published import draws_of_lm_eval, is_lm_eval
+from s1kit.evaluate.published_outputs import draws_of_lm_eval, is_lm_eval
 from s1kit.records import Verdict
 
 QUESTION_COLUMNS = ("question", "problem", "prompt", "text", "input", "qid", "question_id", "problem_id", "doc_id")

@@ -16,6 +16,7 @@ from functools import partial
 from typing import Any
 
 from s1kit.serve import logs
+from s1kit.serve.bodies import ReadBody, read_body_as
 from s1kit.serve.callers import check_caller, request_id
 from s1kit.serve.choices import AnyReply, RequestDecoder
 from s1kit.serve.decoding import Job
@@ -34,7 +35,6 @@ from s1kit.serve.http import (
 )
 from s1kit.serve.jobs import ParsedRequest
 from s1kit.serve.messages_reply import MessagesReply
-from s1kit.serve.reading import ReadBody, read_body_as
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import ID_PREFIXES, PING, Choice, Endpoint, HttpReply
 from s1kit.serve.responses import ResponsesBody

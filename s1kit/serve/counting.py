@@ -10,12 +10,12 @@ from pydantic import Field, model_validator
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
+from s1kit.serve.bodies import Body, read_as, read_as_chat
 from s1kit.serve.chat import ChatBody
 from s1kit.serve.fields import TemplateSwitches, TokenId, Wire
 from s1kit.serve.http import check_media, read_body
 from s1kit.serve.messages import CountBody
 from s1kit.serve.prompts import chat_ids, text_ids
-from s1kit.serve.reading import Body, read_as, read_as_chat
 from s1kit.serve.refusals import Refusal, renamed
 from s1kit.serve.responses import ResponsesBody
 from s1kit.serve.state import Server, check_model

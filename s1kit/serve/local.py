@@ -19,8 +19,8 @@ from s1kit.forcing.plan import Plan
 from s1kit.forcing.request import Sampling
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.records import Generation, Segment
+from s1kit.serve.adaptive import decode_adaptively
 from s1kit.serve.answer_form import can_constrain
-from s1kit.serve.auto import decode_adaptively
 from s1kit.serve.decoding import Delta, End, Job, ThinkingStop
 from s1kit.serve.logs import log
 from s1kit.serve.refusals import Refusal

@@ -8,7 +8,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from s1kit.engines.options import Reference, scheme_of
+from s1kit.engines.references import Reference, scheme_of
 from s1kit.errors import InputError
 from s1kit.serve.logs import LogFormat
 

@@ -21,7 +21,7 @@ from types import FrameType
 import uvicorn
 
 from s1kit.adaptive.rule import load_rule
-from s1kit.engines.options import read_reference, read_switches
+from s1kit.engines.references import read_reference, read_switches
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
@@ -157,7 +157,7 @@ async def make_backend(options: Options) -> Backend:
         )
     rule = load_rule(Path(options.auto)) if options.auto is not None else None
     if options.upstream:
-        from s1kit.serve.connect import connect
+        from s1kit.serve.connect_upstream import connect
 
         return await connect(options)
     from s1kit.engines import Engine, load_engine

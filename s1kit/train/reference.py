@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from s1kit.engines.gguf.unpacking import is_gguf, unpacked
-from s1kit.engines.options import looks_local, read_reference
+from s1kit.engines.references import looks_local, read_reference
 from s1kit.errors import InputError
 from s1kit.recipe import Layout, Train
 from s1kit.train.shapes import SHAPES

@@ -100,8 +100,8 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     require_torch()
     from s1kit.train import packing
     from s1kit.train.advice import check_card
+    from s1kit.train.checkpoint import model_card, write_checkpoint
     from s1kit.train.disk import check_disk
-    from s1kit.train.folder import model_card, write_checkpoint
     from s1kit.train.loop import fit
     from s1kit.train.meter import read_log
     from s1kit.train.shapes import Shape

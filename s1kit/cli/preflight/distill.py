@@ -23,7 +23,7 @@ _WORDS_OF_AN_ANSWER = 6
 
 
 def check_distill(recipe: Recipe, found: FaultCollector) -> None:
-    from s1kit.distill.idle import refuse_idle
+    from s1kit.distill.idle_settings import refuse_idle
     from s1kit.distill.unusable import check_finishes
 
     for config in recipe.distill.each:
@@ -51,7 +51,7 @@ def check_distill(recipe: Recipe, found: FaultCollector) -> None:
 
 
 def _check_teacher(recipe: Recipe, config: Distill, found: FaultCollector) -> None:
-    from s1kit.distill.idle import is_local
+    from s1kit.distill.idle_settings import is_local
     from s1kit.distill.open_teacher import parameters
     from s1kit.providers.local import check_parameters
 

@@ -11,7 +11,7 @@ from typing import Any
 from s1kit.cli.preflight.faults import FaultCollector
 from s1kit.cli.preflight.room import check_prompts, check_reply, known_context
 from s1kit.cli.references import chat_template_of, check_engine, require
-from s1kit.engines.options import check_dtype
+from s1kit.engines.references import check_dtype
 from s1kit.errors import InputError
 from s1kit.executors import executor_of
 from s1kit.forcing.formats import find_format
@@ -25,9 +25,9 @@ from s1kit.train.reference import base_folder
 
 def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
     from s1kit.analysis.settings import grid
-    from s1kit.evaluate.auto import OWN
     from s1kit.evaluate.benchmarks import is_on_hub, name_of
     from s1kit.evaluate.comparators import check_models, settings_of
+    from s1kit.evaluate.exit_rules import OWN
     from s1kit.evaluate.published_numbers import read_numbers
 
     config = recipe.evaluate
@@ -116,7 +116,7 @@ def _check_room(recipe: Recipe, questions: Sequence[str], found: FaultCollector)
 
 def _check_outputs(file: str) -> None:
     """The first row of published outputs can be read."""
-    from s1kit.evaluate.published import read_published
+    from s1kit.evaluate.published_outputs import read_published
 
     if next(iter(read_published(file, "")), None) is None:
         raise InputError("the file has no rows", where=file, fix="Give outputs on the benchmarks of this run.")
@@ -124,8 +124,8 @@ def _check_outputs(file: str) -> None:
 
 def _check_rules(config: Evaluate, seed: int) -> None:
     """The exit rules are there, and none was calibrated on a question of a benchmark on this machine."""
-    from s1kit.evaluate.auto import load_rules, refuse_labels
     from s1kit.evaluate.benchmarks import is_on_hub, load_benchmarks
+    from s1kit.evaluate.exit_rules import load_rules, refuse_labels
 
     here = [name for name in config.benchmarks if not is_on_hub(name)]
     refuse_labels(load_rules(config, config.model), load_benchmarks(here, config.num_questions, seed) if here else [])

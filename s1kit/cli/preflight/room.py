@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from s1kit.engines.options import joined, read_reference
+from s1kit.engines.references import joined, read_reference
 from s1kit.errors import InputError
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import load_format

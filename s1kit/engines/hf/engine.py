@@ -31,7 +31,7 @@ from s1kit.engines.hf.passes import check_steps
 from s1kit.engines.hf.tokenizer import read_tokenizer
 from s1kit.engines.interface import BatchEngine
 from s1kit.engines.machine import can_compute, check_fits, free_bytes, memory_size, try_out, why_unused
-from s1kit.engines.options import check_dtype, looks_local
+from s1kit.engines.references import check_dtype, looks_local
 
 _SMALL_MODEL = 20_000_000
 """Parameters below which threads cost more than they bring."""

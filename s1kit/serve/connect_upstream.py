@@ -12,7 +12,7 @@ from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import Farm, Member
 from s1kit.completions.roster import follow, read_urls, refuse_stranger
 from s1kit.engines.gguf.unpacking import tokenizer_folder
-from s1kit.engines.options import read_switches
+from s1kit.engines.references import read_switches
 from s1kit.errors import InputError, WorkFailed
 from s1kit.forcing.detection import choose_format
 from s1kit.forcing.formats import load_format

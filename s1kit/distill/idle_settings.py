@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from s1kit.engines.options import scheme_of
+from s1kit.engines.references import scheme_of
 from s1kit.recipe import Distill
 
 ENGINES = ("tiny-base", "hf", "vllm", "llama.cpp", "completions", "scripted")

@@ -102,14 +102,17 @@ def test_a_stage_of_unusable_replies_is_not_done_and_retry_asks_exactly_those_ag
         assert len(journal) == 22  # what was paid is kept
 
 
-def test_an_outage_told_as_http_200_is_finished_by_running_again(
-    server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def quick_breaker(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.02)
     monkeypatch.setattr(
         "s1kit.distill.open_teacher.ThrottleSettings",
         lambda **limits: ThrottleSettings(breaker_seconds=0.02, breaker_failures=4, breaker_trials=2, **limits),
     )
+
+
+@pytest.mark.usefixtures("quick_breaker")
+def test_an_outage_told_as_http_200_is_finished_by_running_again(server: ProviderServer, tmp_path: Path) -> None:
     recipe, run = recipe_of(tmp_path, server), run_of(tmp_path, 100)
     outage = Fault(body='{"error": {"code": 502, "message": "Provider returned error"}}')
     server.faults = lambda number, question: outage if number >= 40 else None
@@ -492,14 +495,8 @@ def test_a_journal_on_a_full_disk_stops_the_run_with_a_clear_error(
     assert server.num_requests == 600 - kept
 
 
-def test_a_provider_that_stays_down_stops_the_run(
-    server: ProviderServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("s1kit.providers.patience.MAX_SECONDS_BETWEEN", 0.02)
-    monkeypatch.setattr(
-        "s1kit.distill.open_teacher.ThrottleSettings",
-        lambda **limits: ThrottleSettings(breaker_seconds=0.02, breaker_failures=4, breaker_trials=2, **limits),
-    )
+@pytest.mark.usefixtures("quick_breaker")
+def test_a_provider_that_stays_down_stops_the_run(server: ProviderServer, tmp_path: Path) -> None:
     server.faults = lambda number, question: Fault(status=503)
     with pytest.raises(WorkFailed, match=r"distill stopped with .* times in a row"):
         distill(recipe_of(tmp_path, server), run_of(tmp_path, 200))

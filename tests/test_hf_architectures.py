@@ -24,19 +24,24 @@ def engine(tiny_random_checkpoint: Path) -> Any:
     return load_engine(f"hf:{tiny_random_checkpoint}")
 
 
+SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "head_dim": 8,
+    "max_position_embeddings": 512,
+}
+
+
 def random_model(kind: str, vocabulary_size: int, **more: Any) -> Any:
     from transformers import AutoConfig, AutoModelForCausalLM
 
     torch.manual_seed(0)
     shape: dict[str, Any] = {
+        **SMALL,
         "vocab_size": vocabulary_size,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 512,
         "pad_token_id": 0,
         "bos_token_id": None,
         "eos_token_id": None,
@@ -112,16 +117,7 @@ def image_text_model(kind: str, vocabulary_size: int) -> Any:
     from transformers import AutoConfig, AutoModelForImageTextToText
 
     torch.manual_seed(0)
-    text: dict[str, Any] = {
-        "vocab_size": vocabulary_size,
-        "hidden_size": 32,
-        "intermediate_size": 48,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "head_dim": 8,
-        "max_position_embeddings": 512,
-    }
+    text: dict[str, Any] = {**SMALL, "vocab_size": vocabulary_size}
     if kind == "qwen3_vl":
         text["rope_scaling"] = {"rope_type": "default", "mrope_section": [1, 1, 2], "rope_theta": 10000.0}
     image = {"hidden_size": 16, "intermediate_size": 16, "num_attention_heads": 2, "image_size": 32, "patch_size": 16}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import random
 import string
-import threading
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -21,6 +21,7 @@ from s1kit.providers.http import Http
 from s1kit.providers.keys import Secret
 from tests.fixtures_providers import MODELS, url_of
 from tests.servers.provider_server import KEY, Fault, ProviderServer
+from tests.servers.threaded import in_thread
 
 pytestmark = pytest.mark.usefixtures("keys")
 
@@ -31,38 +32,29 @@ class Listener:
     def __init__(self, reply: bytes) -> None:
         self.got = b""
         self.num_connections = 0
-        self._reply, self._ready = reply, threading.Event()
-        self._loop = asyncio.new_event_loop()
+        self._reply, self._running = reply, ExitStack()
         self.port = 0
 
     def __enter__(self) -> Listener:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
+        return self._running.enter_context(in_thread(self._serving()))
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._running.close()
 
-    def _run(self) -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            self.num_connections += 1
-            self.got += await reader.readuntil(b"\r\n\r\n")
-            writer.write(self._reply)
-            await writer.drain()
-            writer.close()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[Listener]:
+        server = await asyncio.start_server(self._answer, "127.0.0.1", 0)
+        self.port = server.sockets[0].getsockname()[1]
+        yield self
+        server.close()
+        await asyncio.sleep(0)
 
-        async def start() -> None:
-            self._server = await asyncio.start_server(serve, "127.0.0.1", 0)
-            self.port = self._server.sockets[0].getsockname()[1]
-
-        self._loop.run_until_complete(start())
-        self._loop.call_soon(self._ready.set)
-        self._loop.run_forever()
-        self._server.close()
-        self._loop.run_until_complete(asyncio.sleep(0))
-        self._loop.close()
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.num_connections += 1
+        self.got += await reader.readuntil(b"\r\n\r\n")
+        writer.write(self._reply)
+        await writer.drain()
+        writer.close()
 
 
 DENIED = b"HTTP/1.1 407 Proxy Authentication Required\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"

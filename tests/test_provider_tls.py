@@ -6,9 +6,8 @@ import asyncio
 import json
 import ssl
 import subprocess
-import threading
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from s1kit.journal import Journal
 from s1kit.providers.chat import Reply, Stopped
 from s1kit.providers.client import open_client
 from tests.servers.provider_server import KEY, answer_of, chat_completion
+from tests.servers.threaded import in_thread
 
 QUESTION = "What is 2 + 2?"
 
@@ -45,39 +45,30 @@ class TlsTeacher:
         self.proxy_heads: list[bytes] = []
         self.tunnelled = bytearray()
         self.port = self.proxy_port = 0
-        self._loop = asyncio.new_event_loop()
-        self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._running = ExitStack()
 
     def __enter__(self) -> TlsTeacher:
-        self._thread.start()
-        assert self._ready.wait(10)
-        return self
+        return self._running.enter_context(in_thread(self._serving()))
 
     def __exit__(self, *_: object) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(10)
+        self._running.close()
 
-    def _run(self) -> None:
-        async def start() -> None:
-            context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-            context.load_cert_chain(self._folder / "cert.pem", self._folder / "key.pem")
-            self._servers = [
-                await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=context),
-                await asyncio.start_server(self._tunnel, "127.0.0.1", 0),
-            ]
-            self.port, self.proxy_port = (server.sockets[0].getsockname()[1] for server in self._servers)
-
-        self._loop.run_until_complete(start())
-        self._loop.call_soon(self._ready.set)
-        self._loop.run_forever()
-        for server in self._servers:
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[TlsTeacher]:
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        context.load_cert_chain(self._folder / "cert.pem", self._folder / "key.pem")
+        servers = [
+            await asyncio.start_server(self._answer, "127.0.0.1", 0, ssl=context),
+            await asyncio.start_server(self._tunnel, "127.0.0.1", 0),
+        ]
+        self.port, self.proxy_port = (server.sockets[0].getsockname()[1] for server in servers)
+        yield self
+        for server in servers:
             server.close()
-        tasks = asyncio.all_tasks(self._loop)
+        tasks = asyncio.all_tasks() - {asyncio.current_task()}
         for task in tasks:
             task.cancel()
-        self._loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
-        self._loop.close()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = await reader.readuntil(b"\r\n\r\n")

@@ -10,10 +10,9 @@ import socket
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
@@ -21,6 +20,7 @@ import pytest
 pytest.importorskip("starlette")
 
 from servers.scripted_upstream import ScriptedUpstream
+from servers.threaded import in_thread
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
 from s1kit.completions import CompletionsServer, Identity, discover
@@ -566,24 +566,14 @@ def test_a_prompt_that_cannot_fit_is_refused_before_it_is_tokenised(
 
 @contextmanager
 def two_upstreams(folder: Path, owners: tuple[str, str] = ("vllm", "vllm")) -> Iterator[list[ScriptedUpstream]]:
-    """Two servers of one model, in a loop of their own; each has its `url`."""
+    """Two servers of one model, each in a loop of its own and with its `url`."""
     tokens = FileTokenizer(folder)
     model = HashModel(TokenFormat(detect_format(tokens), tokens))
     made = [ScriptedUpstream(tokens, model, owned_by=owner) for owner in owners]
-    loop = asyncio.new_event_loop()
-    thread = Thread(target=loop.run_forever, daemon=True)
-    thread.start()
-    running = [upstream.running() for upstream in made]
-    for upstream, context in zip(made, running, strict=True):
-        upstream.__dict__["url"] = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result(5)
-    try:
+    with ExitStack() as running:
+        for upstream in made:
+            upstream.__dict__["url"] = running.enter_context(in_thread(upstream.running()))
         yield made
-    finally:
-        for context in running:
-            asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result(5)
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(5)
-        loop.close()
 
 
 def test_two_upstreams_share_the_requests_and_one_that_fails_is_not_missed(tokenizer_folder: Path) -> None:

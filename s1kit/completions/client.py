@@ -31,6 +31,7 @@ _STATUSES: dict[int, tuple[FailureKind, str]] = {
     529: ("full", "is full or not ready"),
 }
 
+_CONNECT_SECONDS = 10.0
 _DRAIN_SECONDS = 1.0
 _DRAIN_READS = 8
 
@@ -38,13 +39,10 @@ _DRAIN_READS = 8
 class CompletionsServer:
     """An OpenAI-style server at a base URL, with or without `/v1` at its end."""
 
-    def __init__(
-        self, url: str, key: str | None = None, silent_seconds: float = 60.0, connect_seconds: float = 10.0
-    ) -> None:
+    def __init__(self, url: str, key: str | None = None, silent_seconds: float = 60.0) -> None:
         self.url = url.rstrip("/").removesuffix("/v1")
         self.silent_seconds = silent_seconds
         self._key = key
-        self._connect_seconds = connect_seconds
         self._session: aiohttp.ClientSession | None = None
         self._draining: set[asyncio.Task[None]] = set()
 
@@ -151,7 +149,7 @@ class CompletionsServer:
         if self._session is None:
             self._session = aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(limit=0, keepalive_timeout=30),
-                timeout=aiohttp.ClientTimeout(total=None, sock_connect=self._connect_seconds),
+                timeout=aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS),
                 read_bufsize=1 << 18,
                 # A redirect or a cookie from an inference server is a mistake; environment proxies would be a surprise.
                 trust_env=False,

@@ -136,7 +136,7 @@ def _estimate_one(config: Distill, num_questions: int | None) -> list[str]:
     return lines
 
 
-def probe_costs(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> list[DistillEstimate]:
+def probe_costs(recipe: Recipe, run: Run) -> list[DistillEstimate]:
     """Ask each teacher a seeded sample of the questions and extrapolate. Needs `collect` to have finished.
 
     A teacher that costs nothing is not asked. The probes count against `max_cost_usd`. Raises InputError as `distill`
@@ -148,16 +148,14 @@ def probe_costs(recipe: Recipe, run: Run, num_probes: int = NUM_PROBES) -> list[
     verifier = Verifier(load_grader(own=settings.grader)) if settings.until_correct else None
     try:
         return [
-            _probe(recipe, each, [place for place in everywhere if place.teacher == number], verifier, num_probes)
+            _probe(recipe, each, [place for place in everywhere if place.teacher == number], verifier)
             for number, each in enumerate(asked.teachers)
         ]
     finally:
         asked.close()
 
 
-def _probe(
-    recipe: Recipe, each: OpenTeacher, there: list[Assignment], verifier: Verifier | None, num_probes: int
-) -> DistillEstimate:
+def _probe(recipe: Recipe, each: OpenTeacher, there: list[Assignment], verifier: Verifier | None) -> DistillEstimate:
     """A place, all its draws together, is what is sampled and extrapolated."""
     if each.client is None or not isinstance(each.teacher, ChatTeacher):
         return _nothing(each, len(there), 0, "it costs nothing but time")
@@ -169,7 +167,7 @@ def _probe(
         return _nothing(each, len(there), len(known), "nothing is left to ask")
     # The first teacher's sample is the one that a recipe with one teacher draws.
     seed = f"{recipe.seed}:estimate" + (f":{unknown[0].teacher}" if unknown[0].teacher else "")
-    probe = Random(seed).sample(unknown, min(num_probes, len(unknown)))
+    probe = Random(seed).sample(unknown, min(NUM_PROBES, len(unknown)))
     replies: list[list[Trace]] = []
 
     async def ask() -> None:

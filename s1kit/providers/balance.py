@@ -27,9 +27,8 @@ class _Server:
 class Balance:
     """Sends each request to one of the servers."""
 
-    def __init__(self, servers: Sequence[Http], now: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, servers: Sequence[Http]) -> None:
         self._servers = [_Server(http) for http in servers]
-        self._now = now
 
     async def send(self, ask: Callable[[Http], Awaitable[Answer]]) -> Answer:
         """Call `ask` with one of the servers, passing over those that cannot be reached.
@@ -54,7 +53,7 @@ class Balance:
                 server.failures += 1
                 if problem.kind == "unreachable" or server.failures >= MAX_FAILURES:
                     out = min(MAX_SECONDS_OUT, FIRST_SECONDS_OUT * 2.0 ** (server.failures - 1))
-                    server.out_until = self._now() + out
+                    server.out_until = time.monotonic() + out
             raise
         finally:
             server.in_flight -= 1
@@ -64,12 +63,12 @@ class Balance:
     def _pick(self) -> _Server:
         if len(self._servers) == 1:
             return self._servers[0]
-        now = self._now()
+        now = time.monotonic()
         there = [server for server in self._servers if server.out_until <= now]
         if there:
             return min(there, key=lambda server: server.in_flight)
         return min(self._servers, key=lambda server: server.out_until)
 
     def _is_another_in(self, server: _Server) -> bool:
-        now = self._now()
+        now = time.monotonic()
         return any(other is not server and other.out_until <= now for other in self._servers)

@@ -82,8 +82,6 @@ class Throttle:
         """Requests a second; None: as fast as the other limits let them."""
         self._ceiling = self.pace
         """What the setting or the headers allow, where they say."""
-        self.num_refused = 0
-        """Replies 429."""
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._is_slow_start = True
@@ -151,7 +149,6 @@ class Throttle:
         """HTTP 429: too fast. Raises nothing; the request is worth asking again."""
         now = self.now()
         self._free(slot)
-        self.num_refused += 1
         self._refused.append(slot.sent)
         self._is_slow_start = False
         if retry_after is not None:

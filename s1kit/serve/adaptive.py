@@ -79,7 +79,6 @@ async def decode_adaptively(
                 yield held
             yield news
             return
-        probes.num_rounds += 1
         probes.answer_tokens += news.answer_tokens
 
 

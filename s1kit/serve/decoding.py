@@ -67,12 +67,10 @@ class ThinkingStop:
 
 @dataclass(slots=True)
 class Probes:
-    """Work that an exit rule added to a reply: its rounds and the tokens of their answers."""
+    """Work that an exit rule added to a reply."""
 
-    num_rounds: int = 0
-    """Rounds before the last one."""
     answer_tokens: int = 0
-    """Tokens of their answers."""
+    """Tokens of the answers that nobody was shown."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import json
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import AbstractContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 
 from aiohttp import web
+
+from servers.threaded import in_thread
 
 
 @dataclass
@@ -20,33 +20,17 @@ class Hub:
     private: dict[str, bool] = field(default_factory=dict)
     files: dict[str, dict[str, bytes]] = field(default_factory=dict)
 
-    @contextmanager
-    def running(self) -> Iterator[str]:
-        """Serve in a thread; yields the base URL."""
-        loop, ready, urls = asyncio.new_event_loop(), threading.Event(), []
+    def running(self) -> AbstractContextManager[str]:
+        """Serve in a thread; gives the base URL."""
+        return in_thread(self._serving())
 
-        async def start() -> web.AppRunner:
-            runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.1)
-            await runner.setup()
-            await web.TCPSite(runner, "127.0.0.1", 0).start()
-            urls.append(f"http://127.0.0.1:{runner.addresses[0][1]}")
-            return runner
-
-        def serve() -> None:
-            runner = loop.run_until_complete(start())
-            ready.set()
-            loop.run_forever()
-            loop.run_until_complete(runner.cleanup())
-            loop.close()
-
-        thread = threading.Thread(target=serve, daemon=True)
-        thread.start()
-        ready.wait(10)
-        try:
-            yield urls[0]
-        finally:
-            loop.call_soon_threadsafe(loop.stop)
-            thread.join(10)
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[str]:
+        runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.1)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        await runner.cleanup()
 
     def _app(self) -> web.Application:
         app = web.Application()

@@ -17,7 +17,8 @@ import json
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -25,6 +26,7 @@ from typing import Any
 from aiohttp import web
 
 from tests.servers.provider_streams import chat_events, content_events, message_events, response_events
+from tests.servers.threaded import in_thread
 
 KEY = "test-key-7f3a"
 
@@ -132,9 +134,7 @@ class ProviderServer:
         self.files: dict[str, bytes] = {}
         self._uploads: dict[str, str] = {}
         self._port = port
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._ready = threading.Event()
-        self._thread: threading.Thread | None = None
+        self._running = ExitStack()
 
     # ---- where it listens -------------------------------------------------------------------------------------------
 
@@ -159,28 +159,20 @@ class ProviderServer:
         return f"{self.root}/anthropic/v1"
 
     def __enter__(self) -> ProviderServer:
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
-        assert self._ready.wait(20)
+        self._running.enter_context(in_thread(self._serving()))
         return self
 
     def __exit__(self, *_: object) -> None:
-        assert self._loop is not None
-        assert self._thread is not None
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join(20)
+        self._running.close()
 
-    def _run(self) -> None:
-        self._loop = loop = asyncio.new_event_loop()
+    @asynccontextmanager
+    async def _serving(self) -> AsyncIterator[None]:
         runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.1)
-        loop.run_until_complete(runner.setup())
-        site = web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024)
-        loop.run_until_complete(site.start())
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", self._port, backlog=1024).start()
         self._port = runner.addresses[0][1]
-        loop.call_soon(self._ready.set)
-        loop.run_forever()
-        loop.run_until_complete(runner.cleanup())
-        loop.close()
+        yield
+        await runner.cleanup()
 
     def _app(self) -> web.Application:
         app = web.Application(client_max_size=512 * 2**20)

@@ -19,11 +19,11 @@ from fake_sampler import by_rows
 from servers.misbehaving_server import LEGAL, WRONG, WRONG_IDS, MisbehavingServer
 
 from s1kit import Request, ThinkingBudget
-from s1kit.completions import DIALECTS, Capabilities, CompletionsServer
-from s1kit.completions.capabilities import neutral_settings
+from s1kit.completions.capabilities import DIALECTS, Capabilities, neutral_settings
+from s1kit.completions.client import CompletionsServer
 from s1kit.completions.discovery import Identity
 from s1kit.completions.farm import Farm, Member
-from s1kit.engines.completions import CompletionsEngine
+from s1kit.engines.completions.engine import CompletionsEngine
 from s1kit.forcing.formats import FORMATS
 from s1kit.forcing.plan import Plan, make_plan
 from s1kit.forcing.token_format import TokenFormat

@@ -19,7 +19,7 @@ from s1kit.completions.client import CompletionsServer as Client
 from s1kit.completions.discovery import Identity
 from s1kit.completions.failure import ServerFailed
 from s1kit.completions.farm import Farm, Member
-from s1kit.engines.completions import CompletionsEngine
+from s1kit.engines.completions.engine import CompletionsEngine
 from s1kit.errors import InputError
 from s1kit.evaluate.evaluate import evaluate
 from s1kit.forcing.tokenizer import FileTokenizer

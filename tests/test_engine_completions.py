@@ -16,7 +16,7 @@ from fixtures_models import SPECIALS, write_tokenizer
 from servers.completions_server import CompletionsServer
 
 from s1kit import Request, ThinkingBudget, load_engine
-from s1kit.engines.completions import CompletionsEngine
+from s1kit.engines.completions.engine import CompletionsEngine
 from s1kit.errors import InputError
 from s1kit.forcing.formats import FORMATS
 from s1kit.forcing.tokenizer import FileTokenizer

@@ -20,7 +20,8 @@ from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, ask, joined, post, read_events, serving
 from test_serve_tools import CALL, TOOL_TEMPLATE, TOOLS
 
-from s1kit.completions import DIALECTS, Capabilities, CompletionsServer
+from s1kit.completions.capabilities import DIALECTS, Capabilities
+from s1kit.completions.client import CompletionsServer
 from s1kit.forcing.detection import detect_format
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer

@@ -17,7 +17,8 @@ from servers.scripted_upstream import ScriptedUpstream
 from serving import CLIENT, ask, joined, read_events, serving
 from test_format_families import Characters
 
-from s1kit.completions import DIALECTS, Capabilities, CompletionsServer
+from s1kit.completions.capabilities import DIALECTS, Capabilities
+from s1kit.completions.client import CompletionsServer
 from s1kit.forcing.detection import detect_format
 from s1kit.forcing.formats import FORMATS
 from s1kit.forcing.token_format import TokenFormat

@@ -23,8 +23,9 @@ from servers.scripted_upstream import ScriptedUpstream
 from servers.threaded import in_thread
 from serving import CLIENT, Running, ask, joined, post, read_events, serving
 
-from s1kit.completions import CompletionsServer, Identity, discover
 from s1kit.completions.capabilities import DIALECTS, Capabilities
+from s1kit.completions.client import CompletionsServer
+from s1kit.completions.discovery import Identity, discover
 from s1kit.completions.protocol import CompletionRun, CompletionSettings
 from s1kit.completions.stream import Chunk, read_reply
 from s1kit.errors import InputError

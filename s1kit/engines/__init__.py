@@ -50,7 +50,7 @@ def load_engine(model: str, **options: Any) -> Engine:
 
             return load_llama_cpp(rest, **options)
         case "completions":
-            from s1kit.engines.completions import load as load_completions
+            from s1kit.engines.completions.loading import load as load_completions
 
             return load_completions(rest, **options)
         case "chat":

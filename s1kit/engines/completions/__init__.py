@@ -10,10 +10,3 @@ A blocking adapter of `s1kit.completions`: one event loop in a thread of its own
 takes token ids and returns them (vLLM), ids cross every seam and the generation is exact: `seam` is `ids`. Elsewhere
 (llama.cpp's server, transformers serve) text is tokenised again, and token boundaries may move at a seam: `text`.
 """
-
-from __future__ import annotations
-
-from s1kit.engines.completions.engine import CompletionsEngine
-from s1kit.engines.completions.loading import KEY_VARIABLE, load
-
-__all__ = ["KEY_VARIABLE", "CompletionsEngine", "load"]

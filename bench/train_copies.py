@@ -46,7 +46,7 @@ def main() -> None:
     from s1kit.train import loop
     from s1kit.train import prepare as preparing
     from s1kit.train.loading import load_config, load_tokenizer
-    from s1kit.train.world import open_world
+    from s1kit.train.processes import open_world
 
     preparing.multiplies_bfloat16 = lambda _: True  # as on a card
     decide = preparing._is_sharded

@@ -29,9 +29,9 @@ from s1kit.train.cost import CONTEXT_GIB, memory_gib
 from s1kit.train.encoded import Encoded
 from s1kit.train.loop import make_optimizer
 from s1kit.train.prepare import prepare
+from s1kit.train.processes import World
 from s1kit.train.row import make_row
 from s1kit.train.shapes import SHAPES
-from s1kit.train.world import World
 
 
 @dataclass(frozen=True)

@@ -35,8 +35,8 @@ from s1kit.train.attention import choose_kernel
 from s1kit.train.cost import RECOMPUTED
 from s1kit.train.encoded import Encoded
 from s1kit.train.flops import peak_tflops, training_flops
+from s1kit.train.processes import open_world
 from s1kit.train.shapes import SHAPES, Shape
-from s1kit.train.world import open_world
 
 TINY = Shape(4, 128, 512, 4, 4, vocab_size=256, tie_word_embeddings=True, max_position_embeddings=1024)
 

@@ -13,7 +13,7 @@ from collected_runs import collected_run
 
 from s1kit.distill.distill import distill
 from s1kit.distill.open_teacher import open_teachers
-from s1kit.distill.shards import DistillPass, TraceBlock
+from s1kit.distill.passes import DistillPass, TraceBlock
 from s1kit.distill.student_tokens import student_counter
 from s1kit.distill.teachers import SolutionsTeacher
 from s1kit.engines.scripted import ScriptedEngine
@@ -167,7 +167,7 @@ def test_traces_that_come_faster_than_shards_are_written_do_not_fill_the_memory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Replies out of the journal come at once; the stage waits for the disk before it takes more of them."""
-    from s1kit.distill import shards
+    from s1kit.distill import passes
 
     waiting: list[int] = []
     num_written = 0
@@ -175,7 +175,7 @@ def test_traces_that_come_faster_than_shards_are_written_do_not_fill_the_memory(
     async def settle(work: DistillPass, block: TraceBlock) -> None:
         nonlocal num_written
         waiting.append(work.num_done - num_written)
-        await shards.settle(work, block)
+        await passes.settle(work, block)
         num_written += 8
 
     monkeypatch.setattr("s1kit.distill.distill.BLOCK", 8)

@@ -29,10 +29,10 @@ from s1kit.engines import machine  # noqa: E402
 from s1kit.engines.hf import attention, cuda_graphs, kv_cache  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
 from s1kit.engines.hf.cuda_graphs import RecordedSteps  # noqa: E402
+from s1kit.engines.hf.device_state import LENGTH, How, RowState  # noqa: E402
 from s1kit.engines.hf.kv_cache import Slots  # noqa: E402
 from s1kit.engines.hf.passes import Passes, check_steps  # noqa: E402
 from s1kit.engines.hf.sampling import Cut, Knobs, draw  # noqa: E402
-from s1kit.engines.hf.state import LENGTH, How, RowState  # noqa: E402
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from s1kit.recipe import Train  # noqa: E402
 from s1kit.train import loop  # noqa: E402
 from s1kit.train.loading import load_config, load_tokenizer  # noqa: E402
 from s1kit.train.prepare import plain_name, prepare, why_not_compiled  # noqa: E402
-from s1kit.train.world import World, multiplies_bfloat16, open_world  # noqa: E402
+from s1kit.train.processes import World, multiplies_bfloat16, open_world  # noqa: E402
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA card")]
 

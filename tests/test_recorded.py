@@ -16,8 +16,8 @@ from s1kit.cli import main
 from s1kit.errors import InputError
 from s1kit.evaluate.recorded import files_of, record
 from s1kit.records import Generation, Question, Segment, Setting
+from s1kit.report.published_numbers import is_summary, read_series, report_summaries
 from s1kit.report.report import findings_of
-from s1kit.report.summaries import is_summary, read_series, report_summaries
 from s1kit.report.view import if_graded
 from s1kit.stage import open_run
 

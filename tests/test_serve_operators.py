@@ -31,7 +31,7 @@ from s1kit.engines.scripted import Step
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
-from s1kit.serve.callers import KeyFile, check_caller, named, read_keys
+from s1kit.serve.authentication import KeyFile, check_caller, named, read_keys
 from s1kit.serve.connections import listening_at, shown
 from s1kit.serve.http import while_connected
 from s1kit.serve.local import Local

@@ -26,9 +26,9 @@ from s1kit.forcing.request import grammar_of_schema
 from s1kit.serve.answer_form import answer_grammar, constrained_calls
 from s1kit.serve.chat import ChatBody
 from s1kit.serve.local import Local
+from s1kit.serve.tool_calls import ToolStyle
 from s1kit.serve.tool_detection import find_style
 from s1kit.serve.tool_styles import GLM, LLAMA, TAGS
-from s1kit.serve.tools import ToolStyle
 
 SCHEMA = {
     "type": "object",

@@ -23,9 +23,9 @@ from s1kit.forcing.detection import detect_format
 from s1kit.forcing.formats import FORMATS
 from s1kit.forcing.token_format import TokenFormat
 from s1kit.forcing.tokenizer import FileTokenizer
+from s1kit.serve.tool_calls import ToolStyle, arguments_of
 from s1kit.serve.tool_detection import find_style
 from s1kit.serve.tool_styles import FUNCTIONS, GLM, HARMONY, LLAMA, MISTRAL, STYLES, TAGS
-from s1kit.serve.tools import ToolStyle, arguments_of
 from s1kit.serve.upstream import Upstream
 
 CALL = '<tool_call>\n{"name": "add", "arguments": {"a": 1, "b": 2}}\n</tool_call>'

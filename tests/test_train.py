@@ -22,10 +22,10 @@ from s1kit.train.flops import training_flops
 from s1kit.train.loading import load_tokenizer
 from s1kit.train.loop import learning_rate
 from s1kit.train.objective import _ChunkedLoss
+from s1kit.train.processes import World
 from s1kit.train.reference import base_folder
 from s1kit.train.row import make_row, token_weights
 from s1kit.train.shapes import SHAPES, Shape
-from s1kit.train.world import World
 
 CPU = torch.device("cpu")
 

@@ -86,7 +86,7 @@ def test_on_a_card_the_log_has_mfu_and_dollars(tmp_path: Path, monkeypatch: pyte
     import torch
 
     from s1kit.train import meter
-    from s1kit.train.world import World
+    from s1kit.train.processes import World
 
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA H100 80GB HBM3")
     monkeypatch.setattr(meter, "_peak_memory", lambda _: 71.5)

@@ -27,8 +27,8 @@ from s1kit.train import adapters, attention, loop, packing
 from s1kit.train import prepare as preparing
 from s1kit.train.loading import load_config, load_tokenizer
 from s1kit.train.prepare import FP8_MULTIPLE, prepare
+from s1kit.train.processes import World
 from s1kit.train.row import make_row
-from s1kit.train.world import World
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda", 0)
 CALLS = {"forward": 0, "backward": 0}
@@ -298,7 +298,7 @@ def with_adapters_of_size(add: Any) -> Any:
 
 
 def test_a_process_without_a_card_of_its_own_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    from s1kit.train.world import open_world
+    from s1kit.train.processes import open_world
 
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setenv("LOCAL_RANK", "2")
@@ -307,10 +307,10 @@ def test_a_process_without_a_card_of_its_own_is_refused(monkeypatch: pytest.Monk
 
 
 def test_a_card_of_a_torch_without_nccl_trains_without_sharding(monkeypatch: pytest.MonkeyPatch) -> None:
-    from s1kit.train import world as world_module
-    from s1kit.train.world import open_world
+    from s1kit.train import processes
+    from s1kit.train.processes import open_world
 
-    monkeypatch.setattr(world_module, "can_compute", lambda _: True)
+    monkeypatch.setattr(processes, "can_compute", lambda _: True)
     monkeypatch.setattr(torch.cuda, "set_device", lambda _: None)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: True)
     monkeypatch.setattr(dist, "is_nccl_available", lambda: False)
@@ -343,7 +343,7 @@ def test_a_kernel_that_is_not_there_is_refused_with_what_would_help(monkeypatch:
 @pytest.fixture
 def one_process_of_fsdp() -> Iterator[World]:
     """As on one card: sharded over a single process."""
-    from s1kit.train.world import open_world
+    from s1kit.train.processes import open_world
 
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     try:
@@ -482,7 +482,7 @@ def test_a_card_without_bfloat16_trains_in_float32_and_decodes_in_float16(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from s1kit.engines.hf.engine import card_dtype
-    from s1kit.train.world import multiplies_bfloat16
+    from s1kit.train.processes import multiplies_bfloat16
 
     monkeypatch.setattr(torch.cuda, "device", lambda _: nullcontext())
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda *_: "Tesla T4")

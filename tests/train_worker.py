@@ -18,7 +18,7 @@ from s1kit.train.encoded import Encoded
 from s1kit.train.loading import load_config, load_tokenizer
 from s1kit.train.loop import backward, clip, make_optimizer, set_learning_rate
 from s1kit.train.prepare import plain_name, prepare
-from s1kit.train.world import World, open_world
+from s1kit.train.processes import World, open_world
 
 STEPS = 3
 

@@ -47,7 +47,7 @@ def _refuse_idle(given: argparse.Namespace, *, is_summary: bool = False) -> None
 
 def _report_recorded(given: argparse.Namespace) -> int:
     from s1kit.evaluate.recorded import files_of, record
-    from s1kit.report.summaries import is_summary, report_summaries
+    from s1kit.report.published_numbers import is_summary, report_summaries
 
     if given.recipe:
         raise InputError(

@@ -20,8 +20,8 @@ from s1kit.concurrency import in_parallel, run_async
 from s1kit.distill.drawing import Assignment, Verifier, draw, places, places_a_question
 from s1kit.distill.idle_settings import is_local
 from s1kit.distill.open_teacher import OpenTeachers, journal_path, open_teachers, say_what_it_means
+from s1kit.distill.passes import DistillPass, TraceBlock, refuse_missing, settle, sum_up
 from s1kit.distill.prefetch import ask_in_batches, ask_on_engines
-from s1kit.distill.shards import DistillPass, TraceBlock, refuse_missing, settle, sum_up
 from s1kit.distill.student_tokens import student_counter
 from s1kit.distill.unusable import refuse_many_unusable, retry
 from s1kit.engines.weights import fingerprints

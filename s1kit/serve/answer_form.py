@@ -21,8 +21,8 @@ from s1kit.forcing.token_format import TokenFormat
 from s1kit.serve.chat import ChatBody, NamedChoice
 from s1kit.serve.decoding import Backend
 from s1kit.serve.refusals import Refusal
+from s1kit.serve.tool_calls import ToolStyle
 from s1kit.serve.tool_detection import find_style, tokens_for_calls
-from s1kit.serve.tools import ToolStyle
 
 _MOST_CALLS = 16
 """Calls that a model may make where one is required: without a bound, small models go on calling."""

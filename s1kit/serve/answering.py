@@ -16,8 +16,8 @@ from functools import partial
 from typing import Any
 
 from s1kit.serve import logs
+from s1kit.serve.authentication import check_caller, request_id
 from s1kit.serve.bodies import ReadBody, read_body_as
-from s1kit.serve.callers import check_caller, request_id
 from s1kit.serve.choices import AnyReply, RequestDecoder
 from s1kit.serve.decoding import Job
 from s1kit.serve.http import (

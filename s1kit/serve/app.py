@@ -17,7 +17,7 @@ from starlette.routing import Route
 from s1kit import __version__
 from s1kit.serve import page
 from s1kit.serve.answering import Generate
-from s1kit.serve.callers import check_caller, named
+from s1kit.serve.authentication import check_caller, named
 from s1kit.serve.counting import count_input_tokens, count_tokens, detokenize, tokenize
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import EFFORTS

@@ -15,7 +15,7 @@ from s1kit.serve.refusals import Refusal, from_validation, renamed, unknown_fiel
 from s1kit.serve.replies import Endpoint
 from s1kit.serve.responses import ResponsesBody
 from s1kit.serve.state import Server
-from s1kit.serve.tools import loaded
+from s1kit.serve.tool_calls import loaded
 
 Body = TypeVar("Body", bound=BaseModel)
 Surface = TypeVar("Surface", bound=CountBody | ResponsesBody)

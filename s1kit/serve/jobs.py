@@ -23,7 +23,7 @@ from s1kit.serve.dial import Dial, Fit, read_dial
 from s1kit.serve.fields import MOST_CHOICES, SamplingFields
 from s1kit.serve.prompts import chat_ids, check_no_switches, goes_on, is_thinking_open, prompt_ids, prompts_of
 from s1kit.serve.refusals import Refusal, from_input_error
-from s1kit.serve.tools import ToolStyle
+from s1kit.serve.tool_calls import ToolStyle
 
 _ANY_CONTEXT = 1 << 40
 _SEED_BITS = (1 << 63) - 1

@@ -17,7 +17,7 @@ from s1kit.forcing.token_format import TokenFormat, last_place
 from s1kit.serve.chat import ChatBody, CompletionBody, Message
 from s1kit.serve.decoding import Backend
 from s1kit.serve.refusals import Refusal, from_input_error
-from s1kit.serve.tools import arguments_of
+from s1kit.serve.tool_calls import arguments_of
 
 _SURELY_TOKENISED = 1 << 16
 """Characters below which it costs less to count the tokens."""

@@ -21,7 +21,7 @@ from s1kit import __version__
 from s1kit.completions.stream import TokenLogprob
 from s1kit.serve.decoding import Delta, End, Probes, Tally, ThinkingStop
 from s1kit.serve.refusals import Refusal
-from s1kit.serve.tools import AnswerReader
+from s1kit.serve.tool_calls import AnswerReader
 
 Endpoint = Literal["chat", "completions", "messages", "responses"]
 

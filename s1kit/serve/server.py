@@ -25,7 +25,7 @@ from s1kit.engines.references import read_reference, read_switches
 from s1kit.errors import InputError
 from s1kit.serve import logs
 from s1kit.serve.app import make_app
-from s1kit.serve.callers import KeyFile, named
+from s1kit.serve.authentication import KeyFile, named
 from s1kit.serve.connections import ConnectionLimits, bounded_protocol, listen, listening_at, shown
 from s1kit.serve.decoding import Backend
 from s1kit.serve.dial import read_efforts

@@ -10,8 +10,8 @@ from typing import Any
 
 from s1kit.forcing.thinking_format import TEMPLATE_FAULTS
 from s1kit.forcing.token_format import TokenFormat
+from s1kit.serve.tool_calls import ToolStyle
 from s1kit.serve.tool_styles import STYLES, TAGS
-from s1kit.serve.tools import ToolStyle
 
 _NAME, _ARGUMENTS = "probe_tool", {"city": "Oslo", "days": 3}
 _TOOL = {

@@ -28,7 +28,7 @@ import json
 import re
 from typing import Any
 
-from s1kit.serve.tools import AnswerReader, Call, ToolStyle, loaded, new_call, possible_start
+from s1kit.serve.tool_calls import AnswerReader, Call, ToolStyle, loaded, new_call, possible_start
 
 _BODY = "<|message|>"
 _ENDS = ("<|end|>", "<|call|>", "<|return|>", "<|start|>", "<|channel|>")

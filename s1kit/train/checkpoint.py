@@ -27,9 +27,9 @@ from s1kit.train.loading import load_weights
 from s1kit.train.loop import Fitted
 from s1kit.train.meter import read_log
 from s1kit.train.prepare import plain_name
+from s1kit.train.processes import World
 from s1kit.train.reference import base_folder
 from s1kit.train.rounding import MOST_LOST, lost_to_rounding
-from s1kit.train.world import World
 
 GENERATION_FILE = "generation_config.json"
 _PROBE = [{"role": "user", "content": "1+1?"}]

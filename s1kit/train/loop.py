@@ -25,10 +25,10 @@ from s1kit.train.encoded import Encoded
 from s1kit.train.meter import TrainingMeter
 from s1kit.train.objective import Objective
 from s1kit.train.prepare import FP8_MULTIPLE, autocast, prepare
+from s1kit.train.processes import World, multiplies_bfloat16
 from s1kit.train.resume import Checkpoints
 from s1kit.train.row import Row, make_row, token_weights
 from s1kit.train.shapes import Shape
-from s1kit.train.world import World, multiplies_bfloat16
 
 
 @dataclass(frozen=True)

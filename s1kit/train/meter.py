@@ -17,8 +17,8 @@ from s1kit.files import write_atomically
 from s1kit.recipe import Train
 from s1kit.train.disk import writing
 from s1kit.train.flops import peak_tflops, training_flops
+from s1kit.train.processes import World
 from s1kit.train.shapes import Shape
-from s1kit.train.world import World
 
 
 @dataclass

@@ -17,8 +17,8 @@ from s1kit.recipe import Layout, Train
 from s1kit.train import adapters, loading
 from s1kit.train.architecture import kept_states, layers_of
 from s1kit.train.objective import Objective
+from s1kit.train.processes import World, multiplies_bfloat16
 from s1kit.train.reference import check_machine
-from s1kit.train.world import World, multiplies_bfloat16
 
 FP8_MULTIPLE = 16
 """Float8 products want every side to be a multiple of this; tokens too, over which the gradients are summed."""

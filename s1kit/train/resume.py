@@ -34,7 +34,7 @@ from s1kit.errors import InputError
 from s1kit.files import hash_file, write_json
 from s1kit.progress import say
 from s1kit.train.disk import KEEP, writing
-from s1kit.train.world import World
+from s1kit.train.processes import World
 
 _COMPLETE = "complete.json"
 _ONLY_TRAINED = StateDictOptions(ignore_frozen_params=True)

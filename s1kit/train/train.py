@@ -22,7 +22,7 @@ from s1kit.train.encoded import TOO_LONG, check_terms, encode_samples
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from s1kit.train.world import World
+    from s1kit.train.processes import World
 
 CHECKPOINT = "checkpoint"
 
@@ -66,7 +66,7 @@ def train(recipe: Recipe, run: Run) -> Stage:
     from s1kit.train.loading import require_torch
 
     require_torch()
-    from s1kit.train.world import open_world
+    from s1kit.train.processes import open_world
 
     with open_world(recipe.train.layout) as world, quieted(not world.is_main):
         trained = train_samples(samples, stage.folder, recipe.train, recipe.seed)
@@ -104,8 +104,8 @@ def train_samples(samples: Sequence[Sample], folder: Path, train: Train, seed: i
     from s1kit.train.disk import check_disk
     from s1kit.train.loop import fit
     from s1kit.train.meter import read_log
+    from s1kit.train.processes import multiplies_bfloat16, open_world
     from s1kit.train.shapes import Shape
-    from s1kit.train.world import multiplies_bfloat16, open_world
 
     fmt, tokenizer = load_format_and_tokenizer(train)
     model_config = load_config(train.base, tokenizer)

@@ -25,11 +25,22 @@ import torch
 from s1kit.engines.grammar import AnswerMatcher, Grammars
 from s1kit.engines.hf.attention import ALL_SEE_ALL, Windows
 from s1kit.engines.hf.cuda_graphs import RecordedSteps
+from s1kit.engines.hf.device_state import NEXT, TEMPERATURE, UNIFORM, Flight, RowState
 from s1kit.engines.hf.kv_cache import Slots
 from s1kit.engines.hf.passes import Passes
 from s1kit.engines.hf.request_queue import PrefillGroup, RequestQueue
-from s1kit.engines.hf.rows import COLUMN, CONSTRAINED, DRAWS, LENGTH, QUEUED, QUIET, SHOWN, Active, Ints, RunningRows
-from s1kit.engines.hf.state import NEXT, TEMPERATURE, UNIFORM, Flight, RowState
+from s1kit.engines.hf.running_rows import (
+    COLUMN,
+    CONSTRAINED,
+    DRAWS,
+    LENGTH,
+    QUEUED,
+    QUIET,
+    SHOWN,
+    Active,
+    Ints,
+    RunningRows,
+)
 from s1kit.engines.interface import Event, lost
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver

@@ -12,8 +12,8 @@ from typing import Any
 
 import torch
 
+from s1kit.engines.hf.device_state import How, RowState
 from s1kit.engines.hf.passes import Passes
-from s1kit.engines.hf.state import How, RowState
 from s1kit.errors import first_line
 from s1kit.progress import say
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 
-from s1kit.engines.hf.rows import Active, RunningRows, reach
+from s1kit.engines.hf.running_rows import Active, RunningRows, reach
 
 Context = tuple[int, ...]
 

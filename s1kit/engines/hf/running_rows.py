@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from s1kit.engines.grammar import AnswerMatcher
+from s1kit.engines.hf.device_state import RING, How
 from s1kit.engines.hf.kv_cache import with_headroom
 from s1kit.engines.hf.sampling import Cut
-from s1kit.engines.hf.state import RING, How
 from s1kit.forcing.request import Request
 from s1kit.forcing.token_driver import TokenDriver
 from s1kit.records import Generation

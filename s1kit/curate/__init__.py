@@ -1,1 +1,1 @@
-"""samples <- traces that pass quality and difficulty, then a seeded selection over domains and lengths."""
+"""Stage `curate`: traces are filtered by quality and difficulty, then drawn by domain and length with a seed."""

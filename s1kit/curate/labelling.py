@@ -1,4 +1,4 @@
-"""Domains by a model: the rubric first, so that a provider's prefix cache pays for it once; one question last.
+"""Asks a model for the domain of each question. A prompt begins with the rubric, which a provider can then cache.
 
 Replies go through the journal: a question is labelled once ever. A reply that names no domain leaves the keyword
 baseline's label, and is counted.

@@ -46,8 +46,10 @@ def reply(trace: Trace) -> DropReason | None:
 
 
 def format_s1(trace: Trace) -> DropReason | None:
-    """s1's rules on a question's text, exactly (data/filter.ipynb, cell 7): a question with `[asy]` goes unless it is
-    from AIME, which keeps it whatever else it has; `![Image]`, `p1.` to `p999.` and `**...5...**` go.
+    """The rules of s1 on a question's text (its data/filter.ipynb, cell 7), exactly.
+
+    A question with `[asy]` is dropped, except one of AIME, which then passes the other rules, too. Dropped is also one
+    with `![Image]`, with `p1.` to `p999.`, or with a number between double asterisks.
     """
     text = trace.question.text
     if "[asy]" in text:

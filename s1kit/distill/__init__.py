@@ -1,1 +1,1 @@
-"""Turn questions into traces: ask a teacher, once, within a budget."""
+"""Stage `distill`: questions become traces. Teachers are asked once a question, within a spend cap."""

@@ -1,4 +1,4 @@
-"""traces <- the teachers, each asked every question.
+"""The stage `distill`: questions in, traces out. Every teacher is asked every question.
 
 Questions are asked concurrently, and their traces written in blocks of fixed places, so that a killed run goes on where
 it was and the files come out the same. Replies that cost money are in the journal before they get here.

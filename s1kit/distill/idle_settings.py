@@ -81,5 +81,5 @@ def refuse_idle(settings: Distill) -> None:
 
 
 def _harmless(price: str | dict[str, float]) -> set[str]:
-    """The price of what costs nothing may be said."""
+    """`price`, where it says no more than is true of every teacher here: that it is free, or not known."""
     return {"price"} if price in ("free", "unknown") else set()

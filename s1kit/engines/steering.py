@@ -267,7 +267,7 @@ def refuse_unsteerable(tokens: TokenFormat) -> None:
 
 
 def _check(token: int, forced: int | None) -> None:
-    """Raises ValueError where an engine did not do what its logits said; `forced` None: the token was masked."""
+    """Raises ValueError where an engine sampled another token than the forced one, or (`forced` None) a masked one."""
     if token == _HIDDEN:
         raise ValueError("the engine hides what it sampled from its processors.")
     if token != forced:

@@ -1,4 +1,4 @@
-"""Whether the model that a reference names on this machine is still the one that it was.
+"""Fingerprints of models on this machine: they show whether a reference still names the same weights.
 
 The name of a folder says nothing about what lies in it: a training that is repeated writes its weights under the same
 path. Times of files are no sign, since a copy changes them; names and sizes are none, since fine-tuning keeps both.

@@ -78,7 +78,7 @@ def _left_when_settled(
 def _named(
     engine: Engine, cells: Sequence[Cell], parent: Setting, how: Decoding, on_progress: OnProgress
 ) -> list[Generation]:
-    """`_fill_family`; what the engine refuses is told with the setting that asked for it."""
+    """`_fill_family`, with the name of the setting added to what the engine refuses."""
     try:
         return _fill_family(engine, cells, parent, how, on_progress)
     except InputError as error:

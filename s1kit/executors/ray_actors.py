@@ -208,7 +208,7 @@ class RayExecutor:
 
 
 class _Actor:
-    """Holds what the work opened. It opens with its first shard, so that a refusal reaches the one who asked."""
+    """A Ray actor that does shards. It opens the work with its first shard, so that a refusal reaches the caller."""
 
     def __init__(self, work: Work[Any, Any], folder: str) -> None:
         self._work, self._folder = work, folder

@@ -1,4 +1,4 @@
-"""What is asked of an engine, for one question, and what an engine is to those who ask."""
+"""The interface of engines: a request for one question, and the protocol `Engine` that takes it."""
 
 from __future__ import annotations
 

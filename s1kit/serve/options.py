@@ -1,4 +1,4 @@
-"""The options of `s1kit serve`, as the command line and `s1kit.serve.serve` fill them in; which of them are refused."""
+"""The options of `s1kit serve`, which the command line or `s1kit.serve.serve` fills in, and the checks of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A full disk: said before training where it can be known, and as a sentence where it happens."""
+"""The disk of a training: whether there is room is checked beforehand, and a write that fails is a clear error."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _write_errors() -> tuple[type[BaseException], ...]:
 
 
 def _reason(error: BaseException) -> str:
-    """The last line; torch's own, about positions in a file, hides the system's, which then stands further up."""
+    """The line of an error that tells its cause: the system's own, which torch follows with lines of its own."""
     lines = str(error).splitlines() or [type(error).__name__]
     of_system = [line for line in lines if "[Errno" in line]
     return (of_system or lines)[-1].strip()

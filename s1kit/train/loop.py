@@ -1,4 +1,4 @@
-"""The loop. Read `fit` downwards: order, rows, loss, gradients, step, log, checkpoint."""
+"""The training loop. `fit` has its steps in order: batches, rows, loss, gradients, optimiser, log, checkpoint."""
 
 from __future__ import annotations
 

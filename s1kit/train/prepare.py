@@ -1,4 +1,4 @@
-"""A base becomes something to train: adapters, checkpointing, compilation, sharding, in the order they need."""
+"""Makes a base ready to be trained: adapters, checkpointing, compilation and sharding, in the order they need."""
 
 from __future__ import annotations
 

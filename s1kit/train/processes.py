@@ -1,4 +1,4 @@
-"""The processes that train together: one on a laptop, sixteen under torchrun. Nothing else asks who it is."""
+"""The processes that train together: one on a laptop, sixteen under torchrun. Ranks and groups are set up here only."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def check_evaluate(recipe: Recipe, found: FaultCollector) -> None:
 
 
 def _check_models(recipe: Recipe, found: FaultCollector) -> None:
-    """The model, or what is said about the checkpoint of this run in its place, and the baseline."""
+    """Check the model and the baseline; without a model, the settings for the checkpoint that this run trains."""
     config = recipe.evaluate
     if config.model:
         how = {"format": config.format, "template": config.template, "dtype": config.dtype}

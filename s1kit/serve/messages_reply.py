@@ -9,6 +9,7 @@ from typing import Any
 from s1kit.serve.decoding import Delta, End
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import ID_PREFIXES, Choice
+from s1kit.serve.tool_calls import given_to
 
 SIGNATURE = "s1kit"
 """The signature of thinking blocks: clients do not send back what has none. It is not checked."""
@@ -63,7 +64,7 @@ class MessagesReply:
         text = "".join(choice.content)
         if text or not choice.tool_calls:
             content.append({"type": "text", "text": text})
-        content += [_tool_use(call) | {"input": _arguments(call)} for call in choice.tool_calls]
+        content += [_tool_use(call) | {"input": given_to(call)} for call in choice.tool_calls]
         return self._outline() | {"content": content} | self._ending | {"usage": self._usage, "s1kit": choice.account}
 
     def chunk(self, choice: Choice, delta: Delta) -> str:
@@ -107,7 +108,7 @@ class MessagesReply:
             events += f"{self._delta_head}{json.dumps(text)}}}}}\n\n"
         for call in calls:
             events += self._close() + self._open("tool_use", _tool_use(call))
-            delta = {"type": "input_json_delta", "partial_json": json.dumps(_arguments(call))}
+            delta = {"type": "input_json_delta", "partial_json": json.dumps(given_to(call))}
             events += _event("content_block_delta", index=self._index, delta=delta)
             events += self._close()
         return events
@@ -141,10 +142,3 @@ def _event(kind: str, **fields: Any) -> str:
 
 def _tool_use(call: dict[str, Any]) -> dict[str, Any]:
     return {"type": "tool_use", "id": call["id"], "name": call["function"]["name"], "input": {}}
-
-
-def _arguments(call: dict[str, Any]) -> Any:
-    try:
-        return json.loads(call["function"]["arguments"])
-    except ValueError:
-        return {}

@@ -15,6 +15,7 @@ from s1kit.serve.decoding import Delta, End
 from s1kit.serve.refusals import Refusal
 from s1kit.serve.replies import ID_PREFIXES, Choice
 from s1kit.serve.responses_tools import ToolTable
+from s1kit.serve.tool_calls import given_to
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +209,10 @@ class ResponsesReply:
         common = {"status": "completed", "call_id": call["id"]}
         if tool.kind == "tool_search":
             item = {"id": f"tsc_{self.id}_{index}", "type": "tool_search_call", "execution": "client"} | common
-            return item | {"arguments": _loaded(function)}
+            return item | {"arguments": given_to(call)}
         common |= {"name": tool.name} | ({"namespace": tool.namespace} if tool.namespace is not None else {})
         if tool.kind == "custom":
-            return {"id": f"ctc_{self.id}_{index}", "type": "custom_tool_call"} | common | {"input": _text_in(function)}
+            return {"id": f"ctc_{self.id}_{index}", "type": "custom_tool_call"} | common | {"input": _text_in(call)}
         call_fields = common | {"arguments": function["arguments"]}
         return {"id": f"fc_{self.id}_{index}", "type": "function_call"} | call_fields
 
@@ -225,15 +226,8 @@ _TEXT_EVENTS = {"function_call": "function_call_arguments", "custom_tool_call": 
 """The events that carry what a call is given, by the type of its item."""
 
 
-def _loaded(function: dict[str, Any]) -> Any:
-    try:
-        return json.loads(function["arguments"])
-    except ValueError:
-        return {}
-
-
-def _text_in(function: dict[str, Any]) -> str:
+def _text_in(call: dict[str, Any]) -> str:
     """The one text of a custom tool's call; all of its arguments where they are something else."""
-    given = _loaded(function)
+    given = given_to(call)
     text = given.get("input") if isinstance(given, dict) else None
-    return text if isinstance(text, str) else str(function["arguments"])
+    return text if isinstance(text, str) else str(call["function"]["arguments"])

@@ -204,6 +204,14 @@ def new_call(name: str, arguments: Any) -> Call:
     }
 
 
+def given_to(call: Call) -> Any:
+    """The arguments of a call as the JSON value that they are; an empty object where they are none."""
+    try:
+        return json.loads(call["function"]["arguments"])
+    except (ValueError, RecursionError):
+        return {}
+
+
 def arguments_of(text: str) -> dict[str, Any]:
     """The arguments of an earlier call as the object that chat templates go through.
 

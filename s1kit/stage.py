@@ -272,6 +272,11 @@ def is_finished(run_folder: Path, stage: str) -> bool:
     return (run_folder / stage / RECEIPT).exists()
 
 
+def is_begun(run_folder: Path, stage: str) -> bool:
+    """Whether a stage of a run has begun and has not finished."""
+    return (run_folder / stage / "started.json").exists() and not is_finished(run_folder, stage)
+
+
 def _refuse_other(before: Mapping[str, Any], now: Mapping[str, Any], folder: Path) -> None:
     for what in ("format_version", "seed", "config"):
         if not _same(before.get(what), now[what]):

@@ -76,8 +76,10 @@ def test_show_prints_rows_and_receipts(tmp_path: Path, capsys: pytest.CaptureFix
     stage.finish()
     assert main(["show", str(tmp_path / "r" / "collect")]) == 0
     assert "  | Think." in capsys.readouterr().out
+    (tmp_path / "r" / "evaluate").mkdir()
+    (tmp_path / "r" / "evaluate" / "started.json").write_text("{}")
     assert main(["show", str(tmp_path / "r")]) == 0
-    assert "1  out" in capsys.readouterr().out
+    assert capsys.readouterr().out.endswith("1  out\nevaluate: begun, not finished\n")
 
 
 def test_a_broken_line_is_named_with_its_number(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -53,6 +53,16 @@ def test_a_recipe_with_a_file_counts_its_rows(capsys: pytest.CaptureFixture[str]
     )
 
 
+def test_samples_are_as_long_as_the_solutions_that_are_their_traces(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    rows = "".join(f"{i:038d}?;{'x' * 100}\n" for i in range(10))  # 139 characters, some 51 tokens
+    (tmp_path / "q.csv").write_text(f"question;solution\n{rows}")
+    source = f'collect.sources=[{{path = "{tmp_path / "q.csv"}"}}]'
+    options = (source, f"out={tmp_path}", "distill.teacher=solutions", "curate.students=[]", "train.epochs=1000")
+    assert "10 samples, 0.51M tokens in 1000 epochs (as long as their solutions)" in told(capsys, "tiny", *options)
+
+
 def test_num_of_a_built_in_pool_is_counted_for_each_of_its_data_sets(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:

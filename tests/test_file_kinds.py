@@ -140,7 +140,7 @@ FILES: dict[str, tuple[str, str | bytes, str]] = {
         json.dumps({"version": "1", "data": [
             {"paragraphs": [{"qas": [{"question": "1+1?", "id": "i", "answers": [{"text": "2", "answer_start": 0}]}]}]}
         ]}),
-        "the list 'data/paragraphs/qas'",
+        "the list 'data' of a JSON object, the rows in its 'paragraphs/qas'",
     ),
     "objects one after another": (
         "a.json", json.dumps({"question": "1+1?", "answer": "2"}, indent=1) * 2, "one after another"),

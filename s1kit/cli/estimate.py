@@ -47,10 +47,11 @@ def main(given: argparse.Namespace) -> int:
     ):
         if name in recipe.stages:
             print("\n  ".join([name, *lines]))
+    characters = solution_characters(recipe)
     for one in recipes:
         mark = f" ({one.name})" if len(recipes) > 1 else ""
         if "train" in one.stages:
-            print("\n  ".join([f"train{mark}", *estimate_train(one, num_samples(one, questions))]))
+            print("\n  ".join([f"train{mark}", *estimate_train(one, num_samples(one, questions), characters)]))
         if "evaluate" in one.stages:
             print("\n  ".join([f"evaluate{mark}", *estimate_evaluation(one)]))
     return 0
@@ -81,6 +82,20 @@ def num_samples(recipe: Recipe, questions: int | None) -> int | None:
     if curate.selection == "full":
         return None if questions is None else questions * places_a_question(distill) * max(1, distill.until_correct)
     return curate.num if questions is None else min(curate.num, questions)
+
+
+def solution_characters(recipe: Recipe) -> list[int] | None:
+    """Characters of each question with its solution, where the solutions of files are the traces; None elsewhere."""
+    from s1kit.pool.reading import Pool
+
+    sources = recipe.collect.sources
+    if {each.teacher for each in recipe.distill.each} != {"solutions"} or not all(each.path for each in sources):
+        return None
+    try:
+        pool = [question for batch in Pool(recipe.collect, recipe.seed).batches() for question in batch]
+    except InputError:
+        return None
+    return [len(question.text) + len(question.solution) for question in pool if question.solution]
 
 
 def _num_of_source(source: Source) -> int | None:

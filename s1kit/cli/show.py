@@ -14,6 +14,7 @@ from typing import Any
 from s1kit.cli.arguments import STAGES
 from s1kit.distill.unusable import UNUSABLE_FILE
 from s1kit.errors import InputError
+from s1kit.stage import is_begun
 
 _MAIN = {"collect": "questions", "distill": "traces", "curate": "samples", "evaluate": "generations"}
 """The rows a stage is for, among all that its folder holds."""
@@ -114,12 +115,15 @@ def _show_run(folder: Path) -> None:
     receipts = sorted(folder.glob("*/receipt.json"), key=lambda path: order.get(path.parent.name, len(order)))
     if not receipts and (folder / "receipt.json").exists():
         receipts = [folder / "receipt.json"]
-    if not receipts:
+    begun = [stage for stage in STAGES if is_begun(folder, stage)]
+    if not receipts and not begun:
         raise InputError(
             "nothing here was made by s1kit", where=str(folder), fix="Give a run folder such as runs/tiny."
         )
     for receipt in receipts:
         _show_receipt(receipt)
+    for stage in begun:
+        print(f"{stage}: begun, not finished")
 
 
 def _show_receipt(path: Path) -> None:

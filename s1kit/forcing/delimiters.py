@@ -38,6 +38,7 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
     ("<longcat_think>", "</longcat_think>"),  # LongCat Flash Thinking
     ("<unused94>thought", "<unused95>"),  # MedGemma
     ("<thought>", "</thought>"),  # EXAONE Deep
+    ("<Thought>", "</Thought>"),  # OpenO1's data
     ("<|im_start|>think", "<|im_start|>answer"),  # s1
     ("<thinking>", "</thinking>"),
     ("<reasoning>", "</reasoning>"),
@@ -47,7 +48,7 @@ DELIMITERS: Final[tuple[tuple[str, str], ...]] = (
 ENDS_OF_MESSAGES: Final = frozenset({"<|end|>", "<|eom|>", "<|end_message|>"})
 """Ends that any message of such a model has, not thinking alone."""
 _ENDS_IN_PROSE: Final = frozenset(
-    {"</thought>", "</thinking>", "</reasoning>", "Here is my response:", "Here's my response:"}
+    {"</thought>", "</Thought>", "</thinking>", "</reasoning>", "Here is my response:", "Here's my response:"}
 )
 """Ends that answers contain, too. The others are found without an opening, which the chat template may have given."""
 _FINAL = re.compile(
@@ -60,8 +61,8 @@ _FINAL = re.compile(
     r"|<\|end_of_solution\|>\s*$|^\s*<\|START_RESPONSE\|>|<\|END_RESPONSE\|>\s*$"
 )
 """What some families put around the answer."""
-_RESPONSE = re.compile(r"\s*<response>(.*)</response>\s*", re.DOTALL)
-"""What ERNIE and Granite 3.3 put around an answer that follows thinking."""
+_RESPONSE = re.compile(r"\s*<(response|[Oo]utput)>(.*)</\1>\s*", re.DOTALL)
+"""What ERNIE, Granite 3.3, Reflection and OpenO1 put around an answer that follows thinking."""
 _ENDS_OF_TURNS: Final = (
     *("<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|end_of_text|>", "<|eom_id|>", "<|end|>", "<|return|>", "<|eot|>"),
     *("<end_of_turn>", "<turn|>", "<｜end▁of▁sentence｜>", "<|END_OF_TURN_TOKEN|>", "<eos>", "</s>", "[|endofturn|]"),
@@ -174,7 +175,7 @@ def unwrapped(answer: str) -> str:
     if "<" not in answer:
         return answer.strip()
     answer = _FINAL.sub("", answer)
-    return (found[1] if (found := _RESPONSE.fullmatch(answer)) is not None else answer).strip()
+    return (found[2] if (found := _RESPONSE.fullmatch(answer)) is not None else answer).strip()
 
 
 def _without_turn(text: str) -> str:

@@ -83,7 +83,7 @@ def tier_of(config: Collect) -> Tier | None:
     if config.decontaminate == "none":
         return None
     if not config.against:
-        say("collect: collect.against names no evaluation set, so questions are compared with none")
+        say("collect: collect.against is empty: name your benchmarks there, to leave out what overlaps with them")
         return None
     return "s1" if config.decontaminate == "s1" else "strict"
 

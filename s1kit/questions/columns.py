@@ -9,6 +9,7 @@ A row with both a worked solution and a short answer keeps both: `solution` is t
 
 from __future__ import annotations
 
+import ast
 import json
 import math
 import re
@@ -28,6 +29,7 @@ from s1kit.questions.json_rows import CUT
 from s1kit.questions.media import refuse_media
 from s1kit.questions.names import COLUMNS, columns_for, plain_name
 from s1kit.questions.options import LETTERS
+from s1kit.questions.raw_rows import Shaped
 from s1kit.questions.references import aliases_in, distinct_answers
 from s1kit.questions.rendered import without_template
 from s1kit.questions.shapes import OWN, reshape
@@ -46,6 +48,8 @@ class _Read(NamedTuple):
     question: Question
     shape: str
     """How the row was read, for people."""
+    counted: tuple[str, int] | None = None
+    """As in `Shaped`."""
 
 
 class WholeFile:
@@ -55,15 +59,12 @@ class WholeFile:
         self._rows = rows
         self._firsts: dict[tuple[str, int], int | None] = {}
 
-    def settle(self, row: Mapping[str, Any], error: CountsFromEither) -> dict[str, Any] | None:
-        """The row with the letter of its right option; None where the file does not tell."""
-        key = (error.column, error.num_options)
+    def first(self, column: str, num_options: int) -> int | None:
+        """Whether a column counts options from 0 or from 1; None where the file does not tell."""
+        key = (column, num_options)
         if key not in self._firsts:
-            self._firsts[key] = first_number((row.get(error.column) for row in self._rows()), error.num_options)
-        first = self._firsts[key]
-        if first is None or error.column not in row:
-            return None
-        return {**row, error.column: LETTERS[int(row[error.column]) - first]}
+            self._firsts[key] = first_number((row.get(column) for row in self._rows()), num_options)
+        return self._firsts[key]
 
 
 def question_from(
@@ -92,14 +93,19 @@ def question_and_shape(
 ) -> tuple[Question, str]:
     """As `question_from`, and how the row was read, in words."""
     try:
-        return _read(row, columns, name, licence)
+        read = _read(row, columns, name, licence)
+        told = read.counted
     except CountsFromEither as error:
-        settled = file.settle(row, error) if file is not None else None
-        if settled is None:
+        read, told = None, (error.column, error.num_options)
+        if file is None or told[0] not in row or file.first(*told) is None:
             raise
-        question, shape = _read(settled, columns, name, licence)
-        first = int(row[error.column]) - LETTERS.index(settled[error.column])
-        return question, f"{shape}, which counts from {first}"
+    if told is None or file is None or told[0] not in row or (first := file.first(*told)) is None:
+        assert read is not None
+        return read.question, read.shape
+    if read is None or first:
+        letter = LETTERS[int(float(row[told[0]])) - first]
+        read = _read({**row, told[0]: letter}, columns, name, licence)
+    return read.question, f"{read.shape}, which counts from {first}"
 
 
 def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, licence: str) -> _Read:
@@ -114,19 +120,20 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
             where=CUT,
             fix='Download the file of the data set itself, or name the set in the source: hub = "owner/name".',
         )
-    shape, plain = ("", dict(row)) if "text" in named else reshape(row)
+    shape, plain, counted = Shaped("", dict(row)) if "text" in named else reshape(row)
     values = {key: _value_at(row, column, key) for key, column in named.items()}
     found = dict(named)
     for key in COLUMNS.keys() - named.keys():
         free = (c for c in columns_for(key, plain) if c not in named.values())
-        if (column := next((c for c in free if _is_there(plain[c], c)), None)) is not None:
+        is_there = _may_be_asked if key == "text" else _is_there
+        if (column := next((c for c in free if is_there(plain[c], c)), None)) is not None:
             found[key], values[key] = column, plain[column]
     text = without_template(_checked_text(row, values, found))
     if "text" not in named:
         refuse_media(row, text, found["text"])
         _refuse_second_question(plain, found["text"])
     given = {key: _as_text(values.get(key), found.get(key, "")) for key in COLUMNS if key != "text"}
-    worked, answer = given["worked"], given["answer"].strip() if given["answer"] else None
+    worked, answer = (value.strip() if (value := given[key]) else None for key in ("worked", "answer"))
     if worked is not None and str(answer).casefold() in _NO_ANSWERS:
         answer = None
     is_own = shape.startswith((OWN, WHOLE))
@@ -148,15 +155,17 @@ def _read(row: Mapping[str, Any], columns: Mapping[str, str] | None, name: str, 
         )
     except (ValidationError, UnicodeEncodeError) as error:
         raise InputError(f"the row is not a question: {error}", where=found["text"], fix="Correct the row.") from error
-    return _Read(question, f"{shape or _described(found, values)}{'' if is_own else _said_beside(question)}")
+    told = shape or _described(found, values, plain)
+    return _Read(question, f"{told}{'' if is_own else _said_beside(question)}", counted)
 
 
-_BESIDE = ("system", "system_prompt", "tools")
+_BESIDE = ("system", "system_prompt", "tools", "contexts", "hint", "evidence")
 
 
 def _said_beside(question: Question) -> str:
-    """What a question was asked under and is not asked with, in words: a system message, tools."""
-    beside = [name for name in _BESIDE if question.metadata.get(name) not in (None, "", "[]", [])]
+    """What a question may have been asked with and is not asked with, in words: a system message, tools, a hint."""
+    there = {plain_name(name): name for name, value in question.metadata.items() if value not in (None, "", "[]", [])}
+    beside = [there[plain_name(name)] for name in _BESIDE if plain_name(name) in there]
     return f", {' and '.join(beside)} kept as metadata" if beside else ""
 
 
@@ -247,11 +256,15 @@ def _objects(value: Any) -> tuple[dict[str, Any], ...]:
     return tuple(json.loads(item) if isinstance(item, str) else dict(item) for item in value or ())
 
 
-def _described(found: Mapping[str, str], values: Mapping[str, Any]) -> str:
+def _described(found: Mapping[str, str], values: Mapping[str, Any], row: Mapping[str, Any]) -> str:
     words = {"text": "question", "worked": "solution", "answer": "answer"}
     answer = values.get("answer")
     parts = ", all parts of a list" if isinstance(answer, list) and len(distinct_answers(answer)) > 1 else ""
-    return ", ".join(f"{words[key]} from {found[key]!r}" for key in words if key in found) + parts
+    told = ", ".join(f"{words[key]} from {found[key]!r}" for key in words if key in found) + parts
+    others = [name for name in row if name not in found.values() and name != "id"]
+    if others and not {"worked", "answer"} & found.keys():
+        told += f", no reference among {_listed(others, 5)}"
+    return told
 
 
 def _value_at(row: Mapping[str, Any], column: str, key: str) -> Any:
@@ -283,17 +296,24 @@ def _value_at(row: Mapping[str, Any], column: str, key: str) -> Any:
 def _where_the_question_may_be(row: Mapping[str, Any]) -> str:
     """What to do where no column has a known name, as far as the row tells what kind of file it is."""
     lists = [name for name, value in row.items() if isinstance(value, list) and value and isinstance(value[0], dict)]
-    names = [name for name, value in row.items() if isinstance(value, str)]
-    texts = sorted(names, key=lambda name: -len(row[name]))
-    if len(lists) == 1 and len(row) == 1 and (inside := _likeliest(row[lists[0]][0])):
-        return f'Name the place inside it in the source, for example columns = {{ text = "{lists[0]}[0].{inside}" }}.'
+    texts = [name for name, value in row.items() if isinstance(value, str)]
+    prose = [name for name in texts if _is_prose(row[name])]
+    inside = next(iter(_prose_inside(row)), "")
+    if len(lists) == 1 and len(row) == 1 and inside:
+        return f'Name the place inside it in the source, for example columns = {{ text = "{inside}" }}.'
     if lists and not any(len(row[name]) > 20 for name in texts):
         named = ", ".join(map(repr, lists))
         return f"It holds whole lists of objects ({named}): save the one with the questions as a file of its own."
+    if not prose and inside:
+        rows = inside.partition("[0]")[0]
+        if rows != inside:
+            return f"If each object in {rows!r} is a row, save that list as a file of its own."
+        return f'Name the place in the source, for example columns = {{ text = "{inside}" }}.'
     if not texts:
         return "None of them is a text, so that this is no file of questions: token ids and settings cannot be asked."
-    named = f'Name it in the source, for example columns = {{ text = "{texts[0]}" }}'
-    asked = [name for name in names if name in texts[:3] and not _is_reference(name)][:2]
+    likely = sorted(prose or texts, key=lambda name: -len(row[name]))
+    named = f'Name it in the source, for example columns = {{ text = "{likely[0]}" }}'
+    asked = [name for name in prose if name in likely[:3] and not _is_reference(name)][:2]
     if len(asked) > 1:
         both = "\\n\\n".join(f"{{{name}}}" for name in asked)
         named += f', or make it of those columns that are asked, such as template = "{both}"'
@@ -302,24 +322,33 @@ def _where_the_question_may_be(row: Mapping[str, Any]) -> str:
     return f"{named}."
 
 
+def _is_prose(text: str) -> bool:
+    """Whether a text is of several words, or asks something: ids and names are neither."""
+    return re.search(r"\w\s+\w|[?\uff1f]\s*$", text) is not None
+
+
+def _prose_inside(value: Any, place: str = "", depth: int = 6) -> Iterator[str]:
+    """The places of texts of several words in the objects and lists of a row, each as `columns` takes it."""
+    if isinstance(value, str) and _is_prose(value):
+        yield place
+    elif isinstance(value, dict) and depth:
+        for name, inner in value.items():
+            yield from _prose_inside(
+                inner, f"{place}.{name}" if place else str(name), depth - (not isinstance(inner, str))
+            )
+    elif isinstance(value, list) and value and depth:
+        yield from _prose_inside(value[0], f"{place}[0]", depth - 1)
+
+
 def _is_reference(column: Any) -> bool:
     return bool(columns_for("worked", [column]) or columns_for("answer", [column]))
 
 
-def _likeliest(row: Mapping[str, Any]) -> str:
-    """The column with the longest text, to name in an error; empty where none is a text."""
-    texts = {key: len(value) for key, value in row.items() if isinstance(value, str)}
-    return max(texts, key=lambda key: texts[key], default="")
-
-
-_NAMED_COLUMNS = 20
-
-
-def _listed(row: Mapping[str, Any]) -> str:
-    """The columns of a row for a message: some of them, where there are very many."""
-    names = list(map(str, row))
-    more = len(names) - _NAMED_COLUMNS
-    return ", ".join(names[:_NAMED_COLUMNS]) + (f" and {more} more" if more > 0 else "") if names else "none"
+def _listed(columns: Iterable[Any], most: int = 20) -> str:
+    """Columns for a message: some of them, where there are very many."""
+    names = list(map(str, columns))
+    more = len(names) - most
+    return ", ".join(names[:most]) + (f" and {more} more" if more > 0 else "") if names else "none"
 
 
 _NO_ANSWERS = ("proof", "notfound")
@@ -339,8 +368,32 @@ def _is_there(value: Any, column: str) -> bool:
         return False
     if column == "solutions" and str(value).lstrip().startswith("["):  # APPS: several programs in one text
         return False
-    is_reply = column in _REPLIES or (isinstance(value, str) and "</think>" in value)
+    text = value.lstrip() if isinstance(value, str) else ""
+    is_reply = column in _REPLIES or "</think>" in text or text.startswith(("<", "[", "◁"))
     return not _is_missing(value) and not (is_reply and split_thinking(str(value)).thinking)
+
+
+_IMPORTS = re.compile(r"(?:\s*(?:from [\w.]+ )?import [^\n]+)+\s*")
+
+
+def _may_be_asked(value: Any, column: str) -> bool:
+    """Whether a column may hold the question: a program's imports ask nothing, nor do the values that it is given.
+
+    >>> _may_be_asked("[4, 1], 'a'", "input"), _may_be_asked("Add 4 and 1.", "input")
+    (False, True)
+    """
+    if isinstance(value, str) and _IMPORTS.fullmatch(value):
+        return False
+    return _is_there(value, column) and not (plain_name(column) in ("input", "inputs") and _is_values(value))
+
+
+def _is_values(value: Any) -> bool:
+    """Whether a text is nothing but numbers, lists or several quoted texts, as a program is called with."""
+    try:
+        values = ast.literal_eval(f"[{value.strip()}]") if isinstance(value, str) else [""]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return False
+    return len(values) != 1 or not isinstance(values[0], str)
 
 
 def _is_missing(value: Any) -> bool:

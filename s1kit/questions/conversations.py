@@ -18,7 +18,7 @@ from s1kit.questions.media import kind_of_medium, needs_medium
 
 COLUMNS = (
     *("messages", "conversations", "conversation", "prompt", "input", "dialogue", "dialog", "items", "turns"),
-    *("contents", "chat", "context"),
+    *("contents", "chat", "context", "chat_messages"),
 )
 """Under which a row may hold a conversation."""
 WHOLE = "a conversation taken whole"
@@ -34,8 +34,10 @@ _ROLES = {
 _CALLERS = ("function_call", "tool_call", "tool_calls")
 """Roles under which ShareGPT's form has a model's calls of tools, as JSON in place of what it says."""
 KNOWN = ("system", "user", "assistant", "tool")
-CONTENTS = ("content", "value", "parts")
-"""Names of what a message says: OpenAI's, ShareGPT's and Gemini's."""
+CONTENTS = ("content", "value", "parts", "text")
+"""Names of what a message says: OpenAI's, ShareGPT's, Gemini's and LibreChat's."""
+_SPEAKERS = ("role", "from", "sender")
+"""Names of who says a message: OpenAI's, ShareGPT's, and that of the exports of Claude and LibreChat."""
 TEXTS = ("text", "value", "content", "thinking")
 """Names of the text of one part of a message: the common one, those of LLaMA-Factory and axolotl, Anthropic's."""
 
@@ -45,6 +47,7 @@ def whole_conversation(row: Mapping[str, Any]) -> dict[str, Any]:
 
     Raises InputError for a row without a conversation, an unknown role, and a conversation that asks nothing.
     """
+    row = thread(row) or row
     column = next((name for name in COLUMNS if _is_conversation(row.get(name), name)), None)
     if column is None:
         raise InputError(
@@ -99,19 +102,42 @@ def _is_conversation(value: Any, column: str) -> bool:
     return (
         isinstance(value, list)
         and bool(value)
-        and all(isinstance(message, Mapping) and ("role" in message or "from" in message) for message in value)
+        and all(isinstance(message, Mapping) and is_message(message) for message in value)
     )
+
+
+def is_message(value: Mapping[str, Any]) -> bool:
+    """Whether an object says who speaks."""
+    return any(name in value for name in _SPEAKERS)
+
+
+def thread(row: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The row of ChatGPT's export with its tree of messages as a list, to where it was left; None for another row."""
+    nodes = row.get("mapping")
+    at = row.get("current_node")
+    if not isinstance(nodes, Mapping) or at not in nodes:
+        return None
+    messages: list[dict[str, Any]] = []
+    while isinstance(node := nodes.get(at), Mapping):
+        said, at = node.get("message") or {}, node.get("parent")
+        parts = said.get("content", {}).get("parts")  # thoughts have none
+        role = said.get("author", {}).get("role")
+        if parts and any(parts) and role in ("user", "assistant"):
+            messages.insert(0, {"role": role, "content": parts[0] if len(parts) == 1 else parts})
+    return {key: value for key, value in row.items() if key != "mapping"} | {"messages": messages}
 
 
 def role_of(message: Mapping[str, Any]) -> tuple[str, str]:
     """A message's role in OpenAI's names where it is known, and as it stands in the message; empty where none does."""
-    given = str(message.get("role", message.get("from", "")))
+    if isinstance(is_user := message.get("isCreatedByUser"), bool):  # LibreChat names the model
+        return ("user" if is_user else "assistant"), str(message.get("sender"))
+    given = str(next((message[name] for name in _SPEAKERS if name in message), ""))
     role = given.lower()
     return "assistant" if role in _CALLERS else _ROLES.get(role, role), given
 
 
 def content_of(message: Mapping[str, Any]) -> Any:
-    """What a message says, in OpenAI's (`content`), ShareGPT's (`value`) or Gemini's (`parts`) form."""
+    """What a message says, under whichever of `CONTENTS`."""
     return next((message[name] for name in CONTENTS if message.get(name) is not None), None)
 
 
@@ -150,7 +176,8 @@ def _message(given: Mapping[str, Any], column: str) -> dict[str, Any]:
             where=column,
             fix=f"Known: {', '.join((*KNOWN, *_ROLES, *_CALLERS))}.",
         )
-    rest = {key: value for key, value in given.items() if key not in ("role", "from", "tool_calls", *CONTENTS)}
+    known = ("role", "from", "tool_calls", *CONTENTS)
+    rest = {key: value for key, value in given.items() if key not in known and "sender" not in given}
     calls = [_tool_call(call) for call in calls_of(given)]
     content, thinking = _said(None if named.lower() in _CALLERS else content_of(given), column)
     message = {"role": role, "content": content} | ({"reasoning_content": thinking} if thinking else {})

@@ -33,6 +33,8 @@ class _Layout(NamedTuple):
     """Lines above the header, or above the first row where the names are known."""
     form: str
     """How the file is read, in words; empty where that is the usual way."""
+    is_spaced: bool = False
+    """Whether a space follows each separator, so that quotes may open behind it."""
     names: tuple[str, ...] = ()
     """The names of the columns where the file tells them otherwise than by a header (Anki's `#columns:`)."""
 
@@ -46,15 +48,15 @@ def read_csv(path: Path, *, is_tsv: bool) -> Iterator[RawRow]:
         with open_text(path) as file:
             for _ in range(layout.num_above):
                 file.readline()
-            reader = csv.reader(file, delimiter=layout.delimiter)
+            reader = csv.reader(file, delimiter=layout.delimiter, skipinitialspace=layout.is_spaced)
             header = list(layout.names) or [name.strip() for name in next(reader, [])]
             if name := repeated([name for name in header if name]):
-                raise InputError(
-                    f"two columns are called {name!r}",
-                    where=f"{path}:{layout.num_above + 1}",
-                    fix="Give each column a name of its own.",
-                )
-            num_rows = 0
+                fix = "Give each column a name of its own."
+                if not has_question(header):
+                    fix = f"If the line is a row already, put a line of names above it: question,answer. {fix}"
+                raise InputError(f"two columns are called {name!r}", where=f"{path}:{layout.num_above + 1}", fix=fix)
+            is_framed = layout.delimiter == "|" and len(header) > 2 and header[0] == header[-1] == ""  # Markdown
+            num_rows, form = 0, layout.form
             has_index = len(header) > 1 and header[0] == "" and all(header[1:]) and "id" not in header
             while True:
                 line = reader.line_num + layout.num_above + 1
@@ -68,10 +70,15 @@ def read_csv(path: Path, *, is_tsv: bool) -> Iterator[RawRow]:
                             fix="If it is a row already, put a line of names above it: question,answer.",
                         ) from None
                     return
-                if any(cells):
+                if is_framed:
+                    cells = [cell.strip() for cell in cells]
+                    cells = [] if all(set(cell) <= set(":-") for cell in cells) else cells
+                if [cell.strip() for cell in cells] == header:
+                    form = ", ".join(filter(None, [layout.form, "a repeated header left out"]))
+                elif any(cells):
                     num_rows += 1
                     named = ["id", *header[1:]] if has_index and cells[0].isdigit() else header
-                    yield _row(f"{path}:{line}", named, cells, layout.form)
+                    yield _row(f"{path}:{line}", named, cells, form)
     finally:
         csv.field_size_limit(limit)
 
@@ -88,14 +95,17 @@ def _row(where: str, header: list[str], cells: list[str], form: str) -> RawRow:
     if len(cells) != len(header):
         complaint = f"the row has {len(cells)} cells and the header {len(header)}"
         return RawRow(where, None, complaint, short, f"{_advice(header, cells)} {MEND}")
-    if wrong := next((cell for cell in cells if cell in _FORMULA_ERRORS), ""):
+    if wrong := next(filter(_FORMULA_ERROR.fullmatch, cells), ""):
         return RawRow(where, None, f"a cell holds a spreadsheet's error {wrong}", short)
-    cells = ["" if cell == "#N/A" else cell for cell in cells]
+    cells = ["" if cell in _EMPTY else cell for cell in cells]
     named = {n: _FORMULA.sub(r"\1", c) for n, c in zip(header, cells, strict=True) if c != ""}
     return RawRow(where, named, line=short, form=form)
 
 
-_FORMULA_ERRORS = {"#REF!", "#VALUE!", "#NAME?", "#DIV/0!", "#NUM!", "#NULL!", "#SPILL!"}
+_EMPTY = ("#N/A", "#NV", "\\N")
+"""An empty cell as spreadsheets write it, the German one too, and MySQL."""
+_FORMULA_ERROR = re.compile(r"#\u00a1?[A-Z\u00c0-\u00dc]{3,}(?:/0)?[!?]")
+"""A spreadsheet's error, in whatever language: #REF!, #DIV/0!, #BEZUG!, Google's #ERROR!."""
 _FORMULA = re.compile(r'^="([^"]*)"$')
 """How exports keep a spreadsheet from taking a text for a number: ="007"."""
 
@@ -119,12 +129,19 @@ def _layout(lines: list[str], is_tsv: bool) -> _Layout:
         if has_question([cell.strip() for cell in next(csv.reader([line], delimiter=sign), [])]):
             if all(above.startswith("#") or _num_cells(above, sign) <= 1 for above in lines[:number]):
                 above = f"{number} line{'s' if number > 1 else ''} above the header left out" if number else ""
-                return _Layout(sign, number, ", ".join(filter(None, [_said(sign, usual), above])))
+                return _Layout(
+                    sign, number, ", ".join(filter(None, [_said(sign, usual), above])), _is_spaced(line, sign)
+                )
             break
     titles = _num_titles(lines, usual)
     sign = _delimiter(lines[titles] if lines else "", usual)
     said = f"{titles} line{'s' if titles > 1 else ''} above the header left out" if titles else ""
-    return _Layout(sign, titles, ", ".join(filter(None, [_said(sign, usual), said])))
+    is_spaced = bool(lines) and _is_spaced(lines[titles], sign)
+    return _Layout(sign, titles, ", ".join(filter(None, [_said(sign, usual), said])), is_spaced)
+
+
+def _is_spaced(header: str, sign: str) -> bool:
+    return sign in header and header.count(sign) == header.count(f"{sign} ")
 
 
 def _anki(lines: list[str], usual: str) -> _Layout:
@@ -137,7 +154,7 @@ def _anki(lines: list[str], usual: str) -> _Layout:
         told[name.strip().lower()] = value
     sign = _SEPARATORS.get(told["separator"].strip().lower(), told["separator"][:1] or usual)
     names = tuple(name.strip() for name in told.get("columns", "").split(sign)) if told.get("columns") else ()
-    return _Layout(sign, len(told), ", ".join(filter(None, ["Anki's export", _said(sign, usual)])), names)
+    return _Layout(sign, len(told), ", ".join(filter(None, ["Anki's export", _said(sign, usual)])), names=names)
 
 
 def _num_titles(lines: list[str], usual: str) -> int:

@@ -12,6 +12,7 @@ from s1kit.questions.conversations import (
     KNOWN,
     calls_of,
     content_of,
+    is_message,
     is_thought,
     role_of,
     text_of_part,
@@ -89,7 +90,7 @@ def _messages_in(value: Any, column: str) -> list[dict[str, Any]] | None:
         return [value]
     if not isinstance(value, list) or not all(isinstance(message, dict) for message in value):
         return None
-    return value if any("role" in message or "from" in message for message in value) else None
+    return value if any(map(is_message, value)) else None
 
 
 def _with_roles(value: Any, column: str) -> Any:

@@ -17,16 +17,36 @@ from s1kit.errors import InputError
 from s1kit.questions.arrow_rows import read_arrow, read_parquet
 from s1kit.questions.csv_rows import ANKI, read_csv
 from s1kit.questions.json_rows import read_json
+from s1kit.questions.names import has_question
 from s1kit.questions.raw_rows import RawRow
-from s1kit.questions.unpacking import ENDINGS
+from s1kit.questions.rows_inside import rows_inside
+from s1kit.questions.unpacking import ENDINGS, open_text
 
 KNOWN_ENDINGS = ".jsonl, .ndjson, .json, .csv, .tsv (each also .gz, .bz2, .xz, .zst), .parquet or .arrow"
 
 _ADVICE = {
     (".xlsx", ".xls", ".ods"): "Save the sheet as CSV UTF-8.",
-    (".zip", ".tar", ".7z", ".rar"): "Unpack it, and name the files inside, for example with a pattern such as *.csv.",
+    (
+        ".zip",
+        ".tar",
+        ".tgz",
+        ".7z",
+        ".rar",
+    ): "Unpack it, and name the files inside, for example with a pattern such as *.csv.",
     (".txt", ".md"): "Put its questions in a CSV file with the line 'question' above them, or write one JSON object a "
     'line: {"question": "..."}.',
+    (".lz4", ".br", ".lzma", ".z"): "Unpack it, or compress it as .gz, .bz2, .xz or .zst.",
+    (
+        ".yaml",
+        ".yml",
+        ".toml",
+        ".avro",
+        ".orc",
+        ".h5",
+        ".rds",
+        ".dta",
+        ".sav",
+    ): "Save its rows as JSONL, CSV or Parquet.",
     (".pkl", ".pickle", ".pt"): "Such files can run code and are not read. Save the table as Parquet or JSONL.",
 }
 
@@ -92,23 +112,36 @@ def read_rows_of(path: Path) -> Iterator[RawRow]:
             start = file.read(64)
         _refuse_other_kinds(path, start)
         if start.startswith(b"PAR1") or name.endswith((".parquet", ".pq")):
-            yield from read_parquet(path)
+            rows = read_parquet(path)
         elif start.startswith(b"ARROW1") or name.endswith((".arrow", ".feather", ".ipc")):
-            yield from read_arrow(path)
-        elif name.endswith((".jsonl", ".ndjson", ".json", ".jl")) or (name.endswith(".txt") and _is_json(start)):
-            yield from read_json(path)
-        elif name.endswith((".csv", ".tsv", ".tab")) or (name.endswith(".txt") and start.startswith(ANKI)):
-            yield from read_csv(path, is_tsv=name.endswith((".tsv", ".tab")))
+            rows = read_arrow(path)
+        elif name.endswith((".jsonl", ".ndjson", ".json", ".jl")) or (not name.endswith(_TABLES) and _is_json(path)):
+            rows = read_json(path)
+        elif name.endswith(_TABLES) or (name.endswith(".txt") and (start.startswith(ANKI) or _is_table(path))):
+            rows = read_csv(path, is_tsv=not name.endswith(".csv"))
         else:
             advice = next((a for endings, a in _ADVICE.items() if name.endswith(endings)), f"Known: {KNOWN_ENDINGS}.")
             raise InputError(f"{path.name} has an unknown ending", where=str(path), fix=advice)
+        for row in rows:
+            yield from rows_inside(row)
     except (OSError, EOFError, UnicodeDecodeError, csv.Error, lzma.LZMAError) as error:
         raise InputError(f"the file cannot be read: {error}", where=str(path), fix="Give a readable file.") from error
 
 
-def _is_json(start: bytes) -> bool:
+_TABLES = (".csv", ".tsv", ".tab")
+
+
+def _is_json(path: Path) -> bool:
     """Whether a file begins as a JSON object, or as an array of objects: a text may begin with a bracket."""
-    return re.match(rb"(?:\xef\xbb\xbf)?\s*(?:\[\s*)?\{\s*[\"}]", start) is not None
+    with open_text(path) as file:
+        return re.match(r"\s*(?:\[\s*)?\{\s*[\"}]", file.read(64)) is not None
+
+
+def _is_table(path: Path) -> bool:
+    """Whether a file begins with names of columns between tabs, as Excel's text files do."""
+    with open_text(path) as file:
+        header = file.readline(10_000)
+    return "\t" in header and has_question(header.strip().split("\t"))
 
 
 def whole_rows(path: Path) -> Iterator[tuple[dict[str, Any], str]]:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from s1kit.errors import InputError
+from s1kit.questions.conversations import is_message
 from s1kit.questions.names import columns_for, has_question
 from s1kit.questions.raw_rows import MEND, RawRow, TooLong, find_fault, printable, repeated
 from s1kit.questions.unpacking import complain_of_encoding, has_invalid_bytes, open_text
@@ -23,8 +24,6 @@ _DESCRIBING = ("features", "fields", "schema", "columns", "segments")
 """Lists that hold no rows: what the columns of the rows are, and the parts of one rendered sample (axolotl)."""
 _RECORD_MARK = "\x1e"
 """Before each text of a JSON sequence (RFC 7464)."""
-_DEPTH = 3
-"""Lists of rows within rows: a document, its paragraphs, their questions."""
 
 
 def read_json(path: Path) -> Iterator[RawRow]:
@@ -98,7 +97,7 @@ _BETWEEN = re.compile(r"[\s,]*")
 def _document(path: Path, whole: str, *, is_row: bool) -> list[RawRow]:
     """The rows of one document.
 
-    `is_row`: an object is likely the only row of JSONL, unless it holds a list of what is plainly rows.
+    `is_row`: an object is the only row of JSONL.
     """
     mended = ""
     try:
@@ -137,7 +136,7 @@ def _rows(document: Any, *, is_row: bool) -> tuple[str, list[Any]]:
         return ("", [document]) if table is None else ("a table by columns", table)
     if cells := _cells_by_number(document):
         return "a table by columns", cells
-    return _list_inside(document, is_row=is_row) or _rows_by_id(document) or ("", [document])
+    return (None if is_row else _list_inside(document)) or _rows_by_id(document) or ("", [document])
 
 
 def _table_by_columns(document: dict[str, Any]) -> list[Any] | None:
@@ -163,49 +162,24 @@ def _cells_by_number(document: dict[str, Any]) -> list[Any] | None:
     return [{name: cells[number] for name, cells in document.items()} for number in numbers]
 
 
-def _list_inside(document: dict[str, Any], *, is_row: bool) -> tuple[str, list[Any]] | None:
+def _list_inside(document: dict[str, Any]) -> tuple[str, list[Any]] | None:
     """The only list of rows that an object holds, and its name."""
     lists = {k: v for k, v in document.items() if k not in _DESCRIBING and isinstance(v, list) and v}
-    tables = {k: v for k, v in lists.items() if all(isinstance(row, dict) and not _is_message(row) for row in v)}
+    tables = {k: v for k, v in lists.items() if all(isinstance(row, dict) and not is_message(row) for row in v)}
     holds_one = any(isinstance(value, dict) and has_question(value) for value in document.values())
-    if len(tables) != 1 or holds_one or (is_row and not has_question(next(iter(tables.values()))[0])):
+    if len(tables) != 1 or holds_one:
         return None
     ((key, rows),) = tables.items()
     if all(isinstance(row.get("row"), dict) for row in rows):  # as the Hub's viewer gives them
         rows = [row["row"] | {CUT: row[CUT]} if row.get(CUT) else row["row"] for row in rows]
-    names, rows = _deeper(rows, _DEPTH)
-    return f"the list {'/'.join([key, *names])!r} of a JSON object", rows
+    return f"the list {key!r} of a JSON object", rows
 
 
 def _rows_by_id(document: dict[str, Any]) -> tuple[str, list[Any]] | None:
     values = list(document.values())
     if len(values) < 2 or not all(isinstance(v, dict) for v in values) or not set(values[0]).intersection(*values[1:]):
         return None
-    names, rows = _deeper([{"id": k, **v} for k, v in document.items()], _DEPTH)
-    return " with ".join(["a JSON object of rows by their ids", *map(repr, names)]), rows
-
-
-def _deeper(rows: list[Any], depth: int) -> tuple[list[str], list[Any]]:
-    """The names of the lists inside rows, and the rows that hold the questions, as SQuAD nests them in its paragraphs.
-
-    Texts beside a list go with each of its rows.
-    """
-    first = rows[0]
-    names = [n for n, v in first.items() if isinstance(v, list) and v and all(isinstance(r, dict) for r in v)]
-    if not depth or has_question(first) or len(names) != 1 or any(map(_is_message, first[names[0]])):
-        return [], rows
-    (name,) = names
-    found = [
-        {key: value for key, value in row.items() if isinstance(value, str)} | inner
-        for row in rows
-        for inner in (row.get(name) or [])
-    ]
-    further, found = _deeper(found, depth - 1)
-    return [name, *further], found
-
-
-def _is_message(value: Mapping[str, Any]) -> bool:
-    return "role" in value or "from" in value
+    return "a JSON object of rows by their ids", [{"id": k, **v} for k, v in document.items()]
 
 
 def _row_of_line(where: str, line: str, form: str) -> RawRow:
@@ -230,7 +204,7 @@ def _row_of_line(where: str, line: str, form: str) -> RawRow:
 def _checked(where: str, row: Any, short: str, form: str = "") -> RawRow:
     """The row as a RawRow; one that cannot be stored says why."""
     short = printable(short)
-    if isinstance(row, list) and row and all(isinstance(item, dict) and _is_message(item) for item in row):
+    if isinstance(row, list) and row and all(isinstance(item, dict) and is_message(item) for item in row):
         row, form = {"messages": row}, form or "lists of messages"
     if not isinstance(row, dict):
         fix = f'Write each row as {{"question": "...", "answer": "..."}}. {MEND}'
@@ -250,8 +224,10 @@ def _constant(name: str) -> None:
         raise ValueError(f"{name} is no value of JSON")
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _object(pairs: list[tuple[str, Any]]) -> Any:
     found = dict(pairs)
+    if len(pairs) == 1 and pairs[0][0].startswith("$number"):  # MongoDB's exports
+        return pairs[0][1]
     if len(found) < len(pairs):
         raise ValueError(f"the key {repeated([key for key, _ in pairs])!r} stands twice in one object")
     return found

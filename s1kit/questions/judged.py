@@ -38,7 +38,7 @@ def judged_reply(row: Mapping[str, Any]) -> Judged | None:
         >>> judged_reply({"prompt": "1+1?", "completion": "3", "label": False}).without
         'the reply was judged undesirable (label)'
     """
-    for find in (_of_a_pair, _marked, _steps, _ranked):
+    for find in (_of_a_pair, _marked, _found_wrong, _steps, _first_wrong_step, _ranked):
         if (found := find(row)) is not None:
             return found
     return None
@@ -57,6 +57,8 @@ def _of_a_pair(row: Mapping[str, Any]) -> Judged | None:
     name = f"the preferred reply of a pair ({pair[0]})"
     rest = {key: value for key, value in row.items() if key not in pair}
     chosen = parse_cell(row[pair[0]], pair[0])
+    if isinstance(begun := rest.pop("initial_reason_steps", None), str) and isinstance(chosen, str):  # Step-DPO
+        chosen = begun + str(rest.pop("full_chosen", chosen))
     chat = next((parts for c in CHAT_COLUMNS if (parts := chat_parts(rest.get(c), c)) is not None), None)
     if isinstance(chosen, str) and not question_text(rest) and chat is None:
         chosen = transcript_turns(chosen)  # Anthropic's HH: both are whole conversations
@@ -104,6 +106,19 @@ def _marked(row: Mapping[str, Any]) -> Judged | None:
     return None
 
 
+_VERDICTS = ("is_correct", "is_passed", "passed")
+_JUDGED = ("generated_solution", "generation", "response", "completion", "output")
+
+
+def _found_wrong(row: Mapping[str, Any]) -> Judged | None:
+    """A reply that its data set marks as wrong (OpenMathInstruct, rStar-Coder)."""
+    verdict = next((name for name in _VERDICTS if _truth(row.get(name)) is False), None)
+    if verdict is None or not any(row.get(name) for name in _JUDGED):
+        return None
+    name = f"a reply found wrong, which is left out ({verdict})"
+    return Judged(_less(row, *_JUDGED), name, f"the reply was found wrong ({verdict})")
+
+
 def _truth(mark: Any) -> bool | None:
     if isinstance(mark, str):  # as CSV has it
         return {"true": True, "false": False}.get(mark.strip().lower())
@@ -122,6 +137,19 @@ def _steps(row: Mapping[str, Any]) -> Judged | None:
         return Judged({**rest, "completion": "\n".join(steps)}, "steps that were judged right (completions, labels)")
     without = "a step of the reply was judged wrong (labels)"
     return Judged(rest, "steps of which one was judged wrong, left out (completions, labels)", without)
+
+
+def _first_wrong_step(row: Mapping[str, Any]) -> Judged | None:
+    """A solution in steps and the place of its first wrong one, -1 where all are right (ProcessBench)."""
+    steps, wrong = row.get("steps"), row.get("label")
+    if not isinstance(steps, list) or not all(isinstance(step, str) for step in steps) or type(wrong) is not int:
+        return None
+    rest = _less(row, "steps", "label")
+    if wrong < 0:
+        return Judged({**rest, "completion": "\n\n".join(steps)}, "steps that were judged right (steps, label)")
+    return Judged(
+        rest, "steps of which one was judged wrong, left out (steps, label)", f"step {wrong} is wrong (label)"
+    )
 
 
 def _ranked(row: Mapping[str, Any]) -> Judged | None:

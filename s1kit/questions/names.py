@@ -27,7 +27,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "answer": (
         # Beside one of these, `answer` may be a model's, or worked.
         *("final_answer", "ground_truth", "ground_truth_answer", "reference_answer", "expected_answer"),
-        *("gold_answer", "true_answer", "gts", "answer_number", "numerical_answer", "numeric_answer", "answer_value"),
+        *("gold_answer", "golden_answer", "true_answer", "gts"),
+        *("answer_number", "numerical_answer", "numeric_answer", "answer_value"),
         *("answer", "correct_answer", "gold", "target", "label", "ideal", "expected_output"),
         *("final_decision", "back", "answers", "targets", "targets_pretokenized", "final_ans", "ans", "golden"),
         *("expected", "expected_response", "reference", "lsolutions", "right_answer", "definition"),
@@ -40,14 +41,21 @@ COLUMNS: dict[str, tuple[str, ...]] = {
 """Names under which each thing is looked for, the first found wins. Case, spaces and underscores do not matter."""
 
 
+_NOTE = re.compile(r"\s*\((?:s|[^()]{2,})\)|\s[-\u2013\u2014]\s+\S+\s.*", re.DOTALL)
+"""A remark behind a column's name, in brackets or after a dash; a single letter in brackets is a name."""
+
+
 @lru_cache(4096)
 def plain_name(name: object) -> str:
-    """A column's name without case, spaces and signs.
+    """A column's name without case, spaces and signs, and without remarks behind it.
 
     >>> plain_name("Correct Answer"), plain_name("correct_answer"), plain_name("correctAnswer")
     ('correctanswer', 'correctanswer', 'correctanswer')
+    >>> plain_name("Answer (km/h)"), plain_name("Answer 1 - max 75 characters"), plain_name("Question #")
+    ('answer', 'answer1', 'questionnumber')
     """
-    return re.sub(r"[\W_]+", "", str(name)).casefold()
+    without = _NOTE.sub("", str(name)).replace("#", " number")
+    return re.sub(r"[\W_]+", "", without or str(name)).casefold()
 
 
 _PLAIN = {key: tuple(dict.fromkeys(map(plain_name, names))) for key, names in COLUMNS.items()}

@@ -40,6 +40,8 @@ def read_options(value: Any, column: str) -> ChoiceOptions | None:
     value = parse_cell(value, column)
     if isinstance(value, list) and value and all(isinstance(pair, tuple) and len(pair) == 2 for pair in value):
         value = dict(value)  # Parquet's maps
+    if isinstance(value, list) and all(isinstance(one, list) and len(one) == 1 for one in value):
+        value = [one[0] if isinstance(one[0], Mapping) else one for one in value]  # TAL-SCQ5K
     labels: list[str] = []
     right: list[int] = []
     if isinstance(value, str):
@@ -92,7 +94,10 @@ def _of_objects(value: list[Mapping[str, Any]]) -> _Listed:
 
 
 def _split(text: str) -> list[str] | None:
-    """The options of one text, marked by letters in order: "A. x\\nB. y", "(A) x (B) y"."""
+    """The options of one text, marked by letters in order: "A. x\nB. y", "(A) x (B) y", or lines "A x" and "B y"."""
+    lines = text.strip().splitlines()
+    if len(lines) > 1 and all(line.startswith(f"{letter} ") for line, letter in zip(lines, LETTERS, strict=False)):
+        return [line[2:].strip() for line in lines]
     found: list[re.Match[str]] = []
     for mark in _MARKS_IN_TEXT.finditer(text):
         if (mark[1] or mark[2]).upper() == LETTERS[len(found)] and (found or not text[: mark.start()].strip()):

@@ -19,17 +19,48 @@ _BESIDE_A_QUESTION = ("text", "input", "sentence")
 
 
 def take_context(rest: dict[str, Any], stem: str) -> str:
-    """The passage that a question is about, taken out of the other columns; empty where there is none."""
+    """What a question is about, a passage or a table, taken out of the other columns; empty where there is none."""
+    parts = [_take_passage(rest, stem), _take_table(rest)]
+    return "".join(f"{part}\n\n" for part in parts if part)
+
+
+def _take_table(rest: dict[str, Any]) -> str:
+    """The table that a question is about, with the text around it (FinQA), taken out of the other columns."""
+    columns = sorted((column for column in rest if "table" in str(column).casefold()), key=len)
+    column = next((column for column in columns if _table(rest[column])), None)
+    if column is None:
+        return ""
+    around = [rest.pop(name, None) for name in ("pre_text", "post_text")]
+    before, after = ("\n".join(map(str, part)) if isinstance(part, list) else "" for part in around)
+    return "\n\n".join(part for part in (before, _table(rest.pop(column)), after) if part)
+
+
+def _table(value: Any) -> str:
+    """A table as text, a line a row; empty for anything else.
+
+    >>> _table({"header": ["year", "winner"], "rows": [["1999", "Ada"]]})
+    'year | winner\\n1999 | Ada'
+    """
+    if isinstance(value, str):
+        return value.strip() if sum("|" in line for line in value.splitlines()) > 1 else ""
+    if isinstance(value, dict) and isinstance(value.get("header"), list) and isinstance(value.get("rows"), list):
+        value = [value["header"], *value["rows"]]
+    if not isinstance(value, list) or len(value) < 2 or not all(isinstance(row, list) for row in value):
+        return ""
+    return "\n".join(" | ".join(map(str, row)) for row in value)
+
+
+def _take_passage(rest: dict[str, Any], stem: str) -> str:
     for column in [column for name in CONTEXTS for column in rest if str(column).casefold() == name]:
         passage = _passage(rest[column])
         if passage.strip():
             del rest[column]
-            return "" if passage.strip() in stem else f"{passage.strip()}\n\n"
+            return "" if passage.strip() in stem else passage.strip()
     for column in [column for name in _BESIDE_A_QUESTION for column in rest if str(column).casefold() == name]:
         passage = rest[column]
         if isinstance(passage, str) and passage.strip() and passage.strip() not in stem and stem.strip() not in passage:
             del rest[column]
-            return f"{passage.strip()}\n\n"
+            return passage.strip()
     return ""
 
 
@@ -37,6 +68,8 @@ def _passage(value: Any) -> str:
     """The text of a passage: one text, or paragraphs under their titles (PubMedQA, HotpotQA, MuSiQue)."""
     if isinstance(value, str):
         return value
+    if isinstance(value, dict) and isinstance(text := value.get("text"), str):  # NarrativeQA
+        return text
     if isinstance(value, dict) and isinstance(value.get("contexts"), list):
         return "\n".join(map(str, value["contexts"]))
     if isinstance(value, dict) and isinstance(value.get("sentences"), list) and isinstance(value.get("title"), list):

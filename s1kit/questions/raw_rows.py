@@ -35,6 +35,8 @@ class Shaped(NamedTuple):
     name: str
     """What the row was taken for; empty when it is plain columns."""
     row: dict[str, Any]
+    counted: tuple[str, int] | None = None
+    """The column of a right option that was given as a number, taken to count from 0, and the number of options."""
 
 
 class TooLong(str):

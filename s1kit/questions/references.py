@@ -111,10 +111,12 @@ def answer_object(row: dict[str, Any]) -> Shaped | None:
     given = parse_cell(row[column], column) if column else None
     if isinstance(given, list) and len(given) == 1:
         given = given[0]
-    if isinstance(given, dict):
-        given = {str(name).lower(): value for name, value in given.items()}
+    if isinstance(given, list) and all(isinstance(one, dict) and set(one) == {"text", "tokens"} for one in given):
+        given = {"text": [one["text"] for one in given]}  # NarrativeQA
     if column is None or not isinstance(given, dict):
         return None
+    first = next(iter(given), "x")
+    given = {str(name).lower(): value for name, value in given.items()}
     if isinstance(given.get("date"), dict):  # DROP
         given["date"] = " ".join(str(v) for v in given["date"].values() if v)
     keys = ("value", "text", "spans", "final_answer", "answer", "number", "date")
@@ -125,7 +127,7 @@ def answer_object(row: dict[str, Any]) -> Shaped | None:
         raise InputError(
             f"{column!r} is an object with {', '.join(given) or 'nothing'}",
             where=column,
-            fix=f'Name the part that is the answer, e.g. columns = {{ answer = "{column}.{next(iter(given), "x")}" }}.',
+            fix=f'Name the part that is the answer, e.g. columns = {{ answer = "{column}.{first}" }}.',
         )
     values = given[key] if isinstance(given[key], list) else [given[key]]
     aliases = [str(v) for v in [*values[1:], *(given.get("aliases") or [])] if str(v) != str(values[0])]

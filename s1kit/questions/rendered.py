@@ -18,6 +18,8 @@ _TURNS = tuple(
 _BEGINNING = re.compile(r"\s*(?:<[|｜]|<s>|<bos>|<start_of_turn>|\[INST\])")
 
 
+_END_OF_PROMPT = "\n\n###\n\n"
+"""What OpenAI's guide to its first fine-tuning had at the end of each prompt."""
 _SPEAKER = re.compile(r"(?:\A|\n)\s*(?:### )?(Human|Assistant):[ \t]*")
 
 
@@ -49,6 +51,7 @@ def without_template(text: str) -> str:
     >>> without_template("What does [INST] mean in [INST] x [/INST]?")
     'What does [INST] mean in [INST] x [/INST]?'
     """
+    text = text.removesuffix(_END_OF_PROMPT)
     if (said := transcript_turns(text)) is not None and len(said) == 1:
         return said[0]["content"]
     if not _BEGINNING.match(text):

@@ -12,14 +12,15 @@ Shapes were read from the data sets' own cards: tatsu-lab/alpaca, cais/mmlu, TIG
 allenai/sciq, truthfulqa/truthful_qa, openlifescienceai/medmcqa, mandarjoshi/trivia_qa, open-r1/OpenR1-Math-220k,
 open-thoughts/OpenThoughts-114k, simplescaling/s1K-1.1, BytedTsinghua-SIA/DAPO-Math-17k, databricks-dolly-15k,
 HuggingFaceH4/ultrachat_200k, nvidia/Llama-Nemotron-Post-Training-Dataset, lucasmccabe/logiqa, hails/agieval-sat-en;
-of tools, from the documentation of OpenAI's and Gemini's fine-tuning, TRL, LLaMA-Factory, axolotl, verl, Label Studio,
-Argilla and inspect_ai.
+xinlai/Math-Step-DPO-10K, Qwen/ProcessBench; of tools, from the documentation of OpenAI's and Gemini's
+fine-tuning, TRL, LLaMA-Factory, axolotl, verl, Label Studio, Argilla, inspect_ai, prodigy and promptfoo.
 """
 
 from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -28,10 +29,10 @@ from s1kit.forcing.delimiters import split_thinking
 from s1kit.questions.cells import parse_cell
 from s1kit.questions.choices import correct_and_incorrect, lettered_columns, options_list, with_options
 from s1kit.questions.conversations import COLUMNS as CHAT_COLUMNS
-from s1kit.questions.conversations import WHOLE
+from s1kit.questions.conversations import WHOLE, thread
 from s1kit.questions.exchanges import ALPACA_REPLIES, chat_parts, instructed, with_history
 from s1kit.questions.judged import judged_reply, text_of_reply
-from s1kit.questions.names import question_text
+from s1kit.questions.names import plain_name, question_text
 from s1kit.questions.options import letter_of, read_options
 from s1kit.questions.passages import with_context, yes_or_no
 from s1kit.questions.raw_rows import Shaped
@@ -66,7 +67,7 @@ def _own_record(row: dict[str, Any]) -> Shaped | None:
     """Read rows that s1kit wrote: traces, samples and dropped rows."""
     if isinstance(row.get("trace"), dict) and "picked_by" in row:
         return _own_record(row["trace"])
-    if isinstance(row.get("question"), dict) and "text" in row["question"] and "correctAnswer" not in row:
+    if isinstance(row.get("question"), dict) and {"text", "solution"} <= row["question"].keys():
         shape = str(row.get("shape"))
         return Shaped(shape if shape.startswith(WHOLE) else OWN, dict(row["question"]))
     if {"text", "licence", "metadata", "messages", "tools"} <= row.keys() and row.get("id") == question_id(row["text"]):
@@ -78,6 +79,7 @@ def _own_record(row: dict[str, Any]) -> Shaped | None:
 
 
 def _chat(row: dict[str, Any]) -> Shaped | None:
+    row = thread(row) or row
     column, parts = next(((c, p) for c in CHAT_COLUMNS if (p := chat_parts(row.get(c), c)) is not None), ("", None))
     if parts is None:
         return None
@@ -180,7 +182,9 @@ def _inside(row: dict[str, Any]) -> Shaped | None:
     found = [
         key
         for key, value in row.items()
-        if isinstance(value, dict) and (question_text(value) or any(chat_parts(value.get(c), c) for c in CHAT_COLUMNS))
+        if isinstance(value, dict)
+        and not _OF_A_REPLY.search(plain_name(key))
+        and (question_text(value) or any(chat_parts(value.get(c), c) for c in CHAT_COLUMNS))
     ]
     if len(found) != 1:
         return None
@@ -188,6 +192,10 @@ def _inside(row: dict[str, Any]) -> Shaped | None:
     rest = {name: value for name, value in row.items() if name != key and name not in row[key]}
     shaped = reshape(rest | row[key])
     return Shaped(f"{shaped.name or 'a row'} inside {key!r}", shaped.row)
+
+
+_OF_A_REPLY = re.compile("answer|output|repl|response|result|expected|reference|solution")
+"""In the plain name of an object that holds what answers a question, and no question."""
 
 
 def _turns(row: dict[str, Any]) -> Shaped | None:
@@ -230,6 +238,32 @@ def _annotated(row: dict[str, Any]) -> Shaped | None:
     return Shaped("Label Studio's annotations", reshape({"final_answer": answers[0], **data}).row)
 
 
+def _task_of_prodigy(row: dict[str, Any]) -> Shaped | None:
+    """A task of prodigy: `answer` says whether what was annotated is accepted, and is none."""
+    decided = row.get("answer")
+    if "_task_hash" not in row or decided not in ("accept", "reject", "ignore"):
+        return None
+    annotated = {"answer": row.get("accept"), "final_answer": row.get("user_input")} if decided == "accept" else {}
+    gone = ("answer", "accept", "label", "user_input")
+    rest = {name: value for name, value in row.items() if name not in gone and not str(name).startswith("_")}
+    shaped = reshape(rest | {name: value for name, value in annotated.items() if value})
+    return Shaped(", ".join(filter(None, [f"prodigy's task ({decided})", shaped.name])), shaped.row)
+
+
+def _expected_by_promptfoo(row: dict[str, Any]) -> Shaped | None:
+    """A test of promptfoo: `__expected` is a text, or an assertion, of which only equality tells an answer."""
+    if not isinstance(expected := row.get("__expected"), str):
+        return None
+    rest = {name: value for name, value in row.items() if name != "__expected"}
+    kind, told, value = expected.partition(":")
+    if re.fullmatch("[a-z-]+", kind) and told:
+        rest |= {"final_answer": value.strip()} if kind == "equals" else {"__assertion": expected}
+    else:
+        rest["final_answer"] = expected
+    shaped = reshape(rest)
+    return Shaped(", ".join(filter(None, ["promptfoo's test", shaped.name])), shaped.row)
+
+
 def _message_of_a_tree(row: dict[str, Any]) -> Shaped | None:
     """OpenAssistant: a row is one message of a tree; only its root is a question by itself."""
     if "message_id" not in row or "parent_id" not in row or not isinstance(row.get("role"), str):
@@ -266,6 +300,8 @@ _SHAPES: tuple[Callable[[dict[str, Any]], Shaped | None], ...] = (
     _message_of_a_tree,
     _numbered_messages,
     _annotated,
+    _task_of_prodigy,
+    _expected_by_promptfoo,
     _turns,
     _inside,
     _judged,

@@ -21,6 +21,13 @@ ENDINGS = (".gz", ".bz2", ".xz", ".zst")
 """Endings of compressed files; the one before says what is inside."""
 
 _INVALID_BYTE = re.compile("[\udc80-\udcff]")
+_CODE_PAGES = {
+    "cp1252": ("Latin-1", "WINDOWS-1252"),
+    "mac_roman": ("a Macintosh's", "MACINTOSH"),
+    "cp850": ("a code page of MS-DOS", "CP850"),
+}
+"""The encodings of western texts that Excel offers, each in words and for iconv."""
+_SIGNS = "‘’“”„–—…€£°±²³·×÷½¼¾«»¿¡§\u00a0"
 _BYTES_OF_OTHER_SCRIPTS = re.compile("[\udc80-\udcff]{3}")
 _BOMS = {
     codecs.BOM_UTF32_LE: "utf-32",
@@ -77,6 +84,23 @@ def _encoding(start: bytes) -> str:
     return "utf-8-sig"
 
 
+def _reads_well(data: bytes, codec: str) -> bool:
+    """Whether bytes are words and usual signs in an encoding: no capital stands amid small letters.
+
+    >>> [_reads_well("Für drei Gäste – 5 €".encode(codec), "cp1252") for codec in ("cp1252", "mac_roman")]
+    [True, False]
+    """
+    try:
+        text = data.decode(codec)
+    except UnicodeDecodeError:
+        return False
+    words = re.findall(r"[^\W\d_]+", text)
+    signs = (sign for sign in re.findall(r"[^\w\s]", text) if not sign.isascii())
+    return all(word.isascii() or word.islower() or word.isupper() or word.istitle() for word in words) and all(
+        sign in _SIGNS for sign in signs
+    )
+
+
 def has_invalid_bytes(text: str) -> bool:
     """Whether bytes of a text that `open_text` read are no UTF-8."""
     return _INVALID_BYTE.search(text) is not None
@@ -87,7 +111,9 @@ def complain_of_encoding(what: str, text: str) -> tuple[str, str]:
     if _BYTES_OF_OTHER_SCRIPTS.search(text):
         guess, codes = "another code page", "GB18030 (or SHIFT_JIS, BIG5, WINDOWS-1251, whatever it was saved in)"
     else:
-        guess, codes = "Latin-1", "WINDOWS-1252"
+        data = text.encode("utf-8", "surrogateescape")
+        fitting = (each for codec, each in _CODE_PAGES.items() if _reads_well(data, codec))
+        guess, codes = next(fitting, _CODE_PAGES["cp1252"])
     return (
         f"{what} is not UTF-8; it looks like {guess}",
         f"Save the file as UTF-8 (in Excel: 'CSV UTF-8'), or convert it: iconv -f {codes} -t UTF-8 OLD > NEW; "

@@ -19,6 +19,7 @@ from s1kit.analysis.findings import Findings
 from s1kit.analysis.results import Point, PublishedNumber, rates
 from s1kit.files import hash_file
 from s1kit.html import Markup, write_page
+from s1kit.progress import say
 from s1kit.recipe import Recipe, recipe_of_run
 from s1kit.records import Question
 from s1kit.report import view
@@ -27,7 +28,7 @@ from s1kit.report.figures import write_figure
 from s1kit.report.provenance import Provenance, origins, read_provenance
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline, percent, text_curve
-from s1kit.stage import Run, Stage, is_finished
+from s1kit.stage import Run, Stage, is_begun, is_finished
 
 MAX_PANELS = 6
 
@@ -55,6 +56,8 @@ def report(recipe: Recipe, run: Run) -> Stage:
     """
     stage = run.open("report", config={}, seed=0)
     if not is_finished(run.folder, "evaluate") and (found := read_provenance(run)).receipts:
+        if is_begun(run.folder, "evaluate"):
+            say("report: the evaluation is not finished, and nothing of it is shown")
         return _report_samples(stage, recipe, found)
     shards = run.shards("evaluate", "generations")
     read = [*run.shards("evaluate", "questions"), *run.shards("evaluate", "numbers"), *shards]

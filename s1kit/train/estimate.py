@@ -31,14 +31,15 @@ PAPER = Train(
 """The reference run as launched (train/sft.sh): a sequence a card, everything recomputed; it took 26 minutes."""
 
 
-def estimate_train(recipe: Recipe, most: int | None = None) -> list[str]:
+def estimate_train(recipe: Recipe, most: int | None = None, characters: Sequence[int] | None = None) -> list[str]:
     """The estimate as lines of text. Raises InputError for a card or a base that is not known.
 
-    `most`: samples that there can be; None: as many as are selected.
+    `most`: samples that there can be; None: as many as are selected. `characters`: of each question with its trace,
+    where these are known already; the samples are drawn from them.
     """
     train = recipe.train
     shape = shape_of(train.base)
-    lengths, told = sample_lengths(recipe, most)
+    lengths, told = sample_lengths(recipe, most, characters)
     steps = batches(len(lengths), train.batch_size, train.epochs, train.max_steps, recipe.seed)
     num_tokens = sum(lengths[i] for members in steps for i in members)
     how_long = f"{train.epochs} epochs" if train.max_steps is None else f"{len(steps):,} step{'s' * (len(steps) > 1)}"
@@ -120,24 +121,34 @@ def shape_of(base: str) -> Shape:
     return Shape.of_config(json.loads(path.read_text(encoding="utf-8")))
 
 
-def sample_lengths(recipe: Recipe, most: int | None = None) -> tuple[list[int], str]:
-    """Tokens of each sample: of the run's own where curation is done, else as s1K's are spread.
+def sample_lengths(
+    recipe: Recipe, most: int | None = None, characters: Sequence[int] | None = None
+) -> tuple[list[int], str]:
+    """Tokens of each sample: of the run's own where curation is done, of known traces, else as s1K's are spread.
 
     s1K: 4.7K tokens of thinking on average (Table 5), 74 % of the samples above 4,096 tokens in all (Table 7): a
-    log-normal with a deviation of 0.35, 5.45M tokens. `most`: as in `estimate_train`.
+    log-normal with a deviation of 0.35, 5.45M tokens. `most`, `characters`: as in `estimate_train`.
     """
     files = sorted((recipe.folder / "curate").glob("samples-*.parquet"))
     if is_finished(recipe.folder, "curate") and files:
         from s1kit.train.export import read_samples
 
         traces = [s.trace for s in read_samples(recipe.folder)]
-        # Some 3.5 characters a token of English and mathematics.
-        lengths = [t.thinking_tokens + int((len(t.question.text) + len(t.answer)) / 3.5) + 12 for t in traces]
+        lengths = [t.thinking_tokens + _tokens(len(t.question.text) + len(t.answer)) for t in traces]
         return lengths, "from the run's samples"
     num = recipe.curate.num if most is None else max(1, most)
+    if characters:
+        ordered, num = sorted(characters), min(num, len(characters))
+        places = (int((i + 0.5) * len(ordered) / num) for i in range(num))
+        return [min(_tokens(ordered[place]), recipe.train.max_length) for place in places], "as long as their solutions"
     if recipe.train.base == "tiny-base":
         return [215] * num, "some 215 each, as the built-in teacher writes"
     spread, above = 0.35, 0.74
     normal = NormalDist(math.log(4096) - spread * NormalDist().inv_cdf(1 - above), spread)
     lengths = [int(math.exp(normal.inv_cdf((i + 0.5) / num))) for i in range(num)]
     return [min(n, recipe.train.max_length) for n in lengths], "spread like s1K's; curate first for your own"
+
+
+def _tokens(characters: int) -> int:
+    """Tokens of a sample of English and mathematics, at some 3.5 characters each, its chat template included."""
+    return int(characters / 3.5) + 12

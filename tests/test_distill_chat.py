@@ -195,6 +195,24 @@ def test_a_line_that_a_batch_refuses_is_a_row_that_says_so(server: ProviderServe
     assert len(traces) == 10
 
 
+def test_a_line_that_a_filter_refuses_is_a_refused_row_as_it_is_online(server: ProviderServer, tmp_path: Path) -> None:
+    server.bad = lambda question: question == "How much is 3 and 3?"
+    server.change_results = lambda text: text.replace("Invalid request", "flagged by our usage policy")
+    settings = {"teacher": "chat:openai/o1", "base_url": server.openai, "poll_seconds": 0.02, "max_unusable": 1.0}
+    traces = traces_of(distill(recipe_of(tmp_path, server, mode="batch", **settings), run_of(tmp_path, 10)))
+    assert {t.question.text: t.finish_reason for t in traces if t.finish_reason != "stop"} == {
+        "How much is 3 and 3?": "refused"
+    }
+
+
+def test_a_job_that_was_done_by_the_time_it_was_cancelled_ends_the_stage(
+    server: ProviderServer, tmp_path: Path
+) -> None:
+    server.change_job = lambda job: job | ({"status": "cancelled"} if job.get("status") == "completed" else {})
+    settings = {"teacher": "chat:openai/o1", "base_url": server.openai, "poll_seconds": 0.02, "max_unusable": 1.0}
+    assert len(traces_of(distill(recipe_of(tmp_path, server, mode="batch", **settings), run_of(tmp_path, 10)))) == 10
+
+
 FILTERED = '{"error": {"code": "content_filter", "message": "The prompt triggered the content management policy."}}'
 
 

@@ -162,7 +162,7 @@ def test_what_was_refused_is_not_sent_again_by_the_next_process(
     run(client_of(server, journal, provider))
     outcome = run(client_of(server, journal, provider))
     assert len(server.batches) == 1
-    assert list(outcome.refused.values()) == ["Invalid request"]
+    assert [problem.text for problem in outcome.refused.values()] == ["Invalid request"]
 
 
 def test_a_full_queue_is_waited_for_and_a_job_beyond_it_is_split(

@@ -114,10 +114,12 @@ def refuse_missing(work: DistillPass) -> None:
             row = {"question_id": place.question.id, "teacher": teacher, "draw": place.draws[0], "reason": reason}
             file.write(json.dumps(row) + "\n")
     kinds = ", ".join(f"{num} {kind}" for kind, num in work.kinds.most_common(4))
+    is_batch = any(each.settings.mode == "batch" for each in work.asked.teachers)
+    how = ", in a new job, or at once with distill.mode=online" if is_batch else ""
     raise WorkFailed(
         f"{len(work.failures)} of {work.total} replies are missing: {kinds}",
         where=str(path),
-        fix="Run the same command again: it asks only for those.",
+        fix=f"Run the same command again: it asks only for those{how}.",
     )
 
 

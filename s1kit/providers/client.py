@@ -96,8 +96,8 @@ class Client:
         self.books = Books(model, journal, price, spend_cap, self.tally)
         self.only_journal = False
         """Whether to send nothing: a request that the journal does not know is a Problem."""
-        self.refused: dict[str, str] = {}
-        """Requests that a batch refused for what they are, with the reason."""
+        self.refused: dict[str, Problem] = {}
+        """Requests that a batch refused for what they are."""
         self._patience = Patience(model.provider, model.reference, throttle)
         self._streaming = Streaming(model.wire, stream)
         self._asking: dict[str, asyncio.Future[Reply]] = {}
@@ -141,8 +141,8 @@ class Client:
         if self.only_journal:
             if (entry := self.journal.get(key)) is not None:
                 return await self.books.recall(entry)
-            if (reason := self.refused.get(key)) is not None:
-                raise Problem("request", reason, status=400)
+            if (refusal := self.refused.get(key)) is not None:
+                raise refusal
             raise Problem("server", "the batch brought no reply to this request")
         asking = self._asking[key] = asyncio.get_running_loop().create_future()
         try:

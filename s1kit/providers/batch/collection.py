@@ -32,8 +32,8 @@ class Collector:
     wire: BatchWire
     requests: Mapping[str, ChatRequest]
     on_progress: Callable[[int, str], None]
-    final: dict[str, str] = field(default_factory=dict)
-    """Requests refused for what they are, with the reason: not asked again."""
+    final: dict[str, Problem] = field(default_factory=dict)
+    """Requests refused for what they are: not asked again."""
     lost: dict[str, str] = field(default_factory=dict)
     """Requests without a reply, with the reason of the last round they were in."""
     collected: int = 0
@@ -45,7 +45,7 @@ class Collector:
     def recall_refusals(self) -> None:
         """Read from the journal which requests the provider refused earlier, so that they are not submitted again."""
         for key, failure in self.client.journal.refused(list(self.requests)).items():
-            self.final[key] = error_message(parse_body(failure.body)) or failure.kind
+            self._refuse(key, failure.kind, error_message(parse_body(failure.body)) or failure.kind)
 
     async def collect(self, job: BatchJob, status: Status, poll_seconds: float) -> None:
         """Write down every reply of an ended job, whatever their order and however often each comes.
@@ -71,7 +71,11 @@ class Collector:
     def lines_without_reply(self) -> Counter[str]:
         """Requests that have no reply in the end, by reason."""
         known = self.client.journal.known(list(self.lost))
-        return Counter(reason for key, reason in {**self.lost, **self.final}.items() if key not in known)
+        reasons = self.lost | {key: problem.text for key, problem in self.final.items()}
+        return Counter(reason for key, reason in reasons.items() if key not in known)
+
+    def _refuse(self, key: str, kind: str, reason: str) -> None:
+        self.final[key] = Problem("refused" if kind == "refused" else "request", reason, status=400)
 
     async def _download(self, job: BatchJob, status: Status, seen: set[str]) -> None:
         keys, waiting, num_strays = set(job.keys), dict[str, Line](), 0
@@ -101,7 +105,10 @@ class Collector:
                 self.final.pop(line.key, None)
                 return line.body
             kind, reason = problem.kind, problem.text
-        (self.final if kind in _OF_THE_REQUEST else self.lost)[line.key] = reason
+        if kind in _OF_THE_REQUEST:
+            self._refuse(line.key, kind, reason)
+        else:
+            self.lost[line.key] = reason
         if kind in _OF_THE_ACCOUNT and self._account is None:
             self._account = Line(line.key, None, reason, kind)
         await self._keep_failure(line.key, kind, Line(line.key, None, reason, kind, line.raw))

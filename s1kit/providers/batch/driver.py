@@ -41,8 +41,8 @@ class BatchOutcome:
     """What a batch run did."""
 
     collected: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
-    """Requests that were refused for what they are, by key, with the reason."""
+    refused: dict[str, Problem] = field(default_factory=dict)
+    """Requests that were refused for what they are, by key."""
     lost: Counter[str] = field(default_factory=Counter)
     """Requests without a reply, by reason, of the last round they were in."""
     jobs: int = 0
@@ -262,12 +262,17 @@ class _BatchWork:
         others = [key for key in job.keys if key not in self.requests]
         is_shared = len(self.client.journal.known(others)) < len(others)
         self._close(job.id, "open" if is_shared else "collected")
-        if status.is_cancelled:
+        if status.is_cancelled and self._lacks_replies(job):
             raise Stopped(
                 f"the batch job {job.id} was cancelled; the replies that it had are kept",
                 where=self.client.model.reference,
                 fix="Run the same command again to ask for the rest, in a new job or with distill.mode=online.",
             )
+
+    def _lacks_replies(self, job: BatchJob) -> bool:
+        """Whether a request of this run has no reply: a job may be done by the time it is cancelled."""
+        asked = [key for key in job.keys if key in self.requests and key not in self.collector.final]
+        return len(self.client.journal.known(asked)) < len(asked)
 
     def _give_up(self, job_id: str, reason: str) -> None:
         """Forget a job that the provider does not know. Raises Stopped while it is too young to be deleted."""

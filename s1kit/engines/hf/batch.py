@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from s1kit.engines.grammar import AnswerMatcher, Grammars
 from s1kit.engines.hf.attention import ALL_SEE_ALL, Windows
@@ -29,18 +30,7 @@ from s1kit.engines.hf.device_state import NEXT, TEMPERATURE, UNIFORM, Flight, Ro
 from s1kit.engines.hf.kv_cache import Slots
 from s1kit.engines.hf.passes import Passes
 from s1kit.engines.hf.request_queue import PrefillGroup, RequestQueue
-from s1kit.engines.hf.running_rows import (
-    COLUMN,
-    CONSTRAINED,
-    DRAWS,
-    LENGTH,
-    QUEUED,
-    QUIET,
-    SHOWN,
-    Active,
-    Ints,
-    RunningRows,
-)
+from s1kit.engines.hf.running_rows import COLUMN, CONSTRAINED, DRAWS, LENGTH, QUEUED, QUIET, SHOWN, Active, RunningRows
 from s1kit.engines.interface import Event, lost
 from s1kit.forcing.plan import Plan
 from s1kit.forcing.token_driver import TokenDriver
@@ -273,7 +263,7 @@ class HfBatch:
         for row, place, numbers in self._rows.random_numbers(ahead=2):
             self._state.set_reals(row, UNIFORM + place, numbers)
 
-    def _take(self, flight: Flight, columns: Ints) -> list[Event]:
+    def _take(self, flight: Flight, columns: NDArray[np.int64]) -> list[Event]:
         """Look at the ids of a step, ask the drivers that must be asked, and do what they say.
 
         `columns`: for each row its place among the ids, or -1 where it takes no part.

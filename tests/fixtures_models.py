@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from s1kit import load_engine
+
 SPECIALS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 CHAT_TEMPLATE = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>\\n' }}{% endfor %}"
@@ -165,6 +167,18 @@ def think_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same with `<think>` and `</think>` as tokens."""
     specials = (*SPECIALS, "<think>", "</think>")
     return write_random_checkpoint(tmp_path_factory.mktemp("tiny_think"), specials=specials, seed=1)
+
+
+@pytest.fixture(scope="module")
+def engine(tiny_random_checkpoint: Path) -> Any:
+    """The engine `hf:` on the tiny random checkpoint; some files define another engine under this name."""
+    return load_engine(f"hf:{tiny_random_checkpoint}")
+
+
+@pytest.fixture(scope="module")
+def think_engine(think_checkpoint: Path) -> Any:
+    """The same on the checkpoint with `<think>` and `</think>`."""
+    return load_engine(f"hf:{think_checkpoint}")
 
 
 @pytest.fixture(scope="session")

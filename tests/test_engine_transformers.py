@@ -20,16 +20,6 @@ from s1kit.records import Segment
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_random_checkpoint: Path) -> Any:
-    return load_engine(f"hf:{tiny_random_checkpoint}")
-
-
-@pytest.fixture(scope="module")
-def think_engine(think_checkpoint: Path) -> Any:
-    return load_engine(f"hf:{think_checkpoint}")
-
-
 def random_request(random: Random, number: int, **fields: Any) -> Request:
     most = random.choice([0, 1, 2, 3, random.randint(4, 40)])
     least = random.randint(0, most - 4) if most > 4 and random.random() < 0.3 else 0

@@ -19,11 +19,6 @@ from s1kit.errors import InputError  # noqa: E402
 WINDOW = 24
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_random_checkpoint: Path) -> Any:
-    return load_engine(f"hf:{tiny_random_checkpoint}")
-
-
 SMALL = {
     "hidden_size": 32,
     "intermediate_size": 48,

@@ -35,11 +35,6 @@ from s1kit.engines.hf.passes import Passes, check_steps  # noqa: E402
 from s1kit.engines.hf.sampling import Cut, Knobs, draw  # noqa: E402
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_random_checkpoint: Path) -> Any:
-    return load_engine(f"hf:{tiny_random_checkpoint}")
-
-
 def requests() -> list[Request]:
     return [
         Request(

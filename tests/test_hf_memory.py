@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from engine_parity import joined_text, tokens_of
 
-from s1kit import Generation, Request, ThinkingBudget, load_engine
+from s1kit import Generation, Request, ThinkingBudget
 from s1kit.records import Segment
 
 torch = pytest.importorskip("torch")
@@ -19,16 +19,6 @@ torch = pytest.importorskip("torch")
 from s1kit.engines.hf import kv_cache  # noqa: E402
 from s1kit.engines.hf.batch import HfBatch  # noqa: E402
 from s1kit.engines.machine import memory_size  # noqa: E402
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_random_checkpoint: Path) -> Any:
-    return load_engine(f"hf:{tiny_random_checkpoint}")
-
-
-@pytest.fixture(scope="module")
-def think_engine(think_checkpoint: Path) -> Any:
-    return load_engine(f"hf:{think_checkpoint}")
 
 
 @pytest.fixture

@@ -16,11 +16,6 @@ from s1kit.forcing.formats import FORMATS
 torch = pytest.importorskip("torch")
 
 
-@pytest.fixture(scope="module")
-def engine(tiny_random_checkpoint: Path) -> Any:
-    return load_engine(f"hf:{tiny_random_checkpoint}")
-
-
 def by_generate(engine: Any, requests: list[Request], **settings: Any) -> list[Generation]:
     from s1kit.engines.hf.processor import BudgetForcing
 

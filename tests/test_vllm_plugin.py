@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from s1kit import Request, ThinkingBudget, load_engine
+from s1kit import Request, ThinkingBudget
 from s1kit.errors import InputError
 
 torch = pytest.importorskip("torch")
@@ -52,11 +52,6 @@ class Config:
         self.scheduler_config = SimpleNamespace(async_scheduling=fields.pop("is_async", False))
         self.speculative_config = fields.pop("speculative", None)
         self.use_v2_model_runner = fields.pop("is_v2", False)
-
-
-@pytest.fixture(scope="module")
-def engine(tiny_random_checkpoint: Path) -> Any:
-    return load_engine(f"hf:{tiny_random_checkpoint}")
 
 
 def asked(number: int) -> dict[str, Any]:

@@ -16,9 +16,11 @@ from s1kit.cli import main
 from s1kit.errors import InputError
 from s1kit.evaluate.recorded import files_of, record
 from s1kit.records import Generation, Question, Segment, Setting
+from s1kit.report.compare import compare
 from s1kit.report.published_numbers import is_summary, read_series, report_summaries
-from s1kit.report.report import findings_of
-from s1kit.report.view import if_graded
+from s1kit.report.report import findings_of, report
+from s1kit.report.sentences import NOTHING_SHARED, headline
+from s1kit.report.view import counted, if_graded
 from s1kit.stage import open_run
 
 
@@ -258,6 +260,11 @@ def test_our_own_rows_are_read_with_and_without_their_questions(tmp_path: Path) 
         ({"tokens": 3, "correct": True}, "no question"),
         ({"question": "q", "correct": "maybe"}, "verdict is 'maybe'"),
         ({"question": "q", "correct": True, "budget": "much"}, "max_tokens is 'much'"),
+        ({"question": "q", "correct": True, "budget": -2}, "max_tokens is -2"),
+        ({"question": "q", "correct": True, "num_waits": 1.5}, "num_waits is 1.5"),
+        ({"question": "q", "correct": True, "temperature": -1}, "temperature is -1"),
+        ({"question": "q", "correct": True, "tokens": "many"}, "thinking_tokens is 'many'"),
+        ({"question": "q", "correct": True, "tokens": -3}, "thinking_tokens is -3"),
     ],
 )
 def test_a_row_that_cannot_be_read_names_its_line(tmp_path: Path, row: dict[str, Any], message: str) -> None:
@@ -293,6 +300,41 @@ def test_a_row_of_which_nothing_is_known_is_an_abstention_not_a_wrong(tmp_path: 
     assert draws.abstained.sum() == 1
     assert if_graded(findings.by_budget[0]) == "100.0 if all ungraded are right"
     assert findings.by_budget[0].estimate.value == 0.75
+
+
+def test_settings_without_a_common_question_are_reported_and_not_compared(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"q{i}", "tokens": 5, "correct": i < 3, "budget": budget, "model": model}
+        for i in range(6)
+        for model, budget in (("a", 64 if i < 2 else 256), ("b", 256 if i < 2 else 64))
+    ]
+    made = record([write(tmp_path / "a.jsonl", rows)], tmp_path / "out", {})
+    for recipe, run in made:
+        findings = findings_of(run, recipe.evaluate.votes)
+        assert NOTHING_SHARED in str(headline(findings)[0])
+        report(recipe, run)
+    compare([run.folder for _, run in made], tmp_path / "both")
+
+
+def test_a_comparison_says_on_how_many_questions_it_rests(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"q{i}", "tokens": 5, "correct": i % 3 > 0, "budget": budget}
+        for budget, num in ((64, 9), (256, 7))
+        for i in range(num)
+    ]
+    said = headline(found([write(tmp_path / "a.jsonl", rows)], tmp_path / "out"))
+    assert "on the 7 questions that both were asked" in str(said[0])
+
+
+def test_what_a_log_does_not_say_is_not_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A verdict without an output says nothing of a missing answer; an empty output does."""
+    rows: list[dict[str, Any]] = [{"question": f"q{i}", "correct": True, "tokens": 7} for i in range(3)]
+    rows += [{"question": "q3", "correct": False, "output": "", "tokens": 7}, {"question": "q4", "correct": True}]
+    (draws,) = found([write(tmp_path / "a.jsonl", rows)], tmp_path / "out").results.draws.values()
+    assert draws.answered[:, 0].tolist() == [1, 1, 1, 0, 1]
+    assert draws.thinking_tokens[:, 0].tolist() == [7, 7, 7, 7, 0]
+    assert "1 of 5 rows have neither thinking nor a count" in capsys.readouterr().err
+    assert counted(draws) == "4: as reported; 1: not known, so 0"
 
 
 def test_printed_accuracies_are_drawn_with_the_intervals_that_can_be_known(tmp_path: Path) -> None:

@@ -95,11 +95,12 @@ def paired_difference(before: Matrix, after: Matrix, *, comparisons: int = 1) ->
     Repeats enter through the number of questions they are worth, as in `accuracy`, and a t quantile: counts divided by
     a design effect (Rao and Scott 1992, Biometrics 48, 577-585) with survey degrees of freedom (Korn and Graubard 1998,
     Survey Methodology 24). `comparisons` > 1 widens it so that all of so many intervals hold at once (Bonferroni): use
-    it when the best of several settings was picked on these questions.
+    it when the best of several settings was picked on these questions. Without a question it is [-1, 1].
     """
-
     delta = question_means(after) - question_means(before)
     n, alpha = len(delta), 0.05 / comparisons
+    if not n:
+        return Estimate(0.0, -1.0, 1.0)
     fixed, broken = float(delta[delta > 0].sum()), float(-delta[delta < 0].sum())
     worth, quantile = float(n), normal_quantile(alpha)
     repeats = min(repeats_worth(before), repeats_worth(after))
@@ -138,6 +139,11 @@ class Comparison:
     """The exact paired test over all draws, adjusted for the number of comparisons made."""
     difference: Estimate
     """Paired, widened so that the intervals of all comparisons made hold at once."""
+
+    @property
+    def shared(self) -> int:
+        """How many questions both were asked: those that were compared."""
+        return sum(vars(self.flips).values())
 
     @property
     def is_noise(self) -> bool:

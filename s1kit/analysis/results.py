@@ -27,7 +27,10 @@ from s1kit.records import Record
 HIDDEN = "the provider hides the thinking; its tokens are from the reported usage"
 UNCOUNTED = "the provider does not count thinking apart; its tokens are those of the output less the answer's words"
 WORDS_NOTE = "tokens counted as words"
+NO_COUNT = "thinking tokens are not known"
 """Notes of generations whose thinking tokens were not counted by a tokenizer."""
+RECORDED, NO_VERDICT = "as recorded", "no verdict"
+"""Evidence of generations of which a log says a verdict, or nothing at all."""
 
 
 @dataclass
@@ -49,7 +52,7 @@ class Draws:
     waits: Matrix
     ending: NDArray[np.object_]
     answered: Matrix
-    """1 where an answer has text beyond the closing phrase."""
+    """1 where an answer has text beyond the closing phrase, or a log does not say whether it had."""
     truncated: Matrix
     """1 where the answer ran into its token room."""
     final_answer: NDArray[np.object_]

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from s1kit.analysis.results import NO_COUNT, NO_VERDICT
 from s1kit.errors import InputError, nearest
 from s1kit.evaluate.evaluate import grade
 from s1kit.evaluate.recorded_rows import FIELDS, Recorded, recorded
@@ -66,6 +67,11 @@ def _write(model: str, rows: Sequence[Recorded], paths: Sequence[Path], out: Pat
         raise InputError(what, where=", ".join(map(str, paths)), fix=fix)
     if judged < len(rows):
         say(f"{len(rows) - judged:,} of {len(rows):,} rows have neither a verdict nor an output beside a reference")
+    if uncounted := sum(row.generation.note == NO_COUNT for row in rows):
+        what = (
+            f"{uncounted:,} of {len(rows):,} rows have neither thinking nor a count of its tokens, which are taken as 0"
+        )
+        say(f"{what}: name their column, --column thinking_tokens=NAME, or leave such rows out")
     has_answers = any(r.generation.final_answer or r.generation.answer for r in rows)
     recipe = Recipe.model_validate(
         {
@@ -120,7 +126,7 @@ def _graded(rows: Sequence[Recorded], questions: Mapping[str, Question], regrade
         judged = grade([found[i] for i in open_ones], dict(questions), grader)
         for i, generation in zip(open_ones, judged, strict=True):
             found[i] = generation
-    return [g if g.verdict else g.model_copy(update={"verdict": "abstain", "evidence": "no verdict"}) for g in found]
+    return [g if g.verdict else g.model_copy(update={"verdict": "abstain", "evidence": NO_VERDICT}) for g in found]
 
 
 def _read(paths: Sequence[Path], columns: Mapping[str, str], pattern: str) -> Iterator[Recorded]:

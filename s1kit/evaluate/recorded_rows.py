@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from math import nan
 from typing import Any, NamedTuple
 
+from s1kit.analysis.results import NO_COUNT, RECORDED
 from s1kit.errors import InputError
 from s1kit.evaluate.published_outputs import ENDS, STARTS, TEXT_COLUMNS, generation_of
 from s1kit.evaluate.recorded_shapes import QUESTION_COLUMNS, VERDICTS, flat_row
@@ -86,14 +88,18 @@ def recorded(
 
 
 def _value(row: Mapping[str, Any], field: str, columns: Mapping[str, str]) -> Any:
-    """A field's value from the column named for it, or from the first usual one that has any; None without."""
+    """A field's value from the column named for it, or from the first usual one that has any; None without.
+
+    An output that is there and empty is an empty text: the model gave no answer.
+    """
     if field in columns:
         parts = [row.get(column.strip()) for column in columns[field].split(",")]
         return parts[0] if len(parts) == 1 else " ".join(str(part) for part in parts)
     candidates = FIELDS[field]
     if _is_answer_own(row):
         candidates = (*candidates, "answer") if field == "output" else tuple(c for c in candidates if c != "answer")
-    return next((row[column] for column in candidates if row.get(column) not in (None, "")), None)
+    nothing = "" if field == "output" and any(row.get(column) == "" for column in candidates) else None
+    return next((row[column] for column in candidates if row.get(column) not in (None, "")), nothing)
 
 
 def _is_answer_own(row: Mapping[str, Any]) -> bool:
@@ -128,12 +134,7 @@ def _setting(said: Mapping[str, Any], where: str) -> Setting:
     values: dict[str, Any] = {name: said[name] for name in SETTING_FIELDS if said[name] not in (None, "")}
     for name in ("max_tokens", "min_tokens", "num_waits", "temperature"):
         if name in values:
-            try:
-                number = float(values[name])
-            except (TypeError, ValueError):
-                fix = f"Give a number, or name another column: --column {name}=NAME."
-                raise InputError(f"{name} is {values[name]!r}", where=where, fix=fix) from None
-            values[name] = number if name == "temperature" else int(number)
+            values[name] = _number(values[name], name, where)
     if values.get("max_tokens", 0) < 0:
         del values["max_tokens"]  # -1 is no limit
     if not values.get("num_waits"):
@@ -141,30 +142,47 @@ def _setting(said: Mapping[str, Any], where: str) -> Setting:
     return Setting(**values)
 
 
+def _number(value: Any, name: str, where: str) -> float:
+    """A count, or a temperature; -1 only as a budget, where it is no limit. Raises InputError for anything else."""
+    try:
+        number = float(value)
+        is_whole = number == int(number)
+    except (TypeError, ValueError, OverflowError):
+        number, is_whole = nan, False
+    if (is_whole or name == "temperature") and number >= (-1 if name == "max_tokens" else 0):
+        return number if name == "temperature" else int(number)
+    fix = f"Give a number from 0, or name another column: --column {name}=NAME."
+    raise InputError(f"{name} is {value!r}", where=where, fix=fix)
+
+
 def _generation(
     said: Mapping[str, Any], row: Mapping[str, Any], text: str | None, question: str, setting: Setting, where: str
 ) -> Generation:
     counted = said["thinking_tokens"]
-    tokens = int(float(counted)) if counted is not None else None
+    tokens = int(_number(counted, "thinking_tokens", where)) if counted is not None else None
+    is_seen = True
     if text is None:
         output, thinking = said["output"], said["thinking"]
-        if output is None and said["correct"] is None:  # a bare answer, which is all there is to judge
+        if not output and said["correct"] is None:  # a bare answer, which is all there is to judge
             output = said["final_answer"]
         if thinking is not None:
             text = f"{STARTS[0]}{thinking}{ENDS[0]}{'' if output is None else output}"
         else:
-            text = "" if output is None else str(output)
+            text, is_seen = "" if output is None else str(output), output is not None
     made = generation_of(text, question, setting, 0, {"thinking_tokens": tokens} if tokens is not None else {})
     if tokens is not None and not any(s.kind == "thinking" for s in made.segments):
         part = Segment(origin="sampled", kind="thinking", text="", num_tokens=tokens)
         made = made.model_copy(update={"segments": (part, *made.segments)})
+    if not is_seen:  # there is a verdict at most: whether there was an answer is not known
+        note = "" if tokens is not None else NO_COUNT
+        made = made.model_copy(update={"segments": [s for s in made.segments if s.kind != "answer"], "note": note})
     verdict = _verdict(said["correct"], where)
     final = said["final_answer"]
     is_cut = str(said["cut_off"]).lower() in ("true", "1")
     return made.model_copy(
         update={
             "verdict": verdict,
-            "evidence": "as recorded" if verdict else "",
+            "evidence": RECORDED if verdict else "",
             "final_answer": "" if final is None else str(final),
             "ending": "failed" if said["error"] else "cut_off" if is_cut else made.ending,
             "mean_logprob": _mean_logprob(said, where),

@@ -15,7 +15,7 @@ from typing import Any
 
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.methods import plain
-from s1kit.analysis.paired import Comparison
+from s1kit.analysis.paired import Comparison, shared_ids
 from s1kit.analysis.paired import compare as compare_points
 from s1kit.analysis.results import Draws, Point
 from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE, said
@@ -81,9 +81,11 @@ def load_runs(folders: Sequence[Path]) -> list[Compared]:
 
 
 def shared_settings(runs: Sequence[Compared]) -> list[Setting]:
-    """Settings of the models under evaluation that every run has, in the order of the first."""
-    own = [s for s in runs[0].findings.results.draws if s.method not in (PROBE, DIRECT, CHAT, FILE)]
-    return [s for s in own if all(s in r.findings.results.draws for r in runs)]
+    """Settings of the models under evaluation in which each run shares a question with the first, in its order."""
+    control, *others = runs
+    own = [s for s in control.findings.results.draws if s.method not in (PROBE, DIRECT, CHAT, FILE)]
+    found = [s for s in own if all(s in r.findings.results.draws for r in others)]
+    return [s for s in found if all(shared_ids([control.draws(s), r.draws(s)]) for r in others)]
 
 
 def differences(runs: Sequence[Compared], settings: Sequence[Setting]) -> list[Difference]:
@@ -93,8 +95,7 @@ def differences(runs: Sequence[Compared], settings: Sequence[Setting]) -> list[D
     for setting in settings:
         for run in others:
             a, b = control.draws(setting), run.draws(setting)
-            shared = set(b.question_ids)
-            ids = [q for q in a.question_ids if q in shared]
+            ids = shared_ids([a, b])
             before, after = plain(a.on(ids), control.name), plain(b.on(ids), run.name)
             found = compare_points(before, after, comparisons=len(others) * len(settings))
             out.append(Difference(run.name, setting, found))

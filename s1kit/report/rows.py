@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from s1kit.adaptive.answering import probe_tokens
-from s1kit.analysis.results import Draws, Results, spent_in_all
+from s1kit.analysis.results import NO_VERDICT, RECORDED, Draws, Results, spent_in_all
 from s1kit.analysis.settings import AUTO, REJECTION
 from s1kit.records import Generation, Question, Setting, from_arrow
 
@@ -31,6 +31,7 @@ ROW_COLUMNS = [
     "verdict",
     "final_answer",
     "note",
+    "evidence",
     "cost_usd",
     "mean_logprob",
 ]
@@ -121,8 +122,15 @@ def _token_columns(table: pa.Table) -> _Part:
         "answer_tokens": total(np.isin(kind, ANSWER), num),
         "forced_tokens": total(forced, num),
         "waits": total(kind == "wait"),
-        "answered": (total((kind == "answer") & (num > 0)) > 0).astype(float),
+        "answered": (total((kind == "answer") & (num > 0)) > 0) | _is_unseen(table, total(kind == "answer")),
     }
+
+
+def _is_unseen(table: pa.Table, num_answers: Any) -> Any:
+    """Rows of logs that hold a verdict at most: nothing says whether there was an answer."""
+    import numpy as np
+
+    return np.isin(table["evidence"].to_pylist(), [RECORDED, NO_VERDICT]) & (num_answers == 0)
 
 
 def _joined(parts: list[_Part]) -> _Part:

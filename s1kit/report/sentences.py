@@ -13,6 +13,7 @@ from s1kit.analysis.results import Point
 from s1kit.analysis.statistics import question_means
 
 WITHIN_NOISE = "within noise"
+NOTHING_SHARED = "no question was asked both ways, so nothing can be compared"
 MOST_TRUNCATED = 0.05
 """Share of cut answers on one side from which on a comparison says so: a cut answer counts as wrong."""
 
@@ -102,7 +103,7 @@ def _waits_sentence(step: Comparison | None, num_tried: int) -> list[Sentence]:
 
 
 def _vote_sentence(matched: Comparison | None, num_tried: int) -> list[Sentence]:
-    if matched is None:
+    if matched is None or not matched.shared:
         return []
     waits, vote, difference = matched.after, matched.before, matched.difference
     name = "One sample" if vote.votes == 1 else f"A {vote.name}"
@@ -152,9 +153,13 @@ def abs_of(difference: Estimate) -> Estimate:
 
 
 def _claim(what: str, found: Comparison) -> str:
+    if not found.shared:
+        return f"{what}: {NOTHING_SHARED}."
+    asked = [len(side.draws.question_ids) for side in (found.before, found.after)]
+    of = "" if max(asked) == found.shared else f" on the {found.shared:,} questions that both were asked"
     if found.is_noise:
-        return f"{what}: {WITHIN_NOISE}, {points(found.difference)}."
-    return f"{what} {'helps' if found.difference.value > 0 else 'hurts'}: {points(found.difference)}."
+        return f"{what}: {WITHIN_NOISE}, {points(found.difference)}{of}."
+    return f"{what} {'helps' if found.difference.value > 0 else 'hurts'}: {points(found.difference)}{of}."
 
 
 def p_value(p: float) -> str:

@@ -11,7 +11,17 @@ from jinja2 import Environment
 from s1kit.analysis.findings import Findings
 from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.paired import Comparison, compare
-from s1kit.analysis.results import HIDDEN, UNCOUNTED, WORDS_NOTE, Draws, Point, Rates, rates, thinking_by_correctness
+from s1kit.analysis.results import (
+    HIDDEN,
+    NO_COUNT,
+    UNCOUNTED,
+    WORDS_NOTE,
+    Draws,
+    Point,
+    Rates,
+    rates,
+    thinking_by_correctness,
+)
 from s1kit.analysis.settings import CHAT, said, waits_name
 from s1kit.analysis.statistics import question_means, ratio
 from s1kit.html import Markup, environment, escape
@@ -34,6 +44,7 @@ _COUNTED = {
     HIDDEN: "hidden; from the reported usage",
     UNCOUNTED: "estimated: output less the answer's words",
     WORDS_NOTE: "counted as words",
+    NO_COUNT: "not known, so 0",
 }
 """How a note of a generation reads in the table."""
 

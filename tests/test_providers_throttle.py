@@ -7,10 +7,12 @@ import random
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import SimpleNamespace
 
 import pytest
 
-from s1kit.providers.chat import Stopped
+from s1kit.providers.chat import Problem, Stopped
+from s1kit.providers.patience import Patience
 from s1kit.providers.rate_limits import Rounds, limit_in_headers, seconds_in
 from s1kit.providers.throttle import Throttle, ThrottleSettings
 from tests.virtual_time import run_virtually
@@ -295,3 +297,20 @@ def test_more_in_flight_is_taken_back_only_where_it_brings_slower_replies_and_no
     told = play(rounds, 10.0, 20.0, 10_000.0, 1.0)  # the first round began at the old limit
     told = play(rounds, 20.0, 20.0, 10_000.0 * more, slower * more)
     assert ([limit for limit in told if limit is not None] != []) is goes_back, told
+
+
+def test_what_fails_for_a_minute_without_an_answer_is_said_and_again_when_that_has_doubled(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    at = [0.0]
+    monkeypatch.setattr("s1kit.providers.patience.time", SimpleNamespace(monotonic=lambda: at[0]))
+    patience = Patience("moonshot", "chat:x#m", Throttle())
+    told = []
+    for second in range(0, 400, 10):
+        at[0] = float(second)
+        if second == 300:
+            patience.answered()
+        patience.hear(Problem("rate", "The engine is currently overloaded", status=429))
+        if "moonshot has brought no answer" in capfd.readouterr().err:
+            told.append(second)
+    assert told == [60, 120, 240, 360]

@@ -6,7 +6,8 @@ classify.py            whether a reply is an answer, or what kind of problem
 catalog.py keys.py     from a model reference to an address and a key
 money.py spend_cap.py  what it costs, and the cap; terms.py: what the output may be used for
 throttle.py            how fast; rate_limits.py is what it learns from
-http.py                one request over aiohttp; connections.py: proxies, TLS, keep-alive
+http.py                one request over aiohttp; incoming.py: its reply as it arrives
+connections.py         proxies, TLS, keep-alive
 contact.py             whether a server can be reached at all, for `s1kit check`
 balance.py             several servers of one model
 streaming.py           whether a server is asked for streams

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,9 @@ class Passes:
     def __init__(self, model: Any, vocabulary_size: int, slots: Slots, windows: Windows = ALL_SEE_ALL) -> None:
         self.slots = slots
         self.model = model
+        # transformers 5.24 renamed the argument, and says that 5.40 knows the new name alone.
+        named = inspect.signature(model.forward).parameters
+        self._cache = "cache" if "cache" in named else "past_key_values"
         self._device: torch.device = model.device
         self._vocabulary_size = vocabulary_size
         self._window = windows.tokens
@@ -53,7 +57,7 @@ class Passes:
         cache = DynamicCache()
         with self._only_last(lengths) as options:
             ids = _padded(contexts, lengths).to(self._device)
-            out = self.model(input_ids=ids, past_key_values=cache, use_cache=True, **options)
+            out = self.model(input_ids=ids, use_cache=True, **{self._cache: cache}, **options)
         return self._logits(out), cache
 
     def extend(self, first: int, ids: Sequence[Sequence[int]], lengths: Sequence[int]) -> torch.Tensor:
@@ -106,10 +110,10 @@ class Passes:
             out = self.model(
                 input_ids=ids,
                 position_ids=positions,
-                past_key_values=self.slots.aim(rows, positions, width),
                 use_cache=True,
                 logits_to_keep=1,
                 row_lengths=lengths,
+                **{self._cache: self.slots.aim(rows, positions, width)},
             )
         return self._logits(out)
 
@@ -128,8 +132,8 @@ class Passes:
             input_ids=ids,
             attention_mask=self._no_masks if is_all else self._masks(positions, width),
             position_ids=positions,
-            past_key_values=self.slots.aim(rows, positions, width, start),
             use_cache=True,
+            **{self._cache: self.slots.aim(rows, positions, width, start)},
             **options,
         )
         return self._logits(out)

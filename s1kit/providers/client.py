@@ -203,7 +203,10 @@ class Client:
                     continue
                 sent, level = self._streaming.apply(call)
                 answer = await self._fetch_once(sent, reservation)
-                self.throttle.succeeded(slot, _tokens_of(answer.body), answer.headers)
+                tokens = _tokens_of(answer.body)
+                # Before the next is let in: the reply is read only when it is on disk. What is no input is output.
+                self.spend_cap.saw_output(tokens - reservation.max_input_tokens, reservation.max_output_tokens)
+                self.throttle.succeeded(slot, tokens, answer.headers)
                 self._patience.answered()
                 return answer
             except Problem as problem:

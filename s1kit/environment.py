@@ -6,6 +6,7 @@ import os
 import platform
 import shlex
 import sys
+from collections import Counter
 from importlib import metadata
 from pathlib import Path
 
@@ -36,7 +37,8 @@ def _gpus() -> str:
     torch = sys.modules.get("torch")
     if torch is None or not torch.cuda.is_available():
         return ""
-    return f", {torch.cuda.device_count()} x {torch.cuda.get_device_name(0)}"
+    names = Counter(torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count()))
+    return "".join(f", {num} x {name}" for name, num in names.items())
 
 
 def _command() -> str:

@@ -395,6 +395,7 @@ def test_a_model_whose_numbers_float16_does_not_hold_is_refused_with_the_type_th
     """As on a card without bfloat16."""
     model = type(engine.model)(engine.model.config)
     with torch.no_grad():
+        model.model.norm.weight.fill_(1e3)
         model.lm_head.weight.fill_(3e4)
     check_steps(model, engine.vocabulary_size, engine.windows)
     with pytest.raises(InputError, match=r"are no finite numbers in float16.*Give dtype=float32"):
@@ -416,6 +417,33 @@ def test_the_data_type_is_that_of_the_card_that_is_asked_for(monkeypatch: pytest
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: current[-1] == "cuda:0")
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla T4")
     assert [card_dtype(name) for name in ("cuda:0", "cuda:1")] == ["bfloat16", "float16"]
+
+
+@pytest.mark.parametrize(
+    ("names", "machine", "card"),
+    [
+        (["NVIDIA H100 80GB HBM3"] * 2, ", 2 x NVIDIA H100 80GB HBM3", "H100"),
+        (["NVIDIA H100 80GB HBM3", "NVIDIA L4"], ", 1 x NVIDIA H100 80GB HBM3, 1 x NVIDIA L4", "L4"),
+        (["NVIDIA L4", "Tesla T4"], ", 1 x NVIDIA L4, 1 x Tesla T4", ""),
+        (["NVIDIA H100 80GB HBM3 MIG 1g.10gb"], ", 1 x NVIDIA H100 80GB HBM3 MIG 1g.10gb", ""),
+        (["NVIDIA GeForce RTX 4090 Laptop GPU"], ", 1 x NVIDIA GeForce RTX 4090 Laptop GPU", ""),
+    ],
+)
+def test_cards_of_several_kinds_are_all_named_and_reckoned_by_the_slowest(
+    monkeypatch: pytest.MonkeyPatch, names: list[str], machine: str, card: str
+) -> None:
+    from s1kit import environment
+    from s1kit.recipe import Train
+    from s1kit.train import estimate
+
+    monkeypatch.setattr(estimate, "has_gpu", lambda: True)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(names))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda i: names[i])
+    assert str(environment.environment()["machine"]).endswith(machine)
+    found = estimate.machine_of(Train())
+    assert (found.card if found else "") == card
+    assert found is None or found.num_cards == len(names)
 
 
 @pytest.mark.parametrize("is_asked", [True, False])

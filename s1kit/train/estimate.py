@@ -18,7 +18,7 @@ from s1kit.recipe import Cluster, Layout, Recipe, Train
 from s1kit.stage import is_finished
 from s1kit.train.advice import advice, fastest, fits
 from s1kit.train.cost import card_gib, estimate
-from s1kit.train.flops import CPU_GFLOPS, cpu_gflops, known_card, training_flops
+from s1kit.train.flops import CPU_GFLOPS, PEAK_TFLOPS, cpu_gflops, known_card, training_flops
 from s1kit.train.packing import batches
 from s1kit.train.reference import base_folder
 from s1kit.train.shapes import SHAPES, Shape
@@ -98,8 +98,9 @@ def machine_of(train: Train) -> Cluster | None:
         return None
     import torch
 
-    card = known_card(torch.cuda.get_device_name(0))
     num = torch.cuda.device_count()
+    # Of several kinds all wait for the slowest.
+    card = min((known_card(torch.cuda.get_device_name(i)) for i in range(num)), key=lambda c: PEAK_TFLOPS.get(c, 0.0))
     return Cluster(card=card, num_cards=num, cards_per_node=num) if card else None
 
 

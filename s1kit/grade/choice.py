@@ -27,10 +27,13 @@ MAX_READ = 20000
 _OPTION = re.compile(
     r"(?:^|\n|\s{2,}|(?<=\s)|\\q?quad)\s*(?:\\(?:textbf|mathrm|text)\s*\{\s*)?\(?([A-Z])\s*(?:\)\s*\}|\)|[.:](?=\s)|\}\s*\))"
 )
-_ALONE = r"([A-J])(?![A-Za-z'’])(?!\s+(?!is|are|because|since|as|and|or|not|non|nicht|but|it|for)[a-z])"
+_ALONE = (
+    r"([A-J])(?![A-Za-z'’])(?!\s*[、和与及]\s*[A-J])"
+    r"(?!\s+(?!is|are|because|since|as|and|or|not|non|nicht|but|it|for)[a-z])"
+)
 _STATED_CHOICE = re.compile(
-    r"(?:(?:answer|choice|selection)s?|(?:option\s+)?selected|(?:correct|right|best|final|chosen|following)\s+(?:option|one)|antwort|respuesta|réponse|risposta|resposta|ответ|정답|答案|选项|故选|应选|正确的?是|选择?)"
-    r"(?:\s|[:：*(（$“\"]|is|are|must|would|should|will|has\s+to|be|est|ist|es|è|é|은|는|이|가|是|为|应该?|\\(?:boxed|text|textbf|mathrm|mathbf)\{|option|choice|"
+    r"(?:(?:answer|choice|selection)s?|alternativa|(?:option\s+)?selected|(?:correct|right|best|final|chosen|following|most\s+\w+)\s+(?:option|one)|antwort|respuesta|réponse|risposta|resposta|ответ|정답|正解|答え|答案|选项|故选|应选|正确的?是|选择?)"
+    r"(?:\s|[:：】*(（$“\"–—]|to\s+(?:the|this)\s+(?:multiple-choice\s+)?question|correc?t[ao]|la|l['’]|opci[óo]n|letra|lettre|lautet|вариант|は|is|are|must|would|should|will|has\s+to|be|est|ist|es|è|é|은|는|이|가|是|为|应该?|\\(?:boxed|text|textbf|mathrm|mathbf)\{|option|choice|"
     r"I\s+(?:think|believe|guess)|it'?s|it|for\s+sure|clearly|definitely|probably|therefore|likely|most|letter|,){0,12}"
     + _ALONE
     + r"|\b(?:rather|wait|actually|sorry|therefore|so|thus|hence|would\s+be|it'?s|it\s+is|choose|"
@@ -38,6 +41,7 @@ _STATED_CHOICE = re.compile(
     r"leav(?:es|ing)(?:\s+(?:us|only|just|with))*)[,:]?\s+"
     r"(?:it'?s\s+|it\s+is\s+|option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*$.,;!]|\s*$|\s*\n|\s+[–—-])"
     r"|(?<![A-Za-z])\(?([A-J])\)?[*\s]{1,3}(?:is|seems|must\s+be|would\s+be)\s+(?:the\s+)?(?:most\s+)?(?:correct|right|best|true|valid|answer)"
+    r"|(?<![A-Za-z])([A-J])\s*(?:项|选项)?是?最?(?:正确|合适的|对的)"
     r"|\bonly\s+(?:option\s+)?[(*]{0,3}([A-J])[)*]{0,3}\s+(?:holds|is|works|remains|fits)\b"
     r"|\bbut\s+[(*]{0,3}([A-J])[)*]{0,3}\s+(?:fits|matches|seems|looks|works|is\s+(?:more|better|best|the|right|correct))\b"
     r"|\bmak(?:es|ing)\s+(?:option\s+|choice\s+)?[(*$]{0,3}([A-J])(?=[)*.:]|\s)[^\n]{0,60}?\b(?:the|a)\s+(?:only\s+)?"
@@ -53,7 +57,8 @@ _LETTER_FIRST = re.compile(
 )
 _BOLD = re.compile(r"\*\*\s*(\(?[A-J]\)?)\s*\*\*")
 _LETTER_ANYWHERE = re.compile(
-    r"(?<![A-Za-z])\(?([A-J])\)(?![A-Za-z])|(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\s*(?:is\s*)?:?|=)\s*\**\(?([A-J])\b"
+    r"(?<![A-Za-z])\(?([A-J])\)(?![A-Za-z])|\bis\s+\**([A-J])\b\**(?=\W*$)"
+    r"|(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer)s?\s*(?:is\s*)?:?|=)\s*\**\(?([A-J])\b(?![\[(_^])"
 )
 
 
@@ -92,7 +97,7 @@ def options(question: str) -> dict[str, str]:
 def is_letter(text: str, choices: Collection[str] = ()) -> bool:
     """Whether a solution is the letter of an option and nothing else."""
     match = up_to(_LETTER_ALONE, last_letter(choices)).match(text) if len(text) <= MAX_LETTER else None
-    return bool(match) and match[1].isupper() if match else False
+    return match is not None and (match[1].isupper() or f"({match[1]})" in text)
 
 
 def letter(text: str, choices: dict[str, str]) -> str:
@@ -109,7 +114,7 @@ def letter(text: str, choices: dict[str, str]) -> str:
             return match[1].upper()
         if match := first.match(candidate):
             return match[1].upper()
-        spelled = normalise(_LEAD.sub("", candidate)).casefold()
+        spelled = normalise(re.sub(r"[!\s]+\W*\Z", "", _LEAD.sub("", candidate))).casefold()
         same = [key for key, option in choices.items() if normalise(option).casefold() == spelled]
         if len(same) == 1:
             return same[0]
@@ -133,6 +138,9 @@ def _concluded(text: str, choices: dict[str, str]) -> str:
     for sentence in reversed(sentences[-6:]):
         plain = _ASIDE.split(sentence.replace("*", "").casefold())[0]
         is_last = sentence == sentences[-1] and not _REJECTED.search(plain)
+        ends = [key for key, option in spelled.items() if is_last and _ends_in(plain, option)]
+        if len(ends) == 1:
+            return ends[0]
         subject = next((key for key, option in spelled.items() if is_last and _is_subject(plain, option)), "")
         if subject:
             return subject
@@ -147,13 +155,17 @@ def _concluded(text: str, choices: dict[str, str]) -> str:
 
 
 _CJK = re.compile("[\u3400-\u9fff]")
-_SENTENCE = re.compile(r"(?<=[.!?])\s+|。|\n+")
+_SENTENCE = re.compile(r"(?<=[.!?])(?<!\bRs\.)(?<!\bNo\.)(?<!\bvs\.)\s+|。|\n+")
 
 
 def _names(sentence: str, option: str) -> bool:
     """Whether an option's text stands in a sentence as words of its own; Chinese has no spaces between words."""
     spelled = re.escape(option)
     return re.search(spelled if _CJK.search(option) else rf"(?<!\w){spelled}(?!\w)", sentence) is not None
+
+
+def _ends_in(sentence: str, option: str) -> bool:
+    return bool(re.search(rf"(?:\b(?:is|was|are|were|be)|[=:])\s+(?:the\s+|an?\s+)?{re.escape(option)}\W*\Z", sentence))
 
 
 def _is_subject(sentence: str, option: str) -> bool:
@@ -172,13 +184,18 @@ _ASIDE = re.compile(r"\b(?:while|whereas|unlike|although|but)\b")
 
 
 def _mentioned(text: str, last: str) -> str:
-    """The one option that is named at all, or that the last sentence names, in no sentence that rejects it."""
-    sentences = re.split(r"(?<=[.!?])\s+|\n+", text.strip())
-    for some in (sentences, sentences[-1:]):
-        where = [(a or b, s) for s in some for a, b in up_to(_LETTER_ANYWHERE, last).findall(s)]
+    """The one option that is named at all, or that the last clause names, in no clause that rejects it."""
+    clauses = _CLAUSE_END.split(text.strip())
+    for some in (clauses, clauses[-1:]):
+        where = [("".join(names), s) for s in some for names in up_to(_LETTER_ANYWHERE, last).findall(s)]
+        where += [(name, s) for s in some for run in up_to(_LETTERS, last).findall(s) for name in run if name.isupper()]
         if len({name for name, _ in where}) == 1 and not any(map(_REJECTED.search, {s for _, s in where})):
-            return str(where[0][0])
+            return where[0][0]
     return ""
+
+
+_LETTERS = re.compile(r"(?<![A-Za-z])[A-J](?:, [A-J])*,? (?:and|or) [A-J](?![A-Za-z])")
+_CLAUSE_END = re.compile(r"(?<=[.!?])\s+|\n+|,\s+(?=(?:but|so|hence|thus|therefore|however)\b)")
 
 
 _REJECTED = re.compile(
@@ -199,9 +216,9 @@ _SMALL_LETTER = re.compile(
 def stated_letters(text: str, last: str = "J") -> list[tuple[int, str]]:
     """The letters up to `last` that the text states as its choice, and where each statement begins, in order."""
     stated = up_to(_STATED_CHOICE, last).finditer(text)
-    found = [(m.start(), next(name for name in m.groups() if name)) for m in stated]
-    found += [(len(text), m[1]) for m in up_to(_LAST_LINE, last).finditer(text.rstrip()[-60:])]
-    return [(place, name) for place, name in sorted(found) if name.isupper()]
+    found = [(m.start(), m[m.lastindex or 0], text[m.start(m.lastindex or 0) - 1 : m.end() + 1]) for m in stated]
+    found += [(len(text), m[1], "") for m in up_to(_LAST_LINE, last).finditer(text.rstrip()[-60:])]
+    return [(at, one.upper()) for at, one, around in sorted(found) if one.isupper() or around.startswith(f"({one})")]
 
 
 def _stated_letter(text: str, last: str) -> str:

@@ -42,6 +42,8 @@ def compare_plain(mine: str, right: str, raw_mine: str, raw_right: str) -> tuple
         return ("correct" if spelled == my_number else "wrong"), "a number in words"
     if _NOTHING.fullmatch(raw_mine.strip(" .$")) and _NOTHING.fullmatch(raw_right.strip(" .$")):
         return "correct", "nothing"
+    if _NOT_THERE.fullmatch(raw_right.strip(" .$")) and _NOT_THERE.search(raw_mine):
+        return "correct", "words"
     said = _CIRCUMSTANCE.split(raw_mine)[0]
     if _NOTHING.fullmatch(raw_right.strip(" .$")) and not re.search(r"\d", said) and _NOTHING_SAID.search(said):
         return "correct", "nothing"
@@ -123,7 +125,9 @@ _NOTHING_SAID = re.compile(
     r"\b(?:set|solution|it)\b[^.]{0,30}\b(?:is|are)\s+empty\b",
     re.IGNORECASE,
 )
-_CIRCUMSTANCE = re.compile(r",?(?<=[\w,])\s+(?:at|when|if|since|because|where)\s")
+_CIRCUMSTANCE = re.compile(
+    r",?(?<=[\w,])\s+(?:at|when|if|since|because|where|(?:on|over|for)\s+(?=all\b|every\b|the\s+(?:whole|entire|given)\b))\s?"
+)
 _INFINITE = re.compile(
     r"(?:there\s+are\s+)?(?:infinitely\s+many|an\s+infinite\s+number|infinite)(?:\s+of)?(?:\s+\w+)?", re.IGNORECASE
 )
@@ -136,8 +140,6 @@ _NOT_THERE = re.compile(r"(?:it\s+|the\s+limit\s+)?(?:does\s+not|doesn't)\s+exis
 def _compare_words(raw: str, right: str) -> tuple[Verdict, str]:
     """Compare a one-word solution with an answer of words: equal but for an article, or a word of the sentence."""
     if _NO_SOLUTION.search(right) and _NO_SOLUTION.search(raw):
-        return "correct", "words"
-    if _NOT_THERE.fullmatch(right) and _NOT_THERE.search(raw):
         return "correct", "words"
     raw = _CIRCUMSTANCE.split(raw)[0]
     is_it = re.search(

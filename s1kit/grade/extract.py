@@ -11,15 +11,17 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-from s1kit.grade.plain import join_words, with_percent_signs, with_repetends, with_single_backslashes
+from s1kit.grade.plain import join_words, with_percent_signs, with_repetends, with_single_backslashes, without_bold
 from s1kit.grade.prose import (
     is_bare,
     is_money,
+    is_only_number,
     last_number,
     last_sentence,
     main_clause,
     math_spans,
     stated_formula,
+    without_constant,
     without_courtesies,
     without_rejected,
 )
@@ -86,8 +88,8 @@ _ANSWER_WORDS = (
 )
 _STATED = re.compile(
     # Leads follow one another: "Final Answer: The final answer is 3" is how Minerva's prompt has models end.
-    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|the\s+correct\s+(?:count|number|value|total|result|sum)|answer|antwort|respuesta|réponse|risposta|resposta|ответ|정답|回答|答え|解答|(?:最终|正确)?答案)\s*(?:\*\*\s*)?"
-    r"(?:(?:is|(?:must|should|would|has\s+to)\s+be|equals)\s*[:：]?|[:：=]|应?[是为][:：]?)\s*(?:\*\*\s*)?)+"
+    r"(?:(?:final\s+answer|the\s+(?:correct\s+|final\s+)?answer|the\s+correct\s+(?:count|number|value|total|result|sum)|answer|antwort|respuesta|réponse|risposta|resposta|ответ|정답|回答|答え|解答|(?:最终|正确)?答案】?)\s*(?:\*\*\s*)?"
+    r"(?:(?:is|(?:must|should|would|has\s+to)\s+be|equals)\s*[:：]?|[:：=]|(?<=】)|应?[是为][:：]?)\s*(?:\*\*\s*)?)+"
     r"(?P<rest>(?:(?!(?:the|final|correct)\s+(?:final\s+)?answer\s*(?:is|[:：]))[^\n])*)",
     re.IGNORECASE,
 )
@@ -133,11 +135,19 @@ def final_answer(text: str, question: str = "") -> Found | None:
         return None
     if len(text.strip()) <= SHORT:
         return _whole(text.strip())
-    # Prose that goes on for long is read only where its last sentence draws a conclusion.
+    # Prose that goes on for long may break off: it is read only where its last sentence draws a conclusion, or ends and
+    # says one thing.
     sentence = last_sentence(text[-4 * SHORT :])
-    if len(sentence) <= SHORT and _CONCLUSION.match(sentence):
+    is_conclusion = bool(_CONCLUSION.match(sentence))
+    if len(sentence) <= SHORT and (is_conclusion or re.search(r"[.!。！]\W*\Z", sentence)):
         concluded = _whole(sentence)
-        return concluded if concluded and concluded.how != "whole" else None
+        is_guess = (
+            concluded is None or concluded.how == "whole" or (concluded.how == "last number" and not is_conclusion)
+        )
+        if not is_guess or (concluded and concluded.how == "last number" and is_only_number(concluded.text, sentence)):
+            return concluded
+        if is_conclusion:
+            return None
     bold = _BOLD_VALUE.findall(sentence)
     return Found(bold[0].strip(" ."), "last number") if len(bold) == 1 and is_bare(bold[0]) else None
 
@@ -149,9 +159,10 @@ _WIDE = re.compile("[０-９Ａ-Ｚａ-ｚ％＝＋－／．]")
 def unwrap(text: str) -> str:
     """The text without thinking blocks, other box commands rewritten as `\\boxed{}`, full-width digits as ASCII."""
     text = _BEGIN_OF_BOX.sub(r"\\boxed{\1}", text)
-    text = re.sub(r"(?<=\d)：(?=\d)", ":", join_words(text))
+    text = re.sub(r"(?<=\d)[：∶](?=\d)", ":", join_words(text))
     text = _WIDE.sub(
-        lambda match: chr(ord(match[0]) - 0xFEE0), (text.rpartition("</think>")[2] or text).replace("−", "-")
+        lambda match: chr(ord(match[0]) - 0xFEE0),
+        (text.rpartition("</think>")[2] or text).replace("−", "-"),
     )
     text = with_repetends(with_percent_signs(with_single_backslashes(_without_tokens(text))))
     if "boxed" not in text:
@@ -163,7 +174,7 @@ def unwrap(text: str) -> str:
 
 _HEADER = re.compile(r"\A(?:\s*<\|[a-z_]+\|>\s*(?:assistant\b)?)+")
 _TOKEN = re.compile(
-    r"<\|(?:im_start|im_end|eot_id|eom_id|end|endoftext|end_of_text|start_header_id)\|>|</s>|<end_of_turn>"
+    r"<\|(?:im_start|im_end|eot_id|eom_id|end|endoftext|end_of_text|start_header_id)\|>|</s>|<end_of_turn>|<eoa>"
 )
 
 
@@ -267,13 +278,10 @@ def _last_stated(pattern: re.Pattern[str], text: str) -> str:
     return ""
 
 
-_EMPHASIS = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*(?![\w*(])")
-
-
 def _first_sentence(text: str) -> str:
     """The first sentence, without the words that introduce the answer."""
     text = re.sub(r"(?<=\d)\s*\([a-zA-Z -]{3,40}\)(?=\W*$)", "", text)
-    text = _EMPHASIS.sub(r"\1", text)
+    text = without_constant(without_bold(text))
     if re.search(r"[a-z]{3} .* [a-z]{3}", text):
         text = re.sub(r"\\\$(?=\d)", "$", text)
     if (maths := _MATHS.match(text)) and not (maths[1] and is_money(maths[1])):
@@ -287,6 +295,21 @@ def _bare(text: str) -> Found:
     spans = math_spans(text)
     whole = spans[0] if len(spans) == 1 and len(spans[0]) + 4 >= len(text) else text
     return Found(whole if whole.endswith("..") else whole.rstrip("."), "whole")
+
+
+_DOMAIN = re.compile(
+    r",?\s(?:for|where|when|whenever|if|which\s+is\s+(?:about|roughly|approximately))\s(?:[a-z-]+\s){0,4}(?:\$[^$]+\$|\\\(.+?\\\))(?:[a-z\s-]|\.(?!\S))*\Z"
+)
+
+
+def _without_domain(sentence: str) -> str:
+    r"""`sentence` without the formula at its end that only says where another one holds.
+
+    >>> _without_domain(r"So $f(x) = x + 1$ for all $x \in \mathbb{R}$."), _without_domain("if $x = 3$.")
+    ('So $f(x) = x + 1$', 'if $x = 3$.')
+    """
+    shorter = _DOMAIN.sub("", sentence)
+    return shorter if math_spans(shorter) else sentence
 
 
 _REASON = re.compile(r"\W*(?:Since|Because|As|If|When)\b[^,]*\d[^,]*,\s+")
@@ -304,7 +327,7 @@ def _whole(text: str) -> Found | None:
     if not text:
         return None
     sentence = last_sentence(text)
-    if spans := math_spans(main_clause(sentence)) or math_spans(text):
+    if spans := math_spans(_without_domain(main_clause(sentence))) or math_spans(text):
         # `All $n = 3k+1$ for integers $k$`: a name alone is not what is stated.
         return Found(([span for span in spans if len(span) > 1] or spans)[-1], "last formula")
     if formula := stated_formula(sentence):

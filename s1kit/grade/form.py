@@ -9,8 +9,8 @@ from s1kit.grade.compare import TRUTH, is_phrase, is_word
 from s1kit.grade.extract import Found, box_groups, final_answer
 from s1kit.grade.moments import moment
 from s1kit.grade.normalise import as_number, is_decimal, normalise
-from s1kit.grade.plain import to_latex
-from s1kit.grade.prose import last_sentence, main_clause
+from s1kit.grade.plain import to_latex, without_bold
+from s1kit.grade.prose import last_sentence, main_clause, math_spans
 from s1kit.grade.shapes import num_values, top_level_parts
 from s1kit.grade.units import quantity, unit_at_end
 
@@ -64,8 +64,11 @@ _UNIT_ENDS = re.compile(
 def in_form_of(theirs: str, found: Found, answer: str) -> Found:
     """The final answer found in `answer`, as LaTeX, with all that the solution `theirs` asks for and nothing more."""
     found = _with_relation(found, answer, theirs)
-    text = _all_parts(found, answer, theirs)
+    text = without_bold(_all_parts(found, answer, theirs))
     if (number := as_number(normalise(theirs))) is not None:
+        if found.how in NUMBERS and _DOTTED_GROUPS.fullmatch(text) and not _ENGLISH.search(answer):
+            joined = text.replace(".", "")
+            text = joined if as_number(joined) == number else text
         text = decimal_comma(_regrouped(text), theirs)
         if found.how in ("stated", "whole") and (said := _SAID_VALUE.search(to_latex(text))):
             text = said[1]
@@ -80,7 +83,7 @@ def in_form_of(theirs: str, found: Found, answer: str) -> Found:
         text = _formula_at_end(text)
     if (alone := _IN_BRACKETS.fullmatch(text)) and not theirs.lstrip("$ ").startswith("["):
         text = alone[1]
-    return found._replace(text=_alone(to_latex(_OPTION_LETTER.sub("", text)), theirs))
+    return found._replace(text=_alone(to_latex(labelled(text)[1]), theirs))
 
 
 _SAID_VALUE = re.compile(
@@ -131,13 +134,25 @@ def decimal_comma(text: str, other: str) -> str:
 
 
 _OPTION_LETTER = re.compile(
-    r"^\s*\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\(?[A-J]\s*[).:]\s*\}[\s~]*(?=\S)|^\s*\([A-J]\)\s+(?=[\d$\\-])"
+    r"[\s$]*\\(?:text|textbf|mathrm|mathbf)\s*\{\s*\(?([A-J])\s*[).:]\s*\}[\s~]*(?=\S)|\s*\(([A-J])\)\s+(?=\S)"
 )
-"""`\\textbf{(C) } 27`: the letter of an option before its value, where the solution is a value."""
+
+
+def labelled(text: str) -> tuple[str, str]:
+    r"""The letter of an option before its value, and the value; an empty letter where there is none.
+
+    >>> labelled(r"\textbf{(C)}~27"), labelled("(B) Thursday"), labelled("(B)")
+    (('C', '27'), ('B', 'Thursday'), ('', '(B)'))
+    """
+    match = _OPTION_LETTER.match(text)
+    return (match[1] or match[2], text[match.end() :]) if match else ("", text)
 
 
 _INDIAN = re.compile(r"\d{1,2}(?:,\d{2})+,\d{3}(?:\.\d+)?")
 _MYRIADS = re.compile(r"\d{1,4}(?:(?:,\d{4}){2,}|,0000)")
+_DOTTED_GROUPS = re.compile(r"\d{1,3}(?:\.\d{3})+")
+_ENGLISH = re.compile(r"\b(?:the|of|and|are|they|she|their|his|her|with|for)\b", re.IGNORECASE)
+"""`70.000` in a sentence without any of these words is one thousand times 70 where that is asked for."""
 _CONTINENTAL = re.compile(r"\d{1,3}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})")
 
 
@@ -157,7 +172,7 @@ _PLAIN = r"-?\d+(?:\.\d+)?(?:/\d+)?"
 _CHAIN = re.compile(r"(?<![\d.:])\d+(?:\s*:\s*\d+){2,}(?![\d:])")
 _AND_ABOUT = re.compile(
     r"(?<![\w.])(-?\d+/\d+|-?\d+(?:\.\d+)?)%?[\s*]*(?:≈|\\approx|[,(]?\s*(?:or|which\s+is|that\s+is|i\.e\.,?)?\s*"
-    r"(?:about|approximately|roughly|around|≈))\s*(-?\d+\.\d+)(?![\d%])"
+    r"(?:about|approximately|roughly|around|≈))\s*(-?\d+\.\d+(?!\d)|-?\d+(?=\\?%))(\\?%|)"
 )
 
 
@@ -167,10 +182,12 @@ def _with_decimal(sentence: str, number: str) -> str:
     >>> _with_decimal("The probability is 3/56, or about 0.054.", "0.054"), _with_decimal("5 of about 7.5", "7.5")
     ('3/56 ≈ 0.054', '')
     """
-    for exact, decimal in _AND_ABOUT.findall(sentence):
+    for exact, decimal, percent in _AND_ABOUT.findall(sentence):
         values = as_number(exact), as_number(decimal)
-        if number in (exact, decimal) and values[0] and values[1] and abs(values[0] / values[1] - 1) < 0.05:
-            return f"{exact} ≈ {decimal}"
+        scale = 100 if percent else 1
+        is_near = values[0] and values[1] and abs(scale * values[0] / values[1] - 1) < 0.05
+        if number in (exact, decimal + percent) and is_near:
+            return exact if percent else f"{exact} ≈ {decimal}"
     return ""
 
 
@@ -178,15 +195,23 @@ _FORMULA = r"(?:\$[^$]+\$|\\\([^()]*(?:\([^()]*\)[^()]*)*\\\))"
 _FORMULAS = re.compile(rf"{_FORMULA}(?:(?:,|,?\s+(?:and|or))\s*{_FORMULA})+")
 
 
-def _listed_formulas(sentence: str, num: int) -> str:
-    """The formulas that a sentence lists last, as one list of `num` parts; empty where it lists another number of them.
+def _listed_formulas(sentence: str, theirs: str) -> str:
+    """The formulas that a sentence lists last, or all it has, as one list or union with as many parts as the solution
+    `theirs`; empty where there is another number of them.
 
-    >>> _listed_formulas("The values are $3, 5$ and $7$.", 3)
-    '3, 5, 7'
+    >>> _listed_formulas("The values are $3, 5$ and $7$.", "3, 5, 7"), _listed_formulas("$x<1$ or $x>2$", r"A \\cup B")
+    ('3, 5, 7', 'x<1 or x>2')
     """
-    listed = [re.findall(_FORMULA, run) for run in _FORMULAS.findall(sentence)]
-    text = ", ".join(one.strip("$").removeprefix("\\(").removesuffix("\\)") for one in listed[-1]) if listed else ""
-    return text if len(top_level_parts(text)) == num > 1 else ""
+    num = len(top_level_parts(theirs))
+    union = len(_UNION.split(theirs)) if num == 1 else 1
+    for run in (*_FORMULAS.findall(sentence)[-1:], sentence):
+        text = (" or " if union > 1 else ", ").join(math_spans(run))
+        if len(top_level_parts(text)) == max(num, union) > 1:
+            return text
+    return ""
+
+
+_UNION = re.compile(r"\\cup(?![a-zA-Z])|∪")
 
 
 _FROM_TO = re.compile(
@@ -225,10 +250,10 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
     ):
         return Found(said, "words")
     if len(top_level_parts(theirs)) > 1 or num_values(normalise(theirs)) not in (None, 1) or _IS_A_SET.match(theirs):
-        named = re.findall(r"\$?\s*([a-zA-Z]\s*=\s*[^\s=,;$]+?)\s*\$?(?=[,;.]?(?:\s|$))", sentence)
+        named = re.findall(r"\$?\s*((?:\\[a-z]+|[a-zA-Z])\s*=\s*[^\s=,;$]+?)\s*\$?(?=[,;.]?(?:\s|$))", sentence)
         if len(named) > 1 and (found.how in GUESSES or all(one.count("{") == one.count("}") for one in named)):
             values = [each.split("=")[1].strip() for each in named]
-            is_tuple = theirs.lstrip("$ ")[:1] == "(" and named == sorted(named)
+            is_tuple = theirs.lstrip("$ ")[:1] == "(" and named == sorted(named, key=lambda one: one.lstrip("\\"))
             text = ", ".join(named if "=" in theirs else values)
             return Found(f"({text})" if is_tuple else text, found.how)
         if found.how in NUMBERS and (listed := _LISTED.findall(sentence)):
@@ -236,7 +261,7 @@ def _with_relation(found: Found, answer: str, theirs: str) -> Found:
             brackets = re.fullmatch(r"\s*\$?\s*([\[(]|\\\{).*([\])]|\\\})\s*\$?\s*", theirs)
             is_bare = brackets and last[0] not in "[("
             return Found(f"{brackets[1]}{last}{brackets[2]}" if brackets and is_bare else last, found.how)
-    if found.how == "last formula" and (formulas := _listed_formulas(sentence, len(top_level_parts(theirs)))):
+    if found.how == "last formula" and (formulas := _listed_formulas(sentence, theirs)):
         return Found(formulas, found.how)
     return found
 
@@ -314,6 +339,7 @@ def _all_parts(found: Found, answer: str, theirs: str) -> str:
     return ", ".join(boxes[-num:]) if len(boxes) >= num else found.text
 
 
+_INDEX = re.compile(r"_(?:\{[^{}]*\}|\\[a-zA-Z]+|\w)")
 _ABOUT = re.compile(r"(\\approx(?![a-zA-Z])|≈|\\simeq(?![a-zA-Z]))")
 
 
@@ -325,10 +351,10 @@ def _alone(text: str, theirs: str) -> str:
     """
     exact, about, decimal = _ABOUT.split(text, maxsplit=1) if len(_ABOUT.findall(text)) == 1 else (text, "", "")
     if about and exact.strip() and decimal.strip():
-        is_name = re.fullmatch(r"\s*(?:\\[a-zA-Z]+|[a-zA-Z])(?:_\{?\w+\}?)?\s*", exact)
+        is_name = not re.search(r"[\d+*/^=-]|\\(?:frac|sqrt|pi|binom)", _INDEX.sub("", exact))
         text = decimal.strip() if is_name or is_decimal(normalise(theirs)) else exact.strip()
     left, equals, value = text.rpartition("=")
-    is_sum = re.fullmatch(r"(?:[\d\s$.,+*/()%=-]|\\(?:times|cdot|div)\s?|[xX])+", left) and re.search(r"\d", left)
+    is_sum = re.fullmatch(r"(?:[\d\s$.,+*/()%=_{}-]|\\(?:times|cdot|div)\s?|[xX])+", left) and re.search(r"\d", left)
     return value.strip() if equals and value.strip() and is_sum and "=" not in theirs else text
 
 

@@ -183,7 +183,7 @@ def _entries(text: str) -> tuple[list[str], str] | None:
         if len(rows) > 1 and len(rows[0]) > 1:
             return None
         return [cell.strip() for row in rows for cell in row], "matrix"
-    text = FILLER.sub(" ", text).strip().rstrip(".")
+    text = re.sub(r"^\s*[a-zA-Z]\s*=\s*(?=\\langle|⟨)", "", FILLER.sub(" ", text)).strip().rstrip(".")
     if angled := re.fullmatch(r"(?:\\langle|⟨|<)([^<>⟨⟩]*)(?:\\rangle|⟩|>)", text):
         return [part.strip() for part in angled[1].split(",")], "angled"
     if components := _components(text):
@@ -232,7 +232,7 @@ def matrices(answer: str, solution: str) -> Verdict | None:
 
 def _rows(text: str) -> tuple[list[list[str]], bool] | None:
     """The rows of a matrix of several rows and columns, and whether it is a LaTeX matrix."""
-    text = FILLER.sub(" ", text).strip(" .")
+    text = re.sub(r"^[^=\[]{1,12}=\s*(?=[\[({]{2}|\\begin)", "", FILLER.sub(" ", text).strip(" ."))
     if matrix := _VECTOR.fullmatch(text):
         rows = [[cell.strip() for cell in row.split("&")] for row in matrix[1].split("\\\\") if row.strip()]
     elif nested := _NESTED.fullmatch(text):

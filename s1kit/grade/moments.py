@@ -145,7 +145,8 @@ def moment(sentence: str, solution: str) -> str:
     if _date(solution) is not None:
         found = [m[0] for pattern in (*DATES, _ISO) for m in pattern.finditer(sentence)]
     elif (asked := _time(solution)) is not None and (asked.half or ":" in solution):
-        found = [m[0] for m in CLOCK.finditer(_in_digits(sentence)) if _time(m[0]) is not None]
+        unwrapped = _WRAPPED.sub(r" \1", sentence)
+        found = [m[0] for m in CLOCK.finditer(_in_digits(unwrapped)) if _time(m[0]) is not None]
     else:
         return ""
     return found[0].strip() if len(found) == 1 else ""

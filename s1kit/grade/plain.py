@@ -51,6 +51,7 @@ _SYMBOLS = {
     "–": "-",
     "…": "\\ldots ",
     "，": ",",
+    "；": ";",
     "、": ",",
     "。": ".",
 }
@@ -78,6 +79,10 @@ _CHOSEN = re.compile(
 )
 """`C(10, 3)`, `10C3` and `{10 \\choose 3}`: the number of ways to choose."""
 _POWER_OF_TEN = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)")
+_MODULE = re.compile(r"(?<![\w\\.])(?:np|numpy|math|sympy|sp)\.(?=[a-z])")
+"""`np.arcsin(0.5)`: a function as a program calls it."""
+_DERIVATIVE = re.compile(r"(?<![a-zA-Z])d([yfu])\s*/\s*d[xt](?![a-zA-Z])|\\frac\s*\{d([yfu])\}\s*\{d[xt]\}")
+_CIRCLED = re.compile(r"\\textcircled\s*\{?\s*(\d{1,2})\s*\}?")
 _ARRAY = re.compile(
     r"(?:\\left\s*)?[\[(]\s*\\begin\s*\{array\}\s*\{[^{}]*\}(.*?)\\end\s*\{array\}\s*(?:\\right\s*)?[\])]", re.DOTALL
 )
@@ -89,7 +94,11 @@ def to_latex(text: str) -> str:
     """`text` with Unicode and plain-text mathematics spelled as LaTeX, digit groups joined."""
     if len(text) > MAX_LENGTH or text.isdecimal():
         return text
-    text = with_percent_signs(with_single_backslashes(text))
+    text = with_percent_signs(with_single_backslashes(without_bold(text)))
+    if "." in text:
+        text = _MODULE.sub("", text)
+    if "textcircled" in text:
+        text = _CIRCLED.sub(lambda match: chr(ord("①") - 1 + int(match[1])), text)
     text = re.sub(r"\\bmod(?![a-zA-Z])", r"\\mod", text)
     text = with_repetends(text)
     text = _ARRAY.sub(r"\\begin{pmatrix}\1\\end{pmatrix}", text)
@@ -98,6 +107,8 @@ def to_latex(text: str) -> str:
         text = join_words(text)
         text = _from_unicode(text)
     text = re.sub(r"\\[dt]frac(?![a-zA-Z])", r"\\frac", text)
+    if "/" in text or "{d" in text:
+        text = _DERIVATIVE.sub(lambda match: f"{match[1] or match[2]}'", text)
     text = _POWER_OF_TEN.sub(r"\\times ", join_digit_groups(text))
     text = re.sub(r"\^\s*(-?\d{2,}|-\d)(?![\d.])", r"^{\1}", text)
     text = _INVERSE.sub(r"\\arc\1 ", text)
@@ -139,6 +150,18 @@ def with_percent_signs(text: str) -> str:
     ('33.5\\%', '\\frac{1}{2}\\%', '%')
     """
     return _PERCENT.sub(r"\\%", text) if "pct" in text or "cent" in text else text
+
+
+_BOLD = re.compile(r"(?<![\w*)])\*\*(?=\S)([^*\n]+?)(?<=\S)\*\*(?![\w*(])")
+
+
+def without_bold(text: str) -> str:
+    """`text` without the asterisks around what is set in bold; powers stay.
+
+    >>> without_bold("**v = 3 m/s**"), without_bold("2**3**2")
+    ('v = 3 m/s', '2**3**2')
+    """
+    return _BOLD.sub(r"\1", text) if "**" in text else text
 
 
 def join_words(text: str) -> str:

@@ -22,6 +22,8 @@ _ENVIRONMENT = re.compile(r"\\(?:begin|end)\s*\{[^{}]*\}(?:\{[^{}]*\})?")
 _COMMAND = re.compile(r"\\[a-zA-Z]+")
 _LETTERS = re.compile(r"[^\W\d_]+")
 _CJK = re.compile("[\u3400-\u9fff\u3040-\u30ff\uac00-\ud7af]")
+_SYMBOLS = re.compile("[Α-Ωα-ω⁰¹²³⁴-⁹ⁿ₀-₉ₙ]")
+"""Letters that are no part of a word beside them: `πr³`, `cm²`."""
 _MATHS_WORDS = (
     "and or sin cos tan cot sec csc sinh cosh tanh arcsin arccos arctan ln log exp sqrt cbrt pi infinity infty theta "
     "alpha beta lambda mod max min gcd lcm det inf boxed oo frac left right cdot times "
@@ -31,7 +33,8 @@ _KNOWN_WORDS = frozenset(_MATHS_WORDS.split())
 _SHORT_WORDS = frozenset("is it so he we of to in at my no be by if do as an on us me go up".split())  # noqa: SIM905
 _OTHER_MATHS = re.compile(r"\\\((.+?)\\\)|\\\[(.+?)\\\]", re.DOTALL)
 _NUMBER = re.compile(
-    r"(?<![a-zA-Z\d_.√∛^{])[-+]?\$?(?:\d{1,3}\s(?=[1-9]\d?/[1-9]\d?(?!\d)))?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:/\d+)?"
+    r"(?<![a-zA-Z\d_.√∛^{])[-+]?\$?(?:\d{1,3}\s(?=[1-9]\d?/[1-9]\d?(?!\d)))?"
+    r"(?:\d{1,3}(?:[,\u00a0\u202f ]\d{3})+|\d+)(?:\.\d+)?(?:/\d+|\^\{?\d+\}?)?"
     r"(?:\s*(?:×|\\times|\*|x)\s*10(?:\s*\^\s*\{?[-+]?\d+\}?|[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+))?(?:(?=(?:mm|cm|km|m|kg|mg|g|ml|mL|L)[²³]?(?![a-zA-Z\d]))|(?![a-zA-Z\d_√∛π²³½¼¾⅓⅔⅛]|[.,]\d))\\?%?"
 )
 _PAID = re.compile(
@@ -53,7 +56,7 @@ _REJECTED = re.compile(
 """`7, not 8`: a number that is named to reject it."""
 _VALUED = re.compile(
     r"\b(?:giv(?:es|ing)|with|yield(?:s|ing)|has|reaches|reaching)\s+(?:a|an|the)\s+(?:\w+\s+)?(?:value|total|sum|result|maximum|minimum)"
-    r"\s+of\s+(-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w])",
+    r"\s+of\s+(-?\$?\d[\d,]*(?:\.\d+)?(?:/\d+)?)(?![\w]|[\d,.]*\s*[-+*/×=])",
     re.IGNORECASE,
 )
 """`... when x = 5, giving a value of 3`."""
@@ -67,11 +70,12 @@ def is_bare(text: str) -> bool:
     if re.fullmatch(r"\$[^$]+\$", text) or not re.search(r"\s", text):
         return True
     rest = _COMMAND.sub(" ", _ENVIRONMENT.sub(" ", _TEXT.sub(r" \1 ", without_declaration(text))))
+    rest = _SYMBOLS.sub(" ", rest)
     words = [word.casefold() for word in _LETTERS.findall(rest)]
     strange = [
         w for w in words if (len(w) > 2 and w not in _KNOWN_WORDS and named_unit(w) is None) or w in _SHORT_WORDS
     ]
-    has_maths = bool(re.search(r"[\d\\=<>^]", text))
+    has_maths = bool(re.search(r"[\d\\=<>^]|\b(?:sin|cos|tan|ln|log|exp|sqrt)\b", text))
     return has_maths and (not strange or set(strange) == {"in"})
 
 
@@ -113,6 +117,9 @@ def last_sentence(text: str) -> str:
     return sentence[concluding[-1].start() :] if concluding else sentence
 
 
+MAX_FORMULA = 80
+"""Characters of a formula in a sentence."""
+
 MAX_SENTENCE = 200
 """Characters of a sentence; a longer one is several that no full stop divides."""
 _CONCLUDED = re.compile(r"(?<=\s)(?:Therefore|Thus|Hence|So|In\s+conclusion|Finally),\s")
@@ -128,7 +135,7 @@ def without_courtesies(text: str) -> str:
 
 
 _COURTESY = re.compile(
-    r"\b(?:let\s+me\s+know|feel\s+free|(?:hope|trust)\s+(?:this|that|it)\s+(?:helps?|is\s+correct)|happy\s+to\s+(?:help|explain)|would\s+you\s+like|"
+    r"\b(?:let\s+me\s+know|feel\s+free|(?:hope|trust)\s+(?:this|that|it)\s+(?:helps?|is\s+correct)|happy\s+to\s+(?:help|explain)|would\s+you\s+like|anything\s+else|"
     r"(?:any|more|other|further)\s+questions?)\b|希望.{0,8}帮助|^\W*(?:great|good\s+luck|cheers|well\s+done)\W*$",
     re.IGNORECASE,
 )
@@ -140,15 +147,31 @@ def stated_formula(sentence: str) -> str:
     >>> stated_formula("The area is 4√3."), stated_formula("所以a的取值范围是a>3。"), stated_formula("It is 12.")
     ('4√3', 'a>3', '')
     """
-    match = _STATED_VALUE.search(main_clause(sentence))
-    value = match[1].strip(" *") if match else ""
-    return value if _PLAIN_MATHS.search(value) and is_bare(value) else ""
+    clause = without_constant(_ROUNDED.split(main_clause(sentence))[0]).strip(" \n.。*")
+    for lead in _STATING.finditer(clause):
+        value = clause[lead.end() :].strip(" *")
+        if len(value) <= MAX_FORMULA and _PLAIN_MATHS.search(value) and is_bare(value):
+            return value
+    return ""
 
 
-_STATED_VALUE = re.compile(
-    r"(?:\b(?:is|are|be|equals|becomes|gives|get|to)\s|[是为得])([^\u3400-\u9fff，。]{1,80}?)[\s.。*]*$"
+_STATING = re.compile(
+    r"\b(?:is|are|be|equals|becomes|gives|get|to|with|such\s+that):?\s|[是为得]|(?<=[a-z]):\s|(?<=[a-zA-Z]{2})\s*=\s"
 )
-_PLAIN_MATHS = re.compile(r"[√∛∜π∞²³⁴^<>≤≥±∪]|\b(?:sqrt|pi|infinity)\b|\w\s*\*\s*\w|\d[a-z]\b|[a-z]/|^\s*[a-z]\s*=")
+_CONSTANT = re.compile(
+    r",?\s+where\s+\$?[A-Za-z]\$?\s+(?:is|denotes)\s+(?:an?|any|the)\s+(?:\w+\s+)?constant\b.*\Z", re.DOTALL
+)
+
+
+def without_constant(text: str) -> str:
+    """`text` without the words at its end that say what a constant is: `sin(x) + C, where C is a constant`."""
+    return _CONSTANT.sub("", text)
+
+
+_ROUNDED = re.compile(r"\s*[,(]?\s*(?:≈|\\approx(?![a-zA-Z]))\s*-?\d")
+_PLAIN_MATHS = re.compile(
+    r"[√∛∜π∞²³⁴^<>≤≥±∪ₙ₀-₉]|\b(?:sqrt|pi|infinity|ln|log|sin|cos|tan)\b|\d/[a-z]\b|[a-z]\([^()]*[a-z]|\w\s*\*\s*\w|\d[a-z]\b|[a-z)]/|^\s*[a-z]\s*="
+)
 
 
 _IN_ALL_HAN = re.compile(
@@ -176,7 +199,15 @@ def last_number(text: str) -> tuple[str, bool]:
     shorter = main if is_single else _without((_HOW_LONG,), concluded)
     numbers = _NUMBER.findall(shorter) or _NUMBER.findall(text)
     is_said = is_said or (shorter != concluded and len(numbers) == 1)
-    return (str(numbers[-1]).lstrip("+") if numbers else ""), is_said
+    return (_SPACED_GROUP.sub("", str(numbers[-1])).lstrip("+") if numbers else ""), is_said
+
+
+_SPACED_GROUP = re.compile(r"(?<=\d)\s(?=\d{3}(?!\d))")
+
+
+def is_only_number(number: str, sentence: str) -> bool:
+    """Whether a sentence has no other number than one that was found in it."""
+    return _NUMBER.findall(sentence) == [number]
 
 
 def main_clause(sentence: str) -> str:
@@ -215,12 +246,12 @@ def without_rejected(text: str) -> str:
 
 _SO = re.compile(
     r"(?:^|[\s,;])(?:so(?!\s+(?:that|far|many|much|on)\b)|"
-    r"therefore|thus|hence|in\s+(?:short|summary|conclusion|the\s+end)|(?:which|that)\s+(?:means|gives|makes|leaves|equals|totals|(?:comes|adds\s+up|amounts)\s+to)|leaving)\b[\s,]",
+    r"therefore|thus|hence|in\s+(?:short|summary|conclusion|the\s+end)|which\s+is(?=\s+\$?\d[^,;]*\Z)(?![^,;]*\b(?:more|less|fewer|than)\b)|(?:which|that)\s+(?:means|gives|makes|leaves|equals|totals|(?:comes|adds\s+up|amounts)\s+to)|leaving)\b[\s,]",
     re.IGNORECASE,
 )
 
 
-_ASIDE = re.compile(r"(?<=\w)\s+\([^()]*\)")
+_ASIDE = re.compile(r"(?<=\w)\s+\((?![^()a-z]*,)[^()]*\)")
 _ASIDES = (
     re.compile(r",\s+\$?\d[^,;]*?\b(?:per|each|every|apiece)\b[^,;]*?(?=[,;.]?$)"),
     re.compile(

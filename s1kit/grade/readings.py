@@ -19,6 +19,7 @@ from s1kit.grade.families import families
 from s1kit.grade.lists import FILLER, finite_sets, known_to_differ, lists, matrices, plus_minus, same_value
 from s1kit.grade.moments import dates, times
 from s1kit.grade.normalise import as_number, normalise
+from s1kit.grade.shapes import top_level_parts
 from s1kit.grade.substances import substances
 from s1kit.grade.units import MAY_BE_MILLIONS, Quantity, quantity, unit_at_end, without_unit
 from s1kit.records import Verdict
@@ -47,6 +48,8 @@ def by_value(answer: str, solution: str) -> Read | None:
         "substances": substances,
         "sets": finite_sets,
         "lists": lists,
+        "parts": _parts,
+        "numbered statements": _numbered,
         "matrices": matrices,
     }
     for name, compare in kinds.items():
@@ -205,9 +208,10 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
         return "wrong"
     if mine.value == right.value:
         return "correct"
-    if mine.unit == right.unit:
-        return None
     is_near = bool(right.value) and abs(mine.value / right.value - 1) < Fraction(1, 100)
+    if mine.unit == right.unit:
+        are_numbers = all(as_number(normalise(text)) is not None for text in (answer, solution))
+        return None if are_numbers or is_near else "wrong"
     return "abstain" if is_near and not _is_power_of_ten(mine.unit.factor / right.unit.factor) else "wrong"
 
 
@@ -248,12 +252,17 @@ def _is_power_of_ten(ratio: Fraction) -> bool:
 
 
 _DOLLARS = (("money", 1),)
+_SAID_TWICE = re.compile(r"(?<=[a-zA-Z]),?\s+(?:or|i\.e\.,?|that\s+is,?)\s+(?=\d)|(?<=[a-zA-Z])\s*\((?:=|or)?\s*(?=\d)")
+"""`5 m/s, or 18 km/h`."""
 _COMPOSITE = re.compile(r"(\d+(?:\.\d+)?\s*[a-zA-Z]+)\s*(?:,|,?\s*and)?\s*(\d+(?:\.\d+)?\s*[a-zA-Z]+)")
 
 
 def _quantity(text: str) -> Quantity | None:
     """A number with its unit, also in two parts such as `5 feet 3 inches` and `2 dollars and 50 cents`."""
-    parts = _COMPOSITE.fullmatch(_plain(text))
+    if len(both := _SAID_TWICE.split(text, maxsplit=1)) == 2:
+        measured = [quantity(part) for part in both]
+        return measured[0] if None not in measured and len({one.value for one in measured if one}) == 1 else None
+    parts = _COMPOSITE.fullmatch(_plain(re.sub(r"^[^\d.]*\s(?=\d)", "", text)))
     if parts is None and (money := _DOLLARS_AND_CENTS.search(text)):
         parts = _COMPOSITE.fullmatch(money[0].strip(" .*"))
     if parts is None:
@@ -310,6 +319,34 @@ def _large_numbers(answer: str, solution: str) -> Verdict | None:
 
 def _plain(text: str) -> str:
     return re.sub(r"\\(?:text|mathrm|mbox)\s*\{([^{}]*)\}", r" \1", text).replace("\\,", " ").strip(" $*.")
+
+
+def _parts(answer: str, solution: str) -> Verdict | None:
+    """The answers to the parts of one question, in order, where the solution has semicolons between them."""
+    mine, right = (top_level_parts(FILLER.sub(" ", text)) for text in (answer, solution))
+    if ";" not in solution or len(mine) != len(right) or len(right) < 2:
+        return None
+    pairs = [(_LEFT_SIDE.sub("", one), other) for one, other in zip(mine, right, strict=True)]
+    if any(known_to_differ(*pair) for pair in pairs):
+        return "wrong"
+    return "correct" if all(same_value(*pair) or (by_value(*pair) or [""])[0] == "correct" for pair in pairs) else None
+
+
+_LEFT_SIDE = re.compile(r"^[^=<>]*=(?=[^=<>]+$)")
+
+
+def _numbered(answer: str, solution: str) -> Verdict | None:
+    """The numbers in circles of statements that are right: `①③`."""
+    mine, right = (
+        [sorted(set(_CIRCLED.findall(run))) for run in _CIRCLES.findall(text)] for text in (answer, solution)
+    )
+    if not mine or len(right) != 1 or _CIRCLES.sub("", solution).strip(" $"):
+        return None
+    return "correct" if mine[-1] == right[0] else "wrong"
+
+
+_CIRCLED = re.compile("[①-⑳]")
+_CIRCLES = re.compile(r"[①-⑳](?:[\s,、和与及]*[①-⑳])*")
 
 
 _DEGREE = re.compile(r"(-?\d+(?:\.\d+)?)\s*(?:\^\s*\{?\s*\\circ\s*\}?|°|degrees?|\\degree)")

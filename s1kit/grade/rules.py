@@ -8,7 +8,16 @@ from s1kit.grade.cases import Case, Judgement
 from s1kit.grade.choice import is_letter, letter, mentions_options, options
 from s1kit.grade.compare import DECISIVE, MAX_SYMBOLIC, canonical, compare_plain
 from s1kit.grade.extract import final_answer, unwrap
-from s1kit.grade.form import decimal_comma, in_form_of, is_guess, mentions, mentions_all, solution_answer, with_unit
+from s1kit.grade.form import (
+    decimal_comma,
+    in_form_of,
+    is_guess,
+    labelled,
+    mentions,
+    mentions_all,
+    solution_answer,
+    with_unit,
+)
 from s1kit.grade.lists import with_both_signs
 from s1kit.grade.normalise import normalise
 from s1kit.grade.plain import to_latex
@@ -44,7 +53,7 @@ _SPACED_GROUPS = re.compile(r"\d{1,3}(?:, \d{3})+")
 
 
 _NAMES_OF_A_TUPLE = re.compile(
-    r"^\s*\$?\s*\(\s*(?:x\s*,\s*y|x\s*,\s*y\s*,\s*z|a\s*,\s*b|a\s*,\s*b\s*,\s*c)\s*\)\s*=\s*(?=\()"
+    r"(?:^|(?<=,))\s*\$?\s*\(\s*(?:x\s*,\s*y|x\s*,\s*y\s*,\s*z|a\s*,\s*b|a\s*,\s*b\s*,\s*c)\s*\)\s*=\s*(?=\()"
 )
 
 
@@ -95,7 +104,11 @@ def judge_by_rules(case: Case) -> Judgement | tuple[str, str]:
     theirs = solution_answer(solution)
     if not theirs:
         return Judgement("abstain", "the solution states no final answer")
+    label, theirs = labelled(theirs)
     found = final_answer(answer, question)
+    if found and label and is_letter(found.text):
+        mine = letter(found.text, {})
+        return Judgement("correct" if mine == label else "wrong", f"options: {mine} and {label}", mine)
     if found is None:
         if len(sentence := last_sentence(answer)) <= MAX_SENTENCE and mentions(sentence, theirs):
             return Judgement("abstain", "the solution stands in a sentence that states no final answer")
@@ -171,7 +184,7 @@ def _judge_choice(answer: str, solution: str, question: str, choices: dict[str, 
         return Judgement("abstain", f"the solution {short(solution)} is no option")
     answer = answer.replace(question.strip(), " ") if len(question) > 20 else answer
     mine = chosen_letters(answer, choices)
-    if not mine and mentions_options(answer, choices):
+    if not mine and mentions_options(answer, choices) and not _NONE.search(answer[-200:]):
         return Judgement("abstain", "options are named, and none is chosen in words that are known")
     if not mine:
         return Judgement("wrong", "no option chosen")
@@ -181,6 +194,10 @@ def _judge_choice(answer: str, solution: str, question: str, choices: dict[str, 
     return Judgement("correct" if mine == right else "wrong", shown, mine)
 
 
+_NONE = re.compile(
+    r"\bnone\s+of\s+(?:the|these|those)\b[^.\n]*\W*\Z|\bno\s+(?:correct|right)\s+(?:answer|option)\b[^.\n]*\W*\Z", re.I
+)
+"""A reply that ends in finding no option right."""
 _SHAPES = re.compile(r"\\var(epsilon|phi|theta|rho)(?![a-zA-Z])")
 """The second shape of a Greek letter, which is the same name unless a formula has both."""
 

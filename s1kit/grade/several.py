@@ -31,7 +31,7 @@ _LEAD = (
     r"|答案|选项|故选|应选|正确的?是|选"
 )
 _LINK = (
-    r"(?:\s|[:：*(（$“\"\[]|(?i:is|are|to|be|must|would|should|have|as|well|both|only|ones?|options?|choices?|answers?|"
+    r"(?:\s|[:：】*(（$“\"\[]|(?i:is|are|to|be|must|would|should|have|as|well|both|only|ones?|options?|choices?|answers?|"
     r"statements?|letters?)\b|是|为|有|择|\\(?:boxed|text|textbf|mathrm)\{){0,12}"
 )
 _STATED = re.compile(
@@ -49,6 +49,7 @@ _BELOW = re.compile(
     r"(?P<lines>(?:(?:[-•–] |\d+[.)] )?\(?[A-J][).:： ][^\n]*(?:\n|\Z)){2,10})"
 )
 _LINE_LETTER = re.compile(r"^(?:[-•–] |\d+[.)] )?\(?([A-J])[).:： ]", re.MULTILINE)
+_TICKED = re.compile(r"^\W*\(?([A-J])[).:：\s][^\n]*[✅✔✓☑]", re.MULTILINE)
 _DENIED = re.compile(
     r"\b(?:not|neither|wrong|incorrect|false|cannot|untrue|rejected?|eliminated?|rul(?:ed?|ing)\s+out)\b|n't\b|[不错]",
     re.IGNORECASE,
@@ -103,8 +104,10 @@ def chosen_letters(text: str, choices: Mapping[str, str]) -> str:
         reasoned = up_to(_REASONED, last).match(plain)
         singles = [(0, reasoned[1])] if reasoned else []
         singles += stated_letters(plain, last)
-        if several and not any(place > at or one not in several for place, one in singles):
+        if several and not any(place > at or (place == 0 and one not in several) for place, one in singles):
             return several
+        if not singles and (ticked := up_to(_TICKED, last).findall(plain)):
+            return "".join(sorted(set(ticked)))
         if (several := _below(plain, last)) and not singles:
             return several
         if (either := _either(plain, last)) and (not singles or singles[-1][1] in either):

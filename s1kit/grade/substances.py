@@ -22,14 +22,20 @@ _ELEMENTS = frozenset(
 )
 _WRAPPED = re.compile(r"\\(?:text|mathrm|mbox|textrm|ce|rm)\s*\{([^{}]*)\}")
 _SMALL = str.maketrans("₀₁₂₃₄₅₆₇₈₉⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "01234567890123456789+-")
+_IN_PROSE = re.compile(r"\d|[A-Z].*[A-Z]")
+"""What tells a formula from a word that begins with an element, such as `He`."""
 _CHARGE = re.compile(r"\^\s*\{?\s*(\d*[+-])\s*\}?$|(?<=[A-Za-z\d)])([⁰¹²³⁴⁵⁶⁷⁸⁹]*[⁺⁻])$")
 _PART = re.compile(r"([A-Z][a-z]?)(\d*)|(\()|\)(\d*)")
 
 
 def substances(answer: str, solution: str) -> Verdict | None:
     """The verdict on two formulas of substances or ions; None where one of the two is none."""
-    mine, right = _read(answer), _read(solution)
-    if mine is None or right is None:
+    right = _read(solution)
+    if right is None:
+        return None
+    named = [found for word in answer.split() if _IN_PROSE.search(word) and (found := _read(word.strip(",;:()")))]
+    mine = _read(answer) or (named[0] if len(named) == 1 else None)
+    if mine is None:
         return None
     return "correct" if mine == right else "wrong"
 

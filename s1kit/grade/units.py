@@ -166,7 +166,7 @@ _TEMPERATURE = re.compile(
 )
 _POWER_OF_TEN = r"10\s*\^\s*(?:\{\s*[-+]?\d+\s*\}|-?\d)"
 _NUMBER = (
-    rf"-?(?:(?:(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?|\.\d+)"
+    rf"[-+]?(?:(?:(?:\d{{1,3}}(?:,\d{{3}})+|\d+)(?:\.\d+)?|\.\d+)"
     rf"(?:\s*(?:\\times|\\cdot|\*)\s*{_POWER_OF_TEN}|[eE][-+]?\d+(?![a-zA-Z\d])|/\d+)?"
     rf"|{_POWER_OF_TEN}|\\frac\{{\d+\}}\{{\d+\}})"
 )
@@ -282,13 +282,14 @@ def without_unit(text: str, *, is_sure: bool = False) -> str:
     ('12\\sqrt{3}', '36\\pi', 'x + y')
     """
     text = _UNITS.sub("", text)
-    if unit_at_end(text) is None or (not is_sure and not re.search(r"\\text|\\mathrm|[a-zA-Z]{3,}\W*$", text)):
+    if unit_at_end(text) is None or not (is_sure or _SURE_UNIT.search(text)):
         return text
     plain = _plain(text)
     match = _MEASURED.fullmatch(plain) or _AT_END.search(plain)
     return plain[: match.start("unit")].strip() if match else text
 
 
+_SURE_UNIT = re.compile(r"\\text|\\mathrm|[a-zA-Z]{3,}\W*$|(?<=[\w})])\s+(?:[cmk]m|kg|m[lL])(?:\s*\^\s*\{?\d\}?)?\W*$")
 MAY_BE_MILLIONS = re.compile(r"(?:\dM|[$€£]\s*[\d.,]+\s*M)[\s.$]*$")
 """Rather millions than moles a litre: `$5 M`, `5M`."""
 

@@ -51,6 +51,33 @@ def test_a_mistake_is_one_paragraph_and_status_2(
     assert printed.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    ("arguments", "advice"),
+    [
+        (["srve"], "Did you mean serve?"),
+        (["serve", "--prot", "8"], "there is no option --prot. Did you mean --port?"),
+        (["calibrate", "tiny", "--questions", "x", "--rule", "stabel"], "--rule is 'stabel'. Did you mean stable?"),
+        (["run", "tiny", "--train.epochs=3"], "a setting is written without dashes: train.epochs=3"),
+    ],
+)
+def test_a_word_that_no_command_knows_gets_the_nearest(
+    arguments: list[str], advice: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert advice in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_results_that_a_full_disk_does_not_take_are_a_sentence_and_status_1() -> None:
+    command = [sys.executable, "-m", "s1kit", "schema"]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert "could not be written: No space left on device" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
 def test_a_folder_without_permission_or_place_is_the_users_mistake(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import os
 import re
@@ -24,7 +25,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A polite kill is an interrupt: what is under way is written down, and the next call goes on from there.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        return _dispatch(given)
+        status = _dispatch(given)
+        sys.stdout.flush()  # here a full disk and a closed pipe can still be told
+        return status
     except KeyboardInterrupt:
         print("Interrupted. What was finished is kept; the same command goes on from there.", file=sys.stderr)
         return EXIT_INTERRUPTED
@@ -35,21 +38,39 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"s1kit {given.command}: {error}", file=sys.stderr)
         return EXIT_FAILED
     except BrokenPipeError:  # `s1kit show ... | head` is not a failure
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
         return 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _drop_output()
+        fix = "Free space and run the same command again."
+        print(f"s1kit {given.command}: what it prints could not be written: {error.strerror}. {fix}", file=sys.stderr)
+        return EXIT_FAILED
+
+
+def _drop_output() -> None:
+    """Let what is still to be printed go nowhere: Python would try again at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     """The arguments, with `key=value` settings wherever they stand: argparse wants them in one place."""
+    from s1kit.errors import nearest
+
     parser = make_parser()
     if not (sys.argv[1:] if arguments is None else arguments):
         parser.print_help(sys.stderr)
         raise SystemExit(EXIT_USER)
     given, rest = parser.parse_known_args(arguments)
+    command = parser.commands[given.command]
     if rest and (not hasattr(given, "overrides") or any(argument.startswith("-") for argument in rest)):
         setting = next((one for one in rest if re.match(r"--?[a-z]+\.[\w.]+=", one)), "")
         hint = f"; a setting is written without dashes: {setting.lstrip('-')}" if setting else ""
-        parser.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
+        if option := next((one.partition("=")[0] for one in rest if one.startswith("--") and not setting), ""):
+            known = sorted(set(re.findall(r"--[a-z-]+", command.format_usage())))
+            command.error(f"there is no option {option}. {nearest(option, known)}")
+        command.error(f"unrecognized arguments: {' '.join(rest)}{hint}")
     if rest:
         given.overrides += rest
     if getattr(given, "allow_rejects", False):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
+from typing import NoReturn
 
 from s1kit.cli.serve import add_serve
 from s1kit.cli.shared_arguments import (
@@ -15,6 +17,7 @@ from s1kit.cli.shared_arguments import (
     add_retry,
     add_template,
 )
+from s1kit.errors import nearest
 
 Add = Callable[[str, str, str], argparse.ArgumentParser]
 """Adds a command: its name, its module of `s1kit.cli`, its help."""
@@ -22,13 +25,26 @@ Add = Callable[[str, str, str], argparse.ArgumentParser]
 STAGES = ("collect", "distill", "curate", "train", "evaluate", "report")
 
 
-def make_parser() -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """One that names the nearest choice for a word that it does not know."""
+
+    commands: Mapping[str, argparse.ArgumentParser]
+    """The parser of each command, in the one of all."""
+
+    def error(self, message: str) -> NoReturn:
+        if found := re.match(r"argument (.+): invalid choice: '(.*)' \(choose from (.*)\)$", message):
+            choices = re.findall(r"[\w.-]+", found[3])
+            message = f"{found[1]} is {found[2]!r}. {nearest(found[2], choices)}"
+        super().error(message)
+
+
+def make_parser() -> Parser:
     from s1kit import __version__
 
-    everywhere = argparse.ArgumentParser(add_help=False)
+    everywhere = Parser(add_help=False)
     everywhere.add_argument("--quiet", action="store_true", help="no progress, no remarks; only results and errors")
 
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="s1kit",
         description="From a pool of questions to a small open model that reasons, "
         "and an exact dial on how long any model thinks.",
@@ -37,6 +53,7 @@ def make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"s1kit {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    parser.commands = commands.choices
 
     def add(name: str, module: str, help: str) -> argparse.ArgumentParser:
         # A flag cut short is a mistake: --prob would buy the replies of --probe.

@@ -282,6 +282,11 @@ def test_the_models_list_shows_the_effort_map() -> None:
         assert card["s1kit"]["reasoning_effort"] == {"low": 3}
         assert ask(found.url, reasoning_effort="low").json()["choices"][0]["message"]["reasoning"] == "one and one"
         assert ask(found.url).json()["choices"][0]["message"]["reasoning"] == "one and"
+        # The client stated no maximum: it is the server's that is named.
+        assert (
+            "the server's default budget, which is 2"
+            in ask(found.url, min_thinking_tokens=3).json()["error"]["message"]
+        )
         assert ask(found.url, reasoning_effort="high").json()["error"]["param"] == "reasoning_effort"
 
 

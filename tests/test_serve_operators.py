@@ -329,6 +329,7 @@ def test_a_real_server_speaks_tls_behind_a_prefix_and_drains_visibly(tmp_path: P
     server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=os.environ | {"S1KIT_API_KEY": "sk-1"})
     assert server.stderr is not None
     try:
+        assert json.loads(server.stderr.readline())["event"] == "loading"
         started = json.loads(server.stderr.readline())
         url = started["url"].rstrip("/")
         assert url.startswith("https://")

@@ -89,6 +89,15 @@ def rules_of(kind: Kind, every: int, max_tokens: int) -> list[ExitRule]:
     return [ExitRule.model_validate({"every": every, "max_tokens": max_tokens, kind: value}) for value in values]
 
 
+def points(share: float) -> str:
+    """A share of the questions in words.
+
+    >>> points(0.01), points(0.025)
+    ('1 point', '2.5 points')
+    """
+    return f"{100 * share:g} point" + "s" * (share != 0.01)
+
+
 def labels_needed(max_loss: float, confidence: float) -> int:
     """Fewest labelled questions with which a rule without any loss would pass.
 
@@ -133,7 +142,7 @@ def check_promise(num: int, max_loss: float | None, most_tokens: float | None, c
             fix=f"Give more than 0 and less than {largest:,}.",
         )
     if max_loss is not None:
-        needed, what = labels_needed(max_loss, confidence), f"a loss of at most {100 * max_loss:g} points"
+        needed, what = labels_needed(max_loss, confidence), f"a loss of at most {points(max_loss)}"
     else:
         assert most_tokens is not None
         needed = labels_needed_for_tokens(most_tokens, largest, confidence)

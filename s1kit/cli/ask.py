@@ -72,6 +72,9 @@ def _request(given: argparse.Namespace) -> Request:
     )
 
 
+_FLAGS = {"max_tokens": "--max-thinking", "min_tokens": "--min-thinking", "num_waits": "--waits"}
+
+
 def _budget(given: argparse.Namespace) -> ThinkingBudget:
     if given.max_thinking == 0 and (given.waits or given.wait):
         raise InputError(
@@ -89,7 +92,10 @@ def _budget(given: argparse.Namespace) -> ThinkingBudget:
         most = UNLIMITED if given.max_thinking is None else given.max_thinking
         return ThinkingBudget(most, given.min_thinking, given.waits)
     except ValueError as error:
-        raise InputError(str(error), where="--max-thinking, --min-thinking, --waits") from error
+        said = str(error)
+        for name, flag in _FLAGS.items():
+            said = said.replace(f"budget.{name}", flag)
+        raise InputError(said, where=", ".join(_FLAGS.values())) from error
 
 
 def _as_json(generation: Generation) -> dict[str, object]:

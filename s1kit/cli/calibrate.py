@@ -12,6 +12,7 @@ from s1kit.adaptive.calibration import (
     calibrate,
     check_promise,
     largest_price,
+    points,
     rules_of,
 )
 from s1kit.adaptive.rule import FILE, Calibrated, ExitRule
@@ -91,7 +92,7 @@ def _promise(promise: Calibrated) -> str:
     sure = f"With {100 * promise.confidence:g} % confidence"
     if promise.most_tokens is not None:
         return f"{sure} it takes at most {promise.most_tokens:g} tokens on average."
-    return f"{sure} at most {100 * (promise.max_loss or 0):g} points of accuracy are lost."
+    return f"{sure} at most {points(promise.max_loss or 0)} of accuracy are lost."
 
 
 def _target(model: str, to: str | None) -> Path:

@@ -136,12 +136,13 @@ def read_dial(fields: ThinkingFields, efforts: Mapping[str, int], default: int |
             )
     maximum = stated[0][1] if stated else (-1 if default is None else default)
     budget_field = stated[0][0] if stated else "thinking_token_budget"
+    limit = budget_field if stated else "the server's default budget"
+    remedy = "raise the maximum" if stated else f"give a {budget_field} above the default"
     minimum, waits = fields.min_thinking_tokens or 0, fields.num_waits or 0
     if 0 <= maximum < minimum:
         raise Refusal(
             400,
-            f"min_thinking_tokens is {minimum}, above {budget_field}, which is {maximum}. "
-            "Lower the minimum or raise the maximum.",
+            f"min_thinking_tokens is {minimum}, above {limit}, which is {maximum}. Lower the minimum, or {remedy}.",
             param="min_thinking_tokens",
             code="fields_disagree",
         )
@@ -155,7 +156,7 @@ def read_dial(fields: ThinkingFields, efforts: Mapping[str, int], default: int |
     if waits and maximum == 0:
         raise Refusal(
             400,
-            f"num_waits is {waits}, but {budget_field} is 0, so there is no thinking to prolong. Raise the budget.",
+            f"num_waits is {waits}, but {limit} is 0: no thinking to prolong. Leave num_waits out, or {remedy}.",
             param="num_waits",
             code="fields_disagree",
         )

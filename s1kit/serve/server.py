@@ -167,6 +167,7 @@ async def make_backend(options: Options) -> Backend:
 
     given = {"format": options.format, "context_tokens": options.context}
     stated = {name: value for name, value in given.items() if value is not None}
+    logs.log("loading", model=options.model)
     with results_only():
         engine: Engine = load_engine(options.model, template=read_switches(options.template), **stated)
     try:

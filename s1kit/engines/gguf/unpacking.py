@@ -48,8 +48,8 @@ def unpacked(reference: str) -> Path:
     _check_space(gguf, folder.parent)
 
     def fill(part: Path) -> None:
+        say(f"{path.name}: is dequantised, once, to {folder}")
         write_tokenizer(gguf, part)
-        say(f"{path.name}: dequantised once, to {folder}")
         _write_model(gguf, config, part)
 
     return _made(folder, fill)

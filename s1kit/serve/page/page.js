@@ -134,7 +134,7 @@ async function start() {
   const mine = controller;
   setBusy(true);
   fold();
-  id("news").textContent = `Running ${runs.length === 1 ? "" : `${runs.length} runs`}`;
+  id("news").textContent = runs.length === 1 ? "Running" : `Running ${runs.length} runs`;
   const asked = common();
   const works = runs.map((run) => run.start(asked, id("key").value, mine.signal));
   page.finished();
@@ -147,7 +147,7 @@ async function start() {
   if (controller !== mine) return;
   setBusy(false);
   const said = outcomes.map((o, i) => `Run ${i + 1}: ${o.status === "fulfilled" ? o.value : o.reason.message}`);
-  id("news").textContent = `Done. ${said.join(". ")}`;
+  id("news").textContent = `Done. ${said.map((text) => text.replace(/[.]?$/, ".")).join(" ")}`;
   // No connection, no key, another model: the server may not be what it was.
   if (outcomes.some(({ reason }) => [0, 401, 404].includes(reason?.status))) connect();
 }
@@ -173,6 +173,7 @@ function stop() {
 }
 
 function askForKey() {
+  id("key").placeholder = "needed";
   document.querySelector(".more").open = true;
   id("key").focus();
 }

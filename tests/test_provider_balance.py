@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -33,7 +34,9 @@ def test_requests_are_shared_by_what_is_in_flight(journal: Journal) -> None:
         assert 0 < slow.num_requests < quick.num_requests
 
 
-def test_a_dead_server_is_left_out_and_comes_back(server: ProviderServer, journal: Journal) -> None:
+def test_a_dead_server_is_left_out_and_comes_back(
+    server: ProviderServer, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
     client = open_client("chat:compatible/m", journal, base_url=[DEAD, server.compatible])
     replies = chat_many(client, conversations(30), journal, concurrency=4)
     assert [reply.answer for reply in replies] == [answer_of(f"q {n}") for n in range(30)]
@@ -48,7 +51,7 @@ def test_a_dead_server_is_left_out_and_comes_back(server: ProviderServer, journa
                 raise Problem("unreachable", "x")
             return "answer"
 
-        balance = type(client._balance)(client.servers, now=lambda: clock[0])
+        balance = type(client._balance)(client.servers)
         assert await balance.send(ask) == "answer"  # type: ignore[arg-type]
         await balance.send(ask)  # type: ignore[arg-type]
         assert tried == [client.servers[0], client.servers[1], client.servers[1]]
@@ -57,6 +60,7 @@ def test_a_dead_server_is_left_out_and_comes_back(server: ProviderServer, journa
         assert tried[-1] is client.servers[0]
 
     clock = [0.0]
+    monkeypatch.setattr("s1kit.providers.balance.time", SimpleNamespace(monotonic=lambda: clock[0]))
     asyncio.run(again())
 
 

@@ -188,6 +188,8 @@ def _quantities(answer: str, solution: str) -> Verdict | None:
         number = as_number(normalise(plain))
         if measured is None or number is None:
             return None
+        if _SAID_TWICE.search(solution if plain is answer else answer):
+            return "abstain"  # which of its units is meant
         if MAY_BE_MILLIONS.search(answer if mine is not None else solution):
             return "correct" if number == measured.amount * 10**6 else "abstain"
         if number in (measured.amount, measured.value if measured.unit.dimensions == _DOLLARS else None):

@@ -67,9 +67,9 @@ def _own_record(row: dict[str, Any]) -> Shaped | None:
     """Read rows that s1kit wrote: traces, samples and dropped rows."""
     if isinstance(row.get("trace"), dict) and "picked_by" in row:
         return _own_record(row["trace"])
-    if isinstance(row.get("question"), dict) and {"text", "solution"} <= row["question"].keys():
-        shape = str(row.get("shape"))
-        return Shaped(shape if shape.startswith(WHOLE) else OWN, dict(row["question"]))
+    shape, question = str(row.get("shape")), row.get("question")
+    if isinstance(question, dict) and (shape.startswith(WHOLE) or {"text", "solution"} <= question.keys()):
+        return Shaped(shape if shape.startswith(WHOLE) else OWN, dict(question))
     if {"text", "licence", "metadata", "messages", "tools"} <= row.keys() and row.get("id") == question_id(row["text"]):
         return Shaped(OWN, dict(row))
     if isinstance(row.get("row"), str) and "reason" in row and "stage" in row:

@@ -16,9 +16,9 @@ from s1kit.cli import main
 from s1kit.errors import InputError
 from s1kit.evaluate.recorded import files_of, record
 from s1kit.records import Generation, Question, Segment, Setting
-from s1kit.report.compare import compare
+from s1kit.report.compare import compare, describe, load_runs
 from s1kit.report.published_numbers import is_summary, read_series, report_summaries
-from s1kit.report.report import findings_of, report
+from s1kit.report.report import findings_of, report, summary
 from s1kit.report.sentences import NOTHING_SHARED, headline
 from s1kit.report.view import counted, if_graded
 from s1kit.stage import open_run
@@ -61,6 +61,52 @@ def test_logs_with_one_number_of_waits_only_are_drawn(tmp_path: Path) -> None:
         assert [p.name for p in findings.main_line] == ["8,000 tokens, up to 1 Wait"]
         assert not findings.by_waits
         assert not findings.by_budget
+
+
+@pytest.mark.parametrize(
+    ("settings", "drawn", "undrawn", "said"),
+    [  # settings: budget, Waits, temperature, questions
+        (
+            [(64, 0, 0.6, 6), (128, 0, 0.6, 6), (256, 0, 0.6, 6), (64, 0, 0, 1)],
+            [64, 128, 256],
+            ["64 tokens, temperature 0 or not stated"],
+            "The curve is at temperature 0.6. Not drawn, and only in the table of settings: 64 tokens, temperature 0",
+        ),
+        (
+            [(64, 0, 0, 6), (128, 0, 0, 6), *((b, 0, 1.0, 1) for b in (16, 32, 64, 128))],
+            [64, 128],
+            [f"{b} tokens, temperature 1" for b in (16, 32, 64, 128)],
+            "The curve is at temperature 0 or none stated. Not drawn, and only in the table of settings: "
+            "16 tokens, temperature 1; 32 tokens, temperature 1; 64 tokens, temperature 1; 1 more.",
+        ),
+        (
+            [(64, 0, 0, 6), (64, 1, 0, 6), (128, 0, 0, 6), (128, 2, 0, 6)],
+            [64, 128],
+            ["64 tokens, 1 Wait"],
+            "\nNot drawn, and only in the table of settings: 64 tokens, 1 Wait.",
+        ),
+        ([(64, 0, 0.3, 6), (128, 0, 0.3, 6)], [64, 128], [], ""),
+    ],
+)
+def test_the_curve_takes_the_temperature_of_most_settings_and_the_others_are_named(
+    settings: list[tuple[int, int, float, int]], drawn: list[int], undrawn: list[str], said: str, tmp_path: Path
+) -> None:
+    rows = [
+        {"question": f"q{i}", "tokens": 9, "correct": i % 2, "budget": b, "num_waits": waits, "temperature": t}
+        for b, waits, t, num in settings
+        for i in range(num)
+    ]
+    ((recipe, run),) = record([write(tmp_path / "a.jsonl", rows)], tmp_path / "out", {})
+    findings = findings_of(run, recipe.evaluate.votes)
+    assert [p.draws.setting.max_tokens for p in findings.by_budget] == drawn
+    assert [p.name for p in findings.undrawn] == undrawn
+    folder = report(recipe, run).folder
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert (said.strip() in page, "Not on the curve" in page) == (True, bool(undrawn))
+    assert said in summary(run)
+    table = (folder / "settings.csv").read_text(encoding="utf-8")
+    assert all(f'Not on the curve,"{name}"' in table for name in undrawn)
+    assert sum("Not drawn" in line for line in describe(load_runs([run.folder, run.folder]))) == 2 * bool(undrawn)
 
 
 def test_a_summary_of_lm_eval_beside_its_samples_is_left_out(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from s1kit.analysis.methods import plain
 from s1kit.analysis.paired import Comparison, compare, holm, shared_ids
 from s1kit.analysis.paper_metrics import Method, method_of
 from s1kit.analysis.results import Draws, Point, PublishedNumber, Results
-from s1kit.analysis.settings import DIRECT, FORCING, limit_name, waits_name
+from s1kit.analysis.settings import DIRECT, FORCING, limit_name, said, waits_name
 from s1kit.analysis.statistics import accuracy
 
 
@@ -36,20 +36,18 @@ class Findings:
 
     @cached_property
     def _by_wait(self) -> dict[str | None, list[Draws]]:
-        """Budget forcing at the evaluation's own temperature, all of it but the votes' draws, by what a Wait says."""
-        found = [d for s, d in self.results.draws.items() if s.method == FORCING]
-        lowest = min((d.setting.temperature for d in found), default=0.0)
-        by_wait: dict[str | None, list[Draws]] = {}
+        """Budget forcing at the temperature of the curve, by what a Wait says, the first one evaluated first."""
+        t = self.results.temperature
+        found = [d for s, d in self.results.draws.items() if s.method == FORCING and s.temperature == t]
+        by_wait: dict[str | None, list[Draws]] = {d.setting.wait: [] for d in found}
         for d in sorted(found, key=lambda d: (_budget(d), d.setting.num_waits, d.setting.min_tokens)):
-            if d.setting.temperature == lowest:
-                by_wait.setdefault(d.setting.wait, []).append(d)
+            by_wait[d.setting.wait].append(d)
         return by_wait
 
     @cached_property
     def _greedy(self) -> list[Draws]:
         """Draws with the wait that was evaluated first; other waits are methods of their own."""
-        first = next((s.wait for s in self.results.draws if s.wait in self._by_wait and s.method == FORCING), None)
-        return self._by_wait.get(first, [])
+        return next(iter(self._by_wait.values()), [])
 
     @cached_property
     def _sequential(self) -> list[Draws]:
@@ -120,6 +118,15 @@ class Findings:
             "adaptive vote": methods.adaptive(self.results),
         }
         return {name: points for name, points in found.items() if points}
+
+    @cached_property
+    def undrawn(self) -> list[Point]:
+        """Settings of which no series has a point: of another temperature, or Waits between none and the most."""
+        series = [self.by_budget, self.by_budget_with_waits, self.by_waits, self.by_votes, *self.others.values()]
+        shown = {p.draws.setting for points in series for p in points}
+        left = [d for s, d in self.results.draws.items() if s not in shown and s.method == FORCING]
+        bare = ", temperature 0 or not stated" if self.results.temperature else ""
+        return [plain(d, said(d.setting) + ("" if d.setting.temperature else bare)) for d in left]
 
     @cached_property
     def comparators(self) -> list[Point]:

@@ -76,8 +76,7 @@ def vote_draws(results: Results, sizes: Sequence[int] = ()) -> Draws | None:
     # Several draws were sampled, also where nobody recorded the temperature.
     sampled = [s for s in forced if s.temperature > 0 or results.draws[s].repeats > 1]
     found = [results.draws[s] for s in sampled if s.num_waits == 0 and not s.min_tokens]
-    lowest = min((s.temperature for s in forced), default=0.0)
-    alike = [d for d in found if d.setting.temperature == lowest and d.repeats >= max(sizes, default=2)]
+    alike = [d for d in found if d.setting.temperature == results.temperature and d.repeats >= max(sizes, default=2)]
     draws = max(alike or found, key=lambda d: (_budget(d), d.repeats), default=None)
     if draws is None:
         return None

@@ -6,11 +6,13 @@ stand accuracies that others printed.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s1kit.analysis.intervals import Estimate
+from s1kit.analysis.settings import FORCING
 from s1kit.analysis.statistics import accuracy, average, question_means, ratio, repeats_worth
 from s1kit.records import Generation, Question, Setting
 
@@ -108,6 +110,18 @@ class Results:
 
     questions: list[Question]
     draws: dict[Setting, Draws]
+
+    @property
+    def temperature(self) -> float:
+        """The temperature of the curve: of most settings and questions of budget forcing; the lowest of equal ones.
+
+        Draws do not count: those of a vote are many, and a setting of their own.
+        """
+        cells: Counter[float] = Counter()
+        for setting, draws in self.draws.items():
+            if setting.method == FORCING:
+                cells[setting.temperature] += len(draws.question_ids)
+        return max(sorted(cells), key=lambda t: cells[t], default=0.0)
 
     def texts(self, question_ids: Iterable[str], settings: Iterable[Setting]) -> Iterator[Generation]:
         """The whole generations of a few questions and settings, from wherever they lie; none in memory here."""

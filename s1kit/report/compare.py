@@ -30,7 +30,7 @@ from s1kit.report.figures import COLOURS, Width, write_figure
 from s1kit.report.provenance import training
 from s1kit.report.questions import kind_of
 from s1kit.report.report import body_of, findings_of
-from s1kit.report.sentences import WITHIN_NOISE, points
+from s1kit.report.sentences import WITHIN_NOISE, not_drawn, points
 from s1kit.stage import Run
 
 LINES = ("budget", "waits", "votes", "m1", "m2", "m3", "m4", "m5", "m6")
@@ -139,7 +139,7 @@ def describe(runs: Sequence[Compared]) -> list[str]:
         f"{d.run} against {runs[0].name}, {said(d.setting)}: {points(d.comparison.difference)}, {d.sentence}"
         for d in differences(runs, shared_settings(runs))
         if d.setting in main
-    ]
+    ] + [f"{run.name}: {text.rstrip('.')}" for run in runs for text in not_drawn(run.findings)]
 
 
 def changed(runs: Sequence[Compared]) -> list[dict[str, Any]]:

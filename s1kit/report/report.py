@@ -27,7 +27,7 @@ from s1kit.report.curves import draw_curve, draw_loss, draw_methods, draw_panels
 from s1kit.report.figures import write_figure
 from s1kit.report.provenance import Provenance, origins, read_provenance
 from s1kit.report.rows import read_results
-from s1kit.report.sentences import headline, percent, text_curve
+from s1kit.report.sentences import headline, not_drawn, percent, text_curve
 from s1kit.stage import Run, Stage, is_begun, is_finished
 
 MAX_PANELS = 6
@@ -123,7 +123,7 @@ def summary(run: Run) -> str:
     for name, points in groups:
         if points:
             lines += [f" {name}", *text_curve(points)]
-    lines += ["", *map(str, headline(findings)), ""]
+    lines += ["", *map(str, headline(findings)), *not_drawn(findings), ""]
     for name in ("curve.png", "report.html"):
         path = run.folder / "report" / name
         if path.exists():

@@ -71,6 +71,22 @@ def headline(findings: Findings) -> list[Sentence]:
     ]
 
 
+MOST_NAMED = 3
+"""Settings that are named where there are more."""
+
+
+def not_drawn(findings: Findings) -> list[str]:
+    """A sentence that names the settings which stand in the table alone; none where every setting is drawn."""
+    names = [p.name for p in findings.undrawn]
+    if not names:
+        return []
+    more = [f"{len(names) - MOST_NAMED} more"] if len(names) > MOST_NAMED else []
+    t = findings.results.temperature
+    is_other = any(p.draws.setting.temperature != t for p in findings.undrawn)
+    curve = f"The curve is at temperature {t:g}{'' if t else ' or none stated'}. " if is_other else ""
+    return [f"{curve}Not drawn, and only in the table of settings: {'; '.join([*names[:MOST_NAMED], *more])}."]
+
+
 def _budget_sentence(by_budget: Sequence[Point]) -> list[Sentence]:
     if not by_budget:
         return []

@@ -30,7 +30,7 @@ from s1kit.records import Question
 from s1kit.report.contamination import Contamination, contamination_of
 from s1kit.report.provenance import origins, read_provenance
 from s1kit.report.questions import examples, flip_map, longest, verdicts
-from s1kit.report.sentences import WITHIN_NOISE, headline, p_value, percent, points, with_interval
+from s1kit.report.sentences import WITHIN_NOISE, headline, not_drawn, p_value, percent, points, with_interval
 from s1kit.stage import Run
 
 EARLY_STOPS = (
@@ -144,7 +144,7 @@ def caption(findings: Findings) -> str:
         parts.append("Numbers at the orange points count Waits.")
     if findings.by_votes:
         parts.append("A vote is drawn at the tokens of all its samples together; numbers below the points count them.")
-    return " ".join(parts)
+    return " ".join([*parts, *not_drawn(findings)])
 
 
 def overlap(found: Contamination, questions: Sequence[Question]) -> dict[str, Any]:
@@ -173,6 +173,7 @@ def groups(findings: Findings) -> list[Group]:
         Group("Thinking budget with the most Waits", "both", findings.by_budget_with_waits),
         Group("Majority vote over samples", "votes", findings.by_votes),
         *(Group(name[0].upper() + name[1:], "", found) for name, found in findings.others.items()),
+        Group("Not on the curve", "", findings.undrawn),
         Group("Any of several samples (nobody tells which: a bound, not a method)", "", findings.passes[1:]),
         Group("Other models", "", findings.comparators),
         Group("Baseline", "baseline", [findings.baseline] if findings.baseline else []),

@@ -376,11 +376,19 @@ def test_what_a_log_does_not_say_is_not_counted(tmp_path: Path, capsys: pytest.C
     """A verdict without an output says nothing of a missing answer; an empty output does."""
     rows: list[dict[str, Any]] = [{"question": f"q{i}", "correct": True, "tokens": 7} for i in range(3)]
     rows += [{"question": "q3", "correct": False, "output": "", "tokens": 7}, {"question": "q4", "correct": True}]
-    (draws,) = found([write(tmp_path / "a.jsonl", rows)], tmp_path / "out").results.draws.values()
+    ((recipe, run),) = record([write(tmp_path / "a.jsonl", rows)], tmp_path / "out", {})
+    (draws,) = findings_of(run, recipe.evaluate.votes).results.draws.values()
     assert draws.answered[:, 0].tolist() == [1, 1, 1, 0, 1]
     assert draws.thinking_tokens[:, 0].tolist() == [7, 7, 7, 7, 0]
     assert "1 of 5 rows have neither thinking nor a count" in capsys.readouterr().err
-    assert counted(draws) == "4: as reported; 1: not known, so 0"
+    assert counted(draws) == (ways := "4: as reported; 1: not known, so 0")
+    folder = report(recipe, run).folder
+    page, table, latex = (
+        (folder / name).read_text(encoding="utf-8") for name in ("report.html", "settings.csv", "settings.tex")
+    )
+    assert f'below">{ways}<' in page
+    assert f',"{ways}",' in table
+    assert "$^{1}$ \\\\\n\\midrule\n\\multicolumn{3}{l}{$^{1}$ thinking tokens: " + ways + "}" in latex
 
 
 def test_printed_accuracies_are_drawn_with_the_intervals_that_can_be_known(tmp_path: Path) -> None:

@@ -43,10 +43,11 @@ _COLUMNS = (
     "accuracy_low",
     "accuracy_high",
     *(f"thinking_tokens{part}" for part in ("", "_low", "_high")),
+    "thinking_counted",
     *(f"{name}{part}" for name in ("cut_off", "no_answer", "not_graded") for part in ("", "_low", "_high")),
 )
 """The columns of settings.csv. Shares are from 0 to 1; intervals are the 95 % ones of the point by itself. `repeats` is
-the most of a question."""
+the most of a question; `thinking_counted` says where tokens are estimated, or not known and 0."""
 
 
 def report(recipe: Recipe, run: Run) -> Stage:
@@ -156,7 +157,7 @@ def as_csv(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
             accuracy = (f"{value:.6f}" for value in p.estimate)
             tokens = (f"{value:.1f}" for value in p.thinking)
             shares = (f"{value:.6f}" for each in (odd.cut_off, odd.no_answer, odd.abstain) for value in each)
-            writer.writerow([name, p.name, *counts, *accuracy, *tokens, *shares])
+            writer.writerow([name, p.name, *counts, *accuracy, *tokens, view.if_estimated(d), *shares])
     return text.getvalue()
 
 
@@ -164,9 +165,17 @@ def as_latex(groups: Sequence[tuple[str, str, Sequence[Point]]]) -> str:
     """A LaTeX table of the accuracy in percent, with its interval, and the thinking tokens of every point."""
     lines = [r"% needs \usepackage{booktabs}; for Wait texts in other scripts, LuaLaTeX or XeLaTeX"]
     lines += [r"\begin{tabular}{lrr}", r"\toprule", r"setting & accuracy, \% & thinking tokens \\"]
+    notes: dict[str, int] = {}
     for name, _, points in groups:
         lines += [r"\midrule", rf"\multicolumn{{3}}{{l}}{{{escape(name)}}} \\"]
-        lines += [rf"{escape(p.name)} & {percent(p.estimate)} & {p.tokens:,.0f} \\" for p in points]
+        for p in points:
+            counted = view.if_estimated(p.draws)
+            mark = f"$^{{{notes.setdefault(counted, len(notes) + 1)}}}$" if counted else ""
+            lines.append(rf"{escape(p.name)} & {percent(p.estimate)} & {p.tokens:,.0f}{mark} \\")
+    if notes:
+        lines.append(r"\midrule")
+    for counted, number in notes.items():
+        lines.append(rf"\multicolumn{{3}}{{l}}{{$^{{{number}}}$ thinking tokens: {escape(counted)}}} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 

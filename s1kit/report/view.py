@@ -40,6 +40,7 @@ EARLY_STOPS = (
 )
 
 
+_AS_REPORTED = "as reported"
 _COUNTED = {
     HIDDEN: "hidden; from the reported usage",
     UNCOUNTED: "estimated: output less the answer's words",
@@ -77,6 +78,7 @@ def templates() -> Environment:
         tokens_by_correctness=thinking_by_correctness,
         odd_settings=odd_settings,
         if_graded=if_graded,
+        if_estimated=if_estimated,
         said_counts=lambda counts: ", ".join(f"{n:,} {w}" for w, n in counts.items() if not w.startswith("dropped:")),
     )
 
@@ -254,7 +256,12 @@ def counted(draws: Draws) -> str:
 
     ways: Counter[str] = Counter()
     for note in draws.note[~np.isnan(draws.correct)].tolist():
-        ways[next((text for key, text in _COUNTED.items() if key in str(note)), "as reported")] += 1
+        ways[next((text for key, text in _COUNTED.items() if key in str(note)), _AS_REPORTED)] += 1
     if len(ways) == 1:
         return next(iter(ways))
     return "; ".join(f"{num}: {way}" for way, num in ways.most_common())
+
+
+def if_estimated(draws: Draws) -> str:
+    """How the thinking tokens of a setting were counted, where any row's were not counted as tokens; else empty."""
+    return "" if (ways := counted(draws)) == _AS_REPORTED else ways

@@ -275,6 +275,25 @@ def test_an_inspect_log_compressed_with_zstandard_is_read(tmp_path: Path) -> Non
     assert findings.by_budget[0].estimate.value == pytest.approx(2 / 3)
 
 
+@pytest.mark.parametrize(
+    ("budgets", "names"),
+    [
+        ((None,), ["budget not stated"]),
+        ((-1,), ["no limit"]),
+        ((64, -1), ["64 tokens", "no limit"]),
+        ((64, None), ["64 tokens", "budget not stated"]),
+    ],
+)
+def test_a_budget_that_a_log_does_not_state_is_not_called_none(
+    budgets: tuple[int | None, ...], names: list[str], tmp_path: Path
+) -> None:
+    rows = [{"question": f"q{i}", "tokens": 9, "correct": i > 1, "budget": b} for i in range(4) for b in budgets]
+    findings = found([write(tmp_path / "a.jsonl", rows)], tmp_path / "out")
+    assert [p.name for p in findings.by_budget] == names
+    assert [findings.results.said(s) for s in findings.results.draws] == names
+    assert ("no limit" in str(headline(findings)[0])) == ("no limit" in names)
+
+
 def test_a_sample_that_failed_is_marked(tmp_path: Path) -> None:
     path = inspect_log(tmp_path / "a.json", as_zip=False)
     log = json.loads(path.read_text())
@@ -298,6 +317,7 @@ def test_our_own_rows_are_read_with_and_without_their_questions(tmp_path: Path) 
     ]
     findings = found([write(tmp_path / "g.jsonl", rows)], tmp_path / "out")
     assert [p.estimate.value for p in findings.by_waits] == [0.0, 1.0]
+    assert findings.results.states_budget
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from s1kit.analysis.methods import plain
 from s1kit.analysis.paired import Comparison, compare, holm, shared_ids
 from s1kit.analysis.paper_metrics import Method, method_of
 from s1kit.analysis.results import Draws, Point, PublishedNumber, Results
-from s1kit.analysis.settings import DIRECT, FORCING, limit_name, said, waits_name
+from s1kit.analysis.settings import DIRECT, FORCING, waits_name
 from s1kit.analysis.statistics import accuracy
 
 
@@ -56,7 +56,7 @@ class Findings:
     @cached_property
     def by_budget(self) -> list[Point]:
         """Thinking budgets, the model stopping when it wants."""
-        return [plain(d, limit_name(d.setting)) for d in self._sequential if d.setting.num_waits == 0]
+        return [plain(d, self.results.limit_name(d.setting)) for d in self._sequential if d.setting.num_waits == 0]
 
     @cached_property
     def by_budget_with_waits(self) -> list[Point]:
@@ -67,7 +67,11 @@ class Findings:
         most = max((d.setting.num_waits for d in self._sequential), default=0)
         found = [d for d in self._sequential if d.setting.num_waits == most > 0]
         is_shown = len(found) > 1 or not (self.by_waits or self.by_budget)
-        return [plain(d, f"{limit_name(d.setting)}, up to {waits_name(most)}") for d in found] if is_shown else []
+        return (
+            [plain(d, f"{self.results.limit_name(d.setting)}, up to {waits_name(most)}") for d in found]
+            if is_shown
+            else []
+        )
 
     @cached_property
     def main_line(self) -> list[Point]:
@@ -126,7 +130,7 @@ class Findings:
         shown = {p.draws.setting for points in series for p in points}
         left = [d for s, d in self.results.draws.items() if s not in shown and s.method == FORCING]
         bare = ", temperature 0 or not stated" if self.results.temperature else ""
-        return [plain(d, said(d.setting) + ("" if d.setting.temperature else bare)) for d in left]
+        return [plain(d, self.results.said(d.setting) + ("" if d.setting.temperature else bare)) for d in left]
 
     @cached_property
     def comparators(self) -> list[Point]:

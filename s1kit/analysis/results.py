@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from s1kit.analysis.intervals import Estimate
-from s1kit.analysis.settings import FORCING
+from s1kit.analysis.settings import FORCING, limit_name, said
 from s1kit.analysis.statistics import accuracy, average, question_means, ratio, repeats_worth
 from s1kit.records import Generation, Question, Setting
 
@@ -110,6 +110,16 @@ class Results:
 
     questions: list[Question]
     draws: dict[Setting, Draws]
+    states_budget: bool = True
+    """Whether thinking without a maximum is known to have had none. Logs may leave their budget out."""
+
+    def said(self, setting: Setting) -> str:
+        """The name of a setting in tables and figures."""
+        return said(setting, self.states_budget)
+
+    def limit_name(self, setting: Setting) -> str:
+        """The name of a setting's thinking budget."""
+        return limit_name(setting, self.states_budget)
 
     @property
     def temperature(self) -> float:

@@ -93,8 +93,8 @@ def waits_name(num: int) -> str:
     return "no Wait" if num == 0 else f"{num} Wait{'s' if num > 1 else ''}"
 
 
-def said(setting: Setting) -> str:
-    """The name of a setting in tables and figures.
+def said(setting: Setting, is_stated: bool = True) -> str:
+    """The name of a setting in tables and figures; `is_stated` as in `limit_name`.
 
     >>> said(Setting(max_tokens=256, num_waits=2))
     '256 tokens, 2 Waits'
@@ -102,7 +102,7 @@ def said(setting: Setting) -> str:
     'asked for 64 tokens, forced'
     """
     method = setting.method
-    limit = limit_name(setting)
+    limit = limit_name(setting, is_stated)
     waits = f", {waits_name(setting.num_waits)}" if setting.num_waits else ""
     if method == FORCING:
         least = f", at least {setting.min_tokens:,}" if setting.min_tokens else ""
@@ -127,9 +127,11 @@ CONTROLS = {TOKEN_CONTROL: "tokens", STEP_CONTROL: "steps", CLASS_CONTROL: "thin
 """The methods that ask for a length in the question, and what they ask for."""
 
 
-def limit_name(setting: Setting) -> str:
-    """`no limit`, `1,024 tokens`."""
-    return "no limit" if setting.max_tokens is None else f"{setting.max_tokens:,} tokens"
+def limit_name(setting: Setting, is_stated: bool = True) -> str:
+    """`1,024 tokens`, `no limit`; where logs do not state their budgets, `budget not stated`."""
+    if setting.max_tokens is None:
+        return "no limit" if is_stated else "budget not stated"
+    return f"{setting.max_tokens:,} tokens"
 
 
 def _check(config: Evaluate) -> None:

@@ -91,6 +91,8 @@ def _write(model: str, rows: Sequence[Recorded], paths: Sequence[Path], out: Pat
         stage.write("generations", Generation, _graded(rows, questions, regrade), shard=0)
         stage.counts |= {"questions": len(questions), "out": len(rows), "settings": len({s for s, _ in counts})}
         stage.figures["model"] = model
+        free = (row for row in rows if row.generation.setting is None or row.generation.setting.max_tokens is None)
+        stage.figures["states_budget"] = all(row.states_budget for row in free)
         stage.finish()
     return recipe, run
 

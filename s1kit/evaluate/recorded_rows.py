@@ -63,6 +63,8 @@ class Recorded(NamedTuple):
     generation: Generation
     limit: int | None = None
     """What the row calls `max_tokens` where nothing states its thinking budget; perhaps the limit of an output."""
+    states_budget: bool = True
+    """Whether the row states its thinking budget, also that there is none."""
 
 
 def recorded(
@@ -84,7 +86,8 @@ def recorded(
     setting = _setting(said, where)
     for text in texts:
         made = _generation(said, row, text, question.id, setting, where)
-        yield Recorded(str(said["model"] or ""), question, made, _limit(row) if said["max_tokens"] is None else None)
+        stated = said["max_tokens"] is not None
+        yield Recorded(str(said["model"] or ""), question, made, None if stated else _limit(row), stated)
 
 
 def _value(row: Mapping[str, Any], field: str, columns: Mapping[str, str]) -> Any:

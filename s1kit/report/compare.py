@@ -18,7 +18,7 @@ from s1kit.analysis.methods import plain
 from s1kit.analysis.paired import Comparison, shared_ids
 from s1kit.analysis.paired import compare as compare_points
 from s1kit.analysis.results import Draws, Point
-from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE, said
+from s1kit.analysis.settings import CHAT, DIRECT, FILE, PROBE
 from s1kit.analysis.statistics import question_means
 from s1kit.errors import InputError
 from s1kit.html import write_page
@@ -134,9 +134,10 @@ def compare(folders: Sequence[Path], out: Path, title: str = "", description: st
 
 def describe(runs: Sequence[Compared]) -> list[str]:
     """The comparison as lines for the terminal."""
-    main = _main_settings(runs)
+    main, control = _main_settings(runs), runs[0]
+    said = control.findings.results.said
     return [
-        f"{d.run} against {runs[0].name}, {said(d.setting)}: {points(d.comparison.difference)}, {d.sentence}"
+        f"{d.run} against {control.name}, {said(d.setting)}: {points(d.comparison.difference)}, {d.sentence}"
         for d in differences(runs, shared_settings(runs))
         if d.setting in main
     ] + [f"{run.name}: {text.rstrip('.')}" for run in runs for text in not_drawn(run.findings)]

@@ -136,7 +136,10 @@ def findings_of(run: Run, votes: Sequence[int]) -> Findings:
     """What a run's evaluation found. InputError where it has not finished."""
     questions = list(run.rows("evaluate", "questions", Question))
     numbers = list(run.rows("evaluate", "numbers", PublishedNumber))
-    return Findings(read_results(questions, run.shards("evaluate", "generations")), votes, numbers)
+    stated = run.receipt("evaluate").get("states_budget", True)
+    return Findings(
+        read_results(questions, run.shards("evaluate", "generations"), states_budget=stated), votes, numbers
+    )
 
 
 def _loss(found: Provenance, folder: Path) -> dict[str, Markup]:

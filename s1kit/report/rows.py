@@ -45,7 +45,7 @@ ANSWER = ("closing_phrase", "answer")
 class StoredResults(Results):
     """Results whose texts lie in Parquet shards."""
 
-    shards: list[Path] = field(default_factory=list)
+    shards: list[Path] = field(default_factory=list, kw_only=True)
 
     def texts(self, question_ids: Iterable[str], settings: Iterable[Setting]) -> Iterator[Generation]:
         """The whole generations of a few questions and settings, read from disk."""
@@ -59,7 +59,7 @@ class StoredResults(Results):
                     yield from_arrow(Generation, row)
 
 
-def read_results(questions: Sequence[Question], shards: Sequence[Path]) -> StoredResults:
+def read_results(questions: Sequence[Question], shards: Sequence[Path], *, states_budget: bool = True) -> StoredResults:
     """The rows of all shards. A question without a row in some setting is left out of that setting."""
     import numpy as np
     import pyarrow.parquet as pq
@@ -74,7 +74,7 @@ def read_results(questions: Sequence[Question], shards: Sequence[Path]) -> Store
             known = [i for i, q in zip(rows, columns["question_id"][rows], strict=True) if q in place]
             parts.setdefault(setting, []).append({n: c[np.array(known, dtype=int)] for n, c in columns.items()})
     draws = {setting: _matrices(setting, _joined(found), place) for setting, found in parts.items()}
-    return StoredResults(list(questions), draws, list(shards))
+    return StoredResults(list(questions), draws, states_budget, shards=list(shards))
 
 
 _Part = dict[str, Any]

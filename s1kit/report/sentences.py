@@ -92,7 +92,7 @@ def _budget_sentence(by_budget: Sequence[Point]) -> list[Sentence]:
         return []
     first, last = by_budget[0], by_budget[-1]
     if first is last:
-        return [Sentence(f"{percent(last.estimate)} % are right", f"with {last.name} of thinking.")]
+        return [Sentence(f"{percent(last.estimate)} % are right", f"(thinking: {last.name}).")]
     return [
         Sentence(
             _claim("More thinking", compare(first, last)) + _truncated([first, last]),

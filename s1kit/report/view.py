@@ -22,7 +22,7 @@ from s1kit.analysis.results import (
     rates,
     thinking_by_correctness,
 )
-from s1kit.analysis.settings import CHAT, said, waits_name
+from s1kit.analysis.settings import CHAT, waits_name
 from s1kit.analysis.statistics import question_means, ratio
 from s1kit.html import Markup, environment, escape
 from s1kit.recipe import Recipe
@@ -68,7 +68,6 @@ def templates() -> Environment:
         amount=amount,
         tokens=lambda value: "" if value != value else f"{value:,.0f}",
         p_value=p_value,
-        said=said,
         waits_name=waits_name,
         short=short,
         is_public=is_public,

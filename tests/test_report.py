@@ -17,17 +17,19 @@ from servers.chromium import chromium, find_chromium
 
 import s1kit
 from s1kit.analysis.findings import Findings
+from s1kit.analysis.intervals import Estimate
 from s1kit.analysis.results import Draws, Results
 from s1kit.analysis.settings import grid
 from s1kit.evaluate.decode import Decoding, fill
 from s1kit.evaluate.evaluate import evaluate
+from s1kit.evaluate.recorded import record
 from s1kit.files import write_rows
 from s1kit.recipe import Evaluate
 from s1kit.records import Generation, Setting
 from s1kit.report.report import body_of, findings_of, report, summary
 from s1kit.report.rows import read_results
 from s1kit.report.sentences import headline
-from s1kit.report.view import templates
+from s1kit.report.view import amount, templates
 from tests.fake_walker import Walker, walks
 from tests.test_evaluate import recipe_of, run_of
 
@@ -265,3 +267,41 @@ def test_on_a_phone_nothing_is_wider_than_the_screen_and_the_narrow_figure_is_sh
     assert too_wide == []
     assert 300 < narrow <= 390
     assert broad == 0
+
+
+@pytest.mark.parametrize(
+    ("estimate", "said"),
+    [
+        (None, ""),
+        (Estimate(0, 0, 0), "0"),
+        (Estimate(0, 0, float("inf")), "0"),
+        (Estimate(512, 480, 544), "512 [480, 544]"),
+    ],
+)
+def test_zero_tokens_are_a_number_and_none_are_an_empty_cell(estimate: Estimate | None, said: str) -> None:
+    assert amount(estimate) == said
+
+
+@pytest.mark.skipif(find_chromium() is None, reason="no Chromium here; install the package `chromium`")
+def test_at_1280_pixels_no_column_of_the_settings_is_cut(tmp_path: Path) -> None:
+    rows = [
+        {"question": f"q{i}", "budget": budget, "num_waits": n, "tokens": budget * (8 + i) // 24, "correct": i % 2}
+        for i in range(16)
+        for budget, n in ((16_000, 0), (32_000, 0), (32_000, 4))
+    ]
+    path = tmp_path / "log.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    ((recipe, run),) = record([path], tmp_path / "out", {})
+    page = report(recipe, run).folder / "report.html"
+
+    async def visit() -> Any:
+        async with chromium(str(find_chromium())) as tab:
+            await tab.resize(1280, 900)
+            await tab.call("Page.navigate", url=page.as_uri())
+            await tab.until("document.readyState === 'complete' && document.querySelector('td.group')")
+            frame = "document.querySelector('td.group').closest('.scroll')"
+            return await tab.js(f"[{frame}.scrollWidth - {frame}.clientWidth, {frame}.getBoundingClientRect().left]")
+
+    hidden, left = asyncio.run(visit())
+    assert hidden == 0
+    assert left > 0

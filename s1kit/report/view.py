@@ -99,10 +99,10 @@ def is_public(question: Question) -> bool:
 
 
 def amount(estimate: Estimate | None) -> str:
-    """A number of tokens with its interval: `512 [480, 544]`; empty where there is none or it is zero throughout."""
-    if estimate is None or estimate.value == estimate.high == 0:
+    """A number of tokens with its interval: `512 [480, 544]`; bare where it is zero throughout, empty without."""
+    if estimate is None:
         return ""
-    return with_interval(estimate, ",.0f")
+    return "0" if estimate.value == estimate.high == 0 else with_interval(estimate, ",.0f")
 
 
 def body(

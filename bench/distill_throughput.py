@@ -1,11 +1,13 @@
 """How fast distill asks, what it takes, what a kill loses, and how fast a finished run resumes; beside curator.
 
     python bench/distill_throughput.py                        # 59,029 questions, 256 in flight, 200 ms, 5K tokens
+    python bench/distill_throughput.py --in-flight 64
     python bench/distill_throughput.py --num 5000 --peer .venv-bench-curator/bin/python
 
 The server is a process of its own on the same machine. CPU seconds and memory are those of the client and of all that
-it starts, summed. The capacity is measured: what a client that only sends and counts bytes reaches with 256 in flight
-(`distill_capacity.py`); in theory 256 / 0.2 s = 1,280 a second. A run is timed from its process's start to its end.
+it starts, summed. The capacity is measured: what a client that only sends and counts bytes reaches with as many in
+flight (`distill_capacity.py`); in theory 256 / 0.2 s = 1,280 a second. A run is timed from its process's start to its
+end.
 """
 
 from __future__ import annotations
@@ -148,22 +150,22 @@ def text_of(n: int) -> str:
     return f"Question {n}: find the number of pairs (x, y) with x + y = {n}. " + "Explain every step in detail. " * 4
 
 
-def recipe_json(folder: Path, url: str, **settings: Any) -> str:
-    distill = {"teacher": f"chat:{url}/v1#m", "concurrency": 256, **settings}
+def recipe_json(folder: Path, url: str, in_flight: int, **settings: Any) -> str:
+    distill = {"teacher": f"chat:{url}/v1#m", "concurrency": in_flight, **settings}
     return json.dumps({"name": "r", "out": str(folder), "distill": distill, "train": {"base": "hf:none"}})
 
 
-def ours(num: int, ms: float, scratch: Path) -> None:
+def ours(num: int, ms: float, in_flight: int, scratch: Path) -> None:
     server = TestServer("--ms", str(ms))
     try:
-        capacity = capacity_of(server, in_flight=256)
+        capacity = capacity_of(server, in_flight)
         folder = scratch / "whole"
         make_run(folder, num)
-        command = [sys.executable, "-c", OURS, recipe_json(folder, server.url)]
+        command = [sys.executable, "-c", OURS, recipe_json(folder, server.url, in_flight)]
         whole = measure(command, log=scratch / "ours.log")
         stats = server.stats()
         print(whole.line("s1kit distill", num))
-        rate, theory, each = num / whole.seconds, 256 / (ms / 1000), whole.cpu_seconds / num * 1000
+        rate, theory, each = num / whole.seconds, in_flight / (ms / 1000), whole.cpu_seconds / num * 1000
         print(
             f"  {rate / capacity:.1%} of the measured capacity {capacity:.0f}/s, {rate / theory:.1%} of {theory:.0f}/s;"
         )
@@ -175,7 +177,7 @@ def ours(num: int, ms: float, scratch: Path) -> None:
             again.line("  traces from the journal", num), f" {server.stats()['requests'] - stats['requests']} requests"
         )
         shutil.rmtree(folder)
-        kill_part(num, server, scratch)
+        kill_part(num, in_flight, server, scratch)
     finally:
         server.stop()
 
@@ -196,10 +198,10 @@ def steady(stats: dict[str, Any]) -> str:
     return f"{len(times) * 0.8 / (last - first):.0f}/s once it runs"
 
 
-def kill_part(num: int, server: TestServer, scratch: Path) -> None:
+def kill_part(num: int, in_flight: int, server: TestServer, scratch: Path) -> None:
     folder, before = scratch / "killed", server.stats()
     make_run(folder, min(num, 5000))
-    command = [sys.executable, "-c", OURS, recipe_json(folder, server.url, prompt="Again: {question}")]
+    command = [sys.executable, "-c", OURS, recipe_json(folder, server.url, in_flight, prompt="Again: {question}")]
     measure(command, kill_after=before["requests"] + min(num, 5000) // 2, server=server, log=scratch / "ours.log")
     measure(command, log=scratch / "ours.log")
     print(
@@ -234,6 +236,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--num", type=int, default=59_029)
     parser.add_argument("--ms", type=float, default=200.0)
+    parser.add_argument("--in-flight", type=int, default=256, help="requests at once, of s1kit")
     parser.add_argument("--peer", default="", help="a python that has bespokelabs-curator; empty: leave it out")
     parser.add_argument("--only-peer", action="store_true")
     parser.add_argument(
@@ -246,7 +249,7 @@ def main() -> None:
     scratch = Path(tempfile.mkdtemp(prefix="s1kit-bench-"))
     try:
         if not given.only_peer:
-            ours(given.num, given.ms, scratch)
+            ours(given.num, given.ms, given.in_flight, scratch)
         if given.peer:
             peer(given.peer, given.num, given.ms, scratch)
     finally:

@@ -51,7 +51,7 @@ def read(path: Path, content: str | bytes, **more: Any) -> list[Question]:
         ("a.jsonl", '{"question": "1+1?", "answer": "2", "x": NaN}\r{"question": "1+1?", "answer": "2"}'),
         ("a.csv", "question\tanswer\n1+1?\t2\n".encode("utf-16-le")),
         ("a.txt", "question\tanswer\r\n1+1?\t2\r\n".encode("utf-16")),
-        ("questions.gz", gzip.compress(b'{"question":"1+1?","answer":"2"}\n')),
+        ("questions.gz", gzip.compress(b'{"question":"1+1?","answer":"2"}\n', mtime=0)),
         ("a.csv", "question\tanswer\n1+1?\t2\n".encode("utf-32")),
         ("a.csv", "# exported by hand\nMy questions,,\n,,\nQuestion Text;Correct Answer\n1+1?;2\n"),
         ("a.csv", "QUESTION,ANSWER\n1+1?,2\n"),

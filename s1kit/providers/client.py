@@ -235,9 +235,8 @@ class Client:
         if self._streaming.is_refused(problem, level):
             return 0.0
         attempts.add(problem)
-        self._patience.hear(
-            problem
-        )  # first: the throttle lets the next request in, to an account that is empty perhaps
+        # Before the throttle hears: it lets the next request in, perhaps to an account that is empty.
+        self._patience.hear(problem)
         self.throttle.met(slot, problem)
         return None if attempts.are_enough else self._patience.seconds_between(problem, attempts)
 

@@ -167,6 +167,8 @@ def test_the_schema_as_json_names_every_section(capsys: pytest.CaptureFixture[st
 def test_waits_without_room_to_think_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["ask", "1+1?", "--model", "scripted:nowhere", "--waits", "2", "--max-thinking", "0"]) == 2
     assert "no room to think" in capsys.readouterr().err
+    assert main(["ask", "1+1?", "--model", "scripted:nowhere", "--min-thinking", "5", "--max-thinking", "3"]) == 2
+    assert "--min-thinking is 5, above --max-thinking, which is 3" in capsys.readouterr().err
 
 
 def test_a_stage_is_redone_with_those_after_it_when_asked_for(

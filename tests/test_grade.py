@@ -374,6 +374,8 @@ def test_a_bad_line_of_a_graded_file_is_named(tmp_path: Path, line: str, complai
         ("one hundred and five", "105", "correct"),
         ("0.5236", "0.5235987667", "abstain"),
         ("0.53", "0.5235987667", "wrong"),
+        ("5 m/s, or 18 km/h", "5 m/s", "correct"),
+        ("8.7e8 m, i.e. 8.7e10 cm", "8.7e8", "abstain"),
     ],
 )
 def test_units_names_words_and_roundings_are_compared_or_abstained_from(

@@ -299,8 +299,8 @@ def test_a_checkpoint_without_a_tokenizer_or_of_an_unknown_kind_is_refused(folde
 @pytest.mark.parametrize(
     ("arguments", "complaint"),
     [
-        (["--max-thinking", "3", "--min-thinking", "5"], "min_tokens is 5"),
-        (["--max-thinking", "-3"], "max_tokens"),
+        (["--max-thinking", "3", "--min-thinking", "5"], "--min-thinking is 5, above --max-thinking, which is 3"),
+        (["--max-thinking", "-3"], "--max-thinking is -3"),
         (["--wait", ""], "the wait is empty"),
         (["--answer-tokens", "2"], "the closing phrase"),
         (["--answer-tokens", "9000"], "answer_tokens is 9000"),

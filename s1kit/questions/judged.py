@@ -6,6 +6,7 @@ OpenAI's fine-tuning.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -38,7 +39,7 @@ def judged_reply(row: Mapping[str, Any]) -> Judged | None:
         >>> judged_reply({"prompt": "1+1?", "completion": "3", "label": False}).without
         'the reply was judged undesirable (label)'
     """
-    for find in (_of_a_pair, _marked, _found_wrong, _steps, _first_wrong_step, _ranked):
+    for find in (_of_a_pair, _marked, _found_wrong, _steps, _marked_inside, _first_wrong_step, _ranked):
         if (found := find(row)) is not None:
             return found
     return None
@@ -137,6 +138,27 @@ def _steps(row: Mapping[str, Any]) -> Judged | None:
         return Judged({**rest, "completion": "\n".join(steps)}, "steps that were judged right (completions, labels)")
     without = "a step of the reply was judged wrong (labels)"
     return Judged(rest, "steps of which one was judged wrong, left out (completions, labels)", without)
+
+
+_STEP_END = "ки"
+"""What Math-Shepherd has at the end of each step where its mark will stand."""
+
+
+def _marked_inside(row: Mapping[str, Any]) -> Judged | None:
+    """Question and steps in one text, and the same text with + or - at the end of each step (Math-Shepherd)."""
+    text, label = row.get("input"), row.get("label")
+    if not isinstance(text, str) or not isinstance(label, str):
+        return None
+    marks = re.fullmatch("([+-])".join(map(re.escape, text.split(_STEP_END))), label)
+    question, begins, steps = text.partition("Step 1:")
+    if marks is None or not marks.groups() or not begins:
+        return None
+    rest = {**_less(row, "input", "label"), "prompt": question.strip()}
+    if "-" in marks.groups():
+        without = "a step of the reply was judged wrong (label)"
+        return Judged(rest, "steps of which one was judged wrong, left out (input, label)", without)
+    completion = re.sub(rf"\s*{_STEP_END}[ \t]*", "", begins + steps).strip()
+    return Judged({**rest, "completion": completion}, "steps that were judged right (input, label)")
 
 
 def _first_wrong_step(row: Mapping[str, Any]) -> Judged | None:
